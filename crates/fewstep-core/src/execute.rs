@@ -1,0 +1,154 @@
+//! The only sampling loop.
+
+use crate::plan::{Combination, Plan, Source};
+use crate::space::VectorSpace;
+
+/// Runs a plan on a batch of unit normal noise and returns the images.
+///
+/// `denoise(x, sigma)` is `D(x; sigma)`. A vector is dropped after its last use, so an Euler plan never holds more
+/// than one input and one output beside the latent. The first error of `denoise` ends the run and is returned.
+///
+/// # Panics
+/// If the plan is not valid ([`Plan::validate`]); plans from files and solvers are.
+pub fn execute<V: VectorSpace, E>(
+    plan: &Plan,
+    latent: &V,
+    denoise: impl FnMut(&V, f64) -> Result<V, E>,
+) -> Result<V, E> {
+    execute_observed(plan, latent, denoise, |_, _, _| {})
+}
+
+/// [`execute`], telling `observe(stage, &x, &d)` of every evaluation: the network's input and output at that stage.
+///
+/// # Panics
+/// If the plan is not valid.
+pub fn execute_observed<V: VectorSpace, E>(
+    plan: &Plan,
+    latent: &V,
+    mut denoise: impl FnMut(&V, f64) -> Result<V, E>,
+    mut observe: impl FnMut(usize, &V, &V),
+) -> Result<V, E> {
+    if let Err(error) = plan.validate() {
+        panic!("execute was given an invalid plan: {error}");
+    }
+    let mut memory = Memory::new(plan, latent);
+    for (k, stage) in plan.stages.iter().enumerate() {
+        let x = memory.gather(&stage.input, k);
+        let d = denoise(&x, stage.sigma)?;
+        observe(k, &x, &d);
+        memory.keep(k, x, d);
+    }
+    Ok(memory.gather(&plan.output, plan.nfe()))
+}
+
+/// The vectors alive during a run.
+struct Memory<'a, V> {
+    latent: &'a V,
+    inputs: Vec<Slot<V>>,
+    outputs: Vec<Slot<V>>,
+}
+
+struct Slot<V> {
+    value: Option<V>,
+    /// The last stage (or the number of stages, for the image) whose combination needs this vector.
+    last_use: Option<usize>,
+}
+
+impl<'a, V: VectorSpace> Memory<'a, V> {
+    fn new(plan: &Plan, latent: &'a V) -> Self {
+        let slots = || (0..plan.nfe()).map(|_| Slot { value: None, last_use: None }).collect();
+        let mut memory = Self { latent, inputs: slots(), outputs: slots() };
+        let combinations = plan.stages.iter().map(|stage| &stage.input).chain([&plan.output]);
+        for (moment, combination) in combinations.enumerate() {
+            for (source, _) in combination.terms() {
+                match source {
+                    Source::Latent => {}
+                    Source::Input(k) => memory.inputs[k].last_use = Some(moment),
+                    Source::Output(k) => memory.outputs[k].last_use = Some(moment),
+                }
+            }
+        }
+        memory
+    }
+
+    /// The combination's value at `moment`; vectors not needed after it are dropped.
+    fn gather(&mut self, combination: &Combination, moment: usize) -> V {
+        let terms: Vec<(f64, &V)> = combination.terms().map(|(source, c)| (c, self.get(source))).collect();
+        let sum = V::combine(&terms);
+        for slot in self.inputs.iter_mut().chain(&mut self.outputs) {
+            if slot.last_use == Some(moment) {
+                slot.value = None;
+            }
+        }
+        sum
+    }
+
+    fn get(&self, source: Source) -> &V {
+        let slot = match source {
+            Source::Latent => return self.latent,
+            Source::Input(k) => &self.inputs[k],
+            Source::Output(k) => &self.outputs[k],
+        };
+        slot.value.as_ref().expect("a valid plan uses what earlier stages made")
+    }
+
+    fn keep(&mut self, k: usize, x: V, d: V) {
+        for (slot, value) in [(&mut self.inputs[k], x), (&mut self.outputs[k], d)] {
+            slot.value = slot.last_use.is_some().then_some(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::schedule::karras;
+    use crate::solver::{Solver, SolverOptions};
+    use crate::space::Counted;
+
+    fn most_alive(solver: Solver, n: usize) -> usize {
+        let plan = solver.plan(&karras(n, 0.002, 80.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
+        let token = Rc::new(());
+        let latent = Counted(1.0, token.clone());
+        let mut most = 0;
+        let run = execute(&plan, &latent, |x, _| {
+            most = most.max(Rc::strong_count(&token));
+            Ok::<_, ()>(Counted(0.5 * x.0, token.clone()))
+        });
+        run.unwrap();
+        most
+    }
+
+    #[test]
+    fn memory_does_not_grow_with_the_number_of_steps() {
+        for solver in Solver::all() {
+            assert_eq!(most_alive(solver, 12), most_alive(solver, 40), "{solver}");
+        }
+        // the token, the latent, the current input: an Euler state has replaced the one before it
+        assert_eq!(most_alive(Solver::Euler, 12), 3);
+    }
+
+    #[test]
+    fn an_error_of_the_network_ends_the_run() {
+        let plan = Solver::Euler.plan(&karras(5, 0.002, 80.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
+        let mut calls = 0;
+        let result = execute(&plan, &vec![1.0], |x, _| {
+            calls += 1;
+            if calls == 3 { Err("out of memory") } else { Ok(x.clone()) }
+        });
+        assert_eq!((result, calls), (Err("out of memory"), 3));
+    }
+
+    #[test]
+    fn the_observer_sees_every_evaluation() {
+        let plan = Solver::Heun.plan(&karras(3, 0.002, 80.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
+        let mut seen = Vec::new();
+        let denoise = |x: &Vec<f64>, sigma: f64| Ok::<_, ()>(vec![x[0] / (1.0 + sigma * sigma)]);
+        execute_observed(&plan, &vec![1.0], denoise, |k, x, d| seen.push((k, x[0], d[0]))).unwrap();
+        assert_eq!(seen.len(), plan.nfe());
+        assert_eq!((seen[0].0, seen[0].1), (0, 80.0));
+        assert!(seen.iter().zip(plan.sigmas()).all(|((_, x, d), s)| (d - x / (1.0 + s * s)).abs() < 1e-15));
+    }
+}

@@ -1,0 +1,159 @@
+//! The plan: a sampler as data.
+//!
+//! A plan lists the network evaluations ([`Stage`]) and says of each input, and of the image, which linear combination
+//! of the latent, earlier inputs and earlier outputs it is (Eq. 8, generalised to every linear solver).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::combination::{Combination, Source};
+use crate::schedule::Schedule;
+
+mod combination;
+mod file;
+
+pub use file::{PLAN_VERSION, PlanError};
+
+/// One evaluation of the denoiser: `D(input; sigma)`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Noise level given to the denoiser; positive.
+    pub sigma: f64,
+    /// What the denoiser is fed, from sources known before this stage.
+    pub input: Combination,
+}
+
+/// A sampler: its evaluations, its image, and where it came from.
+///
+/// Plans made by a [`crate::trace::Trace`] or read from a file obey [`Plan::validate`]; whoever edits one calls it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The evaluations, in order. Stage `k` makes `Source::Input(k)` and `Source::Output(k)`.
+    pub stages: Vec<Stage>,
+    /// The image.
+    pub output: Combination,
+    /// Name of the solver that left this plan, or of the search that fitted it.
+    pub solver: String,
+    /// The noise schedule the solver was run on. Stages may evaluate elsewhere too (Heun's corrections), or not at
+    /// all at some levels (an analytical first step).
+    pub schedule: Option<Schedule>,
+    /// Provenance and scores; the executor ignores it.
+    pub metadata: Metadata,
+}
+
+/// What is known of a plan beyond its arithmetic. Every field is optional.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metadata {
+    /// Hash of the model that the plan was made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Channels, height and width of the images it was made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_shape: Option<[usize; 3]>,
+    /// How it was found: the search, its options, its cost.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub found_by: serde_json::Map<String, serde_json::Value>,
+    /// Named scores, such as the rollout error on held-out seeds.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub scores: BTreeMap<String, f64>,
+}
+
+/// What one input, or the image, amounts to on data that is a single point `y`, where `D = y` and the exact flow from
+/// `x_N = sigma_N n` is `x = sigma n + (1 - sigma / sigma_N) y`: a consistent solver has exactly these two numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Consistency {
+    /// Coefficient of the unit-normal latent, and what it should be.
+    pub latent: [f64; 2],
+    /// Sum of the coefficients of all network outputs, and what it should be.
+    pub outputs: [f64; 2],
+}
+
+impl Plan {
+    /// Number of network evaluations.
+    pub fn nfe(&self) -> usize {
+        self.stages.len()
+    }
+
+    /// The noise level of every evaluation, in order.
+    pub fn sigmas(&self) -> Vec<f64> {
+        self.stages.iter().map(|stage| stage.sigma).collect()
+    }
+
+    /// Checks that the plan can be executed: at least one stage, sources that exist when they are used, finite
+    /// coefficients, positive finite noise levels, no empty combination.
+    ///
+    /// # Errors
+    /// The first rule that is broken, and where.
+    pub fn validate(&self) -> Result<(), PlanError> {
+        if self.stages.is_empty() {
+            return Err(PlanError::NoStages);
+        }
+        for (k, stage) in self.stages.iter().enumerate() {
+            if !(stage.sigma.is_finite() && stage.sigma > 0.0) {
+                return Err(PlanError::Sigma { stage: k, sigma: stage.sigma });
+            }
+            stage.input.validate(k).map_err(|fault| PlanError::Term { place: format!("stage {k}"), fault })?;
+        }
+        self.output.validate(self.nfe()).map_err(|fault| PlanError::Term { place: "the image".into(), fault })
+    }
+
+    /// The same sampler with every input, and the image, written in the latent and the network outputs alone (Eq. 8).
+    ///
+    /// # Panics
+    /// If the plan is not valid.
+    pub fn unrolled(&self) -> Self {
+        let mut inputs: Vec<Combination> = Vec::with_capacity(self.nfe());
+        for stage in &self.stages {
+            let input = stage.input.substitute(&inputs);
+            inputs.push(input);
+        }
+        let output = self.output.substitute(&inputs);
+        let stages = self.stages.iter().zip(inputs).map(|(stage, input)| Stage { sigma: stage.sigma, input }).collect();
+        Self { stages, output, ..self.clone() }
+    }
+
+    /// Consistency of every stage's input (at its own noise level) and last of the image, which is taken to be clean
+    /// if `image_sigma` is 0, or the state at `image_sigma` for a sampler that stops there.
+    ///
+    /// The first level of the schedule (or of the stages) is where the latent enters.
+    ///
+    /// # Panics
+    /// If the plan is not valid.
+    pub fn consistency(&self, image_sigma: f64) -> Vec<Consistency> {
+        let unrolled = self.unrolled();
+        let start = self.schedule.as_ref().map_or(self.stages[0].sigma, Schedule::sigma_max);
+        let of = |combination: &Combination, sigma: f64| Consistency {
+            latent: [combination.coefficient(Source::Latent), sigma],
+            outputs: [
+                combination.terms().filter(|(s, _)| matches!(s, Source::Output(_))).map(|(_, c)| c).sum(),
+                1.0 - sigma / start,
+            ],
+        };
+        let states = unrolled.stages.iter().map(|stage| of(&stage.input, stage.sigma));
+        states.chain([of(&unrolled.output, image_sigma)]).collect()
+    }
+
+    /// Checks that the plan fits a model: image shape (channels, height, width) and supported noise range.
+    ///
+    /// # Errors
+    /// One sentence that names both sides.
+    pub fn check_model(&self, image_shape: [usize; 3], sigma_min: f64, sigma_max: f64) -> Result<(), PlanError> {
+        if let Some(plan) = self.metadata.image_shape.filter(|shape| *shape != image_shape) {
+            return Err(PlanError::ImageShape { plan, model: image_shape });
+        }
+        // a level at the very end may differ in its last bits after a round trip through single precision
+        let inside = |sigma: f64| sigma >= sigma_min * (1.0 - 1e-6) && sigma <= sigma_max * (1.0 + 1e-6);
+        match self.stages.iter().find(|stage| !inside(stage.sigma)) {
+            Some(stage) => Err(PlanError::Range { sigma: stage.sigma, sigma_min, sigma_max }),
+            None => Ok(()),
+        }
+    }
+
+    /// The plan with another solver name and schedule; used where a solver hands over what its trace recorded.
+    pub fn named(self, solver: impl Into<String>, schedule: Option<Schedule>) -> Self {
+        Self { solver: solver.into(), schedule, ..self }
+    }
+}

@@ -1,0 +1,204 @@
+//! The plan's file form: readable JSON with a version. Reading checks everything and runs nothing.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use super::combination::TermError;
+use super::{Combination, Metadata, Plan, Stage};
+use crate::schedule::Schedule;
+
+/// The version of the format that this code writes, and the newest that it reads.
+pub const PLAN_VERSION: u64 = 1;
+
+/// Why a plan cannot be used.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    /// Nothing to evaluate.
+    #[error("the plan has no stages; a sampler evaluates the network at least once")]
+    NoStages,
+    /// A stage at an impossible noise level.
+    #[error("stage {stage} of the plan has noise level {sigma}, which is not a positive finite number")]
+    Sigma {
+        /// The stage, counting from 0.
+        stage: usize,
+        /// Its noise level.
+        sigma: f64,
+    },
+    /// A combination that cannot be computed.
+    #[error("in the plan, the combination of {place} {fault}")]
+    Term {
+        /// The stage, or the image.
+        place: String,
+        /// What is wrong with it.
+        fault: TermError,
+    },
+    /// Written by a newer version of this tool.
+    #[error("the plan is of format version {found}, but this program reads up to version {PLAN_VERSION}; update it")]
+    Newer {
+        /// The file's version.
+        found: u64,
+    },
+    /// Not a plan.
+    #[error("this is not a plan: {0}")]
+    Syntax(String),
+    /// Made for images of another shape.
+    #[error("the plan was made for images of {} but the model makes {}", shape(plan), shape(model))]
+    ImageShape {
+        /// Channels, height, width of the plan.
+        plan: [usize; 3],
+        /// Channels, height, width of the model.
+        model: [usize; 3],
+    },
+    /// Evaluates where the model knows nothing.
+    #[error("the plan evaluates the model at noise level {sigma}, but it supports {sigma_min} to {sigma_max}")]
+    Range {
+        /// The plan's level.
+        sigma: f64,
+        /// The model's lower end.
+        sigma_min: f64,
+        /// The model's upper end.
+        sigma_max: f64,
+    },
+}
+
+fn shape(shape: &[usize; 3]) -> String {
+    format!("{} channels, {}x{}", shape[0], shape[1], shape[2])
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u64,
+    #[serde(default)]
+    solver: String,
+    /// Written for the reader; the stages are what counts.
+    #[serde(default)]
+    nfe: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schedule: Option<Schedule>,
+    stages: Vec<Stage>,
+    output: Combination,
+    #[serde(default)]
+    metadata: Metadata,
+}
+
+impl Plan {
+    /// The plan as readable JSON.
+    ///
+    /// # Errors
+    /// If the plan is not valid, so that nothing is written that could not be read back.
+    pub fn to_json(&self) -> Result<String, PlanError> {
+        self.validate()?;
+        serde_json::to_string_pretty(self).map_err(|error| PlanError::Syntax(error.to_string()))
+    }
+
+    /// Reads and checks a plan.
+    ///
+    /// # Errors
+    /// If the text is not a plan, is of a newer version, or describes a plan that cannot be executed.
+    pub fn from_json(text: &str) -> Result<Self, PlanError> {
+        #[derive(Deserialize)]
+        struct Header {
+            version: u64,
+        }
+
+        let syntax = |error: serde_json::Error| PlanError::Syntax(error.to_string());
+        // The version comes first: a newer file may hold anything else.
+        let Header { version: found } = serde_json::from_str(text).map_err(syntax)?;
+        if found > PLAN_VERSION {
+            return Err(PlanError::Newer { found });
+        }
+        let File { solver, schedule, stages, output, metadata, .. } = serde_json::from_str(text).map_err(syntax)?;
+        let plan = Self { stages, output, solver, schedule, metadata };
+        plan.validate()?;
+        Ok(plan)
+    }
+}
+
+impl Serialize for Plan {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { stages, output, solver, schedule, metadata } = self.clone();
+        let nfe = Some(stages.len());
+        File { version: PLAN_VERSION, solver, nfe, schedule, stages, output, metadata }.serialize(serializer)
+    }
+}
+
+/// For plans inside other JSON; [`Plan::from_json`] is stricter about names that repeat.
+impl<'de> Deserialize<'de> for Plan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Self::from_json(&value.to_string()).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Source;
+
+    fn example() -> Plan {
+        let plan = Plan {
+            stages: vec![
+                Stage { sigma: 80.0, input: Combination::new(vec![(Source::Latent, 80.0)]) },
+                Stage {
+                    sigma: 0.5,
+                    input: Combination::new(vec![(Source::Input(0), 0.00625), (Source::Output(0), 0.99375)]),
+                },
+            ],
+            output: Combination::new(vec![(Source::Output(1), 1.0)]),
+            ..Plan::default()
+        };
+        plan.named("euler", Some(Schedule::new(vec![80.0, 0.5]).unwrap()))
+    }
+
+    #[test]
+    fn json_round_trip_and_form() {
+        let mut plan = example();
+        plan.metadata.image_shape = Some([3, 32, 32]);
+        plan.metadata.scores.insert("rollout_error".into(), 0.25);
+        let text = plan.to_json().unwrap();
+        assert_eq!(Plan::from_json(&text).unwrap(), plan);
+        assert!(text.starts_with("{\n  \"version\": 1,") && text.contains("\"x0\": 0.00625"), "{text}");
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_before_anything_else() {
+        let error = Plan::from_json(r#"{"stages": "a new idea", "version": 7}"#).unwrap_err();
+        assert_eq!(error, PlanError::Newer { found: 7 });
+        assert!(error.to_string().contains("update"));
+    }
+
+    #[test]
+    fn bad_plans_are_refused_with_a_place() {
+        let text = example().to_json().unwrap();
+        let read = |from: &str, to: &str| {
+            let edited = text.replacen(from, to, 1);
+            assert_ne!(edited, text, "the edit must do something");
+            Plan::from_json(&edited).unwrap_err().to_string()
+        };
+        assert!(read("\"x0\"", "\"x1\"").contains("stage 1 uses x1"));
+        assert!(read("\"sigma\": 80.0", "\"sigma\": -1").contains("stage 0"));
+        assert!(read("\"latent\"", "\"noise\"").contains("is not a source"));
+        assert!(read("\"x0\"", "\"d0\"").contains("twice"));
+        assert!(read("\"x0\": 0.00625", "\"x00\": 1").contains("x00"));
+        assert!(read("\"version\": 1,", "").contains("version"));
+        assert!(read("\"stages\"", "\"stages_\"").contains("stages_"));
+        assert!(Plan::from_json("{").unwrap_err().to_string().contains("not a plan"));
+        let mut endless = example();
+        endless.output = Combination::new(vec![(Source::Output(0), f64::INFINITY)]);
+        assert!(endless.to_json().unwrap_err().to_string().contains("the image"));
+        endless.output = Combination::default();
+        assert!(matches!(endless.validate(), Err(PlanError::Term { .. })));
+        endless.stages.clear();
+        assert_eq!(endless.validate(), Err(PlanError::NoStages));
+    }
+
+    #[test]
+    fn model_mismatch_is_named() {
+        let mut plan = example();
+        assert!(plan.check_model([1, 28, 28], 0.002, 80.0).is_ok());
+        assert!(plan.check_model([1, 28, 28], 0.002, 50.0).unwrap_err().to_string().contains("80"));
+        plan.metadata.image_shape = Some([3, 64, 64]);
+        let error = plan.check_model([3, 32, 32], 0.002, 80.0).unwrap_err().to_string();
+        assert!(error.contains("64x64") && error.contains("32x32"), "{error}");
+    }
+}

@@ -1,0 +1,248 @@
+//! Preconditioning (Karras et al. 2022, Table 1): how a network `F` becomes a denoiser,
+//! `D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)`, and which noise levels it supports.
+
+mod maybe_infinite;
+
+use serde::{Deserialize, Serialize};
+
+use crate::scalar::Scalar;
+use crate::schedule::IddpmLevels;
+
+/// The four preconditionings of EDM-style networks, with the parameters that their snapshots carry.
+///
+/// Read from a file, the parameters are unchecked: call [`Preconditioning::validate`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Preconditioning {
+    /// EDM's own.
+    Edm {
+        /// Standard deviation of the data.
+        sigma_data: f64,
+        /// Smallest supported noise level.
+        sigma_min: f64,
+        /// Largest supported noise level, usually infinite (written as `"inf"`).
+        #[serde(with = "maybe_infinite")]
+        sigma_max: f64,
+    },
+    /// DDPM++ as trained by Song et al., variance preserving.
+    Vp {
+        /// Slope of beta(t).
+        beta_d: f64,
+        /// beta(0).
+        beta_min: f64,
+        /// Number of steps of the original discrete formulation.
+        m: usize,
+        /// Smallest time seen in training.
+        epsilon_t: f64,
+    },
+    /// NCSN++ as trained by Song et al., variance exploding.
+    Ve {
+        /// Smallest supported noise level.
+        sigma_min: f64,
+        /// Largest supported noise level.
+        sigma_max: f64,
+    },
+    /// Improved DDPM / ADM with discrete noise levels.
+    Iddpm {
+        /// Bound on a single step at high noise.
+        c_1: f64,
+        /// Offset of the cosine at low noise.
+        c_2: f64,
+        /// Number of discrete noise levels.
+        m: usize,
+    },
+}
+
+/// The four coefficients of a preconditioned network at one or many noise levels, in the shape of `sigma`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Coefficients<S> {
+    /// Weight of the noisy image in the output.
+    pub c_skip: S,
+    /// Weight of the network in the output.
+    pub c_out: S,
+    /// Scale of the network's input.
+    pub c_in: S,
+    /// The network's noise label.
+    pub c_noise: S,
+}
+
+/// A preconditioning whose parameters make no sense.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("the model's preconditioning has {name} = {value}, which must be {rule}")]
+pub struct PreconditioningError {
+    /// The parameter.
+    pub name: &'static str,
+    /// Its value.
+    pub value: f64,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
+/// More discrete levels than this no published network has; a larger number in a file is damage.
+const MAX_DISCRETE_LEVELS: usize = 100_000;
+
+impl Preconditioning {
+    /// EDM with the defaults of its networks.
+    pub const EDM: Self = Self::Edm { sigma_data: 0.5, sigma_min: 0.0, sigma_max: f64::INFINITY };
+    /// VP with the defaults of EDM's networks.
+    pub const VP: Self = Self::Vp { beta_d: 19.9, beta_min: 0.1, m: 1000, epsilon_t: 1e-5 };
+    /// VE with the defaults of EDM's networks.
+    pub const VE: Self = Self::Ve { sigma_min: 0.02, sigma_max: 100.0 };
+    /// iDDPM with the defaults of EDM's networks.
+    pub const IDDPM: Self = Self::Iddpm { c_1: 0.001, c_2: 0.008, m: 1000 };
+
+    /// `c_skip`, `c_out`, `c_in`, `c_noise` at `sigma > 0`, by EDM's formulas in EDM's order of operations, so that
+    /// single-precision tensors round as the reference does.
+    ///
+    /// Constant coefficients (a `c_skip` of 1) and the discrete label of iDDPM carry no gradient.
+    pub fn coefficients<S: Scalar>(&self, sigma: &S) -> Coefficients<S> {
+        let squared = || sigma.clone() * sigma.clone();
+        match *self {
+            Self::Edm { sigma_data, .. } => {
+                let data_squared = sigma_data * sigma_data;
+                Coefficients {
+                    c_skip: squared().add_f64(data_squared).recip().mul_f64(data_squared),
+                    c_out: sigma.clone().mul_f64(sigma_data) / squared().add_f64(data_squared).sqrt(),
+                    c_in: squared().add_f64(data_squared).sqrt().recip(),
+                    c_noise: sigma.clone().ln().mul_f64(0.25),
+                }
+            }
+            Self::Vp { beta_d, beta_min, m, .. } => {
+                let time = squared()
+                    .add_f64(1.0)
+                    .ln()
+                    .mul_f64(2.0 * beta_d)
+                    .add_f64(beta_min * beta_min)
+                    .sqrt()
+                    .add_f64(-beta_min)
+                    .div_f64(beta_d);
+                Coefficients {
+                    c_skip: sigma.constant_like(1.0),
+                    c_out: -sigma.clone(),
+                    c_in: squared().add_f64(1.0).sqrt().recip(),
+                    c_noise: time.mul_f64(m as f64 - 1.0),
+                }
+            }
+            Self::Ve { .. } => Coefficients {
+                c_skip: sigma.constant_like(1.0),
+                c_out: sigma.clone(),
+                c_in: sigma.constant_like(1.0),
+                c_noise: sigma.clone().mul_f64(0.5).ln(),
+            },
+            Self::Iddpm { m, .. } => {
+                let table = self.discrete_levels();
+                let label = |sigma: f64| m as f64 - 1.0 - nearest(&table, sigma) as f64;
+                Coefficients {
+                    c_skip: sigma.constant_like(1.0),
+                    c_out: -sigma.clone(),
+                    c_in: squared().add_f64(1.0).sqrt().recip(),
+                    c_noise: sigma.clone().map_detached(&label),
+                }
+            }
+        }
+    }
+
+    /// The smallest noise level that the network supports, in the single precision of the reference networks.
+    pub fn sigma_min(&self) -> f64 {
+        match *self {
+            Self::Edm { sigma_min, .. } | Self::Ve { sigma_min, .. } => sigma_min,
+            Self::Vp { beta_d, beta_min, epsilon_t, .. } => vp_sigma_f32(beta_d, beta_min, epsilon_t),
+            Self::Iddpm { m, .. } => self.discrete_levels()[m.max(1) - 1],
+        }
+    }
+
+    /// The largest noise level that the network supports; infinite if there is none.
+    pub fn sigma_max(&self) -> f64 {
+        match *self {
+            Self::Edm { sigma_max, .. } | Self::Ve { sigma_max, .. } => sigma_max,
+            Self::Vp { beta_d, beta_min, .. } => vp_sigma_f32(beta_d, beta_min, 1.0),
+            Self::Iddpm { .. } => self.discrete_levels()[0],
+        }
+    }
+
+    /// The noise level nearest to `sigma` that the network was trained at: itself but for iDDPM.
+    pub fn round_sigma(&self, sigma: f64) -> f64 {
+        self.round_sigmas(&[sigma])[0]
+    }
+
+    /// [`Preconditioning::round_sigma`] of every element.
+    pub fn round_sigmas(&self, sigmas: &[f64]) -> Vec<f64> {
+        match self {
+            Self::Iddpm { .. } => {
+                let table = self.discrete_levels();
+                sigmas.iter().map(|&sigma| table[nearest(&table, sigma)]).collect()
+            }
+            _ => sigmas.to_vec(),
+        }
+    }
+
+    /// `(sigma_min, sigma_max)` of EDM's sampler on this network: 0.002 to 80, cut to what is supported.
+    pub fn sampling_range(&self) -> (f64, f64) {
+        (self.sigma_min().max(0.002), self.sigma_max().min(80.0))
+    }
+
+    /// Checks parameters that came from outside.
+    ///
+    /// # Errors
+    /// Names the first parameter that is not usable.
+    pub fn validate(&self) -> Result<(), PreconditioningError> {
+        let check = |name, value: f64, rule, holds: bool| {
+            if holds { Ok(()) } else { Err(PreconditioningError { name, value, rule }) }
+        };
+        let positive = |name, value: f64| check(name, value, "positive and finite", value > 0.0 && value.is_finite());
+        let count = |m: usize| check("M", m as f64, "between 1 and 100000", (1..=MAX_DISCRETE_LEVELS).contains(&m));
+        match *self {
+            Self::Edm { sigma_data, sigma_min, sigma_max } => {
+                positive("sigma_data", sigma_data)?;
+                check("sigma_min", sigma_min, "at least 0 and finite", sigma_min >= 0.0 && sigma_min.is_finite())?;
+                check("sigma_max", sigma_max, "above sigma_min", sigma_max > sigma_min)
+            }
+            Self::Vp { beta_d, beta_min, m, epsilon_t } => {
+                positive("beta_d", beta_d)?;
+                positive("beta_min", beta_min)?;
+                count(m)?;
+                check("epsilon_t", epsilon_t, "between 0 and 1", epsilon_t > 0.0 && epsilon_t < 1.0)
+            }
+            Self::Ve { sigma_min, sigma_max } => {
+                positive("sigma_min", sigma_min)?;
+                check("sigma_max", sigma_max, "above sigma_min", sigma_max > sigma_min && sigma_max.is_finite())
+            }
+            Self::Iddpm { c_1, c_2, m } => {
+                positive("C_1", c_1)?;
+                positive("C_2", c_2)?;
+                count(m)
+            }
+        }
+    }
+
+    /// The noise levels that an iDDPM network was trained at, largest first; empty for the others.
+    pub fn discrete_levels(&self) -> Vec<f64> {
+        match *self {
+            Self::Iddpm { c_1, c_2, m } => IddpmLevels { c_1, c_2, m }.table(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// `sigma(t)` as the reference VP network evaluates it for its supported range. In `f32`, `exp(1e-6) - 1` loses most
+/// of its digits: the reference's smallest level is 0.00098, not 0.001, and snapshots are compared with it.
+fn vp_sigma_f32(beta_d: f64, beta_min: f64, t: f64) -> f64 {
+    let t = t as f32;
+    let exponent = (0.5 * beta_d) as f32 * (t * t) + beta_min as f32 * t;
+    let exp = f64::from(exponent).exp() as f32;
+    f64::from((exp - 1.0).sqrt())
+}
+
+/// Index of the element nearest to `sigma` in single precision; the first of equals, as the reference picks.
+fn nearest(falling: &[f64], sigma: f64) -> usize {
+    let sigma = f64::from(sigma as f32);
+    let after = falling.partition_point(|&u| u > sigma);
+    match (after.checked_sub(1), falling.get(after)) {
+        (Some(before), Some(_)) if falling[before] - sigma <= sigma - falling[after] => before,
+        (Some(before), None) => before,
+        _ => after,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! Tests against exact oracles: Gaussian and mixture flows known in closed form or to rounding.
+
+mod objectives;
+mod orders;
+mod plans;
+mod support;
+mod tables;

@@ -1,0 +1,146 @@
+//! Networks that turn images into features.
+
+use std::fmt;
+use std::path::Path;
+
+use fewstep_io::dataset::Images;
+use fewstep_nn::tch::{Device, Kind, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+mod file;
+pub mod small;
+pub mod torchscript;
+pub mod train;
+
+pub use small::SmallCnn;
+pub use torchscript::TorchScript;
+
+/// Which network made a set of features: the condition for comparing two numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureId {
+    /// Architecture and, where there are several, the input convention.
+    pub name: String,
+    /// SHA-256 of the weights file, in hexadecimal.
+    pub sha256: String,
+}
+
+impl fmt::Display for FeatureId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = self.sha256.get(..12).unwrap_or(&self.sha256);
+        write!(f, "{} {short}", self.name)
+    }
+}
+
+impl FeatureId {
+    /// Checks that two measurements used the same features, as far as both say.
+    ///
+    /// # Errors
+    /// [`Error::FeaturesDiffer`] if both are known and differ. Reference files of other tools do not name their features;
+    /// those can only be checked by their dimension.
+    pub fn check_same(a: Option<&FeatureId>, b: Option<&FeatureId>) -> Result<()> {
+        match (a, b) {
+            (Some(a), Some(b)) if a != b => Err(Error::FeaturesDiffer { left: a.to_string(), right: b.to_string() }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a network says about a batch of images.
+#[derive(Debug)]
+pub struct Activations {
+    /// `[N, d]`, f32 on the CPU.
+    pub features: Tensor,
+    /// Class scores before the softmax, `[N, classes]`, f32 on the CPU, where the network has them.
+    pub logits: Option<Tensor>,
+}
+
+/// A network that maps images to features.
+pub trait FeatureNetwork {
+    /// Name and hash of the network.
+    fn id(&self) -> &FeatureId;
+
+    /// Features and class scores of u8 `images` `[N, C, H, W]`, C = 1 or 3, on any device; without a graph. A grey image
+    /// counts as its three equal channels where the network wants colour.
+    ///
+    /// # Errors
+    /// If the images do not fit the network.
+    fn activations(&self, images: &Tensor) -> Result<Activations>;
+
+    /// The features alone, `[N, d]`, f32 on the CPU.
+    ///
+    /// # Errors
+    /// As [`FeatureNetwork::activations`].
+    fn features(&self, images: &Tensor) -> Result<Tensor> {
+        Ok(self.activations(images)?.features)
+    }
+}
+
+/// Opens a feature network from its file: a `.safetensors` file of ours, or a TorchScript `.pt` that maps images to features.
+///
+/// # Errors
+/// If the file cannot be read or is no feature network.
+pub fn open(path: &Path, device: Device) -> Result<Box<dyn FeatureNetwork>> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") => Ok(Box::new(SmallCnn::load(path, device)?)),
+        Some("pt") => Ok(Box::new(TorchScript::load(path, torchscript::Options::default(), device)?)),
+        _ => Err(Error::network(path, "its name ends neither in .safetensors nor in .pt")),
+    }
+}
+
+/// The images of a data set as a u8 tensor `[N, C, H, W]` on the CPU.
+///
+/// # Errors
+/// If their number of bytes does not fit their shape.
+pub fn images_tensor(images: &Images) -> Result<Tensor> {
+    let size = images.channels * images.height * images.width;
+    if size == 0 || images.data.is_empty() || images.data.len() % size != 0 {
+        return Err(Error::Input("the data set has no images".to_owned()));
+    }
+    let shape = [images.data.len() / size, images.channels, images.height, images.width].map(|n| n as i64);
+    Ok(Tensor::f_from_data_size(&images.data, &shape, Kind::Uint8)?)
+}
+
+/// Checks that `images` are what every network takes and gives them `channels` channels.
+pub(crate) fn with_channels(images: &Tensor, channels: i64) -> Result<Tensor> {
+    let size = images.size();
+    match (images.kind(), size.as_slice()) {
+        (Kind::Uint8, &[n, c, h, w]) if n > 0 && h > 0 && w > 0 && (c == 1 || c == 3) => match (c, channels) {
+            (c, channels) if c == channels => Ok(images.shallow_clone()),
+            (1, 3) => Ok(images.expand([n, 3, h, w], false)),
+            _ => Err(Error::Input("the feature network is for grey images, but these have 3 channels".to_owned())),
+        },
+        (kind, size) => Err(Error::Input(format!(
+            "images of shape {size:?} ({kind:?}) where u8 [N, 1 or 3, height, width] is needed"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grey_images_get_three_equal_channels() {
+        let grey = Tensor::randint(255, [2, 1, 4, 5], (Kind::Uint8, Device::Cpu));
+        let colour = with_channels(&grey, 3).unwrap();
+        assert_eq!(colour.size(), [2, 3, 4, 5]);
+        assert_eq!(colour.select(1, 2), grey.select(1, 0));
+        assert!(with_channels(&colour, 1).unwrap_err().to_string().contains("grey"));
+    }
+
+    #[test]
+    fn what_is_no_image_batch_is_refused() {
+        for (shape, kind) in [(&[1i64, 1, 4, 4][..], Kind::Float), (&[1, 2, 4, 4], Kind::Uint8), (&[0, 1, 4, 4], Kind::Uint8), (&[4, 4], Kind::Uint8)] {
+            let error = with_channels(&Tensor::zeros(shape, (kind, Device::Cpu)), 3).unwrap_err();
+            assert!(error.to_string().contains("u8 [N, 1 or 3, height, width]"), "{error}");
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_of_files_are_refused() {
+        let error = open(Path::new("weights.onnx"), Device::Cpu).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("weights.onnx") && error.contains(".safetensors")));
+    }
+}

@@ -1,0 +1,145 @@
+//! Folders of images, searched recursively.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::decode::{self, Raw};
+use super::images::count_classes;
+use super::{FORMAT, Format, Opened, Source, labels, member};
+use crate::{Error, Result};
+
+/// The images of a folder, sorted by relative name.
+#[derive(Debug)]
+pub(super) struct Folder {
+    place: String,
+    /// Relative name, with `/`, and path.
+    images: Vec<(String, PathBuf)>,
+}
+
+pub(super) fn open(path: &Path) -> Result<Opened> {
+    let place = path.display().to_string();
+    let mut images = Vec::new();
+    walk(path, "", &mut HashSet::new(), &mut images)?;
+    images.sort();
+    if images.is_empty() {
+        let reason = "the folder holds no PNG or JPEG images, no IDX files and no CIFAR-10 batches";
+        return Err(Error::format(FORMAT, place, reason));
+    }
+    let mut files = images.clone();
+    let (labels, num_classes) = match read_json(path)? {
+        Some(json) => {
+            files.push((labels::FILE.into(), path.join(labels::FILE)));
+            let labels =
+                labels::parse(&json, images.iter().map(|(name, _)| name.as_str()), &place)?;
+            let num_classes = labels.as_deref().map_or(0, count_classes);
+            (labels, num_classes)
+        }
+        None => from_subfolders(&images, &place)?,
+    };
+    Ok(Opened {
+        format: Format::Folder,
+        len: images.len(),
+        labels,
+        num_classes,
+        stored: None,
+        source: Source::Folder(Folder { place, images }),
+        files,
+    })
+}
+
+impl Folder {
+    pub fn image(&self, index: usize) -> Result<Raw> {
+        let (_, path) = self.images.get(index).ok_or_else(|| Error::ImageIndex {
+            dataset: self.place.clone(),
+            index,
+            len: self.images.len(),
+        })?;
+        let failed = |reason: String| Error::format(FORMAT, path.display().to_string(), reason);
+        let size = fs::metadata(path).map_err(|e| Error::read(path, e))?.len();
+        if size > decode::MAX_FILE {
+            return Err(failed(format!(
+                "the image file has {size} bytes, more than the {} allowed",
+                decode::MAX_FILE
+            )));
+        }
+        decode::decode(&fs::read(path).map_err(|e| Error::read(path, e))?).map_err(failed)
+    }
+
+    pub fn member(&self, index: usize) -> String {
+        self.images
+            .get(index)
+            .map_or_else(String::new, |(name, _)| name.clone())
+    }
+}
+
+/// Collects images below `folder`; links are followed, but no folder is entered twice.
+fn walk(
+    folder: &Path,
+    prefix: &str,
+    entered: &mut HashSet<PathBuf>,
+    images: &mut Vec<(String, PathBuf)>,
+) -> Result<()> {
+    let real = folder.canonicalize().map_err(|e| Error::read(folder, e))?;
+    if !entered.insert(real) {
+        return Ok(());
+    }
+    let entries: std::io::Result<Vec<_>> = fs::read_dir(folder).and_then(Iterator::collect);
+    let mut entries = entries.map_err(|e| Error::read(folder, e))?;
+    // Sorted, so that of two links to one folder always the same one counts.
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let (path, file_name) = (entry.path(), entry.file_name());
+        let name = format!("{prefix}{}", file_name.to_string_lossy());
+        if member::is_clutter(&name) {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, &format!("{name}/"), entered, images)?;
+        } else if decode::is_image(&name) {
+            images.push((name, path));
+        }
+    }
+    Ok(())
+}
+
+fn read_json(folder: &Path) -> Result<Option<Vec<u8>>> {
+    let path = folder.join(labels::FILE);
+    match fs::metadata(&path) {
+        Ok(metadata) if metadata.len() > labels::MAX_FILE => Err(Error::format(
+            FORMAT,
+            path.display().to_string(),
+            "the label file is unreasonably large",
+        )),
+        Ok(_) => fs::read(&path).map(Some).map_err(|e| Error::read(&path, e)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The first folder of each name is its class. Images directly in the folder, or all in one subfolder, have none.
+fn from_subfolders(images: &[(String, PathBuf)], place: &str) -> Result<(Option<Vec<u32>>, usize)> {
+    let class_of = |name: &str| name.split_once('/').map(|(class, _)| class.to_owned());
+    let of_each: Vec<Option<String>> = images.iter().map(|(name, _)| class_of(name)).collect();
+    let classes: BTreeSet<&String> = of_each.iter().flatten().collect();
+    if classes.len() < 2 {
+        return Ok((None, 0));
+    }
+    let classes: Vec<&String> = classes.into_iter().collect();
+    let mut labels = Vec::with_capacity(images.len());
+    for (class, (name, _)) in of_each.iter().zip(images) {
+        let found = class
+            .as_ref()
+            .and_then(|class| classes.binary_search(&class).ok());
+        let label = found
+            .and_then(|index| u32::try_from(index).ok())
+            .ok_or_else(|| {
+                let reason = format!(
+                    "{name:?} lies beside class subfolders: move it into one, or add a {}",
+                    labels::FILE
+                );
+                Error::format(FORMAT, place, reason)
+            })?;
+        labels.push(label);
+    }
+    Ok((Some(labels), classes.len()))
+}

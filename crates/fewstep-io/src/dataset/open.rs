@@ -1,0 +1,55 @@
+//! Finds out which kind of data set a path is.
+
+use std::io::Read;
+use std::path::Path;
+
+use super::{FORMAT, Opened, cifar, edm_zip, folder, idx};
+use crate::{Error, Result};
+
+/// Opens whatever is at `path`, by its contents rather than its name.
+pub(super) fn detect(path: &Path) -> Result<Opened> {
+    if !path.exists() {
+        return Err(Error::Missing {
+            what: "data set",
+            path: path.to_owned(),
+        });
+    }
+    if path.is_dir() {
+        return match (idx::find(path), cifar::find(path)) {
+            (Some(images), _) => idx::open(&images),
+            (None, Some(batches)) => cifar::open_folder(&batches),
+            (None, None) => folder::open(path),
+        };
+    }
+    if starts_with(path, b"PK")? {
+        return edm_zip::open(path);
+    }
+    // 512 bytes are a tar header, which has its mark at 257; the IDX mark stands first.
+    let mut start = Vec::new();
+    let place = path.display().to_string();
+    let peeked = idx::unpacked(path)?.take(512).read_to_end(&mut start);
+    peeked.map_err(|e| Error::format(FORMAT, &place, format!("it is damaged: {e}")))?;
+    if start.starts_with(&idx::IMAGES_MAGIC) {
+        return idx::open(path);
+    }
+    if start.get(257..262) == Some(b"ustar") {
+        return cifar::open_tar(path);
+    }
+    if path.extension().is_some_and(|extension| extension == "bin") {
+        return cifar::open_file(path);
+    }
+    Err(Error::format(
+        FORMAT,
+        place,
+        "it is none of the formats read: a zip of images, a folder of images, IDX images (.gz or not), CIFAR-10 batches",
+    ))
+}
+
+fn starts_with(path: &Path, magic: &[u8]) -> Result<bool> {
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| Error::read(path, e))?;
+    file.take(magic.len() as u64)
+        .read_to_end(&mut start)
+        .map_err(|e| Error::read(path, e))?;
+    Ok(start == magic)
+}

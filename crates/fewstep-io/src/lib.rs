@@ -1,0 +1,41 @@
+//! Files of fewstep: checkpoints, data sets, arrays, images and run folders.
+//!
+//! Two rules hold for every reader here.
+//!
+//! - Nothing in a file is ever executed. Pickles are read into plain data by [`pickle`], which knows a short list of
+//!   names and gives a named error for any other call.
+//! - Bad input gives an [`Error`] whose message is one readable sentence, never a panic, and memory stays within a
+//!   small multiple of the bytes that are really there, whatever sizes the file declares.
+//!
+//! And one for every writer: a file appears whole or not at all ([`atomic`]).
+//!
+//! | module | what |
+//! |---|---|
+//! | [`edm_pkl`] | network snapshots of NVlabs EDM (`.pkl`) |
+//! | [`torch_zip`] | `torch.save` files (`.pt`, `.pth`), zip and legacy |
+//! | [`tensors`] | named tensors; [`safetensors`] and [`npz`] keep them on disk |
+//! | [`dataset`] | EDM zip, image folder, IDX, CIFAR-10, all as u8 images with labels |
+//! | [`png`] | single images and grids |
+//! | [`run_folder`] | run folders that survive a kill at any moment |
+//! | [`hash`] | SHA-256 of bytes and files |
+
+pub mod atomic;
+pub mod dataset;
+pub mod edm_pkl;
+pub mod error;
+pub mod hash;
+mod npy;
+pub mod npz;
+pub mod pickle;
+pub mod png;
+pub mod run_folder;
+pub mod safetensors;
+mod strided;
+pub mod tensors;
+pub mod torch_zip;
+
+pub use dataset::{Dataset, DatasetOptions, Images};
+pub use edm_pkl::EdmSnapshot;
+pub use error::{Error, Result};
+pub use run_folder::RunFolder;
+pub use tensors::{Dtype, TensorData, TensorMap};

@@ -1,0 +1,240 @@
+//! Run folders: everything a run leaves, written so that a kill at any moment loses at most the last line of a log.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::safetensors::{self, Metadata};
+use crate::tensors::TensorMap;
+use crate::{Error, Result, atomic};
+
+/// The file that makes a folder a run folder.
+pub const RUN_FILE: &str = "run.json";
+
+const FORMAT: &str = "run file";
+
+/// A folder that belongs to one run.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes a new folder (and its parents), or takes an existing empty one.
+    ///
+    /// # Errors
+    /// [`Error::RunFolderExists`] if there is anything in it already.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        fs::create_dir_all(&path).map_err(|e| Error::write(&path, e))?;
+        let mut entries = fs::read_dir(&path).map_err(|e| Error::read(&path, e))?;
+        if entries.next().is_some() {
+            return Err(Error::RunFolderExists { path });
+        }
+        Ok(RunFolder { path })
+    }
+
+    /// Opens the folder of an earlier run and removes unfinished files that a kill left in it.
+    ///
+    /// # Errors
+    /// [`Error::NotARunFolder`] if it holds no `run.json`.
+    pub fn open_existing(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        if !path.join(RUN_FILE).is_file() {
+            return Err(Error::NotARunFolder { path });
+        }
+        atomic::sweep(&path)?;
+        Ok(RunFolder { path })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Path of a file in the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Whether a file of that name is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.file(name).exists()
+    }
+
+    /// Makes (or finds) a folder inside, for example `samples`, and gives its path.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn subfolder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.file(name);
+        fs::create_dir_all(&path).map_err(|e| Error::write(&path, e))?;
+        Ok(path)
+    }
+
+    /// Writes a file as indented JSON, replacing an earlier one whole.
+    ///
+    /// # Errors
+    /// As [`atomic::write_json`].
+    pub fn write_json<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<()> {
+        atomic::write_json(self.file(name), value)
+    }
+
+    /// Reads a JSON file.
+    ///
+    /// # Errors
+    /// If it is not there, is no JSON, or is not what `T` needs.
+    pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let path = self.file(name);
+        let bytes = fs::read(&path).map_err(|e| Error::read(&path, e))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Error::format(FORMAT, path.display().to_string(), e.to_string()))
+    }
+
+    /// Appends one line of JSON to a log such as `stats.jsonl`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn append_line<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<()> {
+        let path = self.file(name);
+        let failed = |e| Error::write(&path, e);
+        let mut line = serde_json::to_vec(value).map_err(|e| failed(e.into()))?;
+        line.push(b'\n');
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(failed)?;
+        // One write, so that readers of a growing log see whole lines.
+        file.write_all(&line).map_err(failed)
+    }
+
+    /// Cuts a log back to the lines whose whole number `key` is at most `last`, and drops a last line that a kill cut
+    /// off: what a resumed run does before it goes on from step `last`. A log that is not there is left so.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    pub fn truncate_lines(&self, name: &str, key: &str, last: u64) -> Result<()> {
+        let path = self.file(name);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(Error::read(&path, e)),
+        };
+        let keep = |line: &&[u8]| {
+            let value = serde_json::from_slice::<serde_json::Value>(line).ok();
+            value
+                .and_then(|value| value.get(key)?.as_u64())
+                .is_some_and(|step| step <= last)
+        };
+        let kept: Vec<u8> = text
+            .split_inclusive(|&b| b == b'\n')
+            .filter(keep)
+            .flatten()
+            .copied()
+            .collect();
+        if kept == text {
+            Ok(())
+        } else {
+            atomic::write_bytes(&path, &kept)
+        }
+    }
+
+    /// Saves the state that a resumed run needs, replacing an earlier one whole.
+    ///
+    /// # Errors
+    /// As [`safetensors::write`].
+    pub fn save_state(&self, name: &str, tensors: &TensorMap, metadata: &Metadata) -> Result<()> {
+        safetensors::write(self.file(name), tensors, metadata)
+    }
+
+    /// Loads what [`RunFolder::save_state`] saved.
+    ///
+    /// # Errors
+    /// As [`safetensors::read`].
+    pub fn load_state(&self, name: &str) -> Result<safetensors::File> {
+        safetensors::read(self.file(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensors::TensorData;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_new_run_never_overwrites_an_old_one() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("runs/first");
+        let run = RunFolder::create(&path).unwrap();
+        assert!(matches!(
+            RunFolder::open_existing(&path),
+            Err(Error::NotARunFolder { .. })
+        ));
+        RunFolder::create(&path).unwrap(); // still empty
+        run.write_json(RUN_FILE, &json!({"seed": 1})).unwrap();
+        let message = RunFolder::create(&path).unwrap_err().to_string();
+        assert!(
+            message.contains("--resume") && message.contains("runs/first"),
+            "{message}"
+        );
+        let opened = RunFolder::open_existing(&path).unwrap();
+        assert_eq!(
+            opened.read_json::<Value>(RUN_FILE).unwrap(),
+            json!({"seed": 1})
+        );
+        assert!(RunFolder::create(path.join(RUN_FILE)).is_err());
+    }
+
+    #[test]
+    fn resuming_cuts_the_log_back_to_the_saved_step() {
+        let base = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(base.path()).unwrap();
+        run.truncate_lines("stats.jsonl", "step", 0).unwrap();
+        assert!(!run.has("stats.jsonl"));
+        for step in [1, 2, 3, 4] {
+            run.append_line("stats.jsonl", &json!({"step": step, "loss": 0.5}))
+                .unwrap();
+        }
+        fs::write(
+            run.file("stats.jsonl"),
+            [
+                &fs::read(run.file("stats.jsonl")).unwrap()[..],
+                b"{\"step\": 2, \"lo",
+            ]
+            .concat(),
+        )
+        .unwrap();
+        run.truncate_lines("stats.jsonl", "step", 2).unwrap();
+        run.append_line("stats.jsonl", &json!({"step": 3})).unwrap();
+        let text = fs::read_to_string(run.file("stats.jsonl")).unwrap();
+        assert_eq!(
+            text,
+            "{\"loss\":0.5,\"step\":1}\n{\"loss\":0.5,\"step\":2}\n{\"step\":3}\n"
+        );
+    }
+
+    #[test]
+    fn state_survives_and_unfinished_files_are_swept() {
+        let base = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(base.path()).unwrap();
+        run.write_json(RUN_FILE, &json!({})).unwrap();
+        let tensors = TensorMap::from([(
+            "ema.w".to_owned(),
+            TensorData::from_f32(&[1], &[2.0]).unwrap(),
+        )]);
+        let metadata = Metadata::from([("step".to_owned(), "7".to_owned())]);
+        run.save_state("state.safetensors", &tensors, &metadata)
+            .unwrap();
+        fs::write(run.file(".fewstep-x1.tmp"), b"half").unwrap();
+        let run = RunFolder::open_existing(base.path()).unwrap();
+        assert!(!run.has(".fewstep-x1.tmp"));
+        let state = run.load_state("state.safetensors").unwrap();
+        assert_eq!((state.tensors, state.metadata), (tensors, metadata));
+        assert!(run.subfolder("samples").unwrap().is_dir());
+    }
+}

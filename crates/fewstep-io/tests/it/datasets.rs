@@ -1,0 +1,522 @@
+//! Data sets of every format, made here a few pixels large, and hostile ones.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use fewstep_io::dataset::{Dataset, DatasetOptions, Format, Images};
+use fewstep_io::{Error, png};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tempfile::TempDir;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A 2x2 image of one value.
+fn png_of(value: u8, channels: usize) -> Vec<u8> {
+    png::encode(&vec![value; channels * 4], channels, 2, 2).unwrap()
+}
+
+fn zip_of(path: &Path, members: &[(&str, &[u8])]) {
+    let mut archive = ZipWriter::new(fs::File::create(path).unwrap());
+    for (name, bytes) in members {
+        archive
+            .start_file(*name, SimpleFileOptions::default())
+            .unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap();
+}
+
+fn write(path: PathBuf, bytes: &[u8]) -> PathBuf {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn message(path: &Path) -> String {
+    Dataset::open(path).unwrap_err().to_string()
+}
+
+const LABELS: &[u8] = br#"{"labels": [["00000/b.png", 3], ["00000/a.png", 1]]}"#;
+
+#[test]
+fn an_edm_zip_is_sorted_by_name_and_labelled_by_its_json() {
+    let folder = folder();
+    let path = folder.path().join("tiny-2x2.zip");
+    let (a, b) = (png_of(10, 3), png_of(20, 3));
+    zip_of(
+        &path,
+        &[
+            ("00000/b.png", &b),
+            ("dataset.json", LABELS),
+            ("00000/a.png", &a),
+            ("__MACOSX/a.png", b""),
+        ],
+    );
+    let dataset = Dataset::open(&path).unwrap();
+    assert_eq!(
+        (dataset.name(), dataset.format(), dataset.len()),
+        ("tiny-2x2", Format::EdmZip, 2)
+    );
+    assert_eq!(
+        (
+            dataset.resolution(),
+            dataset.channels(),
+            dataset.num_classes()
+        ),
+        ((2, 2), 3, 4)
+    );
+    assert_eq!(dataset.image(0).unwrap(), [10; 12]);
+    assert_eq!(dataset.labels(), Some(&[1, 3][..]));
+    assert!(matches!(
+        dataset.image(2),
+        Err(Error::ImageIndex {
+            index: 2,
+            len: 2,
+            ..
+        })
+    ));
+    let all = dataset.load_all().unwrap();
+    assert_eq!(
+        (all.image(1), all.label(1), all.num_classes),
+        (Some(&[20; 12][..]), Some(3), 4)
+    );
+    assert_eq!(
+        dataset.fingerprint().unwrap(),
+        format!("sha256:{}", fewstep_io::hash::sha256_file(&path).unwrap())
+    );
+}
+
+#[test]
+fn jpeg_members_are_decoded() {
+    let folder = folder();
+    let path = folder.path().join("j.zip");
+    let mut jpeg = Vec::new();
+    let grey = image::GrayImage::from_pixel(8, 8, image::Luma([128]));
+    grey.write_to(
+        &mut std::io::Cursor::new(&mut jpeg),
+        image::ImageFormat::Jpeg,
+    )
+    .unwrap();
+    zip_of(&path, &[("x.JPG", &jpeg)]);
+    let dataset = Dataset::open(&path).unwrap();
+    assert_eq!(
+        (dataset.channels(), dataset.num_classes(), dataset.label(0)),
+        (1, 0, None)
+    );
+    assert!(
+        dataset
+            .image(0)
+            .unwrap()
+            .iter()
+            .all(|&v| v.abs_diff(128) <= 1)
+    );
+}
+
+#[test]
+fn members_of_another_size_or_kind_are_named() {
+    let folder = folder();
+    let path = folder.path().join("mixed.zip");
+    let large = png::encode(&[0; 9], 1, 3, 3).unwrap();
+    zip_of(
+        &path,
+        &[
+            ("a.png", &png_of(1, 1)),
+            ("b.png", &large),
+            ("c.png", &png_of(1, 3)),
+            ("d.png", b"no"),
+        ],
+    );
+    let dataset = Dataset::open(&path).unwrap();
+    assert!(dataset.image(0).is_ok());
+    let error = |index| dataset.image(index).unwrap_err().to_string();
+    assert!(
+        error(1).contains("b.png") && error(1).contains("3x3 grey"),
+        "{}",
+        error(1)
+    );
+    assert!(
+        error(2).contains("c.png") && error(2).contains("2x2 colour"),
+        "{}",
+        error(2)
+    );
+    assert!(error(3).contains("d.png"), "{}", error(3));
+    assert!(dataset.load_all().is_err());
+
+    let alpha = image::RgbaImage::from_pixel(2, 2, image::Rgba([1, 2, 3, 4]));
+    let mut bytes = Vec::new();
+    alpha
+        .write_to(
+            &mut std::io::Cursor::new(&mut bytes),
+            image::ImageFormat::Png,
+        )
+        .unwrap();
+    let path = folder.path().join("alpha.zip");
+    zip_of(&path, &[("a.png", &bytes)]);
+    assert!(message(&path).contains("alpha"));
+}
+
+#[test]
+fn labels_that_do_not_fit_are_errors() {
+    let folder = folder();
+    let path = folder.path().join("l.zip");
+    let image = png_of(0, 1);
+    let deep = format!("{{\"labels\": {}", "[".repeat(100_000));
+    for (json, part) in [
+        (r#"{"labels": [["b.png", 0]]}"#, "no label for \"a.png\""),
+        (r#"{"labels": [["a.png", -1]]}"#, "no class number"),
+        (r#"{"labels": [["a.png", 4000000000]]}"#, "no class number"),
+        (r#"{"labels": [["a.png", [0.1, 0.9]]]}"#, "no class number"),
+        (r#"{"labels": 3"#, "does not parse"),
+        (deep.as_str(), "does not parse"),
+    ] {
+        zip_of(
+            &path,
+            &[("a.png", &image), ("dataset.json", json.as_bytes())],
+        );
+        assert!(message(&path).contains(part), "{part}: {}", message(&path));
+    }
+    zip_of(
+        &path,
+        &[("a.png", &image), ("dataset.json", br#"{"labels": null}"#)],
+    );
+    assert_eq!(Dataset::open(&path).unwrap().labels(), None);
+}
+
+#[test]
+fn hostile_zips_are_errors() {
+    let folder = folder();
+    let path = folder.path().join("h.zip");
+    zip_of(&path, &[("../../a.png", &png_of(0, 1))]);
+    assert!(matches!(
+        Dataset::open(&path),
+        Err(Error::UnsafeMember { .. })
+    ));
+    zip_of(&path, &[("readme.txt", b"x")]);
+    assert!(message(&path).contains("no PNG or JPEG"));
+    // 100 MB of zeros in 100 kB.
+    zip_of(&path, &[("a.png", &vec![0; 100 << 20])]);
+    assert!(message(&path).contains("declares 104857600 bytes"));
+    // A PNG that declares 60000x60000 pixels.
+    let mut huge = png_of(0, 1);
+    huge[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
+    zip_of(&path, &[("a.png", &huge)]);
+    assert!(message(&path).contains("a.png"));
+
+    zip_of(
+        &path,
+        &[
+            ("a.png", &png_of(0, 1)),
+            ("dataset.json", br#"{"labels": [["a.png", 0]]}"#),
+        ],
+    );
+    let bytes = fs::read(&path).unwrap();
+    for at in 0..bytes.len() {
+        fs::write(&path, &bytes[..at]).unwrap();
+        assert!(
+            Dataset::open(&path).and_then(|d| d.load_all()).is_err(),
+            "cut at {at}"
+        );
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x55;
+        fs::write(&path, &damaged).unwrap();
+        let _ = Dataset::open(&path).and_then(|d| d.load_all());
+    }
+}
+
+#[test]
+fn subfolders_are_classes() {
+    let folder = folder();
+    let root = folder.path();
+    write(root.join("dog/x/2.png"), &png_of(2, 1));
+    write(root.join("cat/1.png"), &png_of(1, 1));
+    write(root.join("dog/3.png"), &png_of(3, 1));
+    write(root.join("notes.txt"), b"");
+    let dataset = Dataset::open(root).unwrap();
+    assert_eq!(
+        (dataset.format(), dataset.num_classes()),
+        (Format::Folder, 2)
+    );
+    let values: Vec<u8> = (0..3).map(|i| dataset.image(i).unwrap()[0]).collect();
+    assert_eq!(
+        (values, dataset.labels()),
+        (vec![1, 3, 2], Some(&[0, 1, 1][..]))
+    );
+    let before = dataset.fingerprint().unwrap();
+    write(root.join("dog/3.png"), &png_of(4, 1));
+    assert_ne!(Dataset::open(root).unwrap().fingerprint().unwrap(), before);
+
+    write(root.join("stray.png"), &png_of(5, 1));
+    assert!(message(root).contains("stray.png"));
+    write(root.join("dataset.json"), br#"{"labels": null}"#);
+    assert_eq!(Dataset::open(root).unwrap().labels(), None);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_in_circles_end() {
+    let folder = folder();
+    write(folder.path().join("a/1.png"), &png_of(1, 1));
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("a/again")).unwrap();
+    let dataset = Dataset::open(folder.path()).unwrap();
+    assert_eq!((dataset.len(), dataset.labels()), (1, None));
+    assert!(message(&folder.path().join("none")).contains("does not exist"));
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    assert!(message(&folder.path().join("empty")).contains("holds no"));
+}
+
+fn idx(magic: u8, sizes: &[u32], data: &[u8]) -> Vec<u8> {
+    let mut out = vec![0, 0, 8, magic];
+    sizes.iter().for_each(|size| out.extend(size.to_be_bytes()));
+    out.extend(data);
+    out
+}
+
+fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn idx_files_find_their_labels_and_folders_prefer_training() {
+    let folder = folder();
+    let root = folder.path();
+    write(
+        root.join("t10k-images-idx3-ubyte.gz"),
+        &gz(&idx(3, &[1, 2, 2], &[9; 4])),
+    );
+    assert_eq!(Dataset::open(root).unwrap().image(0).unwrap(), [9; 4]);
+    let images = write(
+        root.join("train-images-idx3-ubyte.gz"),
+        &gz(&idx(3, &[2, 2, 2], &[1, 2, 3, 4, 5, 6, 7, 8])),
+    );
+    write(root.join("train-labels-idx1-ubyte"), &idx(1, &[2], &[0, 7]));
+    for path in [root, &images] {
+        let dataset = Dataset::open(path).unwrap();
+        assert_eq!(
+            (dataset.format(), dataset.len(), dataset.channels()),
+            (Format::Idx, 2, 1)
+        );
+        assert_eq!(dataset.image(1).unwrap(), [5, 6, 7, 8]);
+        assert_eq!(
+            (dataset.labels(), dataset.num_classes()),
+            (Some(&[0, 7][..]), 8)
+        );
+    }
+    let options = DatasetOptions {
+        pad_to: Some(4),
+        max_size: Some(1),
+        ..Default::default()
+    };
+    let padded = Dataset::open_with(root, &options).unwrap();
+    assert_eq!(
+        (padded.resolution(), padded.len(), padded.num_classes()),
+        ((4, 4), 1, 8)
+    );
+    let image = padded.load_all().unwrap();
+    assert_eq!(image.data.iter().filter(|&&v| v == 0).count(), 12);
+    let options = DatasetOptions {
+        pad_to: Some(1),
+        ..Default::default()
+    };
+    assert!(
+        Dataset::open_with(root, &options)
+            .unwrap_err()
+            .to_string()
+            .contains("cannot be padded to 1x1")
+    );
+}
+
+#[test]
+fn hostile_idx_files_are_errors() {
+    let folder = folder();
+    let path = folder.path().join("images");
+    for bytes in [
+        idx(3, &[2, 2, 2], &[0; 7]),
+        idx(3, &[2, 2, 2], &[0; 9]),
+        idx(3, &[u32::MAX, u32::MAX, u32::MAX], &[0; 9]),
+        idx(3, &[u32::MAX, 0, 1], &[]),
+        idx(3, &[0, 2, 2], &[]),
+        idx(3, &[1, 2], &[]),
+        gz(&idx(3, &[1, 2, 2], &[0; 4]))[..20].to_vec(),
+        idx(1, &[2], &[0, 1]),
+        Vec::new(),
+    ] {
+        fs::write(&path, &bytes).unwrap();
+        assert!(Dataset::open(&path).is_err(), "{bytes:?}");
+    }
+    write(
+        folder.path().join("train-images-idx3-ubyte"),
+        &idx(3, &[2, 1, 1], &[1, 2]),
+    );
+    write(
+        folder.path().join("train-labels-idx1-ubyte"),
+        &idx(1, &[3], &[1, 2, 3]),
+    );
+    assert!(message(folder.path()).contains("2 images but 3 labels"));
+}
+
+/// A record of CIFAR-10: red, green and blue planes of one value each.
+fn record(label: u8, rgb: [u8; 3]) -> Vec<u8> {
+    let mut out = vec![label];
+    rgb.iter().for_each(|&value| out.extend([value; 1024]));
+    out
+}
+
+fn tar_of(path: &Path, members: &[(&str, &[u8])]) {
+    let mut archive = tar::Builder::new(GzEncoder::new(
+        fs::File::create(path).unwrap(),
+        Compression::fast(),
+    ));
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append(&header, *bytes).unwrap();
+    }
+    archive.into_inner().unwrap().finish().unwrap();
+}
+
+/// A batch as Python 2 pickled it: protocol 2, every string a byte string.
+fn python_batch(images: &[(u8, [u8; 3])]) -> Vec<u8> {
+    let text = |s: &str| [&[b'U', s.len() as u8][..], s.as_bytes()].concat();
+    let pixels: Vec<u8> = images
+        .iter()
+        .flat_map(|(label, rgb)| record(*label, *rgb)[1..].to_vec())
+        .collect();
+    let mut out = b"\x80\x02}(".to_vec();
+    out.extend(text("data"));
+    out.extend(
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01",
+    );
+    out.extend([&[b'K', images.len() as u8][..], b"M\x00\x0c\x86"].concat());
+    out.extend(b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89");
+    out.extend([&b"T"[..], &(pixels.len() as u32).to_le_bytes(), &pixels].concat());
+    out.extend(b"tb");
+    out.extend(text("labels"));
+    out.extend(b"](");
+    images
+        .iter()
+        .for_each(|(label, _)| out.extend([b'K', *label]));
+    out.extend(b"eu.");
+    out
+}
+
+#[test]
+fn cifar_is_read_in_all_its_packings() {
+    let images = [(3, [1, 2, 3]), (9, [4, 5, 6])];
+    let binary = images.map(|(label, rgb)| record(label, rgb)).concat();
+    let python = python_batch(&images);
+    let root = folder();
+    let path = |name: &str| root.path().join(name);
+    write(path("bin/cifar-10-batches-bin/data_batch_1.bin"), &binary);
+    write(path("py/data_batch_1"), &python);
+    write(path("py/test_batch"), b"not read");
+    write(path("test_batch.bin"), &binary);
+    tar_of(
+        &path("b.tar.gz"),
+        &[
+            ("cifar-10-batches-bin/data_batch_1.bin", &binary),
+            ("x/readme.html", b"hi"),
+        ],
+    );
+    tar_of(
+        &path("p.tar.gz"),
+        &[("cifar-10-batches-py/data_batch_2", &python)],
+    );
+    for (name, format) in [
+        ("bin", Format::CifarBinary),
+        ("py", Format::CifarPython),
+        ("test_batch.bin", Format::CifarBinary),
+        ("b.tar.gz", Format::CifarBinary),
+        ("p.tar.gz", Format::CifarPython),
+    ] {
+        let dataset = Dataset::open(path(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!((dataset.format(), dataset.len()), (format, 2), "{name}");
+        assert_eq!(
+            (
+                dataset.resolution(),
+                dataset.channels(),
+                dataset.num_classes()
+            ),
+            ((32, 32), 3, 10)
+        );
+        assert_eq!(dataset.labels(), Some(&[3, 9][..]));
+        assert_eq!(dataset.image(1).unwrap(), record(0, [4, 5, 6])[1..]);
+        assert!(dataset.fingerprint().unwrap().starts_with("sha256:"));
+    }
+}
+
+#[test]
+fn hostile_cifar_archives_are_errors() {
+    let root = folder();
+    let path = root.path().join("c.tar.gz");
+    let check = |members: &[(&str, &[u8])], part: &str| {
+        tar_of(&path, members);
+        let message = message(&path);
+        assert!(message.contains(part), "{part}: {message}");
+    };
+    check(
+        &[("a/data_batch_1.bin", &[0; 3000])],
+        "no whole number of records",
+    );
+    check(
+        &[("a/data_batch_1.bin", &record(10, [0; 3]))],
+        "a label is 10",
+    );
+    check(
+        &[("a/data_batch_1", b"cos\nsystem\n(S'ls'\ntR.")],
+        "os.system",
+    );
+    check(
+        &[("../data_batch_1.bin", &record(1, [0; 3]))],
+        "outside the archive",
+    );
+    check(&[("a/readme", b"")], "no CIFAR-10 training batches");
+    let python = python_batch(&[(1, [0; 3])]);
+    let wrong_shape = python.iter().position(|&b| b == 0x0c).unwrap();
+    let mut damaged = python.clone();
+    damaged[wrong_shape] = 0x0b;
+    check(&[("a/data_batch_1", &damaged)], "does not fit");
+    tar_of(&path, &[("a/data_batch_1", &python)]);
+    let bytes = fs::read(&path).unwrap();
+    for at in (0..bytes.len()).step_by(7) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x55;
+        fs::write(&path, &damaged).unwrap();
+        let _ = Dataset::open(&path);
+        fs::write(&path, &bytes[..at]).unwrap();
+        assert!(Dataset::open(&path).is_err(), "cut at {at}");
+    }
+}
+
+#[test]
+fn images_in_memory_are_a_data_set_too() {
+    let images = Images::new(vec![1, 2, 3, 4], 1, 1, 2, Some(vec![0, 1])).unwrap();
+    let dataset = Dataset::from_images("generated", images.clone()).unwrap();
+    assert_eq!(
+        (dataset.name(), dataset.image(1).unwrap()),
+        ("generated", vec![3, 4])
+    );
+    assert_eq!(dataset.load_all().unwrap(), images);
+    assert!(Images::new(vec![1, 2, 3], 1, 1, 2, None).is_err());
+    assert!(Images::new(vec![1, 2], 1, 1, 2, Some(vec![])).is_err());
+    assert!(Images::new(vec![1, 2], usize::MAX, 2, 2, None).is_err());
+}
+
+#[test]
+fn other_files_say_what_would_be_read() {
+    let root = folder();
+    let path = write(root.path().join("x.txt"), b"hello");
+    assert!(message(&path).contains("none of the formats"));
+    let path = write(root.path().join("x.bin"), b"hello");
+    assert!(message(&path).contains("no whole number of records"));
+}

@@ -1,0 +1,230 @@
+//! The description of a network: everything that its tensors' names and shapes follow from.
+//!
+//! Field names are the constructor arguments of the EDM code, so that a description reads the same
+//! in a snapshot, in our files and in Python.
+
+use fewstep_core::precondition::Preconditioning;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A denoiser D(x; sigma): image format, preconditioning and U-Net.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// Height and width in pixels.
+    pub img_resolution: i64,
+    /// Colour channels.
+    pub img_channels: i64,
+    /// Number of classes, 0 for an unconditional model.
+    pub label_dim: i64,
+    /// Whether the snapshot asks for a half-precision network on a GPU.
+    #[serde(default)]
+    pub use_fp16: bool,
+    /// Preconditioning (Karras et al. 2022, Table 1).
+    pub precond: Preconditioning,
+    /// The network inside.
+    pub network: NetworkConfig,
+}
+
+/// The U-Nets of Karras et al. 2022.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "model_type")]
+pub enum NetworkConfig {
+    /// DDPM++ and NCSN++ (Song et al. 2021).
+    SongUNet(SongConfig),
+    /// ADM (Dhariwal and Nichol 2021).
+    DhariwalUNet(DhariwalConfig),
+}
+
+/// How the noise level enters the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Embedding {
+    /// Sinusoids of geometric frequencies (DDPM++).
+    Positional,
+    /// Sinusoids of random frequencies (NCSN++).
+    Fourier,
+}
+
+/// How the input image reaches the deeper levels of the encoder, or the output those of the decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathKind {
+    /// Through the blocks alone.
+    Standard,
+    /// A resampled copy is added at each level.
+    Skip,
+    /// A learned downsampling path is added at each level (encoder only).
+    Residual,
+}
+
+/// Constructor arguments of `SongUNet`; defaults as in the EDM code.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SongConfig {
+    /// Size of the augmentation label, 0 for none.
+    pub augment_dim: i64,
+    /// Channels at the first level.
+    pub model_channels: i64,
+    /// Channel factor of each level.
+    pub channel_mult: Vec<i64>,
+    /// Size of the embedding relative to `model_channels`.
+    pub channel_mult_emb: i64,
+    /// Residual blocks a level.
+    pub num_blocks: i64,
+    /// Resolutions with self-attention.
+    pub attn_resolutions: Vec<i64>,
+    /// Dropout probability inside the blocks.
+    pub dropout: f64,
+    /// Probability of hiding the class label in training.
+    pub label_dropout: f64,
+    /// Noise-level embedding.
+    pub embedding_type: Embedding,
+    /// Size of the noise embedding relative to `model_channels`.
+    pub channel_mult_noise: i64,
+    /// Encoder architecture.
+    pub encoder_type: PathKind,
+    /// Decoder architecture (standard or skip).
+    pub decoder_type: PathKind,
+    /// Separable resampling filter: `[1, 1]` or `[1, 3, 3, 1]`.
+    pub resample_filter: Vec<i64>,
+}
+
+impl Default for SongConfig {
+    fn default() -> Self {
+        Self {
+            augment_dim: 0,
+            model_channels: 128,
+            channel_mult: vec![1, 2, 2, 2],
+            channel_mult_emb: 4,
+            num_blocks: 4,
+            attn_resolutions: vec![16],
+            dropout: 0.10,
+            label_dropout: 0.0,
+            embedding_type: Embedding::Positional,
+            channel_mult_noise: 1,
+            encoder_type: PathKind::Standard,
+            decoder_type: PathKind::Standard,
+            resample_filter: vec![1, 1],
+        }
+    }
+}
+
+/// Constructor arguments of `DhariwalUNet`; defaults as in the EDM code.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DhariwalConfig {
+    /// Size of the augmentation label, 0 for none.
+    pub augment_dim: i64,
+    /// Channels at the first level.
+    pub model_channels: i64,
+    /// Channel factor of each level.
+    pub channel_mult: Vec<i64>,
+    /// Size of the embedding relative to `model_channels`.
+    pub channel_mult_emb: i64,
+    /// Residual blocks a level.
+    pub num_blocks: i64,
+    /// Resolutions with self-attention.
+    pub attn_resolutions: Vec<i64>,
+    /// Dropout probability inside the blocks.
+    pub dropout: f64,
+    /// Probability of hiding the class label in training.
+    pub label_dropout: f64,
+}
+
+impl Default for DhariwalConfig {
+    fn default() -> Self {
+        Self {
+            augment_dim: 0,
+            model_channels: 192,
+            channel_mult: vec![1, 2, 3, 4],
+            channel_mult_emb: 4,
+            num_blocks: 3,
+            attn_resolutions: vec![32, 16, 8],
+            dropout: 0.10,
+            label_dropout: 0.0,
+        }
+    }
+}
+
+impl NetworkConfig {
+    /// Size of the augmentation label, 0 for none.
+    pub fn augment_dim(&self) -> i64 {
+        match self {
+            Self::SongUNet(song) => song.augment_dim,
+            Self::DhariwalUNet(adm) => adm.augment_dim,
+        }
+    }
+
+    fn channel_mult(&self) -> &[i64] {
+        match self {
+            Self::SongUNet(song) => &song.channel_mult,
+            Self::DhariwalUNet(adm) => &adm.channel_mult,
+        }
+    }
+
+    fn sizes(&self) -> [i64; 3] {
+        match self {
+            Self::SongUNet(song) => [song.model_channels, song.channel_mult_emb, song.num_blocks],
+            Self::DhariwalUNet(adm) => [adm.model_channels, adm.channel_mult_emb, adm.num_blocks],
+        }
+    }
+}
+
+/// No published network comes near these; a file that asks for more is damaged or hostile.
+const MAX_CHANNELS: i64 = 8192;
+const MAX_BLOCKS: i64 = 64;
+const MAX_RESOLUTION: i64 = 4096;
+
+impl ModelConfig {
+    /// Checks that a network can be built from this, before anything is allocated.
+    pub fn validate(&self) -> Result<()> {
+        let fail = |what: String| Err(Error::Architecture(what));
+        let levels = self.network.channel_mult();
+        let [channels, mult_emb, blocks] = self.network.sizes();
+        if !(1..=MAX_RESOLUTION).contains(&self.img_resolution) {
+            return fail(format!("img_resolution is {}, expected 1 to {MAX_RESOLUTION}", self.img_resolution));
+        }
+        if !(1..=64).contains(&self.img_channels) || !(0..=1_000_000).contains(&self.label_dim) {
+            return fail(format!("img_channels is {} and label_dim is {}", self.img_channels, self.label_dim));
+        }
+        if levels.is_empty() || levels.len() > 16 || levels.iter().any(|mult| !(1..=64).contains(mult)) {
+            return fail(format!("channel_mult is {levels:?}, expected 1 to 16 positive factors"));
+        }
+        if self.img_resolution % (1 << (levels.len() - 1)) != 0 {
+            return fail(format!("img_resolution {} cannot be halved {} times", self.img_resolution, levels.len() - 1));
+        }
+        if !(4..=MAX_CHANNELS).contains(&channels)
+            || channels % 4 != 0
+            || !(1..=64).contains(&mult_emb)
+            || !(1..=MAX_BLOCKS).contains(&blocks)
+        {
+            return fail(format!(
+                "model_channels is {channels} (a multiple of 4 is needed), channel_mult_emb {mult_emb}, num_blocks {blocks}"
+            ));
+        }
+        if !(0..=4096).contains(&self.network.augment_dim()) {
+            return fail(format!("augment_dim is {}", self.network.augment_dim()));
+        }
+        if let NetworkConfig::SongUNet(song) = &self.network {
+            if song.decoder_type == PathKind::Residual {
+                return fail("decoder_type 'residual' does not exist".to_owned());
+            }
+            if !matches!(song.resample_filter[..], [1, 1] | [1, 3, 3, 1]) {
+                return fail(format!("resample_filter is {:?}, expected [1, 1] or [1, 3, 3, 1]", song.resample_filter));
+            }
+            if !(1..=8).contains(&song.channel_mult_noise) {
+                return fail(format!("channel_mult_noise is {}", song.channel_mult_noise));
+            }
+        }
+        Ok(())
+    }
+
+    /// Channels that leave the network: iDDPM's also predict a variance, which the denoiser drops.
+    pub fn out_channels(&self) -> i64 {
+        match self.precond {
+            Preconditioning::Iddpm { .. } => 2 * self.img_channels,
+            _ => self.img_channels,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What can go wrong with networks, checkpoints and training.
+
+/// Shorthand for this crate's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong with networks, checkpoints and training.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The checkpoint lacks a tensor that the architecture needs.
+    #[error(
+        "the checkpoint has no tensor '{name}', which its architecture needs; the file is incomplete or belongs to another network"
+    )]
+    MissingTensor {
+        /// Full name of the tensor.
+        name: String,
+    },
+    /// The checkpoint has tensors that the architecture does not.
+    #[error(
+        "the checkpoint has {count} tensor(s) that its architecture does not use, the first is '{name}'; the architecture recorded in it is not the one it was saved from"
+    )]
+    UnknownTensor {
+        /// The first of them.
+        name: String,
+        /// How many there are.
+        count: usize,
+    },
+    /// A tensor of the checkpoint has another shape than its layer.
+    #[error("tensor '{name}' has shape {found:?}, but the architecture needs {expected:?}")]
+    WrongShape {
+        /// Full name of the tensor.
+        name: String,
+        /// The layer's shape.
+        expected: Vec<i64>,
+        /// The file's shape.
+        found: Vec<i64>,
+    },
+    /// A tensor of the checkpoint holds NaN or infinite values.
+    #[error("tensor '{name}' holds values that are not finite; the checkpoint is damaged or its training diverged")]
+    NotFinite {
+        /// Full name of the tensor.
+        name: String,
+    },
+    /// A file does not describe a network of ours.
+    #[error("{path}: {reason}")]
+    Checkpoint {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An architecture that cannot be built.
+    #[error("the architecture is not valid: {0}")]
+    Architecture(String),
+    /// An input to the model that does not fit it.
+    #[error("{0}")]
+    Input(String),
+    /// Training produced a loss that is not finite.
+    #[error("the loss became {loss} at iteration {iteration}; {advice}")]
+    Diverged {
+        /// The loss.
+        loss: f64,
+        /// Iterations completed before it.
+        iteration: u64,
+        /// What the last good state is and what to try.
+        advice: String,
+    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Io(#[from] fewstep_io::Error),
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}

@@ -1,0 +1,47 @@
+//! The bound's table e(sigma) of a network: one pass of forward evaluations, then phase 1 for every number of steps.
+
+use fewstep_core::objective::BoundTable;
+use fewstep_core::schedule::Schedule;
+use serde::{Deserialize, Serialize};
+
+use super::noised::{NoiseSharing, Noised};
+use crate::data::{EpochOrder, Images};
+use crate::error::Result;
+use crate::model::Model;
+use crate::random;
+
+/// Size of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableConfig {
+    /// Images, each evaluated once at every grid level.
+    pub images: usize,
+    /// Images at once.
+    pub batch: usize,
+    /// Seed of the choice of images and of the noise.
+    pub seed: u64,
+}
+
+/// e(sigma) on `grid`. `progress(done, all)` counts images.
+pub fn tabulate(
+    model: &Model,
+    images: &Images,
+    grid: Schedule,
+    config: TableConfig,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<BoundTable> {
+    let total = config.images.clamp(1, images.len());
+    let batch = config.batch.clamp(1, total);
+    let mut order = EpochOrder::new(config.seed, images.len());
+    let mut table = BoundTable::new(grid);
+    let mut done = 0;
+    while done < total {
+        let count = batch.min(total - done);
+        random::reseed(config.seed, done as u64);
+        let minibatch = images.batch(&order.indices(done as u64, count), model)?;
+        let levels = table.grid().len();
+        table.add(count as u64, &mut Noised::new(model, minibatch, levels, NoiseSharing::Independent))?;
+        done += count;
+        progress(done, total);
+    }
+    Ok(table)
+}

@@ -1,0 +1,125 @@
+//! The denoiser D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (Karras et al. 2022, Eq. 7).
+
+use std::collections::BTreeMap;
+
+use fewstep_core::precondition::Coefficients;
+use tch::{Device, Kind, Tensor};
+
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::params::{Builder, Origin, Params};
+use crate::tensor::Sigma;
+use crate::unet::{Conditions, UNet};
+
+/// A network with its preconditioning, on a device.
+#[derive(Debug)]
+pub struct Model {
+    config: ModelConfig,
+    params: Params,
+    net: UNet,
+    device: Device,
+    /// Type that the network computes in; preconditioning is always f32.
+    kind: Kind,
+}
+
+impl Model {
+    /// A network with fresh weights, the same for the same `seed`.
+    pub fn fresh(config: ModelConfig, seed: u64, device: Device) -> Result<Self> {
+        config.validate()?;
+        tch::manual_seed(seed as i64);
+        let mut builder = Builder::new(Origin::Fresh, device);
+        builder.buffers(&config)?;
+        let net = UNet::new(&mut builder, &config)?;
+        let params = builder.finish()?;
+        Ok(Self { config, params, net, device, kind: Kind::Float })
+    }
+
+    /// A network with the weights of a checkpoint: tensors under the EDM code's names, all of them and no others.
+    pub fn from_tensors(config: ModelConfig, tensors: BTreeMap<String, Tensor>, device: Device) -> Result<Self> {
+        config.validate()?;
+        for (name, tensor) in &tensors {
+            if tensor.is_floating_point() && !tensor.isfinite().all().double_value(&[]).eq(&1.0) {
+                return Err(Error::NotFinite { name: name.clone() });
+            }
+        }
+        let mut builder = Builder::new(Origin::Loaded(tensors), device);
+        builder.buffers(&config)?;
+        let net = UNet::new(&mut builder, &config)?;
+        let params = builder.finish()?;
+        Ok(Self { config, params, net, device, kind: Kind::Float })
+    }
+
+    /// A second network of the same architecture with the same weights, independent of this one.
+    pub fn duplicate(&self) -> Result<Self> {
+        let tensors = self.params.iter().map(|(name, param)| (name.to_owned(), param.tensor.detach().copy())).collect();
+        let copy = Self::from_tensors(self.config.clone(), tensors, self.device)?;
+        Ok(Self { kind: self.kind, ..copy })
+    }
+
+    /// The description.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The weights.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Type that the network computes in.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Lets the network compute in `kind` (f32, bf16, f16). Weights stay in f32.
+    pub fn with_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Shape of one image: channels, height, width.
+    pub fn image_shape(&self) -> [i64; 3] {
+        [self.config.img_channels, self.config.img_resolution, self.config.img_resolution]
+    }
+
+    /// D(x; sigma). `x`: `[N, C, H, W]` f32, `sigma`: `[N]` or `[1]`; returns `[N, C, H, W]` f32, differentiable in both and in the weights.
+    pub fn denoise(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Tensor {
+        let sigma = sigma.to_kind(Kind::Float).to_device(self.device).reshape([-1]);
+        let Coefficients { c_skip, c_out, c_in, c_noise } = self.config.precond.coefficients(&Sigma(sigma));
+        let wide = |c: Sigma| c.0.reshape([-1, 1, 1, 1]);
+        let input = (wide(c_in) * x).to_kind(self.kind);
+        let mut out = self.net.forward(&input, &c_noise.0, conditions).to_kind(Kind::Float);
+        if out.size()[1] != self.config.img_channels {
+            out = out.narrow(1, 0, self.config.img_channels); // iDDPM's variance channels
+        }
+        wide(c_skip) * x + wide(c_out) * out
+    }
+
+    /// D(x; sigma) at one noise level for the whole batch, without a graph.
+    pub fn denoise_at(&self, x: &Tensor, sigma: f64, class_labels: Option<&Tensor>) -> Tensor {
+        let conditions = Conditions { class_labels, ..Conditions::default() };
+        let sigma = Tensor::from_slice(&[sigma]).to_kind(Kind::Float);
+        tch::no_grad(|| self.denoise(x, &sigma, &conditions))
+    }
+
+    /// One-hot labels `[N, label_dim]` for class indices; `None` for an unconditional model.
+    pub fn one_hot(&self, classes: &[i64]) -> Result<Option<Tensor>> {
+        let dim = self.config.label_dim;
+        if dim == 0 {
+            return Ok(None);
+        }
+        if let Some(class) = classes.iter().find(|class| !(0..dim).contains(*class)) {
+            return Err(Error::Input(format!(
+                "class {class} is out of range: the model knows classes 0 to {}",
+                dim - 1
+            )));
+        }
+        let labels = Tensor::from_slice(classes).one_hot(dim).to_kind(Kind::Float);
+        Ok(Some(labels.to_device(self.device)))
+    }
+}

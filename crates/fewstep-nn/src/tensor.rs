@@ -1,0 +1,101 @@
+//! libtorch tensors as the scalars and vectors of fewstep-core.
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use fewstep_core::scalar::Scalar;
+use fewstep_core::space::VectorSpace;
+use tch::{Kind, Tensor};
+
+/// A batch of images, `[N, C, H, W]`, as a vector: the state of a sampler.
+#[derive(Debug)]
+pub struct Batch(pub Tensor);
+
+impl Clone for Batch {
+    fn clone(&self) -> Self {
+        Self(self.0.shallow_clone())
+    }
+}
+
+impl VectorSpace for Batch {
+    fn combine(terms: &[(f64, &Self)]) -> Self {
+        tch::no_grad(|| {
+            let mut sum: Option<Tensor> = None;
+            for (coefficient, Batch(tensor)) in terms {
+                match &mut sum {
+                    None => sum = Some(tensor * *coefficient),
+                    Some(sum) => {
+                        let _ = sum.g_add_(&(tensor * *coefficient));
+                    }
+                }
+            }
+            // The trait promises at least one term; an empty sum has no shape to be zero in.
+            Self(sum.unwrap_or_else(|| Tensor::zeros([0], (Kind::Float, tch::Device::Cpu))))
+        })
+    }
+
+    fn dot(&self, other: &Self) -> f64 {
+        tch::no_grad(|| (&self.0 * &other.0).sum(Kind::Double).double_value(&[]))
+    }
+}
+
+/// One noise level a sample, `[N]`, differentiable: what the preconditioning formulas are evaluated on.
+#[derive(Debug)]
+pub struct Sigma(pub Tensor);
+
+impl Clone for Sigma {
+    fn clone(&self) -> Self {
+        Self(self.0.shallow_clone())
+    }
+}
+
+macro_rules! binary {
+    ($trait:ident, $method:ident) => {
+        impl $trait for Sigma {
+            type Output = Self;
+            fn $method(self, other: Self) -> Self {
+                Self($trait::$method(self.0, other.0))
+            }
+        }
+    };
+}
+
+binary!(Add, add);
+binary!(Sub, sub);
+binary!(Mul, mul);
+binary!(Div, div);
+
+impl Neg for Sigma {
+    type Output = Self;
+    fn neg(self) -> Self {
+        Self(-self.0)
+    }
+}
+
+impl Scalar for Sigma {
+    fn add_f64(self, value: f64) -> Self {
+        Self(self.0 + value)
+    }
+
+    fn mul_f64(self, value: f64) -> Self {
+        Self(self.0 * value)
+    }
+
+    fn sqrt(self) -> Self {
+        Self(self.0.sqrt())
+    }
+
+    fn ln(self) -> Self {
+        Self(self.0.log())
+    }
+
+    fn recip(self) -> Self {
+        Self(self.0.reciprocal())
+    }
+
+    fn map_detached(self, f: &dyn Fn(f64) -> f64) -> Self {
+        let flat = self.0.detach().to_kind(Kind::Double).to_device(tch::Device::Cpu).reshape([-1]);
+        let mapped: Vec<f64> = (0..flat.numel() as i64).map(|i| f(flat.double_value(&[i]))).collect();
+        let tensor = Tensor::from_slice(&mapped).reshape(self.0.size());
+        Self(tensor.to_kind(self.0.kind()).to_device(self.0.device()))
+    }
+}

@@ -1,0 +1,76 @@
+//! What training minimises: weighted denoising errors that differ in which noise levels they visit and how they count.
+
+use fewstep_core::precondition::Coefficients;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::augment::AugmentConfig;
+use crate::data::Minibatch;
+use crate::model::Model;
+use crate::tensor::Sigma;
+use crate::unet::Conditions;
+
+/// Distribution of the noise level and weight of its error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// ln sigma ~ N(p_mean, p_std^2), weight 1 / c_out(sigma)^2 (Karras et al. 2022, Table 1, "Training").
+    LogNormal {
+        /// Mean of ln sigma.
+        p_mean: f64,
+        /// Standard deviation of ln sigma.
+        p_std: f64,
+    },
+    /// sigma uniform over the levels of a plan, weight by level: Eq. 12's a_i for the paper's phase 2.
+    Levels {
+        /// Noise levels.
+        sigmas: Vec<f64>,
+        /// Weight of each level.
+        weights: Vec<f64>,
+    },
+}
+
+impl Loss {
+    /// The EDM recipe.
+    pub const EDM: Self = Self::LogNormal { p_mean: -1.2, p_std: 1.2 };
+
+    /// weight(sigma) |D(y + sigma n; sigma) - y|^2, averaged over samples and pixels. Draws sigma, the augmentation, the
+    /// noise and the dropout from libtorch's generator.
+    pub fn evaluate(&self, model: &Model, batch: &Minibatch, augment: Option<&AugmentConfig>) -> Tensor {
+        let (sigma, weight) = self.draw(batch.images.size()[0], model);
+        let (images, augment_labels) = match augment {
+            Some(augment) => {
+                let (images, labels) = augment.apply(&batch.images);
+                (images, Some(labels))
+            }
+            None => (batch.images.shallow_clone(), None),
+        };
+        let noisy = &images + images.randn_like() * sigma.reshape([-1, 1, 1, 1]);
+        let conditions = Conditions {
+            class_labels: batch.class_labels.as_ref(),
+            augment_labels: augment_labels.as_ref(),
+            train: true,
+        };
+        let denoised = model.denoise(&noisy, &sigma, &conditions);
+        (weight.reshape([-1, 1, 1, 1]) * (denoised - images).square()).mean(Kind::Float)
+    }
+
+    /// `n` noise levels and their weights, both `[n]` on the model's device.
+    fn draw(&self, n: i64, model: &Model) -> (Tensor, Tensor) {
+        let device = model.device();
+        match self {
+            Self::LogNormal { p_mean, p_std } => {
+                let sigma = (Tensor::randn([n], (Kind::Float, device)) * *p_std + *p_mean).exp();
+                let Coefficients { c_out, .. } = model.config().precond.coefficients(&Sigma(sigma.shallow_clone()));
+                (sigma, c_out.0.square().reciprocal())
+            }
+            Self::Levels { sigmas, weights } => {
+                let level = Tensor::randint(sigmas.len() as i64, [n], (Kind::Int64, Device::Cpu));
+                let pick = |values: &[f64]| {
+                    Tensor::from_slice(values).index_select(0, &level).to_kind(Kind::Float).to_device(device)
+                };
+                (pick(sigmas), pick(weights))
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Training: the recipe of Karras et al. 2022 (Appendix F.1), from scratch or, with another loss, as phase 2 of a fit.
+
+mod loss;
+mod state;
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::adam::{Adam, AdamConfig};
+use crate::augment::AugmentConfig;
+use crate::data::{EpochOrder, Images};
+use crate::ema::{self, EmaConfig};
+use crate::error::{Error, Result};
+use crate::flat::{FlatWeights, unflatten};
+use crate::model::Model;
+use crate::random;
+
+pub use self::loss::Loss;
+
+/// Settings of a training run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// Images an update.
+    pub batch: usize,
+    /// Images held by the graph at once; the batch is accumulated from parts of this size.
+    pub microbatch: usize,
+    /// Learning rate after the ramp.
+    pub learning_rate: f64,
+    /// The learning rate rises linearly over the first so many images.
+    pub rampup_images: u64,
+    /// Optimiser.
+    pub adam: AdamConfig,
+    /// Moving average of the weights.
+    pub ema: EmaConfig,
+    /// Loss.
+    pub loss: Loss,
+    /// Augmentation, if any.
+    pub augment: Option<AugmentConfig>,
+    /// Whether images are mirrored at random (for data whose mirror image is as likely).
+    pub xflip: bool,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// What one update did.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct StepStats {
+    /// Updates made, this one included.
+    pub iteration: u64,
+    /// Images seen, this update's included.
+    pub images: u64,
+    /// Mean loss of the batch.
+    pub loss: f64,
+    /// Euclidean norm of the gradient.
+    pub grad_norm: f64,
+    /// Learning rate of the update.
+    pub learning_rate: f64,
+}
+
+/// A training run: network, optimiser, moving average, position in the data.
+#[derive(Debug)]
+pub struct Trainer {
+    config: TrainConfig,
+    model: Model,
+    images: Images,
+    order: EpochOrder,
+    weights: FlatWeights,
+    average: Tensor,
+    adam: Adam,
+    iteration: u64,
+    seen: u64,
+}
+
+impl Trainer {
+    /// Starts a run from the weights that `model` has.
+    pub fn new(model: Model, images: Images, config: TrainConfig) -> Result<Self> {
+        if config.batch == 0 || config.microbatch == 0 || config.batch % config.microbatch != 0 {
+            return Err(Error::Input(format!(
+                "a batch of {} cannot be accumulated from parts of {}; choose a microbatch that divides it",
+                config.batch, config.microbatch
+            )));
+        }
+        if images.len() < config.batch {
+            return Err(Error::Input(format!(
+                "the data set has {} images, fewer than one batch of {}",
+                images.len(),
+                config.batch
+            )));
+        }
+        let weights = FlatWeights::new(model.params());
+        let average = weights.values.copy();
+        let adam = Adam::new(config.adam, &weights.values);
+        let order = EpochOrder::new(config.seed, images.len());
+        Ok(Self { config, model, images, order, weights, average, adam, iteration: 0, seen: 0 })
+    }
+
+    /// Images seen so far.
+    pub fn images_seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// One update.
+    pub fn step(&mut self) -> Result<StepStats> {
+        let TrainConfig { batch, microbatch, seed, .. } = self.config;
+        // Reseeded every update, so that a resumed run needs no generator state to repeat itself.
+        random::reseed(seed, self.iteration);
+        let parts = batch / microbatch;
+        let (mut loss_sum, mut gradient) = (0.0, self.weights.values.zeros_like());
+        for part in 0..parts {
+            let indices = self.order.indices(self.seen + (part * microbatch) as u64, microbatch);
+            let mut minibatch = self.images.batch(&indices, &self.model)?;
+            if self.config.xflip {
+                minibatch.images = mirror_at_random(&minibatch.images);
+            }
+            let loss = self.config.loss.evaluate(&self.model, &minibatch, self.config.augment.as_ref());
+            loss_sum += loss.double_value(&[]);
+            gradient += self.weights.gradient(&loss)?;
+        }
+        let loss = loss_sum / parts as f64;
+        if !loss.is_finite() {
+            let advice = "resume from the last saved state with a lower learning rate".to_owned();
+            return Err(Error::Diverged { loss, iteration: self.iteration, advice });
+        }
+        gradient /= parts as f64;
+        let learning_rate = self.learning_rate();
+        self.adam.update(&mut self.weights.values, &gradient, learning_rate);
+        self.iteration += 1;
+        self.seen += batch as u64;
+        ema::update(&mut self.average, &self.weights.values, self.config.ema.beta(self.seen, batch as u64));
+        let grad_norm = gradient.norm().double_value(&[]);
+        Ok(StepStats { iteration: self.iteration, images: self.seen, loss, grad_norm, learning_rate })
+    }
+
+    fn learning_rate(&self) -> f64 {
+        let ramp = (self.seen as f64 / (self.config.rampup_images as f64).max(1e-8)).min(1.0);
+        self.config.learning_rate * ramp
+    }
+
+    /// Goes on with another loss, as when the plan has changed between rounds.
+    pub fn set_loss(&mut self, loss: Loss) {
+        self.config.loss = loss;
+    }
+
+    /// The averaged weights, flat.
+    pub fn average(&self) -> &Tensor {
+        &self.average
+    }
+
+    /// A network with the averaged weights, independent of the run.
+    pub fn averaged(&self) -> Result<Model> {
+        let model = self.model.duplicate()?;
+        unflatten(&self.average, model.params())?;
+        Ok(model)
+    }
+}
+
+fn mirror_at_random(images: &Tensor) -> Tensor {
+    let chosen = Tensor::rand([images.size()[0], 1, 1, 1], (Kind::Float, images.device())).less(0.5);
+    images.flip([3]).where_self(&chosen, images)
+}

@@ -1,0 +1,293 @@
+//! The layers that both U-Nets are made of. Every layer computes in the type of its input; weights
+//! are kept in f32 and cast at the point of use, as the EDM code does.
+
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::params::{Builder, Init, InitMode};
+
+/// A fully connected layer: `[N, in] -> [N, out]`.
+#[derive(Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// A layer with a bias.
+    pub fn new(b: &mut Builder, name: &str, c_in: i64, c_out: i64, init: Init) -> Result<Self> {
+        let mut layer = Self::without_bias(b, name, c_in, c_out, init)?;
+        layer.bias = Some(b.weight(&format!("{name}.bias"), &[c_out], (c_in, c_out), init)?);
+        Ok(layer)
+    }
+
+    /// A layer without one.
+    pub fn without_bias(b: &mut Builder, name: &str, c_in: i64, c_out: i64, init: Init) -> Result<Self> {
+        let weight = b.weight(&format!("{name}.weight"), &[c_out, c_in], (c_in, c_out), init)?;
+        Ok(Self { weight, bias: None })
+    }
+
+    /// `x`: `[N, in]`; returns `[N, out]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let kind = x.kind();
+        x.linear(&self.weight.to_kind(kind), self.bias.as_ref().map(|bias| bias.to_kind(kind)).as_ref())
+    }
+
+    /// Size of the input.
+    pub fn in_features(&self) -> i64 {
+        self.weight.size()[1]
+    }
+}
+
+/// Whether a convolution changes the resolution before it convolves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resample {
+    /// Same resolution.
+    Keep,
+    /// Twice the resolution.
+    Up,
+    /// Half the resolution.
+    Down,
+}
+
+/// A convolution with optional resampling by a separable filter; kernel 0 resamples only.
+#[derive(Debug)]
+pub struct Conv2d {
+    weight: Option<Tensor>,
+    bias: Option<Tensor>,
+    resample: Resample,
+    /// `[1, 1, f, f]`, sums to 1; `None` where the resolution stays.
+    filter: Option<Tensor>,
+    /// Convolve first, then filter: NCSN++'s residual path.
+    fused: bool,
+}
+
+/// What a [`Conv2d`] is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvSpec<'a> {
+    /// Input channels.
+    pub c_in: i64,
+    /// Output channels.
+    pub c_out: i64,
+    /// Kernel size, 0 for none.
+    pub kernel: i64,
+    /// Change of resolution.
+    pub resample: Resample,
+    /// Separable resampling filter.
+    pub filter: &'a [i64],
+    /// `fused_resample` of the EDM code (downsampling only).
+    pub fused: bool,
+}
+
+impl<'a> ConvSpec<'a> {
+    /// A plain convolution.
+    pub fn plain(c_in: i64, c_out: i64, kernel: i64) -> Self {
+        Self { c_in, c_out, kernel, resample: Resample::Keep, filter: &[1, 1], fused: false }
+    }
+
+    /// The same with a change of resolution.
+    pub fn resampled(self, resample: Resample, filter: &'a [i64]) -> Self {
+        Self { resample, filter, ..self }
+    }
+}
+
+impl Conv2d {
+    /// Builds the layer under `name`.
+    pub fn new(b: &mut Builder, name: &str, spec: ConvSpec, init: Init) -> Result<Self> {
+        let ConvSpec { c_in, c_out, kernel, resample, filter, fused } = spec;
+        let fan = (c_in * kernel * kernel, c_out * kernel * kernel);
+        let (mut weight, mut bias) = (None, None);
+        if kernel > 0 {
+            weight = Some(b.weight(&format!("{name}.weight"), &[c_out, c_in, kernel, kernel], fan, init)?);
+            bias = Some(b.weight(&format!("{name}.bias"), &[c_out], fan, init)?);
+        }
+        let filter = match resample {
+            Resample::Keep => None,
+            _ => Some(b.buffer(&format!("{name}.resample_filter"), || filter_2d(filter))?),
+        };
+        Ok(Self { weight, bias, resample, filter, fused })
+    }
+
+    /// `x`: `[N, in, H, W]`; returns `[N, out, H', W']`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let kind = x.kind();
+        let pad = self.weight.as_ref().map_or(0, |weight| weight.size()[2] / 2);
+        if self.fused && self.resample == Resample::Down {
+            return self.forward_fused(x, pad);
+        }
+        let resampled = match self.resample {
+            Resample::Keep => None,
+            Resample::Up => Some(self.upsample(x)),
+            Resample::Down => Some(self.downsample(x, true)),
+        };
+        let x = resampled.as_ref().unwrap_or(x);
+        match &self.weight {
+            Some(weight) => {
+                let bias = self.bias.as_ref().map(|bias| bias.to_kind(kind));
+                x.conv2d(&weight.to_kind(kind), bias.as_ref(), 1, pad, 1, 1)
+            }
+            None => x.shallow_clone(),
+        }
+    }
+
+    /// Convolution, then filter and stride; the padding of both is spent on the convolution.
+    fn forward_fused(&self, x: &Tensor, pad: i64) -> Tensor {
+        let kind = x.kind();
+        let mut x = x.shallow_clone();
+        if let Some(weight) = &self.weight {
+            x = x.conv2d(&weight.to_kind(kind), None::<&Tensor>, 1, pad + self.filter_pad(), 1, 1);
+        }
+        x = self.downsample(&x, false);
+        match &self.bias {
+            Some(bias) => x + bias.to_kind(kind).reshape([1, -1, 1, 1]),
+            None => x,
+        }
+    }
+
+    fn filter_pad(&self) -> i64 {
+        self.filter.as_ref().map_or(0, |filter| (filter.size()[3] - 1) / 2)
+    }
+
+    /// The filter repeated for every channel: `[C, 1, f, f]`.
+    fn depthwise(&self, x: &Tensor, gain: f64) -> Option<Tensor> {
+        let filter = self.filter.as_ref()?;
+        Some((filter.to_kind(x.kind()) * gain).tile([x.size()[1], 1, 1, 1]))
+    }
+
+    fn upsample(&self, x: &Tensor) -> Tensor {
+        match self.depthwise(x, 4.0) {
+            // A box filter of two taps repeats pixels; libtorch has a faster kernel for that.
+            Some(filter) if filter.size()[3] == 2 => {
+                let size = x.size();
+                x.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None)
+            }
+            Some(filter) => x.conv_transpose2d(&filter, None::<&Tensor>, 2, self.filter_pad(), 0, x.size()[1], 1),
+            None => x.shallow_clone(),
+        }
+    }
+
+    fn downsample(&self, x: &Tensor, padded: bool) -> Tensor {
+        match self.depthwise(x, 1.0) {
+            Some(filter) if filter.size()[3] == 2 => x.avg_pool2d(2, 2, 0, false, true, None),
+            Some(filter) => {
+                let pad = if padded { self.filter_pad() } else { 0 };
+                x.conv2d(&filter, None::<&Tensor>, 2, pad, 1, x.size()[1])
+            }
+            None => x.shallow_clone(),
+        }
+    }
+}
+
+/// `f f^T / (sum f)^2` as `[1, 1, n, n]`.
+fn filter_2d(filter: &[i64]) -> Tensor {
+    let f = Tensor::from_slice(filter).to_kind(Kind::Float);
+    let sum: i64 = filter.iter().sum();
+    (f.outer(&f) / (sum * sum) as f64).unsqueeze(0).unsqueeze(0)
+}
+
+/// Group normalisation with at least 4 channels a group and at most 32 groups.
+#[derive(Debug)]
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    groups: i64,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// Builds the layer under `name`.
+    pub fn new(b: &mut Builder, name: &str, channels: i64, eps: f64) -> Result<Self> {
+        Ok(Self {
+            weight: b.constant(&format!("{name}.weight"), &[channels], 1.0)?,
+            bias: b.constant(&format!("{name}.bias"), &[channels], 0.0)?,
+            groups: (channels / 4).min(32),
+            eps,
+        })
+    }
+
+    /// `x`: `[N, C, H, W]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.to_kind(x.kind()));
+        x.group_norm(self.groups, Some(&weight), Some(&bias), self.eps, true)
+    }
+}
+
+/// How a noise level becomes a vector.
+#[derive(Debug)]
+pub enum NoiseEmbedding {
+    /// Geometric frequencies; with `endpoint` the last is 1/10000 exactly.
+    Positional {
+        /// Size of the embedding.
+        channels: i64,
+        /// Whether the last frequency is 1/10000.
+        endpoint: bool,
+    },
+    /// Random frequencies, stored with the network: `[channels / 2]`.
+    Fourier {
+        /// The frequencies, in cycles.
+        freqs: Tensor,
+    },
+}
+
+impl NoiseEmbedding {
+    /// Fourier features with frequencies N(0, 16^2).
+    pub fn fourier(b: &mut Builder, name: &str, channels: i64) -> Result<Self> {
+        let freqs = b.buffer(&format!("{name}.freqs"), || {
+            Tensor::randn([channels / 2], (Kind::Float, tch::Device::Cpu)) * 16.0
+        })?;
+        Ok(Self::Fourier { freqs })
+    }
+
+    /// `noise`: `[N]`; returns `[N, channels]`: cosines, then sines.
+    pub fn forward(&self, noise: &Tensor) -> Tensor {
+        let phase = match self {
+            Self::Positional { channels, endpoint } => {
+                let half = channels / 2;
+                let last = half - i64::from(*endpoint);
+                let steps = Tensor::arange(half, (Kind::Float, noise.device())) / last as f64;
+                noise.outer(&steps.pow_scalar_base(1.0 / 10_000.0))
+            }
+            Self::Fourier { freqs } => noise.outer(&(freqs * std::f64::consts::TAU)),
+        };
+        Tensor::cat(&[phase.cos(), phase.sin()], 1)
+    }
+}
+
+/// `base^x`, elementwise.
+trait PowScalarBase {
+    fn pow_scalar_base(&self, base: f64) -> Tensor;
+}
+
+impl PowScalarBase for Tensor {
+    fn pow_scalar_base(&self, base: f64) -> Tensor {
+        Tensor::pow_scalar(base, self)
+    }
+}
+
+/// Initialisations of the DDPM++ and NCSN++ networks.
+pub mod song_init {
+    use super::{Init, InitMode};
+
+    /// Most layers.
+    pub const DEFAULT: Init = Init::new(InitMode::XavierUniform, 1.0);
+    /// The last convolution of a block, which starts near zero.
+    pub const ZERO: Init = Init::new(InitMode::XavierUniform, 1e-5);
+    /// Queries, keys and values: sqrt(0.2).
+    pub const ATTENTION: Init = Init::new(InitMode::XavierUniform, 0.447_213_595_499_957_94);
+}
+
+/// Initialisations of the ADM network.
+pub mod adm_init {
+    use super::{Init, InitMode};
+
+    const SQRT_THIRD: f64 = 0.577_350_269_189_625_8;
+    /// Most layers: what PyTorch draws by default, weights and biases.
+    pub const DEFAULT: Init = Init { mode: InitMode::KaimingUniform, weight: SQRT_THIRD, bias: SQRT_THIRD };
+    /// The last convolution of a block, which starts at zero.
+    pub const ZERO: Init = Init::new(InitMode::KaimingUniform, 0.0);
+}
+
+/// The label embedding of ADM: N(0, 1) for one-hot labels.
+pub fn adm_label_init(label_dim: i64) -> Init {
+    Init::new(InitMode::KaimingNormal, (label_dim as f64).sqrt())
+}

@@ -1,0 +1,61 @@
+//! The U-Nets of Karras et al. 2022: DDPM++ and NCSN++ (`song`), ADM (`dhariwal`).
+
+mod block;
+mod dhariwal;
+mod layers;
+mod song;
+
+use tch::Tensor;
+
+use crate::config::{ModelConfig, NetworkConfig};
+use crate::error::Result;
+use crate::params::Builder;
+
+/// What conditions the network besides the noise level.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Conditions<'a> {
+    /// One-hot (or soft) class labels `[N or 1, label_dim]`; `None` stands for the unconditional label, all zeros.
+    pub class_labels: Option<&'a Tensor>,
+    /// Augmentation parameters `[N, augment_dim]`, training only.
+    pub augment_labels: Option<&'a Tensor>,
+    /// Whether dropout is active.
+    pub train: bool,
+}
+
+/// A network F(x; c_noise) of any supported kind.
+#[derive(Debug)]
+pub enum UNet {
+    /// DDPM++ or NCSN++.
+    Song(song::SongUNet),
+    /// ADM.
+    Dhariwal(dhariwal::DhariwalUNet),
+}
+
+impl UNet {
+    /// Builds the network that `config` describes, under the name `model`.
+    pub fn new(b: &mut Builder, config: &ModelConfig) -> Result<Self> {
+        match &config.network {
+            NetworkConfig::SongUNet(song) => Ok(Self::Song(song::SongUNet::new(b, "model", config, song)?)),
+            NetworkConfig::DhariwalUNet(adm) => {
+                Ok(Self::Dhariwal(dhariwal::DhariwalUNet::new(b, "model", config, adm)?))
+            }
+        }
+    }
+
+    /// `x`: `[N, C, H, W]`, `c_noise`: `[N or 1]`; returns `[N, out, H, W]` in the type of `x`.
+    pub fn forward(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Tensor {
+        match self {
+            Self::Song(net) => net.forward(x, c_noise, conditions),
+            Self::Dhariwal(net) => net.forward(x, c_noise, conditions),
+        }
+    }
+}
+
+/// Hides each sample's label with probability `p` while training (classifier-free guidance).
+fn drop_labels(labels: &Tensor, p: f64, train: bool) -> Tensor {
+    if !train || p == 0.0 {
+        return labels.shallow_clone();
+    }
+    let keep = Tensor::rand([labels.size()[0], 1], (tch::Kind::Float, labels.device())).ge(p);
+    labels * keep.to_kind(labels.kind())
+}

@@ -1,0 +1,6 @@
+//! Integration tests of fewstep-nn: agreement with the reference code first.
+
+mod golden;
+mod networks;
+mod samplers;
+mod training;

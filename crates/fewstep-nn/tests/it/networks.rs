@@ -1,0 +1,73 @@
+//! All six reference networks: outputs, gradients, ranges and rounding.
+
+use fewstep_nn::tch::{Device, Kind, Tensor};
+use fewstep_nn::unet::Conditions;
+use fewstep_nn::{Model, checkpoint};
+
+use crate::golden::{arrays, assert_close, folder};
+
+const NETWORKS: [&str; 6] =
+    ["ddpmpp_edm", "ncsnpp_edm_cond", "ddpmpp_vp", "ncsnpp_ve", "adm_edm_cond_fp16", "adm_iddpm_cond"];
+
+fn network(name: &str) -> Option<Model> {
+    let path = folder()?.join(format!("{name}.pkl"));
+    Some(checkpoint::load(&path, Device::Cpu).unwrap().model)
+}
+
+#[test]
+fn golden_outputs_and_gradients() {
+    for name in NETWORKS {
+        let (Some(folder), Some(model)) = (folder(), network(name)) else { return };
+        let golden = arrays(folder.join(format!("{name}.npz")));
+        let x = golden["x"].copy().set_requires_grad(true);
+        let sigma = golden["sigma"].copy().set_requires_grad(true);
+        let conditions = Conditions { class_labels: golden.get("class_labels"), ..Conditions::default() };
+        let denoised = model.denoise(&x, &sigma, &conditions);
+        assert_close(&format!("{name} denoised"), &denoised.detach(), &golden["denoised"], 1e-5);
+        let product = (&denoised * &golden["cotangent"]).sum(Kind::Float);
+        let grads = Tensor::run_backward(&[product], &[&x, &sigma], false, false);
+        assert_close(&format!("{name} grad_x"), &grads[0], &golden["grad_x"], 1e-5);
+        assert_close(&format!("{name} grad_sigma"), &grads[1], &golden["grad_sigma"], 1e-5);
+        if let Some(expected) = golden.get("denoised_nolabel") {
+            let unlabelled = model.denoise(&golden["x"], &golden["sigma"], &Conditions::default());
+            assert_close(&format!("{name} denoised_nolabel"), &unlabelled, expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn golden_ranges_and_rounding() {
+    for name in NETWORKS {
+        let (Some(folder), Some(model)) = (folder(), network(name)) else { return };
+        let golden = arrays(folder.join(format!("{name}.npz")));
+        let precond = &model.config().precond;
+        for (what, found) in [("sigma_min", precond.sigma_min()), ("sigma_max", precond.sigma_max())] {
+            let expected = golden[what].double_value(&[]);
+            assert!(
+                found == expected || (found / expected - 1.0).abs() < 1e-5,
+                "{name} {what}: {found}, not {expected}"
+            );
+        }
+        for (index, sigma) in [0.03, 0.5, 7.0, 60.0].into_iter().enumerate() {
+            let expected = golden["round_sigma"].double_value(&[index as i64]);
+            let found = precond.round_sigma(sigma);
+            assert!((found / expected - 1.0).abs() < 1e-5, "{name} round_sigma({sigma}): {found}, not {expected}");
+        }
+    }
+}
+
+#[test]
+fn golden_networks_survive_our_own_file_format() {
+    for name in NETWORKS {
+        let Some(model) = network(name) else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let notes = [("source".to_owned(), name.to_owned())].into();
+        checkpoint::save(&path, &model, checkpoint::Storage::F32, &notes).unwrap();
+        let read = checkpoint::load(&path, Device::Cpu).unwrap();
+        assert_eq!(read.model.config(), model.config());
+        assert_eq!(read.notes, notes);
+        let x = Tensor::randn([2, 3, 16, 16], (Kind::Float, Device::Cpu));
+        assert_eq!(read.model.denoise_at(&x, 1.5, None), model.denoise_at(&x, 1.5, None), "{name}");
+    }
+}

@@ -1,0 +1,1 @@
+//! The reference samplers, as plans, on a reference network.

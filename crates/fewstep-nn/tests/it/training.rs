@@ -1,0 +1,1 @@
+//! Training: resuming is exact, the loss falls.

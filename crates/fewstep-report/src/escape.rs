@@ -1,0 +1,71 @@
+//! Text made safe for where it goes.
+
+/// `text` as the content or a quoted attribute of HTML and XML.
+///
+/// Characters that XML 1.0 does not allow at all become U+FFFD, so that an SVG file stays well-formed.
+pub fn markup(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            '\t' | '\n' | '\r' => safe.push(c),
+            '\u{fffe}' | '\u{ffff}' => safe.push('\u{fffd}'),
+            c if c.is_control() => safe.push('\u{fffd}'),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// `text` on one line of a terminal: a name cannot move the cursor, set colours or break the table.
+pub fn terminal(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// `text` in a cell of a markdown table.
+pub fn markdown(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '|' | '*' | '_' | '`' | '[' | ']' | '~' => safe.extend(['\\', c]),
+            '<' => safe.push_str("&lt;"),
+            '&' => safe.push_str("&amp;"),
+            '\n' | '\r' => safe.push(' '),
+            c if c.is_control() => safe.push('\u{fffd}'),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// `text` as a field of a CSV file (RFC 4180).
+pub fn csv(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        return format!("\"{}\"", text.replace('"', "\"\""));
+    }
+    text.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_has_its_own_escapes() {
+        let name = "<b>\"A&B|*\"\u{1b}[31m,\n'";
+        assert_eq!(
+            markup(name),
+            "&lt;b&gt;&quot;A&amp;B|*&quot;\u{fffd}[31m,\n&#39;"
+        );
+        assert_eq!(terminal(name), "<b>\"A&B|*\"\u{fffd}[31m,\u{fffd}'");
+        assert_eq!(markdown(name), "&lt;b>\"A&amp;B\\|\\*\"\u{fffd}\\[31m, '");
+        assert_eq!(csv("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(csv("plain"), "plain");
+    }
+}

@@ -1,0 +1,79 @@
+//! Project tasks, run as `cargo xtask <task>`: what a bare machine needs before `cargo` alone is enough.
+
+mod libtorch;
+mod tasks;
+
+use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask <task> [options]
+
+  libtorch [--cuda]    put libtorch into .libtorch/ (--cuda: with the libraries that a GPU needs)
+  demo [args]          libtorch, then `fewstep demo`
+  test [args]          libtorch, then every test; args go to `cargo test`
+  golden [args]        libtorch, then only the comparisons with golden data
+  bench [args]         libtorch, then the same network in fewstep and in PyTorch, timed in turn
+  gpu [args]           libtorch --cuda, then only the tests that need a GPU
+
+A LIBTORCH of your own (version 2.11) is used instead of .libtorch/ when that variable is set.
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the task that `args` name and returns what it exits with.
+fn run(args: &[String]) -> Result<ExitCode> {
+    let root = root();
+    let (task, rest) = match args.split_first() {
+        None => ("help", args),
+        Some((task, rest)) => (task.as_str(), rest),
+    };
+    // `cargo xtask test -- foo` and `cargo xtask test foo` mean the same.
+    let rest = rest.strip_prefix(&["--".to_string()]).unwrap_or(rest);
+    match task {
+        "libtorch" => {
+            let cuda = match rest {
+                [] => false,
+                [flag] if flag == "--cuda" => true,
+                _ => bail!("`cargo xtask libtorch` takes no option but --cuda"),
+            };
+            let place = libtorch::ensure(&root, cuda)?;
+            eprintln!(
+                "libtorch {} is ready in {}",
+                libtorch::VERSION,
+                place.display()
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        "demo" => tasks::demo(&root, rest),
+        "test" => tasks::test(&root, rest),
+        "golden" => tasks::golden(&root, rest),
+        "bench" => tasks::bench(&root, rest),
+        "gpu" => tasks::gpu(&root, rest),
+        "help" | "-h" | "--help" => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        unknown => bail!("there is no task `{unknown}`; `cargo xtask help` lists them"),
+    }
+}
+
+/// The workspace's folder: the one above this package's.
+fn root() -> PathBuf {
+    // Cargo sets the variable at run time too, so that a moved checkout does not keep the old place.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let manifest = manifest.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    manifest
+        .parent()
+        .map_or(manifest.clone(), Path::to_path_buf)
+}
