@@ -1,6 +1,7 @@
 //! Networks on disk: our safetensors files and the EDM code's pickled snapshots.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 
 use fewstep_io::safetensors;
@@ -35,11 +36,20 @@ pub struct Checkpoint {
 
 /// Reads a network: a `.safetensors` file of ours, or a `.pkl` snapshot of the EDM code.
 pub fn load(path: &Path, device: Device) -> Result<Checkpoint> {
-    let fail = |reason: String| Error::Checkpoint { path: path.display().to_string(), reason };
-    let is_safetensors = path.extension().is_some_and(|extension| extension == "safetensors");
-    let (config, tensors, notes) = if is_safetensors { read_ours(path)? } else { snapshot::read(path)? };
+    let is_snapshot = path.extension().is_some_and(|extension| extension == "pkl");
+    let parts = if is_snapshot { snapshot::read(path)? } else { ours(safetensors::read(path)?, &path.display())? };
+    build(parts, &path.display(), device)
+}
+
+/// Reads a network of ours from memory; `place` names it in errors.
+pub fn from_bytes(bytes: &[u8], place: &str, device: Device) -> Result<Checkpoint> {
+    build(ours(safetensors::read_bytes(bytes, place)?, &place)?, &place, device)
+}
+
+fn build((config, tensors, notes): Parts, place: &dyn Display, device: Device) -> Result<Checkpoint> {
     let tensors = tensors.iter().map(|(name, data)| Ok((name.clone(), tensor_from(data)?))).collect::<Result<_>>()?;
-    let model = Model::from_tensors(config, tensors, device).map_err(|error| fail(error.to_string()))?;
+    let model = Model::from_tensors(config, tensors, device)
+        .map_err(|error| Error::Checkpoint { path: place.to_string(), reason: error.to_string() })?;
     Ok(Checkpoint { model, notes })
 }
 
@@ -48,9 +58,8 @@ pub type Tensors = fewstep_io::tensors::TensorMap;
 /// Description, tensors and notes of a file.
 pub type Parts = (ModelConfig, Tensors, BTreeMap<String, String>);
 
-fn read_ours(path: &Path) -> Result<Parts> {
-    let fail = |reason: String| Error::Checkpoint { path: path.display().to_string(), reason };
-    let mut file = safetensors::read(path)?;
+fn ours(mut file: safetensors::File, place: &dyn Display) -> Result<Parts> {
+    let fail = |reason: String| Error::Checkpoint { path: place.to_string(), reason };
     match file.metadata.remove("format") {
         Some(format) if format == FORMAT => {}
         Some(other) if other.starts_with("fewstep model ") => {

@@ -1,2 +1,28 @@
-//! The fewstep command.
-fn main() {}
+//! fewstep turns a pretrained diffusion model into the best few-step sampler for it.
+
+mod assets;
+mod cli;
+mod commands;
+mod figures;
+mod fitting;
+mod inputs;
+mod measure;
+mod pixels;
+mod provenance;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    ui::report_panics_in_a_sentence();
+    let cli = cli::Cli::parse();
+    match commands::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -7,7 +7,7 @@ mod phase2;
 mod tables;
 
 pub use heldout::{HeldOut, mean_squared_error};
-pub use noised::NoiseSharing;
+pub use noised::{NoiseSharing, Noised};
 pub use phase1::{LearnConfig, LearnStep, Learner};
 pub use phase2::{TuneConfig, TuneStep, TuneWeights, Tuner, level_loss};
 pub use tables::{TableConfig, tabulate};

@@ -1,13 +1,17 @@
 //! Phase 2: tune the network for the noise levels of a plan, judged by the held-out rollout error.
 
+use std::path::Path;
+
 use fewstep_core::objective::induced_weights;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
+use fewstep_io::safetensors;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::heldout::HeldOut;
-use crate::error::Result;
+use crate::checkpoint::{tensor_data, tensor_from};
+use crate::error::{Error, Result};
 use crate::flat::unflatten;
 use crate::model::Model;
 use crate::train::{Loss, StepStats, Trainer};
@@ -46,7 +50,7 @@ pub struct TuneConfig {
     pub iterations: u64,
     /// Updates between two looks at the held-out error.
     pub check_every: u64,
-    /// Looks without a new best after which phase 2 stops.
+    /// Looks without a new best after which phase 2 stops; `u64::MAX` never stops and keeps the last weights, not the best.
     pub patience: u64,
 }
 
@@ -63,71 +67,110 @@ pub struct TuneStep {
 
 /// Phase 2 in progress: a trainer, and the best averaged weights so far.
 #[derive(Debug)]
-pub struct Tuner {
-    trainer: Trainer,
+pub struct Tuner<'a> {
+    trainer: Trainer<'a>,
     best: Option<(f64, Tensor)>,
+    progress: TuneProgress,
+}
+
+/// Where phase 2 is, between two looks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct TuneProgress {
+    iteration: u64,
+    looks_since_best: u64,
     history: Vec<TuneStep>,
 }
 
-impl Tuner {
-    /// Starts tuning the network that `trainer` holds.
-    pub fn new(trainer: Trainer) -> Self {
-        Self { trainer, best: None, history: Vec::new() }
+impl<'a> Tuner<'a> {
+    /// Starts tuning the network that `trainer` holds, for the loss that it was given.
+    pub fn new(trainer: Trainer<'a>) -> Self {
+        Self { trainer, best: None, progress: TuneProgress::default() }
     }
 
-    /// The looks so far, of the current call of [`Tuner::run`].
+    /// The looks at the held-out error so far.
     pub fn history(&self) -> &[TuneStep] {
-        &self.history
+        &self.progress.history
     }
 
-    /// The trainer, to save and load its state.
-    pub fn trainer(&mut self) -> &mut Trainer {
-        &mut self.trainer
-    }
-
-    /// Tunes for `loss`, watching the rollout error under `plan`, and leaves the best averaged weights in the network that
-    /// is returned: the untuned ones if nothing was better. `progress` is called after every update; `false` stops.
+    /// Tunes until the iterations or the patience of `config` are used up, watching the rollout error under `plan`. Returns
+    /// the network with the best averaged weights: the untuned ones if nothing was better. `observe` is called after
+    /// every update, with `true` after a look, when [`Tuner::save`] may be called.
     pub fn run(
         &mut self,
-        loss: Loss,
         plan: &Plan,
         judge: &HeldOut,
         config: TuneConfig,
-        mut progress: impl FnMut(&StepStats, &[TuneStep]) -> Result<bool>,
+        mut observe: impl FnMut(&mut Self, &StepStats, bool) -> Result<()>,
     ) -> Result<Model> {
-        self.trainer.set_loss(loss);
-        self.history.clear();
-        self.best = None;
-        self.look(plan, judge, 0, None)?;
-        let (mut since_best, mut sum, mut count) = (0, 0.0, 0u32);
-        for iteration in 1..=config.iterations {
+        if self.progress.history.is_empty() {
+            self.look(plan, judge, None)?;
+        }
+        let (mut sum, mut count) = (0.0, 0u32);
+        while self.progress.iteration < config.iterations && self.progress.looks_since_best < config.patience.max(1) {
             let stats = self.trainer.step()?;
+            self.progress.iteration += 1;
             sum += stats.loss;
             count += 1;
-            if iteration % config.check_every.max(1) == 0 || iteration == config.iterations {
-                let better = self.look(plan, judge, iteration, Some(sum / f64::from(count)))?;
+            let iteration = self.progress.iteration;
+            let look = iteration % config.check_every.max(1) == 0 || iteration == config.iterations;
+            if look {
+                self.look(plan, judge, Some(sum / f64::from(count)))?;
                 (sum, count) = (0.0, 0);
-                since_best = if better { 0 } else { since_best + 1 };
             }
-            if !progress(&stats, &self.history)? || since_best >= config.patience.max(1) {
-                break;
-            }
+            observe(self, &stats, look)?;
         }
         let model = self.trainer.averaged()?;
-        if let Some((_, weights)) = &self.best {
+        // Without patience nobody asked for the best: the last weights are the outcome.
+        if let Some((_, weights)) = self.best.as_ref().filter(|_| config.patience < u64::MAX) {
             unflatten(weights, model.params())?;
         }
         Ok(model)
     }
 
-    /// Judges the averaged network; whether it is the best so far.
-    fn look(&mut self, plan: &Plan, judge: &HeldOut, iteration: u64, loss: Option<f64>) -> Result<bool> {
+    /// Judges the averaged network and remembers it if it is the best so far.
+    fn look(&mut self, plan: &Plan, judge: &HeldOut, loss: Option<f64>) -> Result<()> {
         let rollout_error = judge.rollout_error(&self.trainer.averaged()?, plan)?;
-        self.history.push(TuneStep { iteration, loss, rollout_error });
-        let better = self.best.as_ref().is_none_or(|(best, _)| rollout_error < *best);
-        if better {
+        let iteration = self.progress.iteration;
+        self.progress.history.push(TuneStep { iteration, loss, rollout_error });
+        if self.best.as_ref().is_none_or(|(best, _)| rollout_error < *best) {
             self.best = Some((rollout_error, self.trainer.average().copy()));
+            self.progress.looks_since_best = 0;
+        } else {
+            self.progress.looks_since_best += 1;
         }
-        Ok(better)
+        Ok(())
+    }
+
+    /// Saves phase 2 as it is after a look.
+    pub fn save(&mut self, path: &Path) -> Result<()> {
+        let (mut tensors, mut metadata) = self.trainer.state()?;
+        if let Some((error, weights)) = &self.best {
+            tensors.insert(BEST.to_owned(), tensor_data(weights)?);
+            metadata.insert("best_error".to_owned(), serde_json::to_string(error).unwrap_or_default());
+        }
+        metadata.insert(PROGRESS.to_owned(), serde_json::to_string(&self.progress).unwrap_or_default());
+        Ok(safetensors::write(path, &tensors, &metadata)?)
+    }
+
+    /// Takes up phase 2 where [`Tuner::save`] left it.
+    pub fn load(&mut self, path: &Path) -> Result<()> {
+        let place = path.display().to_string();
+        let state = safetensors::read(path)?;
+        let fail =
+            |what: &str| Error::Checkpoint { path: place.clone(), reason: format!("is not a saved phase 2: {what}") };
+        self.trainer.restore(&state, &place)?;
+        let text = |key: &str| state.metadata.get(key).ok_or_else(|| fail(&format!("it has no '{key}'")));
+        let progress = serde_json::from_str(text(PROGRESS)?).map_err(|error| fail(&error.to_string()))?;
+        let best_error = serde_json::from_str(text("best_error")?).map_err(|error| fail(&error.to_string()))?;
+        let weights = tensor_from(state.tensors.get(BEST).ok_or_else(|| fail("it has no best weights"))?)?;
+        if weights.size() != self.trainer.average().size() {
+            return Err(fail("its best weights are of another network"));
+        }
+        self.best = Some((best_error, weights.to_device(self.trainer.average().device())));
+        self.progress = progress;
+        Ok(())
     }
 }
+
+const BEST: &str = "best";
+const PROGRESS: &str = "phase_2";

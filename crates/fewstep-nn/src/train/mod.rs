@@ -59,10 +59,10 @@ pub struct StepStats {
 
 /// A training run: network, optimiser, moving average, position in the data.
 #[derive(Debug)]
-pub struct Trainer {
+pub struct Trainer<'a> {
     config: TrainConfig,
     model: Model,
-    images: Images,
+    images: &'a Images,
     order: EpochOrder,
     weights: FlatWeights,
     average: Tensor,
@@ -71,9 +71,9 @@ pub struct Trainer {
     seen: u64,
 }
 
-impl Trainer {
+impl<'a> Trainer<'a> {
     /// Starts a run from the weights that `model` has.
-    pub fn new(model: Model, images: Images, config: TrainConfig) -> Result<Self> {
+    pub fn new(model: Model, images: &'a Images, config: TrainConfig) -> Result<Self> {
         if config.batch == 0 || config.microbatch == 0 || config.batch % config.microbatch != 0 {
             return Err(Error::Input(format!(
                 "a batch of {} cannot be accumulated from parts of {}; choose a microbatch that divides it",
@@ -134,11 +134,6 @@ impl Trainer {
     fn learning_rate(&self) -> f64 {
         let ramp = (self.seen as f64 / (self.config.rampup_images as f64).max(1e-8)).min(1.0);
         self.config.learning_rate * ramp
-    }
-
-    /// Goes on with another loss, as when the plan has changed between rounds.
-    pub fn set_loss(&mut self, loss: Loss) {
-        self.config.loss = loss;
     }
 
     /// The averaged weights, flat.

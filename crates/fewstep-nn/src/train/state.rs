@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use fewstep_io::safetensors;
+use fewstep_io::safetensors::{self, File, Metadata};
+use fewstep_io::tensors::TensorMap;
 use tch::Tensor;
 
 use super::Trainer;
@@ -11,13 +12,13 @@ use crate::error::{Error, Result};
 
 const NAMES: [&str; 4] = ["weights", "average", "adam.mean", "adam.square"];
 
-impl Trainer {
+impl Trainer<'_> {
     fn vectors(&mut self) -> [&mut Tensor; 4] {
         [&mut self.weights.values, &mut self.average, &mut self.adam.mean, &mut self.adam.square]
     }
 
-    /// Saves the run; [`Trainer::load_state`] on a trainer of the same model, data and settings goes on as if it had never stopped.
-    pub fn save_state(&mut self, path: &Path) -> Result<()> {
+    /// The run as tensors and text.
+    pub fn state(&mut self) -> Result<(TensorMap, Metadata)> {
         let metadata = [
             ("format", "fewstep training state 1".to_owned()),
             ("config", serde_json::to_string(&self.config).unwrap_or_default()),
@@ -28,22 +29,21 @@ impl Trainer {
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into_iter().collect();
         let tensors =
             NAMES.iter().zip(self.vectors()).map(|(name, tensor)| Ok(((*name).to_owned(), tensor_data(tensor)?)));
-        Ok(safetensors::write(path, &tensors.collect::<Result<_>>()?, &metadata)?)
+        Ok((tensors.collect::<Result<_>>()?, metadata))
     }
 
-    /// Takes up a run where [`Trainer::save_state`] left it.
-    pub fn load_state(&mut self, path: &Path) -> Result<()> {
-        let fail = |reason: String| Error::Checkpoint { path: path.display().to_string(), reason };
-        let file = safetensors::read(path)?;
+    /// Takes up a run from its [`Trainer::state`]; `place` names it in errors.
+    pub fn restore(&mut self, state: &File, place: &str) -> Result<()> {
+        let fail = |reason: String| Error::Checkpoint { path: place.to_owned(), reason };
         let text = |key: &str| {
-            file.metadata.get(key).ok_or_else(|| fail(format!("is not a training state: it has no '{key}'")))
+            state.metadata.get(key).ok_or_else(|| fail(format!("is not a training state: it has no '{key}'")))
         };
         let same = |key: &str, mine: String| {
             if *text(key)? == mine {
                 return Ok(());
             }
             Err(fail(format!(
-                "was saved with another {key}, so the run would not be the same; start a new one or repeat the old options"
+                "was saved with another {key}, so the run would not be the same; repeat the options it was started with"
             )))
         };
         same("config", serde_json::to_string(&self.config).unwrap_or_default())?;
@@ -52,7 +52,7 @@ impl Trainer {
         let (iteration, seen) = (number("iteration")?, number("images")?);
         let mut loaded = Vec::new();
         for name in NAMES {
-            let data = file.tensors.get(name).ok_or_else(|| fail(format!("lacks the tensor '{name}'")))?;
+            let data = state.tensors.get(name).ok_or_else(|| fail(format!("lacks the tensor '{name}'")))?;
             let tensor = tensor_from(data)?;
             if tensor.size() != self.weights.values.size() {
                 return Err(fail(format!(
@@ -70,5 +70,16 @@ impl Trainer {
         });
         (self.iteration, self.seen, self.adam.step) = (iteration, seen, iteration);
         Ok(())
+    }
+
+    /// Saves the run; [`Trainer::load_state`] on a trainer of the same model, data and settings goes on as if it had never stopped.
+    pub fn save_state(&mut self, path: &Path) -> Result<()> {
+        let (tensors, metadata) = self.state()?;
+        Ok(safetensors::write(path, &tensors, &metadata)?)
+    }
+
+    /// Takes up a run where [`Trainer::save_state`] left it.
+    pub fn load_state(&mut self, path: &Path) -> Result<()> {
+        self.restore(&safetensors::read(path)?, &path.display().to_string())
     }
 }

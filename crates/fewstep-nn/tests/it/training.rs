@@ -1,1 +1,217 @@
-//! Training: resuming is exact, the loss falls.
+//! Training, tuning and the gradient of phase 1 on a network small enough for a test.
+
+use std::sync::{Mutex, MutexGuard};
+
+use fewstep_core::objective::{ForwardNoised, Objective, loss, loss_and_gradient};
+use fewstep_core::precondition::Preconditioning;
+use fewstep_core::schedule::{Schedule, karras};
+use fewstep_core::solver::{Solver, SolverOptions};
+use fewstep_core::space::VectorSpace;
+use fewstep_io::dataset;
+use fewstep_nn::Model;
+use fewstep_nn::adam::AdamConfig;
+use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
+use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
+use fewstep_nn::data::Images;
+use fewstep_nn::ema::EmaConfig;
+use fewstep_nn::fit::{HeldOut, NoiseSharing, Noised, TuneConfig, TuneWeights, Tuner, level_loss};
+use fewstep_nn::random;
+use fewstep_nn::tch::{Device, Kind, Tensor};
+use fewstep_nn::train::{Loss, TrainConfig, Trainer};
+
+/// libtorch's generator is one for the whole process: tests that draw from it take turns. One thread: the networks are tiny.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    fewstep_nn::device::set_threads(1);
+    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn small(label_dim: i64) -> Model {
+    let song = SongConfig {
+        augment_dim: AUGMENT_DIM,
+        model_channels: 8,
+        channel_mult: vec![1, 2],
+        num_blocks: 1,
+        attn_resolutions: vec![4],
+        ..SongConfig::default()
+    };
+    let config = ModelConfig {
+        img_resolution: 8,
+        img_channels: 1,
+        label_dim,
+        use_fp16: false,
+        precond: Preconditioning::EDM,
+        network: NetworkConfig::SongUNet(song),
+    };
+    Model::fresh(config, 1, Device::Cpu).unwrap()
+}
+
+/// Eight different ramps with two labels.
+fn ramps(model: &Model) -> Images {
+    let data: Vec<u8> = (0..64u32).flat_map(|n| (0..64u32).map(move |i| ((i * (n % 8 + 1)) % 256) as u8)).collect();
+    let labels = (0..64).map(|n| n % 2).collect();
+    Images::for_model(dataset::Images::new(data, 1, 8, 8, Some(labels)).unwrap(), model).unwrap()
+}
+
+fn recipe() -> TrainConfig {
+    TrainConfig {
+        batch: 16,
+        microbatch: 8,
+        learning_rate: 2e-3,
+        rampup_images: 64,
+        adam: AdamConfig::default(),
+        ema: EmaConfig { halflife_images: 200.0, rampup_ratio: Some(0.05) },
+        loss: Loss::EDM,
+        augment: Some(AugmentConfig::edm(0.2)),
+        xflip: true,
+        seed: 7,
+    }
+}
+
+fn weights(model: &Model) -> Vec<Tensor> {
+    model.params().trainable().map(|(_, tensor)| tensor.detach().copy()).collect()
+}
+
+#[test]
+fn the_loss_falls_and_the_average_follows() {
+    let _turn = alone();
+    for label_dim in [0, 2] {
+        let model = small(label_dim);
+        let images = ramps(&model);
+        let mut trainer = Trainer::new(model.duplicate().unwrap(), &images, recipe()).unwrap();
+        let losses: Vec<f64> = (0..60).map(|_| trainer.step().unwrap().loss).collect();
+        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+        assert!(mean(&losses[50..]) < 0.75 * mean(&losses[..10]), "{losses:?}");
+        let averaged = weights(&trainer.averaged().unwrap());
+        assert!(averaged.iter().zip(weights(&model)).any(|(a, b)| *a != b), "the average never moved");
+    }
+}
+
+#[test]
+fn a_resumed_run_equals_one_that_never_stopped() {
+    let _turn = alone();
+    let model = small(0);
+    let images = ramps(&model);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let start = || Trainer::new(model.duplicate().unwrap(), &images, recipe()).unwrap();
+
+    let mut straight = start();
+    (0..3).for_each(|_| drop(straight.step().unwrap()));
+    straight.save_state(&path).unwrap();
+    let expected: Vec<_> = (0..3).map(|_| straight.step().unwrap()).collect();
+
+    let mut resumed = start();
+    resumed.load_state(&path).unwrap();
+    let found: Vec<_> = (0..3).map(|_| resumed.step().unwrap()).collect();
+    assert_eq!(found, expected);
+    assert_eq!(weights(&resumed.averaged().unwrap()), weights(&straight.averaged().unwrap()));
+
+    let other = TrainConfig { learning_rate: 1e-3, ..recipe() };
+    let error = Trainer::new(model.duplicate().unwrap(), &images, other).unwrap().load_state(&path).unwrap_err();
+    assert!(error.to_string().contains("another config"), "{error}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run() {
+    let _turn = alone();
+    let model = small(0);
+    let images = ramps(&model);
+    let config = TrainConfig { learning_rate: f64::MAX, rampup_images: 0, ..recipe() };
+    let mut trainer = Trainer::new(model, &images, config).unwrap();
+    let error = (0..5).find_map(|_| trainer.step().err()).expect("an infinite learning rate must diverge");
+    assert!(error.to_string().contains("at iteration"), "{error}");
+}
+
+#[test]
+fn phase_2_improves_the_held_out_error_and_resumes() {
+    let _turn = alone();
+    let model = small(0);
+    let images = ramps(&model);
+    // The teacher is a network that has learned a little; the student starts from scratch and must come closer to it.
+    let mut trainer = Trainer::new(model.duplicate().unwrap(), &images, recipe()).unwrap();
+    (0..80).for_each(|_| drop(trainer.step().unwrap()));
+    let schedule = karras(4, 0.02, 40.0, 7.0).unwrap();
+    let plan = Solver::Euler.plan(&schedule, &SolverOptions::default()).unwrap();
+    let judge = HeldOut::new(&trainer.averaged().unwrap(), &plan, &[100, 101, 102, 103], 2).unwrap();
+    let before = judge.rollout_error(&model, &plan).unwrap();
+
+    let config = || TrainConfig {
+        augment: None,
+        loss: level_loss(&schedule, TuneWeights::Bound { last: 1.0 }),
+        ema: EmaConfig { halflife_images: 50.0, rampup_ratio: None },
+        ..recipe()
+    };
+    let tune = TuneConfig { iterations: 40, check_every: 10, patience: 4 };
+    let start = || Tuner::new(Trainer::new(model.duplicate().unwrap(), &images, config()).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("phase-2.safetensors");
+    let mut saved = false;
+    let tuned = start()
+        .run(&plan, &judge, tune, |tuner, _, looked| {
+            if looked && !saved {
+                saved = true;
+                tuner.save(&path)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    let after = judge.rollout_error(&tuned, &plan).unwrap();
+    assert!(after < 0.7 * before, "{before} -> {after}");
+
+    let mut resumed = start();
+    resumed.load(&path).unwrap();
+    let tuned_again = resumed.run(&plan, &judge, tune, |_, _, _| Ok(())).unwrap();
+    assert_eq!(weights(&tuned_again), weights(&tuned));
+}
+
+#[test]
+fn phase_1_gradient_equals_finite_differences() {
+    let _turn = alone();
+    let model = small(0);
+    let images = ramps(&model);
+    let schedule = Schedule::new(vec![8.0, 2.0, 0.7, 0.2]).unwrap();
+    for sharing in [NoiseSharing::Independent, NoiseSharing::Shared] {
+        random::reseed(3, 0);
+        let batch = images.batch(&[0, 1, 2, 3], &model).unwrap();
+        let mut noised = Noised::new(&model, batch, schedule.len(), sharing);
+        let objective = Objective::Joint { gamma: 0.5 };
+        let (_, gradient) = loss_and_gradient(objective, &schedule, &mut noised).unwrap();
+        for level in 0..schedule.len() {
+            let at = |factor: f64, noised: &mut Noised| {
+                let mut levels = schedule.levels().to_vec();
+                levels[level] *= factor;
+                loss(objective, &Schedule::new(levels).unwrap(), noised).unwrap().total
+            };
+            let h = 2e-3; // f32 networks: balance of rounding and truncation
+            let slope = (at(1.0 + h, &mut noised) - at(1.0 - h, &mut noised)) / (2.0 * h * schedule.levels()[level]);
+            let scale = gradient.iter().fold(0.0f64, |m, g| m.max(g.abs()));
+            assert!(
+                (slope - gradient[level]).abs() < 2e-2 * scale,
+                "{sharing:?}, level {level}: {slope} not {}",
+                gradient[level]
+            );
+        }
+        assert!(noised.clean().norm_squared() > 0.0);
+    }
+}
+
+#[test]
+fn augmentation_labels_match_what_was_done() {
+    let _turn = alone();
+    random::reseed(5, 0);
+    let images = Tensor::rand([6, 3, 16, 16], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
+    let still = AugmentConfig { xflip: 0.0, ..AugmentConfig::edm(0.0) };
+    let (same, labels) = still.apply(&images);
+    assert_eq!(labels, Tensor::zeros([6, AUGMENT_DIM], (Kind::Float, Device::Cpu)));
+    // The wavelet filter reproduces images at rest but for its own small ripple.
+    let ripple = (&same - &images).square().mean(Kind::Float).double_value(&[]);
+    assert!(ripple < 1e-3, "{ripple}");
+
+    let flips = AugmentConfig { scale_std: 0.0, aniso_std: 0.0, translate_frac_std: 0.0, ..AugmentConfig::edm(1.0) };
+    let (_, labels) = flips.apply(&images);
+    for column in 0..2 {
+        let values: Vec<f32> = labels.select(1, column).try_into().unwrap();
+        assert!(values.iter().all(|&v| v == 0.0 || v == 1.0), "{values:?}");
+    }
+}

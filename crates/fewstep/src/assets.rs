@@ -1,0 +1,72 @@
+//! What comes with the program: a small model of Fashion-MNIST and what is needed to judge it.
+//!
+//! How each file was made is written in `assets/README.md`.
+
+use anyhow::{Context, Result};
+use fewstep_eval::Statistics;
+use fewstep_eval::features::{self, FeatureNetwork};
+use fewstep_io::dataset::{Dataset, DatasetOptions};
+use fewstep_nn::tch::Device;
+use tempfile::TempDir;
+
+/// The denoiser, EMA weights in f16.
+pub const MODEL: &[u8] = include_bytes!("../assets/model.safetensors");
+/// A classifier of the training images whose last hidden layer gives features.
+pub const FEATURES: &[u8] = include_bytes!("../assets/features.safetensors");
+/// Mean and covariance of the features of the training images.
+pub const REFERENCE: &[u8] = include_bytes!("../assets/reference.npz");
+/// The test images and their labels, as they are published.
+pub const TEST_IMAGES: [(&str, &[u8]); 2] = [
+    ("t10k-images-idx3-ubyte.gz", include_bytes!("../assets/t10k-images-idx3-ubyte.gz")),
+    ("t10k-labels-idx1-ubyte.gz", include_bytes!("../assets/t10k-labels-idx1-ubyte.gz")),
+];
+
+/// Channels, height and width of the images that model, features and reference are for.
+pub const IMAGE_SHAPE: [usize; 3] = [1, 32, 32];
+/// What the data set is called in reports.
+pub const DATA_NAME: &str = "fashion-mnist";
+
+/// The feature network.
+pub fn features(device: Device) -> Result<Box<dyn FeatureNetwork>> {
+    let folder = unpacked(&[("features.safetensors", FEATURES)])?;
+    Ok(features::open(&folder.path().join("features.safetensors"), device)?)
+}
+
+/// Statistics of the 60,000 training images under [`features`].
+pub fn reference() -> Result<Statistics> {
+    let folder = unpacked(&[("reference.npz", REFERENCE)])?;
+    Ok(Statistics::read(&folder.path().join("reference.npz"))?)
+}
+
+/// The 10,000 test images with their labels, padded to 32x32, in memory.
+pub fn test_images() -> Result<Dataset> {
+    let folder = unpacked(&TEST_IMAGES)?;
+    let options = DatasetOptions { pad_to: Some(IMAGE_SHAPE[1]), ..DatasetOptions::default() };
+    let images = Dataset::open_with(folder.path(), &options)?.load_all()?;
+    Ok(Dataset::from_images(DATA_NAME, images)?)
+}
+
+/// Files for readers that take paths; they are removed with the folder.
+fn unpacked(files: &[(&str, &[u8])]) -> Result<TempDir> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    for (name, bytes) in files {
+        std::fs::write(folder.path().join(name), bytes).with_context(|| format!("cannot unpack {name}"))?;
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_images_are_all_there() {
+        let images = test_images().unwrap();
+        assert_eq!((images.len(), images.channels(), images.resolution(), images.num_classes()), (10_000, 1, (32, 32), 10));
+        assert_eq!(images.labels().unwrap().iter().filter(|label| **label == 9).count(), 1000);
+        // The first test image is an ankle boot, and its frame is padding.
+        let first = images.image(0).unwrap();
+        assert_eq!(images.label(0), Some(9));
+        assert!(first[..64].iter().all(|&v| v == 0) && first.iter().any(|&v| v > 200));
+    }
+}

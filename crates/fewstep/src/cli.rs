@@ -1,0 +1,43 @@
+//! What can be typed: one subcommand a file of `commands/`, each with its own arguments.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// Turns a pretrained diffusion model into the best few-step sampler for it.
+#[derive(Debug, Parser)]
+#[command(name = "fewstep", version, arg_required_else_help = true, propagate_version = true)]
+pub struct Cli {
+    /// Print the result as JSON on stdout, for scripts
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show on the built-in model what a fit buys: table, report.html
+    Demo(commands::demo::Args),
+    /// Find noise levels for a budget of steps (phase 1) and tune the network for them (phase 2)
+    Fit(commands::fit::Args),
+    /// Make images
+    Sample(commands::sample::Args),
+    /// Measure images: Frechet distance between features
+    Eval(commands::eval::Args),
+    /// Train a denoiser from scratch (the EDM recipe)
+    Train(commands::train::Args),
+    /// Turn a checkpoint of the EDM code into a safetensors file
+    Import(commands::import::Args),
+    /// Apply the denoiser to arrays: how to check an import
+    Denoise(commands::denoise::Args),
+    /// Say in words what a file is
+    Info(commands::info::Args),
+    /// Reference statistics of a data set, for eval
+    Ref(commands::reference::Args),
+    /// Train a small feature network on a data set's labels, for eval
+    Features(commands::features::Args),
+}

@@ -1,0 +1,132 @@
+//! The demo's table and report.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fewstep_nn::Model;
+use fewstep_report::{Block, Cell, Column, Format, LabeledImage, Page, Section, Table};
+
+use super::{Results, Row};
+use crate::figures;
+use crate::fitting::FitSettings;
+use crate::provenance::Provenance;
+
+/// The result as a table, a group for each number of steps, best values marked.
+fn table(results: &Results) -> Table {
+    let mut table = Table::new(vec![
+        Column::number("steps", Format::Integer),
+        Column::text("method"),
+        Column::number("evaluations", Format::Integer),
+        Column::number("Frechet distance", Format::Significant(4)).lowest(),
+        Column::number("rollout error", Format::Significant(4)).lowest(),
+    ]);
+    let mut group = None;
+    for row in &results.rows {
+        if group != Some(row.steps) {
+            table.start_group();
+            group = Some(row.steps);
+        }
+        table.push(vec![
+            Cell::from(row.steps as f64),
+            row.method.as_str().into(),
+            Cell::from(row.nfe as f64),
+            row.frechet.into(),
+            row.rollout_error.map_or(Cell::Missing, Cell::from),
+        ]);
+    }
+    table
+}
+
+fn times(results: &Results) -> Table {
+    let mut table = Table::new(vec![Column::text("part"), Column::number("seconds", Format::Fixed(1))]);
+    for part in &results.parts {
+        table.push(vec![part.name.as_str().into(), part.seconds.into()]);
+    }
+    table
+}
+
+/// What happened, in one sentence, whatever it was.
+fn headline(rows: &[Row]) -> String {
+    let teacher = rows.first().map_or(f64::NAN, |row| row.frechet);
+    let mut sentences = Vec::new();
+    let mut steps: Vec<usize> = rows.iter().skip(1).map(|row| row.steps).collect();
+    steps.dedup();
+    for steps in steps {
+        let group: Vec<&Row> = rows.iter().skip(1).filter(|row| row.steps == steps).collect();
+        let Some(baseline) = group.first() else { continue };
+        let best = group.iter().fold(baseline, |best, row| if row.frechet < best.frechet { row } else { best });
+        sentences.push(if best.method == baseline.method {
+            format!("At {steps} steps nothing beat the baseline's Frechet distance of {:.1}.", baseline.frechet)
+        } else {
+            let Row { method, frechet, .. } = best;
+            format!("At {steps} steps '{method}' brings the Frechet distance from {:.1} to {frechet:.1}.", baseline.frechet)
+        });
+        let worse: Vec<&str> = group[1..].iter().filter(|row| row.frechet >= baseline.frechet).map(|row| row.method.as_str()).collect();
+        if !worse.is_empty() && best.method != baseline.method {
+            sentences.push(format!("Not better than the baseline there: {}.", worse.join(", ")));
+        }
+    }
+    format!("{} The teacher, with 35 evaluations, scores {teacher:.1}.", sentences.join(" "))
+}
+
+/// What the terminal shows.
+pub fn terminal(results: &Results, colour: bool, seconds: f64, report: &Path) -> String {
+    let Results { training_rate, sampling_rate, .. } = results;
+    format!(
+        "{}\n{}\n\nphase 2: {training_rate:.1} img/s with its looks at the error; network evaluations: {sampling_rate:.1}/s; {seconds:.0} s in all\nreport: {}",
+        table(results).to_terminal(colour),
+        headline(&results.rows),
+        report.display()
+    )
+}
+
+/// The report.
+pub fn build(results: &Results, model: &Model, settings: &FitSettings, provenance: &Provenance, hash: &str, took: Duration) -> Page {
+    let images = results.rows.iter().zip(&results.grids).map(|(row, png)| LabeledImage {
+        label: format!("{} steps, {}", row.steps, row.method),
+        png: png.clone(),
+        caption: format!("Frechet distance {:.2}, {} evaluations", row.frechet, row.nfe),
+    });
+    let tuning: Vec<_> = results.tuning.iter().map(|(name, looks)| (name.clone(), looks.as_slice())).collect();
+    let facts = vec![
+        ("command".to_owned(), provenance.command.join(" ")),
+        ("fewstep".to_owned(), provenance.fewstep.clone()),
+        ("model SHA-256".to_owned(), hash.to_owned()),
+        ("seeds".to_owned(), format!("0 to {}; held-out latents apart", results_images(results))),
+        ("threads".to_owned(), provenance.threads.to_string()),
+        ("time".to_owned(), format!("{:.0} s", took.as_secs_f64())),
+    ];
+    Page {
+        title: "fewstep demo: Fashion-MNIST in 5 and 8 steps".to_owned(),
+        headline: headline(&results.rows),
+        table: Some(table(results)),
+        sections: vec![
+            Section::new("The same seeds", vec![Block::Images(images.collect())]),
+            Section::new("Learned noise levels and the weights they induce", vec![Block::Plots(plots(results, model))]),
+            Section::new("Tuning the network", vec![Block::Plots(vec![figures::tuning(&tuning)])]),
+            Section::new("Where the time went", vec![Block::Table(times(results))]),
+            Section::new(
+                "Settings",
+                vec![Block::Facts(facts), Block::Code(serde_json::to_string_pretty(settings).unwrap_or_default())],
+            ),
+        ],
+        footer: "Frechet distance between features of a small classifier of Fashion-MNIST: comparable within this page only.".to_owned(),
+    }
+}
+
+fn results_images(results: &Results) -> String {
+    results.rows.first().map_or_else(String::new, |_| "the number of images, less 1".to_owned())
+}
+
+/// Figs. 3 and 4 of the paper for every number of steps.
+fn plots(results: &Results, model: &Model) -> Vec<fewstep_report::Plot> {
+    let mut plots = Vec::new();
+    for learned in results.rows.iter().filter(|row| row.method.starts_with("phase 1")) {
+        let steps = learned.steps;
+        let Some(baseline) = results.rows.iter().find(|row| row.steps == steps && row.method.starts_with("baseline")) else { continue };
+        let pair = [("rho = 7", &baseline.schedule), ("learned (phase 1)", &learned.schedule)];
+        plots.push(figures::schedules(format!("Noise levels, {steps} steps"), &pair));
+        plots.extend(figures::weights(steps, &learned.schedule, &model.config().precond));
+    }
+    plots
+}

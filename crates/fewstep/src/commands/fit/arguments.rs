@@ -1,0 +1,226 @@
+//! What can be typed after `fewstep fit`, and the settings that it means.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use fewstep_core::objective::Objective;
+use fewstep_core::schedule::Scale;
+use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
+
+use crate::fitting::{FitSettings, Phase1Settings, Phase1Solver, Phase2Settings};
+use crate::inputs::{Compute, DataArgs};
+
+/// Arguments of `fewstep fit`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  fewstep fit --model edm-cifar10.pkl --data cifar10-32x32.zip --steps 5,8 --out runs/cifar10")]
+pub struct Args {
+    /// Model: a .safetensors file, an EDM .pkl, or fashion-mnist (built in)
+    #[arg(long, value_name = "FILE")]
+    pub model: String,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Folder of the run; must not exist yet
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// Go on with the run in --out
+    #[arg(long)]
+    pub resume: bool,
+    /// Numbers of steps (network evaluations an image), each fitted on its own
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5,8")]
+    pub steps: Vec<usize>,
+    /// Phases to run: 1 learns the noise levels, 2 tunes the network
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,2", value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub phases: Vec<u8>,
+    /// How often to alternate between the phases
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub rounds: usize,
+
+    /// What phase 1 minimises: Eq. 11, Eq. 12, or both as in the paper
+    #[arg(long, value_name = "NAME", default_value = "bound", help_heading = "Phase 1")]
+    pub objective: ObjectiveName,
+    /// Weight of the bound in the joint objective
+    #[arg(long, default_value_t = 1.0, help_heading = "Phase 1")]
+    pub gamma: f64,
+    /// How phase 1 is solved; table needs the bound [default: table for the bound, else adam]
+    #[arg(long, value_name = "NAME", help_heading = "Phase 1")]
+    pub solver: Option<Phase1Solver>,
+    /// Noise along the levels: independent or shared
+    #[arg(long, value_name = "NAME", default_value = "independent", help_heading = "Phase 1")]
+    pub noise: NoiseName,
+    /// Scale in which the levels are parameterised: linear (the paper's) or log
+    #[arg(long, value_name = "NAME", default_value = "log", help_heading = "Phase 1")]
+    pub parameter: ScaleName,
+    /// Updates of the levels
+    #[arg(long, value_name = "N", default_value_t = 400, help_heading = "Phase 1")]
+    pub phase1_updates: u64,
+    /// Images an update of the levels
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Phase 1")]
+    pub phase1_batch: usize,
+    /// Learning rate of the levels
+    #[arg(long, value_name = "RATE", default_value_t = 0.02, help_heading = "Phase 1")]
+    pub phase1_lr: f64,
+    /// Levels of the table's grid
+    #[arg(long, value_name = "N", default_value_t = 65, help_heading = "Phase 1")]
+    pub grid: usize,
+    /// Images of the table, each evaluated at every level
+    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Phase 1")]
+    pub table_images: usize,
+
+    /// How errors count in phase 2: bound (Eq. 12) or original (the EDM recipe)
+    #[arg(long, value_name = "NAME", default_value = "bound", help_heading = "Phase 2")]
+    pub weights: WeightsName,
+    /// Weight of the last level, which Eq. 12 leaves out (0: the paper's, 1: its coefficient in the image)
+    #[arg(long, value_name = "W", default_value_t = 1.0, help_heading = "Phase 2")]
+    pub last_weight: f64,
+    /// Updates of the network at most
+    #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Phase 2")]
+    pub updates: u64,
+    /// Images an update
+    #[arg(long, value_name = "N", default_value_t = 128, help_heading = "Phase 2")]
+    pub batch: usize,
+    /// Images held by the graph at once [default: the batch]
+    #[arg(long, value_name = "N", help_heading = "Phase 2")]
+    pub microbatch: Option<usize>,
+    /// Learning rate of the network
+    #[arg(long, value_name = "RATE", default_value_t = 1e-4, help_heading = "Phase 2")]
+    pub lr: f64,
+    /// Half-life of the weights' moving average, in images
+    #[arg(long, value_name = "N", default_value_t = 2000.0, help_heading = "Phase 2")]
+    pub ema: f64,
+    /// Mirror images at random
+    #[arg(long, help_heading = "Phase 2")]
+    pub xflip: bool,
+
+    /// Latents held out for the rollout error
+    #[arg(long, value_name = "N", default_value_t = 128, help_heading = "Judge")]
+    pub held_out: usize,
+    /// Noise levels of the Heun teacher (2N - 1 evaluations)
+    #[arg(long, value_name = "N", default_value_t = 18, help_heading = "Judge")]
+    pub teacher_steps: usize,
+    /// Updates between two looks at the held-out error
+    #[arg(long, value_name = "N", default_value_t = 50, help_heading = "Judge")]
+    pub check_every: u64,
+    /// Looks without improvement before a phase stops
+    #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Judge")]
+    pub patience: u64,
+    /// Run every phase to its end and keep its last outcome, not its best
+    #[arg(long, help_heading = "Judge")]
+    pub no_early_stop: bool,
+
+    /// Images at once in evaluations
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub eval_batch: usize,
+    /// Seed of data order and noise
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub compute: Compute,
+}
+
+/// Objectives of phase 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ObjectiveName {
+    /// Eq. 11
+    Discretization,
+    /// Eq. 12
+    Bound,
+    /// Eq. 11 and gamma times Eq. 12: the paper's
+    Joint,
+}
+
+/// Noise along the levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum NoiseName {
+    /// Drawn afresh at every level
+    Independent,
+    /// The same at every level
+    Shared,
+}
+
+/// Scale of Eq. 13.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ScaleName {
+    /// Shares of sigma (the paper's)
+    Linear,
+    /// Shares of log sigma
+    Log,
+}
+
+/// Weights of phase 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WeightsName {
+    /// Eq. 12
+    Bound,
+    /// The EDM recipe
+    Original,
+}
+
+impl Args {
+    /// The settings, checked for contradictions.
+    pub fn settings(&self) -> Result<FitSettings> {
+        ensure!(!self.steps.is_empty() && self.steps.iter().all(|&n| n >= 2), "--steps needs numbers of at least 2");
+        ensure!(self.rounds >= 1, "--rounds must be at least 1");
+        ensure!(self.held_out >= 1 && self.teacher_steps >= 2, "--held-out must be at least 1 and --teacher-steps at least 2");
+        ensure!(self.gamma >= 0.0 && self.gamma.is_finite(), "--gamma must not be negative");
+        ensure!(self.last_weight >= 0.0 && self.last_weight.is_finite(), "--last-weight must not be negative");
+        let default_solver = if self.objective == ObjectiveName::Bound { Phase1Solver::Table } else { Phase1Solver::Adam };
+        let solver = self.solver.unwrap_or(default_solver);
+        ensure!(
+            solver == Phase1Solver::Adam || self.objective == ObjectiveName::Bound,
+            "--solver table minimises the bound; the other objectives need --solver adam"
+        );
+        let longest = self.steps.iter().copied().max().unwrap_or(0);
+        ensure!(solver == Phase1Solver::Adam || self.grid >= longest, "--grid must have at least as many levels as the longest --steps");
+        Ok(FitSettings {
+            phase1: self.phase1(solver),
+            phase2: self.phase2(),
+            held_out: self.held_out,
+            teacher_steps: self.teacher_steps,
+            early_stop: !self.no_early_stop,
+            batch: self.eval_batch.max(1),
+        })
+    }
+
+    fn phase1(&self, solver: Phase1Solver) -> Phase1Settings {
+        Phase1Settings {
+            objective: match self.objective {
+                ObjectiveName::Discretization => Objective::Discretization,
+                ObjectiveName::Bound => Objective::Bound,
+                ObjectiveName::Joint => Objective::Joint { gamma: self.gamma },
+            },
+            solver,
+            noise: match self.noise {
+                NoiseName::Independent => NoiseSharing::Independent,
+                NoiseName::Shared => NoiseSharing::Shared,
+            },
+            parameter: match self.parameter {
+                ScaleName::Linear => Scale::Linear,
+                ScaleName::Log => Scale::Log,
+            },
+            iterations: self.phase1_updates,
+            batch: self.phase1_batch,
+            learning_rate: self.phase1_lr,
+            check_every: self.check_every,
+            patience: self.patience,
+            grid: self.grid,
+            table_images: self.table_images,
+            seed: self.seed,
+        }
+    }
+
+    fn phase2(&self) -> Phase2Settings {
+        Phase2Settings {
+            weights: match self.weights {
+                WeightsName::Bound => TuneWeights::Bound { last: self.last_weight },
+                WeightsName::Original => TuneWeights::Original,
+            },
+            tune: TuneConfig { iterations: self.updates, check_every: self.check_every, patience: self.patience },
+            batch: self.batch,
+            microbatch: self.microbatch.unwrap_or(self.batch),
+            learning_rate: self.lr,
+            ema_images: self.ema,
+            xflip: self.xflip,
+            seed: self.seed,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The fit for one number of steps: rounds of both phases, each saved when it is finished.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use fewstep_core::objective::BoundTable;
+use fewstep_core::schedule::Schedule;
+use fewstep_io::{RunFolder, atomic};
+use fewstep_nn::checkpoint::Storage;
+use fewstep_nn::fit::TuneStep;
+use fewstep_nn::{Model, checkpoint};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Args;
+use crate::fitting::{Fitter, Learned, Phase1Solver, Saved, euler};
+use crate::inputs::OpenModel;
+
+/// What a fit for one number of steps left.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Noise levels, and network evaluations an image.
+    pub steps: usize,
+    /// Rollout error of rho = 7.
+    pub baseline: f64,
+    /// After each phase of each round.
+    pub stages: Vec<Stage>,
+    /// The noise levels in the end.
+    pub schedule: Schedule,
+    /// The plan's file.
+    pub plan: PathBuf,
+    /// The tuned network's file, if phase 2 ran.
+    pub model: Option<PathBuf>,
+}
+
+/// One phase of one round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stage {
+    /// From 1.
+    pub round: usize,
+    /// 1 or 2.
+    pub phase: u8,
+    /// Held-out rollout error after it.
+    pub rollout_error: f64,
+    /// Whether its outcome was taken over: with early stopping, only where it is better.
+    pub kept: bool,
+}
+
+/// What phase 2 leaves beside its network.
+#[derive(Debug, Serialize, Deserialize)]
+struct TunedSummary {
+    rollout_error: f64,
+    looks: Vec<TuneStep>,
+}
+
+/// Where the fit for one number of steps stands.
+struct Standing {
+    schedule: Schedule,
+    tuned: Option<Model>,
+    error: f64,
+    stages: Vec<Stage>,
+}
+
+/// Fits `steps` levels, or what of it an earlier run left undone.
+pub fn fit(args: &Args, fitter: &Fitter, opened: &OpenModel, run: &RunFolder, table: Option<&BoundTable>, steps: usize) -> Result<Outcome> {
+    let folder = run.subfolder(&format!("steps-{steps:03}"))?;
+    let schedule = fitter.baseline(steps)?;
+    let baseline = fitter.rollout_error(fitter.base, &schedule)?;
+    let mut now = Standing { schedule, tuned: None, error: baseline, stages: Vec::new() };
+    for round in 1..=args.rounds {
+        if args.phases.contains(&1) {
+            learn(args, fitter, &folder, &mut now, table.filter(|_| round == 1), round, steps)?;
+        }
+        if args.phases.contains(&2) {
+            tune(args, fitter, opened, &folder, &mut now, round)?;
+        }
+    }
+    let plan = write_plan(args, opened, &folder, &now, baseline)?;
+    let model = match &now.tuned {
+        Some(tuned) => Some(write_model(opened, &folder.join("model.safetensors"), tuned, steps)?),
+        None => None,
+    };
+    Ok(Outcome { steps, baseline, stages: now.stages, schedule: now.schedule, plan, model })
+}
+
+fn learn(args: &Args, fitter: &Fitter, folder: &Path, now: &mut Standing, table: Option<&BoundTable>, round: usize, steps: usize) -> Result<()> {
+    let file = folder.join(format!("round-{round}-phase-1.json"));
+    let model = now.tuned.as_ref().unwrap_or(fitter.base);
+    let learned = match read_finished::<Learned>(&file, args.resume)? {
+        Some(learned) => learned,
+        None => {
+            let learned = match (fitter.settings.phase1.solver, table) {
+                (Phase1Solver::Adam, _) => fitter.phase1_by_adam(model, &now.schedule)?,
+                (Phase1Solver::Table, Some(table)) => fitter.phase1_from_table(model, table, steps)?,
+                (Phase1Solver::Table, None) => fitter.phase1_from_table(model, &fitter.table(model)?, steps)?,
+            };
+            atomic::write_json(&file, &learned)?;
+            learned
+        }
+    };
+    let kept = !fitter.settings.early_stop || learned.rollout_error <= now.error;
+    now.stages.push(Stage { round, phase: 1, rollout_error: learned.rollout_error, kept });
+    if kept {
+        (now.schedule, now.error) = (learned.schedule, learned.rollout_error);
+    }
+    Ok(())
+}
+
+fn tune(args: &Args, fitter: &Fitter, opened: &OpenModel, folder: &Path, now: &mut Standing, round: usize) -> Result<()> {
+    let file = |what: &str| folder.join(format!("round-{round}-phase-2{what}"));
+    let (summary_file, model_file, state_file) = (file(".json"), file(".safetensors"), file("-state.safetensors"));
+    let (tuned, summary) = match read_finished::<TunedSummary>(&summary_file, args.resume)? {
+        Some(summary) => (checkpoint::load(&model_file, fitter.base.device())?.model.with_kind(fitter.base.kind()), summary),
+        None => {
+            let saved = Saved { path: &state_file, resume: args.resume };
+            let tuned = fitter.phase2(now.tuned.as_ref().unwrap_or(fitter.base), &now.schedule, Some(saved))?;
+            write_model(opened, &model_file, &tuned.model, now.schedule.len())?;
+            // Written last: it says that the phase is finished.
+            let summary = TunedSummary { rollout_error: tuned.rollout_error, looks: tuned.looks };
+            atomic::write_json(&summary_file, &summary)?;
+            let _ = std::fs::remove_file(&state_file);
+            (tuned.model, summary)
+        }
+    };
+    let kept = !fitter.settings.early_stop || summary.rollout_error <= now.error;
+    now.stages.push(Stage { round, phase: 2, rollout_error: summary.rollout_error, kept });
+    if kept {
+        (now.tuned, now.error) = (Some(tuned), summary.rollout_error);
+    }
+    Ok(())
+}
+
+fn read_finished<T: serde::de::DeserializeOwned>(path: &Path, resume: bool) -> Result<Option<T>> {
+    if !resume || !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Some(serde_json::from_str(&text).with_context(|| format!("{} is damaged; remove it to redo that phase", path.display()))?))
+}
+
+fn write_plan(args: &Args, opened: &OpenModel, folder: &Path, now: &Standing, baseline: f64) -> Result<PathBuf> {
+    let mut plan = euler(&now.schedule)?;
+    plan.metadata.model = Some(opened.hash.clone());
+    plan.metadata.image_shape = Some(opened.model.image_shape().map(|size| size as usize));
+    plan.metadata.found_by = json!({
+        "command": "fit",
+        "phases": args.phases,
+        "rounds": args.rounds,
+        "network": if now.tuned.is_some() { "model.safetensors beside this file" } else { "as it came" },
+    })
+    .as_object()
+    .cloned()
+    .unwrap_or_default();
+    plan.metadata.scores.insert("rollout_error".to_owned(), now.error);
+    plan.metadata.scores.insert("rollout_error_rho_7".to_owned(), baseline);
+    let path = folder.join("plan.json");
+    atomic::write_bytes(&path, plan.to_json()?.as_bytes())?;
+    Ok(path)
+}
+
+fn write_model(opened: &OpenModel, path: &Path, model: &Model, steps: usize) -> Result<PathBuf> {
+    let mut notes: BTreeMap<String, String> = opened.notes.clone();
+    notes.insert("tuned".to_owned(), format!("by fewstep fit for {steps} steps, from the network with SHA-256 {}", opened.hash));
+    checkpoint::save(path, model, Storage::F32, &notes)?;
+    Ok(path.to_path_buf())
+}

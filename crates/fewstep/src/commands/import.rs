@@ -1,0 +1,74 @@
+//! `fewstep import`: checkpoints of other programs as safetensors files of ours.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use fewstep_io::hash;
+use fewstep_nn::checkpoint::{self, Storage};
+use fewstep_nn::tch::Device;
+
+use super::info::{Info, describe_model};
+use crate::inputs::{check_extension, check_new_file, has_extension};
+use crate::ui::Output;
+
+/// Arguments of `fewstep import`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  fewstep import edm-cifar10-32x32-uncond-vp.pkl --out cifar10.safetensors")]
+pub struct Args {
+    /// Snapshot of the EDM code (.pkl); it is read as data, nothing in it is executed
+    #[arg(value_name = "FILE")]
+    pub input: PathBuf,
+    /// Where to [default: beside it, ending in .safetensors]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Store the weights as f16: half the size
+    #[arg(long)]
+    pub half: bool,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// What a file to import is.
+enum Kind {
+    /// A denoiser with its preconditioning.
+    EdmSnapshot,
+}
+
+impl Kind {
+    fn of(path: &Path) -> Result<Self> {
+        ensure!(path.exists(), "{} does not exist: check the path to the snapshot", path.display());
+        ensure!(
+            has_extension(path, "pkl"),
+            "{} is not a snapshot of the EDM code, whose names end in .pkl; safetensors files of fewstep need no import",
+            path.display()
+        );
+        Ok(Self::EdmSnapshot)
+    }
+}
+
+/// Imports the file and says what it found.
+pub fn run(args: Args, output: Output) -> Result<()> {
+    let kind = Kind::of(&args.input)?;
+    let out = args.out.clone().unwrap_or_else(|| args.input.with_extension("safetensors"));
+    check_extension(&out, "safetensors")?;
+    check_new_file(&out, args.overwrite)?;
+    let info = match kind {
+        Kind::EdmSnapshot => import_model(&args.input, &out, args.half)?,
+    };
+    let info = info.fact("written to", out.display().to_string());
+    output.result(&info.to_json(&args.input), || info.to_text(&args.input, output.colour()))
+}
+
+fn import_model(input: &Path, out: &Path, half: bool) -> Result<Info> {
+    let mut found = checkpoint::load(input, Device::Cpu)?;
+    let origin = [
+        ("imported_from", input.file_name().unwrap_or_default().to_string_lossy().into_owned()),
+        ("imported_sha256", hash::sha256_file(input)?),
+    ];
+    found.notes.extend(origin.map(|(key, value)| (key.to_owned(), value)).into_iter().collect::<BTreeMap<_, _>>());
+    let storage = if half { Storage::F16 } else { Storage::F32 };
+    checkpoint::save(out, &found.model, storage, &found.notes)?;
+    Ok(describe_model("snapshot of the EDM code", &found).fact("stored as", if half { "f16" } else { "f32" }))
+}

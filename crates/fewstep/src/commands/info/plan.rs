@@ -1,0 +1,61 @@
+//! Plans, with every state and the image written in the latent and the network outputs (Eq. 8).
+
+use fewstep_core::plan::{Combination, Plan, Source};
+use fewstep_report::{Cell, Column, Format, Table};
+use serde_json::json;
+
+use super::Info;
+
+/// Plans of more evaluations show sums alone; data has every coefficient.
+const WIDEST: usize = 8;
+
+/// A plan's evaluations and coefficients.
+pub fn describe(plan: &Plan) -> Info {
+    let metadata = &plan.metadata;
+    let mut info = Info::new("plan").fact("solver", plan.solver.as_str()).told("nfe", plan.nfe(), format!("{} network evaluations", plan.nfe()));
+    if let Some(schedule) = &plan.schedule {
+        let levels: Vec<String> = schedule.levels().iter().map(|sigma| Format::Significant(4).write(*sigma)).collect();
+        info = info.told("schedule", json!(schedule), levels.join(", "));
+    }
+    if let Some(model) = &metadata.model {
+        info = info.fact("model", model.as_str());
+    }
+    if let Some([c, h, w]) = metadata.image_shape {
+        info = info.told("images", json!([c, h, w]), format!("{w}x{h} with {c} channel{}", if c == 1 { "" } else { "s" }));
+    }
+    for (key, value) in &metadata.found_by {
+        info = info.fact(key, value.clone());
+    }
+    for (key, score) in &metadata.scores {
+        info = info.fact(key, *score);
+    }
+    info.table("states", table(plan))
+}
+
+/// One row a state, last the image. Sums tell whether a solver is consistent: on data that is a single point, the latent's
+/// coefficient is the noise level and the outputs' sum is 1 - sigma / sigma_max.
+fn table(plan: &Plan) -> Table {
+    let unrolled = plan.unrolled();
+    let shown = if plan.nfe() <= WIDEST { plan.nfe() } else { 0 };
+    let number = |name: &str| Column::number(name, Format::Significant(4));
+    let mut columns = vec![Column::text("input of"), number("sigma"), number("latent")];
+    columns.extend((0..shown).map(|k| number(&Source::Output(k).to_string())));
+    columns.push(number("sum of outputs"));
+    let mut table = Table::new(columns);
+    table.caption = "States in the latent and the network outputs d0, d1, ... (Eq. 8)".to_owned();
+    let row = |name: String, sigma: f64, state: &Combination| {
+        let outputs = |state: &Combination| state.terms().filter(|(source, _)| matches!(source, Source::Output(_))).map(|(_, c)| c).sum::<f64>();
+        let term = |k: usize| state.terms().find(|(source, _)| *source == Source::Output(k)).map(|(_, c)| c);
+        let mut row = vec![Cell::from(name), Cell::from(sigma), Cell::from(state.coefficient(Source::Latent))];
+        row.extend((0..shown).map(|k| Cell::from(term(k))));
+        row.push(Cell::from(outputs(state)));
+        row
+    };
+    for (k, stage) in unrolled.stages.iter().enumerate() {
+        table.push(row(Source::Output(k).to_string(), stage.sigma, &stage.input));
+    }
+    let mut image = row("image".to_owned(), 0.0, &unrolled.output);
+    image[1] = Cell::Missing;
+    table.push(image);
+    table
+}

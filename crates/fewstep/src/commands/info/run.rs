@@ -1,0 +1,49 @@
+//! Run folders.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use fewstep_io::run_folder::RUN_FILE;
+use serde_json::Value;
+
+use super::Info;
+
+const STATS: &str = "stats.jsonl";
+
+/// What `run.json` says, how far the run came and which files it left. Reads only: the folder may belong to a run that is
+/// still going on.
+pub fn describe(path: &Path) -> Result<Info> {
+    let file = path.join(RUN_FILE);
+    let text = super::read_text(&file)?;
+    let run: Value = serde_json::from_str(&text).with_context(|| format!("{} is damaged", file.display()))?;
+    let kind = run["kind"].as_str().unwrap_or("unknown kind");
+    let mut info = Info::new(format!("run folder of {kind}"));
+    if let Some(version) = run["provenance"]["fewstep"].as_str() {
+        info = info.fact("fewstep", version);
+    }
+    if let Some(command) = run["provenance"]["command"].as_array() {
+        let words: Vec<&str> = command.iter().filter_map(Value::as_str).collect();
+        info = info.fact("command", words.join(" "));
+    }
+    for (key, value) in run.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "kind" | "provenance")) {
+        let name = key.replace('_', " ");
+        // Long settings are for programs; who wants to read them finds them in the file.
+        info = if value.is_object() || value.is_array() { info.silent(&name, value.clone()) } else { info.fact(&name, value.clone()) };
+    }
+    if let Some(last) = last_line(&path.join(STATS)) {
+        let words: Vec<String> = last.as_object().into_iter().flatten().map(|(key, value)| format!("{key} {value}")).collect();
+        info = info.told("latest", last, words.join(", "));
+    }
+    let mut names: Vec<String> = path.read_dir()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let shown = names.len().min(12);
+    let more = if names.len() > shown { format!(" and {} more", names.len() - shown) } else { String::new() };
+    let words = format!("{}{more}", names[..shown].join(", "));
+    Ok(info.told("files", names, words))
+}
+
+/// The last whole line of a log.
+fn last_line(path: &Path) -> Option<Value> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+}

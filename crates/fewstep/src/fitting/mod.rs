@@ -1,0 +1,106 @@
+//! The two phases as `fit` and `demo` run them: on one model and data set, judged on the same held-out latents.
+
+mod phases;
+mod settings;
+
+use anyhow::Result;
+use fewstep_core::objective::BoundTable;
+use fewstep_core::plan::Plan;
+use fewstep_core::schedule::{Schedule, karras, log_snr};
+use fewstep_core::solver::{Solver, SolverOptions};
+use fewstep_nn::Model;
+use fewstep_nn::data::Images;
+use fewstep_nn::fit::{HeldOut, LearnStep, TableConfig, TuneStep, tabulate};
+
+pub use self::phases::Saved;
+pub use self::settings::{FitSettings, Phase1Settings, Phase1Solver, Phase2Settings};
+use crate::ui::Progress;
+
+/// Held-out latents have seeds from here on: far from those that anyone samples with by default.
+const HELD_OUT_SEEDS: u64 = 1 << 40;
+
+/// A model, the data it is fitted on, and the judge.
+#[derive(Debug)]
+pub struct Fitter<'a> {
+    /// The network as it came.
+    pub base: &'a Model,
+    /// Training images.
+    pub images: &'a Images,
+    /// Held-out latents and the teacher's images.
+    pub judge: HeldOut,
+    /// Settings of both phases.
+    pub settings: &'a FitSettings,
+}
+
+/// Outcome of phase 1.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Learned {
+    /// The best noise levels by the held-out rollout error (the last ones without early stopping).
+    pub schedule: Schedule,
+    /// Their rollout error.
+    pub rollout_error: f64,
+    /// Every update, for Adam; empty for the table.
+    pub steps: Vec<LearnStep>,
+    /// The looks at the held-out error: updates made, error.
+    pub looks: Vec<(u64, f64)>,
+}
+
+/// Outcome of phase 2.
+#[derive(Debug)]
+pub struct Tuned {
+    /// The network with the best averaged weights by the held-out rollout error.
+    pub model: Model,
+    /// Its rollout error.
+    pub rollout_error: f64,
+    /// The looks at the held-out error.
+    pub looks: Vec<TuneStep>,
+}
+
+impl<'a> Fitter<'a> {
+    /// Runs the teacher on the held-out latents.
+    pub fn new(base: &'a Model, images: &'a Images, settings: &'a FitSettings) -> Result<Self> {
+        let teacher = teacher(base, settings.teacher_steps)?;
+        let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + settings.held_out as u64).collect();
+        let judge = HeldOut::new(base, &teacher, &seeds, settings.batch)?;
+        Ok(Self { base, images, judge, settings })
+    }
+
+    /// The baseline: rho = 7 (Karras et al. 2022), rounded to the levels that the network knows.
+    pub fn baseline(&self, steps: usize) -> Result<Schedule> {
+        baseline(self.base, steps)
+    }
+
+    /// e(sigma) of `model`, for phase 1 from the table.
+    pub fn table(&self, model: &Model) -> Result<BoundTable> {
+        let Phase1Settings { grid, table_images, seed, .. } = self.settings.phase1;
+        let (low, high) = model.config().precond.sampling_range();
+        let levels = log_snr(grid, low, high)?.round(&model.config().precond)?;
+        let config = TableConfig { images: table_images, batch: self.settings.batch, seed };
+        let mut progress = Progress::new("table of e(sigma)", "img", table_images as u64, 0);
+        let table = tabulate(model, self.images, levels, config, |done, _| progress.set(done as u64, ""))?;
+        progress.finish();
+        Ok(table)
+    }
+
+    /// The held-out rollout error of an Euler sampler on `schedule`.
+    pub fn rollout_error(&self, model: &Model, schedule: &Schedule) -> Result<f64> {
+        Ok(self.judge.rollout_error(model, &euler(schedule)?)?)
+    }
+}
+
+/// The teacher: Heun on rho = 7 (EDM's sampler).
+pub fn teacher(model: &Model, steps: usize) -> Result<Plan> {
+    Ok(Solver::Heun.plan(&baseline(model, steps)?, &SolverOptions::default())?)
+}
+
+/// rho = 7 over the range that EDM's sampler uses on this network.
+pub fn baseline(model: &Model, steps: usize) -> Result<Schedule> {
+    let precond = &model.config().precond;
+    let (low, high) = precond.sampling_range();
+    Ok(karras(steps, low, high, 7.0)?.round(precond)?)
+}
+
+/// The first-order sampler that the paper's objectives speak of.
+pub fn euler(schedule: &Schedule) -> Result<Plan> {
+    Ok(Solver::Euler.plan(schedule, &SolverOptions::default())?)
+}

@@ -1,0 +1,113 @@
+//! One phase at a time, with progress and early stopping.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use fewstep_core::objective::BoundTable;
+use fewstep_core::schedule::Schedule;
+use fewstep_core::search::minimise_bound;
+use fewstep_nn::Model;
+use fewstep_nn::adam::AdamConfig;
+use fewstep_nn::ema::EmaConfig;
+use fewstep_nn::fit::{LearnConfig, Learner, TuneConfig, Tuner, level_loss};
+use fewstep_nn::train::{TrainConfig, Trainer};
+
+use super::{Fitter, Learned, Tuned, euler};
+use crate::ui::Progress;
+
+/// Where an unfinished phase 2 keeps its state, for a later `--resume`.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// Whether to go on from it if it is there.
+    pub resume: bool,
+}
+
+impl Fitter<'_> {
+    /// Phase 1 from the table: the exact minimum of the bound over the grid, for `steps` levels.
+    pub fn phase1_from_table(&self, model: &Model, table: &BoundTable, steps: usize) -> Result<Learned> {
+        let found = minimise_bound(table, steps)
+            .into_iter()
+            .find(|found| found.schedule.len() == steps)
+            .with_context(|| format!("the table's grid is too small for {steps} steps"))?;
+        let schedule = found.schedule;
+        let rollout_error = self.rollout_error(model, &schedule)?;
+        Ok(Learned { schedule, rollout_error, steps: Vec::new(), looks: vec![(0, rollout_error)] })
+    }
+
+    /// Phase 1 by Adam from `initial`, keeping the best levels by the held-out rollout error.
+    pub fn phase1_by_adam(&self, model: &Model, initial: &Schedule) -> Result<Learned> {
+        let settings = &self.settings.phase1;
+        let config = LearnConfig {
+            objective: settings.objective,
+            noise: settings.noise,
+            parameter: settings.parameter,
+            iterations: settings.iterations,
+            batch: settings.batch,
+            learning_rate: settings.learning_rate,
+            seed: settings.seed,
+        };
+        let mut learner = Learner::new(initial, config);
+        let mut best = (self.rollout_error(model, initial)?, initial.clone());
+        let (mut steps, mut looks, mut since_best) = (Vec::new(), vec![(0, best.0)], 0);
+        let name = format!("phase 1, {} steps", initial.len());
+        let mut progress = Progress::new(&name, "updates", settings.iterations, 0);
+        while !learner.is_done() && (!self.settings.early_stop || since_best < settings.patience.max(1)) {
+            let step = learner.step(model, self.images)?;
+            let iteration = step.iteration;
+            progress.set(iteration, format!("objective {:.4}", step.loss));
+            steps.push(step);
+            if iteration % settings.check_every.max(1) == 0 || learner.is_done() {
+                let schedule = learner.schedule()?.round(&model.config().precond)?;
+                let error = self.rollout_error(model, &schedule)?;
+                looks.push((iteration, error));
+                since_best += 1;
+                if error < best.0 || !self.settings.early_stop {
+                    (best, since_best) = ((error, schedule), 0);
+                }
+            }
+        }
+        progress.finish();
+        Ok(Learned { schedule: best.1, rollout_error: best.0, steps, looks })
+    }
+
+    /// Phase 2 for `schedule`, starting from the weights of `model`; `model` itself stays as it is.
+    pub fn phase2(&self, model: &Model, schedule: &Schedule, saved: Option<Saved>) -> Result<Tuned> {
+        let settings = &self.settings.phase2;
+        let config = TrainConfig {
+            batch: settings.batch,
+            microbatch: settings.microbatch,
+            learning_rate: settings.learning_rate,
+            rampup_images: 0,
+            adam: AdamConfig::default(),
+            ema: EmaConfig { halflife_images: settings.ema_images, rampup_ratio: None },
+            loss: level_loss(schedule, settings.weights),
+            augment: None,
+            xflip: settings.xflip,
+            seed: settings.seed,
+        };
+        let mut tuner = Tuner::new(Trainer::new(model.duplicate()?, self.images, config)?);
+        if let Some(Saved { path, resume: true }) = saved
+            && path.exists()
+        {
+            tuner.load(path)?;
+        }
+        let patience = if self.settings.early_stop { settings.tune.patience } else { u64::MAX };
+        let tune = TuneConfig { patience, ..settings.tune };
+        let name = format!("phase 2, {} steps", schedule.len());
+        let done = tuner.history().last().map_or(0, |look| look.iteration);
+        let mut progress = Progress::new(&name, "updates", tune.iterations, done);
+        let model = tuner.run(&euler(schedule)?, &self.judge, tune, |tuner, stats, looked| {
+            let error = tuner.history().last().map_or(f64::NAN, |look| look.rollout_error);
+            progress.set(stats.iteration, format!("loss {:.4}, rollout error {error:.5}", stats.loss));
+            match saved {
+                Some(Saved { path, .. }) if looked => tuner.save(path),
+                _ => Ok(()),
+            }
+        })?;
+        progress.finish();
+        let rollout_error = self.rollout_error(&model, schedule)?;
+        Ok(Tuned { model, rollout_error, looks: tuner.history().to_vec() })
+    }
+}

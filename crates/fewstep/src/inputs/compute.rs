@@ -1,0 +1,46 @@
+//! Device, precision, threads.
+
+use anyhow::Result;
+use fewstep_nn::device;
+use fewstep_nn::tch::{Device, Kind};
+
+/// Where to compute.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Compute")]
+pub struct DeviceArgs {
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    pub device: String,
+    /// Threads for one operation [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+impl DeviceArgs {
+    /// Applies the choice of threads; the device.
+    pub fn resolve(&self) -> Result<Device> {
+        if let Some(threads) = self.threads {
+            anyhow::ensure!(threads > 0, "--threads must be at least 1");
+            device::set_threads(threads);
+        }
+        Ok(device::parse_device(&self.device)?)
+    }
+}
+
+/// Where and in which precision the network runs.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Compute")]
+pub struct Compute {
+    #[command(flatten)]
+    pub place: DeviceArgs,
+    /// What the network computes in: f32, bf16 or f16
+    #[arg(long, default_value = "f32", value_name = "TYPE")]
+    pub precision: String,
+}
+
+impl Compute {
+    /// Applies the choice of threads; the device and the type.
+    pub fn resolve(&self) -> Result<(Device, Kind)> {
+        Ok((self.place.resolve()?, device::parse_kind(&self.precision)?))
+    }
+}

@@ -1,0 +1,118 @@
+//! Data sets.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use fewstep_io::dataset::{Dataset, DatasetOptions, Images};
+use fewstep_io::tensors::{Dtype, TensorData};
+
+use super::{Arrays, has_extension};
+
+/// A data set and how it is read.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Data")]
+pub struct DataArgs {
+    /// Data set: EDM zip, image folder, IDX file or folder, CIFAR-10 archive, npz of images
+    #[arg(long, value_name = "PATH")]
+    pub data: PathBuf,
+    /// Pad images with zeros to squares of this size (Fashion-MNIST: 32)
+    #[arg(long, value_name = "PIXELS")]
+    pub pad_to: Option<usize>,
+    /// Use at most so many images
+    #[arg(long, value_name = "N")]
+    pub max_images: Option<usize>,
+}
+
+impl DataArgs {
+    /// Opens the data set.
+    pub fn open(&self) -> Result<Dataset> {
+        open_data(&self.data, self.pad_to, self.max_images)
+    }
+}
+
+/// Opens any data set: the formats of fewstep-io, and npz files of images as `sample` writes them.
+pub fn open_data(path: &Path, pad_to: Option<usize>, max_images: Option<usize>) -> Result<Dataset> {
+    let dataset = if has_extension(path, "npz") {
+        ensure!(
+            pad_to.is_none() && max_images.is_none(),
+            "--pad-to and --max-images are not for npz files, whose images are used as they are: leave them out for {}",
+            path.display()
+        );
+        from_npz(path)
+    } else {
+        let options = DatasetOptions { pad_to, max_size: max_images, subset_seed: 0 };
+        Dataset::open_with(path, &options).map_err(Into::into)
+    };
+    dataset.with_context(|| format!("cannot use the data set {}", path.display()))
+}
+
+/// `images` `[N, C, H, W]`, u8 or f32 in [-1, 1], with `classes` `[N]` if there are any; or the `arr_0` `[N, H, W, C]` of
+/// guided-diffusion's sample files.
+fn from_npz(path: &Path) -> Result<Dataset> {
+    let file = Arrays::read(path)?;
+    let (array, channels_last) = match (file.get("images"), file.get("arr_0")) {
+        (Some(images), _) => (images, false),
+        (None, Some(images)) => (images, true),
+        (None, None) => anyhow::bail!("it has neither an array `images` nor `arr_0`, but {}", file.names()),
+    };
+    let &[n, a, b, c] = array.shape.as_slice() else {
+        anyhow::bail!("its images have the shape {:?}, where four dimensions are needed", array.shape);
+    };
+    let (channels, height, width) = if channels_last { (c, a, b) } else { (a, b, c) };
+    ensure!(n > 0 && matches!(channels, 1 | 3), "its images have the shape {:?}: 1 or 3 channels are needed", array.shape);
+    let mut pixels = to_u8(array)?;
+    if channels_last {
+        let size = height * width * channels;
+        let planar = |image: &[u8]| (0..size).map(|i| image[i % (height * width) * channels + i / (height * width)]).collect::<Vec<_>>();
+        pixels = pixels.chunks_exact(size).flat_map(planar).collect();
+    }
+    let labels = file.get("classes").map(|classes| -> Result<Vec<u32>> {
+        let classes = classes.to_i64()?;
+        classes.into_iter().map(|class| u32::try_from(class).with_context(|| format!("it has the class {class}"))).collect()
+    });
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Dataset::from_images(&name, Images::new(pixels, channels, height, width, labels.transpose()?)?)?)
+}
+
+/// Pixels as EDM stores them: clip(127.5 x + 128, 0, 255), truncated.
+fn to_u8(array: &TensorData) -> Result<Vec<u8>> {
+    match array.dtype {
+        Dtype::U8 => Ok(array.bytes.clone()),
+        dtype if dtype.is_float() => {
+            array.check_finite("images")?;
+            Ok(array.to_f32().into_iter().map(|v| (v * 127.5 + 128.0).clamp(0.0, 255.0) as u8).collect())
+        }
+        other => anyhow::bail!("its images are {other:?}, where u8 or floats in [-1, 1] are needed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fewstep_io::npz;
+    use fewstep_io::tensors::TensorMap;
+
+    fn write(name: &str, array: TensorData) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.npz");
+        npz::write(&path, &TensorMap::from([(name.to_owned(), array)])).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn channels_last_and_floats_become_pixels() {
+        let (_folder, path) = write("arr_0", TensorData::from_u8(&[1, 1, 2, 3], &[1, 3, 5, 2, 4, 6]).unwrap());
+        assert_eq!(open_data(&path, None, None).unwrap().image(0).unwrap(), [1, 2, 3, 4, 5, 6]);
+        let (_folder, path) = write("images", TensorData::from_f32(&[1, 1, 2, 2], &[-1.0, 0.0, 1.0, 7.0]).unwrap());
+        assert_eq!(open_data(&path, None, None).unwrap().image(0).unwrap(), [0, 128, 255, 255]);
+    }
+
+    #[test]
+    fn other_arrays_are_refused() {
+        let error = |name: &str, array: TensorData| format!("{:#}", open_data(&write(name, array).1, None, None).unwrap_err());
+        let (_folder, path) = write("mu", TensorData::from_f64(&[1], &[0.0]).unwrap());
+        assert!(format!("{:#}", open_data(&path, None, None).unwrap_err()).contains("neither an array `images`"));
+        assert!(format!("{:#}", open_data(&path, Some(32), None).unwrap_err()).contains("--pad-to"));
+        assert!(!error("images", TensorData::from_u8(&[2, 2], &[0; 4]).unwrap()).is_empty());
+    }
+}

@@ -1,0 +1,21 @@
+//! Arguments that several commands share, and what they mean.
+
+mod arrays;
+mod compute;
+mod data;
+mod features;
+mod latents;
+mod model;
+mod output;
+mod plan;
+mod seeds;
+
+pub use arrays::Arrays;
+pub use compute::{Compute, DeviceArgs};
+pub use data::{DataArgs, open_data};
+pub use features::FeatureArgs;
+pub use latents::{LatentArgs, Latents};
+pub use model::{BUILT_IN, OpenModel, open_model};
+pub use output::{check_extension, check_new_file, has_extension};
+pub use plan::PlanArgs;
+pub use seeds::{Seeds, parse_list};

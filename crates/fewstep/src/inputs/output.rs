@@ -1,0 +1,36 @@
+//! Output files: refused where something would be lost, and tried before any long work.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Whether a path ends in `.extension`.
+pub fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
+/// Checks that a path has the extension by which it will be recognised later.
+pub fn check_extension(path: &Path, extension: &str) -> Result<()> {
+    ensure!(has_extension(path, extension), "the output {} must have a name that ends in .{extension}", path.display());
+    Ok(())
+}
+
+/// Checks that a file can be made at `path` before anything is computed for it.
+pub fn check_new_file(path: &Path, overwrite: bool) -> Result<()> {
+    if path.is_dir() {
+        bail!("the output {} is a folder: give a file name", path.display());
+    }
+    ensure!(
+        overwrite || path.symlink_metadata().is_err(),
+        "{} exists already: choose another name, or replace it with --overwrite",
+        path.display()
+    );
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    ensure!(folder.is_dir(), "cannot write {}: there is no folder {}", path.display(), folder.display());
+    // A file without a name, which leaves nothing behind.
+    tempfile::tempfile_in(folder).with_context(|| format!("cannot write into the folder {}", folder.display()))?;
+    Ok(())
+}

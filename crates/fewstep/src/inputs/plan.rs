@@ -1,0 +1,96 @@
+//! Plans: a file, or a solver on a named schedule.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use fewstep_core::plan::Plan;
+use fewstep_core::schedule::{Family, IddpmLevels, Schedule};
+use fewstep_core::solver::{LastStep, Solver, SolverOptions};
+use fewstep_nn::Model;
+
+/// Which sampler to run.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Sampler")]
+pub struct PlanArgs {
+    /// Plan file, as `fit` leaves it; the options below are for samplers without one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["steps", "sigmas"])]
+    pub plan: Option<PathBuf>,
+    /// Noise levels; a first-order solver makes so many network evaluations
+    #[arg(long, value_name = "N", default_value_t = 18)]
+    pub steps: usize,
+    /// Solver: euler, heun, dpm2, dpmpp2m, dpmpp3m, unipc3_bh2, ipndm4, deis_tab3, ...
+    #[arg(long, value_name = "NAME", default_value = "heun")]
+    pub solver: String,
+    /// Noise levels: karras, log_snr, vp, ve, iddpm, cosine, time_uniform
+    #[arg(long, value_name = "NAME", default_value = "karras")]
+    pub schedule: String,
+    /// Exponent of the karras schedule
+    #[arg(long, default_value_t = 7.0)]
+    pub rho: f64,
+    /// Noise levels given one by one, largest first, without the final 0
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "steps")]
+    pub sigmas: Option<Vec<f64>>,
+    /// Lowest noise level [default: 0.002, or the model's own]
+    #[arg(long, value_name = "SIGMA")]
+    pub sigma_min: Option<f64>,
+    /// Highest noise level [default: 80, or the model's own]
+    #[arg(long, value_name = "SIGMA")]
+    pub sigma_max: Option<f64>,
+    /// Stop at the lowest noise level instead of stepping to 0 (diff-sampler's convention)
+    #[arg(long)]
+    pub no_last_step: bool,
+    /// Replace the first evaluation by the analytical first step
+    #[arg(long)]
+    pub afs: bool,
+}
+
+impl PlanArgs {
+    /// The plan for `model`.
+    pub fn resolve(&self, model: &Model) -> Result<Plan> {
+        if let Some(path) = &self.plan {
+            return read_plan(path, model);
+        }
+        let solver: Solver = self.solver.parse()?;
+        let last_step = if self.no_last_step { LastStep::Stop } else { LastStep::ToZero };
+        let schedule = self.schedule(model)?;
+        let plan = solver.plan(&schedule, &SolverOptions { last_step, analytical_first_step: self.afs })?;
+        check_model(&plan, model)?;
+        Ok(plan)
+    }
+
+    /// The noise levels, rounded to those that the network knows.
+    pub fn schedule(&self, model: &Model) -> Result<Schedule> {
+        let precond = &model.config().precond;
+        if let Some(sigmas) = &self.sigmas {
+            return Schedule::new(sigmas.clone()).context("--sigmas");
+        }
+        ensure!(self.steps >= 1, "--steps must be at least 1");
+        let (low, high) = precond.sampling_range();
+        let (low, high) = (self.sigma_min.unwrap_or(low), self.sigma_max.unwrap_or(high));
+        let family = match self.schedule.as_str() {
+            "karras" => Family::Karras { rho: self.rho },
+            "log_snr" => Family::LogSnr,
+            "vp" => Family::Vp { epsilon_s: 1e-3 },
+            "ve" => Family::Ve,
+            "iddpm" => Family::Iddpm(IddpmLevels::default()),
+            "cosine" => Family::Cosine,
+            "time_uniform" => Family::TimeUniform { rho: 1.0 },
+            other => bail!("there is no schedule named '{other}'; the schedules are karras, log_snr, vp, ve, iddpm, cosine, time_uniform"),
+        };
+        Ok(family.build(self.steps, low, high)?.round(precond)?)
+    }
+}
+
+/// Reads a plan and checks that it fits `model`.
+pub fn read_plan(path: &std::path::Path, model: &Model) -> Result<Plan> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
+    let plan = Plan::from_json(&text).with_context(|| format!("cannot use the plan {}", path.display()))?;
+    check_model(&plan, model).with_context(|| format!("cannot use the plan {}", path.display()))?;
+    Ok(plan)
+}
+
+fn check_model(plan: &Plan, model: &Model) -> Result<()> {
+    let shape = model.image_shape().map(|size| size as usize);
+    let precond = &model.config().precond;
+    Ok(plan.check_model(shape, precond.sigma_min(), precond.sigma_max())?)
+}

@@ -1,0 +1,56 @@
+//! Lists of numbers as users type them: `0-63`, `5,8`, `0-3,10`.
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Most numbers that one list may name.
+const LONGEST: u64 = 10_000_000;
+
+/// Seeds of images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seeds(pub Vec<u64>);
+
+impl std::str::FromStr for Seeds {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let seeds = parse_list(text)?;
+        let mut sorted = seeds.clone();
+        sorted.sort_unstable();
+        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("the seed {} is there twice, which would give the same image twice", pair[0]);
+        }
+        Ok(Self(seeds))
+    }
+}
+
+/// Parses a comma-separated list of numbers and inclusive ranges.
+pub fn parse_list(text: &str) -> Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for part in text.split(',') {
+        let part = part.trim();
+        let number = |text: &str| text.trim().parse::<u64>().with_context(|| format!("'{part}' is no number or range such as 0-63"));
+        let (first, last) = match part.split_once('-') {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(part)?, number(part)?),
+        };
+        ensure!(first <= last, "the range {part} runs backwards");
+        ensure!(last - first < LONGEST, "the range {part} has more than {LONGEST} numbers");
+        numbers.extend(first..=last);
+        ensure!(numbers.len() as u64 <= LONGEST, "the list names more than {LONGEST} numbers");
+    }
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_ranges() {
+        assert_eq!(parse_list("0-3,10").unwrap(), [0, 1, 2, 3, 10]);
+        for bad in ["", "a", "3-1", "1-", "0-99999999999", "1,,2"] {
+            assert!(parse_list(bad).is_err(), "{bad}");
+        }
+        assert!("5,0-7".parse::<Seeds>().unwrap_err().to_string().contains("seed 5"));
+    }
+}

@@ -1,0 +1,21 @@
+//! Tensors of images as pixels.
+
+use anyhow::Result;
+use fewstep_io::dataset::Images;
+use fewstep_nn::sample::to_u8;
+use fewstep_nn::tch::{Kind, Tensor};
+
+/// u8 images of f32 `[N, C, H, W]` in [-1, 1], rounded as EDM does.
+pub fn to_images(images: &Tensor) -> Result<Images> {
+    let (_, c, h, w) = images.size4()?;
+    Ok(Images::new(bytes(&to_u8(images))?, c as usize, h as usize, w as usize, None)?)
+}
+
+/// The elements of a tensor, little-endian.
+pub fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+    let tensor = tensor.to_device(fewstep_nn::tch::Device::Cpu).contiguous();
+    let width = if tensor.kind() == Kind::Uint8 { 1 } else { tensor.kind().elt_size_in_bytes() };
+    let mut bytes = vec![0; tensor.numel() * width];
+    tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+    Ok(bytes)
+}

@@ -1,0 +1,30 @@
+//! What every reported number carries: how it can be made again.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// Written into every `run.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Version of the program.
+    pub fewstep: String,
+    /// What was typed.
+    pub command: Vec<String>,
+    /// Seconds since 1970.
+    pub started: u64,
+    /// Threads that libtorch uses for one operation.
+    pub threads: i32,
+}
+
+impl Provenance {
+    /// Of this process, now.
+    pub fn now() -> Self {
+        Self {
+            fewstep: env!("CARGO_PKG_VERSION").to_owned(),
+            command: std::env::args().collect(),
+            started: SystemTime::now().duration_since(UNIX_EPOCH).map(|t| t.as_secs()).unwrap_or(0),
+            threads: fewstep_nn::tch::get_num_threads(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! How the program talks: results on stdout, progress and messages on stderr.
+
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+/// Seconds between plain progress lines where stderr is no terminal.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Where results go and in which form.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// Results as JSON, or in words.
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Prints a result: `value` as JSON where that was asked for, else `text`.
+    pub fn result<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let text = if self.json { serde_json::to_string_pretty(value)? } else { text() };
+        // A reader that stops early (`| head`) is no error.
+        let _ = writeln!(stdout(), "{}", text.trim_end());
+        Ok(())
+    }
+
+    /// Whether tables on stdout may use colour.
+    pub fn colour(&self) -> bool {
+        stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    }
+}
+
+/// A message for the person at the terminal.
+pub fn note(text: impl AsRef<str>) {
+    let _ = writeln!(stderr(), "{}", text.as_ref());
+}
+
+/// The sentence that ends a failed command, with what caused it.
+pub fn error(error: &anyhow::Error) {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let label = if colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+    let _ = writeln!(stderr(), "{label} {text}");
+}
+
+/// A bug, or libtorch giving up (most often for want of memory), ends in one line instead of a backtrace.
+pub fn report_panics_in_a_sentence() {
+    if std::env::var_os("RUST_BACKTRACE").is_some() {
+        return;
+    }
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.payload_as_str().unwrap_or("unknown reason");
+        let first = text.lines().next().unwrap_or_default();
+        let place = info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
+        let advice = if text.contains("out of memory") || text.contains("alloc") {
+            "not enough memory; a smaller --batch needs less"
+        } else {
+            "this is a bug in fewstep; RUST_BACKTRACE=1 shows where"
+        };
+        let _ = writeln!(stderr(), "error: {first}{place}: {advice}");
+    }));
+}
+
+/// Progress of one long piece of work: a bar on a terminal, a line now and then elsewhere.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    name: String,
+    plain: Option<Instant>,
+    started: Instant,
+    offset: u64,
+}
+
+impl Progress {
+    /// `total` units of work, of which `done` were done before.
+    pub fn new(name: &str, unit: &str, total: u64, done: u64) -> Self {
+        let terminal = stderr().is_terminal();
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+        let template = format!("{{prefix}} {{bar:28}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(name.to_owned());
+        bar.set_position(done);
+        bar.reset_eta();
+        Self {
+            bar,
+            name: format!("{name} [{unit}]"),
+            plain: (!terminal).then(Instant::now),
+            started: Instant::now(),
+            offset: done,
+        }
+    }
+
+    /// Work done so far and what there is to say.
+    pub fn set(&mut self, done: u64, message: impl Into<String>) {
+        let message = message.into();
+        if let Some(last) = self.plain
+            && last.elapsed() >= PLAIN_INTERVAL
+        {
+            let rate = done.saturating_sub(self.offset) as f64 / self.started.elapsed().as_secs_f64();
+            let total = self.bar.length().unwrap_or(0);
+            let left = total.saturating_sub(done) as f64 / rate.max(1e-9);
+            note(format!("{}: {done}/{total}, {rate:.3}/s, {left:.0} s left  {message}", self.name));
+            self.plain = Some(Instant::now());
+        }
+        self.bar.set_message(message);
+        self.bar.set_position(done);
+    }
+
+    /// Removes the bar.
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}
