@@ -15,11 +15,13 @@ const BENCH_PACKAGES: [&str; 2] = ["torch==2.11.0", "numpy"];
 /// `--release` here and in `demo`: one profile, so that libtorch's bindings (the longest step) are compiled once.
 pub fn test(root: &Path, args: &[String]) -> Result<ExitCode> {
     libtorch::ensure(root, false)?;
-    hand_over(
-        cargo(root)
-            .args(["test", "--workspace", "--release"])
-            .args(args),
-    )
+    let mut tests = cargo(root);
+    tests.args(["test", "--workspace", "--release"]).args(args);
+    // Tests already run side by side; with threads of their own besides, their spinning slows them tenfold on few cores.
+    if std::env::var_os("OMP_NUM_THREADS").is_none() {
+        tests.env("OMP_NUM_THREADS", "1");
+    }
+    hand_over(&mut tests)
 }
 
 /// libtorch, then `fewstep demo`.

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result};
 use fewstep_eval::Statistics;
-use fewstep_eval::features::{self, FeatureNetwork};
+use fewstep_eval::features::{FeatureNetwork, SmallCnn};
 use fewstep_io::dataset::{Dataset, DatasetOptions};
 use fewstep_nn::tch::Device;
 use tempfile::TempDir;
@@ -29,7 +29,7 @@ pub const DATA_NAME: &str = "fashion-mnist";
 /// The feature network.
 pub fn features(device: Device) -> Result<Box<dyn FeatureNetwork>> {
     let folder = unpacked(&[("features.safetensors", FEATURES)])?;
-    Ok(features::open(&folder.path().join("features.safetensors"), device)?)
+    Ok(Box::new(SmallCnn::load(&folder.path().join("features.safetensors"), device)?))
 }
 
 /// Statistics of the 60,000 training images under [`features`].
@@ -62,7 +62,10 @@ mod tests {
     #[test]
     fn the_test_images_are_all_there() {
         let images = test_images().unwrap();
-        assert_eq!((images.len(), images.channels(), images.resolution(), images.num_classes()), (10_000, 1, (32, 32), 10));
+        assert_eq!(
+            (images.len(), images.channels(), images.resolution(), images.num_classes()),
+            (10_000, 1, (32, 32), 10)
+        );
         assert_eq!(images.labels().unwrap().iter().filter(|label| **label == 9).count(), 1000);
         // The first test image is an ankle boot, and its frame is padding.
         let first = images.image(0).unwrap();

@@ -19,3 +19,8 @@ pub fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
     Ok(bytes)
 }
+
+/// Channels, height and width in words: `32x32 with 1 channel`.
+pub fn words([channels, height, width]: [usize; 3]) -> String {
+    format!("{width}x{height} with {channels} channel{}", if channels == 1 { "" } else { "s" })
+}

@@ -51,21 +51,17 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let (device, kind) = args.compute.resolve()?;
     ensure!(args.batch > 0, "--batch must be at least 1");
     check_extension(&args.out, "npz")?;
+    check_new_file(&args.out, args.overwrite)?;
     let opened = open_model(&args.model, device, kind)?;
     let file = Arrays::read(&args.input)?;
     let x = file.images("x", &opened.model)?;
     let count = x.size()[0];
     let sigma = file.sigmas("sigma", count as usize)?;
     let class_labels = file.class_labels(&opened.model, count as usize)?;
-    check_new_file(&args.out, args.overwrite)?;
     let denoised = denoise(&opened.model, &x, &sigma, class_labels.as_ref(), args.batch as i64);
     npz::write(&args.out, &TensorMap::from([("denoised".to_owned(), tensor_data(&denoised)?)]))?;
-    let outcome = Outcome {
-        out: args.out.display().to_string(),
-        images: count,
-        model: opened.name,
-        model_sha256: opened.hash,
-    };
+    let outcome =
+        Outcome { out: args.out.display().to_string(), images: count, model: opened.name, model_sha256: opened.hash };
     output.result(&outcome, || format!("{}: {count} images denoised by {}", outcome.out, outcome.model))
 }
 

@@ -4,22 +4,25 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use fewstep_core::plan::Plan;
-use fewstep_eval::Statistics;
 use fewstep_eval::features::{FeatureId, FeatureNetwork};
-use fewstep_eval::frechet::frechet_distance;
+use fewstep_eval::{Collector, FrechetReference, Keep, Statistics};
 use fewstep_io::dataset::Dataset;
 use fewstep_io::npz;
-use fewstep_nn::sample::to_u8;
 use serde::Serialize;
 
 use crate::assets;
-use crate::inputs::{Compute, FeatureArgs, LatentArgs, Latents, OpenModel, PlanArgs, has_extension, open_data, open_model};
-use crate::measure::{self, Measurement};
-use crate::ui::{Output, Progress};
+use crate::inputs::{
+    Compute, FeatureArgs, LatentArgs, Latents, OpenModel, PlanArgs, has_extension, open_data, open_model,
+};
+use crate::measure;
+use crate::pixels;
+use crate::ui::{self, Output, Progress};
 
 /// Arguments of `fewstep eval`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fewstep eval samples/ --ref cifar10-ref.npz --features inception.pt\n  fewstep eval --model fashion-mnist --steps 8 --solver ipndm4 --seeds 0-4999")]
+#[command(
+    after_help = "Examples:\n  fewstep eval samples/ --ref cifar10-32x32.npz --features pt_inception-2015-12-05-6726825d.pth\n  fewstep eval --model fashion-mnist --steps 8 --solver ipndm4 --seeds 0-4999"
+)]
 pub struct Args {
     /// Images: a folder, an npz file or any data set; or let --model make some
     #[arg(value_name = "IMAGES", required_unless_present = "model", conflicts_with = "model")]
@@ -92,8 +95,11 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let (reference, reference_name) = reference(&args, network.as_ref(), source.shape())?;
     FeatureId::check_same(Some(network.id()), reference.features.as_ref())?;
     let statistics = source.measure(network.as_ref(), args.latents.batch)?;
-    let distance = frechet_distance(&statistics, &reference)?;
-    measure::warn_if_few(&statistics, "images");
+    let prepared = FrechetReference::new(&reference)?;
+    let distance = prepared.distance(&statistics)?;
+    if let Some(warning) = prepared.bias_warning(distance, statistics.num_images.unwrap_or_default()) {
+        ui::note(format!("warning: {warning}"));
+    }
     let (of, sampled) = source.provenance(&args);
     let outcome = Outcome {
         frechet_distance: distance,
@@ -110,8 +116,11 @@ pub fn run(args: Args, output: Output) -> Result<()> {
 }
 
 fn in_words(outcome: &Outcome) -> String {
-    let Outcome { frechet_distance, images, of, reference, features, features_sha256, dimensions, sampled, .. } = outcome;
-    let sampled = sampled.as_ref().map_or(String::new(), |Sampled { solver, nfe, .. }| format!(" by {solver}, {nfe} evaluations an image"));
+    let Outcome { frechet_distance, images, of, reference, features, features_sha256, dimensions, sampled, .. } =
+        outcome;
+    let sampled = sampled
+        .as_ref()
+        .map_or(String::new(), |Sampled { solver, nfe, .. }| format!(" by {solver}, {nfe} evaluations an image"));
     let short = features_sha256.get(..12).unwrap_or(features_sha256);
     let count = outcome.reference_images.map_or(String::new(), |count| format!(" ({count} images)"));
     format!(
@@ -123,7 +132,10 @@ fn in_words(outcome: &Outcome) -> String {
 }
 
 fn sampled(args: &Args, model: OpenModel) -> Result<Source> {
-    ensure!(args.max_images.is_none() && args.pad_to.is_none(), "--max-images and --pad-to are for stored images: with --model, --seeds says how many");
+    ensure!(
+        args.max_images.is_none() && args.pad_to.is_none(),
+        "--max-images and --pad-to are for stored images: with --model, --seeds says how many"
+    );
     let plan = args.plan.resolve(&model.model)?;
     let latents = args.latents.resolve(&model.model)?;
     Ok(Source::Sampled { model, plan, latents })
@@ -142,22 +154,27 @@ impl Source {
             Self::Stored { dataset, .. } => return measure::of_dataset(dataset, network, batch, "images"),
             Self::Sampled { model, plan, latents } => (&model.model, plan, latents),
         };
-        let mut measurement = Measurement::new(network);
+        let mut collector = Collector::new(network, Keep::default());
         let mut progress = Progress::new("images", "img", latents.len() as u64, 0);
         let all: Vec<usize> = (0..latents.len()).collect();
         for indices in all.chunks(batch) {
-            measurement.add(&to_u8(&latents.images(model, plan, indices)?))?;
+            collector.push_sampled(&latents.images(model, plan, indices)?)?;
             progress.set(indices.last().map_or(0, |&last| last as u64 + 1), format!("{} evaluations each", plan.nfe()));
         }
         progress.finish();
-        measurement.statistics()
+        Ok(collector.finish()?.statistics)
     }
 
     fn provenance(self, args: &Args) -> (String, Option<Sampled>) {
         match self {
             Self::Stored { place, .. } => (place, None),
             Self::Sampled { model, plan, .. } => {
-                let sampled = Sampled { model_sha256: model.hash, nfe: plan.nfe(), solver: plan.solver, class: args.latents.class };
+                let sampled = Sampled {
+                    model_sha256: model.hash,
+                    nfe: plan.nfe(),
+                    solver: plan.solver,
+                    class: args.latents.class,
+                };
                 (model.name, Some(sampled))
             }
         }
@@ -190,14 +207,10 @@ fn reference(args: &Args, network: &dyn FeatureNetwork, shape: [usize; 3]) -> Re
         found == shape,
         "the images are {} but those of the reference {name} are {}: both sides must have one size and one number of channels \
          (--pad-to pads data sets)",
-        words(shape),
-        words(found)
+        pixels::words(shape),
+        pixels::words(found)
     );
     let statistics = measure::of_dataset(&dataset, network, args.latents.batch, "reference")?;
-    measure::warn_if_few(&statistics, "reference images");
+    measure::warn_if_few(&statistics);
     Ok((statistics, name))
-}
-
-fn words([channels, height, width]: [usize; 3]) -> String {
-    format!("{width}x{height} with {channels} channel{}", if channels == 1 { "" } else { "s" })
 }

@@ -17,7 +17,9 @@ const HELD_OUT: usize = 10;
 
 /// Arguments of `fewstep features`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  fewstep features --data train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --pad-to 32 --out features.safetensors")]
+#[command(
+    after_help = "Example:\n  fewstep features --data train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --pad-to 32 --out features.safetensors"
+)]
 pub struct Args {
     #[command(flatten)]
     pub data: DataArgs,
@@ -69,12 +71,12 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     ensure!(args.batch > 0 && args.epochs > 0, "--batch and --epochs must be at least 1");
     ensure!(args.lr.is_finite() && args.lr > 0.0, "--lr must be a positive number");
     check_extension(&args.out, "safetensors")?;
+    check_new_file(&args.out, args.overwrite)?;
     let data = args.data.open()?;
     let (train, test) = match &args.test {
         Some(path) => (data.load_all()?, open_data(path, args.data.pad_to, None)?.load_all()?),
         None => split(&data)?,
     };
-    check_new_file(&args.out, args.overwrite)?;
     let options = TrainOptions {
         seed: args.seed,
         epochs: args.epochs,
@@ -87,8 +89,9 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     };
     let steps = args.epochs * (train.len() / args.batch.clamp(1, train.len().max(1)));
     let mut progress = Progress::new("features", "steps", steps as u64, 0);
-    let trained =
-        train_classifier(&train, &test, &options, &mut |at| progress.set(at.step as u64, format!("loss {:.4}", at.loss)))?;
+    let trained = train_classifier(&train, &test, &options, &mut |at| {
+        progress.set(at.step as u64, format!("loss {:.4}", at.loss))
+    })?;
     progress.finish();
     let notes = BTreeMap::from([
         ("data".to_owned(), data.name().to_owned()),
@@ -114,8 +117,14 @@ pub fn run(args: Args, output: Output) -> Result<()> {
 fn split(data: &Dataset) -> Result<(Images, Images)> {
     let all = data.load_all()?;
     let labels = all.labels.as_deref();
-    let labels = labels.with_context(|| format!("the data set {} has no labels, and a classifier needs them", data.name()))?;
-    ensure!(all.len() >= HELD_OUT, "the data set {} has {} images, too few to keep some for a test: give --test", data.name(), all.len());
+    let labels =
+        labels.with_context(|| format!("the data set {} has no labels, and a classifier needs them", data.name()))?;
+    ensure!(
+        all.len() >= HELD_OUT,
+        "the data set {} has {} images, too few to keep some for a test: give --test",
+        data.name(),
+        all.len()
+    );
     let part = |held_out: bool| {
         let chosen = (0..all.len()).filter(|index| (index % HELD_OUT == HELD_OUT - 1) == held_out);
         let (mut pixels, mut classes) = (Vec::new(), Vec::new());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use fewstep_eval::features::inception;
 use fewstep_io::hash;
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::tch::Device;
@@ -16,7 +17,8 @@ use crate::ui::Output;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fewstep import edm-cifar10-32x32-uncond-vp.pkl --out cifar10.safetensors")]
 pub struct Args {
-    /// Snapshot of the EDM code (.pkl); it is read as data, nothing in it is executed
+    /// Snapshot of the EDM code (.pkl), or Inception's weights of pytorch-fid or torch-fidelity (.pth); either is read as data,
+    /// nothing in it is executed
     #[arg(value_name = "FILE")]
     pub input: PathBuf,
     /// Where to [default: beside it, ending in .safetensors]
@@ -31,31 +33,48 @@ pub struct Args {
 }
 
 /// What a file to import is.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A denoiser with its preconditioning.
     EdmSnapshot,
+    /// The feature network of FID.
+    Inception,
 }
 
 impl Kind {
     fn of(path: &Path) -> Result<Self> {
-        ensure!(path.exists(), "{} does not exist: check the path to the snapshot", path.display());
+        ensure!(path.exists(), "{} does not exist: check the path to the checkpoint", path.display());
+        if has_extension(path, "pkl") {
+            return Ok(Self::EdmSnapshot);
+        }
         ensure!(
-            has_extension(path, "pkl"),
-            "{} is not a snapshot of the EDM code, whose names end in .pkl; safetensors files of fewstep need no import",
+            has_extension(path, "pth") || has_extension(path, "pt"),
+            "{} is neither a snapshot of the EDM code (.pkl) nor Inception's weights (.pth); safetensors files of fewstep need \
+             no import",
             path.display()
         );
-        Ok(Self::EdmSnapshot)
+        Ok(Self::Inception)
     }
 }
 
 /// Imports the file and says what it found.
 pub fn run(args: Args, output: Output) -> Result<()> {
     let kind = Kind::of(&args.input)?;
+    ensure!(
+        !args.half || kind == Kind::EdmSnapshot,
+        "--half is for models: features are compared with f32 features of others"
+    );
     let out = args.out.clone().unwrap_or_else(|| args.input.with_extension("safetensors"));
     check_extension(&out, "safetensors")?;
     check_new_file(&out, args.overwrite)?;
     let info = match kind {
         Kind::EdmSnapshot => import_model(&args.input, &out, args.half)?,
+        Kind::Inception => {
+            let weights = inception::import(&args.input, &out)?;
+            Info::new("weights of Inception-v3 (2015-12-05)")
+                .fact("dimensions", inception::DIM)
+                .fact("sha256", weights.sha256()?)
+        }
     };
     let info = info.fact("written to", out.display().to_string());
     output.result(&info.to_json(&args.input), || info.to_text(&args.input, output.colour()))

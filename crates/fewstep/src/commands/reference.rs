@@ -11,7 +11,9 @@ use crate::ui::Output;
 
 /// Arguments of `fewstep ref`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  fewstep ref --data cifar10.zip --features inception.pt --out cifar10-ref.npz")]
+#[command(
+    after_help = "Example:\n  fewstep ref --data cifar10.zip --features inception.safetensors --out cifar10-ref.npz"
+)]
 pub struct Args {
     #[command(flatten)]
     pub data: DataArgs,
@@ -45,13 +47,13 @@ struct Outcome {
 pub fn run(args: Args, output: Output) -> Result<()> {
     let device = args.compute.resolve()?;
     check_extension(&args.out, "npz")?;
+    check_new_file(&args.out, args.overwrite)?;
     let dataset = args.data.open()?;
     let (height, width) = dataset.resolution();
     let network = args.features.open([dataset.channels(), height, width], device)?;
-    check_new_file(&args.out, args.overwrite)?;
     let statistics = measure::of_dataset(&dataset, network.as_ref(), args.batch, "reference")?;
     statistics.write(&args.out)?;
-    measure::warn_if_few(&statistics, "reference images");
+    measure::warn_if_few(&statistics);
     let outcome = Outcome {
         out: args.out.display().to_string(),
         images: dataset.len(),
@@ -61,6 +63,13 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         dimensions: statistics.dim(),
     };
     output.result(&outcome, || {
-        format!("{}: {} images of {}, {} features of {}", outcome.out, outcome.images, outcome.data, outcome.dimensions, network.id())
+        format!(
+            "{}: {} images of {}, {} features of {}",
+            outcome.out,
+            outcome.images,
+            outcome.data,
+            outcome.dimensions,
+            network.id()
+        )
     })
 }

@@ -18,7 +18,9 @@ use crate::ui::{Output, Progress};
 
 /// Arguments of `fewstep sample`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fewstep sample --out grid.png --steps 8 --solver ipndm4\n  fewstep sample --model edm-cifar10.pkl --plan plan.json --seeds 0-49999 --out samples/ --subdirs")]
+#[command(
+    after_help = "Examples:\n  fewstep sample --out grid.png --steps 8 --solver ipndm4\n  fewstep sample --model edm-cifar10.pkl --plan plan.json --seeds 0-49999 --out samples/ --subdirs"
+)]
 pub struct Args {
     /// Model: a file, or the name of the built-in one
     #[arg(long, value_name = "MODEL", default_value = BUILT_IN)]
@@ -93,11 +95,20 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     output.result(&outcome, || {
         let Outcome { out, images, kept, nfe, solver, images_per_second, .. } = &outcome;
         let kept = if *kept > 0 { format!(" ({kept} were there)") } else { String::new() };
-        format!("{out}: {images} images{kept}, {solver}, {nfe} network evaluations an image, {images_per_second:.1} img/s")
+        format!(
+            "{out}: {images} images{kept}, {solver}, {nfe} network evaluations an image, {images_per_second:.1} img/s"
+        )
     })
 }
 
-fn generate(model: &Model, plan: &Plan, latents: &Latents, todo: &[usize], batch: usize, target: &mut Target) -> Result<()> {
+fn generate(
+    model: &Model,
+    plan: &Plan,
+    latents: &Latents,
+    todo: &[usize],
+    batch: usize,
+    target: &mut Target,
+) -> Result<()> {
     let done = latents.len() - todo.len();
     let mut progress = Progress::new("sample", "img", latents.len() as u64, done as u64);
     for (count, indices) in todo.chunks(batch).enumerate() {

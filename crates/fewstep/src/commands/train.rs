@@ -8,13 +8,14 @@ use anyhow::{Context, Result};
 use fewstep_core::schedule::karras;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_io::RunFolder;
-use fewstep_io::dataset::{Dataset, Images};
-use fewstep_nn::sample::{Seeded, to_u8};
+use fewstep_io::dataset::Dataset;
+use fewstep_nn::sample::Seeded;
 use fewstep_nn::train::{TrainConfig, Trainer};
 use fewstep_nn::{Model, checkpoint, data};
 use serde::{Deserialize, Serialize};
 
 pub use self::arguments::Args;
+use crate::pixels;
 use crate::provenance::Provenance;
 use crate::ui::{self, Output, Progress};
 
@@ -43,7 +44,8 @@ struct Outcome {
     model: String,
     images_seen: u64,
     iterations: u64,
-    loss: f64,
+    /// Mean of the last 20 updates; none if there was nothing left to do.
+    loss: Option<f64>,
     images_per_second: f64,
 }
 
@@ -62,7 +64,8 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let outcome = train_until(&args, &mut trainer, &folder)?;
     output.result(&outcome, || {
         let Outcome { model, images_seen, iterations, loss, images_per_second } = &outcome;
-        format!("{model}: {images_seen} images, {iterations} iterations, loss {loss:.4}, {images_per_second:.1} img/s")
+        let loss = loss.map_or_else(String::new, |loss| format!(", loss {loss:.4}"));
+        format!("{model}: {images_seen} images, {iterations} iterations{loss}, {images_per_second:.1} img/s")
     })
 }
 
@@ -113,7 +116,7 @@ fn train_until(args: &Args, trainer: &mut Trainer<'_>, folder: &RunFolder) -> Re
     let mut progress = Progress::new("train", "img", total, first);
     let (mut next_snapshot, mut next_grid) = (first + args.save_every, first + args.grid_every);
     let (mut loss, mut count, mut iterations) = (0.0, 0u32, 0);
-    let mut last_loss = f64::NAN;
+    let mut last_loss = None;
     while trainer.images_seen() < total {
         let stats = trainer.step().with_context(|| format!("the run is in {}", folder.path().display()))?;
         folder.append_line(STATS, &stats)?;
@@ -121,10 +124,10 @@ fn train_until(args: &Args, trainer: &mut Trainer<'_>, folder: &RunFolder) -> Re
         count += 1;
         iterations = stats.iteration;
         if count == 20 || stats.images >= total {
-            last_loss = loss / f64::from(count);
+            last_loss = Some(loss / f64::from(count));
             (loss, count) = (0.0, 0);
         }
-        progress.set(stats.images, format!("loss {last_loss:.4}"));
+        progress.set(stats.images, last_loss.map_or_else(String::new, |loss| format!("loss {loss:.4}")));
         if stats.images >= next_snapshot || stats.images >= total {
             save(args, trainer, folder)?;
             next_snapshot = stats.images + args.save_every;
@@ -159,10 +162,7 @@ fn write_grid(model: &Model, path: &Path) -> Result<()> {
     let schedule = karras(18, low, high, 7.0)?.round(&model.config().precond)?;
     let plan = Solver::Heun.plan(&schedule, &SolverOptions::default())?;
     let seeds: Vec<u64> = GRID_SEEDS.collect();
-    let images = to_u8(&Seeded { seeds: &seeds, class: None, batch: 32 }.collect(model, &plan)?);
-    let [c, h, w] = model.image_shape().map(|size| size as usize);
-    let mut bytes = vec![0u8; images.numel()];
-    images.contiguous().f_copy_data_u8(&mut bytes, images.numel())?;
-    fewstep_io::png::write_grid(path, &Images::new(bytes, c, h, w, None)?, 8, 2)?;
+    let images = Seeded { seeds: &seeds, class: None, batch: 32 }.collect(model, &plan)?;
+    fewstep_io::png::write_grid(path, &pixels::to_images(&images)?, 8, 2)?;
     Ok(())
 }

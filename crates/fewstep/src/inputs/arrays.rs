@@ -37,7 +37,8 @@ impl Arrays {
     pub fn images(&self, name: &str, model: &Model) -> Result<Tensor> {
         let [c, h, w] = model.image_shape();
         let array = self.floats(name)?;
-        let fits = matches!(array.shape.as_slice(), [n, rest @ ..] if *n > 0 && rest == [c, h, w].map(|size| size as usize));
+        let fits =
+            matches!(array.shape.as_slice(), [n, rest @ ..] if *n > 0 && rest == [c, h, w].map(|size| size as usize));
         ensure!(
             fits,
             "the array `{name}` of {} has the shape {:?}, but the model needs [N, {c}, {h}, {w}]",
@@ -86,7 +87,12 @@ impl Arrays {
     fn floats(&self, name: &str) -> Result<&TensorData> {
         let array = self.get(name);
         let array = array.with_context(|| format!("{} has no array `{name}`, but {}", self.place, self.names()))?;
-        ensure!(array.dtype.is_float(), "the array `{name}` of {} is {:?}, but floats are needed", self.place, array.dtype);
+        ensure!(
+            array.dtype.is_float(),
+            "the array `{name}` of {} is {:?}, but floats are needed",
+            self.place,
+            array.dtype
+        );
         if let Some(index) = array.to_f64().iter().position(|value| !value.is_finite()) {
             anyhow::bail!("the array `{name}` of {} is not finite at flat index {index}", self.place);
         }

@@ -32,18 +32,15 @@ impl DataArgs {
 
 /// Opens any data set: the formats of fewstep-io, and npz files of images as `sample` writes them.
 pub fn open_data(path: &Path, pad_to: Option<usize>, max_images: Option<usize>) -> Result<Dataset> {
-    let dataset = if has_extension(path, "npz") {
+    if has_extension(path, "npz") {
         ensure!(
             pad_to.is_none() && max_images.is_none(),
             "--pad-to and --max-images are not for npz files, whose images are used as they are: leave them out for {}",
             path.display()
         );
-        from_npz(path)
-    } else {
-        let options = DatasetOptions { pad_to, max_size: max_images, subset_seed: 0 };
-        Dataset::open_with(path, &options).map_err(Into::into)
-    };
-    dataset.with_context(|| format!("cannot use the data set {}", path.display()))
+        return from_npz(path).with_context(|| format!("cannot use the data set {}", path.display()));
+    }
+    Ok(Dataset::open_with(path, &DatasetOptions { pad_to, max_size: max_images, subset_seed: 0 })?)
 }
 
 /// `images` `[N, C, H, W]`, u8 or f32 in [-1, 1], with `classes` `[N]` if there are any; or the `arr_0` `[N, H, W, C]` of
@@ -59,16 +56,25 @@ fn from_npz(path: &Path) -> Result<Dataset> {
         anyhow::bail!("its images have the shape {:?}, where four dimensions are needed", array.shape);
     };
     let (channels, height, width) = if channels_last { (c, a, b) } else { (a, b, c) };
-    ensure!(n > 0 && matches!(channels, 1 | 3), "its images have the shape {:?}: 1 or 3 channels are needed", array.shape);
+    ensure!(
+        n > 0 && matches!(channels, 1 | 3),
+        "its images have the shape {:?}: 1 or 3 channels are needed",
+        array.shape
+    );
     let mut pixels = to_u8(array)?;
     if channels_last {
         let size = height * width * channels;
-        let planar = |image: &[u8]| (0..size).map(|i| image[i % (height * width) * channels + i / (height * width)]).collect::<Vec<_>>();
+        let planar = |image: &[u8]| {
+            (0..size).map(|i| image[i % (height * width) * channels + i / (height * width)]).collect::<Vec<_>>()
+        };
         pixels = pixels.chunks_exact(size).flat_map(planar).collect();
     }
     let labels = file.get("classes").map(|classes| -> Result<Vec<u32>> {
         let classes = classes.to_i64()?;
-        classes.into_iter().map(|class| u32::try_from(class).with_context(|| format!("it has the class {class}"))).collect()
+        classes
+            .into_iter()
+            .map(|class| u32::try_from(class).with_context(|| format!("it has the class {class}")))
+            .collect()
     });
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Dataset::from_images(&name, Images::new(pixels, channels, height, width, labels.transpose()?)?)?)
@@ -109,7 +115,8 @@ mod tests {
 
     #[test]
     fn other_arrays_are_refused() {
-        let error = |name: &str, array: TensorData| format!("{:#}", open_data(&write(name, array).1, None, None).unwrap_err());
+        let error =
+            |name: &str, array: TensorData| format!("{:#}", open_data(&write(name, array).1, None, None).unwrap_err());
         let (_folder, path) = write("mu", TensorData::from_f64(&[1], &[0.0]).unwrap());
         assert!(format!("{:#}", open_data(&path, None, None).unwrap_err()).contains("neither an array `images`"));
         assert!(format!("{:#}", open_data(&path, Some(32), None).unwrap_err()).contains("--pad-to"));

@@ -43,7 +43,10 @@ impl LatentArgs {
     pub fn resolve(&self, model: &Model) -> Result<Latents> {
         ensure!(self.batch > 0, "--batch must be at least 1");
         if let Some(class) = self.class {
-            ensure!(model.one_hot(&[class])?.is_some(), "--class is for class-conditional models, and this one knows no classes");
+            ensure!(
+                model.one_hot(&[class])?.is_some(),
+                "--class is for class-conditional models, and this one knows no classes"
+            );
         }
         let Some(path) = &self.latents else {
             return Ok(Latents::Seeds { seeds: self.seeds.0.clone(), class: self.class });
@@ -54,7 +57,10 @@ impl LatentArgs {
         let labels = match (self.class, file.class_labels(model, count as usize)?) {
             (Some(class), None) => model.one_hot(&vec![class; count as usize])?,
             (None, labels) => labels,
-            (Some(_), Some(_)) => anyhow::bail!("--class and the array `class_labels` of {} both name classes: leave one out", path.display()),
+            (Some(_), Some(_)) => anyhow::bail!(
+                "--class and the array `class_labels` of {} both name classes: leave one out",
+                path.display()
+            ),
         };
         ensure!(
             labels.is_some() || model.config().label_dim == 0,
@@ -104,7 +110,9 @@ impl Latents {
             }
             Self::Given { latents, labels, .. } => {
                 let rows = Tensor::from_slice(&indices.iter().map(|&index| index as i64).collect::<Vec<_>>());
-                let labels = labels.as_ref().map(|labels| labels.to_device(Device::Cpu).index_select(0, &rows).to_device(model.device()));
+                let labels = labels
+                    .as_ref()
+                    .map(|labels| labels.to_device(Device::Cpu).index_select(0, &rows).to_device(model.device()));
                 sample(model, plan, &latents.index_select(0, &rows), labels.as_ref())?.to_device(Device::Cpu)
             }
         };

@@ -18,4 +18,4 @@ pub use latents::{LatentArgs, Latents};
 pub use model::{BUILT_IN, OpenModel, open_model};
 pub use output::{check_extension, check_new_file, has_extension};
 pub use plan::PlanArgs;
-pub use seeds::{Seeds, parse_list};
+pub use seeds::Seeds;

@@ -75,7 +75,9 @@ impl PlanArgs {
             "iddpm" => Family::Iddpm(IddpmLevels::default()),
             "cosine" => Family::Cosine,
             "time_uniform" => Family::TimeUniform { rho: 1.0 },
-            other => bail!("there is no schedule named '{other}'; the schedules are karras, log_snr, vp, ve, iddpm, cosine, time_uniform"),
+            other => bail!(
+                "there is no schedule named '{other}'; the schedules are karras, log_snr, vp, ve, iddpm, cosine, time_uniform"
+            ),
         };
         Ok(family.build(self.steps, low, high)?.round(precond)?)
     }
@@ -83,6 +85,7 @@ impl PlanArgs {
 
 /// Reads a plan and checks that it fits `model`.
 pub fn read_plan(path: &std::path::Path, model: &Model) -> Result<Plan> {
+    ensure!(path.exists(), "the plan {} does not exist: check the path", path.display());
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
     let plan = Plan::from_json(&text).with_context(|| format!("cannot use the plan {}", path.display()))?;
     check_model(&plan, model).with_context(|| format!("cannot use the plan {}", path.display()))?;

@@ -28,7 +28,9 @@ pub fn parse_list(text: &str) -> Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for part in text.split(',') {
         let part = part.trim();
-        let number = |text: &str| text.trim().parse::<u64>().with_context(|| format!("'{part}' is no number or range such as 0-63"));
+        let number = |text: &str| {
+            text.trim().parse::<u64>().with_context(|| format!("'{part}' is no number or range such as 0-63"))
+        };
         let (first, last) = match part.split_once('-') {
             Some((first, last)) => (number(first)?, number(last)?),
             None => (number(part)?, number(part)?),

@@ -26,9 +26,9 @@ use crate::assets;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fewstep demo --out runs/demo")]
 pub struct Args {
-    /// Folder for report.html and the results; must not exist yet
-    #[arg(long, value_name = "FOLDER", default_value = "runs/demo")]
-    pub out: PathBuf,
+    /// Folder for report.html and the results; must not exist yet [default: runs/demo, or the next free runs/demo-N]
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
     /// Numbers of steps
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5,8")]
     pub steps: Vec<usize>,
@@ -100,7 +100,8 @@ impl Results {
 pub fn run(args: Args, output: Output) -> Result<()> {
     let started = Instant::now();
     let (device, kind) = args.compute.resolve()?;
-    let folder = RunFolder::create(&args.out).context("the demo writes into a new folder; --out names another")?;
+    let out = args.out.clone().unwrap_or_else(next_free_folder);
+    let folder = RunFolder::create(&out).context("the demo writes into a new folder; --out names another")?;
     let opened = open_model(BUILT_IN, device, kind)?;
     let images = Images::for_model(assets::test_images()?.load_all()?, &opened.model)?;
     let settings = settings(&args);
@@ -116,6 +117,11 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     output.result(&serde_json::json!({ "rows": &results.rows, "parts": &results.parts, "seconds": seconds }), || {
         page::terminal(&results, output.colour(), seconds, &folder.file("report.html"))
     })
+}
+
+fn next_free_folder() -> PathBuf {
+    let named = |n: u32| if n == 1 { PathBuf::from("runs/demo") } else { PathBuf::from(format!("runs/demo-{n}")) };
+    (1..).map(named).find(|path| !path.exists()).unwrap_or_else(|| named(1))
 }
 
 /// Small enough for minutes on two cores; `fewstep fit` has the full scale.

@@ -37,7 +37,14 @@ fn statistics(statistics: &Statistics) -> Info {
 /// Every tensor with its range.
 pub fn tensors(kind: &str, tensors: &TensorMap) -> Info {
     let number = |name: &str| Column::number(name, Format::Significant(4));
-    let columns = vec![Column::text("name"), Column::text("type"), Column::text("shape"), number("lowest"), number("highest"), number("mean")];
+    let columns = vec![
+        Column::text("name"),
+        Column::text("type"),
+        Column::text("shape"),
+        number("lowest"),
+        number("highest"),
+        number("mean"),
+    ];
     let mut table = Table::new(columns);
     let mut damaged = 0;
     for (name, tensor) in tensors {

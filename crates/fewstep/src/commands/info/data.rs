@@ -8,12 +8,13 @@ use fewstep_report::Format as Number;
 use serde_json::json;
 
 use super::Info;
+use crate::pixels;
 
 /// A data set's images and labels.
 pub fn describe(path: &Path) -> Result<Info> {
     let dataset = Dataset::open(path)?;
     let (height, width) = dataset.resolution();
-    let channels = dataset.channels();
+    let shape = [dataset.channels(), height, width];
     let format = match dataset.format() {
         Format::EdmZip => "zip of images",
         Format::Folder => "folder of images",
@@ -29,13 +30,14 @@ pub fn describe(path: &Path) -> Result<Info> {
         }
     }
     let labels = match (counts.iter().min(), counts.iter().max()) {
+        (Some(least), Some(most)) if least == most => format!("{} classes of {least} images", counts.len()),
         (Some(least), Some(most)) => format!("{} classes of {least} to {most} images", counts.len()),
         _ => "none".to_owned(),
     };
     Ok(Info::new("data set")
         .fact("format", format)
         .told("images", dataset.len(), Number::Integer.write(dataset.len() as f64))
-        .told("size", json!([channels, height, width]), format!("{width}x{height}, {}", if channels == 1 { "grey" } else { "colour" }))
+        .told("size", json!(shape), pixels::words(shape))
         .told("labels", json!(dataset.labels().map(|_| counts)), labels)
         .fact("fingerprint", dataset.fingerprint()?))
 }

@@ -53,8 +53,12 @@ impl Info {
     /// For a terminal.
     pub fn to_text(&self, path: &Path, colour: bool) -> String {
         let mut text = format!("{}: {}\n", path.display(), self.kind);
-        let shown: Vec<(&str, String)> =
-            self.facts.iter().map(|fact| (fact.name.as_str(), fact.words())).filter(|(_, words)| !words.is_empty()).collect();
+        let shown: Vec<(&str, String)> = self
+            .facts
+            .iter()
+            .map(|fact| (fact.name.as_str(), fact.words()))
+            .filter(|(_, words)| !words.is_empty())
+            .collect();
         let width = shown.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, words) in shown {
             text += &format!("  {name:width$}  {words}\n");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use fewstep_core::precondition::Preconditioning;
-use fewstep_eval::features;
+use fewstep_eval::features::{self, OpenOptions};
 use fewstep_io::hash;
 use fewstep_io::safetensors::Header;
 use fewstep_io::tensors::Dtype;
@@ -15,6 +15,7 @@ use fewstep_report::Format;
 use serde_json::{Value, json};
 
 use super::Info;
+use crate::pixels;
 
 /// A file of ours. Loading it checks that its tensors fit its architecture and are finite.
 pub fn ours(path: &Path, header: &Header) -> Result<Info> {
@@ -32,22 +33,19 @@ pub fn snapshot(path: &Path) -> Result<Info> {
 /// A network with its preconditioning.
 pub fn describe_model(kind: &str, checkpoint: &Checkpoint) -> Info {
     let config = checkpoint.model.config();
-    let (size, channels) = (config.img_resolution, config.img_channels);
+    let shape = checkpoint.model.image_shape().map(|size| size as usize);
     let classes = if config.label_dim == 0 { "none, unconditional".to_owned() } else { config.label_dim.to_string() };
     let parameters = checkpoint.model.params().trainable_count();
     let (low, high) = config.precond.sampling_range();
+    let rounded = |sigma: f64| Format::Shortest.write((sigma * 1e6).round() / 1e6);
     let info = Info::new(kind)
         .told("network", json!(config.network), network(config))
         .told("preconditioning", json!(config.precond), preconditioning(&config.precond))
-        .told("images", json!([channels, size, size]), format!("{size}x{size} with {channels} channel{}", plural(channels)))
+        .told("images", json!(shape), pixels::words(shape))
         .told("classes", config.label_dim, classes)
         .told("parameters", parameters, Format::Integer.write(parameters as f64))
-        .told("noise levels", json!([low, high]), format!("{low} to {high} when sampling"));
+        .told("noise levels", json!([low, high]), format!("{} to {} when sampling", rounded(low), rounded(high)));
     checkpoint.notes.iter().fold(info, |info, (key, text)| info.fact(&key.replace('_', " "), text.as_str()))
-}
-
-fn plural(count: i64) -> &'static str {
-    if count == 1 { "" } else { "s" }
 }
 
 fn network(config: &ModelConfig) -> String {
@@ -56,7 +54,9 @@ fn network(config: &ModelConfig) -> String {
             let name = match (song.embedding_type, song.encoder_type, song.decoder_type) {
                 (Embedding::Positional, PathKind::Standard, PathKind::Standard) => "DDPM++".to_owned(),
                 (Embedding::Fourier, PathKind::Residual, PathKind::Standard) => "NCSN++".to_owned(),
-                (embedding, encoder, decoder) => format!("SongUNet ({embedding:?} embedding, {encoder:?} encoder, {decoder:?} decoder)"),
+                (embedding, encoder, decoder) => {
+                    format!("SongUNet ({embedding:?} embedding, {encoder:?} encoder, {decoder:?} decoder)")
+                }
             };
             (name, song.model_channels, &song.channel_mult, song.num_blocks, &song.attn_resolutions)
         }
@@ -66,13 +66,17 @@ fn network(config: &ModelConfig) -> String {
     };
     let attention = if attention.is_empty() { "none".to_owned() } else { format!("{attention:?}") };
     let augment = if config.network.augment_dim() > 0 { ", knows augmentations" } else { "" };
-    format!("{name}, {channels} channels times {levels:?}, {blocks} blocks a level, attention at {attention}{augment}")
+    format!(
+        "{name}, {channels} channels times {levels:?}, {blocks} block(s) a level, attention at {attention}{augment}"
+    )
 }
 
 fn preconditioning(precond: &Preconditioning) -> String {
     match precond {
         Preconditioning::Edm { sigma_data, .. } => format!("EDM, sigma_data {sigma_data}"),
-        Preconditioning::Vp { beta_d, beta_min, m, .. } => format!("VP, beta_d {beta_d}, beta_min {beta_min}, {m} steps"),
+        Preconditioning::Vp { beta_d, beta_min, m, .. } => {
+            format!("VP, beta_d {beta_d}, beta_min {beta_min}, {m} steps")
+        }
         Preconditioning::Ve { sigma_min, sigma_max } => format!("VE, {sigma_min} to {sigma_max}"),
         Preconditioning::Iddpm { m, .. } => format!("iDDPM, {m} discrete noise levels"),
     }
@@ -80,10 +84,11 @@ fn preconditioning(precond: &Preconditioning) -> String {
 
 /// A feature network. Opening it checks its weights.
 pub fn features(path: &Path, header: &Header) -> Result<Info> {
-    let network = features::open(path, Device::Cpu)?;
+    let network = features::open(path, &OpenOptions::default(), Device::Cpu)?;
     let mut info = Info::new("feature network").fact("architecture", network.id().name.as_str());
     for (key, text) in header.metadata.iter().filter(|(key, _)| !matches!(key.as_str(), "format" | "architecture")) {
-        info = info.fact(&key.replace('_', " "), serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str())));
+        info = info
+            .fact(&key.replace('_', " "), serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str())));
     }
     Ok(info.fact("sha256", network.id().sha256.as_str()))
 }

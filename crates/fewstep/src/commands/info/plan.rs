@@ -5,6 +5,7 @@ use fewstep_report::{Cell, Column, Format, Table};
 use serde_json::json;
 
 use super::Info;
+use crate::pixels;
 
 /// Plans of more evaluations show sums alone; data has every coefficient.
 const WIDEST: usize = 8;
@@ -12,7 +13,11 @@ const WIDEST: usize = 8;
 /// A plan's evaluations and coefficients.
 pub fn describe(plan: &Plan) -> Info {
     let metadata = &plan.metadata;
-    let mut info = Info::new("plan").fact("solver", plan.solver.as_str()).told("nfe", plan.nfe(), format!("{} network evaluations", plan.nfe()));
+    let mut info = Info::new("plan").fact("solver", plan.solver.as_str()).told(
+        "nfe",
+        plan.nfe(),
+        format!("{} network evaluations", plan.nfe()),
+    );
     if let Some(schedule) = &plan.schedule {
         let levels: Vec<String> = schedule.levels().iter().map(|sigma| Format::Significant(4).write(*sigma)).collect();
         info = info.told("schedule", json!(schedule), levels.join(", "));
@@ -20,8 +25,8 @@ pub fn describe(plan: &Plan) -> Info {
     if let Some(model) = &metadata.model {
         info = info.fact("model", model.as_str());
     }
-    if let Some([c, h, w]) = metadata.image_shape {
-        info = info.told("images", json!([c, h, w]), format!("{w}x{h} with {c} channel{}", if c == 1 { "" } else { "s" }));
+    if let Some(shape) = metadata.image_shape {
+        info = info.told("images", json!(shape), pixels::words(shape));
     }
     for (key, value) in &metadata.found_by {
         info = info.fact(key, value.clone());
@@ -44,7 +49,9 @@ fn table(plan: &Plan) -> Table {
     let mut table = Table::new(columns);
     table.caption = "States in the latent and the network outputs d0, d1, ... (Eq. 8)".to_owned();
     let row = |name: String, sigma: f64, state: &Combination| {
-        let outputs = |state: &Combination| state.terms().filter(|(source, _)| matches!(source, Source::Output(_))).map(|(_, c)| c).sum::<f64>();
+        let outputs = |state: &Combination| {
+            state.terms().filter(|(source, _)| matches!(source, Source::Output(_))).map(|(_, c)| c).sum::<f64>()
+        };
         let term = |k: usize| state.terms().find(|(source, _)| *source == Source::Output(k)).map(|(_, c)| c);
         let mut row = vec![Cell::from(name), Cell::from(sigma), Cell::from(state.coefficient(Source::Latent))];
         row.extend((0..shown).map(|k| Cell::from(term(k))));

@@ -25,16 +25,24 @@ pub fn describe(path: &Path) -> Result<Info> {
         let words: Vec<&str> = command.iter().filter_map(Value::as_str).collect();
         info = info.fact("command", words.join(" "));
     }
-    for (key, value) in run.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "kind" | "provenance")) {
+    for (key, value) in
+        run.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "kind" | "provenance"))
+    {
         let name = key.replace('_', " ");
         // Long settings are for programs; who wants to read them finds them in the file.
-        info = if value.is_object() || value.is_array() { info.silent(&name, value.clone()) } else { info.fact(&name, value.clone()) };
+        info = if value.is_object() || value.is_array() {
+            info.silent(&name, value.clone())
+        } else {
+            info.fact(&name, value.clone())
+        };
     }
     if let Some(last) = last_line(&path.join(STATS)) {
-        let words: Vec<String> = last.as_object().into_iter().flatten().map(|(key, value)| format!("{key} {value}")).collect();
+        let words: Vec<String> =
+            last.as_object().into_iter().flatten().map(|(key, value)| format!("{key} {value}")).collect();
         info = info.told("latest", last, words.join(", "));
     }
-    let mut names: Vec<String> = path.read_dir()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        path.read_dir()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     let shown = names.len().min(12);
     let more = if names.len() > shown { format!(" and {} more", names.len() - shown) } else { String::new() };

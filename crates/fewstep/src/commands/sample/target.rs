@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use fewstep_io::dataset::Images;
 use fewstep_io::tensors::{Dtype, TensorData, TensorMap};
 use fewstep_io::{npz, png};
@@ -16,6 +16,8 @@ use crate::pixels;
 
 /// White pixels between the images of a grid.
 const GAP: usize = 2;
+/// What nobody means as the name of a folder.
+const OTHER_FILES: [&str; 6] = ["jpg", "jpeg", "webp", "gif", "npy", "zip"];
 
 /// What the name of the output asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,15 @@ impl Form {
         belongs(args.resume, "--resume", Self::Folder, "a folder of PNGs")?;
         belongs(args.columns.is_some(), "--columns", Self::Grid, "a .png grid")?;
         belongs(args.raw, "--raw", Self::Npz, "an .npz file")?;
+        let other = OTHER_FILES.iter().find(|extension| has_extension(&args.out, extension));
+        if let Some(extension) = other {
+            bail!("images are not written as .{extension}: let --out be a folder, or end in .png or .npz");
+        }
+        ensure!(
+            form != Self::Folder || !args.out.is_file(),
+            "--out {} is a file: name a folder, or let the name end in .png or .npz",
+            args.out.display()
+        );
         ensure!(args.columns != Some(0), "--columns must be at least 1");
         Ok(form)
     }

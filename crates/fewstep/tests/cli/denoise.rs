@@ -1,0 +1,92 @@
+//! `fewstep denoise` against the code that users' checkpoints come from.
+
+use fewstep_io::npz;
+use fewstep_io::tensors::TensorData;
+
+use crate::support::{Place, SIZE, goldens, relative_error};
+
+const NETWORKS: [&str; 6] =
+    ["ddpmpp_edm", "ncsnpp_edm_cond", "ddpmpp_vp", "ncsnpp_ve", "adm_edm_cond_fp16", "adm_iddpm_cond"];
+
+#[test]
+fn golden_outputs_of_all_networks() {
+    let Some(goldens) = goldens() else { return };
+    let place = Place::new();
+    for name in NETWORKS {
+        let (model, arrays) = (goldens.join(format!("{name}.pkl")), goldens.join(format!("{name}.npz")));
+        // Batches of 3 of 4 images: the last one is short.
+        let args = [
+            "denoise",
+            arrays.to_str().unwrap(),
+            "--model",
+            model.to_str().unwrap(),
+            "--batch",
+            "3",
+            "--out",
+            "out.npz",
+            "--overwrite",
+        ];
+        place.succeeds(&args);
+        let found = npz::read(place.path("out.npz")).unwrap();
+        let error = relative_error(&found["denoised"], &npz::read(&arrays).unwrap()["denoised"]);
+        assert!(error <= 1e-5, "{name}: {error:.2e}");
+    }
+}
+
+#[test]
+fn an_import_denoises_as_the_snapshot_does() {
+    let Some(goldens) = goldens() else { return };
+    let place = Place::new();
+    let (model, arrays) = (goldens.join("ncsnpp_edm_cond.pkl"), goldens.join("ncsnpp_edm_cond.npz"));
+    let (model, arrays) = (model.to_str().unwrap(), arrays.to_str().unwrap());
+    place.succeeds(&["import", model, "--out", "full.safetensors"]);
+    place.succeeds(&["import", model, "--half", "--out", "half.safetensors"]);
+    let size = |name: &str| place.path(name).metadata().unwrap().len();
+    assert!(size("half.safetensors") < size("full.safetensors") * 6 / 10);
+    let expected = npz::read(arrays).unwrap();
+    for (name, tolerance) in [("full", 1e-5), ("half", 1e-2)] {
+        place.succeeds(&[
+            "denoise",
+            arrays,
+            "--model",
+            &format!("{name}.safetensors"),
+            "--out",
+            &format!("{name}.npz"),
+        ]);
+        let found = npz::read(place.path(&format!("{name}.npz"))).unwrap();
+        let error = relative_error(&found["denoised"], &expected["denoised"]);
+        assert!(error <= tolerance, "{name}: {error:.2e}");
+    }
+}
+
+#[test]
+fn arrays_that_do_not_fit_are_named() {
+    let place = Place::with_model();
+    place.save_model("cond.safetensors", 1, 4);
+    let x = |shape: &[usize]| TensorData::from_f32(shape, &vec![0.5; shape.iter().product()]).unwrap();
+    let good = || x(&[2, 1, SIZE, SIZE]);
+    let sigma = |values: &[f32]| TensorData::from_f32(&[values.len()], values).unwrap();
+    let fails = |model: &str, arrays: Vec<(&str, TensorData)>| {
+        place.save_npz("in.npz", arrays);
+        place.fails(&["denoise", "in.npz", "--model", model, "--out", "out.npz"])
+    };
+    let model = "model.safetensors";
+    let message = fails(model, vec![("sigma", sigma(&[1.0]))]);
+    insta::assert_snapshot!(message, @"in.npz has no array `x`, but sigma");
+    let message = fails(model, vec![("x", x(&[2, 3, SIZE, SIZE])), ("sigma", sigma(&[1.0, 2.0]))]);
+    insta::assert_snapshot!(message, @"the array `x` of in.npz has the shape [2, 3, 8, 8], but the model needs [N, 1, 8, 8]");
+    let message = fails(model, vec![("x", good()), ("sigma", sigma(&[1.0, 2.0, 3.0]))]);
+    insta::assert_snapshot!(message, @"the array `sigma` of in.npz has the shape [3], but one noise level for each of the 2 images is needed");
+    let message = fails(model, vec![("x", good()), ("sigma", sigma(&[1.0, 0.0]))]);
+    insta::assert_snapshot!(message, @"the array `sigma` of in.npz holds the noise level 0: they must be positive");
+    let message = fails(model, vec![("x", good()), ("sigma", sigma(&[1.0, f32::NAN]))]);
+    insta::assert_snapshot!(message, @"the array `sigma` of in.npz is not finite at flat index 1");
+    let message = fails(model, vec![("x", good()), ("sigma", sigma(&[1.0])), ("class_labels", x(&[2, 4]))]);
+    insta::assert_snapshot!(message, @"in.npz has an array `class_labels`, but the model knows no classes: remove the array or use a class-conditional model");
+    let message =
+        fails("cond.safetensors", vec![("x", good()), ("sigma", sigma(&[1.0])), ("class_labels", x(&[2, 5]))]);
+    insta::assert_snapshot!(message, @"the array `class_labels` of in.npz has the shape [2, 5], but [2, 4] is needed (one row an image, one column a class)");
+    place.save_npz("in.npz", vec![("x", good()), ("sigma", sigma(&[1.0])), ("class_labels", x(&[2, 4]))]);
+    let words = place.succeeds(&["denoise", "in.npz", "--model", "cond.safetensors", "--out", "out.npz"]);
+    assert_eq!(words, "out.npz: 2 images denoised by cond.safetensors\n");
+}

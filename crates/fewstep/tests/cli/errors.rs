@@ -1,0 +1,134 @@
+//! Bad input to commands that use a model: one sentence, exit code 1 (2 for usage), no file touched.
+
+use fewstep_io::tensors::TensorData;
+use fewstep_io::{png, safetensors};
+
+use crate::support::{Place, SIZE};
+
+const SAMPLE: [&str; 5] = ["sample", "--model", "model.safetensors", "--out", "out.npz"];
+
+fn sample(rest: &[&'static str]) -> Vec<&'static str> {
+    [&SAMPLE[..], rest].concat()
+}
+
+#[test]
+fn models_that_cannot_be_used() {
+    let place = Place::with_model();
+    let with = |model: &str| place.fails(&["sample", "--model", model, "--out", "out.npz"]);
+    insta::assert_snapshot!(with("cifar.pkl"), @"there is no model file cifar.pkl (the built-in model is called fashion-mnist)");
+    let bytes = std::fs::read(place.path("model.safetensors")).unwrap();
+    std::fs::write(place.path("cut.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
+    assert!(with("cut.safetensors").contains("cut.safetensors is not a usable safetensors file"));
+    let mut file = safetensors::read_bytes(&bytes, "").unwrap();
+    let name = file.tensors.keys().next().unwrap().clone();
+    file.tensors[&name].bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    safetensors::write(place.path("nan.safetensors"), &file.tensors, &file.metadata).unwrap();
+    assert!(with("nan.safetensors").contains(&format!("'{name}' holds values that are not finite")));
+    file.tensors.shift_remove(&name);
+    safetensors::write(place.path("less.safetensors"), &file.tensors, &file.metadata).unwrap();
+    assert!(with("less.safetensors").contains(&format!("no tensor '{name}'")));
+    file.metadata.clear();
+    safetensors::write(place.path("other.safetensors"), &file.tensors, &file.metadata).unwrap();
+    insta::assert_snapshot!(with("other.safetensors"), @"other.safetensors: is a safetensors file, but not a fewstep model (its metadata has no such format)");
+}
+
+#[test]
+fn samplers_that_cannot_be_run() {
+    let place = Place::with_model();
+    insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,3,0.1"])), @"--sigmas: noise levels must fall strictly, but number 2 is 3 and the one before it is 3 (list them largest first, without repeats)");
+    insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,0"])), @"--sigmas: noise level 0 (number 2, counting from 0) is not a positive finite number");
+    insta::assert_snapshot!(place.fails(&sample(&["--sigma-min", "100"])), @"the noise range must satisfy 0 < sigma_min < sigma_max, but it is 100 to 80");
+    insta::assert_snapshot!(place.fails(&sample(&["--steps", "0"])), @"--steps must be at least 1");
+    insta::assert_snapshot!(place.fails(&sample(&["--schedule", "linear"])), @"there is no schedule named 'linear'; the schedules are karras, log_snr, vp, ve, iddpm, cosine, time_uniform");
+    insta::assert_snapshot!(place.fails(&sample(&["--plan", "none.json"])), @"cannot read the plan none.json: No such file or directory (os error 2)");
+    let message = place.fails(&sample(&["--solver", "rk45"]));
+    assert!(message.contains("rk45") && message.contains("heun"), "{message}");
+    std::fs::write(place.path("plan.json"), r#"{"version": 1, "stages": [{"sigma": 80, "input": {"latent": 80}}], "output": {"d0": 1}, "metadata": {"image_shape": [3, 32, 32]}}"#).unwrap();
+    insta::assert_snapshot!(place.fails(&sample(&["--plan", "plan.json"])), @"cannot use the plan plan.json: the plan was made for images of 3 channels, 32x32 but the model makes 1 channels, 8x8");
+    std::fs::write(place.path("plan.json"), "{}").unwrap();
+    insta::assert_snapshot!(place.fails(&sample(&["--plan", "plan.json"])), @"cannot use the plan plan.json: this is not a plan: missing field `version` at line 1 column 2");
+}
+
+#[test]
+fn images_that_cannot_be_made() {
+    let place = Place::with_model();
+    place.save_model("cond.safetensors", 1, 10);
+    let cond = ["sample", "--model", "cond.safetensors", "--out", "out.npz"];
+    insta::assert_snapshot!(place.fails(&[&cond[..], &["--class", "10"]].concat()), @"class 10 is out of range: the model knows classes 0 to 9");
+    insta::assert_snapshot!(place.fails(&[&cond[..], &["--class", "-1"]].concat()), @"class -1 is out of range: the model knows classes 0 to 9");
+    insta::assert_snapshot!(place.fails(&sample(&["--class", "1"])), @"--class is for class-conditional models, and this one knows no classes");
+    insta::assert_snapshot!(place.fails(&sample(&["--batch", "0"])), @"--batch must be at least 1");
+    let latents = TensorData::from_f32(&[1, 1, SIZE, SIZE], &[0.0; SIZE * SIZE]).unwrap();
+    place.save_npz("latents.npz", vec![("latents", latents)]);
+    insta::assert_snapshot!(place.fails(&[&cond[..], &["--latents", "latents.npz"]].concat()), @"the model is class-conditional: give a class with --class, or an array `class_labels` [1, 10] in latents.npz");
+    insta::assert_snapshot!(place.fails(&sample(&["--latents", "nowhere.npz"])), @"nowhere.npz does not exist: check the path to the file");
+    insta::assert_snapshot!(place.fails(&sample(&["--device", "tpu"])), @"'tpu' is no device; use auto, cpu, cuda or cuda:N");
+    insta::assert_snapshot!(place.fails(&sample(&["--precision", "f8"])), @"'f8' is no number type; use f32, bf16 or f16");
+}
+
+#[test]
+fn places_that_cannot_be_written() {
+    let place = Place::with_model();
+    std::fs::write(place.path("file"), b"").unwrap();
+    std::fs::create_dir(place.path("folder.png")).unwrap();
+    let to = |out: &str| place.fails(&["sample", "--model", "model.safetensors", "--steps", "1", "--out", out]);
+    insta::assert_snapshot!(to("nowhere/grid.png"), @"cannot write nowhere/grid.png: there is no folder nowhere");
+    insta::assert_snapshot!(to("folder.png"), @"the output folder.png is a folder: give a file name");
+    insta::assert_snapshot!(to("file/samples"), @"cannot write file/samples: Not a directory (os error 20)");
+    insta::assert_snapshot!(to("file"), @"cannot write file: File exists (os error 17)");
+    place.save_images("data", 1, SIZE, 2);
+    insta::assert_snapshot!(to("data"), @"the folder data already holds files: choose another one; --resume goes on with a folder of samples, --overwrite starts it again");
+    insta::assert_snapshot!(to("grid.jpg"), @"");
+    insta::assert_snapshot!(place.fails(&sample(&["--subdirs"])), @"--subdirs is for a folder of PNGs, and --out out.npz is none");
+}
+
+#[test]
+fn data_sets_that_cannot_be_used() {
+    let place = Place::with_model();
+    let train = |data: &str| place.fails(&["train", "--data", data, "--out", "run", "--channels", "8"]);
+    insta::assert_snapshot!(train("nowhere"), @"nowhere does not exist: check the path to the data set");
+    std::fs::create_dir(place.path("empty")).unwrap();
+    insta::assert_snapshot!(train("empty"), @"empty is not a usable data set: the folder holds no PNG or JPEG images, no IDX files and no CIFAR-10 batches");
+    place.save_images("mixed", 1, SIZE, 2);
+    png::write(place.path("mixed/above/9.png"), &[0; 16], 1, 4, 4).unwrap();
+    insta::assert_snapshot!(train("mixed"), @"above/9.png in mixed is 4x4 grey, but the first image is 8x8 grey: all images of a data set must have one size and one channel count, resize or convert this one");
+    place.save_images("data", 1, SIZE, 2);
+    std::fs::create_dir(place.path("old")).unwrap();
+    std::fs::write(place.path("old/run.json"), "{}").unwrap();
+    let args = [
+        "train",
+        "--data",
+        "data",
+        "--out",
+        "old",
+        "--channels",
+        "8",
+        "--channel-mult",
+        "1",
+        "--blocks",
+        "1",
+        "--batch",
+        "2",
+    ];
+    let run = place.run(&args);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("run folder old already holds files"), "{}", run.stderr);
+}
+
+#[test]
+fn usage_errors_have_exit_code_2() {
+    let place = Place::with_model();
+    let cases: [&[&str]; 6] = [
+        &["sample"],
+        &["sample", "--out", "a.npz", "--seeds", "3-1"],
+        &["sample", "--out", "a.npz", "--seeds", "1,1"],
+        &["eval"],
+        &["sharpen"],
+        &["sample", "--out", "a.npz", "--steps", "5", "--sigmas", "1"],
+    ];
+    for args in cases {
+        let run = place.run(args);
+        assert_eq!(run.code, 2, "{args:?}");
+        assert!(run.stdout.is_empty() && run.stderr.starts_with("error: "), "{}", run.stderr);
+    }
+}

@@ -1,0 +1,92 @@
+//! `fit`: both phases, their files, resume.
+
+use crate::support::Place;
+
+const QUICK: [&str; 27] = [
+    "--model", "model.safetensors", "--data", "images", "--steps", "3,4", "--held-out", "2", "--teacher-steps", "3", "--grid", "7",
+    "--table-images", "4", "--batch", "4", "--updates", "4", "--check-every", "2", "--phase1-updates", "4", "--phase1-batch", "4",
+    "--lr", "0.001", "--json",
+];
+
+fn fit<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    ["fit", "--out", out].iter().chain(&QUICK).chain(more).copied().collect()
+}
+
+fn place() -> Place {
+    let place = Place::with_model();
+    place.save_images("images", 1, 8, 24);
+    place
+}
+
+#[test]
+fn both_phases_leave_a_plan_and_a_network_for_every_number_of_steps() {
+    let place = place();
+    let outcomes: serde_json::Value = serde_json::from_str(&place.succeeds(&fit("run", &[]))).unwrap();
+    for (index, steps) in [3, 4].into_iter().enumerate() {
+        let outcome = &outcomes[index];
+        assert_eq!(outcome["steps"], steps);
+        assert_eq!(outcome["stages"].as_array().unwrap().len(), 2);
+        let plan = format!("run/steps-{steps:03}/plan.json");
+        let model = format!("run/steps-{steps:03}/model.safetensors");
+        let grid = format!("{steps}.png");
+        let args = ["sample", "--model", &model, "--plan", &plan, "--seeds", "0-3", "--out", &grid];
+        assert_eq!(place.json(&args)["nfe"], steps);
+    }
+    // What is kept is never worse than where it started.
+    for outcome in outcomes.as_array().unwrap() {
+        let baseline = outcome["baseline"].as_f64().unwrap();
+        let kept = outcome["stages"].as_array().unwrap().iter().filter(|stage| stage["kept"] == true);
+        assert!(kept.map(|stage| stage["rollout_error"].as_f64().unwrap()).all(|error| error <= baseline));
+    }
+}
+
+#[test]
+fn every_objective_and_choice_of_phase_1_runs() {
+    let place = place();
+    let choices: [&[&str]; 5] = [
+        &["--objective", "discretization", "--noise", "shared"],
+        &["--objective", "joint", "--gamma", "0.5", "--parameter", "linear"],
+        &["--objective", "bound", "--solver", "adam", "--no-early-stop"],
+        &["--objective", "bound", "--solver", "table", "--rounds", "2", "--phases", "1,2"],
+        &["--phases", "2", "--weights", "original"],
+    ];
+    for (index, choice) in choices.iter().enumerate() {
+        let out = format!("run-{index}");
+        place.succeeds(&fit(&out, choice));
+    }
+    let without_stop = std::fs::read_to_string(place.path("run-2/steps-003/round-1-phase-1.json")).unwrap();
+    let learned: serde_json::Value = serde_json::from_str(&without_stop).unwrap();
+    assert_eq!(learned["steps"].as_array().unwrap().len(), 4);
+    // Without early stopping the last levels are the outcome.
+    assert_eq!(learned["schedule"], learned["steps"][3]["sigmas"]);
+}
+
+#[test]
+fn a_finished_part_is_not_done_again() {
+    let place = place();
+    let first = place.succeeds(&fit("run", &[]));
+    std::fs::remove_file(place.path("run/steps-004/round-1-phase-2.json")).unwrap();
+    let before = std::fs::metadata(place.path("run/steps-003/round-1-phase-1.json")).unwrap().modified().unwrap();
+    let second = place.succeeds(&fit("run", &["--resume"]));
+    assert_eq!(first, second);
+    let after = std::fs::metadata(place.path("run/steps-003/round-1-phase-1.json")).unwrap().modified().unwrap();
+    assert_eq!(before, after);
+    let other = place.run(&fit("run", &["--resume", "--rounds", "2"]));
+    assert!(other.code == 1 && other.stderr.contains("other options"), "{}", other.stderr);
+}
+
+#[test]
+fn contradictions_and_misfits_are_one_sentence() {
+    let place = place();
+    place.save_images("colour", 3, 8, 8);
+    for (args, word) in [
+        (vec!["--objective", "joint", "--solver", "table"], "adam"),
+        (vec!["--objective", "bound", "--gamma=-1"], "--gamma"),
+    ] {
+        let error = place.fails(&fit("new", &args));
+        assert!(error.contains(word), "{error}");
+    }
+    let args = ["fit", "--out", "new", "--model", "model.safetensors", "--data", "colour"];
+    let error = place.fails(&args);
+    assert!(error.contains("3x8x8") && error.contains("1x8x8"), "{error}");
+}

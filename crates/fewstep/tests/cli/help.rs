@@ -1,0 +1,335 @@
+//! What `--help` shows.
+
+use crate::support::{Place, steady};
+
+fn help(args: &[&str]) -> String {
+    steady(&Place::new().succeeds(args))
+}
+
+#[test]
+fn version() {
+    insta::assert_snapshot!(help(&["--version"]), @"fewstep VERSION");
+}
+
+#[test]
+fn program() {
+    insta::assert_snapshot!(help(&["--help"]), @r#"
+    Turns a pretrained diffusion model into the best few-step sampler for it
+
+    Usage: fewstep [OPTIONS] <COMMAND>
+
+    Commands:
+      demo      Show on the built-in model what a fit buys: table, report.html
+      fit       Find noise levels for a budget of steps (phase 1) and tune the network for them (phase
+                2)
+      sample    Make images
+      eval      Measure images: Frechet distance between features
+      train     Train a denoiser from scratch (the EDM recipe)
+      import    Turn a checkpoint of the EDM code into a safetensors file
+      denoise   Apply the denoiser to arrays: how to check an import
+      info      Say in words what a file is
+      ref       Reference statistics of a data set, for eval
+      features  Train a small feature network on a data set's labels, for eval
+      help      Print this message or the help of the given subcommand(s)
+
+    Options:
+          --json     Print the result as JSON on stdout, for scripts
+      -h, --help     Print help
+      -V, --version  Print version
+    "#);
+}
+
+#[test]
+fn sample() {
+    insta::assert_snapshot!(help(&["sample", "--help"]), @r#"
+    Make images
+
+    Usage: fewstep sample [OPTIONS] --out <PATH>
+
+    Options:
+          --json           Print the result as JSON on stdout, for scripts
+          --model <MODEL>  Model: a file, or the name of the built-in one [default: fashion-mnist]
+      -h, --help           Print help
+      -V, --version        Print version
+
+    Images:
+          --seeds <LIST>    Seeds, one an image: 0-63, or 5,8, or 0-3,10 [default: 0-63]
+          --class <N>       Class of every image [default: each image's own, drawn from its seed]
+          --latents <FILE>  Start from the array `latents` [N, C, H, W] (unit normal) of this npz file
+                            instead of seeds
+          --batch <N>       Images at once [default: 64]
+
+    Sampler:
+          --plan <FILE>        Plan file, as `fit` leaves it; the options below are for samplers without
+                               one
+          --steps <N>          Noise levels; a first-order solver makes so many network evaluations
+                               [default: 18]
+          --solver <NAME>      Solver: euler, heun, dpm2, dpmpp2m, dpmpp3m, unipc3_bh2, ipndm4,
+                               deis_tab3, ... [default: heun]
+          --schedule <NAME>    Noise levels: karras, log_snr, vp, ve, iddpm, cosine, time_uniform
+                               [default: karras]
+          --rho <RHO>          Exponent of the karras schedule [default: 7]
+          --sigmas <LIST>      Noise levels given one by one, largest first, without the final 0
+          --sigma-min <SIGMA>  Lowest noise level [default: 0.002, or the model's own]
+          --sigma-max <SIGMA>  Highest noise level [default: 80, or the model's own]
+          --no-last-step       Stop at the lowest noise level instead of stepping to 0 (diff-sampler's
+                               convention)
+          --afs                Replace the first evaluation by the analytical first step
+
+    Output:
+          --out <PATH>   Where to: a folder of PNGs named after their seeds, one grid (.png), or arrays
+                         (.npz)
+          --subdirs      Folder: PNGs in subfolders of 1000
+          --columns <N>  Grid: images in a row [default: as many as there are rows]
+          --raw          npz: floats as the sampler leaves them, about -1 to 1, instead of pixels
+          --overwrite    Replace what --out names
+          --resume       Folder: keep the PNGs that an earlier run of the same sampler left and make
+                         those that lack
+
+    Compute:
+          --device <NAME>     auto, cpu, cuda or cuda:N [default: auto]
+          --threads <N>       Threads for one operation [default: all cores]
+          --precision <TYPE>  What the network computes in: f32, bf16 or f16 [default: f32]
+
+    Examples:
+      fewstep sample --out grid.png --steps 8 --solver ipndm4
+      fewstep sample --model edm-cifar10.pkl --plan plan.json --seeds 0-49999 --out samples/ --subdirs
+    "#);
+}
+
+#[test]
+fn eval() {
+    insta::assert_snapshot!(help(&["eval", "--help"]), @r#"
+    Measure images: Frechet distance between features
+
+    Usage: fewstep eval [OPTIONS] [IMAGES]
+
+    Arguments:
+      [IMAGES]  Images: a folder, an npz file or any data set; or let --model make some
+
+    Options:
+          --json             Print the result as JSON on stdout, for scripts
+          --model <MODEL>    Measure images that this model makes: a file, or the name of the built-in
+                             one
+          --ref <PATH>       Compare with: statistics (.npz with mu and sigma) or a data set [default:
+                             the training images of Fashion-MNIST]
+          --pad-to <PIXELS>  Pad the images of data sets on both sides with zeros to squares of this
+                             size
+          --max-images <N>   Use at most so many of the images
+      -h, --help             Print help
+      -V, --version          Print version
+
+    Features:
+          --features <FILE>        Feature network: a .safetensors file of `fewstep features` or
+                                   `fewstep import`, or Inception's .pth file of pytorch-fid or
+                                   torch-fidelity [default: the built-in one for Fashion-MNIST]
+          --resize <NAME>          How Inception's images are resized: tf1 (EDM, torch-fidelity) or
+                                   pytorch-fid [default: tf1]
+          --torchscript [<RANGE>]  Run --features as a TorchScript program, only if you trust it, on
+                                   pixels of this range [possible values: bytes, unit, signed]
+          --return-features        Call the TorchScript program with `return_features`, as NVIDIA's need
+
+    Images:
+          --seeds <LIST>    Seeds, one an image: 0-63, or 5,8, or 0-3,10 [default: 0-63]
+          --class <N>       Class of every image [default: each image's own, drawn from its seed]
+          --latents <FILE>  Start from the array `latents` [N, C, H, W] (unit normal) of this npz file
+                            instead of seeds
+          --batch <N>       Images at once [default: 64]
+
+    Sampler:
+          --plan <FILE>        Plan file, as `fit` leaves it; the options below are for samplers without
+                               one
+          --steps <N>          Noise levels; a first-order solver makes so many network evaluations
+                               [default: 18]
+          --solver <NAME>      Solver: euler, heun, dpm2, dpmpp2m, dpmpp3m, unipc3_bh2, ipndm4,
+                               deis_tab3, ... [default: heun]
+          --schedule <NAME>    Noise levels: karras, log_snr, vp, ve, iddpm, cosine, time_uniform
+                               [default: karras]
+          --rho <RHO>          Exponent of the karras schedule [default: 7]
+          --sigmas <LIST>      Noise levels given one by one, largest first, without the final 0
+          --sigma-min <SIGMA>  Lowest noise level [default: 0.002, or the model's own]
+          --sigma-max <SIGMA>  Highest noise level [default: 80, or the model's own]
+          --no-last-step       Stop at the lowest noise level instead of stepping to 0 (diff-sampler's
+                               convention)
+          --afs                Replace the first evaluation by the analytical first step
+
+    Compute:
+          --device <NAME>     auto, cpu, cuda or cuda:N [default: auto]
+          --threads <N>       Threads for one operation [default: all cores]
+          --precision <TYPE>  What the network computes in: f32, bf16 or f16 [default: f32]
+
+    Examples:
+      fewstep eval samples/ --ref cifar10-32x32.npz --features pt_inception-2015-12-05-6726825d.pth
+      fewstep eval --model fashion-mnist --steps 8 --solver ipndm4 --seeds 0-4999
+    "#);
+}
+
+#[test]
+fn denoise() {
+    insta::assert_snapshot!(help(&["denoise", "--help"]), @r#"
+    Apply the denoiser to arrays: how to check an import
+
+    Usage: fewstep denoise [OPTIONS] --out <FILE> <FILE>
+
+    Arguments:
+      <FILE>  npz file with x [N, C, H, W], sigma [N] and, if the model knows classes, class_labels [N,
+              classes]
+
+    Options:
+          --json           Print the result as JSON on stdout, for scripts
+          --model <MODEL>  Model: a file, or the name of the built-in one [default: fashion-mnist]
+          --out <FILE>     Where to: an npz file with the array denoised [N, C, H, W]
+          --overwrite      Replace the file if it exists
+          --batch <N>      Images at once [default: 64]
+      -h, --help           Print help
+      -V, --version        Print version
+
+    Compute:
+          --device <NAME>     auto, cpu, cuda or cuda:N [default: auto]
+          --threads <N>       Threads for one operation [default: all cores]
+          --precision <TYPE>  What the network computes in: f32, bf16 or f16 [default: f32]
+
+    Example:
+      fewstep denoise arrays.npz --model edm-cifar10.pkl --out denoised.npz
+    "#);
+}
+
+#[test]
+fn import() {
+    insta::assert_snapshot!(help(&["import", "--help"]), @r#"
+    Turn a checkpoint of the EDM code into a safetensors file
+
+    Usage: fewstep import [OPTIONS] <FILE>
+
+    Arguments:
+      <FILE>  Snapshot of the EDM code (.pkl), or Inception's weights of pytorch-fid or torch-fidelity
+              (.pth); either is read as data, nothing in it is executed
+
+    Options:
+          --json        Print the result as JSON on stdout, for scripts
+          --out <FILE>  Where to [default: beside it, ending in .safetensors]
+          --half        Store the weights as f16: half the size
+          --overwrite   Replace the file if it exists
+      -h, --help        Print help
+      -V, --version     Print version
+
+    Example:
+      fewstep import edm-cifar10-32x32-uncond-vp.pkl --out cifar10.safetensors
+    "#);
+}
+
+#[test]
+fn info() {
+    insta::assert_snapshot!(help(&["info", "--help"]), @r#"
+    Say in words what a file is
+
+    Usage: fewstep info [OPTIONS] <FILE>...
+
+    Arguments:
+      <FILE>...  Models, snapshots, plans, run folders, data sets, statistics, arrays, feature networks
+
+    Options:
+          --json     Print the result as JSON on stdout, for scripts
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Example:
+      fewstep info edm-cifar10.pkl plan.json runs/fashion/ cifar10.zip
+    "#);
+}
+
+#[test]
+fn reference() {
+    insta::assert_snapshot!(help(&["ref", "--help"]), @r#"
+    Reference statistics of a data set, for eval
+
+    Usage: fewstep ref [OPTIONS] --data <PATH> --out <FILE>
+
+    Options:
+          --json     Print the result as JSON on stdout, for scripts
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Data:
+          --data <PATH>      Data set: EDM zip, image folder, IDX file or folder, CIFAR-10 archive, npz
+                             of images
+          --pad-to <PIXELS>  Pad images with zeros to squares of this size (Fashion-MNIST: 32)
+          --max-images <N>   Use at most so many images
+
+    Features:
+          --features <FILE>        Feature network: a .safetensors file of `fewstep features` or
+                                   `fewstep import`, or Inception's .pth file of pytorch-fid or
+                                   torch-fidelity [default: the built-in one for Fashion-MNIST]
+          --resize <NAME>          How Inception's images are resized: tf1 (EDM, torch-fidelity) or
+                                   pytorch-fid [default: tf1]
+          --torchscript [<RANGE>]  Run --features as a TorchScript program, only if you trust it, on
+                                   pixels of this range [possible values: bytes, unit, signed]
+          --return-features        Call the TorchScript program with `return_features`, as NVIDIA's need
+
+    Output:
+          --out <FILE>  Where to: an npz file with mu, sigma and what they are of
+          --overwrite   Replace the file if it exists
+
+    Compute:
+          --batch <N>      Images at once [default: 256]
+          --device <NAME>  auto, cpu, cuda or cuda:N [default: auto]
+          --threads <N>    Threads for one operation [default: all cores]
+
+    Example:
+      fewstep ref --data cifar10.zip --features inception.safetensors --out cifar10-ref.npz
+    "#);
+}
+
+#[test]
+fn features() {
+    insta::assert_snapshot!(help(&["features", "--help"]), @r#"
+    Train a small feature network on a data set's labels, for eval
+
+    Usage: fewstep features [OPTIONS] --data <PATH> --out <FILE>
+
+    Options:
+          --json     Print the result as JSON on stdout, for scripts
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Data:
+          --data <PATH>      Data set: EDM zip, image folder, IDX file or folder, CIFAR-10 archive, npz
+                             of images
+          --pad-to <PIXELS>  Pad images with zeros to squares of this size (Fashion-MNIST: 32)
+          --max-images <N>   Use at most so many images
+          --test <PATH>      Labelled images to test on [default: every tenth image of --data, kept out
+                             of the training]
+
+    Output:
+          --out <FILE>  Where to: a .safetensors file
+          --overwrite   Replace the file if it exists
+
+    Training:
+          --epochs <N>          Passes over the training images [default: 6]
+          --batch <N>           Images an update [default: 128]
+          --lr <RATE>           Highest learning rate of the cycle [default: 0.004]
+          --max-shift <PIXELS>  Shift images by up to so many pixels [default: 2]
+          --no-flip             Do not mirror images
+          --seed <N>            Seed of weights, order and shifts [default: 0]
+
+    Compute:
+          --device <NAME>     auto, cpu, cuda or cuda:N [default: auto]
+          --threads <N>       Threads for one operation [default: all cores]
+          --precision <TYPE>  What the network computes in: f32, bf16 or f16 [default: f32]
+
+    Example:
+      fewstep features --data train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --pad-to 32
+      --out features.safetensors
+    "#);
+}
+
+#[test]
+fn colour_is_off_where_it_is_unwanted() {
+    // `Place::run` asserts that there are no escape codes.
+    for env in [&[("NO_COLOR", "1")][..], &[("TERM", "xterm-256color")]] {
+        let place = Place::new();
+        for args in [&["--help"][..], &["sample"], &["info", "nowhere"]] {
+            place.run_with(args, env);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `fewstep import`: what it says, and what it refuses.
+
+use crate::support::{Place, goldens, steady};
+
+#[test]
+fn says_what_it_found() {
+    let Some(goldens) = goldens() else { return };
+    let place = Place::new();
+    std::fs::copy(goldens.join("adm_iddpm_cond.pkl"), place.path("net.pkl")).unwrap();
+    insta::assert_snapshot!(steady(&place.succeeds(&["import", "net.pkl"])), @r#"
+    net.pkl: snapshot of the EDM code
+      network          ADM, 32 channels times [1, 2], 1 blocks a level, attention at [8]
+      preconditioning  iDDPM, 1000 discrete noise levels
+      images           16x16 with 3 channels
+      classes          10
+      parameters       829,638
+      noise levels     0.006422337144613266 to 80 when sampling
+      imported from    net.pkl
+      imported sha256  HASH
+      source           EDM snapshot, class iDDPMPrecond
+      stored as        f32
+      written to       net.safetensors
+    "#);
+    assert!(place.fails(&["import", "net.pkl"]).contains("net.safetensors exists already"));
+    let json = place.json(&["import", "net.pkl", "--half", "--overwrite"]);
+    assert_eq!((json["classes"].as_i64(), json["stored_as"].as_str()), (Some(10), Some("f16")));
+    assert_eq!(place.json(&["info", "net.safetensors"])[0]["parameters"], json["parameters"]);
+}
+
+#[test]
+fn damaged_and_hostile_snapshots_leave_nothing() {
+    let place = Place::new();
+    let examples = format!("{}/../../testdata/edm_pickles", env!("CARGO_MANIFEST_DIR"));
+    for name in ["os_system", "eval", "huge_shape", "no_ema"] {
+        std::fs::copy(format!("{examples}/{name}.pkl"), place.path(&format!("{name}.pkl"))).unwrap();
+    }
+    insta::assert_snapshot!(place.fails(&["import", "os_system.pkl"]), @"os_system.pkl: the pickle calls `posix.system`, which is not among the names that a checkpoint or data set needs: nothing was executed, and the file should not be trusted (at byte 57 of the pickle)");
+    insta::assert_snapshot!(place.fails(&["import", "eval.pkl"]), @"eval.pkl: the pickle calls `__builtin__.eval`, which is not among the names that a checkpoint or data set needs: nothing was executed, and the file should not be trusted (at byte 50 of the pickle)");
+    insta::assert_snapshot!(place.fails(&["import", "huge_shape.pkl"]), @"huge_shape.pkl is not a usable EDM snapshot: its tensor `model.enc.16x16_conv.weight` cannot be read: its size is out of all proportion to the file's");
+    insta::assert_snapshot!(place.fails(&["import", "no_ema.pkl"]), @"no_ema.pkl is not a usable EDM snapshot: it has no `ema` entry (it has: G, D)");
+    insta::assert_snapshot!(place.fails(&["import", "missing.pkl"]), @"missing.pkl does not exist: check the path to the checkpoint");
+    std::fs::write(place.path("weights.pth"), b"x").unwrap();
+    let message = place.fails(&["import", "weights.pth"]);
+    assert!(message.starts_with("weights.pth cannot be used as a feature network"), "{message}");
+    std::fs::write(place.path("weights.ckpt"), b"x").unwrap();
+    insta::assert_snapshot!(place.fails(&["import", "weights.ckpt"]), @"weights.ckpt is neither a snapshot of the EDM code (.pkl) nor Inception's weights (.pth); safetensors files of fewstep need no import");
+}
+
+#[test]
+fn every_truncation_of_a_snapshot_is_an_error() {
+    let Some(goldens) = goldens() else { return };
+    let place = Place::new();
+    let bytes = std::fs::read(goldens.join("ddpmpp_edm.pkl")).unwrap();
+    for share in [0, 1, 50, 99] {
+        std::fs::write(place.path("cut.pkl"), &bytes[..bytes.len() * share / 100]).unwrap();
+        assert!(place.fails(&["import", "cut.pkl"]).contains("cut.pkl"));
+    }
+}

@@ -1,0 +1,10 @@
+//! The program from outside: what it prints, what it leaves on disk, how it fails.
+
+mod denoise;
+mod errors;
+mod eval;
+mod help;
+mod import;
+mod info;
+mod sample;
+mod support;
