@@ -43,6 +43,81 @@ impl VectorSpace for Vec<f64> {
     }
 }
 
+/// A list of vectors is their direct sum: a batch in parts, for batches too large for one network call (map the
+/// denoiser over the parts) or to tell samples apart (one part a sample). Lists that meet have one length.
+impl<V: VectorSpace> VectorSpace for Vec<V> {
+    fn combine(terms: &[(f64, &Self)]) -> Self {
+        let parts = terms.first().map_or(0, |(_, v)| v.len());
+        debug_assert!(terms.iter().all(|(_, v)| v.len() == parts), "lists of one sum have one length");
+        (0..parts).map(|k| V::combine(&terms.iter().map(|(c, v)| (*c, &v[k])).collect::<Vec<_>>())).collect()
+    }
+
+    fn dot(&self, other: &Self) -> f64 {
+        debug_assert_eq!(self.len(), other.len(), "lists of one product have one length");
+        self.iter().zip(other).map(|(a, b)| a.dot(b)).sum()
+    }
+}
+
+/// A batch whose samples can be told apart, which some costs need: a mean of norms is not a norm.
+pub trait Samples: VectorSpace {
+    /// Number of samples.
+    fn samples(&self) -> usize;
+
+    /// Inner product of each sample with its partner.
+    fn sample_dots(&self, other: &Self) -> Vec<f64>;
+
+    /// Sum of absolute values of each sample.
+    fn sample_l1(&self) -> Vec<f64>;
+
+    /// Each sample times a factor of its own; one factor a sample.
+    fn scale_samples(&self, factors: &[f64]) -> Self;
+}
+
+/// One sample.
+impl Samples for Vec<f64> {
+    fn samples(&self) -> usize {
+        1
+    }
+
+    fn sample_dots(&self, other: &Self) -> Vec<f64> {
+        vec![self.dot(other)]
+    }
+
+    fn sample_l1(&self) -> Vec<f64> {
+        vec![self.iter().map(|value| value.abs()).sum()]
+    }
+
+    fn scale_samples(&self, factors: &[f64]) -> Self {
+        debug_assert_eq!(factors.len(), 1, "a plain vector is one sample");
+        self.iter().map(|value| value * factors[0]).collect()
+    }
+}
+
+/// The samples of all parts, one after the other.
+impl<V: Samples> Samples for Vec<V> {
+    fn samples(&self) -> usize {
+        self.iter().map(V::samples).sum()
+    }
+
+    fn sample_dots(&self, other: &Self) -> Vec<f64> {
+        self.iter().zip(other).flat_map(|(a, b)| a.sample_dots(b)).collect()
+    }
+
+    fn sample_l1(&self) -> Vec<f64> {
+        self.iter().flat_map(V::sample_l1).collect()
+    }
+
+    fn scale_samples(&self, factors: &[f64]) -> Self {
+        let mut rest = factors;
+        let scaled = self.iter().map(|part| {
+            let (own, others) = rest.split_at(part.samples());
+            rest = others;
+            part.scale_samples(own)
+        });
+        scaled.collect()
+    }
+}
+
 /// A vector that counts how many of its kind are alive, for tests of memory.
 #[cfg(test)]
 #[derive(Clone)]
@@ -70,5 +145,16 @@ mod tests {
         assert_eq!(a.difference(&b), vec![4.0, 1.5]);
         assert_eq!(a.dot(&b), -2.0);
         assert_eq!(b.norm_squared(), 9.25);
+    }
+
+    #[test]
+    fn lists_are_direct_sums_and_their_samples_stay_apart() {
+        let (a, b) = (vec![vec![1.0, 2.0], vec![3.0, -1.0]], vec![vec![0.5, 0.0], vec![-1.0, 1.0]]);
+        assert_eq!(Vec::combine(&[(2.0, &a), (-2.0, &b)]), [[1.0, 4.0], [8.0, -4.0]]);
+        assert_eq!((a.dot(&b), a.sample_dots(&b)), (-3.5, vec![0.5, -4.0]));
+        assert_eq!(a.sample_l1(), [3.0, 4.0]);
+        assert_eq!(a.scale_samples(&[2.0, -1.0]), [[2.0, 4.0], [-3.0, 1.0]]);
+        let nested = vec![a.clone(), b.clone()];
+        assert_eq!(nested.scale_samples(&[1.0, 0.0, 0.0, 3.0])[1], [[0.0, 0.0], [-3.0, 3.0]]);
     }
 }

@@ -1,10 +1,11 @@
-//! Forward-noised data of a mixture, as the objectives take it.
+//! A mixture as the objectives and searches take a network.
 
 use std::convert::Infallible;
 
 use super::Mixture;
 use crate::noise;
 use crate::objective::ForwardNoised;
+use crate::search::DifferentiableDenoiser;
 
 /// Whether every noise level draws its own noise, or one draw serves all (the paper leaves it open).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,5 +64,20 @@ impl ForwardNoised<Vec<f64>> for NoisedBatch<'_> {
         let (x, n) = (self.noisy(level, sigma), self.noise(level));
         let derivative = self.mixture.derivative(&x, sigma, &n, 1.0);
         Ok(derivative.iter().zip(cotangent).map(|(d, c)| d * c).sum())
+    }
+}
+
+/// The Jacobian of `D` in `x` is symmetric (a posterior covariance over `sigma^2`), so the derivative along a cotangent
+/// is its pullback.
+impl DifferentiableDenoiser<Vec<f64>> for &Mixture {
+    type Error = Infallible;
+
+    fn denoised(&mut self, x: &Vec<f64>, sigma: f64) -> Result<Vec<f64>, Infallible> {
+        Ok(Mixture::denoised(self, x, sigma))
+    }
+
+    fn pullback(&mut self, x: &Vec<f64>, sigma: f64, cotangent: &Vec<f64>) -> Result<(Vec<f64>, f64), Infallible> {
+        let d_sigma = self.derivative(x, sigma, &vec![0.0; x.len()], 1.0);
+        Ok((self.derivative(x, sigma, cotangent, 0.0), d_sigma.iter().zip(cotangent).map(|(d, c)| d * c).sum()))
     }
 }

@@ -1,7 +1,35 @@
-//! Searches: how a schedule or a plan is found. What counts as good is the business of [`crate::objective`].
+//! Searches: how a schedule or a plan is found.
+//!
+//! Two kinds. Those over tables of forward-noised data ([`minimise_bound`], [`minimise_discretization`]) minimise the
+//! objectives of [`crate::objective`] and never see a sampler. Those over a [`Teacher`], a fine solve from the same
+//! latents, measure a student against it and leave plans for every number of steps in one pass:
+//!
+//! - [`StepCosts`] (`local`, GITS): single steps from the teacher's states;
+//! - [`reachable`] (OSS): a solver's steps from the student's own states;
+//! - [`least_squares`]: fitted steps from the student's own states, schedule and solver together.
+//!
+//! [`refine`] then moves the levels and coefficients of any plan down the gradient of its rollout error. A plan is
+//! scored on latents that no search saw by [`Endpoints::rollout_error`].
 
+mod least_squares;
+mod local;
+mod outcome;
 mod paths;
+mod reachable;
+mod refine;
+mod ridge;
+mod rollout;
+mod student;
 mod table;
+mod teacher;
 
+pub use least_squares::{Fit, least_squares};
+pub use local::{CostMetric, StepCosts};
+pub use outcome::{FoundPlan, Outcome, SearchError};
 pub use paths::{ShortestPath, shortest_paths};
+pub use reachable::reachable;
+pub use refine::{Moving, RefineError, RefineOptions, Refined, Refiner, refine};
+pub use rollout::{DifferentiableDenoiser, PlanGradient, pseudo_huber, rollout_gradient, squared_error};
+pub use student::StudentOptions;
 pub use table::{Found, minimise_bound, minimise_discretization};
+pub use teacher::{Endpoints, Teacher, refined};

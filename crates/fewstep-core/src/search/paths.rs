@@ -10,11 +10,17 @@ pub struct ShortestPath {
 }
 
 /// The cheapest path of every number of levels from 2 to `most`, from grid index 0 to `grid - 1`, where the step from
-/// `i` to `k > i` costs `cost(i, k)`: one pass serves every number of steps.
+/// `i` to `k > i` costs `cost(i, k)`, times `coefficient` for each step before it: one pass serves every number of
+/// steps.
 ///
 /// Entry `n` of the result has `n + 2` levels; there are at most `grid - 1` entries, since no level repeats. Costs may
 /// be negative; a NaN is never chosen over a number. Time `O(most * grid^2)`, each cost computed once.
-pub fn shortest_paths(grid: usize, most: usize, cost: impl Fn(usize, usize) -> f64) -> Vec<ShortestPath> {
+pub fn shortest_paths(
+    grid: usize,
+    most: usize,
+    coefficient: f64,
+    cost: impl Fn(usize, usize) -> f64,
+) -> Vec<ShortestPath> {
     if grid < 2 {
         return Vec::new();
     }
@@ -23,18 +29,20 @@ pub fn shortest_paths(grid: usize, most: usize, cost: impl Fn(usize, usize) -> f
     best[0] = 0.0;
     let mut before: Vec<Vec<usize>> = Vec::new();
     let mut found = Vec::new();
+    let mut weight = 1.0;
     for steps in 1..=most.min(grid).saturating_sub(1) {
         let mut next = vec![f64::INFINITY; grid];
         let mut from = vec![0; grid];
         for k in steps..grid {
             for i in steps - 1..k {
-                let through = best[i] + costs[k][i];
+                let through = best[i] + weight * costs[k][i];
                 if through < next[k] {
                     (next[k], from[k]) = (through, i);
                 }
             }
         }
         best = next;
+        weight *= coefficient;
         before.push(from);
         found.push(ShortestPath { path: trace_back(&before, grid - 1), cost: best[grid - 1] });
     }
@@ -57,7 +65,17 @@ mod tests {
     #[test]
     fn agrees_with_trying_every_path() {
         let cost = |i: usize, k: usize| (((i * 31 + k * 17) % 23) as f64 - 4.0) * (k - i) as f64;
-        let found = shortest_paths(9, 20, cost);
+        for coefficient in [1.0, 1.15] {
+            agrees(coefficient, cost);
+        }
+    }
+
+    fn agrees(coefficient: f64, cost: impl Fn(usize, usize) -> f64) {
+        let of = |path: &[usize]| {
+            let steps = path.windows(2).enumerate();
+            steps.map(|(step, pair)| coefficient.powi(step as i32) * cost(pair[0], pair[1])).sum::<f64>()
+        };
+        let found = shortest_paths(9, 20, coefficient, &cost);
         assert_eq!(found.len(), 8);
         for (n, found) in found.iter().enumerate() {
             // every subset of the 7 inner levels of the right size
@@ -66,19 +84,19 @@ mod tests {
                 .map(|mask| {
                     let path: Vec<usize> =
                         [0].into_iter().chain((1..8).filter(|j| mask >> (j - 1) & 1 == 1)).chain([8]).collect();
-                    path.windows(2).map(|pair| cost(pair[0], pair[1])).sum::<f64>()
+                    of(&path)
                 })
                 .fold(f64::INFINITY, f64::min);
-            assert_eq!(found.cost, best);
+            assert!((found.cost - best).abs() < 1e-9 * (1.0 + best.abs()));
             assert_eq!(found.path.len(), n + 2);
-            assert_eq!(found.cost, found.path.windows(2).map(|pair| cost(pair[0], pair[1])).sum::<f64>());
+            assert!((found.cost - of(&found.path)).abs() < 1e-9 * (1.0 + best.abs()));
         }
     }
 
     #[test]
     fn small_grids() {
-        assert!(shortest_paths(0, 5, |_, _| 1.0).is_empty() && shortest_paths(1, 5, |_, _| 1.0).is_empty());
-        assert!(shortest_paths(4, 1, |_, _| 1.0).is_empty());
-        assert_eq!(shortest_paths(2, 5, |_, _| 1.5), [ShortestPath { path: vec![0, 1], cost: 1.5 }]);
+        assert!(shortest_paths(0, 5, 1.0, |_, _| 1.0).is_empty() && shortest_paths(1, 5, 1.0, |_, _| 1.0).is_empty());
+        assert!(shortest_paths(4, 1, 1.0, |_, _| 1.0).is_empty());
+        assert_eq!(shortest_paths(2, 5, 1.0, |_, _| 1.5), [ShortestPath { path: vec![0, 1], cost: 1.5 }]);
     }
 }

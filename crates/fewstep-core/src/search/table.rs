@@ -22,7 +22,7 @@ pub fn minimise_bound(table: &BoundTable, most: usize) -> Vec<Found> {
     let sigma = table.grid().levels();
     let errors = table.errors();
     let last = table.grid().sigma_min();
-    let found = shortest_paths(sigma.len(), most, |i, k| last * (1.0 / sigma[k] - 1.0 / sigma[i]) * errors[i]);
+    let found = shortest_paths(sigma.len(), most, 1.0, |i, k| last * (1.0 / sigma[k] - 1.0 / sigma[i]) * errors[i]);
     found
         .into_iter()
         .map(|found| Found { schedule: schedule_on(table.grid(), &found.path), path: found.path, value: found.cost })

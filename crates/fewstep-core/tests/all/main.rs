@@ -3,5 +3,7 @@
 mod objectives;
 mod orders;
 mod plans;
+mod refinement;
+mod searches;
 mod support;
 mod tables;

@@ -1,0 +1,141 @@
+//! The gradient of a rollout loss with respect to a plan, one network graph at a time.
+
+use crate::plan::{Combination, Plan, Source};
+use crate::space::{Samples, VectorSpace};
+
+/// A denoiser that can be differentiated at a point.
+pub trait DifferentiableDenoiser<V> {
+    /// Why an evaluation failed.
+    type Error;
+
+    /// `D(x; sigma)`, without a graph.
+    ///
+    /// # Errors
+    /// Whatever the network says.
+    fn denoised(&mut self, x: &V, sigma: f64) -> Result<V, Self::Error>;
+
+    /// The vector-Jacobian products `(dD/dx)^T cotangent` and `<cotangent, dD/dsigma>`, the latter summed over the
+    /// batch. The evaluation is repeated with a graph that need not outlive the call.
+    ///
+    /// # Errors
+    /// Whatever the network says.
+    fn pullback(&mut self, x: &V, sigma: f64, cotangent: &V) -> Result<(V, f64), Self::Error>;
+}
+
+/// The derivative of a loss with respect to everything in a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanGradient {
+    /// `dL/dsigma` of every stage's noise level, its input held.
+    pub sigmas: Vec<f64>,
+    /// `dL/dc` of every term of every stage's input, in the order of the terms.
+    pub inputs: Vec<Vec<f64>>,
+    /// The same of the image's terms.
+    pub output: Vec<f64>,
+}
+
+/// Squared distance of images to their targets, per sample, and its gradient with respect to the images.
+pub fn squared_error<V: VectorSpace>(image: &V, target: &V, samples: usize) -> (f64, V) {
+    let error = image.difference(target);
+    let scale = 1.0 / samples as f64;
+    (scale * error.norm_squared(), V::combine(&[(2.0 * scale, &error)]))
+}
+
+/// The pseudo-Huber distance `sqrt(||x - x*||^2 + c^2) - c`, mean over samples, and its gradient: like the squared
+/// error near the target and like the distance far from it, so that no few bad samples rule. Song and Dhariwal (2024)
+/// take `c = 0.00054 sqrt(dimensions)`.
+pub fn pseudo_huber<V: Samples>(image: &V, target: &V, c: f64) -> (f64, V) {
+    let error = image.difference(target);
+    let lengths: Vec<f64> = error.sample_dots(&error).into_iter().map(|square| (square + c * c).sqrt()).collect();
+    let samples = lengths.len() as f64;
+    let factors: Vec<f64> =
+        lengths.iter().map(|length| if *length > 0.0 { 1.0 / (samples * length) } else { 0.0 }).collect();
+    (lengths.iter().map(|length| length - c).sum::<f64>() / samples, error.scale_samples(&factors))
+}
+
+/// The loss of the plan's images and its gradient with respect to every coefficient and noise level.
+///
+/// `loss(image)` gives a number and its gradient with respect to the image; in a feature space, that is where the
+/// feature network is differentiated. Costs twice the plan's evaluations, half of them with a graph.
+///
+/// Memory: every input and output of the run and, while going back, the gradients of those not yet reached, at most
+/// `4 nfe + 2` batches; of the network's own graph, one evaluation's at a time.
+///
+/// # Errors
+/// The first error of the denoiser or the loss.
+///
+/// # Panics
+/// If the plan is not valid.
+pub fn rollout_gradient<V: VectorSpace, N: DifferentiableDenoiser<V>>(
+    plan: &Plan,
+    latent: &V,
+    network: &mut N,
+    loss: impl FnOnce(&V) -> Result<(f64, V), N::Error>,
+) -> Result<(f64, PlanGradient), N::Error> {
+    let mut tape = Tape { latent, inputs: Vec::new(), outputs: Vec::new() };
+    let denoise = |x: &V, sigma: f64| network.denoised(x, sigma);
+    let keep = |_: usize, x: &V, d: &V| {
+        tape.inputs.push(x.clone());
+        tape.outputs.push(d.clone());
+    };
+    let image = crate::execute::execute_observed(plan, latent, denoise, keep)?;
+    let (value, image_bar) = loss(&image)?;
+    drop(image);
+
+    let n = plan.nfe();
+    let mut bars = Bars { inputs: vec![None; n], outputs: vec![None; n] };
+    let mut gradient = PlanGradient { sigmas: vec![0.0; n], inputs: vec![Vec::new(); n], output: Vec::new() };
+    gradient.output = tape.pullback(&plan.output, &image_bar, &mut bars);
+    for (k, stage) in plan.stages.iter().enumerate().rev() {
+        if let Some(bar) = bars.outputs[k].take() {
+            let (through_input, d_sigma) = network.pullback(&tape.inputs[k], stage.sigma, &bar)?;
+            gradient.sigmas[k] = d_sigma;
+            add(&mut bars.inputs[k], 1.0, &through_input);
+        }
+        // nothing before this stage refers to what it made
+        tape.inputs.truncate(k);
+        tape.outputs.truncate(k);
+        gradient.inputs[k] = match bars.inputs[k].take() {
+            Some(bar) => tape.pullback(&stage.input, &bar, &mut bars),
+            None => vec![0.0; stage.input.len()],
+        };
+    }
+    Ok((value, gradient))
+}
+
+/// The vectors of a run.
+struct Tape<'a, V> {
+    latent: &'a V,
+    inputs: Vec<V>,
+    outputs: Vec<V>,
+}
+
+/// Gradients of the loss with respect to them, where there are any yet.
+struct Bars<V> {
+    inputs: Vec<Option<V>>,
+    outputs: Vec<Option<V>>,
+}
+
+impl<V: VectorSpace> Tape<'_, V> {
+    /// The gradients of a combination's coefficients; hands its sources their parts of `bar`.
+    fn pullback(&self, combination: &Combination, bar: &V, bars: &mut Bars<V>) -> Vec<f64> {
+        let term = |(source, c): (Source, f64)| match source {
+            Source::Latent => bar.dot(self.latent),
+            Source::Input(k) => {
+                add(&mut bars.inputs[k], c, bar);
+                bar.dot(&self.inputs[k])
+            }
+            Source::Output(k) => {
+                add(&mut bars.outputs[k], c, bar);
+                bar.dot(&self.outputs[k])
+            }
+        };
+        combination.terms().map(term).collect()
+    }
+}
+
+fn add<V: VectorSpace>(sum: &mut Option<V>, c: f64, v: &V) {
+    *sum = Some(match sum.take() {
+        None => V::combine(&[(c, v)]),
+        Some(sum) => V::combine(&[(1.0, &sum), (c, v)]),
+    });
+}

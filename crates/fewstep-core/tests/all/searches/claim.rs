@@ -1,0 +1,84 @@
+//! The comparison that the project stands on.
+
+use std::convert::Infallible;
+
+use fewstep_core::schedule::karras;
+use fewstep_core::search::{
+    CostMetric, Endpoints, Fit, Outcome, StepCosts, StudentOptions, Teacher, least_squares, reachable, refined,
+};
+use fewstep_core::{LastStep, Plan, Solver, SolverOptions};
+
+use crate::support::{denoiser, images, latents, samples};
+
+use super::*;
+
+/// The project's central claim, on latents that no search saw: 64 dimensions, ten classes, 5 steps.
+#[test]
+fn least_squares_beats_the_rivals_on_held_out_latents() {
+    let data = images();
+    let grid = karras(25, 0.002, 80.0, 7.0).unwrap();
+    let fine = refined(&grid, 3);
+    let held_out = {
+        let plan = Solver::Heun.plan(&fine, &SolverOptions::default()).unwrap();
+        Endpoints::solve(&plan, latents(&data, 100_000, 200), 200, denoiser(&data)).unwrap()
+    };
+    let count = 128;
+    let parts: Vec<Vec<f64>> = samples(&data, 0, count);
+    let apart =
+        |x: &Vec<Vec<f64>>, sigma: f64| Ok::<_, Infallible>(x.iter().map(|x| data.denoised(x, sigma)).collect());
+    let samples = Teacher::solve(Solver::Heun, &fine, &grid, parts, count as usize, apart).unwrap();
+    let teacher = Teacher::from_parts::<Infallible>(
+        grid.clone(),
+        samples.states().iter().map(|state| state.concat()).collect(),
+        Endpoints {
+            latent: samples.ends().latent.concat(),
+            image: samples.ends().image.concat(),
+            samples: count as usize,
+        },
+        samples.evaluations(),
+    )
+    .unwrap();
+    let error = |plan: &Plan| held_out.rollout_error(plan, denoiser(&data)).unwrap();
+    let row = |name: &str, outcome: &Outcome| -> Vec<f64> {
+        let errors: Vec<f64> = outcome.plans[2..8].iter().map(|found| error(&found.plan)).collect();
+        let text: Vec<String> = errors.iter().map(|e| format!("{e:8.4}")).collect();
+        println!("{name:32}{} {:6} evaluations", text.join(""), outcome.evaluations);
+        errors
+    };
+    println!("held-out rollout error at 3 to 8 steps");
+    let mut rivals = Vec::new();
+    for name in ["euler", "ipndm4", "dpmpp3m", "unipc3_bh2"] {
+        let solver: Solver = name.parse().unwrap();
+        let plan = |n| solver.plan(&karras(n, 0.002, 80.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
+        let errors: Vec<f64> = (3..=8).map(|n| error(&plan(n))).collect();
+        println!("{:32}{}", format!("rho = 7, {name}"), errors.iter().map(|e| format!("{e:8.4}")).collect::<String>());
+        rivals.push(errors);
+    }
+    for metric in [CostMetric::Deviation, CostMetric::L2] {
+        for last_step in LAST_STEPS {
+            let costs = StepCosts::measure(&samples, metric, last_step, apart).unwrap();
+            for (solver, coefficient) in [("euler", 1.0), ("euler", 1.15), ("ipndm4", 1.0), ("ipndm4", 1.15)] {
+                let outcome = costs.search(8, coefficient, solver.parse().unwrap()).unwrap();
+                rivals.push(row(&format!("GITS {solver} {metric:?} {coefficient} {last_step:?}"), &outcome));
+            }
+        }
+    }
+    for beam in [1, 2] {
+        let options = StudentOptions { most: 8, beam, last_step: LastStep::ToZero };
+        let mut reached = Vec::new();
+        for solver in ["euler", "ipndm4", "dpmpp3m_nolof"] {
+            let outcome = reachable(&teacher, solver.parse().unwrap(), &options, denoiser(&data)).unwrap();
+            reached.push(row(&format!("reachable {solver}, beam {beam}"), &outcome));
+        }
+        for history in 1..=3 {
+            let fit = Fit { history, ..Fit::default() };
+            let outcome = least_squares(&teacher, &fit, &options, denoiser(&data)).unwrap();
+            let ours = row(&format!("least squares {history}, beam {beam}"), &outcome);
+            // at 5 steps: a third of Euler on its best levels, and below everything else with the same beam
+            assert!(ours[2] < reached[0][2] / 2.5, "{} {}", ours[2], reached[0][2]);
+            for rival in rivals.iter().chain(&reached) {
+                assert!(ours[2] < rival[2], "{} {}", ours[2], rival[2]);
+            }
+        }
+    }
+}
