@@ -1,4 +1,4 @@
-//! Lets the programs of this workspace find libtorch when they run.
+//! Compiles the C++ of `src/shim`, and lets the programs of this workspace find libtorch when they run.
 //!
 //! torch-sys links `libtorch_cpu.so` and `libc10.so` but sets no run path. This script sets one for the tests of this crate
 //! and hands the folders on: a crate that depends on fewstep-nn and has a binary or tests repeats them in its own build
@@ -7,17 +7,61 @@
 //! The second folder, `cuda`, holds `libtorch_cuda.so` and what it needs. It is on the run path so that `dlopen` finds
 //! it by name, and it is not `lib/` itself because torch-sys would then link it, and no program would start without a GPU.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+const SHIM: &str = "src/shim";
+
+/// What `dispatch.cpp` asks the processor for, as the compiler calls it.
+const AVX2: [&str; 2] = ["-mavx2", "-mfma"];
+const AVX512: [&str; 4] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={SHIM}");
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     // `.cargo/config.toml` sets the variable wherever the user does not.
     let Some(libtorch) = std::env::var_os("LIBTORCH").map(PathBuf::from) else {
+        println!("cargo::error=LIBTORCH is not set: build inside the workspace, after `cargo xtask libtorch`");
         return;
     };
     let (lib, cuda) = (libtorch.join("lib"), libtorch.join("cuda"));
     let run_path = format!("{}:{}", lib.display(), cuda.display());
     println!("cargo::rustc-link-arg=-Wl,-rpath,{run_path}");
     println!("cargo::metadata=RUN_PATH={run_path}");
+    compile_shim(&libtorch.join("include"));
+}
+
+/// The operations that use libtorch, and the kernels for each instruction set; which one runs is decided at run time.
+fn compile_shim(include: &Path) {
+    let x86 = std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64");
+    let mut ops = cpp();
+    if x86 {
+        ops.define("FEWSTEP_X86", None);
+    }
+    // Headers of libtorch as system headers: their warnings are not ours. Its parallel_for is OpenMP in a header.
+    ops.flag("-isystem").flag(include).flag("-isystem").flag(include.join("torch/csrc/api/include"));
+    ops.flag("-fopenmp").define("_GLIBCXX_USE_CXX11_ABI", "1");
+    ops.files(["norm", "sum", "dispatch", "ffi"].map(|name| format!("{SHIM}/{name}.cpp"))).compile("fewstep_shim");
+    // After what uses them: the linker reads archives in order.
+    compile_kernels("baseline", &[]);
+    if x86 {
+        let avx512 = [&AVX2[..], &AVX512].concat();
+        compile_kernels("avx2", &AVX2);
+        compile_kernels("avx512", &avx512);
+        compile_kernels("avx512bf16", &[&avx512[..], &["-mavx512bf16"]].concat());
+    }
+}
+
+fn compile_kernels(set: &str, flags: &[&str]) {
+    let mut build = cpp();
+    build.opt_level(3).flags(flags).define("FEWSTEP_KERNELS", format!("kernels_{set}").as_str());
+    // Vectors are never passed between functions, so their calling convention does not matter.
+    build.flags(["-fno-math-errno", "-fno-trapping-math"]).flag_if_supported("-Wno-psabi");
+    build.file(format!("{SHIM}/kernels.cpp")).compile(&format!("fewstep_kernels_{set}"));
+}
+
+fn cpp() -> cc::Build {
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").opt_level(2);
+    build
 }

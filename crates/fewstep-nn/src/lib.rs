@@ -13,6 +13,7 @@ pub mod ema;
 pub mod error;
 pub mod fit;
 pub mod flat;
+pub mod kernels;
 pub mod model;
 pub mod params;
 pub mod random;

@@ -112,7 +112,7 @@ impl<'a> Tuner<'a> {
             sum += stats.loss;
             count += 1;
             let iteration = self.progress.iteration;
-            let look = iteration % config.check_every.max(1) == 0 || iteration == config.iterations;
+            let look = iteration.is_multiple_of(config.check_every.max(1)) || iteration == config.iterations;
             if look {
                 self.look(plan, judge, Some(sum / f64::from(count)))?;
                 (sum, count) = (0.0, 0);

@@ -74,7 +74,7 @@ pub struct Trainer<'a> {
 impl<'a> Trainer<'a> {
     /// Starts a run from the weights that `model` has.
     pub fn new(model: Model, images: &'a Images, config: TrainConfig) -> Result<Self> {
-        if config.batch == 0 || config.microbatch == 0 || config.batch % config.microbatch != 0 {
+        if config.batch == 0 || config.microbatch == 0 || !config.batch.is_multiple_of(config.microbatch) {
             return Err(Error::Input(format!(
                 "a batch of {} cannot be accumulated from parts of {}; choose a microbatch that divides it",
                 config.batch, config.microbatch

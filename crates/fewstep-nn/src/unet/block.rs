@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::layers::{Conv2d, ConvSpec, GroupNorm, Linear, Resample};
 use crate::error::Result;
+use crate::kernels::{self, NormAct};
 use crate::params::{Builder, Init};
 
 /// What the blocks of one network have in common.
@@ -101,30 +102,29 @@ impl UNetBlock {
 
     /// `x`: `[N, in, H, W]`, `emb`: `[N or 1, emb]`; returns `[N, out, H', W']`.
     pub fn forward(&self, x: &Tensor, emb: &Tensor, train: bool) -> Tensor {
-        let h = self.conv0.forward(&self.norm0.forward(x).silu());
-        let params = self.affine.forward(emb).to_kind(h.kind()).unsqueeze(-1).unsqueeze(-1);
-        let h = if self.adaptive_scale {
-            let parts = params.chunk(2, 1); // scale, shift: [N, out, 1, 1]
-            (&parts[1] + self.norm1.forward(&h) * (&parts[0] + 1.0)).silu()
-        } else {
-            self.norm1.forward(&(h + params)).silu()
-        };
-        let h = if train && self.dropout > 0.0 { h.dropout(self.dropout, true) } else { h };
-        let h = self.conv1.forward(&h);
-        let h = match &self.skip {
-            Some(skip) => h + skip.forward(x),
-            None => h + x,
-        };
-        let h = scaled(h, self.skip_scale);
+        let h = self.conv0.forward(&self.norm0.silu(x));
+        let dropout = if train { self.dropout } else { 0.0 };
+        let h = self.conv1.forward(&self.modulated(&h, &self.affine.forward(emb), dropout));
+        let resampled = self.skip.as_ref().map(|skip| skip.forward(x));
+        let h = kernels::scaled_sum(&h, resampled.as_ref().unwrap_or(x), self.skip_scale);
         match &self.attention {
-            Some(attention) => scaled(attention.forward(&h) + h, self.skip_scale),
+            Some(attention) => kernels::scaled_sum(&attention.forward(&h), &h, self.skip_scale),
             None => h,
         }
     }
-}
 
-fn scaled(x: Tensor, factor: f64) -> Tensor {
-    if factor == 1.0 { x } else { x * factor }
+    /// Second normalisation, with what the embedding says: `params` is `[N or 1, out]`, a shift before it, or
+    /// `[N or 1, 2 out]`, a scale and a shift after it.
+    fn modulated(&self, h: &Tensor, params: &Tensor, dropout: f64) -> Tensor {
+        let norm = NormAct { silu: true, dropout, ..self.norm1.op() };
+        if !self.adaptive_scale {
+            return NormAct { shift: Some(params), ..norm }.forward(h);
+        }
+        let parts = params.chunk(2, 1); // scale, shift: [N or 1, out]
+        let scale = &parts[0] + 1.0;
+        let (weight, bias) = (norm.weight * &scale, norm.bias * &scale + &parts[1]);
+        NormAct { weight: &weight, bias: &bias, ..norm }.forward(h)
+    }
 }
 
 /// Self-attention over all pixels.
@@ -154,7 +154,7 @@ impl Attention {
     fn forward(&self, x: &Tensor) -> Tensor {
         let (n, c, h, w) = x.size4().unwrap_or((0, 0, 0, 0));
         let channels = c / self.heads;
-        let qkv = self.qkv.forward(&self.norm.forward(x)).reshape([n * self.heads, channels, 3, h * w]);
+        let qkv = self.qkv.forward(&self.norm.op().forward(x)).reshape([n * self.heads, channels, 3, h * w]);
         let parts = qkv.unbind(2); // q, k, v: [N * heads, C / heads, H * W]
         let q = parts[0].transpose(1, 2).to_kind(Kind::Float);
         let k = (&parts[1] / (channels as f64).sqrt()).to_kind(Kind::Float);

@@ -100,7 +100,7 @@ impl DhariwalUNet {
             }
             x = block.forward(&x, &emb, conditions.train);
         }
-        self.out_conv.forward(&self.out_norm.forward(&x).silu())
+        self.out_conv.forward(&self.out_norm.silu(&x))
     }
 
     fn embedding(&self, c_noise: &Tensor, conditions: &Conditions) -> Tensor {

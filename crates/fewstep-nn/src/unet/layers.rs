@@ -4,6 +4,7 @@
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
+use crate::kernels::{self, NormAct};
 use crate::params::{Builder, Init, InitMode};
 
 /// A fully connected layer: `[N, in] -> [N, out]`.
@@ -111,6 +112,7 @@ impl Conv2d {
     /// `x`: `[N, in, H, W]`; returns `[N, out, H', W']`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let kind = x.kind();
+        let x = &kernels::network_format(x);
         let pad = self.weight.as_ref().map_or(0, |weight| weight.size()[2] / 2);
         if self.fused && self.resample == Resample::Down {
             return self.forward_fused(x, pad);
@@ -205,10 +207,22 @@ impl GroupNorm {
         })
     }
 
-    /// `x`: `[N, C, H, W]`.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.to_kind(x.kind()));
-        x.group_norm(self.groups, Some(&weight), Some(&bias), self.eps, true)
+    /// The operation on its own, to which a caller adds what stands around it.
+    pub fn op(&self) -> NormAct<'_> {
+        NormAct {
+            groups: self.groups,
+            eps: self.eps,
+            weight: &self.weight,
+            bias: &self.bias,
+            shift: None,
+            silu: false,
+            dropout: 0.0,
+        }
+    }
+
+    /// SiLU of the normalised `x`: `[N, C, H, W]`.
+    pub fn silu(&self, x: &Tensor) -> Tensor {
+        NormAct { silu: true, ..self.op() }.forward(x)
     }
 }
 
@@ -273,7 +287,7 @@ pub mod song_init {
     /// The last convolution of a block, which starts near zero.
     pub const ZERO: Init = Init::new(InitMode::XavierUniform, 1e-5);
     /// Queries, keys and values: sqrt(0.2).
-    pub const ATTENTION: Init = Init::new(InitMode::XavierUniform, 0.447_213_595_499_957_94);
+    pub const ATTENTION: Init = Init::new(InitMode::XavierUniform, 0.447_213_595_499_957_9);
 }
 
 /// Initialisations of the ADM network.

@@ -11,6 +11,7 @@ use crate::params::Builder;
 
 /// A module of the encoder or decoder, in the order of execution.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // a network has a few dozen
 enum Module {
     Conv(Conv2d),
     Block(UNetBlock),
@@ -138,9 +139,9 @@ impl SongUNet {
                     x = block.forward(&x, emb, train);
                 }
                 Module::AuxUp(conv) => aux = aux.map(|aux| conv.forward(&aux)),
-                Module::AuxNorm(norm) => normed = Some(norm.forward(&x)),
+                Module::AuxNorm(norm) => normed = Some(norm.silu(&x)),
                 Module::AuxConv(conv) => {
-                    let out = conv.forward(&normed.take().unwrap_or_else(|| x.shallow_clone()).silu());
+                    let out = conv.forward(&normed.take().unwrap_or_else(|| x.shallow_clone()));
                     aux = Some(match aux.take() {
                         Some(aux) => out + aux,
                         None => out,

@@ -1,6 +1,7 @@
 //! Integration tests of fewstep-nn: agreement with the reference code first.
 
 mod golden;
+mod kernels;
 mod networks;
 mod samplers;
 mod training;

@@ -97,7 +97,9 @@ fn a_resumed_run_equals_one_that_never_stopped() {
     let start = || Trainer::new(model.duplicate().unwrap(), &images, recipe()).unwrap();
 
     let mut straight = start();
-    (0..3).for_each(|_| drop(straight.step().unwrap()));
+    for _ in 0..3 {
+        straight.step().unwrap();
+    }
     straight.save_state(&path).unwrap();
     let expected: Vec<_> = (0..3).map(|_| straight.step().unwrap()).collect();
 
@@ -130,7 +132,9 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
     let images = ramps(&model);
     // The teacher is a network that has learned a little; the student starts from scratch and must come closer to it.
     let mut trainer = Trainer::new(model.duplicate().unwrap(), &images, recipe()).unwrap();
-    (0..80).for_each(|_| drop(trainer.step().unwrap()));
+    for _ in 0..80 {
+        trainer.step().unwrap();
+    }
     let schedule = karras(4, 0.02, 40.0, 7.0).unwrap();
     let plan = Solver::Euler.plan(&schedule, &SolverOptions::default()).unwrap();
     let judge = HeldOut::new(&trainer.averaged().unwrap(), &plan, &[100, 101, 102, 103], 2).unwrap();

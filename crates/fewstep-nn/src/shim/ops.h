@@ -1,0 +1,27 @@
+// Differentiable operations on libtorch tensors in channels_last memory on a CPU, f32 or bf16.
+
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace fewstep {
+
+struct NormConfig {
+  int64_t groups;
+  double eps;
+  bool silu;
+  double dropout; // probability, 0 for none
+};
+
+// dropout(act(group_norm(x + shift) * weight + bias)). x: [N, C, H, W]; weight, bias, shift: [N or 1, C] f32,
+// shift may be undefined. Draws one number from libtorch's generator if there is dropout.
+at::Tensor norm_act(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& shift,
+                    const NormConfig& config);
+
+// (a + b) * factor, both [N, C, H, W].
+at::Tensor scaled_sum(const at::Tensor& a, const at::Tensor& b, double factor);
+
+// Whether the operations above take `x`.
+bool is_supported(const at::Tensor& x);
+
+} // namespace fewstep

@@ -1,0 +1,271 @@
+//! The fused operations against the same mathematics done by libtorch in f64.
+
+use std::process::Command;
+
+use fewstep_nn::kernels::{NormAct, network_format, scaled_sum};
+use fewstep_nn::tch::{self, Device, Kind, Tensor};
+
+use crate::golden::assert_close;
+
+const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+/// One application of the normalisation; arrays in f64.
+struct Case {
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    shift: Option<Tensor>,
+    groups: i64,
+    silu: bool,
+    cotangent: Tensor,
+}
+
+impl Case {
+    /// `rows`: whether weight and bias, and the shift, differ between samples (`None`: no shift).
+    fn new(size: [i64; 4], groups: i64, silu: bool, own_weights: bool, own_shift: Option<bool>) -> Self {
+        let [n, c, ..] = size;
+        let rows = |own| if own { n } else { 1 };
+        let weight = Tensor::randn([rows(own_weights), c], F64) + 1.0;
+        Self {
+            x: Tensor::randn(size, F64) * 2.0 + 0.5,
+            weight: if own_weights { weight } else { weight.reshape([c]) },
+            bias: Tensor::randn([rows(own_weights), c], F64).reshape(if own_weights { vec![n, c] } else { vec![c] }),
+            shift: own_shift.map(|own| Tensor::randn([rows(own), c], F64)),
+            groups,
+            silu,
+            cotangent: Tensor::randn(size, F64),
+        }
+    }
+
+    /// The case with its numbers rounded to `kind`, still in f64.
+    fn rounded(self, kind: Kind) -> Self {
+        let round = |t: &Tensor| t.to_kind(kind).to_kind(Kind::Double);
+        Self { x: round(&self.x), cotangent: round(&self.cotangent), ..self }
+    }
+
+    /// Output, and the gradients of x, weight, bias and shift, of the operation on inputs of type `kind`.
+    fn fused(&self, kind: Kind, dropout: f64) -> Vec<Tensor> {
+        let leaf = |t: &Tensor| t.to_kind(Kind::Float).set_requires_grad(true);
+        let x = network_format(&self.x.to_kind(kind)).detach().set_requires_grad(true);
+        let (weight, bias, shift) = (leaf(&self.weight), leaf(&self.bias), self.shift.as_ref().map(leaf));
+        let norm = NormAct {
+            groups: self.groups,
+            eps: 1e-6,
+            weight: &weight,
+            bias: &bias,
+            shift: shift.as_ref(),
+            silu: self.silu,
+            dropout,
+        };
+        let y = norm.forward(&x);
+        assert_eq!(y.kind(), kind);
+        assert_eq!(y.stride(), x.stride(), "the memory format changed");
+        let mut inputs = vec![x, weight, bias];
+        inputs.extend(shift);
+        outputs_and_gradients(y, &self.cotangent.to_kind(kind), &inputs)
+    }
+
+    /// The same, written out in libtorch's operations in f64; `mask` stands for the dropout.
+    fn expected(&self, mask: Option<&Tensor>) -> Vec<Tensor> {
+        let leaf = |t: &Tensor| t.copy().set_requires_grad(true);
+        let (x, weight, bias) = (leaf(&self.x), leaf(&self.weight), leaf(&self.bias));
+        let shift = self.shift.as_ref().map(leaf);
+        let wide = |t: &Tensor| t.reshape([-1, self.x.size()[1], 1, 1]);
+        let shifted = match &shift {
+            Some(shift) => &x + wide(shift),
+            None => x.shallow_clone(),
+        };
+        let normed = shifted.group_norm(self.groups, None::<&Tensor>, None::<&Tensor>, 1e-6, false);
+        let mut y = normed * wide(&weight) + wide(&bias);
+        if self.silu {
+            y = y.silu();
+        }
+        if let Some(mask) = mask {
+            y = y * mask;
+        }
+        let mut inputs = vec![x, weight, bias];
+        inputs.extend(shift);
+        outputs_and_gradients(y, &self.cotangent, &inputs)
+    }
+}
+
+fn outputs_and_gradients(y: Tensor, cotangent: &Tensor, inputs: &[Tensor]) -> Vec<Tensor> {
+    let grads = Tensor::run_backward(&[(&y * cotangent).sum(Kind::Double)], inputs, false, false);
+    let mut all = vec![y.detach()];
+    all.extend(grads);
+    all.iter().map(|t| t.to_kind(Kind::Double)).collect()
+}
+
+fn compare(what: &str, found: &[Tensor], expected: &[Tensor], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    let names = ["y", "grad x", "grad weight", "grad bias", "grad shift"];
+    for ((found, expected), name) in found.iter().zip(expected).zip(names) {
+        assert_close(&format!("{what}: {name}"), found, expected, tolerance);
+    }
+}
+
+/// Sizes and groups: multiples of every vector length and none, one pixel, one sample, one group, several blocks of rows.
+const SIZES: [([i64; 4], i64); 7] = [
+    ([2, 32, 5, 7], 8),
+    ([3, 24, 4, 4], 6),
+    ([1, 12, 1, 1], 3),
+    ([1, 9, 11, 13], 1),
+    ([4, 96, 16, 16], 24),
+    ([2, 6, 3, 3], 2),
+    ([1, 130, 20, 20], 13),
+];
+
+#[test]
+fn group_norm_agrees_with_libtorch_in_f32() {
+    for (size, groups) in SIZES {
+        for silu in [false, true] {
+            for (own_weights, own_shift) in [(false, None), (false, Some(true)), (true, Some(false)), (true, None)] {
+                let case = Case::new(size, groups, silu, own_weights, own_shift).rounded(Kind::Float);
+                let what = format!("{size:?}, {groups} groups, silu {silu}, {own_weights}, {own_shift:?}");
+                compare(&what, &case.fused(Kind::Float, 0.0), &case.expected(None), 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn group_norm_agrees_with_libtorch_in_bf16() {
+    for (size, groups) in SIZES {
+        let case = Case::new(size, groups, true, false, Some(true)).rounded(Kind::BFloat16);
+        let found = case.fused(Kind::BFloat16, 0.0);
+        let expected = case.expected(None);
+        // Half a unit in the last of 8 bits. The gradient of x is rounded twice, first before the means of its group are taken
+        // off, which leaves little of it where a group has few numbers. Sums over pixels are f32.
+        let grad_x = if size[2] * size[3] == 1 { 2f64.powi(-5) } else { 2f64.powi(-7) };
+        let tolerances = [2f64.powi(-8), grad_x, 1e-4, 1e-4, 1e-4];
+        for ((found, expected), tolerance) in found.iter().zip(&expected).zip(tolerances) {
+            assert_close(&format!("{size:?}"), found, expected, tolerance);
+        }
+    }
+}
+
+#[test]
+fn a_mean_much_larger_than_the_deviation_costs_no_accuracy() {
+    let mut case = Case::new([2, 32, 16, 16], 8, true, false, None);
+    case.x = &case.x + 1000.0;
+    let case = case.rounded(Kind::Float);
+    // f32 itself resolves 1000 to 6e-5; a sum of squares in f32 would be off by a few per cent.
+    compare("mean 1000", &case.fused(Kind::Float, 0.0), &case.expected(None), 3e-4);
+}
+
+#[test]
+fn other_kinds_and_formats_take_the_composed_path() {
+    let case = Case::new([2, 12, 5, 3], 3, true, true, Some(true));
+    compare("f64", &case.fused(Kind::Double, 0.0), &case.expected(None), 1e-6);
+    let case = case.rounded(Kind::Float);
+    let norm = NormAct {
+        groups: 3,
+        eps: 1e-6,
+        weight: &case.weight,
+        bias: &case.bias,
+        shift: case.shift.as_ref(),
+        silu: true,
+        dropout: 0.0,
+    };
+    let y = norm.forward(&case.x.to_kind(Kind::Float));
+    assert_close("NCHW", &y.to_kind(Kind::Double), &case.expected(None)[0], 1e-5);
+}
+
+#[test]
+fn dropout_drops_its_share_and_the_gradient_knows_which() {
+    let p = 0.3;
+    let case = Case::new([8, 32, 16, 16], 8, true, false, Some(true)).rounded(Kind::Float);
+    let found = case.fused(Kind::Float, p);
+    let kept = found[0].not_equal(0.0).to_kind(Kind::Double);
+    let share = kept.mean(Kind::Double).double_value(&[]);
+    let deviation = (p * (1.0 - p) / kept.numel() as f64).sqrt();
+    assert!((share - (1.0 - p)).abs() < 5.0 * deviation, "kept {share}");
+    compare("dropout", &found, &case.expected(Some(&(&kept / (1.0 - p)))), 1e-5);
+    // Samples, neighbours and calls are independent: two masks agree with probability p^2 + (1 - p)^2.
+    let again = case.fused(Kind::Float, p)[0].not_equal(0.0).to_kind(Kind::Double);
+    for (what, other) in [("call", again), ("sample", kept.roll([1], [0])), ("pixel", kept.roll([1], [3]))] {
+        let agree = 1.0 - (&kept - other).abs().mean(Kind::Double).double_value(&[]);
+        assert!((agree - (p * p + (1.0 - p) * (1.0 - p))).abs() < 0.01, "another {what} agrees in {agree}");
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    for size in [[1, 48, 40, 40], [5, 32, 32, 32]] {
+        let case = Case::new(size, 8, true, false, Some(true));
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let results = [1, 2].map(|threads| {
+                tch::set_num_threads(threads);
+                case.fused(kind, 0.0)
+            });
+            for (one, two) in results[0].iter().zip(&results[1]) {
+                assert!(one.equal(two), "{size:?} {kind:?}");
+            }
+        }
+    }
+}
+
+/// The set is chosen once a process, so each runs this file's comparisons in a process of its own.
+#[test]
+fn every_instruction_set_agrees_with_libtorch() {
+    for set in ["baseline", "avx2", "avx512", "avx512bf16"] {
+        let mut tests = Command::new(std::env::current_exe().unwrap());
+        tests.args(["kernels::group_norm", "kernels::scaled_sums", "kernels::dropout", "kernels::a_mean"]);
+        let output = tests.env("FEWSTEP_CPU_KERNELS", set).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("5 passed"), "{set}: {text}");
+    }
+}
+
+#[test]
+fn scaled_sums_agree_with_libtorch() {
+    for size in [[2, 32, 8, 8], [3, 7, 5, 1], [1, 20, 1, 1], [2, 1, 4, 4]] {
+        let leaves = [0, 1]
+            .map(|_| network_format(&Tensor::randn(size, (Kind::Float, Device::Cpu))).detach().set_requires_grad(true));
+        let [a, b] = &leaves;
+        let y = scaled_sum(a, b, 0.7);
+        assert!(y.equal(&((a + b) * 0.7f32 as f64)), "{size:?}");
+        // The gradient comes through a concatenation: a slice whose rows are not adjacent.
+        let wide = Tensor::cat(&[&y, a], 1);
+        let cotangent = wide.randn_like();
+        let found = Tensor::run_backward(&[(&wide * &cotangent).sum(Kind::Float)], &leaves, false, false);
+        let of_sum = cotangent.narrow(1, 0, size[1]) * 0.7;
+        assert_close("grad a", &found[0], &(&of_sum + cotangent.narrow(1, size[1], size[1])), 1e-6);
+        assert_close("grad b", &found[1], &of_sum, 1e-6);
+    }
+}
+
+#[test]
+fn the_network_format_is_channels_last_also_for_one_channel() {
+    for size in [[2, 3, 4, 5], [2, 1, 4, 5], [1, 4, 1, 1]] {
+        let x = Tensor::randn(size, (Kind::Float, Device::Cpu));
+        let y = network_format(&x);
+        let [_, c, h, w] = size;
+        // Strides of dimensions of size 1 matter to libtorch's choice where there are pixels to walk over.
+        assert!(h * w == 1 || y.stride() == [h * w * c, 1, w * c, c], "{:?}", y.stride());
+        assert!(x.equal(&y));
+        assert_eq!(network_format(&y).data_ptr(), y.data_ptr(), "converted twice");
+        let (leaf, cotangent) = (x.set_requires_grad(true), y.randn_like());
+        let product = (network_format(&leaf) * &cotangent).sum(Kind::Float);
+        assert!(Tensor::run_backward(&[product], &[leaf], false, false)[0].equal(&cotangent));
+    }
+}
+
+#[test]
+fn a_second_derivative_is_refused() {
+    let case = Case::new([2, 8, 3, 3], 2, true, false, None);
+    let x = network_format(&case.x.to_kind(Kind::Float)).detach().set_requires_grad(true);
+    let (weight, bias) = (case.weight.to_kind(Kind::Float), case.bias.to_kind(Kind::Float));
+    let norm = NormAct { groups: 2, eps: 1e-6, weight: &weight, bias: &bias, shift: None, silu: true, dropout: 0.0 };
+    let y = norm.forward(&x).sum(Kind::Float);
+    let error = Tensor::f_run_backward(&[y], &[x], true, true).unwrap_err().to_string();
+    assert!(error.contains("differentiated twice"), "{error}");
+}
+
+#[test]
+#[should_panic(expected = "8 channels cannot be split into 3 groups")]
+fn shapes_that_do_not_fit_panic_with_a_reason() {
+    let (x, ones) = (Tensor::ones([2, 8, 3, 3], (Kind::Float, Device::Cpu)), Tensor::ones([8], F64));
+    let norm = NormAct { groups: 3, eps: 1e-6, weight: &ones, bias: &ones, shift: None, silu: true, dropout: 0.0 };
+    let _ = norm.forward(&network_format(&x));
+}
