@@ -8,45 +8,104 @@ use crate::statistics::Statistics;
 
 /// |mu_a - mu_b|^2 + tr(A + B - 2 (A B)^(1/2)) for the Gaussians N(mu_a, A) and N(mu_b, B); never negative.
 ///
-/// tr (A B)^(1/2) is the sum of the square roots of the eigenvalues of A^(1/2) B A^(1/2), so two symmetric
-/// eigendecompositions in f64 suffice and singular covariances (fewer images than dimensions) need no special case.
-///
 /// # Errors
 /// If the dimensions differ, either side is not a valid Gaussian, or both sides name their features and the names or
 /// hashes differ.
 pub fn frechet_distance(a: &Statistics, b: &Statistics) -> Result<f64> {
-    FeatureId::check_same(a.features.as_ref(), b.features.as_ref())?;
-    if a.dim() != b.dim() {
-        return Err(Error::Input(format!(
-            "one side's features have {} dimensions, the other's {}: they come from different networks",
-            a.dim(),
-            b.dim()
-        )));
-    }
-    a.validate("the first statistics")?;
-    b.validate("the second statistics")?;
-    let delta = a.mu_tensor() - b.mu_tensor();
-    let (sigma_a, sigma_b) = (a.sigma_tensor()?, b.sigma_tensor()?);
-    let root = trace_sqrt_product(&sigma_a, &sigma_b)?;
-    let distance = delta.dot(&delta) + sigma_a.trace() + sigma_b.trace() - 2.0 * root;
-    // Equal Gaussians come out at rounding's distance from zero, on either side of it.
-    Ok(distance.double_value(&[]).max(0.0))
+    FrechetReference::new(b)?.distance(a)
 }
 
-/// tr (A B)^(1/2) of symmetric positive semidefinite matrices `[d, d]` in f64.
-fn trace_sqrt_product(a: &Tensor, b: &Tensor) -> Result<f64> {
-    let (values, vectors) = a.f_linalg_eigh("L")?;
-    let rank = values.gt(noise(&values)).sum(Kind::Int64).int64_value(&[]);
-    if rank == 0 {
-        return Ok(0.0);
+/// One side of many distances, its eigendecomposition done.
+///
+/// tr (A B)^(1/2) is the sum of the square roots of the eigenvalues of A^(1/2) B A^(1/2), so two symmetric
+/// eigendecompositions in f64 suffice and singular covariances (fewer images than dimensions) need no special case.
+#[derive(Debug)]
+pub struct FrechetReference {
+    mu: Tensor,
+    /// Eigenvalues of the covariance beyond rounding, `[rank]`.
+    eigenvalues: Tensor,
+    /// H `[d, rank]` with covariance = H H^T.
+    half: Tensor,
+    trace: f64,
+    features: Option<FeatureId>,
+}
+
+impl FrechetReference {
+    /// Prepares `statistics`.
+    ///
+    /// # Errors
+    /// If they are not those of a Gaussian.
+    pub fn new(statistics: &Statistics) -> Result<Self> {
+        statistics.validate("the reference statistics")?;
+        let sigma = statistics.sigma_tensor()?;
+        let (values, vectors) = sigma.f_linalg_eigh("L")?;
+        // Only the range contributes; leaving the null space out also keeps the rounding in it out. Eigenvalues ascend.
+        let rank = values.gt(noise(&values)).sum(Kind::Int64).int64_value(&[]);
+        let first = values.size()[0] - rank;
+        let eigenvalues = values.narrow(0, first, rank);
+        Ok(Self {
+            mu: statistics.mu_tensor(),
+            half: vectors.narrow(1, first, rank) * eigenvalues.sqrt(),
+            eigenvalues,
+            trace: sigma.trace().double_value(&[]),
+            features: statistics.features.clone(),
+        })
     }
-    // Only the range of A contributes; leaving its null space out also keeps the rounding in it out. Eigenvalues ascend.
-    let first = values.size()[0] - rank;
-    let half = vectors.narrow(1, first, rank) * values.narrow(0, first, rank).sqrt(); // [d, rank], A = half half^T
-    let product = half.tr().matmul(b).matmul(&half);
-    let values = ((&product + product.tr()) * 0.5).f_linalg_eigvalsh("L")?;
-    let kept = values.where_self(&values.gt(noise(&values)), &values.zeros_like());
-    Ok(kept.sqrt().sum(Kind::Double).double_value(&[]))
+
+    /// The distance of `other` from this.
+    ///
+    /// # Errors
+    /// As [`frechet_distance`].
+    pub fn distance(&self, other: &Statistics) -> Result<f64> {
+        FeatureId::check_same(other.features.as_ref(), self.features.as_ref())?;
+        let (ours, theirs) = (self.mu.size()[0], other.dim());
+        if ours != theirs as i64 {
+            return Err(Error::Input(format!(
+                "the reference's features have {ours} dimensions, these have {theirs}: they come from different networks"
+            )));
+        }
+        other.validate("the statistics")?;
+        let sigma = other.sigma_tensor()?;
+        let delta = other.mu_tensor() - &self.mu;
+        let squared = delta.dot(&delta).double_value(&[]);
+        let distance =
+            squared + self.trace + sigma.trace().double_value(&[]) - 2.0 * self.trace_sqrt_product(&sigma)?;
+        // Equal Gaussians come out at rounding's distance from zero, on either side of it.
+        Ok(distance.max(0.0))
+    }
+
+    /// tr (A B)^(1/2) of this covariance A and `b`, `[d, d]`.
+    fn trace_sqrt_product(&self, b: &Tensor) -> Result<f64> {
+        if self.eigenvalues.numel() == 0 {
+            return Ok(0.0);
+        }
+        let product = self.half.tr().matmul(b).matmul(&self.half);
+        let values = ((&product + product.tr()) * 0.5).f_linalg_eigvalsh("L")?;
+        let kept = values.where_self(&values.gt(noise(&values)), &values.zeros_like());
+        Ok(kept.sqrt().sum(Kind::Double).double_value(&[]))
+    }
+
+    /// How far above zero the distance of `n` images comes out that are drawn from this very Gaussian, to first order in 1/n.
+    ///
+    /// The mean's part is tr(A) / n. The covariance's follows from the second-order expansion of the Bures metric,
+    /// d^2(A, A + E) = 1/2 sum_ij E_ij^2 / (l_i + l_j), and the Wishart variance of E_ij, (l_i l_j + [i = j] l_i^2) / n:
+    /// together (5/4 tr(A) + 1/2 sum_ij l_i l_j / (l_i + l_j)) / n. Real features are not Gaussian, so this is an estimate.
+    pub fn expected_bias(&self, n: u64) -> f64 {
+        let l = &self.eigenvalues;
+        let products = l.outer(l) / (l.unsqueeze(1) + l);
+        (1.25 * self.trace + 0.5 * products.sum(Kind::Double).double_value(&[])) / n.max(1) as f64
+    }
+
+    /// A sentence for the user if the bias of `n` images is more than 2 % of the `distance` they gave.
+    pub fn bias_warning(&self, distance: f64, n: u64) -> Option<String> {
+        let bias = self.expected_bias(n);
+        (bias > 0.02 * distance).then(|| {
+            format!(
+                "{n} images are few: about {bias:.2} of this distance of {distance:.2} comes from their number alone, so \
+                 compare it only with distances of equally many images"
+            )
+        })
+    }
 }
 
 /// How large an eigenvalue of a semidefinite matrix can be through rounding alone: as large as the most negative one is
@@ -97,6 +156,26 @@ mod tests {
         let b: Vec<f64> = (0..9).map(|i| 9.0 * v[i / 3] * v[i % 3]).collect();
         let distance = frechet_distance(&a, &gaussian(&[0.0; 3], &b)).unwrap();
         assert!((distance - (13.0 - 2.0 * 3.6)).abs() < 1e-7, "{distance}");
+    }
+
+    #[test]
+    fn the_expected_bias_is_the_mean_distance_of_samples_from_the_reference() {
+        let scales = Tensor::from_slice(&[3.0, 2.0, 1.0, 0.5, 0.1]);
+        let sigma: Vec<f64> = Vec::try_from(scales.square().diag(0).reshape([-1])).unwrap();
+        let reference = FrechetReference::new(&gaussian(&[0.0; 5], &sigma)).unwrap();
+        tch::manual_seed(11);
+        let draws = 400;
+        let total: f64 = (0..draws)
+            .map(|_| {
+                let mut moments = crate::moments::Moments::new(5).unwrap();
+                moments.update(&(Tensor::randn([300, 5], (Kind::Double, Device::Cpu)) * &scales)).unwrap();
+                reference.distance(&moments.statistics(None).unwrap()).unwrap()
+            })
+            .sum();
+        let (mean, expected) = (total / f64::from(draws), reference.expected_bias(300));
+        assert!((mean / expected - 1.0).abs() < 0.06, "{mean} {expected}");
+        assert!(reference.bias_warning(expected, 300).unwrap().contains("300 images are few"));
+        assert!(reference.bias_warning(100.0 * expected, 300).is_none());
     }
 
     #[test]

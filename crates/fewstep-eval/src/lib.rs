@@ -3,17 +3,47 @@
 //! Three layers, each usable alone:
 //!
 //! - [`features`]: networks that turn u8 images `[N, C, H, W]` into f32 features `[N, d]`;
-//! - [`moments`] and [`statistics`]: mean and covariance of features, accumulated in one pass, kept on disk;
-//! - the distances between two sets of features: [`frechet`] on their statistics.
+//! - [`collect`], [`moments`] and [`statistics`]: one pass over images, and what is kept of them;
+//! - the distances between two sets, see the table.
+//!
+//! | module | number | needs |
+//! |---|---|---|
+//! | [`frechet`] | Frechet distance (FID) and its bias | statistics of both sides |
+//! | [`infinity`] | FID extrapolated to infinitely many images, FID's standard error | features, statistics of the reference |
+//! | [`kid`] | kernel inception distance | features of both sides |
+//! | [`neighbours`] | precision and recall, density and coverage | features of both sides |
+//! | [`inception_score`] | inception score | class scores |
+//! | [`sliced_wasserstein`] | sliced Wasserstein distance | pixels of both sides |
+//!
+//! [`measure::measure`] computes any of them by name.
 //!
 //! A number is only comparable with numbers of the same features, so a [`features::FeatureId`] travels with every set of
-//! statistics and distances between different ones are an error.
+//! statistics and every [`Measurement`], and comparing different ones is an error.
 
+pub mod collect;
 pub mod error;
 pub mod features;
 pub mod frechet;
+pub mod images;
+pub mod inception_score;
+pub mod infinity;
+pub mod kid;
+pub mod measure;
+pub mod measurement;
+pub mod metrics;
 pub mod moments;
+pub mod neighbours;
+mod points;
+pub mod protocol;
+pub mod sliced_wasserstein;
 pub mod statistics;
 
+pub use collect::{Collected, Collector, Keep};
 pub use error::{Error, Result};
+pub use frechet::{FrechetReference, frechet_distance};
+pub use measure::measure;
+pub use measurement::Measurement;
+pub use metrics::{MeasureOptions, Metric, Reference};
+pub use moments::Moments;
+pub use protocol::Protocol;
 pub use statistics::Statistics;

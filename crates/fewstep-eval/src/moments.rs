@@ -141,7 +141,9 @@ impl Moments {
         let size = features.size();
         if size.len() != 2 || size[1] != self.dim || !features.is_floating_point() {
             let (kind, dim) = (features.kind(), self.dim);
-            return Err(Error::Input(format!("features of shape {size:?} ({kind:?}) where [N, {dim}] of floats is needed")));
+            return Err(Error::Input(format!(
+                "features of shape {size:?} ({kind:?}) where [N, {dim}] of floats is needed"
+            )));
         }
         let bad = features.isfinite().all_dim(1, false).logical_not();
         let count = bad.sum(Kind::Int64).int64_value(&[]);

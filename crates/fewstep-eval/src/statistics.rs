@@ -50,7 +50,10 @@ impl Statistics {
         let d = mu.numel();
         if mu.shape.len() != 1 || sigma.shape != [d, d] {
             let (mu, sigma) = (&mu.shape, &sigma.shape);
-            return Err(Error::statistics(&place, format!("mu has shape {mu:?} and sigma {sigma:?}, not [d] and [d, d]")));
+            return Err(Error::statistics(
+                &place,
+                format!("mu has shape {mu:?} and sigma {sigma:?}, not [d] and [d, d]"),
+            ));
         }
         let count = file.get("num_images").and_then(|n| n.to_i64().ok()?.first().copied());
         let text = |name: &str| file.get(name).and_then(|bytes| String::from_utf8(bytes.bytes.clone()).ok());

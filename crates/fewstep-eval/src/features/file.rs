@@ -24,7 +24,9 @@ pub fn metadata(architecture: &str, notes: &BTreeMap<String, String>) -> Metadat
 pub fn architecture<'a>(path: &Path, file: &'a File) -> Result<&'a str> {
     let metadata = |key: &str| file.metadata.get(key).map(String::as_str);
     match metadata("format") {
-        Some(FORMAT) => metadata("architecture").ok_or_else(|| Error::network(path, "its metadata names no architecture")),
+        Some(FORMAT) => {
+            metadata("architecture").ok_or_else(|| Error::network(path, "its metadata names no architecture"))
+        }
         Some(other) if other.starts_with("fewstep features ") => Err(Error::network(
             path,
             format!("it is a '{other}' file, which this version ('{FORMAT}') cannot read; use a newer fewstep"),

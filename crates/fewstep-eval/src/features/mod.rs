@@ -3,17 +3,20 @@
 use std::fmt;
 use std::path::Path;
 
-use fewstep_io::dataset::Images;
+use fewstep_io::safetensors;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 mod file;
+pub mod inception;
 pub mod small;
 pub mod torchscript;
 pub mod train;
+mod trainable;
 
+pub use inception::{Convention, Inception};
 pub use small::SmallCnn;
 pub use torchscript::TorchScript;
 
@@ -77,29 +80,38 @@ pub trait FeatureNetwork {
     }
 }
 
-/// Opens a feature network from its file: a `.safetensors` file of ours, or a TorchScript `.pt` that maps images to features.
-///
-/// # Errors
-/// If the file cannot be read or is no feature network.
-pub fn open(path: &Path, device: Device) -> Result<Box<dyn FeatureNetwork>> {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("safetensors") => Ok(Box::new(SmallCnn::load(path, device)?)),
-        Some("pt") => Ok(Box::new(TorchScript::load(path, torchscript::Options::default(), device)?)),
-        _ => Err(Error::network(path, "its name ends neither in .safetensors nor in .pt")),
+/// How [`open`] reads a file whose kind leaves a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Input convention, if it is an Inception network.
+    pub convention: Convention,
+    /// Runs the file as a TorchScript program, called in this way. Only for files that are trusted: without it no file
+    /// is executed.
+    pub torchscript: Option<torchscript::Options>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { convention: Convention::Tf1, torchscript: None }
     }
 }
 
-/// The images of a data set as a u8 tensor `[N, C, H, W]` on the CPU.
+/// Opens a feature network from its file: a `.safetensors` file of ours (the small classifier or Inception), Inception's
+/// `.pth` of pytorch-fid or torch-fidelity, or, if the options say so, a TorchScript program.
 ///
 /// # Errors
-/// If their number of bytes does not fit their shape.
-pub fn images_tensor(images: &Images) -> Result<Tensor> {
-    let size = images.channels * images.height * images.width;
-    if size == 0 || images.data.is_empty() || images.data.len() % size != 0 {
-        return Err(Error::Input("the data set has no images".to_owned()));
+/// If the file cannot be read or is no feature network.
+pub fn open(path: &Path, options: &OpenOptions, device: Device) -> Result<Box<dyn FeatureNetwork>> {
+    if let Some(call) = options.torchscript {
+        return Ok(Box::new(TorchScript::load(path, call, device)?));
     }
-    let shape = [images.data.len() / size, images.channels, images.height, images.width].map(|n| n as i64);
-    Ok(Tensor::f_from_data_size(&images.data, &shape, Kind::Uint8)?)
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") if file::architecture(path, &safetensors::read(path)?)? == small::NAME => {
+            Ok(Box::new(SmallCnn::load(path, device)?))
+        }
+        Some("safetensors" | "pth" | "pt" | "pkl") => Ok(Box::new(Inception::load(path, options.convention, device)?)),
+        _ => Err(Error::network(path, "its name ends in none of .safetensors, .pth, .pt")),
+    }
 }
 
 /// Checks that `images` are what every network takes and gives them `channels` channels.
@@ -132,7 +144,12 @@ mod tests {
 
     #[test]
     fn what_is_no_image_batch_is_refused() {
-        for (shape, kind) in [(&[1i64, 1, 4, 4][..], Kind::Float), (&[1, 2, 4, 4], Kind::Uint8), (&[0, 1, 4, 4], Kind::Uint8), (&[4, 4], Kind::Uint8)] {
+        for (shape, kind) in [
+            (&[1i64, 1, 4, 4][..], Kind::Float),
+            (&[1, 2, 4, 4], Kind::Uint8),
+            (&[0, 1, 4, 4], Kind::Uint8),
+            (&[4, 4], Kind::Uint8),
+        ] {
             let error = with_channels(&Tensor::zeros(shape, (kind, Device::Cpu)), 3).unwrap_err();
             assert!(error.to_string().contains("u8 [N, 1 or 3, height, width]"), "{error}");
         }
@@ -140,7 +157,8 @@ mod tests {
 
     #[test]
     fn unknown_kinds_of_files_are_refused() {
-        let error = open(Path::new("weights.onnx"), Device::Cpu).err().map(|error| error.to_string());
+        let error =
+            open(Path::new("weights.onnx"), &OpenOptions::default(), Device::Cpu).err().map(|error| error.to_string());
         assert!(error.is_some_and(|error| error.contains("weights.onnx") && error.contains(".safetensors")));
     }
 }

@@ -149,8 +149,11 @@ impl SmallCnn {
             let bias = shape.first().copied().unwrap_or_default();
             Ok(Layer { weight: take(format!("{name}.weight"), shape)?, bias: take(format!("{name}.bias"), &[bias])? })
         };
-        let convolutions =
-            config.convolutions().iter().map(|(name, c_in, c_out)| layer(name, &[*c_out, *c_in, 3, 3])).collect::<std::result::Result<_, _>>()?;
+        let convolutions = config
+            .convolutions()
+            .iter()
+            .map(|(name, c_in, c_out)| layer(name, &[*c_out, *c_in, 3, 3]))
+            .collect::<std::result::Result<_, _>>()?;
         let head = layer("head", &[config.classes, config.dim()])?;
         Ok(Self { config, convolutions, head, id, device })
     }
@@ -171,7 +174,9 @@ impl FeatureNetwork for SmallCnn {
         let least = self.config.min_resolution();
         let (h, w) = (images.size()[2], images.size()[3]);
         if h.min(w) < least {
-            return Err(Error::Input(format!("images of {w}x{h} are too small for the feature network ({least}x{least} at least)")));
+            return Err(Error::Input(format!(
+                "images of {w}x{h} are too small for the feature network ({least}x{least} at least)"
+            )));
         }
         tch::no_grad(|| {
             let features = self.config.trunk(&images.to_device(self.device), |index, x| {

@@ -55,8 +55,9 @@ impl TorchScript {
     /// If it is not one.
     pub fn load(path: &Path, options: Options, device: Device) -> Result<Self> {
         let sha256 = hash::sha256_file(path)?;
-        let mut module = CModule::load_on_device(path, device)
-            .map_err(|error| Error::network(path, format!("libtorch cannot open it as TorchScript ({})", first_line(&error.to_string()))))?;
+        let mut module = CModule::load_on_device(path, device).map_err(|error| {
+            Error::network(path, format!("libtorch cannot open it as TorchScript ({})", first_line(&error.to_string())))
+        })?;
         module.f_set_eval()?;
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let range = match options.range {
@@ -94,13 +95,16 @@ impl FeatureNetwork for TorchScript {
             InputRange::Signed => x / 127.5 - 1.0,
         };
         let shape = x.size();
-        let fail = |reason: String| Error::Input(format!("the TorchScript network {} cannot be used: {reason}", self.id.name));
+        let fail =
+            |reason: String| Error::Input(format!("the TorchScript network {} cannot be used: {reason}", self.id.name));
         let features = tch::no_grad(|| self.call(x)).map_err(fail)?;
         match features.size().as_slice() {
             &[rows, d] if rows == n && d > 0 && features.is_floating_point() => {
                 Ok(Activations { features: features.to_kind(Kind::Float).to_device(Device::Cpu), logits: None })
             }
-            size => Err(fail(format!("for images {shape:?} its output has shape {size:?}, where floats [{n}, features] are needed"))),
+            size => Err(fail(format!(
+                "for images {shape:?} its output has shape {size:?}, where floats [{n}, features] are needed"
+            ))),
         }
     }
 }
@@ -121,7 +125,8 @@ mod tests {
     /// Writes a program that is traced from `f` on a 2x3x4x4 batch.
     fn program(path: &Path, f: impl Fn(&Tensor) -> Tensor) {
         let example = Tensor::rand([2, 3, 4, 4], (Kind::Float, Device::Cpu));
-        let module = CModule::create_by_tracing("net", "forward", &[example], &mut |x: &[Tensor]| vec![f(&x[0])]).unwrap();
+        let module =
+            CModule::create_by_tracing("net", "forward", &[example], &mut |x: &[Tensor]| vec![f(&x[0])]).unwrap();
         module.save(path).unwrap();
     }
 

@@ -8,15 +8,16 @@ use std::path::Path;
 
 use fewstep_io::dataset::Images;
 use fewstep_nn::random;
-use fewstep_nn::tch::nn::{self, ModuleT, OptimizerConfig};
+use fewstep_nn::tch::nn::{self, OptimizerConfig};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
-use super::images_tensor;
-use super::small::{Layer, SmallCnn, SmallCnnConfig, Weights};
+use super::small::{SmallCnn, SmallCnnConfig, Weights};
+use super::trainable::Trainable;
 use super::{FeatureId, FeatureNetwork};
 use crate::error::{Error, Result};
+use crate::images;
 
 /// How to train.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,13 +34,25 @@ pub struct TrainOptions {
     pub max_shift: usize,
     /// Whether to mirror every other image left to right.
     pub flip: bool,
+    /// Type that the convolutions compute in while training; weights stay in f32. bf16 is three times as fast as f32 on
+    /// processors with instructions for it.
+    pub kind: Kind,
     /// Where to compute.
     pub device: Device,
 }
 
 impl Default for TrainOptions {
     fn default() -> Self {
-        Self { seed: 0, epochs: 6, batch: 128, learning_rate: 4e-3, max_shift: 2, flip: true, device: Device::Cpu }
+        Self {
+            seed: 0,
+            epochs: 6,
+            batch: 128,
+            learning_rate: 4e-3,
+            max_shift: 2,
+            flip: true,
+            kind: Kind::BFloat16,
+            device: Device::Cpu,
+        }
     }
 }
 
@@ -115,11 +128,12 @@ struct Labelled {
 }
 
 impl Labelled {
-    fn new(images: &Images, which: &str) -> Result<Self> {
-        let pixels = images_tensor(images)?;
-        let labels = images.labels.as_ref().ok_or_else(|| {
-            Error::Input(format!("the {which} images have no labels, and a classifier needs them"))
-        })?;
+    fn new(set: &Images, which: &str) -> Result<Self> {
+        let pixels = images::tensor(set)?;
+        let labels = set
+            .labels
+            .as_ref()
+            .ok_or_else(|| Error::Input(format!("the {which} images have no labels, and a classifier needs them")))?;
         if labels.len() as i64 != pixels.size()[0] {
             return Err(Error::Input(format!("{} labels for {} {which} images", labels.len(), pixels.size()[0])));
         }
@@ -129,59 +143,6 @@ impl Labelled {
 
     fn len(&self) -> usize {
         self.pixels.size()[0] as usize
-    }
-}
-
-/// The network with its batch normalisations.
-struct Trainable {
-    config: SmallCnnConfig,
-    /// Weights `[out, in, 3, 3]` without bias, which the normalisation that follows would cancel.
-    convolutions: Vec<(Tensor, nn::BatchNorm)>,
-    head: nn::Linear,
-}
-
-/// Added to a variance before its root is taken.
-const BN_EPS: f64 = 1e-5;
-
-impl Trainable {
-    fn new(path: &nn::Path, config: SmallCnnConfig) -> Self {
-        let norm = nn::BatchNormConfig { ws_init: nn::Init::Const(1.0), eps: BN_EPS, ..Default::default() };
-        let convolutions = config
-            .convolutions()
-            .iter()
-            .map(|(name, c_in, c_out)| {
-                let path = path / name.replace('.', "_");
-                let weight = path.kaiming_normal("weight", &[*c_out, *c_in, 3, 3]);
-                (weight, nn::batch_norm2d(path / "bn", *c_out, norm))
-            })
-            .collect();
-        let head = nn::linear(path / "head", config.dim(), config.classes, Default::default());
-        Self { config, convolutions, head }
-    }
-
-    /// Class scores `[N, classes]`.
-    fn logits(&self, images: &Tensor) -> Tensor {
-        let features = self.config.trunk(images, |index, x| {
-            let (weight, norm) = &self.convolutions[index];
-            norm.forward_t(&x.conv2d(weight, None::<&Tensor>, 1, 1, 1, 1), true).relu()
-        });
-        features.apply(&self.head)
-    }
-
-    /// The same function at inference: w' = w g / sqrt(var + eps), b' = beta - mean g / sqrt(var + eps).
-    fn fold(&self) -> Weights {
-        let plain = |tensor: &Tensor| tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
-        let double = |tensor: &Tensor| tensor.detach().to_device(Device::Cpu).to_kind(Kind::Double);
-        let fold = |(weight, norm): &(Tensor, nn::BatchNorm)| {
-            let inverse = (double(&norm.running_var) + BN_EPS).rsqrt();
-            let gain = norm.ws.as_ref().map_or_else(|| inverse.copy(), |gain| double(gain) * &inverse);
-            let shift = norm.bs.as_ref().map_or_else(|| gain.zeros_like(), double);
-            let bias = shift - double(&norm.running_mean) * &gain;
-            Layer { weight: plain(&(double(weight) * gain.reshape([-1, 1, 1, 1]))), bias: plain(&bias) }
-        };
-        let convolutions = self.convolutions.iter().map(fold).collect();
-        let bias = self.head.bs.as_ref().map_or_else(|| Tensor::zeros([self.config.classes], (Kind::Float, Device::Cpu)), plain);
-        Weights { config: self.config.clone(), convolutions, head: Layer { weight: plain(&self.head.ws), bias } }
     }
 }
 
@@ -205,12 +166,15 @@ fn fit(
         let mut rng = ChaCha12Rng::seed_from_u64(random::mix(options.seed, (1 << 32) + step as u64));
         let images = augment(&data.pixels.index_select(0, &indices), options, &mut rng)?;
         let labels = data.labels.index_select(0, &indices).to_device(options.device);
-        let loss = net.logits(&images.to_device(options.device)).cross_entropy_for_logits(&labels);
+        let features = net.features(&images.to_device(options.device), options.kind, true);
+        let loss = net.scores(&features).cross_entropy_for_logits(&labels);
         optimizer.set_lr(options.learning_rate * cycle((step as f64 + 0.5) / steps as f64));
         optimizer.backward_step(&loss);
         let loss = loss.double_value(&[]);
         if !loss.is_finite() {
-            return Err(Error::Input(format!("the classifier's loss became {loss} at step {step}: lower its learning rate")));
+            return Err(Error::Input(format!(
+                "the classifier's loss became {loss} at step {step}: lower its learning rate"
+            )));
         }
         progress(Progress { step: step + 1, steps, loss });
     }
@@ -263,59 +227,16 @@ mod tests {
             let bright = (y < 4) == (label == 0);
             rng.random_range(0..100u8) + if bright { 100 } else { 0 }
         };
-        let data = labels.iter().flat_map(|&label| (0..64).map(move |i| (label, i / 8))).map(|(label, y)| pixel(label, y, &mut rng)).collect();
+        let data = labels
+            .iter()
+            .flat_map(|&label| (0..64).map(move |i| (label, i / 8)))
+            .map(|(label, y)| pixel(label, y, &mut rng))
+            .collect();
         Images::new(data, 1, 8, 8, Some(labels)).unwrap()
     }
 
     fn quick() -> TrainOptions {
         TrainOptions { epochs: 4, batch: 16, flip: true, max_shift: 1, ..Default::default() }
-    }
-
-    #[test]
-    fn learns_is_deterministic_and_survives_its_file() {
-        let (train, test) = (halves(256, 1), halves(64, 2));
-        let mut seen = Vec::new();
-        let trained = train_classifier(&train, &test, &quick(), &mut |progress| seen.push(progress)).unwrap();
-        assert!(trained.test_accuracy > 0.95, "{}", trained.test_accuracy);
-        assert_eq!(seen.len(), 64);
-        assert_eq!((seen[63].step, seen[63].steps), (64, 64));
-
-        let folder = tempfile::tempdir().unwrap();
-        let (a, b) = (folder.path().join("a.safetensors"), folder.path().join("b.safetensors"));
-        let net = trained.save(&a, &BTreeMap::from([("dataset".to_owned(), "halves".to_owned())])).unwrap();
-        let again = train_classifier(&train, &test, &quick(), &mut |_| ()).unwrap();
-        again.save(&b, &BTreeMap::from([("dataset".to_owned(), "halves".to_owned())])).unwrap();
-        assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
-
-        let images = images_tensor(&test).unwrap();
-        let out = net.activations(&images).unwrap();
-        assert_eq!(out.features.size(), [64, 96]);
-        let alone = net.features(&images.narrow(0, 5, 1)).unwrap();
-        assert!((out.features.narrow(0, 5, 1) - alone).abs().max().double_value(&[]) < 1e-5);
-        assert_eq!(net.id().sha256, fewstep_io::hash::sha256_file(&a).unwrap());
-        assert!(net.features(&images.narrow(2, 0, 3)).unwrap_err().to_string().contains("too small"));
-    }
-
-    #[test]
-    fn folding_keeps_the_function() {
-        let store = nn::VarStore::new(Device::Cpu);
-        random::reseed(5, 0);
-        let net = Trainable::new(&store.root(), SmallCnnConfig::new(3, 4));
-        for (_, norm) in &net.convolutions {
-            tch::no_grad(|| {
-                let _ = norm.running_mean.shallow_clone().uniform_(-1.0, 1.0);
-                let _ = norm.running_var.shallow_clone().uniform_(0.5, 2.0);
-            });
-        }
-        let images = Tensor::randint(256, [2, 3, 16, 16], (Kind::Uint8, Device::Cpu));
-        let reference = net.config.trunk(&images, |index, x| {
-            let (weight, norm) = &net.convolutions[index];
-            norm.forward_t(&x.conv2d(weight, None::<&Tensor>, 1, 1, 1, 1), false).relu()
-        });
-        let folded = net.fold().network(FeatureId { name: "x".into(), sha256: "y".into() }).unwrap();
-        let features = folded.features(&images).unwrap();
-        let scale = reference.abs().max().double_value(&[]);
-        assert!((features - reference).abs().max().double_value(&[]) < 1e-5 * scale);
     }
 
     #[test]
@@ -334,7 +255,9 @@ mod tests {
     #[test]
     fn sets_without_labels_or_of_other_channels_are_refused() {
         let good = halves(16, 1);
-        let error = |train: &Images, test: &Images| train_classifier(train, test, &quick(), &mut |_| ()).unwrap_err().to_string();
+        let error = |train: &Images, test: &Images| {
+            train_classifier(train, test, &quick(), &mut |_| ()).unwrap_err().to_string()
+        };
         assert!(error(&Images { labels: None, ..good.clone() }, &good).contains("training images have no labels"));
         assert!(error(&Images { labels: Some(vec![0]), ..good.clone() }, &good).contains("1 labels for 16"));
         assert!(error(&Images { data: Vec::new(), ..good.clone() }, &good).contains("no images"));

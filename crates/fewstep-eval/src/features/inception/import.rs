@@ -1,0 +1,53 @@
+//! Inception's weights from the files that users have.
+
+use std::path::Path;
+
+use fewstep_io::{atomic, safetensors, torch_zip};
+
+use super::{NAME, Weights};
+use crate::error::{Error, Result};
+use crate::features::file;
+
+/// Where a usable file is usually found.
+const SOURCES: &str = "use pytorch-fid's pt_inception-2015-12-05-6726825d.pth (github.com/mseitzer/pytorch-fid, release \
+    fid_weights; often already in ~/.cache/torch/hub/checkpoints) or torch-fidelity's \
+    weights-inception-2015-12-05-6726825d.pth (github.com/toshas/torch-fidelity, release v0.2.0)";
+
+/// Reads the weights from a state dictionary of pytorch-fid or torch-fidelity (`.pth`, zip or legacy), a TorchScript
+/// archive of the same network (`.pt`) or our own `.safetensors`. Nothing in the file is executed.
+///
+/// # Errors
+/// If it is none of these; the message says which file to use instead.
+pub fn read(path: &Path) -> Result<Weights> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") => {
+            let contents = safetensors::read(path)?;
+            if contents.metadata.contains_key("format") {
+                file::expect(path, &contents, NAME)?;
+            }
+            Weights::from_tensors(&contents.tensors).map_err(|reason| Error::network(path, reason))
+        }
+        Some("pkl") => {
+            Err(Error::network(path, format!("NVIDIA's pickles hold a program, which is never run here; {SOURCES}")))
+        }
+        _ => {
+            let tensors = torch_zip::read(path).map_err(|error| match error {
+                fewstep_io::Error::Missing { .. } => Error::Io(error),
+                error => Error::network(path, format!("{error}; {SOURCES}")),
+            })?;
+            Weights::from_tensors(&tensors).map_err(|reason| Error::network(path, format!("{reason}; {SOURCES}")))
+        }
+    }
+}
+
+/// Writes the weights of any readable file as one safetensors file, whose hash is the network's.
+///
+/// # Errors
+/// As [`read`], or if the file cannot be written.
+pub fn import(from: &Path, to: &Path) -> Result<Weights> {
+    let weights = read(from)?;
+    // Building the network once shows that every tensor is there and fits.
+    super::Inception::new(&weights, super::Convention::Tf1, fewstep_nn::tch::Device::Cpu)?;
+    atomic::write_bytes(to, &weights.to_bytes()?)?;
+    Ok(weights)
+}

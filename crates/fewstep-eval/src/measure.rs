@@ -1,0 +1,210 @@
+//! Any of the metrics, from one pass over either side.
+
+use fewstep_nn::tch::Tensor;
+
+use crate::collect::Collected;
+use crate::error::{Error, Result};
+use crate::features::{FeatureId, inception};
+use crate::frechet::FrechetReference;
+use crate::inception_score::inception_score;
+use crate::infinity::{bootstrap, extrapolate};
+use crate::kid::{KidOptions, kid};
+use crate::measurement::{Measurement, Uncertainty};
+use crate::metrics::{MeasureOptions, Metric, Reference};
+use crate::neighbours::{density_coverage, precision_recall};
+use crate::sliced_wasserstein::sliced_wasserstein;
+
+/// Measures `generated` against `reference`. Metrics of two numbers give two measurements.
+///
+/// # Errors
+/// If the two sides' features differ, or something that a metric needs was not kept or is missing from the reference.
+pub fn measure(
+    metrics: &[Metric],
+    generated: &Collected,
+    reference: &Reference,
+    options: &MeasureOptions,
+) -> Result<Vec<Measurement>> {
+    FeatureId::check_same(generated.statistics.features.as_ref(), reference.statistics.features.as_ref())?;
+    let frechet = match metrics.iter().any(|metric| matches!(metric, Metric::Fid | Metric::FidInfinity)) {
+        true => Some(FrechetReference::new(&reference.statistics)?),
+        false => None,
+    };
+    let run = Run { generated, reference, frechet, options };
+    let mut found = Vec::new();
+    for metric in metrics {
+        found.extend(run.measure(*metric)?);
+    }
+    Ok(found)
+}
+
+struct Run<'a> {
+    generated: &'a Collected,
+    reference: &'a Reference,
+    frechet: Option<FrechetReference>,
+    options: &'a MeasureOptions,
+}
+
+impl Run<'_> {
+    fn measure(&self, metric: Metric) -> Result<Vec<Measurement>> {
+        let options = self.options;
+        let distance = if self.on_inception() { "fid" } else { "frechet-distance" };
+        Ok(match (metric, &self.frechet) {
+            (Metric::Fid, Some(frechet)) => vec![self.fid(distance, frechet)?],
+            (Metric::FidInfinity, Some(frechet)) => {
+                let features = self.generated_features()?;
+                let smallest = (features.size()[0] as usize / 10).max(2);
+                let line = extrapolate(features, frechet, smallest, options.infinity_points, options.seed)?;
+                let mut found = self.measured(&format!("{distance}-infinity"), line.value);
+                found.warnings.push("extrapolated to infinitely many images, not measured".to_owned());
+                vec![found]
+            }
+            (Metric::Kid, _) => {
+                let (a, b) = self.features()?;
+                let kid = kid(a, b, &KidOptions { seed: options.seed, ..options.kid })?;
+                let name = if self.on_inception() { "kid" } else { "kernel-distance" };
+                vec![self.uncertain(name, kid.value, kid.standard_error, "subsets")]
+            }
+            (Metric::InceptionScore, _) => {
+                let logits = kept(&self.generated.logits, "class scores", "generated images")?;
+                let score = inception_score(logits, &options.inception_score)?;
+                let name = if self.on_inception() { "inception-score" } else { "class-score" };
+                vec![Measurement { reference: None, ..self.uncertain(name, score.value, score.deviation, "splits") }]
+            }
+            (Metric::PrecisionRecall, _) => {
+                let (a, b) = self.features()?;
+                let found = precision_recall(a, b, options.precision_k)?;
+                vec![self.measured("precision", found.precision), self.measured("recall", found.recall)]
+            }
+            (Metric::DensityCoverage, _) => {
+                let (a, b) = self.features()?;
+                let found = density_coverage(a, b, options.density_k)?;
+                vec![self.measured("density", found.density), self.measured("coverage", found.coverage)]
+            }
+            (Metric::SlicedWasserstein, _) => {
+                let a = kept(&self.generated.images, "pixels", "generated images")?;
+                let b = kept(&self.reference.images, "pixels", "reference")?;
+                let distance = sliced_wasserstein(a, b, options.directions, options.seed)?;
+                vec![Measurement { features: None, ..self.measured("sliced-wasserstein", distance) }]
+            }
+            // `measure` prepares the reference for these two.
+            (Metric::Fid | Metric::FidInfinity, None) => Vec::new(),
+        })
+    }
+
+    fn fid(&self, name: &str, frechet: &FrechetReference) -> Result<Measurement> {
+        let distance = frechet.distance(&self.generated.statistics)?;
+        let mut found = self.measured(name, distance);
+        found.warnings.extend(frechet.bias_warning(distance, found.num_images));
+        if self.options.bootstrap > 0 {
+            let value = bootstrap(self.generated_features()?, frechet, self.options.bootstrap, self.options.seed)?;
+            found.uncertainty = Some(Uncertainty { value, source: "bootstrap".to_owned() });
+        }
+        Ok(found)
+    }
+
+    /// Published names belong to Inception's features alone.
+    fn on_inception(&self) -> bool {
+        self.generated.statistics.features.as_ref().is_some_and(|id| id.name.starts_with(inception::NAME))
+    }
+
+    fn generated_features(&self) -> Result<&Tensor> {
+        kept(&self.generated.features, "features", "generated images")
+    }
+
+    fn features(&self) -> Result<(&Tensor, &Tensor)> {
+        Ok((self.generated_features()?, kept(&self.reference.features, "features", "reference")?))
+    }
+
+    fn measured(&self, metric: &str, value: f64) -> Measurement {
+        Measurement {
+            metric: metric.to_owned(),
+            value,
+            uncertainty: None,
+            num_images: self.generated.statistics.num_images.unwrap_or_default(),
+            features: self.generated.statistics.features.clone(),
+            reference: Some(self.reference.name.clone()),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn uncertain(&self, metric: &str, value: f64, uncertainty: f64, source: &str) -> Measurement {
+        let uncertainty = Some(Uncertainty { value: uncertainty, source: source.to_owned() });
+        Measurement { uncertainty, ..self.measured(metric, value) }
+    }
+}
+
+fn kept<'a>(tensor: &'a Option<Tensor>, what: &str, of: &str) -> Result<&'a Tensor> {
+    tensor.as_ref().ok_or_else(|| {
+        Error::Input(format!(
+            "this metric needs the {what} of the {of}, of which only the statistics are at hand: give the images themselves"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::METRICS;
+    use crate::moments::Moments;
+    use fewstep_nn::tch::{self, Device, Kind};
+
+    fn collected(shift: f64) -> Collected {
+        let features = Tensor::randn([300, 4], (Kind::Float, Device::Cpu)) + shift;
+        let mut moments = Moments::new(4).unwrap();
+        moments.update(&features).unwrap();
+        let id = FeatureId { name: "small-cnn".into(), sha256: "0".into() };
+        Collected {
+            statistics: moments.statistics(Some(id)).unwrap(),
+            logits: Some(features.shallow_clone()),
+            images: Some(Tensor::randint(256, [300, 1, 2, 2], (Kind::Uint8, Device::Cpu))),
+            features: Some(features),
+        }
+    }
+
+    fn names(found: &[Measurement]) -> Vec<&str> {
+        found.iter().map(|m| m.metric.as_str()).collect()
+    }
+
+    #[test]
+    fn all_metrics_come_from_one_pass_with_honest_names() {
+        tch::manual_seed(5);
+        let (generated, reference) = (collected(1.0), Reference::from_collected("data", collected(0.0)));
+        let kid = KidOptions { subsets: 10, subset_size: 50, seed: 0 };
+        let options = MeasureOptions { bootstrap: 5, kid, directions: 20, ..MeasureOptions::default() };
+        let all = METRICS.map(|(_, metric)| metric);
+        let found = measure(&all, &generated, &reference, &options).unwrap();
+        let expected = [
+            "frechet-distance",
+            "frechet-distance-infinity",
+            "kernel-distance",
+            "class-score",
+            "precision",
+            "recall",
+            "density",
+            "coverage",
+            "sliced-wasserstein",
+        ];
+        assert_eq!(names(&found), expected);
+        assert!((found[0].value - 4.0).abs() < 1.0, "{:?}", found[0]);
+        assert!(found[0].uncertainty.as_ref().is_some_and(|u| u.value > 0.0 && u.source == "bootstrap"));
+        assert!(found[1].warnings[0].contains("extrapolated"));
+        assert!(found.iter().all(|m| m.num_images == 300 && m.value.is_finite()));
+        assert!(found[3].reference.is_none() && found[8].features.is_none());
+    }
+
+    #[test]
+    fn statistics_alone_give_a_frechet_distance_and_say_what_others_need() {
+        let generated = collected(0.0);
+        let mut reference = Reference::from_collected("file", collected(0.0));
+        (reference.features, reference.images) = (None, None);
+        let options = MeasureOptions::default();
+        let found = measure(&[Metric::Fid], &generated, &reference, &options).unwrap();
+        assert!(found[0].warnings[0].contains("300 images are few"), "{found:?}");
+        for metric in [Metric::Kid, Metric::PrecisionRecall, Metric::SlicedWasserstein] {
+            let error = measure(&[metric], &generated, &reference, &options).unwrap_err().to_string();
+            assert!(error.contains("of the reference") && error.contains("images themselves"), "{error}");
+        }
+        reference.statistics.features = Some(FeatureId { name: "inception".into(), sha256: "1".into() });
+        assert!(matches!(measure(&[Metric::Fid], &generated, &reference, &options), Err(Error::FeaturesDiffer { .. })));
+    }
+}
