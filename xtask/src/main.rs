@@ -48,11 +48,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
                 _ => bail!("`cargo xtask libtorch` takes no option but --cuda"),
             };
             let place = libtorch::ensure(&root, cuda)?;
-            eprintln!(
-                "libtorch {} is ready in {}",
-                libtorch::VERSION,
-                place.display()
-            );
+            eprintln!("libtorch {} is ready in {}", libtorch::VERSION, place.display());
             Ok(ExitCode::SUCCESS)
         }
         "demo" => tasks::demo(&root, rest),
@@ -73,7 +69,5 @@ fn root() -> PathBuf {
     // Cargo sets the variable at run time too, so that a moved checkout does not keep the old place.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let manifest = manifest.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
-    manifest
-        .parent()
-        .map_or(manifest.clone(), Path::to_path_buf)
+    manifest.parent().map_or(manifest.clone(), Path::to_path_buf)
 }

@@ -27,31 +27,19 @@ pub fn test(root: &Path, args: &[String]) -> Result<ExitCode> {
 /// libtorch, then `fewstep demo`.
 pub fn demo(root: &Path, args: &[String]) -> Result<ExitCode> {
     libtorch::ensure(root, false)?;
-    hand_over(
-        cargo(root)
-            .args(["run", "--release", "-p", "fewstep", "--", "demo"])
-            .args(args),
-    )
+    hand_over(cargo(root).args(["run", "--release", "-p", "fewstep", "--", "demo"]).args(args))
 }
 
 /// libtorch, then the tests with `golden` in their names.
 pub fn golden(root: &Path, args: &[String]) -> Result<ExitCode> {
     libtorch::ensure(root, false)?;
-    hand_over(
-        cargo(root)
-            .args(["test", "--workspace", "--release", "golden"])
-            .args(args),
-    )
+    hand_over(cargo(root).args(["test", "--workspace", "--release", "golden"]).args(args))
 }
 
 /// libtorch with its CUDA libraries, then the tests with `cuda` in their names.
 pub fn gpu(root: &Path, args: &[String]) -> Result<ExitCode> {
     libtorch::ensure(root, true)?;
-    hand_over(
-        cargo(root)
-            .args(["test", "--workspace", "--release", "cuda"])
-            .args(args),
-    )
+    hand_over(cargo(root).args(["test", "--workspace", "--release", "cuda"]).args(args))
 }
 
 /// libtorch, a release build, a Python environment with PyTorch, then `bench/compare_pytorch.py`, whose table is the output.
@@ -62,19 +50,14 @@ pub fn bench(root: &Path, args: &[String]) -> Result<ExitCode> {
     }
     libtorch::ensure(root, false)?;
     let status = cargo(root)
-        .args(["build", "--release", "-p", "fewstep"])
+        .args(["build", "--release", "-p", "fewstep-nn", "--example", "throughput"])
         .status()
         .context("cannot start cargo")?;
     if !status.success() {
         return Ok(exit_code(status));
     }
     let python = bench_python(root)?;
-    hand_over(
-        Command::new(python)
-            .arg(script)
-            .args(args)
-            .current_dir(root),
-    )
+    hand_over(Command::new(python).arg(script).args(args).current_dir(root))
 }
 
 /// The Python of `.bench-venv`, which is made here the first time.
@@ -86,33 +69,16 @@ fn bench_python(root: &Path) -> Result<OsString> {
     if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
         return Ok(python.into());
     }
-    eprintln!(
-        "making .bench-venv with {} (several GB, once)",
-        BENCH_PACKAGES.join(" and ")
-    );
-    let status = Command::new("python3")
-        .args(["-m", "venv", "--clear"])
-        .arg(&venv)
-        .status();
-    if !status
-        .context("python3 was not found: install Python 3.10 or newer")?
-        .success()
-    {
-        bail!(
-            "python3 could not make a virtual environment in {}",
-            venv.display()
-        );
+    eprintln!("making .bench-venv with {} (several GB, once)", BENCH_PACKAGES.join(" and "));
+    let status = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).status();
+    if !status.context("python3 was not found: install Python 3.10 or newer")?.success() {
+        bail!("python3 could not make a virtual environment in {}", venv.display());
     }
     // The folder hides itself from git, as newer versions of venv do by themselves.
     fs::write(venv.join(".gitignore"), "*\n").context("cannot write into .bench-venv")?;
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet"])
-        .args(BENCH_PACKAGES);
-    if !pip
-        .status()
-        .context("the Python of .bench-venv does not start")?
-        .success()
-    {
+    pip.args(["-m", "pip", "install", "--quiet"]).args(BENCH_PACKAGES);
+    if !pip.status().context("the Python of .bench-venv does not start")?.success() {
         bail!(
             "pip could not install {}: see its message above, then run `cargo xtask bench` again",
             wanted.replace('\n', ", ")
@@ -143,9 +109,8 @@ fn cargo(root: &Path) -> Command {
 
 /// Runs `command` to its end and exits as it does.
 fn hand_over(command: &mut Command) -> Result<ExitCode> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
+    let status =
+        command.status().with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
     Ok(exit_code(status))
 }
 

@@ -10,61 +10,31 @@ const MAY_USE: [(&str, &[&str]); 7] = [
     ("fewstep-core", &[]),
     ("fewstep-io", &["fewstep-core"]),
     ("fewstep-nn", &["fewstep-core", "fewstep-io"]),
-    (
-        "fewstep-eval",
-        &["fewstep-core", "fewstep-io", "fewstep-nn"],
-    ),
+    ("fewstep-eval", &["fewstep-core", "fewstep-io", "fewstep-nn"]),
     ("fewstep-report", &["fewstep-core"]),
-    (
-        "fewstep",
-        &[
-            "fewstep-core",
-            "fewstep-io",
-            "fewstep-nn",
-            "fewstep-eval",
-            "fewstep-report",
-        ],
-    ),
+    ("fewstep", &["fewstep-core", "fewstep-io", "fewstep-nn", "fewstep-eval", "fewstep-report"]),
     ("xtask", &[]),
 ];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
 /// (package, its dependencies of every kind), as cargo understands the manifests.
 fn packages() -> Vec<(String, Vec<String>)> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "metadata",
-            "--no-deps",
-            "--offline",
-            "--format-version",
-            "1",
-        ])
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let name = |value: &Value| value["name"].as_str().unwrap().to_string();
     let list = |value: &Value| value.as_array().unwrap().clone();
     list(&metadata["packages"])
         .iter()
-        .map(|package| {
-            (
-                name(package),
-                list(&package["dependencies"]).iter().map(name).collect(),
-            )
-        })
+        .map(|package| (name(package), list(&package["dependencies"]).iter().map(name).collect()))
         .collect()
 }
 
@@ -84,8 +54,7 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
 
 /// The lines of code in `text`: comments and docstrings may name anything.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    text.lines()
-        .map(|line| line.split("//").next().unwrap_or_default())
+    text.lines().map(|line| line.split("//").next().unwrap_or_default())
 }
 
 #[test]
@@ -93,16 +62,9 @@ fn dependencies_point_one_way() {
     let packages = packages();
     for (package, dependencies) in &packages {
         let allowed = MAY_USE.iter().find(|(name, _)| name == package);
-        let (_, allowed) =
-            allowed.unwrap_or_else(|| panic!("{package} is new: say here what it may use"));
-        for dependency in dependencies
-            .iter()
-            .filter(|name| packages.iter().any(|(package, _)| package == *name))
-        {
-            assert!(
-                allowed.contains(&dependency.as_str()),
-                "{package} must not use {dependency}"
-            );
+        let (_, allowed) = allowed.unwrap_or_else(|| panic!("{package} is new: say here what it may use"));
+        for dependency in dependencies.iter().filter(|name| packages.iter().any(|(package, _)| package == *name)) {
+            assert!(allowed.contains(&dependency.as_str()), "{package} must not use {dependency}");
         }
     }
     assert_eq!(packages.len(), MAY_USE.len());
@@ -111,9 +73,7 @@ fn dependencies_point_one_way() {
 #[test]
 fn only_fewstep_nn_names_libtorch() {
     for (package, dependencies) in packages() {
-        let binds = dependencies
-            .iter()
-            .any(|name| ["tch", "torch-sys"].contains(&name.as_str()));
+        let binds = dependencies.iter().any(|name| ["tch", "torch-sys"].contains(&name.as_str()));
         assert_eq!(binds, package == "fewstep-nn", "{package}");
     }
 }
@@ -123,20 +83,8 @@ fn fewstep_core_does_no_io() {
     let sources = sources(&root().join("crates/fewstep-core/src"));
     assert!(!sources.is_empty());
     for (path, text) in &sources {
-        for forbidden in [
-            "std::fs",
-            "std::net",
-            "std::process",
-            "std::env",
-            "println!",
-            "eprintln!",
-            "unsafe ",
-        ] {
-            assert!(
-                !code(text).any(|line| line.contains(forbidden)),
-                "{} has {forbidden}",
-                path.display()
-            );
+        for forbidden in ["std::fs", "std::net", "std::process", "std::env", "println!", "eprintln!", "unsafe "] {
+            assert!(!code(text).any(|line| line.contains(forbidden)), "{} has {forbidden}", path.display());
         }
     }
 }
@@ -148,10 +96,6 @@ fn schedules_are_computed_in_f64() {
         if path.ends_with("iddpm.rs") {
             continue;
         }
-        assert!(
-            !code(&text).any(|line| line.contains("f32")),
-            "{} has f32",
-            path.display()
-        );
+        assert!(!code(&text).any(|line| line.contains("f32")), "{} has f32", path.display());
     }
 }

@@ -41,18 +41,12 @@ pub fn write_json<T: Serialize + ?Sized>(path: impl AsRef<Path>, value: &T) -> R
 ///
 /// # Errors
 /// What `fill` or the disk reports; a full disk gives [`Error::NoSpace`]. The unfinished file is removed.
-pub fn write_with(
-    path: impl AsRef<Path>,
-    fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,
-) -> Result<()> {
+pub fn write_with(path: impl AsRef<Path>, fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>) -> Result<()> {
     let path = path.as_ref();
     write_and_rename(path, fill).map_err(|e| Error::write(path, e))
 }
 
-fn write_and_rename(
-    path: &Path,
-    fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,
-) -> io::Result<()> {
+fn write_and_rename(path: &Path, fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>) -> io::Result<()> {
     let folder = parent(path);
     let mut builder = Builder::new();
     builder.prefix(PREFIX).suffix(SUFFIX);
@@ -87,10 +81,7 @@ fn parent(path: &Path) -> PathBuf {
 
 /// Removes unfinished files that a killed process left in `folder`.
 pub(crate) fn sweep(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder)
-        .map_err(|e| Error::read(folder, e))?
-        .flatten()
-    {
+    for entry in fs::read_dir(folder).map_err(|e| Error::read(folder, e))?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
@@ -106,10 +97,8 @@ mod tests {
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(folder)
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -143,9 +132,7 @@ mod tests {
     #[test]
     fn a_missing_folder_is_an_error_with_its_path() {
         let folder = tempfile::tempdir().unwrap();
-        let error = write_bytes(folder.path().join("none/x"), b"")
-            .unwrap_err()
-            .to_string();
+        let error = write_bytes(folder.path().join("none/x"), b"").unwrap_err().to_string();
         assert!(error.contains("none/x"), "{error}");
     }
 

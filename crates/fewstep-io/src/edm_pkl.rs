@@ -84,10 +84,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<EdmSnapshot> {
 /// # Errors
 /// As [`read`].
 pub fn read_bytes(bytes: &[u8], place: &str) -> Result<EdmSnapshot> {
-    let graph = pickle::load(bytes).map_err(|source| Error::Pickle {
-        place: place.to_owned(),
-        source,
-    })?;
+    let graph = pickle::load(bytes).map_err(|source| Error::Pickle { place: place.to_owned(), source })?;
     let tensors = Tensors::new(&graph, HashMap::new(), Tensors::budget_for(bytes.len()));
     Reader {
         graph: &graph,
@@ -120,38 +117,20 @@ impl<'g> Reader<'g, '_> {
         let graph = self.graph;
         let root = graph.root();
         let ema = graph.lookup(root, "ema").ok_or_else(|| {
-            let keys = graph
-                .keys(root)
-                .into_iter()
-                .take(8)
-                .collect::<Vec<_>>()
-                .join(", ");
-            self.error(format!(
-                "it has no `ema` entry (it has: {})",
-                if keys.is_empty() { "nothing" } else { &keys }
-            ))
+            let keys = graph.keys(root).into_iter().take(8).collect::<Vec<_>>().join(", ");
+            self.error(format!("it has no `ema` entry (it has: {})", if keys.is_empty() { "nothing" } else { &keys }))
         })?;
         let net = self.module(ema).ok_or_else(|| {
             let kind = graph.get(ema).kind();
-            self.error(format!(
-                "its `ema` entry is a {kind}, not a network saved by torch_utils.persistence"
-            ))
+            self.error(format!("its `ema` entry is a {kind}, not a network saved by torch_utils.persistence"))
         })?;
         if graph.lookup(net.state, "_modules").is_none() {
-            return Err(self.error(format!(
-                "its `ema` entry, a {}, is no torch module",
-                net.class_name
-            )));
+            return Err(self.error(format!("its `ema` entry, a {}, is no torch module", net.class_name)));
         }
         self.collect(&net, "", 0)?;
-        let model = graph
-            .lookup(net.state, "_modules")
-            .and_then(|modules| graph.lookup(modules, "model"));
+        let model = graph.lookup(net.state, "_modules").and_then(|modules| graph.lookup(modules, "model"));
         let dataset_kwargs = match graph.lookup(root, "dataset_kwargs") {
-            Some(id) => self
-                .settings
-                .convert(id)
-                .map_err(|e| self.error(format!("in dataset_kwargs, {e}")))?,
+            Some(id) => self.settings.convert(id).map_err(|e| self.error(format!("in dataset_kwargs, {e}")))?,
             None => Value::Null,
         };
         Ok(EdmSnapshot {
@@ -175,20 +154,12 @@ impl<'g> Reader<'g, '_> {
         match instance.callable {
             Callable::PersistentObject => {
                 let meta = *graph.args(instance).first()?;
-                let class_name = graph
-                    .lookup(meta, "class_name")
-                    .and_then(|name| graph.str(name))?;
-                Some(Module {
-                    class_name,
-                    state: graph.lookup(meta, "state")?,
-                })
+                let class_name = graph.lookup(meta, "class_name").and_then(|name| graph.str(name))?;
+                Some(Module { class_name, state: graph.lookup(meta, "state")? })
             }
             Callable::TorchModule => {
                 let (_, class_name) = graph.global(instance.global)?;
-                Some(Module {
-                    class_name,
-                    state: instance.state?,
-                })
+                Some(Module { class_name, state: instance.state? })
             }
             _ => None,
         }
@@ -196,20 +167,19 @@ impl<'g> Reader<'g, '_> {
     }
 
     fn optional(&mut self, id: Option<Id>) -> Result<Option<ModuleInfo>> {
-        id.and_then(|id| self.module(id))
-            .map(|module| self.info(&module))
-            .transpose()
+        id.and_then(|id| self.module(id)).map(|module| self.info(&module)).transpose()
     }
 
     fn info(&mut self, module: &Module<'_>) -> Result<ModuleInfo> {
         let graph = self.graph;
-        let mut entry =
-            |name: &str| match graph.lookup(module.state, name) {
-                Some(id) => self.settings.convert(id).map(Some).map_err(|e| {
-                    self.error(format!("in `{name}` of its {}, {e}", module.class_name))
-                }),
-                None => Ok(None),
-            };
+        let mut entry = |name: &str| match graph.lookup(module.state, name) {
+            Some(id) => self
+                .settings
+                .convert(id)
+                .map(Some)
+                .map_err(|e| self.error(format!("in `{name}` of its {}, {e}", module.class_name))),
+            None => Ok(None),
+        };
         let init_args = match entry("_init_args")? {
             Some(Value::Array(args)) => args,
             _ => Vec::new(),
@@ -220,10 +190,7 @@ impl<'g> Reader<'g, '_> {
         };
         let mut attributes = IndexMap::new();
         for (key, value) in graph.pairs(module.state).unwrap_or_default() {
-            let Some(key) = graph
-                .str(key)
-                .filter(|k| !k.starts_with('_') && *k != "training")
-            else {
+            let Some(key) = graph.str(key).filter(|k| !k.starts_with('_') && *k != "training") else {
                 continue;
             };
             // Attributes that are no plain settings (tensors, modules) have their own place or none.
@@ -231,20 +198,13 @@ impl<'g> Reader<'g, '_> {
                 attributes.insert(key.to_owned(), value);
             }
         }
-        Ok(ModuleInfo {
-            class_name: module.class_name.to_owned(),
-            init_args,
-            init_kwargs,
-            attributes,
-        })
+        Ok(ModuleInfo { class_name: module.class_name.to_owned(), init_args, init_kwargs, attributes })
     }
 
     /// Adds the tensors of a module and of those inside it, in the order of `state_dict()`.
     fn collect(&mut self, module: &Module<'_>, prefix: &str, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
-            return Err(self.error(format!(
-                "its modules are nested deeper than {MAX_DEPTH} levels"
-            )));
+            return Err(self.error(format!("its modules are nested deeper than {MAX_DEPTH} levels")));
         }
         let hidden = self.non_persistent(module)?;
         for (name, value) in self.entries(module, "_parameters")? {
@@ -260,9 +220,7 @@ impl<'g> Reader<'g, '_> {
                 continue;
             }
             let name = self.full_name(prefix, name)?;
-            let inner = self
-                .module(value)
-                .ok_or_else(|| self.error(format!("its `{name}` is no module")))?;
+            let inner = self.module(value).ok_or_else(|| self.error(format!("its `{name}` is no module")))?;
             self.collect(&inner, &format!("{name}."), depth + 1)?;
         }
         Ok(())
@@ -276,25 +234,17 @@ impl<'g> Reader<'g, '_> {
             return Ok(IndexMap::new());
         };
         self.charge(graph.pairs_len(id))?;
-        let pairs = graph.pairs(id).ok_or_else(|| {
-            self.error(format!(
-                "the {dictionary} of a {} is no dictionary",
-                module.class_name
-            ))
-        })?;
-        Ok(pairs
-            .into_iter()
-            .filter_map(|(key, value)| Some((graph.str(key)?, value)))
-            .collect())
+        let pairs = graph
+            .pairs(id)
+            .ok_or_else(|| self.error(format!("the {dictionary} of a {} is no dictionary", module.class_name)))?;
+        Ok(pairs.into_iter().filter_map(|(key, value)| Some((graph.str(key)?, value))).collect())
     }
 
     fn charge(&mut self, entries: usize) -> Result<()> {
         match self.entries_left.checked_sub(entries) {
             Some(left) => self.entries_left = left,
             None => {
-                return Err(self.error(
-                    "its modules refer to each other far more often than any network's do",
-                ));
+                return Err(self.error("its modules refer to each other far more often than any network's do"));
             }
         }
         Ok(())
@@ -302,9 +252,7 @@ impl<'g> Reader<'g, '_> {
 
     fn non_persistent(&mut self, module: &Module<'_>) -> Result<HashSet<&'g str>> {
         let graph = self.graph;
-        let names = graph
-            .lookup(module.state, "_non_persistent_buffers_set")
-            .and_then(|id| graph.set(id));
+        let names = graph.lookup(module.state, "_non_persistent_buffers_set").and_then(|id| graph.set(id));
         let names = names.unwrap_or_default();
         self.charge(names.len())?;
         Ok(names.iter().filter_map(|&id| graph.str(id)).collect())
@@ -325,9 +273,10 @@ impl<'g> Reader<'g, '_> {
             return Ok(());
         }
         let name = self.full_name(prefix, name)?;
-        let tensor: TensorData = self.tensors.tensor(value).map_err(|reason| {
-            self.error(format!("its tensor `{name}` cannot be read: {reason}"))
-        })?;
+        let tensor: TensorData = self
+            .tensors
+            .tensor(value)
+            .map_err(|reason| self.error(format!("its tensor `{name}` cannot be read: {reason}")))?;
         self.out.insert(name, tensor);
         Ok(())
     }

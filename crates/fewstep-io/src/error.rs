@@ -80,9 +80,7 @@ pub enum Error {
         value: f64,
     },
     /// An archive member whose name tries to leave the archive.
-    #[error(
-        "{archive} holds a member named {member:?}, which points outside the archive: refusing to read it"
-    )]
+    #[error("{archive} holds a member named {member:?}, which points outside the archive: refusing to read it")]
     UnsafeMember {
         /// The archive.
         archive: String,
@@ -138,49 +136,25 @@ impl Error {
     /// Wraps an operating-system error on reading `path`; a missing file becomes [`Error::Missing`].
     pub(crate) fn read(path: &Path, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::NotFound {
-            return Error::Missing {
-                what: "file",
-                path: path.to_owned(),
-            };
+            return Error::Missing { what: "file", path: path.to_owned() };
         }
-        Error::Io {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        }
+        Error::Io { action: "read", path: path.to_owned(), source }
     }
 
     /// Wraps an operating-system error on writing `path`; a full disk becomes [`Error::NoSpace`].
     pub(crate) fn write(path: &Path, source: io::Error) -> Self {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         if matches!(source.kind(), StorageFull | QuotaExceeded) {
-            return Error::NoSpace {
-                path: path.to_owned(),
-            };
+            return Error::NoSpace { path: path.to_owned() };
         }
-        Error::Io {
-            action: "write",
-            path: path.to_owned(),
-            source,
-        }
+        Error::Io { action: "write", path: path.to_owned(), source }
     }
 
-    pub(crate) fn format(
-        format: &'static str,
-        place: impl Into<String>,
-        reason: impl Into<String>,
-    ) -> Self {
-        Error::Format {
-            format,
-            place: place.into(),
-            reason: reason.into(),
-        }
+    pub(crate) fn format(format: &'static str, place: impl Into<String>, reason: impl Into<String>) -> Self {
+        Error::Format { format, place: place.into(), reason: reason.into() }
     }
 
     pub(crate) fn tensor(name: &str, reason: impl Into<String>) -> Self {
-        Error::Tensor {
-            name: name.to_owned(),
-            reason: reason.into(),
-        }
+        Error::Tensor { name: name.to_owned(), reason: reason.into() }
     }
 }

@@ -58,10 +58,7 @@ pub(crate) fn array(
 ) -> Result<TensorData, String> {
     let needed = strided::numel(&shape).and_then(|n| n.checked_mul(dtype.size()));
     if needed != Some(raw.len()) {
-        return Err(format!(
-            "shape {shape:?} of {dtype:?} does not fit its {} bytes",
-            raw.len()
-        ));
+        return Err(format!("shape {shape:?} of {dtype:?} does not fit its {} bytes", raw.len()));
     }
     let mut bytes = match fortran {
         true => {
@@ -71,15 +68,9 @@ pub(crate) fn array(
         false => raw.to_vec(),
     };
     if big_endian {
-        bytes
-            .chunks_exact_mut(dtype.size())
-            .for_each(<[u8]>::reverse);
+        bytes.chunks_exact_mut(dtype.size()).for_each(<[u8]>::reverse);
     }
-    Ok(TensorData {
-        dtype,
-        shape,
-        bytes,
-    })
+    Ok(TensorData { dtype, shape, bytes })
 }
 
 /// Parses a whole `.npy` file.
@@ -87,32 +78,19 @@ pub(crate) fn array(
 /// # Errors
 /// A sentence saying what is wrong.
 pub(crate) fn parse(file: &[u8]) -> Result<TensorData, String> {
-    let rest = file
-        .strip_prefix(MAGIC)
-        .ok_or("it does not start with NumPy's signature")?;
-    let (&[major, _minor], rest) = rest
-        .split_first_chunk::<2>()
-        .ok_or("its header is cut off")?;
+    let rest = file.strip_prefix(MAGIC).ok_or("it does not start with NumPy's signature")?;
+    let (&[major, _minor], rest) = rest.split_first_chunk::<2>().ok_or("its header is cut off")?;
     let (len, rest) = match major {
-        1 => rest
-            .split_first_chunk::<2>()
-            .map(|(n, rest)| (usize::from(u16::from_le_bytes(*n)), rest)),
-        2 | 3 => rest
-            .split_first_chunk::<4>()
-            .map(|(n, rest)| (u32::from_le_bytes(*n) as usize, rest)),
+        1 => rest.split_first_chunk::<2>().map(|(n, rest)| (usize::from(u16::from_le_bytes(*n)), rest)),
+        2 | 3 => rest.split_first_chunk::<4>().map(|(n, rest)| (u32::from_le_bytes(*n) as usize, rest)),
         _ => return Err(format!("its format version {major} is none of 1 to 3")),
     }
     .ok_or("its header is cut off")?;
     let (header, raw) = rest.split_at_checked(len).ok_or("its header is cut off")?;
     let header = std::str::from_utf8(header).map_err(|_| "its header is not text")?;
-    let Header {
-        descr,
-        fortran,
-        shape,
-    } = parse_header(header)?;
-    let (dtype, big_endian) = parse_descr(&descr).ok_or_else(|| {
-        format!("its element type {descr:?} is none of bool, u1, i1..i8, f2..f8: convert it first")
-    })?;
+    let Header { descr, fortran, shape } = parse_header(header)?;
+    let (dtype, big_endian) = parse_descr(&descr)
+        .ok_or_else(|| format!("its element type {descr:?} is none of bool, u1, i1..i8, f2..f8: convert it first"))?;
     array(dtype, big_endian, fortran, shape, raw)
 }
 
@@ -125,13 +103,8 @@ struct Header {
 /// `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`
 fn parse_header(text: &str) -> Result<Header, String> {
     let after = |key: &str| -> Result<&str, String> {
-        let (_, rest) = text
-            .split_once(&format!("'{key}'"))
-            .ok_or(format!("its header lacks {key:?}"))?;
-        let rest = rest
-            .trim_start()
-            .strip_prefix(':')
-            .ok_or("its header is malformed")?;
+        let (_, rest) = text.split_once(&format!("'{key}'")).ok_or(format!("its header lacks {key:?}"))?;
+        let rest = rest.trim_start().strip_prefix(':').ok_or("its header is malformed")?;
         Ok(rest.trim_start())
     };
     let descr = after("descr")?;
@@ -145,27 +118,15 @@ fn parse_header(text: &str) -> Result<Header, String> {
         rest if rest.starts_with("False") => false,
         _ => return Err("its header is malformed at fortran_order".into()),
     };
-    let shape = after("shape")?
-        .strip_prefix('(')
-        .and_then(|rest| rest.split_once(')'));
+    let shape = after("shape")?.strip_prefix('(').and_then(|rest| rest.split_once(')'));
     let shape = shape.ok_or("its header is malformed at shape")?.0;
-    let sizes = shape
-        .split(',')
-        .map(|s| s.trim().trim_end_matches('L'))
-        .filter(|s| !s.is_empty());
+    let sizes = shape.split(',').map(|s| s.trim().trim_end_matches('L')).filter(|s| !s.is_empty());
     let shape: Result<Vec<usize>, _> = sizes.map(str::parse).collect();
     let shape = shape.map_err(|_| "its header is malformed at shape")?;
     if shape.len() > strided::MAX_DIMS {
-        return Err(format!(
-            "it has {} dimensions, more than an array may have",
-            shape.len()
-        ));
+        return Err(format!("it has {} dimensions, more than an array may have", shape.len()));
     }
-    Ok(Header {
-        descr: descr.chars().take(40).collect(),
-        fortran,
-        shape,
-    })
+    Ok(Header { descr: descr.chars().take(40).collect(), fortran, shape })
 }
 
 /// The bytes before an array's elements in a `.npy` file, padded to 64 as NumPy does; `None` for bfloat16.
@@ -174,15 +135,9 @@ pub(crate) fn header(tensor: &TensorData) -> Option<Vec<u8>> {
     // Python writes a tuple of one with a comma.
     let comma = if sizes.len() == 1 { "," } else { "" };
     let descr = descr(tensor.dtype)?;
-    let mut text = format!(
-        "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}{comma}), }}",
-        sizes.join(", ")
-    );
+    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}{comma}), }}", sizes.join(", "));
     let unpadded = MAGIC.len() + 4 + text.len() + 1;
-    text.extend(std::iter::repeat_n(
-        ' ',
-        unpadded.next_multiple_of(64) - unpadded,
-    ));
+    text.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(64) - unpadded));
     text.push('\n');
     let mut out = MAGIC.to_vec();
     out.extend([1, 0]);
@@ -223,10 +178,7 @@ mod tests {
             "{'descr': '<f4', 'fortran_order': Maybe, 'shape': (1,), }",
             "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }",
             "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
-            &format!(
-                "{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}",
-                "1,".repeat(100)
-            ),
+            &format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", "1,".repeat(100)),
             &"(".repeat(60_000),
         ] {
             assert!(parse(&file(header, &[0; 4])).is_err(), "{header}");

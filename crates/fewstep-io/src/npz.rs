@@ -28,11 +28,9 @@ pub fn read_some(path: impl AsRef<Path>, names: &[&str]) -> Result<TensorMap> {
     let path = path.as_ref();
     let arrays = read_filtered(path, |name| names.contains(&name))?;
     match names.iter().find(|name| !arrays.contains_key(**name)) {
-        Some(missing) => Err(Error::format(
-            FORMAT,
-            path.display().to_string(),
-            format!("it has no array named `{missing}`"),
-        )),
+        Some(missing) => {
+            Err(Error::format(FORMAT, path.display().to_string(), format!("it has no array named `{missing}`")))
+        }
         None => Ok(arrays),
     }
 }
@@ -48,22 +46,11 @@ pub fn read_bytes(bytes: &[u8], place: &str) -> Result<TensorMap> {
 fn read_filtered(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<TensorMap> {
     let file = std::fs::File::open(path).map_err(|e| Error::read(path, e))?;
     let len = file.metadata().map_err(|e| Error::read(path, e))?.len();
-    read_archive(
-        std::io::BufReader::new(file),
-        len,
-        &path.display().to_string(),
-        wanted,
-    )
+    read_archive(std::io::BufReader::new(file), len, &path.display().to_string(), wanted)
 }
 
-fn read_archive(
-    file: impl Read + Seek,
-    len: u64,
-    place: &str,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<TensorMap> {
-    let damaged =
-        |e: ZipError| Error::format(FORMAT, place, format!("the zip archive is damaged: {e}"));
+fn read_archive(file: impl Read + Seek, len: u64, place: &str, wanted: impl Fn(&str) -> bool) -> Result<TensorMap> {
+    let damaged = |e: ZipError| Error::format(FORMAT, place, format!("the zip archive is damaged: {e}"));
     let mut archive = ZipArchive::new(file).map_err(damaged)?;
     // Room for arrays that compress well, but not for a zip bomb.
     let mut left = len.saturating_mul(64).saturating_add(256 << 20);
@@ -81,24 +68,15 @@ fn read_archive(
             Error::format(
                 FORMAT,
                 place,
-                format!(
-                    "its array `{name}` declares {size} bytes, out of all proportion to the file"
-                ),
+                format!("its array `{name}` declares {size} bytes, out of all proportion to the file"),
             )
         })?;
         // Grows with what is really there, not with what is declared.
         let mut bytes = Vec::new();
         let read = member.take(size).read_to_end(&mut bytes);
-        read.map_err(|e| {
-            Error::format(FORMAT, place, format!("its array `{name}` is damaged: {e}"))
-        })?;
-        let array = npy::parse(&bytes).map_err(|reason| {
-            Error::format(
-                FORMAT,
-                place,
-                format!("its array `{name}` cannot be read: {reason}"),
-            )
-        })?;
+        read.map_err(|e| Error::format(FORMAT, place, format!("its array `{name}` is damaged: {e}")))?;
+        let array = npy::parse(&bytes)
+            .map_err(|reason| Error::format(FORMAT, place, format!("its array `{name}` cannot be read: {reason}")))?;
         arrays.insert(name, array);
     }
     Ok(arrays)
@@ -131,8 +109,7 @@ pub fn write(path: impl AsRef<Path>, arrays: &TensorMap) -> Result<()> {
 
 fn checked_header(name: &str, array: &TensorData) -> Result<Vec<u8>> {
     array.check_length(name)?;
-    npy::header(array)
-        .ok_or_else(|| Error::tensor(name, "NumPy has no bfloat16: cast it to F32 first"))
+    npy::header(array).ok_or_else(|| Error::tensor(name, "NumPy has no bfloat16: cast it to F32 first"))
 }
 
 #[cfg(test)]
@@ -142,19 +119,10 @@ mod tests {
 
     fn sample() -> TensorMap {
         let mut arrays = TensorMap::new();
-        arrays.insert(
-            "x".into(),
-            TensorData::from_f32(&[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).unwrap(),
-        );
-        arrays.insert(
-            "sigma".into(),
-            TensorData::from_f64(&[2], &[80.0, 0.002]).unwrap(),
-        );
+        arrays.insert("x".into(), TensorData::from_f32(&[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).unwrap());
+        arrays.insert("sigma".into(), TensorData::from_f64(&[2], &[80.0, 0.002]).unwrap());
         arrays.insert("labels".into(), TensorData::from_i64(&[], &[7]).unwrap());
-        arrays.insert(
-            "images".into(),
-            TensorData::from_u8(&[1, 4], &[0, 127, 128, 255]).unwrap(),
-        );
+        arrays.insert("images".into(), TensorData::from_u8(&[1, 4], &[0, 127, 128, 255]).unwrap());
         arrays
     }
 
@@ -176,12 +144,7 @@ mod tests {
         arrays.insert("x".into(), bf16);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npz");
-        assert!(
-            write(&path, &arrays)
-                .unwrap_err()
-                .to_string()
-                .contains("cast it to F32")
-        );
+        assert!(write(&path, &arrays).unwrap_err().to_string().contains("cast it to F32"));
         assert!(!path.exists());
     }
 

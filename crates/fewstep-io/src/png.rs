@@ -23,13 +23,7 @@ pub fn encode(chw: &[u8], channels: usize, height: usize, width: usize) -> Resul
 ///
 /// # Errors
 /// As [`encode`] and [`atomic::write_bytes`].
-pub fn write(
-    path: impl AsRef<Path>,
-    chw: &[u8],
-    channels: usize,
-    height: usize,
-    width: usize,
-) -> Result<()> {
+pub fn write(path: impl AsRef<Path>, chw: &[u8], channels: usize, height: usize, width: usize) -> Result<()> {
     atomic::write_bytes(path, &encode(chw, channels, height, width)?)
 }
 
@@ -40,31 +34,17 @@ pub fn write(
 pub fn encode_grid(images: &Images, columns: usize, gap: usize) -> Result<Vec<u8>> {
     let (channels, height, width) = (images.channels, images.height, images.width);
     if images.is_empty() || columns == 0 {
-        return Err(Error::format(
-            FORMAT,
-            "the grid",
-            "it has no images or no columns",
-        ));
+        return Err(Error::format(FORMAT, "the grid", "it has no images or no columns"));
     }
     let columns = columns.min(images.len());
     let rows = images.len().div_ceil(columns);
-    let extent =
-        |n: usize, size: usize| n.checked_mul(size)?.checked_add((n - 1).checked_mul(gap)?);
+    let extent = |n: usize, size: usize| n.checked_mul(size)?.checked_add((n - 1).checked_mul(gap)?);
     let sizes = extent(rows, height).zip(extent(columns, width));
-    let (grid_h, grid_w) =
-        sizes.ok_or_else(|| Error::format(FORMAT, "the grid", "it is too large"))?;
+    let (grid_h, grid_w) = sizes.ok_or_else(|| Error::format(FORMAT, "the grid", "it is too large"))?;
     let mut pixels = vec![255; grid_h * grid_w * channels];
     for index in 0..images.len() {
-        let image = interleave(
-            images.image(index).unwrap_or_default(),
-            channels,
-            height,
-            width,
-        )?;
-        let (top, left) = (
-            (index / columns) * (height + gap),
-            (index % columns) * (width + gap),
-        );
+        let image = interleave(images.image(index).unwrap_or_default(), channels, height, width)?;
+        let (top, left) = ((index / columns) * (height + gap), (index % columns) * (width + gap));
         for (y, row) in image.chunks_exact(width * channels).enumerate() {
             let at = ((top + y) * grid_w + left) * channels;
             pixels[at..at + row.len()].copy_from_slice(row);
@@ -77,12 +57,7 @@ pub fn encode_grid(images: &Images, columns: usize, gap: usize) -> Result<Vec<u8
 ///
 /// # Errors
 /// As [`encode_grid`] and [`atomic::write_bytes`].
-pub fn write_grid(
-    path: impl AsRef<Path>,
-    images: &Images,
-    columns: usize,
-    gap: usize,
-) -> Result<()> {
+pub fn write_grid(path: impl AsRef<Path>, images: &Images, columns: usize, gap: usize) -> Result<()> {
     atomic::write_bytes(path, &encode_grid(images, columns, gap)?)
 }
 
@@ -91,37 +66,22 @@ fn interleave(chw: &[u8], channels: usize, height: usize, width: usize) -> Resul
     let plane = height.checked_mul(width).filter(|&plane| plane > 0);
     let fits = plane.is_some_and(|plane| plane.checked_mul(channels) == Some(chw.len()));
     let (Some(plane), true) = (plane, fits && matches!(channels, 1 | 3)) else {
-        let reason = format!(
-            "{} bytes are not {channels} channels (1 or 3 are possible) of {height}x{width}",
-            chw.len()
-        );
+        let reason =
+            format!("{} bytes are not {channels} channels (1 or 3 are possible) of {height}x{width}", chw.len());
         return Err(Error::format(FORMAT, "the image", reason));
     };
-    Ok((0..plane)
-        .flat_map(|p| (0..channels).map(move |c| chw[c * plane + p]))
-        .collect())
+    Ok((0..plane).flat_map(|p| (0..channels).map(move |c| chw[c * plane + p])).collect())
 }
 
-fn encode_interleaved(
-    pixels: &[u8],
-    channels: usize,
-    height: usize,
-    width: usize,
-) -> Result<Vec<u8>> {
+fn encode_interleaved(pixels: &[u8], channels: usize, height: usize, width: usize) -> Result<Vec<u8>> {
     let failed = |reason: String| Error::format(FORMAT, "the image", reason);
     let (w, h) = u32::try_from(width)
         .ok()
         .zip(u32::try_from(height).ok())
         .ok_or_else(|| failed("it is too large for PNG".into()))?;
-    let color = if channels == 1 {
-        ExtendedColorType::L8
-    } else {
-        ExtendedColorType::Rgb8
-    };
+    let color = if channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let mut out = Vec::new();
-    PngEncoder::new(&mut out)
-        .write_image(pixels, w, h, color)
-        .map_err(|e| failed(e.to_string()))?;
+    PngEncoder::new(&mut out).write_image(pixels, w, h, color).map_err(|e| failed(e.to_string()))?;
     Ok(out)
 }
 

@@ -90,8 +90,7 @@ impl RunFolder {
     pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         let path = self.file(name);
         let bytes = fs::read(&path).map_err(|e| Error::read(&path, e))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| Error::format(FORMAT, path.display().to_string(), e.to_string()))
+        serde_json::from_slice(&bytes).map_err(|e| Error::format(FORMAT, path.display().to_string(), e.to_string()))
     }
 
     /// Appends one line of JSON to a log such as `stats.jsonl`.
@@ -103,11 +102,7 @@ impl RunFolder {
         let failed = |e| Error::write(&path, e);
         let mut line = serde_json::to_vec(value).map_err(|e| failed(e.into()))?;
         line.push(b'\n');
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(failed)?;
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
         // One write, so that readers of a growing log see whole lines.
         file.write_all(&line).map_err(failed)
     }
@@ -126,21 +121,10 @@ impl RunFolder {
         };
         let keep = |line: &&[u8]| {
             let value = serde_json::from_slice::<serde_json::Value>(line).ok();
-            value
-                .and_then(|value| value.get(key)?.as_u64())
-                .is_some_and(|step| step <= last)
+            value.and_then(|value| value.get(key)?.as_u64()).is_some_and(|step| step <= last)
         };
-        let kept: Vec<u8> = text
-            .split_inclusive(|&b| b == b'\n')
-            .filter(keep)
-            .flatten()
-            .copied()
-            .collect();
-        if kept == text {
-            Ok(())
-        } else {
-            atomic::write_bytes(&path, &kept)
-        }
+        let kept: Vec<u8> = text.split_inclusive(|&b| b == b'\n').filter(keep).flatten().copied().collect();
+        if kept == text { Ok(()) } else { atomic::write_bytes(&path, &kept) }
     }
 
     /// Saves the state that a resumed run needs, replacing an earlier one whole.
@@ -171,22 +155,13 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("runs/first");
         let run = RunFolder::create(&path).unwrap();
-        assert!(matches!(
-            RunFolder::open_existing(&path),
-            Err(Error::NotARunFolder { .. })
-        ));
+        assert!(matches!(RunFolder::open_existing(&path), Err(Error::NotARunFolder { .. })));
         RunFolder::create(&path).unwrap(); // still empty
         run.write_json(RUN_FILE, &json!({"seed": 1})).unwrap();
         let message = RunFolder::create(&path).unwrap_err().to_string();
-        assert!(
-            message.contains("--resume") && message.contains("runs/first"),
-            "{message}"
-        );
+        assert!(message.contains("--resume") && message.contains("runs/first"), "{message}");
         let opened = RunFolder::open_existing(&path).unwrap();
-        assert_eq!(
-            opened.read_json::<Value>(RUN_FILE).unwrap(),
-            json!({"seed": 1})
-        );
+        assert_eq!(opened.read_json::<Value>(RUN_FILE).unwrap(), json!({"seed": 1}));
         assert!(RunFolder::create(path.join(RUN_FILE)).is_err());
     }
 
@@ -197,25 +172,17 @@ mod tests {
         run.truncate_lines("stats.jsonl", "step", 0).unwrap();
         assert!(!run.has("stats.jsonl"));
         for step in [1, 2, 3, 4] {
-            run.append_line("stats.jsonl", &json!({"step": step, "loss": 0.5}))
-                .unwrap();
+            run.append_line("stats.jsonl", &json!({"step": step, "loss": 0.5})).unwrap();
         }
         fs::write(
             run.file("stats.jsonl"),
-            [
-                &fs::read(run.file("stats.jsonl")).unwrap()[..],
-                b"{\"step\": 2, \"lo",
-            ]
-            .concat(),
+            [&fs::read(run.file("stats.jsonl")).unwrap()[..], b"{\"step\": 2, \"lo"].concat(),
         )
         .unwrap();
         run.truncate_lines("stats.jsonl", "step", 2).unwrap();
         run.append_line("stats.jsonl", &json!({"step": 3})).unwrap();
         let text = fs::read_to_string(run.file("stats.jsonl")).unwrap();
-        assert_eq!(
-            text,
-            "{\"loss\":0.5,\"step\":1}\n{\"loss\":0.5,\"step\":2}\n{\"step\":3}\n"
-        );
+        assert_eq!(text, "{\"loss\":0.5,\"step\":1}\n{\"loss\":0.5,\"step\":2}\n{\"step\":3}\n");
     }
 
     #[test]
@@ -223,13 +190,9 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let run = RunFolder::create(base.path()).unwrap();
         run.write_json(RUN_FILE, &json!({})).unwrap();
-        let tensors = TensorMap::from([(
-            "ema.w".to_owned(),
-            TensorData::from_f32(&[1], &[2.0]).unwrap(),
-        )]);
+        let tensors = TensorMap::from([("ema.w".to_owned(), TensorData::from_f32(&[1], &[2.0]).unwrap())]);
         let metadata = Metadata::from([("step".to_owned(), "7".to_owned())]);
-        run.save_state("state.safetensors", &tensors, &metadata)
-            .unwrap();
+        run.save_state("state.safetensors", &tensors, &metadata).unwrap();
         fs::write(run.file(".fewstep-x1.tmp"), b"half").unwrap();
         let run = RunFolder::open_existing(base.path()).unwrap();
         assert!(!run.has(".fewstep-x1.tmp"));

@@ -54,29 +54,13 @@ pub fn read_bytes(bytes: &[u8], place: &str) -> Result<File> {
     for name in header.offset_keys() {
         let view = file.tensor(&name).map_err(damaged)?;
         let dtype = from_st(view.dtype()).ok_or_else(|| {
-            Error::format(
-                FORMAT,
-                place,
-                format!(
-                    "its tensor `{name}` is {:?}, which is not read",
-                    view.dtype()
-                ),
-            )
+            Error::format(FORMAT, place, format!("its tensor `{name}` is {:?}, which is not read", view.dtype()))
         })?;
-        let tensor = TensorData {
-            dtype,
-            shape: view.shape().to_vec(),
-            bytes: view.data().to_vec(),
-        };
+        let tensor = TensorData { dtype, shape: view.shape().to_vec(), bytes: view.data().to_vec() };
         tensor.check_length(&name)?;
         tensors.insert(name, tensor);
     }
-    let metadata = header
-        .metadata()
-        .clone()
-        .unwrap_or_default()
-        .into_iter()
-        .collect();
+    let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
     Ok(File { tensors, metadata })
 }
 
@@ -102,25 +86,14 @@ pub fn read_header(path: impl AsRef<Path>) -> Result<Header> {
     let size = file.metadata().map_err(|e| Error::read(path, e))?.len();
     let mut bytes = vec![0; 8];
     file.read_exact(&mut bytes).map_err(|_| cut_off())?;
-    let len = bytes
-        .as_slice()
-        .try_into()
-        .map(u64::from_le_bytes)
-        .map_err(|_| cut_off())?;
+    let len = bytes.as_slice().try_into().map(u64::from_le_bytes).map_err(|_| cut_off())?;
     if len > MAX_HEADER || len.checked_add(8).is_none_or(|end| end > size) {
         return Err(cut_off());
     }
     bytes.clear();
-    file.take(len)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Error::read(path, e))?;
-    let header: StMetadata = serde_json::from_slice(&bytes).map_err(|e| {
-        Error::format(
-            FORMAT,
-            &place,
-            format!("{e}; it is damaged or no safetensors file"),
-        )
-    })?;
+    file.take(len).read_to_end(&mut bytes).map_err(|e| Error::read(path, e))?;
+    let header: StMetadata = serde_json::from_slice(&bytes)
+        .map_err(|e| Error::format(FORMAT, &place, format!("{e}; it is damaged or no safetensors file")))?;
     if header.data_len() as u64 != size - 8 - len {
         return Err(Error::format(
             FORMAT,
@@ -132,19 +105,12 @@ pub fn read_header(path: impl AsRef<Path>) -> Result<Header> {
     for name in header.offset_keys() {
         let info = header.info(&name).ok_or_else(cut_off)?;
         let dtype = from_st(info.dtype).ok_or_else(|| {
-            Error::format(
-                FORMAT,
-                &place,
-                format!("its tensor `{name}` is {:?}, which is not read", info.dtype),
-            )
+            Error::format(FORMAT, &place, format!("its tensor `{name}` is {:?}, which is not read", info.dtype))
         })?;
         tensors.insert(name, (dtype, info.shape.clone()));
     }
     let metadata = header.metadata().clone().unwrap_or_default();
-    Ok(Header {
-        tensors,
-        metadata: metadata.into_iter().collect(),
-    })
+    Ok(Header { tensors, metadata: metadata.into_iter().collect() })
 }
 
 /// Writes tensors and metadata; the file appears whole or not at all, and equal contents give equal bytes.
@@ -156,9 +122,7 @@ pub fn write(path: impl AsRef<Path>, tensors: &TensorMap, metadata: &Metadata) -
     atomic::write_with(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
-        order
-            .iter()
-            .try_for_each(|tensor| out.write_all(&tensor.bytes))
+        order.iter().try_for_each(|tensor| out.write_all(&tensor.bytes))
     })
 }
 
@@ -190,10 +154,7 @@ enum HeaderEntry<'a> {
 
 /// The header's JSON, and the tensors in the order of their data: wider elements first, so that all are aligned,
 /// otherwise as in the map.
-fn layout<'a>(
-    tensors: &'a TensorMap,
-    metadata: &Metadata,
-) -> Result<(Vec<u8>, Vec<&'a TensorData>)> {
+fn layout<'a>(tensors: &'a TensorMap, metadata: &Metadata) -> Result<(Vec<u8>, Vec<&'a TensorData>)> {
     let mut order: Vec<_> = tensors.iter().collect();
     order.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.dtype.size()));
     // Sorted, and not through serde_json's own map, whose order depends on how the program was built.
@@ -205,26 +166,16 @@ fn layout<'a>(
     for (name, tensor) in &order {
         tensor.check_length(name)?;
         if *name == "__metadata__" {
-            return Err(Error::tensor(
-                name,
-                "this name is reserved in safetensors files",
-            ));
+            return Err(Error::tensor(name, "this name is reserved in safetensors files"));
         }
         let end = at + tensor.bytes.len();
-        let entry = Entry {
-            dtype: to_st(tensor.dtype),
-            shape: &tensor.shape,
-            data_offsets: [at, end],
-        };
+        let entry = Entry { dtype: to_st(tensor.dtype), shape: &tensor.shape, data_offsets: [at, end] };
         header.insert(name.as_str(), HeaderEntry::Tensor(entry));
         at = end;
     }
     let mut header = serde_json::to_vec(&header).map_err(|e| Error::tensor("", e.to_string()))?;
     header.resize(header.len().next_multiple_of(8), b' ');
-    Ok((
-        header,
-        order.into_iter().map(|(_, tensor)| tensor).collect(),
-    ))
+    Ok((header, order.into_iter().map(|(_, tensor)| tensor).collect()))
 }
 
 fn to_st(dtype: Dtype) -> StDtype {
@@ -265,18 +216,11 @@ mod tests {
 
     fn sample() -> (TensorMap, Metadata) {
         let mut tensors = TensorMap::new();
-        tensors.insert(
-            "flag".into(),
-            TensorData::new(Dtype::Bool, vec![3], vec![1, 0, 1]).unwrap(),
-        );
-        tensors.insert(
-            "model.w".into(),
-            TensorData::from_f32(&[2, 2], &[1.0, -2.0, 3.5, 0.0]).unwrap(),
-        );
+        tensors.insert("flag".into(), TensorData::new(Dtype::Bool, vec![3], vec![1, 0, 1]).unwrap());
+        tensors.insert("model.w".into(), TensorData::from_f32(&[2, 2], &[1.0, -2.0, 3.5, 0.0]).unwrap());
         tensors.insert("half".into(), tensors["model.w"].cast(Dtype::F16).unwrap());
         tensors.insert("scalar".into(), TensorData::from_f64(&[], &[0.5]).unwrap());
-        let metadata =
-            [("arch", "{\"a\": 1}"), ("format", "pt")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let metadata = [("arch", "{\"a\": 1}"), ("format", "pt")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         (tensors, metadata.into())
     }
 
@@ -289,10 +233,7 @@ mod tests {
         let file = read(&path).unwrap();
         assert_eq!(file.tensors, tensors);
         assert_eq!(file.metadata, metadata);
-        assert_eq!(
-            std::fs::read(&path).unwrap(),
-            to_bytes(&tensors, &metadata).unwrap()
-        );
+        assert_eq!(std::fs::read(&path).unwrap(), to_bytes(&tensors, &metadata).unwrap());
         let header = read_header(&path).unwrap();
         assert_eq!(header.tensors["model.w"], (Dtype::F32, vec![2, 2]));
         assert_eq!((header.tensors.len(), header.metadata), (4, metadata));

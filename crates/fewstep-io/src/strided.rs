@@ -44,17 +44,10 @@ pub fn gather(
     strides: &[usize],
 ) -> Result<Vec<u8>, String> {
     if shape.len() != strides.len() {
-        return Err(format!(
-            "{} sizes but {} strides",
-            shape.len(),
-            strides.len()
-        ));
+        return Err(format!("{} sizes but {} strides", shape.len(), strides.len()));
     }
     if shape.len() > MAX_DIMS {
-        return Err(format!(
-            "{} dimensions, more than the {MAX_DIMS} that a tensor may have",
-            shape.len()
-        ));
+        return Err(format!("{} dimensions, more than the {MAX_DIMS} that a tensor may have", shape.len()));
     }
     let count = numel(shape).ok_or_else(|| format!("shape {shape:?} overflows"))?;
     if count == 0 {
@@ -67,35 +60,21 @@ pub fn gather(
             "shape {shape:?} with strides {strides:?} from offset {offset} reaches past its storage of {available} elements"
         ));
     }
-    let bytes = count
-        .checked_mul(item)
-        .ok_or_else(|| format!("shape {shape:?} overflows"))?;
+    let bytes = count.checked_mul(item).ok_or_else(|| format!("shape {shape:?} overflows"))?;
     if row_major(shape).as_deref() == Some(strides) {
         let start = offset * item;
-        return source
-            .get(start..start + bytes)
-            .map(<[u8]>::to_vec)
-            .ok_or_else(|| "storage is too short".into());
+        return source.get(start..start + bytes).map(<[u8]>::to_vec).ok_or_else(|| "storage is too short".into());
     }
     Ok(walk(source, item, offset, shape, strides, bytes))
 }
 
 /// Index of the last element that a view touches; `None` if it overflows.
 fn last_element(offset: usize, shape: &[usize], strides: &[usize]) -> Option<usize> {
-    shape.iter().zip(strides).try_fold(offset, |at, (&d, &s)| {
-        at.checked_add((d - 1).checked_mul(s)?)
-    })
+    shape.iter().zip(strides).try_fold(offset, |at, (&d, &s)| at.checked_add((d - 1).checked_mul(s)?))
 }
 
 /// Copies element by element, like an odometer; the caller has checked that no element lies outside.
-fn walk(
-    source: &[u8],
-    item: usize,
-    offset: usize,
-    shape: &[usize],
-    strides: &[usize],
-    bytes: usize,
-) -> Vec<u8> {
+fn walk(source: &[u8], item: usize, offset: usize, shape: &[usize], strides: &[usize], bytes: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes);
     let mut index = vec![0usize; shape.len()];
     let mut at = offset;
@@ -123,27 +102,18 @@ mod tests {
     #[test]
     fn a_transposed_view_is_copied_in_row_major_order() {
         let source: Vec<u8> = (0..6).collect();
-        assert_eq!(
-            gather(&source, 1, 0, &[3, 2], &[1, 3]).unwrap(),
-            [0, 3, 1, 4, 2, 5]
-        );
+        assert_eq!(gather(&source, 1, 0, &[3, 2], &[1, 3]).unwrap(), [0, 3, 1, 4, 2, 5]);
         assert_eq!(gather(&source, 1, 0, &[2, 3], &[3, 1]).unwrap(), source);
         assert_eq!(gather(&source, 2, 1, &[2], &[1]).unwrap(), [2, 3, 4, 5]);
         assert_eq!(gather(&source, 1, 5, &[], &[]).unwrap(), [5]);
-        assert_eq!(
-            gather(&source, 1, 2, &[2, 2], &[0, 1]).unwrap(),
-            [2, 3, 2, 3]
-        );
+        assert_eq!(gather(&source, 1, 2, &[2, 2], &[0, 1]).unwrap(), [2, 3, 2, 3]);
     }
 
     #[test]
     fn fortran_order_is_a_stride_pattern() {
         let source = [0, 1, 2, 3, 4, 5];
         let strides = column_major(&[2, 3]).unwrap();
-        assert_eq!(
-            gather(&source, 1, 0, &[2, 3], &strides).unwrap(),
-            [0, 2, 4, 1, 3, 5]
-        );
+        assert_eq!(gather(&source, 1, 0, &[2, 3], &strides).unwrap(), [0, 2, 4, 1, 3, 5]);
     }
 
     #[test]
@@ -155,14 +125,7 @@ mod tests {
         assert!(gather(&source, 1, 0, &[2, 2], &[usize::MAX, 1]).is_err());
         assert!(gather(&source, 1, 0, &[usize::MAX, usize::MAX], &[0, 0]).is_err());
         assert!(gather(&source, 1, 0, &[2], &[1, 1]).is_err());
-        assert_eq!(
-            gather(&source, 1, 3, &[1, 2], &[usize::MAX, 2]).unwrap(),
-            [0, 0]
-        );
-        assert!(
-            gather(&source, 1, 100, &[0, usize::MAX], &[1, 1])
-                .unwrap()
-                .is_empty()
-        );
+        assert_eq!(gather(&source, 1, 3, &[1, 2], &[usize::MAX, 2]).unwrap(), [0, 0]);
+        assert!(gather(&source, 1, 100, &[0, usize::MAX], &[1, 1]).unwrap().is_empty());
     }
 }

@@ -61,11 +61,7 @@ impl TensorData {
     /// # Errors
     /// [`Error::Tensor`] if the length of `bytes` is not what `dtype` and `shape` need.
     pub fn new(dtype: Dtype, shape: Vec<usize>, bytes: Vec<u8>) -> Result<Self> {
-        let tensor = TensorData {
-            dtype,
-            shape,
-            bytes,
-        };
+        let tensor = TensorData { dtype, shape, bytes };
         tensor.check_length("")?;
         Ok(tensor)
     }
@@ -75,11 +71,7 @@ impl TensorData {
     /// # Errors
     /// If `values` has another length than `shape` needs.
     pub fn from_f32(shape: &[usize], values: &[f32]) -> Result<Self> {
-        Self::new(
-            Dtype::F32,
-            shape.to_vec(),
-            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        )
+        Self::new(Dtype::F32, shape.to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
     /// A tensor of 64-bit floats.
@@ -87,11 +79,7 @@ impl TensorData {
     /// # Errors
     /// If `values` has another length than `shape` needs.
     pub fn from_f64(shape: &[usize], values: &[f64]) -> Result<Self> {
-        Self::new(
-            Dtype::F64,
-            shape.to_vec(),
-            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        )
+        Self::new(Dtype::F64, shape.to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
     /// A tensor of 64-bit integers.
@@ -99,11 +87,7 @@ impl TensorData {
     /// # Errors
     /// If `values` has another length than `shape` needs.
     pub fn from_i64(shape: &[usize], values: &[i64]) -> Result<Self> {
-        Self::new(
-            Dtype::I64,
-            shape.to_vec(),
-            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        )
+        Self::new(Dtype::I64, shape.to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
     /// A tensor of bytes.
@@ -157,10 +141,7 @@ impl TensorData {
             Dtype::I32 => convert(b, |v| i64::from(i32::from_le_bytes(v))),
             Dtype::I64 => convert(b, i64::from_le_bytes),
             other => {
-                return Err(Error::tensor(
-                    "",
-                    format!("holds {other:?}, where integers are needed"),
-                ));
+                return Err(Error::tensor("", format!("holds {other:?}, where integers are needed")));
             }
         })
     }
@@ -174,19 +155,12 @@ impl TensorData {
             return Ok(self.clone());
         }
         if !(self.dtype.is_float() && dtype.is_float()) {
-            return Err(Error::tensor(
-                "",
-                format!("cannot be cast from {:?} to {dtype:?}", self.dtype),
-            ));
+            return Err(Error::tensor("", format!("cannot be cast from {:?} to {dtype:?}", self.dtype)));
         }
         let values = self.to_f64().into_iter();
         let bytes = match dtype {
-            Dtype::F16 => values
-                .flat_map(|v| f16::from_f64(v).to_le_bytes())
-                .collect(),
-            Dtype::BF16 => values
-                .flat_map(|v| bf16::from_f64(v).to_le_bytes())
-                .collect(),
+            Dtype::F16 => values.flat_map(|v| f16::from_f64(v).to_le_bytes()).collect(),
+            Dtype::BF16 => values.flat_map(|v| bf16::from_f64(v).to_le_bytes()).collect(),
             Dtype::F32 => values.flat_map(|v| (v as f32).to_le_bytes()).collect(),
             _ => values.flat_map(f64::to_le_bytes).collect(),
         };
@@ -203,10 +177,7 @@ impl TensorData {
             return Ok(());
         }
         let (shape, dtype, len) = (&self.shape, self.dtype, self.bytes.len());
-        Err(Error::tensor(
-            name,
-            format!("shape {shape:?} of {dtype:?} does not fit its {len} bytes"),
-        ))
+        Err(Error::tensor(name, format!("shape {shape:?} of {dtype:?} does not fit its {len} bytes")))
     }
 
     /// Checks that no element is NaN or infinite; `name` goes into the message.
@@ -224,11 +195,7 @@ impl TensorData {
             _ => first_not_finite(&self.bytes, f64::from_le_bytes),
         };
         match found {
-            Some((index, value)) => Err(Error::NotFinite {
-                name: name.to_owned(),
-                index,
-                value,
-            }),
+            Some((index, value)) => Err(Error::NotFinite { name: name.to_owned(), index, value }),
             None => Ok(()),
         }
     }
@@ -239,29 +206,19 @@ impl TensorData {
 /// # Errors
 /// [`Error::NotFinite`] naming the first tensor that does.
 pub fn check_finite(tensors: &TensorMap) -> Result<()> {
-    tensors
-        .iter()
-        .try_for_each(|(name, tensor)| tensor.check_finite(name))
+    tensors.iter().try_for_each(|(name, tensor)| tensor.check_finite(name))
 }
 
 fn elements<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
-    bytes
-        .chunks_exact(N)
-        .filter_map(|chunk| chunk.try_into().ok())
+    bytes.chunks_exact(N).filter_map(|chunk| chunk.try_into().ok())
 }
 
 fn convert<const N: usize, T>(bytes: &[u8], to: impl Fn([u8; N]) -> T) -> Vec<T> {
     elements(bytes).map(to).collect()
 }
 
-fn first_not_finite<const N: usize>(
-    bytes: &[u8],
-    to: impl Fn([u8; N]) -> f64,
-) -> Option<(usize, f64)> {
-    elements(bytes)
-        .map(to)
-        .enumerate()
-        .find(|(_, v)| !v.is_finite())
+fn first_not_finite<const N: usize>(bytes: &[u8], to: impl Fn([u8; N]) -> f64) -> Option<(usize, f64)> {
+    elements(bytes).map(to).enumerate().find(|(_, v)| !v.is_finite())
 }
 
 #[cfg(test)]
@@ -288,35 +245,20 @@ mod tests {
         }
         assert!(tensor.cast(Dtype::I64).is_err());
         assert!(tensor.to_i64().is_err());
-        assert_eq!(
-            TensorData::from_i64(&[2], &[-7, 9])
-                .unwrap()
-                .to_i64()
-                .unwrap(),
-            [-7, 9]
-        );
+        assert_eq!(TensorData::from_i64(&[2], &[-7, 9]).unwrap().to_i64().unwrap(), [-7, 9]);
     }
 
     #[test]
     fn a_bad_weight_is_named_with_its_place() {
         let mut tensors = TensorMap::new();
-        tensors.insert(
-            "fine".into(),
-            TensorData::from_f32(&[2], &[1.0, 2.0]).unwrap(),
-        );
+        tensors.insert("fine".into(), TensorData::from_f32(&[2], &[1.0, 2.0]).unwrap());
         tensors.insert("indices".into(), TensorData::from_i64(&[1], &[-1]).unwrap());
         assert!(check_finite(&tensors).is_ok());
         for dtype in [Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::F64] {
-            let bad = TensorData::from_f64(&[3], &[0.0, f64::NAN, f64::INFINITY])
-                .unwrap()
-                .cast(dtype)
-                .unwrap();
+            let bad = TensorData::from_f64(&[3], &[0.0, f64::NAN, f64::INFINITY]).unwrap().cast(dtype).unwrap();
             tensors.insert("model.enc.conv.weight".into(), bad);
             let message = check_finite(&tensors).unwrap_err().to_string();
-            assert!(
-                message.contains("`model.enc.conv.weight` holds NaN at flat index 1"),
-                "{message}"
-            );
+            assert!(message.contains("`model.enc.conv.weight` holds NaN at flat index 1"), "{message}");
         }
     }
 }

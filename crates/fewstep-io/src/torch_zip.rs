@@ -38,11 +38,7 @@ pub fn read_bytes(bytes: &[u8], place: &str) -> Result<TensorMap> {
         return read_zip(bytes, place);
     }
     if !Legacy::detect(bytes) {
-        return Err(Error::format(
-            FORMAT,
-            place,
-            "it is neither a zip archive nor a legacy torch.save stream",
-        ));
+        return Err(Error::format(FORMAT, place, "it is neither a zip archive nor a legacy torch.save stream"));
     }
     let legacy = Legacy::parse(bytes).map_err(|e| Error::format(FORMAT, place, e.to_string()))?;
     flatten(&legacy.graph, legacy.storages, bytes.len(), place)
@@ -53,27 +49,12 @@ fn read_zip(bytes: &[u8], place: &str) -> Result<TensorMap> {
     let (prefix, pickle) = members
         .iter()
         .find_map(|(name, data)| Some((name.strip_suffix("data.pkl")?, data)))
-        .ok_or_else(|| {
-            Error::format(
-                FORMAT,
-                place,
-                "the archive has no data.pkl: it was not written by torch.save",
-            )
-        })?;
-    if members
-        .get(&format!("{prefix}byteorder"))
-        .is_some_and(|order| order.trim_ascii() != b"little")
-    {
-        return Err(Error::format(
-            FORMAT,
-            place,
-            "it was written on a big-endian machine",
-        ));
+        .ok_or_else(|| Error::format(FORMAT, place, "the archive has no data.pkl: it was not written by torch.save"))?;
+    if members.get(&format!("{prefix}byteorder")).is_some_and(|order| order.trim_ascii() != b"little") {
+        return Err(Error::format(FORMAT, place, "it was written on a big-endian machine"));
     }
-    let graph = pickle::load(pickle).map_err(|source| Error::Pickle {
-        place: format!("{prefix}data.pkl in {place}"),
-        source,
-    })?;
+    let graph = pickle::load(pickle)
+        .map_err(|source| Error::Pickle { place: format!("{prefix}data.pkl in {place}"), source })?;
     let folder = format!("{prefix}data/");
     let storages = members
         .iter()
@@ -84,8 +65,7 @@ fn read_zip(bytes: &[u8], place: &str) -> Result<TensorMap> {
 
 /// All members. `torch.save` compresses nothing, so together they cannot be larger than the file.
 fn read_members(bytes: &[u8], place: &str) -> Result<HashMap<String, Vec<u8>>> {
-    let damaged =
-        |e: ZipError| Error::format(FORMAT, place, format!("the zip archive is damaged: {e}"));
+    let damaged = |e: ZipError| Error::format(FORMAT, place, format!("the zip archive is damaged: {e}"));
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
     let mut left = bytes.len() as u64;
     let mut members = HashMap::new();
@@ -102,39 +82,18 @@ fn read_members(bytes: &[u8], place: &str) -> Result<HashMap<String, Vec<u8>>> {
         let mut data = Vec::with_capacity(usize::try_from(member.size()).unwrap_or(0));
         let limit = member.size();
         let read = member.by_ref().take(limit).read_to_end(&mut data);
-        read.map_err(|e| {
-            Error::format(
-                FORMAT,
-                place,
-                format!("its member {name:?} is damaged: {e}"),
-            )
-        })?;
+        read.map_err(|e| Error::format(FORMAT, place, format!("its member {name:?} is damaged: {e}")))?;
         members.insert(name, data);
     }
     Ok(members)
 }
 
-fn flatten(
-    graph: &Graph<'_>,
-    storages: HashMap<String, &[u8]>,
-    len: usize,
-    place: &str,
-) -> Result<TensorMap> {
+fn flatten(graph: &Graph<'_>, storages: HashMap<String, &[u8]>, len: usize, place: &str) -> Result<TensorMap> {
     let tensors = Tensors::new(graph, storages, Tensors::budget_for(len));
-    let mut flattener = Flattener {
-        graph,
-        tensors,
-        place,
-        entries_left: MAX_ENTRIES,
-        out: TensorMap::new(),
-    };
+    let mut flattener = Flattener { graph, tensors, place, entries_left: MAX_ENTRIES, out: TensorMap::new() };
     flattener.mapping(graph.root(), "", 0)?;
     if flattener.out.is_empty() {
-        return Err(Error::format(
-            FORMAT,
-            place,
-            "it holds no named tensors (a state dictionary was expected)",
-        ));
+        return Err(Error::format(FORMAT, place, "it holds no named tensors (a state dictionary was expected)"));
     }
     Ok(flattener.out)
 }
@@ -150,28 +109,18 @@ struct Flattener<'g, 'a> {
 impl Flattener<'_, '_> {
     fn mapping(&mut self, id: Id, prefix: &str, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
-            return Err(Error::format(
-                FORMAT,
-                self.place,
-                "its dictionaries are nested too deeply",
-            ));
+            return Err(Error::format(FORMAT, self.place, "its dictionaries are nested too deeply"));
         }
         let entries = self.graph.pairs_len(id);
-        self.entries_left = self.entries_left.checked_sub(entries).ok_or_else(|| {
-            Error::format(
-                FORMAT,
-                self.place,
-                "its dictionaries refer to each other too often",
-            )
-        })?;
+        self.entries_left = self
+            .entries_left
+            .checked_sub(entries)
+            .ok_or_else(|| Error::format(FORMAT, self.place, "its dictionaries refer to each other too often"))?;
         for (key, value) in self.graph.pairs(id).unwrap_or_default() {
             let name = match self.graph.get(key) {
                 Object::Int(key) => format!("{prefix}{key}"),
                 _ => match self.graph.str(key) {
-                    Some(key)
-                        if prefix.len() + key.len() <= MAX_NAME
-                            && !key.chars().any(char::is_control) =>
-                    {
+                    Some(key) if prefix.len() + key.len() <= MAX_NAME && !key.chars().any(char::is_control) => {
                         format!("{prefix}{key}")
                     }
                     _ => continue,
@@ -179,11 +128,7 @@ impl Flattener<'_, '_> {
             };
             if self.tensors.is_tensor(value) {
                 let tensor = self.tensors.tensor(value).map_err(|reason| {
-                    Error::format(
-                        FORMAT,
-                        self.place,
-                        format!("its tensor `{name}` cannot be read: {reason}"),
-                    )
+                    Error::format(FORMAT, self.place, format!("its tensor `{name}` cannot be read: {reason}"))
                 })?;
                 self.out.insert(name, tensor);
             } else {

@@ -23,9 +23,7 @@ pub fn markup(text: &str) -> String {
 
 /// `text` on one line of a terminal: a name cannot move the cursor, set colours or break the table.
 pub fn terminal(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// `text` in a cell of a markdown table.
@@ -59,10 +57,7 @@ mod tests {
     #[test]
     fn each_place_has_its_own_escapes() {
         let name = "<b>\"A&B|*\"\u{1b}[31m,\n'";
-        assert_eq!(
-            markup(name),
-            "&lt;b&gt;&quot;A&amp;B|*&quot;\u{fffd}[31m,\n&#39;"
-        );
+        assert_eq!(markup(name), "&lt;b&gt;&quot;A&amp;B|*&quot;\u{fffd}[31m,\n&#39;");
         assert_eq!(terminal(name), "<b>\"A&B|*\"\u{fffd}[31m,\u{fffd}'");
         assert_eq!(markdown(name), "&lt;b>\"A&amp;B\\|\\*\"\u{fffd}\\[31m, '");
         assert_eq!(csv("a,\"b\""), "\"a,\"\"b\"\"\"");

@@ -46,11 +46,7 @@ impl Format {
 /// `-0.00` is written `0.00`.
 fn positive_zero(text: String) -> String {
     let is_zero = text.bytes().all(|byte| matches!(byte, b'-' | b'0' | b'.'));
-    if is_zero {
-        text.trim_start_matches('-').to_string()
-    } else {
-        text
-    }
+    if is_zero { text.trim_start_matches('-').to_string() } else { text }
 }
 
 fn significant(value: f64, digits: usize) -> String {
@@ -83,9 +79,7 @@ pub fn superscript(exponent: i32) -> String {
 
 /// Commas between groups of three digits of a whole number.
 fn thousands(whole: &str) -> String {
-    let (sign, digits) = whole
-        .strip_prefix('-')
-        .map_or(("", whole), |digits| ("-", digits));
+    let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
     let mut grouped = String::new();
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
@@ -108,11 +102,7 @@ fn duration(seconds: f64) -> String {
     }
     let whole = seconds.round() as u64;
     let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
-    if hours == 0 {
-        format!("{minutes} min {seconds:02} s")
-    } else {
-        format!("{hours} h {minutes:02} min")
-    }
+    if hours == 0 { format!("{minutes} min {seconds:02} s") } else { format!("{hours} h {minutes:02} min") }
 }
 
 #[cfg(test)]

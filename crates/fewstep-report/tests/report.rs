@@ -4,14 +4,12 @@
 mod gallery;
 
 use fewstep_report::{
-    Align, Axis, Block, Cell, Column, Format, LabeledImage, Page, Plot, Reference, Scale, Section,
-    Series, Style, Table,
+    Align, Axis, Block, Cell, Column, Format, LabeledImage, Page, Plot, Reference, Scale, Section, Series, Style, Table,
 };
 use proptest::prelude::*;
 use roxmltree::Document;
 
-const NASTY: &str =
-    "</script><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>\u{0}\u{1b}[31m|`*";
+const NASTY: &str = "</script><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>\u{0}\u{1b}[31m|`*";
 
 fn plot(points: Vec<(f64, f64)>) -> Plot {
     Plot {
@@ -26,13 +24,8 @@ fn plot(points: Vec<(f64, f64)>) -> Plot {
 /// All texts of an SVG, joined; fails where it is not well-formed.
 fn texts(svg: &str) -> String {
     let document = Document::parse(svg).unwrap_or_else(|error| panic!("{error}\n{svg}"));
-    let texts = document
-        .descendants()
-        .filter(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "text")));
-    texts
-        .filter_map(|node| node.text().map(str::to_string))
-        .collect::<Vec<_>>()
-        .join("\n")
+    let texts = document.descendants().filter(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "text")));
+    texts.filter_map(|node| node.text().map(str::to_string)).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -44,64 +37,32 @@ fn the_schedule_plot_is_as_recorded() {
 fn the_table_is_as_recorded_in_every_form() {
     let table = gallery::table();
     insta::assert_snapshot!("table.txt", table.to_terminal(false));
-    insta::assert_snapshot!(
-        "table.bold.txt",
-        table.to_terminal(true).replace('\u{1b}', "ESC")
-    );
+    insta::assert_snapshot!("table.bold.txt", table.to_terminal(true).replace('\u{1b}', "ESC"));
     insta::assert_snapshot!("table.md", table.to_markdown());
     insta::assert_snapshot!("table.csv", table.to_csv());
     insta::assert_snapshot!("table.html", table.to_html());
-    insta::assert_snapshot!(
-        "table.json",
-        serde_json::to_string_pretty(&table.to_json()).unwrap()
-    );
+    insta::assert_snapshot!("table.json", serde_json::to_string_pretty(&table.to_json()).unwrap());
 }
 
 #[test]
 fn what_a_plot_cannot_show_it_says() {
     let nothing = texts(&plot(vec![]).to_svg());
-    assert!(
-        nothing.contains("no data") && !nothing.contains("not shown"),
-        "{nothing}"
-    );
-    let hidden = texts(
-        &plot(vec![
-            (0.0, f64::NAN),
-            (1.0, f64::INFINITY),
-            (2.0, -1.0),
-            (3.0, 0.0),
-        ])
-        .to_svg(),
-    );
-    assert!(
-        hidden.contains("no data") && hidden.contains("4 points are not shown"),
-        "{hidden}"
-    );
+    assert!(nothing.contains("no data") && !nothing.contains("not shown"), "{nothing}");
+    let hidden = texts(&plot(vec![(0.0, f64::NAN), (1.0, f64::INFINITY), (2.0, -1.0), (3.0, 0.0)]).to_svg());
+    assert!(hidden.contains("no data") && hidden.contains("4 points are not shown"), "{hidden}");
     let one = texts(&plot(vec![(0.0, 1.0), (1.0, 0.0), (2.0, 2.0)]).to_svg());
-    assert!(
-        !one.contains("no data") && one.contains("1 point is not shown"),
-        "{one}"
-    );
+    assert!(!one.contains("no data") && one.contains("1 point is not shown"), "{one}");
 }
 
 #[test]
 fn every_series_is_named_and_every_marker_says_its_numbers() {
     let svg = gallery::distance_plot().to_svg();
     let shown = texts(&svg);
-    for name in [
-        "Euler, rho = 7",
-        "GITS",
-        "least squares",
-        "teacher, 35 NFE",
-        "Distance against evaluations",
-    ] {
+    for name in ["Euler, rho = 7", "GITS", "least squares", "teacher, 35 NFE", "Distance against evaluations"] {
         assert!(shown.contains(name), "{name}");
     }
     let document = Document::parse(&svg).unwrap();
-    let tips = document
-        .descendants()
-        .filter(|node| node.tag_name().name() == "title")
-        .count();
+    let tips = document.descendants().filter(|node| node.tag_name().name() == "title").count();
     assert_eq!(tips, 5 * 5);
 }
 
@@ -110,23 +71,17 @@ fn points_stand_where_the_axes_say() {
     // Four decades of y over equal steps of x: equal distances on a logarithmic axis.
     let svg = plot((0..5).map(|at| (f64::from(at), 10_f64.powi(at))).collect()).to_svg();
     let document = Document::parse(&svg).unwrap();
-    let number =
-        |node: roxmltree::Node, name: &str| node.attribute(name).unwrap().parse::<f64>().unwrap();
+    let number = |node: roxmltree::Node, name: &str| node.attribute(name).unwrap().parse::<f64>().unwrap();
     let mut places: Vec<(f64, f64)> = document
         .descendants()
         .filter(|node| node.tag_name().name() == "circle")
         .map(|node| (number(node, "cx"), number(node, "cy")))
         .collect();
     places.truncate(5); // the last circle is the legend's
-    let steps: Vec<(f64, f64)> = places
-        .windows(2)
-        .map(|pair| (pair[1].0 - pair[0].0, pair[0].1 - pair[1].1))
-        .collect();
+    let steps: Vec<(f64, f64)> = places.windows(2).map(|pair| (pair[1].0 - pair[0].0, pair[0].1 - pair[1].1)).collect();
     assert_eq!(steps.len(), 4);
     assert!(
-        steps
-            .iter()
-            .all(|step| (step.0 - steps[0].0).abs() < 0.21 && (step.1 - steps[0].1).abs() < 0.21),
+        steps.iter().all(|step| (step.0 - steps[0].0).abs() < 0.21 && (step.1 - steps[0].1).abs() < 0.21),
         "{places:?}"
     );
     assert!(steps[0].0 > 50.0 && steps[0].1 > 30.0);
@@ -134,10 +89,7 @@ fn points_stand_where_the_axes_say() {
 
 #[test]
 fn names_stay_text_everywhere() {
-    let mut table = Table::new(vec![
-        Column::text(NASTY).unit(NASTY),
-        Column::number("n", Format::Shortest),
-    ]);
+    let mut table = Table::new(vec![Column::text(NASTY).unit(NASTY), Column::number("n", Format::Shortest)]);
     table.caption = NASTY.into();
     table.push(vec![NASTY.into(), 1.0.into()]);
     let nasty_plot = Plot {
@@ -145,10 +97,7 @@ fn names_stay_text_everywhere() {
         x: Axis::linear(NASTY),
         y: Axis::linear(NASTY),
         series: vec![Series::new(NASTY, vec![(0.0, 1.0)], Style::LineMarkers)],
-        references: vec![Reference {
-            name: NASTY.into(),
-            y: 2.0,
-        }],
+        references: vec![Reference { name: NASTY.into(), y: 2.0 }],
         note: NASTY.into(),
     };
     assert!(texts(&nasty_plot.to_svg()).contains("<script>alert(1)"));
@@ -163,21 +112,13 @@ fn names_stay_text_everywhere() {
                 Block::Code(NASTY.into()),
                 Block::Facts(vec![(NASTY.into(), NASTY.into())]),
                 Block::Plots(vec![nasty_plot]),
-                Block::Images(vec![LabeledImage {
-                    label: NASTY.into(),
-                    png: vec![1, 2, 3],
-                    caption: NASTY.into(),
-                }]),
+                Block::Images(vec![LabeledImage { label: NASTY.into(), png: vec![1, 2, 3], caption: NASTY.into() }]),
             ],
         )],
         footer: NASTY.into(),
     };
     let html = page.to_html();
-    assert_eq!(
-        html.matches("<script").count(),
-        1,
-        "only the page's own script"
-    );
+    assert_eq!(html.matches("<script").count(), 1, "only the page's own script");
     assert!(!html.contains("<img"), "what is no PNG is no image");
     assert!(html.contains("not a PNG file"));
     let terminal = table.to_terminal(false);
@@ -192,41 +133,21 @@ fn a_page_needs_nothing_from_outside() {
         assert!(!found.contains(outside), "{outside}");
     }
     assert_eq!(html.matches("data:image/png;base64,iVBOR").count(), 3);
-    assert_eq!(
-        html.matches("<svg").count() - html.matches("overflow=\"hidden\"").count(),
-        4
-    );
+    assert_eq!(html.matches("<svg").count() - html.matches("overflow=\"hidden\"").count(), 4);
     assert!(html.contains("script-src 'sha256-"));
     assert_eq!(html, gallery::page().to_html());
 }
 
 #[test]
 fn rows_of_any_length_fill_the_columns() {
-    let mut table = Table::new(vec![
-        Column::text("a"),
-        Column::number("b", Format::Fixed(1)).lowest(),
-    ]);
+    let mut table = Table::new(vec![Column::text("a"), Column::number("b", Format::Fixed(1)).lowest()]);
     table.push(vec![]);
     table.push(vec!["x".into(), f64::NAN.into(), 3.0.into()]);
     table.push(vec!["长".into(), 2.0.into()]);
     table.push(vec!["y".into(), 1.0.into()]);
     assert_eq!(table.columns[1].align, Align::Right);
-    let lines: Vec<String> = table
-        .to_terminal(false)
-        .lines()
-        .map(str::to_string)
-        .collect();
-    assert_eq!(
-        lines,
-        [
-            "a   b ↓",
-            "───────",
-            "–     –",
-            "x   nan",
-            "长  2.0",
-            "y   1.0"
-        ]
-    );
+    let lines: Vec<String> = table.to_terminal(false).lines().map(str::to_string).collect();
+    assert_eq!(lines, ["a   b ↓", "───────", "–     –", "x   nan", "长  2.0", "y   1.0"]);
     assert!(table.to_markdown().contains("| y | **1.0** |") && table.to_csv().ends_with("y,1\n"));
     assert!(table.to_json()[1]["b"].is_null());
 }
@@ -246,11 +167,7 @@ fn any_number() -> impl Strategy<Value = f64> {
 fn any_axis() -> impl Strategy<Value = Axis> {
     let scale = prop_oneof![Just(Scale::Linear), Just(Scale::Log)];
     let range = proptest::option::of((any_number(), any_number()));
-    (".{0,80}", scale, range).prop_map(|(label, scale, range)| Axis {
-        label,
-        scale,
-        range,
-    })
+    (".{0,80}", scale, range).prop_map(|(label, scale, range)| Axis { label, scale, range })
 }
 
 proptest! {

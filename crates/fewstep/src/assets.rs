@@ -58,6 +58,18 @@ fn unpacked(files: &[(&str, &[u8])]) -> Result<TempDir> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fewstep_nn::tch::Tensor;
+
+    #[test]
+    fn features_and_reference_belong_together() {
+        let (network, reference) = (features(Device::Cpu).unwrap(), reference().unwrap());
+        assert_eq!(reference.features.as_ref(), Some(network.id()));
+        assert_eq!(reference.num_images, Some(60_000));
+        let images = test_images().unwrap();
+        let batch: Vec<u8> = (0..4).flat_map(|index| images.image(index).unwrap()).collect();
+        let batch = Tensor::from_slice(&batch).view([4, 1, 32, 32]);
+        assert_eq!(network.features(&batch).unwrap().size(), [4, reference.dim() as i64]);
+    }
 
     #[test]
     fn the_test_images_are_all_there() {

@@ -18,7 +18,7 @@ pub fn schedules(title: String, schedules: &[(&str, &Schedule)]) -> Plot {
 }
 
 /// Fig. 4: the weights a_i (Eq. 12) that `schedule` induces beside the EDM recipe's 1/c_out^2, raw and times the probability
-/// of the level (uniform over the levels, log-normal for EDM). Each curve is scaled to a largest value of 1 over the levels.
+/// of the level (uniform over the levels, log-normal for EDM). Each curve is scaled to a largest value of 1.
 pub fn weights(steps: usize, schedule: &Schedule, precond: &Preconditioning) -> [Plot; 2] {
     let levels = &schedule.levels()[..schedule.len() - 1]; // the last one carries no weight
     let induced: Vec<(f64, f64)> = levels.iter().copied().zip(induced_weights(schedule)).collect();
@@ -29,10 +29,10 @@ pub fn weights(steps: usize, schedule: &Schedule, precond: &Preconditioning) -> 
     let edm = |sigma: f64| precond.coefficients(&sigma).c_out.powi(-2);
     // Density of ln sigma for ln sigma ~ N(-1.2, 1.2^2), up to a constant.
     let density = |sigma: f64| (-0.5 * ((sigma.ln() + 1.2) / 1.2).powi(2)).exp();
-    let plot = |title: String, ours: Vec<(f64, f64)>, theirs: Vec<(f64, f64)>| Plot {
+    let plot = |title: String, y: Axis, ours: Vec<(f64, f64)>, theirs: Vec<(f64, f64)>| Plot {
         title,
         x: Axis::log("noise level sigma"),
-        y: Axis::linear("weight, largest = 1"),
+        y,
         series: vec![
             Series::new("EDM", scaled(theirs), Style::Dashed),
             Series::new("induced (Eq. 12)", scaled(ours), Style::LineMarkers),
@@ -40,8 +40,18 @@ pub fn weights(steps: usize, schedule: &Schedule, precond: &Preconditioning) -> 
         ..Plot::default()
     };
     [
-        plot(format!("Training weights, {steps} steps"), induced.clone(), curve(&edm)),
-        plot(format!("Weights times probability, {steps} steps"), induced, curve(&|sigma| edm(sigma) * density(sigma))),
+        plot(
+            format!("Training weights, {steps} steps"),
+            Axis::log("weight, largest = 1"),
+            induced.clone(),
+            curve(&edm),
+        ),
+        plot(
+            format!("Weights times probability, {steps} steps"),
+            Axis::linear("weight x probability, largest = 1"),
+            induced,
+            curve(&|sigma| edm(sigma) * density(sigma)),
+        ),
     ]
 }
 

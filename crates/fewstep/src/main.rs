@@ -1,5 +1,8 @@
 //! fewstep turns a pretrained diffusion model into the best few-step sampler for it.
 
+// Doc comments of arguments are help texts, and their `[default: ...]` are no links.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 mod assets;
 mod cli;
 mod commands;

@@ -6,10 +6,8 @@ use std::fs;
 use std::path::Path;
 
 /// Where a libtorch says its version in C, newest place first.
-const VERSION_HEADERS: [&str; 2] = [
-    "include/torch/headeronly/version.h",
-    "include/torch/csrc/api/include/torch/version.h",
-];
+const VERSION_HEADERS: [&str; 2] =
+    ["include/torch/headeronly/version.h", "include/torch/csrc/api/include/torch/version.h"];
 
 /// Checks that `folder` holds libtorch 2.11: its library, its headers, its version, and with `cuda` its CUDA library.
 ///
@@ -18,14 +16,9 @@ const VERSION_HEADERS: [&str; 2] = [
 pub fn libtorch(folder: &Path, cuda: bool) -> Result<()> {
     let shown = folder.display();
     if !folder.is_absolute() {
-        bail!(
-            "LIBTORCH is \"{shown}\": give the whole path, because build scripts run in folders of their own"
-        );
+        bail!("LIBTORCH is \"{shown}\": give the whole path, because build scripts run in folders of their own");
     }
-    for file in [
-        "lib/libtorch_cpu.so",
-        "include/torch/csrc/api/include/torch/torch.h",
-    ] {
+    for file in ["lib/libtorch_cpu.so", "include/torch/csrc/api/include/torch/torch.h"] {
         if !folder.join(file).exists() {
             bail!(
                 "there is no {file} in LIBTORCH=\"{shown}\": point it at a libtorch {VERSION}, or unset it and have one fetched"
@@ -52,33 +45,16 @@ fn version(folder: &Path) -> Result<String> {
     if let Ok(text) = fs::read_to_string(folder.join("build-version")) {
         return Ok(text.trim().to_string());
     }
-    let header = VERSION_HEADERS
-        .iter()
-        .find_map(|name| fs::read_to_string(folder.join(name)).ok());
+    let header = VERSION_HEADERS.iter().find_map(|name| fs::read_to_string(folder.join(name)).ok());
     let header = header.with_context(|| {
-        format!(
-            "\"{}\" does not say its version: no build-version file, no version.h",
-            folder.display()
-        )
+        format!("\"{}\" does not say its version: no build-version file, no version.h", folder.display())
     })?;
     let number = |name: &str| -> Option<&str> {
-        header.lines().find_map(|line| {
-            line.strip_prefix("#define ")?
-                .strip_prefix(name)?
-                .split_whitespace()
-                .next()
-        })
+        header.lines().find_map(|line| line.strip_prefix("#define ")?.strip_prefix(name)?.split_whitespace().next())
     };
-    let parts: Option<Vec<&str>> = ["MAJOR ", "MINOR ", "PATCH "]
-        .iter()
-        .map(|part| number(&format!("TORCH_VERSION_{part}")))
-        .collect();
-    let parts = parts.with_context(|| {
-        format!(
-            "the version.h of \"{}\" has no version numbers",
-            folder.display()
-        )
-    })?;
+    let parts: Option<Vec<&str>> =
+        ["MAJOR ", "MINOR ", "PATCH "].iter().map(|part| number(&format!("TORCH_VERSION_{part}"))).collect();
+    let parts = parts.with_context(|| format!("the version.h of \"{}\" has no version numbers", folder.display()))?;
     Ok(parts.join("."))
 }
 

@@ -25,8 +25,9 @@ pub fn obtain(wheel: &Wheel, downloads: &Path, fetch: &Fetch) -> Result<PathBuf>
     if target.exists() {
         match verify(wheel, &target) {
             Ok(()) => return Ok(target),
-            Err(_) => fs::remove_file(&target)
-                .with_context(|| format!("cannot delete the damaged {}", target.display()))?,
+            Err(_) => {
+                fs::remove_file(&target).with_context(|| format!("cannot delete the damaged {}", target.display()))?
+            }
         }
     }
     let scratch = downloads.join(format!("fetch-{}.tmp", std::process::id()));
@@ -45,9 +46,7 @@ pub fn obtain(wheel: &Wheel, downloads: &Path, fetch: &Fetch) -> Result<PathBuf>
             }
             Err(error) => {
                 let seconds = pause(attempt);
-                eprintln!(
-                    "libtorch: attempt {attempt} of {ATTEMPTS} failed: {error:#}; trying again in {seconds} s"
-                );
+                eprintln!("libtorch: attempt {attempt} of {ATTEMPTS} failed: {error:#}; trying again in {seconds} s");
                 sleep(Duration::from_secs(seconds));
             }
         }
@@ -57,38 +56,27 @@ pub fn obtain(wheel: &Wheel, downloads: &Path, fetch: &Fetch) -> Result<PathBuf>
 
 /// One attempt: fetch into `scratch`, check, move to `target`.
 fn try_once(wheel: &Wheel, scratch: &Path, target: &Path, fetch: &Fetch) -> Result<()> {
-    fs::create_dir_all(scratch)
-        .with_context(|| format!("cannot make the folder {}", scratch.display()))?;
+    fs::create_dir_all(scratch).with_context(|| format!("cannot make the folder {}", scratch.display()))?;
     fetch(wheel, scratch)?;
     let fetched = scratch.join(wheel.file);
     if !fetched.exists() {
         bail!("another file than {} came", wheel.file);
     }
     verify(wheel, &fetched)?;
-    fs::rename(&fetched, target)
-        .with_context(|| format!("cannot put {} in place", target.display()))
+    fs::rename(&fetched, target).with_context(|| format!("cannot put {} in place", target.display()))
 }
 
 /// Seconds to wait after the failed attempt of this number; none in tests.
 fn pause(attempt: u32) -> u64 {
-    if cfg!(test) {
-        0
-    } else {
-        5 * u64::from(attempt)
-    }
+    if cfg!(test) { 0 } else { 5 * u64::from(attempt) }
 }
 
 /// Checks a file against the wheel's pinned SHA-256.
 pub fn verify(wheel: &Wheel, file: &Path) -> Result<()> {
     let mut hasher = Sha256::new();
     let mut reader = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
-    io::copy(&mut reader, &mut hasher)
-        .with_context(|| format!("cannot read {}", file.display()))?;
-    let found: String = hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    io::copy(&mut reader, &mut hasher).with_context(|| format!("cannot read {}", file.display()))?;
+    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     if found != wheel.sha256 {
         bail!(
             "{} is damaged or not the published one: its SHA-256 is {found} and should be {}",
@@ -112,14 +100,7 @@ pub fn with_pip(wheel: &Wheel, folder: &Path) -> Result<()> {
         "--no-input",
         "--disable-pip-version-check",
     ])
-    .args([
-        "--implementation",
-        tags.implementation,
-        "--abi",
-        tags.abi,
-        "--platform",
-        tags.platform,
-    ])
+    .args(["--implementation", tags.implementation, "--abi", tags.abi, "--platform", tags.platform])
     .args(["--python-version", "3.12", "--retries", "5"])
     .arg("--dest")
     .arg(folder);
@@ -131,20 +112,14 @@ pub fn with_pip(wheel: &Wheel, folder: &Path) -> Result<()> {
     } else {
         pip.arg("--quiet").stdout(Stdio::null());
     }
-    let finished = pip
-        .arg(wheel.requirement()?)
-        .stderr(Stdio::piped())
-        .spawn()
-        .and_then(|child| child.wait_with_output());
+    let finished =
+        pip.arg(wheel.requirement()?).stderr(Stdio::piped()).spawn().and_then(|child| child.wait_with_output());
     let finished = finished.context("cannot run python3")?;
     if !finished.status.success() {
         let messages = String::from_utf8_lossy(&finished.stderr);
         let unreachable = messages.contains("(from versions: none)");
-        let hint = if unreachable {
-            ": pip sees no versions at all, so the package index may be out of reach"
-        } else {
-            ""
-        };
+        let hint =
+            if unreachable { ": pip sees no versions at all, so the package index may be out of reach" } else { "" };
         bail!("pip: {}{hint}", reason(&messages));
     }
     Ok(())
@@ -152,31 +127,17 @@ pub fn with_pip(wheel: &Wheel, folder: &Path) -> Result<()> {
 
 /// Whether this pip goes on with a broken download (25.1 and newer). Fails where there is no pip at all.
 fn pip_can_resume() -> Result<bool> {
-    let help = Command::new("python3")
-        .args(["-m", "pip", "download", "--help"])
-        .output();
-    let help =
-        help.context("python3 was not found: install Python 3 with pip, which fetches libtorch")?;
+    let help = Command::new("python3").args(["-m", "pip", "download", "--help"]).output();
+    let help = help.context("python3 was not found: install Python 3 with pip, which fetches libtorch")?;
     if !help.status.success() {
-        bail!(
-            "python3 has no pip: install it (on Debian and Ubuntu: apt install python3-pip), it fetches libtorch"
-        );
+        bail!("python3 has no pip: install it (on Debian and Ubuntu: apt install python3-pip), it fetches libtorch");
     }
     Ok(String::from_utf8_lossy(&help.stdout).contains("--resume-retries"))
 }
 
 /// The line of pip's messages that says why it failed.
 fn reason(messages: &str) -> &str {
-    let lines = || {
-        messages
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-    };
-    let error = lines()
-        .rfind(|line| line.starts_with("ERROR: ") && !line.contains("No matching distribution"));
-    error
-        .or_else(|| lines().next_back())
-        .unwrap_or("no message")
-        .trim_start_matches("ERROR: ")
+    let lines = || messages.lines().map(str::trim).filter(|line| !line.is_empty());
+    let error = lines().rfind(|line| line.starts_with("ERROR: ") && !line.contains("No matching distribution"));
+    error.or_else(|| lines().next_back()).unwrap_or("no message").trim_start_matches("ERROR: ")
 }

@@ -29,15 +29,8 @@ pub fn ensure(root: &Path, cuda: bool) -> Result<PathBuf> {
         return Ok(folder);
     }
     let home = root.join(".libtorch");
-    let parts = if cuda {
-        vec![Part::Cpu, Part::Cuda]
-    } else {
-        vec![Part::Cpu]
-    };
-    let missing: Vec<Part> = parts
-        .into_iter()
-        .filter(|part| !is_installed(&home, *part))
-        .collect();
+    let parts = if cuda { vec![Part::Cpu, Part::Cuda] } else { vec![Part::Cpu] };
+    let missing: Vec<Part> = parts.into_iter().filter(|part| !is_installed(&home, *part)).collect();
     if !missing.is_empty() {
         install(&home, &missing, &fetch::with_pip)?;
     }
@@ -65,24 +58,13 @@ fn install(home: &Path, parts: &[Part], fetch: &fetch::Fetch) -> Result<()> {
     let mut wheels: Vec<Wheel> = Vec::new();
     for part in parts {
         let more = wheels::of(*part)?;
-        wheels.extend(
-            more.into_iter()
-                .filter(|wheel| !wheels.contains(wheel))
-                .collect::<Vec<_>>(),
-        );
+        wheels.extend(more.into_iter().filter(|wheel| !wheels.contains(wheel)).collect::<Vec<_>>());
     }
     let downloads = home.join("download");
-    fs::create_dir_all(&downloads)
-        .with_context(|| format!("cannot make the folder {}", downloads.display()))?;
+    fs::create_dir_all(&downloads).with_context(|| format!("cannot make the folder {}", downloads.display()))?;
     remove_leftovers(home)?;
     for (at, wheel) in wheels.iter().enumerate() {
-        eprintln!(
-            "libtorch: {} of {}: {} ({} MB)",
-            at + 1,
-            wheels.len(),
-            wheel.requirement()?,
-            wheel.megabytes
-        );
+        eprintln!("libtorch: {} of {}: {} ({} MB)", at + 1, wheels.len(), wheel.requirement()?, wheel.megabytes);
         fetch::obtain(wheel, &downloads, fetch)?;
     }
     for part in parts {
@@ -111,23 +93,17 @@ fn unpack(home: &Path, part: Part, downloads: &Path) -> Result<()> {
     for name in part.folders() {
         let target = home.join(name);
         remove_if_there(&target)?;
-        fs::rename(scratch.join(name), &target)
-            .with_context(|| format!("cannot put {} in place", target.display()))?;
+        fs::rename(scratch.join(name), &target).with_context(|| format!("cannot put {} in place", target.display()))?;
     }
     let text = scratch.join(part.stamp());
-    fs::write(&text, stamp_text(&wheels))
-        .with_context(|| format!("cannot write {}", text.display()))?;
-    fs::rename(&text, &stamp)
-        .with_context(|| format!("cannot put {} in place", stamp.display()))?;
+    fs::write(&text, stamp_text(&wheels)).with_context(|| format!("cannot write {}", text.display()))?;
+    fs::rename(&text, &stamp).with_context(|| format!("cannot put {} in place", stamp.display()))?;
     remove_if_there(&scratch)
 }
 
 /// One line a wheel: its hash and its name, as `sha256sum` prints them.
 fn stamp_text(wheels: &[Wheel]) -> String {
-    wheels
-        .iter()
-        .map(|wheel| format!("{}  {}\n", wheel.sha256, wheel.file))
-        .collect()
+    wheels.iter().map(|wheel| format!("{}  {}\n", wheel.sha256, wheel.file)).collect()
 }
 
 /// The scratch folder of this process. The number in it tells a later run whether its maker is still at work.
@@ -138,17 +114,12 @@ fn scratch_name() -> String {
 /// Deletes the scratch folders of processes that are gone.
 fn remove_leftovers(home: &Path) -> Result<()> {
     for folder in [home.to_path_buf(), home.join("download")] {
-        let entries =
-            fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let maker = name
-                .strip_suffix(".tmp")
-                .and_then(|rest| rest.rsplit('-').next());
+            let maker = name.strip_suffix(".tmp").and_then(|rest| rest.rsplit('-').next());
             // A process that ended has no executable any more, even where nobody has collected it yet.
-            if maker
-                .is_some_and(|id| fs::read_link(Path::new("/proc").join(id).join("exe")).is_err())
-            {
+            if maker.is_some_and(|id| fs::read_link(Path::new("/proc").join(id).join("exe")).is_err()) {
                 remove_if_there(&entry.path())?;
             }
         }

@@ -17,28 +17,19 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 fn make_wheel(path: &Path, members: &[&str]) {
     let mut writer = ZipWriter::new(File::create(path).unwrap());
     for name in members {
-        writer
-            .start_file(*name, SimpleFileOptions::default())
-            .unwrap();
+        writer.start_file(*name, SimpleFileOptions::default()).unwrap();
         writer.write_all(name.repeat(200).as_bytes()).unwrap();
     }
     writer.finish().unwrap();
 }
 
 fn sha256(bytes: &[u8]) -> &'static str {
-    let hash: String = Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     hash.leak()
 }
 
 fn pinned(sha256: &'static str) -> Wheel {
-    Wheel {
-        file: "small_thing-1.2.3-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
-        sha256,
-        megabytes: 1,
-    }
+    Wheel { file: "small_thing-1.2.3-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl", sha256, megabytes: 1 }
 }
 
 fn names_below(folder: &Path) -> Vec<String> {
@@ -49,14 +40,7 @@ fn names_below(folder: &Path) -> Vec<String> {
             if entry.path().is_dir() {
                 open.push(entry.path());
             } else {
-                found.push(
-                    entry
-                        .path()
-                        .strip_prefix(folder)
-                        .unwrap()
-                        .to_string_lossy()
-                        .into_owned(),
-                );
+                found.push(entry.path().strip_prefix(folder).unwrap().to_string_lossy().into_owned());
             }
         }
     }
@@ -69,29 +53,19 @@ fn a_wheel_name_says_what_to_ask_pip_for() {
     let wheel = pinned("");
     assert_eq!(wheel.requirement().unwrap(), "small-thing==1.2.3");
     let tags = wheel.tags().unwrap();
-    assert_eq!(
-        (tags.implementation, tags.abi, tags.platform),
-        ("py", "none", "manylinux2014_x86_64")
-    );
+    assert_eq!((tags.implementation, tags.abi, tags.platform), ("py", "none", "manylinux2014_x86_64"));
 }
 
 #[test]
 fn every_machine_has_every_wheel_and_every_pin_is_a_hash() {
     for part in [Part::Cpu, Part::Cuda] {
         let names = |machine| -> Vec<String> {
-            select(part, machine)
-                .iter()
-                .map(|wheel| wheel.requirement().unwrap())
-                .collect()
+            select(part, machine).iter().map(|wheel| wheel.requirement().unwrap()).collect()
         };
         assert_eq!(names("x86_64"), names("aarch64"));
-        for wheel in select(part, "x86_64")
-            .iter()
-            .chain(&select(part, "aarch64"))
-        {
+        for wheel in select(part, "x86_64").iter().chain(&select(part, "aarch64")) {
             assert!(
-                wheel.sha256.len() == 64
-                    && wheel.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                wheel.sha256.len() == 64 && wheel.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()),
                 "{}",
                 wheel.file
             );
@@ -124,37 +98,21 @@ fn only_the_cpp_files_of_the_asked_part_are_unpacked() {
     extract(&wheel, &cpu, Part::Cpu).unwrap();
     extract(&wheel, &cuda, Part::Cuda).unwrap();
     let header = "include/torch/csrc/api/include/torch/torch.h";
-    assert_eq!(
-        names_below(&cpu),
-        [
-            header,
-            "lib/libcudart.so.13",
-            "lib/libgomp.so.1",
-            "lib/libtorch_cpu.so"
-        ]
-    );
-    assert_eq!(
-        names_below(&cuda),
-        ["cuda/libcublas.so.13", "cuda/libtorch_cuda.so"]
-    );
+    assert_eq!(names_below(&cpu), [header, "lib/libcudart.so.13", "lib/libgomp.so.1", "lib/libtorch_cpu.so"]);
+    assert_eq!(names_below(&cuda), ["cuda/libcublas.so.13", "cuda/libtorch_cuda.so"]);
     let text = fs::read_to_string(cpu.join("lib/libgomp.so.1")).unwrap();
     assert_eq!(text, "torch/lib/libgomp.so.1".repeat(200));
 }
 
 #[test]
 fn paths_that_lead_out_of_the_folder_are_refused() {
-    for trick in [
-        "../evil.so",
-        "torch/include/../../../evil.h",
-        "/torch/lib/libevil.so",
-        "torch/include/..\\..\\evil.h",
-    ] {
+    for trick in
+        ["../evil.so", "torch/include/../../../evil.h", "/torch/lib/libevil.so", "torch/include/..\\..\\evil.h"]
+    {
         let home = TempDir::new().unwrap();
         let wheel = home.path().join("w.whl");
         make_wheel(&wheel, &[trick]);
-        let error = extract(&wheel, &home.path().join("out"), Part::Cpu)
-            .unwrap_err()
-            .to_string();
+        let error = extract(&wheel, &home.path().join("out"), Part::Cpu).unwrap_err().to_string();
         assert!(error.contains("no wheel should"), "{trick}: {error}");
         assert_eq!(names_below(home.path()), ["w.whl"], "{trick}");
     }
@@ -165,13 +123,7 @@ fn a_symbolic_link_in_a_wheel_is_refused() {
     let home = TempDir::new().unwrap();
     let wheel = home.path().join("w.whl");
     let mut writer = ZipWriter::new(File::create(&wheel).unwrap());
-    writer
-        .add_symlink(
-            "torch/lib/libtorch_cpu.so",
-            "/etc/passwd",
-            SimpleFileOptions::default(),
-        )
-        .unwrap();
+    writer.add_symlink("torch/lib/libtorch_cpu.so", "/etc/passwd", SimpleFileOptions::default()).unwrap();
     writer.finish().unwrap();
     assert!(extract(&wheel, &home.path().join("out"), Part::Cpu).is_err());
     assert_eq!(names_below(home.path()), ["w.whl"]);
@@ -187,13 +139,8 @@ fn a_truncated_wheel_is_refused() {
     verify(&pin, &wheel).unwrap();
     fs::write(&wheel, &whole[..whole.len() / 2]).unwrap();
     let error = verify(&pin, &wheel).unwrap_err().to_string();
-    assert!(
-        error.contains("SHA-256") && error.contains(pin.sha256),
-        "{error}"
-    );
-    let error = extract(&wheel, &home.path().join("out"), Part::Cpu)
-        .unwrap_err()
-        .to_string();
+    assert!(error.contains("SHA-256") && error.contains(pin.sha256), "{error}");
+    let error = extract(&wheel, &home.path().join("out"), Part::Cpu).unwrap_err().to_string();
     assert!(error.contains("not a whole wheel"), "{error}");
 }
 
@@ -206,14 +153,8 @@ fn a_wrong_hash_is_tried_again_and_then_given_up_with_nothing_left() {
         seen.set(seen.get() + 1);
         Ok(fs::write(folder.join(wheel.file), b"something else")?)
     });
-    let error = format!(
-        "{:#}",
-        obtain(&pinned(sha256(b"the wheel")), home.path(), &fetch).unwrap_err()
-    );
-    assert!(
-        error.contains("small-thing==1.2.3") && error.contains("SHA-256"),
-        "{error}"
-    );
+    let error = format!("{:#}", obtain(&pinned(sha256(b"the wheel")), home.path(), &fetch).unwrap_err());
+    assert!(error.contains("small-thing==1.2.3") && error.contains("SHA-256"), "{error}");
     assert_eq!(count.get(), 3);
     assert!(names_below(home.path()).is_empty());
 }
@@ -234,8 +175,7 @@ fn a_fetch_goes_on_after_a_failure_and_keeps_what_came_whole() {
     let never: Box<fetch::Fetch> = Box::new(|_, _| panic!("a kept wheel is not fetched again"));
     assert_eq!(obtain(&wheel, home.path(), &never).unwrap(), kept);
     fs::write(&kept, b"the whe").unwrap();
-    let again: Box<fetch::Fetch> =
-        Box::new(|wheel, folder| Ok(fs::write(folder.join(wheel.file), b"the wheel")?));
+    let again: Box<fetch::Fetch> = Box::new(|wheel, folder| Ok(fs::write(folder.join(wheel.file), b"the wheel")?));
     obtain(&wheel, home.path(), &again).unwrap();
     assert_eq!(fs::read(&kept).unwrap(), b"the wheel");
 }
@@ -243,9 +183,8 @@ fn a_fetch_goes_on_after_a_failure_and_keeps_what_came_whole() {
 /// A folder that looks like a libtorch of this version, which its header states.
 fn fake_libtorch(minor: u32) -> TempDir {
     let home = TempDir::new().unwrap();
-    let header = format!(
-        "#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR {minor}\n#define TORCH_VERSION_PATCH 0\n"
-    );
+    let header =
+        format!("#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR {minor}\n#define TORCH_VERSION_PATCH 0\n");
     let files = [
         ("lib/libtorch_cpu.so", ""),
         ("include/torch/csrc/api/include/torch/torch.h", ""),
@@ -270,10 +209,7 @@ fn a_libtorch_of_the_right_version_is_taken() {
 #[test]
 fn a_libtorch_that_does_not_fit_is_explained() {
     let says = |folder: &Path, cuda: bool| check::libtorch(folder, cuda).unwrap_err().to_string();
-    assert!(
-        says(fake_libtorch(10).path(), false)
-            .contains("is version 2.10.0 and this project needs 2.11.0")
-    );
+    assert!(says(fake_libtorch(10).path(), false).contains("is version 2.10.0 and this project needs 2.11.0"));
     let own = fake_libtorch(11);
     assert!(says(own.path(), true).contains("without CUDA"));
     fs::write(own.path().join("build-version"), "2.9.1\n").unwrap();
@@ -290,12 +226,7 @@ fn scratch_of_finished_processes_is_removed_and_of_running_ones_kept() {
     let gone = home.path().join(format!("unpack-{}.tmp", child.id()));
     child.wait().unwrap();
     let running = home.path().join(super::scratch_name());
-    for folder in [
-        &gone,
-        &running,
-        &home.path().join("download"),
-        &home.path().join("lib"),
-    ] {
+    for folder in [&gone, &running, &home.path().join("download"), &home.path().join("lib")] {
         fs::create_dir_all(folder.join("deep")).unwrap();
     }
     super::remove_leftovers(home.path()).unwrap();

@@ -58,20 +58,13 @@ impl Wheel {
     pub fn tags(&self) -> Result<Tags> {
         let [_, _, python, abi, platforms] = self.fields()?;
         let platform = platforms.split('.').next().unwrap_or(platforms);
-        Ok(Tags {
-            implementation: python.trim_end_matches(char::is_numeric),
-            abi,
-            platform,
-        })
+        Ok(Tags { implementation: python.trim_end_matches(char::is_numeric), abi, platform })
     }
 
     /// name, version, python, abi, platforms.
     fn fields(&self) -> Result<[&'static str; 5]> {
         let fields: Vec<&str> = self.file.trim_end_matches(".whl").split('-').collect();
-        fields
-            .try_into()
-            .ok()
-            .with_context(|| format!("{} is no wheel's name", self.file))
+        fields.try_into().ok().with_context(|| format!("{} is no wheel's name", self.file))
     }
 }
 
@@ -87,18 +80,11 @@ pub fn select(part: Part, machine: &str) -> Vec<Wheel> {
         Part::Cuda => &CUDA,
     };
     let torch = TORCH.iter().filter(|wheel| wheel.file.contains(machine));
-    torch
-        .chain(all.iter().filter(|wheel| wheel.file.contains(machine)))
-        .copied()
-        .collect()
+    torch.chain(all.iter().filter(|wheel| wheel.file.contains(machine))).copied().collect()
 }
 
 const fn wheel(file: &'static str, sha256: &'static str, megabytes: u32) -> Wheel {
-    Wheel {
-        file,
-        sha256,
-        megabytes,
-    }
+    Wheel { file, sha256, megabytes }
 }
 
 #[rustfmt::skip]

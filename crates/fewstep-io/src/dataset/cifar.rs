@@ -39,18 +39,13 @@ fn training_batch(name: &str) -> Option<Kind> {
 /// The folder that holds the batches: `folder` or the one inside it that the archives unpack to.
 pub(super) fn find(folder: &Path) -> Option<PathBuf> {
     let inside = ["", "cifar-10-batches-bin", "cifar-10-batches-py"].map(|name| folder.join(name));
-    inside
-        .into_iter()
-        .find(|f| f.join("data_batch_1.bin").is_file() || f.join("data_batch_1").is_file())
+    inside.into_iter().find(|f| f.join("data_batch_1.bin").is_file() || f.join("data_batch_1").is_file())
 }
 
 /// The training batches of a folder.
 pub(super) fn open_folder(folder: &Path) -> Result<Opened> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder)
-        .map_err(|e| Error::read(folder, e))?
-        .flatten()
-    {
+    for entry in fs::read_dir(folder).map_err(|e| Error::read(folder, e))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if training_batch(&name).is_some() {
             files.push((name, entry.path()));
@@ -79,8 +74,7 @@ pub(super) fn open_file(path: &Path) -> Result<Opened> {
 /// The training batches of a tar archive, gzipped or not.
 pub(super) fn open_tar(path: &Path) -> Result<Opened> {
     let place = path.display().to_string();
-    let damaged =
-        |e: io::Error| Error::format(FORMAT, &place, format!("the tar archive is damaged: {e}"));
+    let damaged = |e: io::Error| Error::format(FORMAT, &place, format!("the tar archive is damaged: {e}"));
     let mut archive = tar::Archive::new(idx::unpacked(path)?.take(MAX_TAR));
     let mut batches = BTreeMap::new();
     for entry in archive.entries().map_err(damaged)? {
@@ -89,10 +83,7 @@ pub(super) fn open_tar(path: &Path) -> Result<Opened> {
         member::check_name(&name, &place)?;
         let file_name = name.rsplit('/').next().unwrap_or_default().to_owned();
         if entry.header().entry_type().is_file() && training_batch(&file_name).is_some() {
-            batches.insert(
-                file_name,
-                read_capped(entry, MAX_BATCH, &format!("{name} in {place}"))?,
-            );
+            batches.insert(file_name, read_capped(entry, MAX_BATCH, &format!("{name} in {place}"))?);
         }
     }
     // Read to the end, past the tar's own end mark, so that gzip's checksum vouches for every byte.
@@ -114,25 +105,12 @@ fn read_capped(source: impl Read, limit: u64, place: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn assemble(
-    batches: &BTreeMap<String, Vec<u8>>,
-    files: Vec<(String, PathBuf)>,
-    place: &str,
-) -> Result<Opened> {
+fn assemble(batches: &BTreeMap<String, Vec<u8>>, files: Vec<(String, PathBuf)>, place: &str) -> Result<Opened> {
     // Where both kinds lie side by side they are the same images; one is enough.
-    let binary = batches
-        .keys()
-        .any(|name| training_batch(name) == Some(Kind::Binary));
-    let (kind, format) = if binary {
-        (Kind::Binary, Format::CifarBinary)
-    } else {
-        (Kind::Python, Format::CifarPython)
-    };
+    let binary = batches.keys().any(|name| training_batch(name) == Some(Kind::Binary));
+    let (kind, format) = if binary { (Kind::Binary, Format::CifarBinary) } else { (Kind::Python, Format::CifarPython) };
     let mut all = Batches::default();
-    for (name, batch) in batches
-        .iter()
-        .filter(|(name, _)| training_batch(name) == Some(kind))
-    {
+    for (name, batch) in batches.iter().filter(|(name, _)| training_batch(name) == Some(kind)) {
         let place = format!("{name} in {place}");
         match kind {
             Kind::Binary => all.add_binary(batch, &place)?,
@@ -143,10 +121,7 @@ fn assemble(
         let reason = "it holds no CIFAR-10 training batches (data_batch_1 to data_batch_5)";
         return Err(Error::format(FORMAT, place, reason));
     }
-    let files = files
-        .into_iter()
-        .filter(|(name, _)| name.is_empty() || training_batch(name) == Some(kind))
-        .collect();
+    let files = files.into_iter().filter(|(name, _)| name.is_empty() || training_batch(name) == Some(kind)).collect();
     Ok(all.opened(format, files))
 }
 
@@ -159,10 +134,7 @@ struct Batches {
 impl Batches {
     fn add_binary(&mut self, batch: &[u8], place: &str) -> Result<()> {
         if !batch.len().is_multiple_of(RECORD) {
-            let reason = format!(
-                "its {} bytes are no whole number of records of {RECORD} bytes",
-                batch.len()
-            );
+            let reason = format!("its {} bytes are no whole number of records of {RECORD} bytes", batch.len());
             return Err(Error::format(FORMAT, place, reason));
         }
         for record in batch.chunks_exact(RECORD) {
@@ -177,35 +149,20 @@ impl Batches {
     /// `{"data": uint8 [n, 3072], "labels": [n integers], ...}`, written by Python 2.
     fn add_python(&mut self, batch: &[u8], place: &str) -> Result<()> {
         let wrong = |reason: &str| Error::format(FORMAT, place, reason);
-        let graph = pickle::load(batch).map_err(|source| Error::Pickle {
-            place: place.to_owned(),
-            source,
-        })?;
-        let data = graph
-            .lookup(graph.root(), "data")
-            .ok_or_else(|| wrong("the batch has no `data`"))?;
+        let graph = pickle::load(batch).map_err(|source| Error::Pickle { place: place.to_owned(), source })?;
+        let data = graph.lookup(graph.root(), "data").ok_or_else(|| wrong("the batch has no `data`"))?;
         let data = numpy::array(&graph, data).map_err(|e| wrong(&format!("in `data`, {e}")))?;
         if data.dtype != Dtype::U8 || !matches!(data.shape.as_slice(), [_, PIXELS]) {
-            let reason = format!(
-                "its `data` is {:?} {:?}, not bytes of [n, {PIXELS}]",
-                data.dtype, data.shape
-            );
+            let reason = format!("its `data` is {:?} {:?}, not bytes of [n, {PIXELS}]", data.dtype, data.shape);
             return Err(wrong(&reason));
         }
-        let labels = graph
-            .lookup(graph.root(), "labels")
-            .and_then(|labels| graph.sequence(labels));
+        let labels = graph.lookup(graph.root(), "labels").and_then(|labels| graph.sequence(labels));
         let labels = labels.ok_or_else(|| wrong("the batch has no `labels`"))?;
         if labels.len() * PIXELS != data.bytes.len() {
             return Err(wrong("it does not have one label for each image"));
         }
         for &label in labels {
-            self.add_label(
-                graph
-                    .int(label)
-                    .ok_or_else(|| wrong("a label is no integer"))?,
-                place,
-            )?;
+            self.add_label(graph.int(label).ok_or_else(|| wrong("a label is no integer"))?, place)?;
         }
         self.pixels.extend(data.bytes);
         Ok(())
@@ -215,11 +172,7 @@ impl Batches {
         match u32::try_from(label).ok().filter(|&label| label < CLASSES) {
             Some(label) => self.labels.push(label),
             None => {
-                return Err(Error::format(
-                    FORMAT,
-                    place,
-                    format!("a label is {label}, but CIFAR-10 has 0 to 9"),
-                ));
+                return Err(Error::format(FORMAT, place, format!("a label is {label}, but CIFAR-10 has 0 to 9")));
             }
         }
         Ok(())

@@ -26,9 +26,7 @@ impl Raw {
 
 /// Whether a file name is that of an image that can be decoded.
 pub(super) fn is_image(name: &str) -> bool {
-    let extension = name
-        .rsplit_once('.')
-        .map(|(_, extension)| extension.to_ascii_lowercase());
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
     matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
 }
 
@@ -37,35 +35,20 @@ pub(super) fn is_image(name: &str) -> bool {
 /// # Errors
 /// A sentence if it is damaged, too large, or of another kind (alpha, 16 bits).
 pub(super) fn decode(file: &[u8]) -> Result<Raw, String> {
-    let mut reader = ImageReader::new(Cursor::new(file))
-        .with_guessed_format()
-        .map_err(|e| e.to_string())?;
+    let mut reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|e| e.to_string())?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(512 << 20);
     reader.limits(limits);
-    match reader
-        .decode()
-        .map_err(|e| format!("it cannot be decoded: {e}"))?
-    {
+    match reader.decode().map_err(|e| format!("it cannot be decoded: {e}"))? {
         DynamicImage::ImageLuma8(grey) => {
             let (width, height) = (grey.width() as usize, grey.height() as usize);
-            Ok(Raw {
-                channels: 1,
-                height,
-                width,
-                chw: grey.into_raw(),
-            })
+            Ok(Raw { channels: 1, height, width, chw: grey.into_raw() })
         }
         DynamicImage::ImageRgb8(colour) => {
             let (width, height) = (colour.width() as usize, colour.height() as usize);
-            Ok(Raw {
-                channels: 3,
-                height,
-                width,
-                chw: planes(&colour.into_raw(), 3),
-            })
+            Ok(Raw { channels: 3, height, width, chw: planes(&colour.into_raw(), 3) })
         }
         other => Err(format!(
             "its pixels are {:?}, but only 8-bit grey and RGB without alpha are read: convert the data set",

@@ -38,11 +38,7 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
     }
     images.sort();
     if images.is_empty() {
-        return Err(Error::format(
-            FORMAT,
-            place,
-            "the archive holds no PNG or JPEG images",
-        ));
+        return Err(Error::format(FORMAT, place, "the archive holds no PNG or JPEG images"));
     }
     let labels = match archive.index_for_name(labels::FILE) {
         Some(index) => {
@@ -57,11 +53,7 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
         num_classes: labels.as_deref().map_or(0, count_classes),
         labels,
         stored: None,
-        source: Source::Zip(EdmZip {
-            place,
-            archive: Mutex::new(archive),
-            images,
-        }),
+        source: Source::Zip(EdmZip { place, archive: Mutex::new(archive), images }),
         files: vec![(String::new(), path.to_owned())],
     })
 }
@@ -76,23 +68,13 @@ impl EdmZip {
         let file = {
             // A panic elsewhere leaves the archive usable: every read seeks first.
             let mut archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
-            read_member(
-                &mut archive,
-                *archive_index,
-                decode::MAX_FILE,
-                name,
-                &self.place,
-            )?
+            read_member(&mut archive, *archive_index, decode::MAX_FILE, name, &self.place)?
         };
-        decode::decode(&file).map_err(|reason| {
-            Error::format(FORMAT, &self.place, format!("image {name:?}: {reason}"))
-        })
+        decode::decode(&file).map_err(|reason| Error::format(FORMAT, &self.place, format!("image {name:?}: {reason}")))
     }
 
     pub fn member(&self, index: usize) -> String {
-        self.images
-            .get(index)
-            .map_or_else(String::new, |(name, _)| name.clone())
+        self.images.get(index).map_or_else(String::new, |(name, _)| name.clone())
     }
 }
 
@@ -111,18 +93,11 @@ fn read_member(
     let file = archive.by_index(index).map_err(|e| damaged(place, e))?;
     let size = file.size();
     if size > limit {
-        let reason =
-            format!("its member {name:?} declares {size} bytes, more than the {limit} allowed");
+        let reason = format!("its member {name:?} declares {size} bytes, more than the {limit} allowed");
         return Err(Error::format(FORMAT, place, reason));
     }
     let mut bytes = Vec::new();
     let read = file.take(size).read_to_end(&mut bytes);
-    read.map_err(|e| {
-        Error::format(
-            FORMAT,
-            place,
-            format!("its member {name:?} is damaged: {e}"),
-        )
-    })?;
+    read.map_err(|e| Error::format(FORMAT, place, format!("its member {name:?} is damaged: {e}")))?;
     Ok(bytes)
 }

@@ -27,10 +27,6 @@ pub(super) fn fingerprint(files: &[(String, PathBuf)]) -> Result<String> {
             hash::update_from_file(&mut hasher, path)?;
         }
     }
-    let kind = if with_contents {
-        "sha256"
-    } else {
-        "sha256-names"
-    };
+    let kind = if with_contents { "sha256" } else { "sha256-names" };
     Ok(format!("{kind}:{}", hash::hex(&hasher.finalize())))
 }

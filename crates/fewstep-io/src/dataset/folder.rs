@@ -30,8 +30,7 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
     let (labels, num_classes) = match read_json(path)? {
         Some(json) => {
             files.push((labels::FILE.into(), path.join(labels::FILE)));
-            let labels =
-                labels::parse(&json, images.iter().map(|(name, _)| name.as_str()), &place)?;
+            let labels = labels::parse(&json, images.iter().map(|(name, _)| name.as_str()), &place)?;
             let num_classes = labels.as_deref().map_or(0, count_classes);
             (labels, num_classes)
         }
@@ -58,18 +57,13 @@ impl Folder {
         let failed = |reason: String| Error::format(FORMAT, path.display().to_string(), reason);
         let size = fs::metadata(path).map_err(|e| Error::read(path, e))?.len();
         if size > decode::MAX_FILE {
-            return Err(failed(format!(
-                "the image file has {size} bytes, more than the {} allowed",
-                decode::MAX_FILE
-            )));
+            return Err(failed(format!("the image file has {size} bytes, more than the {} allowed", decode::MAX_FILE)));
         }
         decode::decode(&fs::read(path).map_err(|e| Error::read(path, e))?).map_err(failed)
     }
 
     pub fn member(&self, index: usize) -> String {
-        self.images
-            .get(index)
-            .map_or_else(String::new, |(name, _)| name.clone())
+        self.images.get(index).map_or_else(String::new, |(name, _)| name.clone())
     }
 }
 
@@ -106,11 +100,9 @@ fn walk(
 fn read_json(folder: &Path) -> Result<Option<Vec<u8>>> {
     let path = folder.join(labels::FILE);
     match fs::metadata(&path) {
-        Ok(metadata) if metadata.len() > labels::MAX_FILE => Err(Error::format(
-            FORMAT,
-            path.display().to_string(),
-            "the label file is unreasonably large",
-        )),
+        Ok(metadata) if metadata.len() > labels::MAX_FILE => {
+            Err(Error::format(FORMAT, path.display().to_string(), "the label file is unreasonably large"))
+        }
         Ok(_) => fs::read(&path).map(Some).map_err(|e| Error::read(&path, e)),
         Err(_) => Ok(None),
     }
@@ -127,18 +119,11 @@ fn from_subfolders(images: &[(String, PathBuf)], place: &str) -> Result<(Option<
     let classes: Vec<&String> = classes.into_iter().collect();
     let mut labels = Vec::with_capacity(images.len());
     for (class, (name, _)) in of_each.iter().zip(images) {
-        let found = class
-            .as_ref()
-            .and_then(|class| classes.binary_search(&class).ok());
-        let label = found
-            .and_then(|index| u32::try_from(index).ok())
-            .ok_or_else(|| {
-                let reason = format!(
-                    "{name:?} lies beside class subfolders: move it into one, or add a {}",
-                    labels::FILE
-                );
-                Error::format(FORMAT, place, reason)
-            })?;
+        let found = class.as_ref().and_then(|class| classes.binary_search(&class).ok());
+        let label = found.and_then(|index| u32::try_from(index).ok()).ok_or_else(|| {
+            let reason = format!("{name:?} lies beside class subfolders: move it into one, or add a {}", labels::FILE);
+            Error::format(FORMAT, place, reason)
+        })?;
         labels.push(label);
     }
     Ok((Some(labels), classes.len()))

@@ -20,30 +20,18 @@ const MAX_BYTES: u64 = 2 << 30;
 pub(super) fn find(folder: &Path) -> Option<PathBuf> {
     let parts = ["train", "t10k", "test"];
     let names = parts.iter().flat_map(|part| {
-        ["images-idx3-ubyte", "images.idx3-ubyte"]
-            .into_iter()
-            .map(move |name| format!("{part}-{name}"))
+        ["images-idx3-ubyte", "images.idx3-ubyte"].into_iter().map(move |name| format!("{part}-{name}"))
     });
-    names
-        .flat_map(|name| [folder.join(format!("{name}.gz")), folder.join(name)])
-        .find(|path| path.is_file())
+    names.flat_map(|name| [folder.join(format!("{name}.gz")), folder.join(name)]).find(|path| path.is_file())
 }
 
 pub(super) fn open(path: &Path) -> Result<Opened> {
     let (shape, data) = read(path, IMAGES_MAGIC)?;
     let &[len, height, width] = shape.as_slice() else {
-        return Err(Error::format(
-            FORMAT,
-            path.display().to_string(),
-            "it is no IDX file of images",
-        ));
+        return Err(Error::format(FORMAT, path.display().to_string(), "it is no IDX file of images"));
     };
     if height == 0 || width == 0 {
-        return Err(Error::format(
-            FORMAT,
-            path.display().to_string(),
-            "its images have no pixels",
-        ));
+        return Err(Error::format(FORMAT, path.display().to_string(), "its images have no pixels"));
     }
     let mut files = vec![(file_name(path), path.to_owned())];
     let labels = match labels_beside(path) {
@@ -66,10 +54,7 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// `train-labels-idx1-ubyte[.gz]` for `train-images-idx3-ubyte[.gz]`, whichever of the two is there.
@@ -81,10 +66,7 @@ fn labels_beside(path: &Path) -> Option<PathBuf> {
     let labels = name.replace("images", "labels").replace("idx3", "idx1");
     let plain = labels.strip_suffix(".gz").unwrap_or(&labels);
     let candidates = [labels.clone(), plain.to_owned(), format!("{plain}.gz")];
-    candidates
-        .into_iter()
-        .map(|name| path.with_file_name(name))
-        .find(|path| path.is_file())
+    candidates.into_iter().map(|name| path.with_file_name(name)).find(|path| path.is_file())
 }
 
 /// Sizes and data of a file, which must hold exactly what its header declares.
@@ -96,9 +78,7 @@ fn read(path: &Path, magic: [u8; 4]) -> Result<(Vec<usize>, Vec<u8>)> {
     let mut found = [0; 4];
     source.read_exact(&mut found).map_err(failed)?;
     if found != magic {
-        return Err(wrong(format!(
-            "it starts with {found:02x?} where an IDX file of this kind has {magic:02x?}"
-        )));
+        return Err(wrong(format!("it starts with {found:02x?} where an IDX file of this kind has {magic:02x?}")));
     }
     let mut shape = Vec::new();
     for _ in 0..magic[3] {
@@ -106,24 +86,14 @@ fn read(path: &Path, magic: [u8; 4]) -> Result<(Vec<usize>, Vec<u8>)> {
         source.read_exact(&mut size).map_err(failed)?;
         shape.push(u32::from_be_bytes(size));
     }
-    let declared = shape
-        .iter()
-        .try_fold(1u64, |n, &size| n.checked_mul(size.into()));
-    let declared = declared
-        .filter(|&n| n <= MAX_BYTES)
-        .ok_or_else(|| wrong(format!("it declares sizes {shape:?}")))?;
+    let declared = shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size.into()));
+    let declared = declared.filter(|&n| n <= MAX_BYTES).ok_or_else(|| wrong(format!("it declares sizes {shape:?}")))?;
     let mut data = Vec::new();
-    source
-        .by_ref()
-        .take(declared)
-        .read_to_end(&mut data)
-        .map_err(failed)?;
+    source.by_ref().take(declared).read_to_end(&mut data).map_err(failed)?;
     let more = source.read(&mut found).map_err(failed)?;
     if data.len() as u64 != declared || more != 0 {
         let relation = if more == 0 { "fewer" } else { "more" };
-        return Err(wrong(format!(
-            "its header declares {declared} bytes, but there are {relation}"
-        )));
+        return Err(wrong(format!("its header declares {declared} bytes, but there are {relation}")));
     }
     Ok((shape.into_iter().map(|size| size as usize).collect(), data))
 }
@@ -135,9 +105,5 @@ pub(super) fn unpacked(path: &Path) -> Result<Box<dyn Read>> {
     let mut file = File::open(path).map_err(read_error)?;
     let gzipped = file.read(&mut start).map_err(read_error)? == 2 && start == [0x1f, 0x8b];
     let file = BufReader::with_capacity(1 << 16, File::open(path).map_err(read_error)?);
-    Ok(if gzipped {
-        Box::new(MultiGzDecoder::new(file))
-    } else {
-        Box::new(file)
-    })
+    Ok(if gzipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
 }

@@ -24,42 +24,21 @@ impl Images {
     ///
     /// # Errors
     /// If `data` is not a whole number of images or there is not one label for each.
-    pub fn new(
-        data: Vec<u8>,
-        channels: usize,
-        height: usize,
-        width: usize,
-        labels: Option<Vec<u32>>,
-    ) -> Result<Self> {
+    pub fn new(data: Vec<u8>, channels: usize, height: usize, width: usize, labels: Option<Vec<u32>>) -> Result<Self> {
         let wrong = |reason: String| Error::format("batch of images", "memory", reason);
-        let size = channels
-            .checked_mul(height)
-            .and_then(|n| n.checked_mul(width))
-            .filter(|&size| size > 0);
+        let size = channels.checked_mul(height).and_then(|n| n.checked_mul(width)).filter(|&size| size > 0);
         let count = match size {
             Some(size) if data.len().is_multiple_of(size) => data.len() / size,
             _ => {
                 let len = data.len();
-                return Err(wrong(format!(
-                    "{len} bytes are no whole number of {channels}x{height}x{width} images"
-                )));
+                return Err(wrong(format!("{len} bytes are no whole number of {channels}x{height}x{width} images")));
             }
         };
         if let Some(labels) = labels.as_ref().filter(|labels| labels.len() != count) {
-            return Err(wrong(format!(
-                "there are {count} images but {} labels",
-                labels.len()
-            )));
+            return Err(wrong(format!("there are {count} images but {} labels", labels.len())));
         }
         let num_classes = labels.as_deref().map_or(0, count_classes);
-        Ok(Images {
-            data,
-            channels,
-            height,
-            width,
-            labels,
-            num_classes,
-        })
+        Ok(Images { data, channels, height, width, labels, num_classes })
     }
 
     /// Number of images.

@@ -109,15 +109,8 @@ impl Dataset {
     pub fn open_with(path: impl AsRef<Path>, options: &DatasetOptions) -> Result<Self> {
         let path = path.as_ref();
         let opened = open::detect(path)?;
-        let stem = if path.is_dir() {
-            path.file_name()
-        } else {
-            path.file_stem()
-        };
-        let name = stem.map_or_else(
-            || path.display().to_string(),
-            |stem| stem.to_string_lossy().into_owned(),
-        );
+        let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+        let name = stem.map_or_else(|| path.display().to_string(), |stem| stem.to_string_lossy().into_owned());
         Self::assemble(name, path.to_owned(), opened, options)
     }
 
@@ -135,58 +128,27 @@ impl Dataset {
             source: Source::Memory(images.data),
             files: Vec::new(),
         };
-        Self::assemble(
-            name.to_owned(),
-            PathBuf::from(name),
-            opened,
-            &DatasetOptions::default(),
-        )
+        Self::assemble(name.to_owned(), PathBuf::from(name), opened, &DatasetOptions::default())
     }
 
-    fn assemble(
-        name: String,
-        path: PathBuf,
-        opened: Opened,
-        options: &DatasetOptions,
-    ) -> Result<Self> {
-        let Opened {
-            format,
-            source,
-            len,
-            labels,
-            num_classes,
-            stored,
-            files,
-        } = opened;
+    fn assemble(name: String, path: PathBuf, opened: Opened, options: &DatasetOptions) -> Result<Self> {
+        let Opened { format, source, len, labels, num_classes, stored, files } = opened;
         let place = path.display().to_string();
         if len == 0 {
             return Err(Error::format(FORMAT, place, "it holds no images"));
         }
         if labels.as_ref().is_some_and(|labels| labels.len() != len) {
             let count = labels.map_or(0, |labels| labels.len());
-            return Err(Error::format(
-                FORMAT,
-                place,
-                format!("it has {len} images but {count} labels"),
-            ));
+            return Err(Error::format(FORMAT, place, format!("it has {len} images but {count} labels")));
         }
         let indices = match options.max_size {
             Some(0) => {
-                return Err(Error::format(
-                    FORMAT,
-                    place,
-                    "a subset of 0 images was asked for",
-                ));
+                return Err(Error::format(FORMAT, place, "a subset of 0 images was asked for"));
             }
             Some(max_size) => subset::fixed_subset(len, max_size, options.subset_seed),
             None => (0..len).collect(),
         };
-        let labels = labels.map(|all| {
-            indices
-                .iter()
-                .filter_map(|&i| all.get(i).copied())
-                .collect()
-        });
+        let labels = labels.map(|all| indices.iter().filter_map(|&i| all.get(i).copied()).collect());
         let mut dataset = Dataset {
             name,
             path,
@@ -295,13 +257,7 @@ impl Dataset {
     pub fn load_all(&self) -> Result<Images> {
         let (height, width) = self.resolution();
         let size = self.channels() * height * width;
-        let too_large = || {
-            Error::format(
-                FORMAT,
-                self.place(),
-                "it does not fit into memory: use a subset",
-            )
-        };
+        let too_large = || Error::format(FORMAT, self.place(), "it does not fit into memory: use a subset");
         let total = size.checked_mul(self.len()).ok_or_else(too_large)?;
         let mut data = Vec::new();
         data.try_reserve_exact(total).map_err(|_| too_large())?;
@@ -312,19 +268,12 @@ impl Dataset {
             let workers: Vec<_> = data
                 .chunks_mut((share * size).max(1))
                 .enumerate()
-                .map(|(worker, part)| {
-                    scope.spawn(move || self.load_part(worker * share, size, part))
-                })
+                .map(|(worker, part)| scope.spawn(move || self.load_part(worker * share, size, part)))
                 .collect();
-            workers
-                .into_iter()
-                .try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(too_large())))
+            workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(too_large())))
         })?;
         let images = Images::new(data, self.channels(), height, width, self.labels.clone())?;
-        Ok(Images {
-            num_classes: self.num_classes,
-            ..images
-        })
+        Ok(Images { num_classes: self.num_classes, ..images })
     }
 
     fn load_part(&self, first: usize, size: usize, part: &mut [u8]) -> Result<()> {
@@ -341,9 +290,7 @@ impl Dataset {
     /// If a file cannot be read.
     pub fn fingerprint(&self) -> Result<String> {
         match &self.source {
-            Source::Memory(data) if self.files.is_empty() => {
-                Ok(format!("sha256:{}", crate::hash::sha256_bytes(data)))
-            }
+            Source::Memory(data) if self.files.is_empty() => Ok(format!("sha256:{}", crate::hash::sha256_bytes(data))),
             _ => fingerprint::fingerprint(&self.files),
         }
     }
@@ -354,17 +301,9 @@ impl Dataset {
             Source::Folder(folder) => folder.image(source_index),
             Source::Memory(data) => {
                 let size = self.stored.iter().product::<usize>();
-                let chw = data
-                    .get(source_index * size..(source_index + 1) * size)
-                    .unwrap_or_default()
-                    .to_vec();
+                let chw = data.get(source_index * size..(source_index + 1) * size).unwrap_or_default().to_vec();
                 let [channels, height, width] = self.stored;
-                Ok(Raw {
-                    channels,
-                    height,
-                    width,
-                    chw,
-                })
+                Ok(Raw { channels, height, width, chw })
             }
         }
     }

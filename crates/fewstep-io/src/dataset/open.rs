@@ -9,10 +9,7 @@ use crate::{Error, Result};
 /// Opens whatever is at `path`, by its contents rather than its name.
 pub(super) fn detect(path: &Path) -> Result<Opened> {
     if !path.exists() {
-        return Err(Error::Missing {
-            what: "data set",
-            path: path.to_owned(),
-        });
+        return Err(Error::Missing { what: "data set", path: path.to_owned() });
     }
     if path.is_dir() {
         return match (idx::find(path), cifar::find(path)) {
@@ -48,8 +45,6 @@ pub(super) fn detect(path: &Path) -> Result<Opened> {
 fn starts_with(path: &Path, magic: &[u8]) -> Result<bool> {
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(|e| Error::read(path, e))?;
-    file.take(magic.len() as u64)
-        .read_to_end(&mut start)
-        .map_err(|e| Error::read(path, e))?;
+    file.take(magic.len() as u64).read_to_end(&mut start).map_err(|e| Error::read(path, e))?;
     Ok(start == magic)
 }

@@ -9,10 +9,7 @@ use crate::{Error, Result};
 pub(super) fn check(stored: [usize; 3], to: usize, path: &Path) -> Result<()> {
     let [_, height, width] = stored;
     if to < height || to < width || to > 8192 {
-        let reason = format!(
-            "its images are {}, which cannot be padded to {to}x{to}",
-            describe(stored)
-        );
+        let reason = format!("its images are {}, which cannot be padded to {to}x{to}", describe(stored));
         return Err(Error::format(FORMAT, path.display().to_string(), reason));
     }
     Ok(())

@@ -46,9 +46,7 @@ impl Callable {
     /// after 2.0) are the same entry.
     pub fn find(module: &str, name: &str) -> Option<Callable> {
         Some(match (module, name) {
-            ("torch_utils.persistence", "_reconstruct_persistent_obj") => {
-                Callable::PersistentObject
-            }
+            ("torch_utils.persistence", "_reconstruct_persistent_obj") => Callable::PersistentObject,
             ("collections", "OrderedDict" | "defaultdict" | "Counter") => Callable::Mapping,
             ("dnnlib.util" | "dnnlib", "EasyDict") => Callable::Mapping,
             ("builtins" | "__builtin__", "dict") => Callable::Mapping,
@@ -56,19 +54,13 @@ impl Callable {
             ("builtins" | "__builtin__", "bytes" | "bytearray") => Callable::Bytes,
             ("_codecs", "encode") => Callable::CodecsEncode,
             ("copyreg" | "copy_reg", "_reconstructor") => Callable::Reconstructor,
-            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => {
-                Callable::NumpyReconstruct
-            }
+            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => Callable::NumpyReconstruct,
             ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => Callable::NumpyScalar,
-            ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => {
-                Callable::NumpyFromBuffer
-            }
+            ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => Callable::NumpyFromBuffer,
             ("numpy", "dtype") => Callable::NumpyDtype,
             ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Callable::RebuildTensor,
             ("torch._utils", "_rebuild_tensor_v3") => Callable::RebuildTensorV3,
-            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
-                Callable::RebuildParameter
-            }
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => Callable::RebuildParameter,
             ("torch._tensor", "_rebuild_from_type_v2") => Callable::RebuildFromType,
             ("torch.storage", "_load_from_bytes") => Callable::LoadStorage,
             ("torch", "Size") => Callable::TorchSize,
@@ -81,10 +73,7 @@ impl Callable {
     /// Whether NEWOBJ, which makes an object of a class, may name it.
     pub(super) fn is_class(self) -> bool {
         use Callable::*;
-        matches!(
-            self,
-            TorchModule | Mapping | Set | Bytes | NumpyDtype | TorchSize
-        )
+        matches!(self, TorchModule | Mapping | Set | Bytes | NumpyDtype | TorchSize)
     }
 
     /// Whether BUILD may give it state.

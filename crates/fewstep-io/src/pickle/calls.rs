@@ -11,16 +11,12 @@ use super::opcode as op;
 impl<'a> Machine<'a> {
     pub(super) fn name(&mut self, code: u8) -> Result<()> {
         let object = match code {
-            op::GLOBAL => Object::Global {
-                module: self.source.line_str()?.into(),
-                name: self.source.line_str()?.into(),
-            },
+            op::GLOBAL => {
+                Object::Global { module: self.source.line_str()?.into(), name: self.source.line_str()?.into() }
+            }
             op::STACK_GLOBAL => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                Object::Global {
-                    module: self.text_of(module)?,
-                    name: self.text_of(name)?,
-                }
+                Object::Global { module: self.text_of(module)?, name: self.text_of(name)? }
             }
             op::PERSID => {
                 let line = self.source.line_str()?;
@@ -37,15 +33,10 @@ impl<'a> Machine<'a> {
             // Text that borrows stays borrowed; decoded text is only ever short here, but is charged nonetheless
             // where it was decoded.
             Some(Object::Str(Cow::Borrowed(text))) => Ok(Cow::Borrowed(text)),
-            Some(Object::Str(Cow::Owned(text))) if text.len() <= 1024 => {
-                Ok(Cow::Owned(text.clone()))
-            }
+            Some(Object::Str(Cow::Owned(text))) if text.len() <= 1024 => Ok(Cow::Owned(text.clone())),
             other => {
                 let found = other.map_or("nothing", Object::kind);
-                Err(self.error(Kind::WrongType {
-                    needed: "a text as part of a name is",
-                    found,
-                }))
+                Err(self.error(Kind::WrongType { needed: "a text as part of a name is", found }))
             }
         }
     }
@@ -60,9 +51,7 @@ impl<'a> Machine<'a> {
             }
             op::OBJ => {
                 let mut items = self.pop_mark()?.into_iter();
-                let class = items
-                    .next()
-                    .ok_or_else(|| self.error(Kind::StackUnderflow))?;
+                let class = items.next().ok_or_else(|| self.error(Kind::StackUnderflow))?;
                 (class, self.add(Object::Tuple(items.collect()))?)
             }
             _ => {
@@ -94,29 +83,23 @@ impl<'a> Machine<'a> {
             Some(Object::Tuple(items)) => Ok(items),
             other => {
                 let found = other.map_or("nothing", Object::kind);
-                Err(self.error(Kind::WrongType {
-                    needed: "a tuple of arguments is",
-                    found,
-                }))
+                Err(self.error(Kind::WrongType { needed: "a tuple of arguments is", found }))
             }
         }
     }
 
     fn callable(&self, id: Id) -> Result<Callable> {
         match self.objects.get(id.0 as usize) {
-            Some(Object::Global { module, name }) => {
-                Callable::find(module, name).ok_or_else(|| self.forbidden(id))
-            }
+            Some(Object::Global { module, name }) => Callable::find(module, name).ok_or_else(|| self.forbidden(id)),
             other => Err(self.error(Kind::NotCallable(other.map_or("nothing", Object::kind)))),
         }
     }
 
     fn forbidden(&self, id: Id) -> PickleError {
         match self.objects.get(id.0 as usize) {
-            Some(Object::Global { module, name }) => self.error(Kind::Forbidden {
-                module: shorten(module),
-                name: shorten(name),
-            }),
+            Some(Object::Global { module, name }) => {
+                self.error(Kind::Forbidden { module: shorten(module), name: shorten(name) })
+            }
             _ => self.error(Kind::NotCallable("value")),
         }
     }
@@ -139,8 +122,7 @@ impl<'a> Machine<'a> {
                 }
                 // A subclass of dict brings its entries as the base's state; other objects bring None.
                 let state = listed.get(2).copied();
-                let state =
-                    state.filter(|id| self.objects.get(id.0 as usize) != Some(&Object::None));
+                let state = state.filter(|id| self.objects.get(id.0 as usize) != Some(&Object::None));
                 let args = self.add(Object::Tuple(state.into_iter().collect()))?;
                 Ok(instance(callable, class, args))
             }
@@ -154,30 +136,20 @@ impl<'a> Machine<'a> {
             Some(Object::Str(text)) => Some(text),
             _ => None,
         };
-        let (Some(characters), Some("latin1" | "latin-1")) = (
-            text.and_then(as_text),
-            encoding.and_then(as_text).map(AsRef::as_ref),
-        ) else {
-            return Err(self.error(Kind::Malformed(
-                "`_codecs.encode` is not called with a text and \"latin1\"",
-            )));
+        let (Some(characters), Some("latin1" | "latin-1")) =
+            (text.and_then(as_text), encoding.and_then(as_text).map(AsRef::as_ref))
+        else {
+            return Err(self.error(Kind::Malformed("`_codecs.encode` is not called with a text and \"latin1\"")));
         };
         // The same text may be encoded again and again; no honest pickle encodes more than it holds, which in memory may
         // be twice as long as in the file.
         let limit = self.source.len().saturating_mul(2);
         self.decoded += characters.len();
         if self.decoded > limit {
-            return Err(self.error(Kind::Limit {
-                what: "bytes of encoded text",
-                limit,
-            }));
+            return Err(self.error(Kind::Limit { what: "bytes of encoded text", limit }));
         }
-        let bytes: Option<Vec<u8>> = characters
-            .chars()
-            .map(|c| u8::try_from(u32::from(c)).ok())
-            .collect();
-        let bytes = bytes
-            .ok_or_else(|| self.error(Kind::Malformed("a byte string has characters above 255")))?;
+        let bytes: Option<Vec<u8>> = characters.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+        let bytes = bytes.ok_or_else(|| self.error(Kind::Malformed("a byte string has characters above 255")))?;
         Ok(Object::Bytes(bytes.into()))
     }
 
@@ -186,9 +158,7 @@ impl<'a> Machine<'a> {
         let target = self.top()?;
         let offset = self.source.opcode_at;
         let kind = match self.objects.get_mut(target.0 as usize) {
-            Some(Object::Instance(call)) if call.state.is_some() => {
-                Kind::Malformed("an object is given state twice")
-            }
+            Some(Object::Instance(call)) if call.state.is_some() => Kind::Malformed("an object is given state twice"),
             Some(Object::Instance(call)) if call.callable.takes_state() => {
                 call.state = Some(state);
                 return Ok(());
@@ -207,13 +177,7 @@ impl<'a> Machine<'a> {
 }
 
 fn instance<'a>(callable: Callable, global: Id, args: Id) -> Object<'a> {
-    Object::Instance(Box::new(Instance {
-        callable,
-        global,
-        args,
-        state: None,
-        items: Vec::new(),
-    }))
+    Object::Instance(Box::new(Instance { callable, global, args, state: None, items: Vec::new() }))
 }
 
 /// Names go into messages; a hostile one may be megabytes long.

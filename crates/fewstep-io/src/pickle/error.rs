@@ -15,9 +15,7 @@ pub struct PickleError {
 #[non_exhaustive]
 pub enum PickleErrorKind {
     /// The stream ends, or declares more bytes than it has.
-    #[error(
-        "the pickle is cut off: {needed} more bytes are declared, {available} are there; download the file again"
-    )]
+    #[error("the pickle is cut off: {needed} more bytes are declared, {available} are there; download the file again")]
     Truncated {
         /// Bytes that the opcode needs.
         needed: u64,
@@ -62,9 +60,7 @@ pub enum PickleErrorKind {
     #[error("the pickle is damaged: {0}")]
     Malformed(&'static str),
     /// One of the [`super::Limits`] was reached.
-    #[error(
-        "the pickle holds more than {limit} {what}, far more than any checkpoint: refusing to read on"
-    )]
+    #[error("the pickle holds more than {limit} {what}, far more than any checkpoint: refusing to read on")]
     Limit {
         /// What there is too much of.
         what: &'static str,

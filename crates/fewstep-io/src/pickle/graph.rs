@@ -112,10 +112,7 @@ impl<'a> Graph<'a> {
 
     /// All objects, in the order in which the pickle makes them.
     pub fn iter(&self) -> impl Iterator<Item = (Id, &Object<'a>)> {
-        self.objects
-            .iter()
-            .enumerate()
-            .map(|(i, object)| (Id(i as u32), object))
+        self.objects.iter().enumerate().map(|(i, object)| (Id(i as u32), object))
     }
 
     /// The recorded call behind an id, if it is one.
@@ -128,9 +125,7 @@ impl<'a> Graph<'a> {
 
     /// The arguments of a recorded call of `callable`.
     pub fn call(&self, id: Id, callable: Callable) -> Option<&[Id]> {
-        self.instance(id)
-            .filter(|i| i.callable == callable)
-            .map(|i| self.args(i))
+        self.instance(id).filter(|i| i.callable == callable).map(|i| self.args(i))
     }
 
     /// The positional arguments of a recorded call.
@@ -192,10 +187,7 @@ impl<'a> Graph<'a> {
 
     /// A tuple, list or `torch.Size` of sizes.
     pub fn sizes(&self, id: Id) -> Option<Vec<usize>> {
-        self.sequence(id)?
-            .iter()
-            .map(|&item| self.size(item))
-            .collect()
+        self.sequence(id)?.iter().map(|&item| self.size(item)).collect()
     }
 
     /// The elements of a set in any of its forms.
@@ -259,13 +251,7 @@ impl<'a> Graph<'a> {
 
     /// The value that a dictionary or mapping holds under the text `key`.
     pub fn lookup(&self, id: Id, key: &str) -> Option<Id> {
-        let find = |pairs: &[(Id, Id)]| {
-            pairs
-                .iter()
-                .rev()
-                .find(|(k, _)| self.str(*k) == Some(key))
-                .map(|&(_, v)| v)
-        };
+        let find = |pairs: &[(Id, Id)]| pairs.iter().rev().find(|(k, _)| self.str(*k) == Some(key)).map(|&(_, v)| v);
         match self.get(id) {
             Object::Dict(pairs) => find(pairs),
             _ => find(&self.pairs(id)?),
@@ -274,11 +260,7 @@ impl<'a> Graph<'a> {
 
     /// The keys of a mapping that are text, for messages.
     pub fn keys(&self, id: Id) -> Vec<&str> {
-        self.pairs(id)
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|(key, _)| self.str(*key))
-            .collect()
+        self.pairs(id).unwrap_or_default().iter().filter_map(|(key, _)| self.str(*key)).collect()
     }
 
     /// `module.name` of a name.

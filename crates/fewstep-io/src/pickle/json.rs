@@ -39,10 +39,7 @@ pub struct Converter<'g, 'a> {
 impl<'g, 'a> Converter<'g, 'a> {
     /// A converter with its whole budget.
     pub fn new(graph: &'g Graph<'a>) -> Self {
-        Converter {
-            graph,
-            left: MAX_ELEMENTS,
-        }
+        Converter { graph, left: MAX_ELEMENTS }
     }
 
     /// As the function [`convert`].
@@ -55,9 +52,7 @@ impl<'g, 'a> Converter<'g, 'a> {
 
     fn value(&mut self, id: Id, depth: usize) -> Result<Value, String> {
         if depth > MAX_DEPTH {
-            return Err(format!(
-                "a setting is nested deeper than {MAX_DEPTH} levels"
-            ));
+            return Err(format!("a setting is nested deeper than {MAX_DEPTH} levels"));
         }
         self.charge(1)?;
         Ok(match self.graph.get(id) {
@@ -78,9 +73,7 @@ impl<'g, 'a> Converter<'g, 'a> {
                 self.charge((module.len() + name.len()) / 64)?;
                 Value::String(format!("{module}.{name}"))
             }
-            Object::List(items) | Object::Tuple(items) | Object::Set(items) => {
-                self.array(items, depth)?
-            }
+            Object::List(items) | Object::Tuple(items) | Object::Set(items) => self.array(items, depth)?,
             Object::Dict(_) => self.map(id, depth)?,
             Object::BigInt(_) | Object::Persistent(_) => {
                 return Err(format!("a setting is a {}", self.graph.get(id).kind()));
@@ -92,16 +85,11 @@ impl<'g, 'a> Converter<'g, 'a> {
     fn charge(&mut self, elements: usize) -> Result<(), String> {
         let left = self.left.checked_sub(elements);
         self.left = left.unwrap_or(0);
-        left.map(drop)
-            .ok_or_else(|| format!("the settings have more than {MAX_ELEMENTS} elements"))
+        left.map(drop).ok_or_else(|| format!("the settings have more than {MAX_ELEMENTS} elements"))
     }
 
     fn array(&mut self, items: &[Id], depth: usize) -> Result<Value, String> {
-        items
-            .iter()
-            .map(|&item| self.value(item, depth + 1))
-            .collect::<Result<Vec<_>, _>>()
-            .map(Value::Array)
+        items.iter().map(|&item| self.value(item, depth + 1)).collect::<Result<Vec<_>, _>>().map(Value::Array)
     }
 
     fn map(&mut self, id: Id, depth: usize) -> Result<Value, String> {

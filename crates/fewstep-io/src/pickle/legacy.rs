@@ -9,9 +9,7 @@ use super::{Graph, Object, PickleError, load_prefix};
 /// 0x1950a86a20f9469cfc6c, little-endian.
 const MAGIC: &[u8] = &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 /// Protocol byte and magic number as they open every such stream.
-const PREFIX: &[u8] = &[
-    0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19,
-];
+const PREFIX: &[u8] = &[0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
 /// A parsed stream.
 pub(crate) struct Legacy<'a> {
@@ -49,9 +47,7 @@ impl<'a> Legacy<'a> {
             return Err(malformed("its torch.save version is not 1001"));
         }
         let system = next(&mut rest)?;
-        let little = system
-            .lookup(system.root(), "little_endian")
-            .map(|id| system.get(id));
+        let little = system.lookup(system.root(), "little_endian").map(|id| system.get(id));
         if little != Some(&Object::Bool(true)) {
             return Err(malformed("it was written on a big-endian machine"));
         }
@@ -75,38 +71,21 @@ fn read_storages<'a>(
 ) -> Result<HashMap<String, &'a [u8]>, LegacyError> {
     let malformed = |what: String| LegacyError::Malformed(what);
     let declared = declared_storages(graph).map_err(malformed)?;
-    let keys = keys
-        .sequence(keys.root())
-        .unwrap_or_default()
-        .iter()
-        .map(|&key| keys.str(key));
+    let keys = keys.sequence(keys.root()).unwrap_or_default().iter().map(|&key| keys.str(key));
     let mut storages = HashMap::new();
     for key in keys {
         let key = key.ok_or_else(|| malformed("a storage key is not text".into()))?;
-        let storage = declared
-            .get(key)
-            .ok_or_else(|| malformed("a storage is not used".into()))?;
-        let (count, after) = rest
-            .split_first_chunk::<8>()
-            .ok_or_else(|| malformed("its storages are cut off".into()))?;
+        let storage = declared.get(key).ok_or_else(|| malformed("a storage is not used".into()))?;
+        let (count, after) =
+            rest.split_first_chunk::<8>().ok_or_else(|| malformed("its storages are cut off".into()))?;
         let count = u64::from_le_bytes(*count);
-        let bytes = count
-            .checked_mul(storage.dtype.size() as u64)
-            .and_then(|n| usize::try_from(n).ok());
+        let bytes = count.checked_mul(storage.dtype.size() as u64).and_then(|n| usize::try_from(n).ok());
         if count != storage.numel as u64 {
-            return Err(malformed(format!(
-                "a storage holds {count} elements, but {} are declared",
-                storage.numel
-            )));
+            return Err(malformed(format!("a storage holds {count} elements, but {} are declared", storage.numel)));
         }
-        let (raw, after) = bytes
-            .and_then(|n| after.split_at_checked(n))
-            .ok_or_else(|| {
-                malformed(format!(
-                    "a storage declares {count} elements, but only {} bytes are left",
-                    after.len()
-                ))
-            })?;
+        let (raw, after) = bytes.and_then(|n| after.split_at_checked(n)).ok_or_else(|| {
+            malformed(format!("a storage declares {count} elements, but only {} bytes are left", after.len()))
+        })?;
         storages.insert(key.to_owned(), raw);
         rest = after;
     }

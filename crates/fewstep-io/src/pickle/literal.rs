@@ -26,11 +26,7 @@ impl<'a> Machine<'a> {
             op::LONG => {
                 let line = source.line_str()?;
                 let digits = line.trim().trim_end_matches('L');
-                Object::Int(
-                    digits
-                        .parse()
-                        .map_err(|_| self.error(Kind::Malformed("an integer does not parse")))?,
-                )
+                Object::Int(digits.parse().map_err(|_| self.error(Kind::Malformed("an integer does not parse")))?)
             }
             _ => return Ok(None),
         }))
@@ -44,18 +40,14 @@ impl<'a> Machine<'a> {
             "01" => Ok(Object::Bool(true)),
             _ => {
                 let value = line.trim().parse();
-                value
-                    .map(Object::Int)
-                    .map_err(|_| self.error(Kind::Malformed("an integer does not parse")))
+                value.map(Object::Int).map_err(|_| self.error(Kind::Malformed("an integer does not parse")))
             }
         }
     }
 
     pub(super) fn parse_line<T: std::str::FromStr>(&mut self, message: &'static str) -> Result<T> {
         let line = self.source.line_str()?;
-        line.trim()
-            .parse()
-            .map_err(|_| self.error(Kind::Malformed(message)))
+        line.trim().parse().map_err(|_| self.error(Kind::Malformed(message)))
     }
 
     pub(super) fn text(&mut self, code: u8) -> Result<Option<Object<'a>>> {
@@ -67,24 +59,20 @@ impl<'a> Machine<'a> {
             op::BINBYTES8 | op::BINUNICODE8 | op::BYTEARRAY8 => source.u64()?,
             op::STRING => {
                 let line = source.line()?;
-                let decoded = unquote(line)
-                    .ok_or_else(|| self.error(Kind::Malformed("a string is not quoted")))?;
+                let decoded = unquote(line).ok_or_else(|| self.error(Kind::Malformed("a string is not quoted")))?;
                 return Ok(Some(Object::Bytes(decoded.into())));
             }
             op::UNICODE => {
                 let line = source.line()?;
                 let text = raw_unicode_escape(line);
-                let text =
-                    text.ok_or_else(|| self.error(Kind::Malformed("a text has a wrong escape")))?;
+                let text = text.ok_or_else(|| self.error(Kind::Malformed("a text has a wrong escape")))?;
                 return Ok(Some(Object::Str(text.into())));
             }
             _ => return Ok(None),
         };
         let bytes = source.take(len)?;
         Ok(Some(match code {
-            op::SHORT_BINUNICODE | op::BINUNICODE | op::BINUNICODE8 => {
-                Object::Str(source.utf8(bytes)?.into())
-            }
+            op::SHORT_BINUNICODE | op::BINUNICODE | op::BINUNICODE8 => Object::Str(source.utf8(bytes)?.into()),
             _ => Object::Bytes(bytes.into()),
         }))
     }

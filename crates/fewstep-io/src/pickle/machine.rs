@@ -38,10 +38,7 @@ pub fn load(bytes: &[u8]) -> Result<Graph<'_>> {
 pub fn load_with(bytes: &[u8], limits: Limits) -> Result<Graph<'_>> {
     let (graph, end) = run(bytes, limits)?;
     if end != bytes.len() {
-        return Err(PickleError {
-            offset: end,
-            kind: Kind::Malformed("there are bytes after its end"),
-        });
+        return Err(PickleError { offset: end, kind: Kind::Malformed("there are bytes after its end") });
     }
     Ok(graph)
 }
@@ -59,13 +56,7 @@ fn run(bytes: &[u8], limits: Limits) -> Result<(Graph<'_>, usize)> {
     loop {
         if let Some(root) = machine.step()? {
             let end = machine.source.position();
-            return Ok((
-                Graph {
-                    objects: machine.objects,
-                    root,
-                },
-                end,
-            ));
+            return Ok((Graph { objects: machine.objects, root }, end));
         }
     }
 }
@@ -115,21 +106,13 @@ impl<'a> Machine<'a> {
             op::NONE => self.push(NONE)?,
             op::NEWTRUE => self.push(TRUE)?,
             op::NEWFALSE => self.push(FALSE)?,
-            op::GET
-            | op::BINGET
-            | op::LONG_BINGET
-            | op::PUT
-            | op::BINPUT
-            | op::LONG_BINPUT
-            | op::MEMOIZE => {
+            op::GET | op::BINGET | op::LONG_BINGET | op::PUT | op::BINPUT | op::LONG_BINPUT | op::MEMOIZE => {
                 self.memo_op(code)?;
             }
             op::GLOBAL | op::STACK_GLOBAL | op::PERSID | op::BINPERSID => self.name(code)?,
             op::REDUCE | op::NEWOBJ | op::NEWOBJ_EX | op::INST | op::OBJ => self.call(code)?,
             op::BUILD => self.build()?,
-            op::APPEND | op::APPENDS | op::SETITEM | op::SETITEMS | op::ADDITEMS => {
-                self.fill(code)?
-            }
+            op::APPEND | op::APPENDS | op::SETITEM | op::SETITEMS | op::ADDITEMS => self.fill(code)?,
             op::EXT1 | op::EXT2 | op::EXT4 => {
                 return Err(self.error(Kind::Unsupported("the extension registry")));
             }
@@ -169,19 +152,14 @@ impl<'a> Machine<'a> {
 
     pub(super) fn add(&mut self, object: Object<'a>) -> Result<Id> {
         self.check_limit("objects", self.objects.len())?;
-        let id = u32::try_from(self.objects.len())
-            .map_err(|_| self.error(Kind::Malformed("too many objects")))?;
+        let id = u32::try_from(self.objects.len()).map_err(|_| self.error(Kind::Malformed("too many objects")))?;
         self.objects.push(object);
         Ok(Id(id))
     }
 
     fn check_limit(&self, what: &'static str, have: usize) -> Result<()> {
         let limit = self.limits.objects;
-        if have < limit {
-            Ok(())
-        } else {
-            Err(self.error(Kind::Limit { what, limit }))
-        }
+        if have < limit { Ok(()) } else { Err(self.error(Kind::Limit { what, limit })) }
     }
 
     /// Lowest stack slot that the current mark leaves free to take.
@@ -193,16 +171,12 @@ impl<'a> Machine<'a> {
         if self.stack.len() <= self.floor() {
             return Err(self.error(Kind::StackUnderflow));
         }
-        self.stack
-            .pop()
-            .ok_or_else(|| self.error(Kind::StackUnderflow))
+        self.stack.pop().ok_or_else(|| self.error(Kind::StackUnderflow))
     }
 
     pub(super) fn top(&self) -> Result<Id> {
         let above_mark = self.stack.get(self.floor()..).and_then(<[Id]>::last);
-        above_mark
-            .copied()
-            .ok_or_else(|| self.error(Kind::StackUnderflow))
+        above_mark.copied().ok_or_else(|| self.error(Kind::StackUnderflow))
     }
 
     fn mark(&mut self) -> Result<()> {
@@ -213,10 +187,7 @@ impl<'a> Machine<'a> {
 
     /// Everything above the last mark, which goes away.
     pub(super) fn pop_mark(&mut self) -> Result<Vec<Id>> {
-        let mark = self
-            .marks
-            .pop()
-            .ok_or_else(|| self.error(Kind::StackUnderflow))?;
+        let mark = self.marks.pop().ok_or_else(|| self.error(Kind::StackUnderflow))?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
@@ -241,11 +212,7 @@ impl<'a> Machine<'a> {
     fn frame(&mut self) -> Result<()> {
         let needed = self.source.u64()?;
         let available = (self.source.len() - self.source.position()) as u64;
-        if needed <= available {
-            Ok(())
-        } else {
-            Err(self.error(Kind::Truncated { needed, available }))
-        }
+        if needed <= available { Ok(()) } else { Err(self.error(Kind::Truncated { needed, available })) }
     }
 
     fn memo_op(&mut self, code: u8) -> Result<()> {
@@ -257,11 +224,7 @@ impl<'a> Machine<'a> {
         };
         let entry = u32::try_from(key).map_err(|_| self.error(Kind::NoMemo(key)))?;
         if matches!(code, op::GET | op::BINGET | op::LONG_BINGET) {
-            let id = self
-                .memo
-                .get(&entry)
-                .copied()
-                .ok_or_else(|| self.error(Kind::NoMemo(key)))?;
+            let id = self.memo.get(&entry).copied().ok_or_else(|| self.error(Kind::NoMemo(key)))?;
             return self.push(id);
         }
         self.check_limit("memo entries", self.memo.len())?;
@@ -321,28 +284,16 @@ impl<'a> Machine<'a> {
             _ => Vec::new(),
         };
         let offset = self.source.opcode_at;
-        let wrong = |needed, found: &Object| {
-            Err(PickleError {
-                offset,
-                kind: Kind::WrongType {
-                    needed,
-                    found: found.kind(),
-                },
-            })
-        };
+        let wrong =
+            |needed, found: &Object| Err(PickleError { offset, kind: Kind::WrongType { needed, found: found.kind() } });
         let Some(object) = self.objects.get_mut(target.0 as usize) else {
-            return Err(PickleError {
-                offset,
-                kind: Kind::StackUnderflow,
-            });
+            return Err(PickleError { offset, kind: Kind::StackUnderflow });
         };
         match (code, object) {
             (op::APPEND | op::APPENDS, Object::List(list)) => list.append(&mut items),
             (op::ADDITEMS, Object::Set(set)) => set.append(&mut items),
             (op::SETITEM | op::SETITEMS, Object::Dict(dict)) => dict.append(&mut pairs),
-            (op::SETITEM | op::SETITEMS, Object::Instance(call))
-                if call.callable == Callable::Mapping =>
-            {
+            (op::SETITEM | op::SETITEMS, Object::Instance(call)) if call.callable == Callable::Mapping => {
                 call.items.append(&mut pairs);
             }
             (op::APPEND | op::APPENDS, other) => return wrong("a list is", other),

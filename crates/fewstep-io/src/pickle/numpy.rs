@@ -7,9 +7,7 @@ use crate::tensors::{Dtype, TensorData};
 /// Whether the object is a NumPy array or scalar.
 pub fn is_array(graph: &Graph<'_>, id: Id) -> bool {
     use Callable::{NumpyFromBuffer, NumpyReconstruct, NumpyScalar};
-    graph
-        .instance(id)
-        .is_some_and(|i| matches!(i.callable, NumpyReconstruct | NumpyScalar | NumpyFromBuffer))
+    graph.instance(id).is_some_and(|i| matches!(i.callable, NumpyReconstruct | NumpyScalar | NumpyFromBuffer))
 }
 
 /// A NumPy array, or a NumPy scalar as an array of no dimensions.
@@ -44,43 +42,24 @@ pub fn array(graph: &Graph<'_>, id: Id) -> Result<TensorData, String> {
 }
 
 fn not_an_array(graph: &Graph<'_>, id: Id) -> String {
-    format!(
-        "a NumPy array is needed, but there is a {}",
-        graph.get(id).kind()
-    )
+    format!("a NumPy array is needed, but there is a {}", graph.get(id).kind())
 }
 
 fn sizes(graph: &Graph<'_>, shape: Id) -> Result<Vec<usize>, String> {
-    graph
-        .sizes(shape)
-        .ok_or_else(|| "a NumPy array has a shape that is no tuple of sizes".into())
+    graph.sizes(shape).ok_or_else(|| "a NumPy array has a shape that is no tuple of sizes".into())
 }
 
-fn from_parts(
-    graph: &Graph<'_>,
-    descr: Id,
-    shape: Vec<usize>,
-    fortran: bool,
-    raw: Id,
-) -> Result<TensorData, String> {
+fn from_parts(graph: &Graph<'_>, descr: Id, shape: Vec<usize>, fortran: bool, raw: Id) -> Result<TensorData, String> {
     let (dtype, big_endian) = dtype(graph, descr)?;
-    let raw = graph
-        .bytes(raw)
-        .ok_or("a NumPy array has no bytes (arrays of Python objects are not read)")?;
+    let raw = graph.bytes(raw).ok_or("a NumPy array has no bytes (arrays of Python objects are not read)")?;
     npy::array(dtype, big_endian, fortran, shape, raw)
 }
 
 /// `dtype('f4', False, True)` with state `(3, '<', ...)`, whose second entry is the byte order.
 fn dtype(graph: &Graph<'_>, id: Id) -> Result<(Dtype, bool), String> {
-    let instance = graph
-        .instance(id)
-        .filter(|i| i.callable == Callable::NumpyDtype);
+    let instance = graph.instance(id).filter(|i| i.callable == Callable::NumpyDtype);
     let instance = instance.ok_or("a NumPy array has no element type")?;
-    let descr = graph
-        .args(instance)
-        .first()
-        .and_then(|&descr| graph.str(descr))
-        .unwrap_or("?unknown");
+    let descr = graph.args(instance).first().and_then(|&descr| graph.str(descr)).unwrap_or("?unknown");
     let order = instance
         .state
         .and_then(|state| graph.sequence(state))

@@ -13,11 +13,7 @@ type Result<T> = std::result::Result<T, PickleError>;
 
 impl<'a> Source<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
-        Source {
-            bytes,
-            at: 0,
-            opcode_at: 0,
-        }
+        Source { bytes, at: 0, opcode_at: 0 }
     }
 
     pub fn position(&self) -> usize {
@@ -29,10 +25,7 @@ impl<'a> Source<'a> {
     }
 
     pub fn error(&self, kind: Kind) -> PickleError {
-        PickleError {
-            offset: self.opcode_at,
-            kind,
-        }
+        PickleError { offset: self.opcode_at, kind }
     }
 
     pub fn opcode(&mut self) -> Result<u8> {
@@ -49,18 +42,13 @@ impl<'a> Source<'a> {
                 self.at += taken.len();
                 Ok(taken)
             }
-            None => Err(self.error(Kind::Truncated {
-                needed: len,
-                available: rest.len() as u64,
-            })),
+            None => Err(self.error(Kind::Truncated { needed: len, available: rest.len() as u64 })),
         }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let bytes = self.take(N as u64)?;
-        bytes
-            .try_into()
-            .map_err(|_| self.error(Kind::Malformed("a number is cut off")))
+        bytes.try_into().map_err(|_| self.error(Kind::Malformed("a number is cut off")))
     }
 
     pub fn u8(&mut self) -> Result<u8> {
@@ -103,10 +91,7 @@ impl<'a> Source<'a> {
                 self.at += 1;
                 Ok(line)
             }
-            None => Err(self.error(Kind::Truncated {
-                needed: 1,
-                available: 0,
-            })),
+            None => Err(self.error(Kind::Truncated { needed: 1, available: 0 })),
         }
     }
 

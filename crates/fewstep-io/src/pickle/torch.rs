@@ -21,19 +21,14 @@ pub(crate) struct StorageRef {
 /// Parses the persistent id of a storage.
 pub(crate) fn storage_ref(graph: &Graph<'_>, id: Id) -> Result<StorageRef, String> {
     let parts = graph.sequence(id).unwrap_or_default();
-    let (&[tag, class, key, _location, numel], rest) = parts
-        .split_first_chunk::<5>()
-        .ok_or("a storage reference is malformed")?;
+    let (&[tag, class, key, _location, numel], rest) =
+        parts.split_first_chunk::<5>().ok_or("a storage reference is malformed")?;
     if graph.str(tag) != Some("storage") {
         return Err("a storage reference is malformed".into());
     }
     let (module, name) = graph.global(class).ok_or("a storage has no type")?;
-    let dtype = storage_dtype(module, name).ok_or_else(|| {
-        format!(
-            "storages of type `{}` are not read",
-            name.chars().take(60).collect::<String>()
-        )
-    })?;
+    let dtype = storage_dtype(module, name)
+        .ok_or_else(|| format!("storages of type `{}` are not read", name.chars().take(60).collect::<String>()))?;
     let key = match graph.get(key) {
         Object::Int(key) => key.to_string(),
         _ => graph.str(key).ok_or("a storage has no key")?.to_owned(),
@@ -49,12 +44,7 @@ pub(crate) fn storage_ref(graph: &Graph<'_>, id: Id) -> Result<StorageRef, Strin
             _ => return Err("a storage has a malformed view".into()),
         },
     };
-    Ok(StorageRef {
-        dtype,
-        key,
-        numel,
-        view,
-    })
+    Ok(StorageRef { dtype, key, numel, view })
 }
 
 fn storage_dtype(module: &str, name: &str) -> Option<Dtype> {
@@ -118,12 +108,7 @@ impl<'g, 'a> Tensors<'g, 'a> {
     /// `budget` bounds the bytes of all tensors together: views may repeat elements, so a small file can declare huge
     /// tensors.
     pub fn new(graph: &'g Graph<'a>, archive: HashMap<String, &'g [u8]>, budget: usize) -> Self {
-        Tensors {
-            graph,
-            archive,
-            embedded: HashMap::new(),
-            budget,
-        }
+        Tensors { graph, archive, embedded: HashMap::new(), budget }
     }
 
     /// The budget for a file of `len` bytes: room for every weight being shared several times.
@@ -135,10 +120,7 @@ impl<'g, 'a> Tensors<'g, 'a> {
     pub fn is_tensor(&self, id: Id) -> bool {
         use Callable::{RebuildFromType, RebuildParameter, RebuildTensor, RebuildTensorV3};
         self.graph.instance(id).is_some_and(|instance| {
-            matches!(
-                instance.callable,
-                RebuildTensor | RebuildTensorV3 | RebuildParameter | RebuildFromType
-            )
+            matches!(instance.callable, RebuildTensor | RebuildTensorV3 | RebuildParameter | RebuildFromType)
         })
     }
 
@@ -148,9 +130,8 @@ impl<'g, 'a> Tensors<'g, 'a> {
     /// A sentence if the object is no tensor or its view does not lie within its storage.
     pub fn tensor(&mut self, id: Id) -> Result<TensorData, String> {
         let (callable, args) = self.rebuild_call(id)?;
-        let (&[storage, offset, size, stride], rest) = args
-            .split_first_chunk::<4>()
-            .ok_or("a tensor has too few parts")?;
+        let (&[storage, offset, size, stride], rest) =
+            args.split_first_chunk::<4>().ok_or("a tensor has too few parts")?;
         let graph = self.graph;
         let mut storage = self.storage(storage)?;
         if callable == Callable::RebuildTensorV3 {
@@ -159,19 +140,13 @@ impl<'g, 'a> Tensors<'g, 'a> {
         }
         let offset = graph.size(offset).ok_or("its offset is no size")?;
         let shape = graph.sizes(size).ok_or("its shape is no tuple of sizes")?;
-        let strides = graph
-            .sizes(stride)
-            .ok_or("its strides are no tuple of sizes")?;
+        let strides = graph.sizes(stride).ok_or("its strides are no tuple of sizes")?;
         let item = storage.dtype.size();
         let bytes = strided::numel(&shape).and_then(|n| n.checked_mul(item));
         let left = bytes.and_then(|bytes| self.budget.checked_sub(bytes));
         self.budget = left.ok_or("its size is out of all proportion to the file's")?;
         let bytes = strided::gather(storage.bytes, item, offset, &shape, &strides)?;
-        Ok(TensorData {
-            dtype: storage.dtype,
-            shape,
-            bytes,
-        })
+        Ok(TensorData { dtype: storage.dtype, shape, bytes })
     }
 
     /// Follows parameters and subclasses down to the call that names the storage.
@@ -197,9 +172,7 @@ impl<'g, 'a> Tensors<'g, 'a> {
                         Some(found @ (Callable::RebuildTensor | Callable::RebuildTensorV3)) => {
                             return Ok((found, args));
                         }
-                        Some(Callable::RebuildParameter) => {
-                            id = *args.first().ok_or("a parameter is empty")?
-                        }
+                        Some(Callable::RebuildParameter) => id = *args.first().ok_or("a parameter is empty")?,
                         _ => return Err("it is rebuilt by a function that is not read".into()),
                     }
                 }
@@ -227,10 +200,7 @@ impl<'g, 'a> Tensors<'g, 'a> {
     }
 
     fn outside(&self, reference: StorageRef) -> Result<Storage<'g>, String> {
-        let bytes = self
-            .archive
-            .get(&reference.key)
-            .ok_or("its storage is not in the file")?;
+        let bytes = self.archive.get(&reference.key).ok_or("its storage is not in the file")?;
         part(bytes, &reference)
     }
 }
@@ -242,10 +212,7 @@ fn embedded(bytes: &[u8]) -> Result<Storage<'_>, String> {
         return Err("its storage is not a storage".into());
     };
     let reference = storage_ref(&legacy.graph, *id)?;
-    let raw = legacy
-        .storages
-        .get(&reference.key)
-        .ok_or("its storage is empty")?;
+    let raw = legacy.storages.get(&reference.key).ok_or("its storage is empty")?;
     part(raw, &reference)
 }
 
@@ -254,21 +221,10 @@ fn part<'b>(bytes: &'b [u8], reference: &StorageRef) -> Result<Storage<'b>, Stri
     let item = reference.dtype.size();
     let needed = reference.numel.checked_mul(item);
     if needed.is_none_or(|needed| needed > bytes.len()) {
-        return Err(format!(
-            "its storage declares {} elements, but holds {} bytes",
-            reference.numel,
-            bytes.len()
-        ));
+        return Err(format!("its storage declares {} elements, but holds {} bytes", reference.numel, bytes.len()));
     }
     let (offset, len) = reference.view.unwrap_or((0, reference.numel));
-    let range = offset.checked_mul(item).zip(
-        offset
-            .checked_add(len)
-            .and_then(|end| end.checked_mul(item)),
-    );
+    let range = offset.checked_mul(item).zip(offset.checked_add(len).and_then(|end| end.checked_mul(item)));
     let bytes = range.and_then(|(start, end)| bytes.get(start..end));
-    Ok(Storage {
-        dtype: reference.dtype,
-        bytes: bytes.ok_or("its storage has a view past its end")?,
-    })
+    Ok(Storage { dtype: reference.dtype, bytes: bytes.ok_or("its storage has a view past its end")? })
 }

@@ -6,9 +6,7 @@ use serde_json::json;
 use crate::testdata;
 
 fn message(name: &str) -> String {
-    edm_pkl::read(testdata("edm_pickles").join(name))
-        .expect_err(name)
-        .to_string()
+    edm_pkl::read(testdata("edm_pickles").join(name)).expect_err(name).to_string()
 }
 
 #[test]
@@ -17,29 +15,14 @@ fn one_snapshot_in_every_protocol_reads_the_same() {
         let path = testdata("edm_pickles").join(format!("protocol{protocol}.pkl"));
         let snapshot = edm_pkl::read(path).unwrap_or_else(|e| panic!("protocol {protocol}: {e}"));
         let names: Vec<&str> = snapshot.tensors.keys().map(String::as_str).collect();
-        let expected = [
-            "u",
-            "steps",
-            "model.enc.16x16_conv.weight",
-            "model.enc.16x16_conv.bias",
-        ];
+        let expected = ["u", "steps", "model.enc.16x16_conv.weight", "model.enc.16x16_conv.bias"];
         assert_eq!(names, expected, "protocol {protocol}");
         let weight = &snapshot.tensors["model.enc.16x16_conv.weight"];
-        assert_eq!(
-            (weight.shape.as_slice(), weight.to_f32()),
-            (&[2, 3][..], vec![0.0, 2.0, 4.0, 1.0, 3.0, 5.0])
-        );
-        assert_eq!(
-            snapshot.tensors["model.enc.16x16_conv.bias"].to_f32(),
-            [4.0, 5.0]
-        );
+        assert_eq!((weight.shape.as_slice(), weight.to_f32()), (&[2, 3][..], vec![0.0, 2.0, 4.0, 1.0, 3.0, 5.0]));
+        assert_eq!(snapshot.tensors["model.enc.16x16_conv.bias"].to_f32(), [4.0, 5.0]);
         assert_eq!(snapshot.tensors["u"].dtype, Dtype::F16);
         assert_eq!(snapshot.tensors["u"].to_f32(), [0.5, -1.0]);
-        assert_eq!(
-            snapshot.tensors["steps"].to_i64().unwrap(),
-            [7],
-            "a view into a storage"
-        );
+        assert_eq!(snapshot.tensors["steps"].to_i64().unwrap(), [7], "a view into a storage");
 
         assert_eq!(snapshot.class_name(), "EDMPrecond");
         assert_eq!(snapshot.net.init_kwargs["use_fp16"], true);
@@ -66,24 +49,15 @@ fn calls_are_refused_by_name_and_place() {
         let error = edm_pkl::read(testdata("edm_pickles").join(file)).unwrap_err();
         assert!(matches!(error, Error::Pickle { .. }), "{error}");
         let message = error.to_string();
-        assert!(
-            message.contains(name) && message.contains("at byte") && message.contains(file),
-            "{message}"
-        );
+        assert!(message.contains(name) && message.contains("at byte") && message.contains(file), "{message}");
     }
 }
 
 #[test]
 fn tensors_that_do_not_fit_are_refused_by_name() {
     for (file, reason) in [
-        (
-            "stride_past_storage.pkl",
-            "reaches past its storage of 6 elements",
-        ),
-        (
-            "offset_past_storage.pkl",
-            "reaches past its storage of 6 elements",
-        ),
+        ("stride_past_storage.pkl", "reaches past its storage of 6 elements"),
+        ("offset_past_storage.pkl", "reaches past its storage of 6 elements"),
         ("negative_stride.pkl", "strides are no tuple of sizes"),
         ("strides_missing.pkl", "2 sizes but 1 strides"),
         ("huge_shape.pkl", "out of all proportion"),
@@ -92,23 +66,15 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
         ("short_storage.pkl", "declares 7 elements"),
     ] {
         let message = message(file);
-        assert!(
-            message.contains("model.enc.16x16_conv.weight") && message.contains(reason),
-            "{file}: {message}"
-        );
+        assert!(message.contains("model.enc.16x16_conv.weight") && message.contains(reason), "{file}: {message}");
     }
 }
 
 #[test]
 fn nan_weights_are_read_and_then_found() {
     let snapshot = edm_pkl::read(testdata("edm_pickles/nan_weight.pkl")).unwrap();
-    let message = tensors::check_finite(&snapshot.tensors)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        message.contains("model.enc.16x16_conv.weight") && message.contains("NaN at flat index 1"),
-        "{message}"
-    );
+    let message = tensors::check_finite(&snapshot.tensors).unwrap_err().to_string();
+    assert!(message.contains("model.enc.16x16_conv.weight") && message.contains("NaN at flat index 1"), "{message}");
 }
 
 #[test]
@@ -131,27 +97,17 @@ fn check_state(state: &TensorMap, prefix: &str) {
     let get = |name: &str| &state[&format!("{prefix}{name}")];
     assert_eq!(get("conv.weight").shape, [2, 3]);
     assert_eq!(get("conv.weight").to_f32(), [0.0, 2.0, 4.0, 1.0, 3.0, 5.0]);
-    assert_eq!(
-        (get("conv.half").dtype, get("conv.half").to_f32()),
-        (Dtype::F16, vec![2.0, 3.0, 4.0, 5.0])
-    );
+    assert_eq!((get("conv.half").dtype, get("conv.half").to_f32()), (Dtype::F16, vec![2.0, 3.0, 4.0, 5.0]));
     assert_eq!(get("bn.num_batches_tracked").to_i64().unwrap(), [7]);
-    assert_eq!(
-        (get("mask").dtype, get("mask").to_i64().unwrap()),
-        (Dtype::Bool, vec![1, 0])
-    );
-    assert_eq!(
-        (get("bf").dtype, get("bf").to_f32()),
-        (Dtype::BF16, vec![0.5, -2.0])
-    );
+    assert_eq!((get("mask").dtype, get("mask").to_i64().unwrap()), (Dtype::Bool, vec![1, 0]));
+    assert_eq!((get("bf").dtype, get("bf").to_f32()), (Dtype::BF16, vec![0.5, -2.0]));
     assert_eq!(get("tied").to_f32(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
 }
 
 #[test]
 fn state_dictionaries_of_torch_save_are_read() {
     for file in ["state.zip.pth", "state.legacy.pth"] {
-        let state = torch_zip::read(testdata("edm_pickles").join(file))
-            .unwrap_or_else(|e| panic!("{file}: {e}"));
+        let state = torch_zip::read(testdata("edm_pickles").join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
         assert_eq!(state.len(), 6, "{file}");
         assert_eq!(state.keys().next().map(String::as_str), Some("conv.weight"));
         check_state(&state, "");
@@ -166,10 +122,5 @@ fn files_that_are_no_state_dictionary_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.pth");
     std::fs::write(&path, b"#!/bin/sh").unwrap();
-    assert!(
-        torch_zip::read(&path)
-            .unwrap_err()
-            .to_string()
-            .contains("neither a zip archive nor")
-    );
+    assert!(torch_zip::read(&path).unwrap_err().to_string().contains("neither a zip archive nor"));
 }

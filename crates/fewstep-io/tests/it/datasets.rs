@@ -24,9 +24,7 @@ fn png_of(value: u8, channels: usize) -> Vec<u8> {
 fn zip_of(path: &Path, members: &[(&str, &[u8])]) {
     let mut archive = ZipWriter::new(fs::File::create(path).unwrap());
     for (name, bytes) in members {
-        archive
-            .start_file(*name, SimpleFileOptions::default())
-            .unwrap();
+        archive.start_file(*name, SimpleFileOptions::default()).unwrap();
         archive.write_all(bytes).unwrap();
     }
     archive.finish().unwrap();
@@ -49,47 +47,16 @@ fn an_edm_zip_is_sorted_by_name_and_labelled_by_its_json() {
     let folder = folder();
     let path = folder.path().join("tiny-2x2.zip");
     let (a, b) = (png_of(10, 3), png_of(20, 3));
-    zip_of(
-        &path,
-        &[
-            ("00000/b.png", &b),
-            ("dataset.json", LABELS),
-            ("00000/a.png", &a),
-            ("__MACOSX/a.png", b""),
-        ],
-    );
+    zip_of(&path, &[("00000/b.png", &b), ("dataset.json", LABELS), ("00000/a.png", &a), ("__MACOSX/a.png", b"")]);
     let dataset = Dataset::open(&path).unwrap();
-    assert_eq!(
-        (dataset.name(), dataset.format(), dataset.len()),
-        ("tiny-2x2", Format::EdmZip, 2)
-    );
-    assert_eq!(
-        (
-            dataset.resolution(),
-            dataset.channels(),
-            dataset.num_classes()
-        ),
-        ((2, 2), 3, 4)
-    );
+    assert_eq!((dataset.name(), dataset.format(), dataset.len()), ("tiny-2x2", Format::EdmZip, 2));
+    assert_eq!((dataset.resolution(), dataset.channels(), dataset.num_classes()), ((2, 2), 3, 4));
     assert_eq!(dataset.image(0).unwrap(), [10; 12]);
     assert_eq!(dataset.labels(), Some(&[1, 3][..]));
-    assert!(matches!(
-        dataset.image(2),
-        Err(Error::ImageIndex {
-            index: 2,
-            len: 2,
-            ..
-        })
-    ));
+    assert!(matches!(dataset.image(2), Err(Error::ImageIndex { index: 2, len: 2, .. })));
     let all = dataset.load_all().unwrap();
-    assert_eq!(
-        (all.image(1), all.label(1), all.num_classes),
-        (Some(&[20; 12][..]), Some(3), 4)
-    );
-    assert_eq!(
-        dataset.fingerprint().unwrap(),
-        format!("sha256:{}", fewstep_io::hash::sha256_file(&path).unwrap())
-    );
+    assert_eq!((all.image(1), all.label(1), all.num_classes), (Some(&[20; 12][..]), Some(3), 4));
+    assert_eq!(dataset.fingerprint().unwrap(), format!("sha256:{}", fewstep_io::hash::sha256_file(&path).unwrap()));
 }
 
 #[test]
@@ -98,24 +65,11 @@ fn jpeg_members_are_decoded() {
     let path = folder.path().join("j.zip");
     let mut jpeg = Vec::new();
     let grey = image::GrayImage::from_pixel(8, 8, image::Luma([128]));
-    grey.write_to(
-        &mut std::io::Cursor::new(&mut jpeg),
-        image::ImageFormat::Jpeg,
-    )
-    .unwrap();
+    grey.write_to(&mut std::io::Cursor::new(&mut jpeg), image::ImageFormat::Jpeg).unwrap();
     zip_of(&path, &[("x.JPG", &jpeg)]);
     let dataset = Dataset::open(&path).unwrap();
-    assert_eq!(
-        (dataset.channels(), dataset.num_classes(), dataset.label(0)),
-        (1, 0, None)
-    );
-    assert!(
-        dataset
-            .image(0)
-            .unwrap()
-            .iter()
-            .all(|&v| v.abs_diff(128) <= 1)
-    );
+    assert_eq!((dataset.channels(), dataset.num_classes(), dataset.label(0)), (1, 0, None));
+    assert!(dataset.image(0).unwrap().iter().all(|&v| v.abs_diff(128) <= 1));
 }
 
 #[test]
@@ -123,39 +77,18 @@ fn members_of_another_size_or_kind_are_named() {
     let folder = folder();
     let path = folder.path().join("mixed.zip");
     let large = png::encode(&[0; 9], 1, 3, 3).unwrap();
-    zip_of(
-        &path,
-        &[
-            ("a.png", &png_of(1, 1)),
-            ("b.png", &large),
-            ("c.png", &png_of(1, 3)),
-            ("d.png", b"no"),
-        ],
-    );
+    zip_of(&path, &[("a.png", &png_of(1, 1)), ("b.png", &large), ("c.png", &png_of(1, 3)), ("d.png", b"no")]);
     let dataset = Dataset::open(&path).unwrap();
     assert!(dataset.image(0).is_ok());
     let error = |index| dataset.image(index).unwrap_err().to_string();
-    assert!(
-        error(1).contains("b.png") && error(1).contains("3x3 grey"),
-        "{}",
-        error(1)
-    );
-    assert!(
-        error(2).contains("c.png") && error(2).contains("2x2 colour"),
-        "{}",
-        error(2)
-    );
+    assert!(error(1).contains("b.png") && error(1).contains("3x3 grey"), "{}", error(1));
+    assert!(error(2).contains("c.png") && error(2).contains("2x2 colour"), "{}", error(2));
     assert!(error(3).contains("d.png"), "{}", error(3));
     assert!(dataset.load_all().is_err());
 
     let alpha = image::RgbaImage::from_pixel(2, 2, image::Rgba([1, 2, 3, 4]));
     let mut bytes = Vec::new();
-    alpha
-        .write_to(
-            &mut std::io::Cursor::new(&mut bytes),
-            image::ImageFormat::Png,
-        )
-        .unwrap();
+    alpha.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Png).unwrap();
     let path = folder.path().join("alpha.zip");
     zip_of(&path, &[("a.png", &bytes)]);
     assert!(message(&path).contains("alpha"));
@@ -175,16 +108,10 @@ fn labels_that_do_not_fit_are_errors() {
         (r#"{"labels": 3"#, "does not parse"),
         (deep.as_str(), "does not parse"),
     ] {
-        zip_of(
-            &path,
-            &[("a.png", &image), ("dataset.json", json.as_bytes())],
-        );
+        zip_of(&path, &[("a.png", &image), ("dataset.json", json.as_bytes())]);
         assert!(message(&path).contains(part), "{part}: {}", message(&path));
     }
-    zip_of(
-        &path,
-        &[("a.png", &image), ("dataset.json", br#"{"labels": null}"#)],
-    );
+    zip_of(&path, &[("a.png", &image), ("dataset.json", br#"{"labels": null}"#)]);
     assert_eq!(Dataset::open(&path).unwrap().labels(), None);
 }
 
@@ -193,10 +120,7 @@ fn hostile_zips_are_errors() {
     let folder = folder();
     let path = folder.path().join("h.zip");
     zip_of(&path, &[("../../a.png", &png_of(0, 1))]);
-    assert!(matches!(
-        Dataset::open(&path),
-        Err(Error::UnsafeMember { .. })
-    ));
+    assert!(matches!(Dataset::open(&path), Err(Error::UnsafeMember { .. })));
     zip_of(&path, &[("readme.txt", b"x")]);
     assert!(message(&path).contains("no PNG or JPEG"));
     // 100 MB of zeros in 100 kB.
@@ -208,20 +132,11 @@ fn hostile_zips_are_errors() {
     zip_of(&path, &[("a.png", &huge)]);
     assert!(message(&path).contains("a.png"));
 
-    zip_of(
-        &path,
-        &[
-            ("a.png", &png_of(0, 1)),
-            ("dataset.json", br#"{"labels": [["a.png", 0]]}"#),
-        ],
-    );
+    zip_of(&path, &[("a.png", &png_of(0, 1)), ("dataset.json", br#"{"labels": [["a.png", 0]]}"#)]);
     let bytes = fs::read(&path).unwrap();
     for at in 0..bytes.len() {
         fs::write(&path, &bytes[..at]).unwrap();
-        assert!(
-            Dataset::open(&path).and_then(|d| d.load_all()).is_err(),
-            "cut at {at}"
-        );
+        assert!(Dataset::open(&path).and_then(|d| d.load_all()).is_err(), "cut at {at}");
         let mut damaged = bytes.clone();
         damaged[at] ^= 0x55;
         fs::write(&path, &damaged).unwrap();
@@ -238,15 +153,9 @@ fn subfolders_are_classes() {
     write(root.join("dog/3.png"), &png_of(3, 1));
     write(root.join("notes.txt"), b"");
     let dataset = Dataset::open(root).unwrap();
-    assert_eq!(
-        (dataset.format(), dataset.num_classes()),
-        (Format::Folder, 2)
-    );
+    assert_eq!((dataset.format(), dataset.num_classes()), (Format::Folder, 2));
     let values: Vec<u8> = (0..3).map(|i| dataset.image(i).unwrap()[0]).collect();
-    assert_eq!(
-        (values, dataset.labels()),
-        (vec![1, 3, 2], Some(&[0, 1, 1][..]))
-    );
+    assert_eq!((values, dataset.labels()), (vec![1, 3, 2], Some(&[0, 1, 1][..])));
     let before = dataset.fingerprint().unwrap();
     write(root.join("dog/3.png"), &png_of(4, 1));
     assert_ne!(Dataset::open(root).unwrap().fingerprint().unwrap(), before);
@@ -287,50 +196,23 @@ fn gz(bytes: &[u8]) -> Vec<u8> {
 fn idx_files_find_their_labels_and_folders_prefer_training() {
     let folder = folder();
     let root = folder.path();
-    write(
-        root.join("t10k-images-idx3-ubyte.gz"),
-        &gz(&idx(3, &[1, 2, 2], &[9; 4])),
-    );
+    write(root.join("t10k-images-idx3-ubyte.gz"), &gz(&idx(3, &[1, 2, 2], &[9; 4])));
     assert_eq!(Dataset::open(root).unwrap().image(0).unwrap(), [9; 4]);
-    let images = write(
-        root.join("train-images-idx3-ubyte.gz"),
-        &gz(&idx(3, &[2, 2, 2], &[1, 2, 3, 4, 5, 6, 7, 8])),
-    );
+    let images = write(root.join("train-images-idx3-ubyte.gz"), &gz(&idx(3, &[2, 2, 2], &[1, 2, 3, 4, 5, 6, 7, 8])));
     write(root.join("train-labels-idx1-ubyte"), &idx(1, &[2], &[0, 7]));
     for path in [root, &images] {
         let dataset = Dataset::open(path).unwrap();
-        assert_eq!(
-            (dataset.format(), dataset.len(), dataset.channels()),
-            (Format::Idx, 2, 1)
-        );
+        assert_eq!((dataset.format(), dataset.len(), dataset.channels()), (Format::Idx, 2, 1));
         assert_eq!(dataset.image(1).unwrap(), [5, 6, 7, 8]);
-        assert_eq!(
-            (dataset.labels(), dataset.num_classes()),
-            (Some(&[0, 7][..]), 8)
-        );
+        assert_eq!((dataset.labels(), dataset.num_classes()), (Some(&[0, 7][..]), 8));
     }
-    let options = DatasetOptions {
-        pad_to: Some(4),
-        max_size: Some(1),
-        ..Default::default()
-    };
+    let options = DatasetOptions { pad_to: Some(4), max_size: Some(1), ..Default::default() };
     let padded = Dataset::open_with(root, &options).unwrap();
-    assert_eq!(
-        (padded.resolution(), padded.len(), padded.num_classes()),
-        ((4, 4), 1, 8)
-    );
+    assert_eq!((padded.resolution(), padded.len(), padded.num_classes()), ((4, 4), 1, 8));
     let image = padded.load_all().unwrap();
     assert_eq!(image.data.iter().filter(|&&v| v == 0).count(), 12);
-    let options = DatasetOptions {
-        pad_to: Some(1),
-        ..Default::default()
-    };
-    assert!(
-        Dataset::open_with(root, &options)
-            .unwrap_err()
-            .to_string()
-            .contains("cannot be padded to 1x1")
-    );
+    let options = DatasetOptions { pad_to: Some(1), ..Default::default() };
+    assert!(Dataset::open_with(root, &options).unwrap_err().to_string().contains("cannot be padded to 1x1"));
 }
 
 #[test]
@@ -351,14 +233,8 @@ fn hostile_idx_files_are_errors() {
         fs::write(&path, &bytes).unwrap();
         assert!(Dataset::open(&path).is_err(), "{bytes:?}");
     }
-    write(
-        folder.path().join("train-images-idx3-ubyte"),
-        &idx(3, &[2, 1, 1], &[1, 2]),
-    );
-    write(
-        folder.path().join("train-labels-idx1-ubyte"),
-        &idx(1, &[3], &[1, 2, 3]),
-    );
+    write(folder.path().join("train-images-idx3-ubyte"), &idx(3, &[2, 1, 1], &[1, 2]));
+    write(folder.path().join("train-labels-idx1-ubyte"), &idx(1, &[3], &[1, 2, 3]));
     assert!(message(folder.path()).contains("2 images but 3 labels"));
 }
 
@@ -370,10 +246,7 @@ fn record(label: u8, rgb: [u8; 3]) -> Vec<u8> {
 }
 
 fn tar_of(path: &Path, members: &[(&str, &[u8])]) {
-    let mut archive = tar::Builder::new(GzEncoder::new(
-        fs::File::create(path).unwrap(),
-        Compression::fast(),
-    ));
+    let mut archive = tar::Builder::new(GzEncoder::new(fs::File::create(path).unwrap(), Compression::fast()));
     for (name, bytes) in members {
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
@@ -388,24 +261,17 @@ fn tar_of(path: &Path, members: &[(&str, &[u8])]) {
 /// A batch as Python 2 pickled it: protocol 2, every string a byte string.
 fn python_batch(images: &[(u8, [u8; 3])]) -> Vec<u8> {
     let text = |s: &str| [&[b'U', s.len() as u8][..], s.as_bytes()].concat();
-    let pixels: Vec<u8> = images
-        .iter()
-        .flat_map(|(label, rgb)| record(*label, *rgb)[1..].to_vec())
-        .collect();
+    let pixels: Vec<u8> = images.iter().flat_map(|(label, rgb)| record(*label, *rgb)[1..].to_vec()).collect();
     let mut out = b"\x80\x02}(".to_vec();
     out.extend(text("data"));
-    out.extend(
-        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01",
-    );
+    out.extend(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01");
     out.extend([&[b'K', images.len() as u8][..], b"M\x00\x0c\x86"].concat());
     out.extend(b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89");
     out.extend([&b"T"[..], &(pixels.len() as u32).to_le_bytes(), &pixels].concat());
     out.extend(b"tb");
     out.extend(text("labels"));
     out.extend(b"](");
-    images
-        .iter()
-        .for_each(|(label, _)| out.extend([b'K', *label]));
+    images.iter().for_each(|(label, _)| out.extend([b'K', *label]));
     out.extend(b"eu.");
     out
 }
@@ -421,17 +287,8 @@ fn cifar_is_read_in_all_its_packings() {
     write(path("py/data_batch_1"), &python);
     write(path("py/test_batch"), b"not read");
     write(path("test_batch.bin"), &binary);
-    tar_of(
-        &path("b.tar.gz"),
-        &[
-            ("cifar-10-batches-bin/data_batch_1.bin", &binary),
-            ("x/readme.html", b"hi"),
-        ],
-    );
-    tar_of(
-        &path("p.tar.gz"),
-        &[("cifar-10-batches-py/data_batch_2", &python)],
-    );
+    tar_of(&path("b.tar.gz"), &[("cifar-10-batches-bin/data_batch_1.bin", &binary), ("x/readme.html", b"hi")]);
+    tar_of(&path("p.tar.gz"), &[("cifar-10-batches-py/data_batch_2", &python)]);
     for (name, format) in [
         ("bin", Format::CifarBinary),
         ("py", Format::CifarPython),
@@ -441,14 +298,7 @@ fn cifar_is_read_in_all_its_packings() {
     ] {
         let dataset = Dataset::open(path(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!((dataset.format(), dataset.len()), (format, 2), "{name}");
-        assert_eq!(
-            (
-                dataset.resolution(),
-                dataset.channels(),
-                dataset.num_classes()
-            ),
-            ((32, 32), 3, 10)
-        );
+        assert_eq!((dataset.resolution(), dataset.channels(), dataset.num_classes()), ((32, 32), 3, 10));
         assert_eq!(dataset.labels(), Some(&[3, 9][..]));
         assert_eq!(dataset.image(1).unwrap(), record(0, [4, 5, 6])[1..]);
         assert!(dataset.fingerprint().unwrap().starts_with("sha256:"));
@@ -464,22 +314,10 @@ fn hostile_cifar_archives_are_errors() {
         let message = message(&path);
         assert!(message.contains(part), "{part}: {message}");
     };
-    check(
-        &[("a/data_batch_1.bin", &[0; 3000])],
-        "no whole number of records",
-    );
-    check(
-        &[("a/data_batch_1.bin", &record(10, [0; 3]))],
-        "a label is 10",
-    );
-    check(
-        &[("a/data_batch_1", b"cos\nsystem\n(S'ls'\ntR.")],
-        "os.system",
-    );
-    check(
-        &[("../data_batch_1.bin", &record(1, [0; 3]))],
-        "outside the archive",
-    );
+    check(&[("a/data_batch_1.bin", &[0; 3000])], "no whole number of records");
+    check(&[("a/data_batch_1.bin", &record(10, [0; 3]))], "a label is 10");
+    check(&[("a/data_batch_1", b"cos\nsystem\n(S'ls'\ntR.")], "os.system");
+    check(&[("../data_batch_1.bin", &record(1, [0; 3]))], "outside the archive");
     check(&[("a/readme", b"")], "no CIFAR-10 training batches");
     let python = python_batch(&[(1, [0; 3])]);
     let wrong_shape = python.iter().position(|&b| b == 0x0c).unwrap();
@@ -502,10 +340,7 @@ fn hostile_cifar_archives_are_errors() {
 fn images_in_memory_are_a_data_set_too() {
     let images = Images::new(vec![1, 2, 3, 4], 1, 1, 2, Some(vec![0, 1])).unwrap();
     let dataset = Dataset::from_images("generated", images.clone()).unwrap();
-    assert_eq!(
-        (dataset.name(), dataset.image(1).unwrap()),
-        ("generated", vec![3, 4])
-    );
+    assert_eq!((dataset.name(), dataset.image(1).unwrap()), ("generated", vec![3, 4]));
     assert_eq!(dataset.load_all().unwrap(), images);
     assert!(Images::new(vec![1, 2, 3], 1, 1, 2, None).is_err());
     assert!(Images::new(vec![1, 2], 1, 1, 2, Some(vec![])).is_err());

@@ -14,41 +14,22 @@ fn goldens() -> Option<PathBuf> {
     None
 }
 
-const NETWORKS: [&str; 6] = [
-    "ddpmpp_edm",
-    "ncsnpp_edm_cond",
-    "ddpmpp_vp",
-    "ncsnpp_ve",
-    "adm_edm_cond_fp16",
-    "adm_iddpm_cond",
-];
+const NETWORKS: [&str; 6] =
+    ["ddpmpp_edm", "ncsnpp_edm_cond", "ddpmpp_vp", "ncsnpp_ve", "adm_edm_cond_fp16", "adm_iddpm_cond"];
 
 #[test]
 fn all_reference_snapshots_are_read() {
     let Some(folder) = goldens() else { return };
-    let meta: Value =
-        serde_json::from_slice(&std::fs::read(folder.join("meta.json")).unwrap()).unwrap();
+    let meta: Value = serde_json::from_slice(&std::fs::read(folder.join("meta.json")).unwrap()).unwrap();
     for name in NETWORKS {
-        let snapshot =
-            edm_pkl::read(folder.join(format!("{name}.pkl"))).unwrap_or_else(|e| panic!("{e}"));
+        let snapshot = edm_pkl::read(folder.join(format!("{name}.pkl"))).unwrap_or_else(|e| panic!("{e}"));
         let expected = &meta[name];
         assert_eq!(snapshot.class_name(), expected["precond"], "{name}");
-        assert_eq!(
-            Value::Object(snapshot.net.init_kwargs.clone()),
-            expected["kwargs"],
-            "{name}"
-        );
+        assert_eq!(Value::Object(snapshot.net.init_kwargs.clone()), expected["kwargs"], "{name}");
         let model = snapshot.model.as_ref().unwrap();
         assert_eq!(model.class_name, expected["kwargs"]["model_type"], "{name}");
-        let is_buffer = |name: &str| {
-            name == "u" || name.ends_with("resample_filter") || name.ends_with("freqs")
-        };
-        let params: usize = snapshot
-            .tensors
-            .iter()
-            .filter(|(name, _)| !is_buffer(name))
-            .map(|(_, t)| t.numel())
-            .sum();
+        let is_buffer = |name: &str| name == "u" || name.ends_with("resample_filter") || name.ends_with("freqs");
+        let params: usize = snapshot.tensors.iter().filter(|(name, _)| !is_buffer(name)).map(|(_, t)| t.numel()).sum();
         assert_eq!(params, expected["params"], "{name}");
         tensors::check_finite(&snapshot.tensors).unwrap();
         assert_eq!(snapshot.dataset_kwargs["resolution"], 16);
@@ -59,10 +40,7 @@ fn all_reference_snapshots_are_read() {
 fn names_shapes_and_attributes_are_those_of_the_python_class() {
     let Some(folder) = goldens() else { return };
     let snapshot = edm_pkl::read(folder.join("ncsnpp_edm_cond.pkl")).unwrap();
-    assert_eq!(
-        snapshot.tensors["model.enc.16x16_conv.weight"].shape,
-        [16, 3, 3, 3]
-    );
+    assert_eq!(snapshot.tensors["model.enc.16x16_conv.weight"].shape, [16, 3, 3, 3]);
     assert!(snapshot.tensors.contains_key("model.map_noise.freqs"));
     let filter = &snapshot.tensors["model.enc.8x8_down.conv0.resample_filter"];
     assert_eq!(filter.shape, [1, 1, 4, 4]);
@@ -76,11 +54,7 @@ fn names_shapes_and_attributes_are_those_of_the_python_class() {
     assert_eq!(iddpm.net.number("sigma_max"), Some(u[0]));
     assert_eq!(iddpm.net.number("M"), Some(1000.0));
     let first = iddpm.tensors.keys().next().map(String::as_str);
-    assert_eq!(
-        first,
-        Some("u"),
-        "buffers of the outer module come before inner modules"
-    );
+    assert_eq!(first, Some("u"), "buffers of the outer module come before inner modules");
 }
 
 #[test]
@@ -91,13 +65,7 @@ fn reference_arrays_are_read() {
         assert_eq!(arrays["x"].shape, [4, 3, 16, 16]);
         assert_eq!(arrays["denoised"].shape, arrays["x"].shape);
         assert_eq!(arrays["round_sigma"].shape, [4]);
-        tensors::check_finite(
-            &arrays
-                .into_iter()
-                .filter(|(name, _)| name == "denoised")
-                .collect(),
-        )
-        .unwrap();
+        tensors::check_finite(&arrays.into_iter().filter(|(name, _)| name == "denoised").collect()).unwrap();
     }
     let distances = npz::read_some(folder.join("distances.npz"), &["features_a", "fid"]).unwrap();
     assert_eq!(distances["features_a"].shape, [400, 24]);

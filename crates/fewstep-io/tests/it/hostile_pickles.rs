@@ -15,19 +15,13 @@ fn every_truncation_is_an_error() {
     for name in ["protocol0.pkl", "protocol2.pkl", "protocol4.pkl"] {
         let bytes = file(name);
         for len in 0..bytes.len() {
-            assert!(
-                edm_pkl::read_bytes(&bytes[..len], name).is_err(),
-                "{name} cut at {len}"
-            );
+            assert!(edm_pkl::read_bytes(&bytes[..len], name).is_err(), "{name} cut at {len}");
         }
     }
     for name in ["state.zip.pth", "state.legacy.pth"] {
         let bytes = file(name);
         for len in 0..bytes.len() {
-            assert!(
-                torch_zip::read_bytes(&bytes[..len], name).is_err(),
-                "{name} cut at {len}"
-            );
+            assert!(torch_zip::read_bytes(&bytes[..len], name).is_err(), "{name} cut at {len}");
         }
     }
 }
@@ -79,10 +73,7 @@ fn depth_costs_no_stack() {
     };
     // The frame's length no longer matters: it only has to lie within the file.
     let message = edm_pkl::read_bytes(&bytes, "deep").unwrap_err().to_string();
-    assert!(
-        message.contains("nested deeper than 32 levels"),
-        "{message}"
-    );
+    assert!(message.contains("nested deeper than 32 levels"), "{message}");
 }
 
 #[test]
@@ -97,15 +88,9 @@ fn declared_sizes_are_not_believed() {
     ];
     for bytes in kinds {
         let error = pickle::load(bytes).unwrap_err();
-        assert!(
-            matches!(error.kind, PickleErrorKind::Truncated { .. }),
-            "{error}"
-        );
+        assert!(matches!(error.kind, PickleErrorKind::Truncated { .. }), "{error}");
     }
-    assert!(
-        pickle::load(b"T\xff\xff\xff\xffx.").is_err(),
-        "a negative length"
-    );
+    assert!(pickle::load(b"T\xff\xff\xff\xffx.").is_err(), "a negative length");
 }
 
 #[test]
@@ -113,16 +98,10 @@ fn objects_without_end_hit_the_limit() {
     let mut bytes = vec![b']'; 1_100_000];
     bytes.push(b'.');
     let error = pickle::load(&bytes).unwrap_err();
-    assert!(
-        matches!(error.kind, PickleErrorKind::Limit { .. }),
-        "{error}"
-    );
+    assert!(matches!(error.kind, PickleErrorKind::Limit { .. }), "{error}");
     let mut bytes = vec![b'('; 1_100_000];
     bytes.push(b'.');
-    assert!(matches!(
-        pickle::load(&bytes).unwrap_err().kind,
-        PickleErrorKind::Limit { .. }
-    ));
+    assert!(matches!(pickle::load(&bytes).unwrap_err().kind, PickleErrorKind::Limit { .. }));
 }
 
 #[test]
@@ -135,10 +114,7 @@ fn encoding_the_same_text_again_and_again_hits_the_limit() {
         bytes.extend(b"h\x00h\x01h\x02\x86R0");
     }
     bytes.push(b'.');
-    assert!(matches!(
-        pickle::load(&bytes).unwrap_err().kind,
-        PickleErrorKind::Limit { .. }
-    ));
+    assert!(matches!(pickle::load(&bytes).unwrap_err().kind, PickleErrorKind::Limit { .. }));
 }
 
 #[test]
@@ -146,43 +122,17 @@ fn cycles_are_harmless() {
     // A list that holds itself, and a dictionary that is its own value.
     assert!(pickle::load(b"]q\x00h\x00a.").is_ok());
     let graph = pickle::load(b"}q\x00X\x01\x00\x00\x00ah\x00s.").unwrap();
-    assert!(
-        pickle::json::convert(&graph, graph.root())
-            .unwrap_err()
-            .contains("deeper")
-    );
+    assert!(pickle::json::convert(&graph, graph.root()).unwrap_err().contains("deeper"));
 }
 
 #[test]
 fn unsupported_instructions_are_named() {
     for bytes in [&b"\x82\x01."[..], b"\x97.", b"\x98."] {
-        assert!(matches!(
-            pickle::load(bytes).unwrap_err().kind,
-            PickleErrorKind::Unsupported(_)
-        ));
+        assert!(matches!(pickle::load(bytes).unwrap_err().kind, PickleErrorKind::Unsupported(_)));
     }
-    assert!(matches!(
-        pickle::load(b"\xfe.").unwrap_err().kind,
-        PickleErrorKind::UnknownOpcode(0xfe)
-    ));
-    assert!(matches!(
-        pickle::load(b"h\x05.").unwrap_err().kind,
-        PickleErrorKind::NoMemo(5)
-    ));
-    for bytes in [
-        &b"."[..],
-        b"0.",
-        b"a.",
-        b"(a.",
-        b"R.",
-        b"]u.",
-        b"](Nu.",
-        b"N)R.",
-        b"N(e.",
-        b"]]b.",
-        b"(1.",
-        b"2.",
-    ] {
+    assert!(matches!(pickle::load(b"\xfe.").unwrap_err().kind, PickleErrorKind::UnknownOpcode(0xfe)));
+    assert!(matches!(pickle::load(b"h\x05.").unwrap_err().kind, PickleErrorKind::NoMemo(5)));
+    for bytes in [&b"."[..], b"0.", b"a.", b"(a.", b"R.", b"]u.", b"](Nu.", b"N)R.", b"N(e.", b"]]b.", b"(1.", b"2."] {
         assert!(pickle::load(bytes).is_err(), "{bytes:?}");
     }
     assert!(pickle::load(b"N.N").is_err(), "bytes after the end");

@@ -9,7 +9,5 @@ use std::path::PathBuf;
 
 /// A file of this repository's `testdata` folder.
 fn testdata(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../testdata")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
 }

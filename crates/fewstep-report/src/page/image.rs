@@ -25,11 +25,8 @@ impl LabeledImage {
             ),
             None => "<p class=\"missing\">This image is not a PNG file.</p>".into(),
         };
-        let caption = if self.caption.is_empty() {
-            String::new()
-        } else {
-            format!("<p>{}</p>", escape::markup(&self.caption))
-        };
+        let caption =
+            if self.caption.is_empty() { String::new() } else { format!("<p>{}</p>", escape::markup(&self.caption)) };
         format!("<figure>\n<figcaption>{label}</figcaption>\n{image}\n{caption}</figure>\n")
     }
 
@@ -39,11 +36,7 @@ impl LabeledImage {
         if header.get(4..8)? != b"IHDR" {
             return None;
         }
-        let number = |from: usize| {
-            Some(u32::from_be_bytes(
-                header.get(from..from + 4)?.try_into().ok()?,
-            ))
-        };
+        let number = |from: usize| Some(u32::from_be_bytes(header.get(from..from + 4)?.try_into().ok()?));
         Some((number(8)?, number(12)?))
     }
 }

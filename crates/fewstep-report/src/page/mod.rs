@@ -58,10 +58,7 @@ pub enum Block {
 impl Section {
     /// A section from its parts.
     pub fn new(heading: impl Into<String>, blocks: Vec<Block>) -> Self {
-        Section {
-            heading: heading.into(),
-            blocks,
-        }
+        Section { heading: heading.into(), blocks }
     }
 }
 
@@ -83,27 +80,17 @@ impl Page {
             svg::STYLE
         );
         if !self.headline.is_empty() {
-            html.push_str(&format!(
-                "<p class=\"headline\">{}</p>\n",
-                escape::markup(&self.headline)
-            ));
+            html.push_str(&format!("<p class=\"headline\">{}</p>\n", escape::markup(&self.headline)));
         }
         html.push_str("</header>\n");
         if let Some(table) = &self.table {
             html.push_str(&table.to_html());
         }
-        self.sections
-            .iter()
-            .for_each(|section| html.push_str(&section.to_html()));
+        self.sections.iter().for_each(|section| html.push_str(&section.to_html()));
         if !self.footer.is_empty() {
-            html.push_str(&format!(
-                "<footer>{}</footer>\n",
-                escape::markup(&self.footer)
-            ));
+            html.push_str(&format!("<footer>{}</footer>\n", escape::markup(&self.footer)));
         }
-        html.push_str(&format!(
-            "</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
-        ));
+        html.push_str(&format!("</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"));
         html
     }
 }
@@ -111,10 +98,7 @@ impl Page {
 impl Section {
     fn to_html(&self) -> String {
         let blocks: String = self.blocks.iter().map(Block::to_html).collect();
-        format!(
-            "<section>\n<h2>{}</h2>\n{blocks}</section>\n",
-            escape::markup(&self.heading)
-        )
+        format!("<section>\n<h2>{}</h2>\n{blocks}</section>\n", escape::markup(&self.heading))
     }
 }
 
@@ -125,10 +109,7 @@ impl Block {
             Block::Table(table) => table.to_html(),
             Block::Plots(plots) => {
                 let figure = |plot: &Plot| format!("<figure>\n{}</figure>\n", plot.to_inline_svg());
-                format!(
-                    "<div class=\"plots\">\n{}</div>\n",
-                    plots.iter().map(figure).collect::<String>()
-                )
+                format!("<div class=\"plots\">\n{}</div>\n", plots.iter().map(figure).collect::<String>())
             }
             Block::Images(images) => {
                 let figures: String = images.iter().map(LabeledImage::to_html).collect();
@@ -137,16 +118,9 @@ impl Block {
             Block::Code(text) => format!("<pre><code>{}</code></pre>\n", escape::markup(text)),
             Block::Facts(facts) => {
                 let fact = |(name, value): &(String, String)| {
-                    format!(
-                        "<div><dt>{}</dt><dd>{}</dd></div>\n",
-                        escape::markup(name),
-                        escape::markup(value)
-                    )
+                    format!("<div><dt>{}</dt><dd>{}</dd></div>\n", escape::markup(name), escape::markup(value))
                 };
-                format!(
-                    "<dl>\n{}</dl>\n",
-                    facts.iter().map(fact).collect::<String>()
-                )
+                format!("<dl>\n{}</dl>\n", facts.iter().map(fact).collect::<String>())
             }
         }
     }

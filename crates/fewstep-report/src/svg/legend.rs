@@ -29,39 +29,22 @@ pub struct Legend {
 impl Legend {
     /// Sets the entries in rows from `start` (the first row's baseline) to `right`. Faint and nameless series have none.
     pub fn new(plot: &Plot, start: Place, right: f64) -> Legend {
-        let is_named = |at: &usize| {
-            plot.series[*at].style != Style::Faint && !plot.series[*at].name.is_empty()
-        };
-        let series = (0..plot.series.len())
-            .filter(is_named)
-            .map(|at| (&plot.series[at].name, Names::Series(at)));
-        let shown = plot
-            .references
-            .iter()
-            .filter(|reference| plot.y.can_show(reference.y) && !reference.name.is_empty());
+        let is_named = |at: &usize| plot.series[*at].style != Style::Faint && !plot.series[*at].name.is_empty();
+        let series = (0..plot.series.len()).filter(is_named).map(|at| (&plot.series[at].name, Names::Series(at)));
+        let shown =
+            plot.references.iter().filter(|reference| plot.y.can_show(reference.y) && !reference.name.is_empty());
         let references = shown.map(|reference| (&reference.name, Names::Reference));
         let (mut entries, mut at) = (Vec::new(), start);
         for (name, names) in series.chain(references) {
             let text = shortened(name, right - start.x - SWATCH);
             let wide = SWATCH + width(&text, SIZE);
             if at.x + wide > right && at.x > start.x {
-                at = Place {
-                    x: start.x,
-                    y: at.y + LINE,
-                };
+                at = Place { x: start.x, y: at.y + LINE };
             }
-            entries.push(Entry {
-                place: at,
-                text,
-                names,
-            });
+            entries.push(Entry { place: at, text, names });
             at.x += wide + GAP;
         }
-        let height = if entries.is_empty() {
-            0.0
-        } else {
-            at.y - start.y + LINE
-        };
+        let height = if entries.is_empty() { 0.0 } else { at.y - start.y + LINE };
         Legend { entries, height }
     }
 
@@ -82,15 +65,8 @@ impl Entry {
         let swatch = match self.names {
             Names::Series(at) => {
                 let colour = colour(plot, at);
-                let middle = Place {
-                    x: x + 0.5 * SWATCH - 3.0,
-                    y: y - 4.5,
-                };
-                format!(
-                    "{}{}</g>\n",
-                    group(colour),
-                    plot.series[at].swatch(middle, colour)
-                )
+                let middle = Place { x: x + 0.5 * SWATCH - 3.0, y: y - 4.5 };
+                format!("{}{}</g>\n", group(colour), plot.series[at].swatch(middle, colour))
             }
             Names::Reference => {
                 format!(

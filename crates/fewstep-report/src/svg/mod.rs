@@ -49,28 +49,17 @@ pub struct Axis {
 impl Axis {
     /// A linear axis over whatever the data cover.
     pub fn linear(label: impl Into<String>) -> Self {
-        Axis {
-            label: label.into(),
-            scale: Scale::Linear,
-            range: None,
-        }
+        Axis { label: label.into(), scale: Scale::Linear, range: None }
     }
 
     /// A logarithmic axis over whatever the positive data cover.
     pub fn log(label: impl Into<String>) -> Self {
-        Axis {
-            label: label.into(),
-            scale: Scale::Log,
-            range: None,
-        }
+        Axis { label: label.into(), scale: Scale::Log, range: None }
     }
 
     /// The same axis from `from` to `to`; what lies beyond is cut off.
     pub fn within(self, from: f64, to: f64) -> Self {
-        Axis {
-            range: Some((from, to)),
-            ..self
-        }
+        Axis { range: Some((from, to)), ..self }
     }
 }
 

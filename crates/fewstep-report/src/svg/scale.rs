@@ -13,17 +13,8 @@ impl Axes {
     /// Works the axes out from every point that both can show.
     pub fn of(plot: &Plot) -> Axes {
         let shown = |point: &&(f64, f64)| plot.x.can_show(point.0) && plot.y.can_show(point.1);
-        let points = || {
-            plot.series
-                .iter()
-                .flat_map(|series| &series.points)
-                .filter(shown)
-        };
-        let lines = plot
-            .references
-            .iter()
-            .map(|reference| reference.y)
-            .filter(|y| plot.y.can_show(*y));
+        let points = || plot.series.iter().flat_map(|series| &series.points).filter(shown);
+        let lines = plot.references.iter().map(|reference| reference.y).filter(|y| plot.y.can_show(*y));
         let xs: Vec<f64> = points().map(|point| point.0).collect();
         let ys: Vec<f64> = points().map(|point| point.1).chain(lines).collect();
         if xs.is_empty() {
@@ -56,20 +47,14 @@ impl Worked {
         let min = values.iter().copied().fold(f64::INFINITY, f64::min);
         let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let whole = values.iter().all(|value| value.fract() == 0.0);
-        let given = axis
-            .range
-            .filter(|(from, to)| from < to && axis.can_show(*from) && axis.can_show(*to));
+        let given = axis.range.filter(|(from, to)| from < to && axis.can_show(*from) && axis.can_show(*to));
         let ticks = match (axis.scale, given) {
             (Scale::Linear, None) => ticks::linear(min, max, whole),
             (Scale::Linear, Some((from, to))) => ticks::linear_within(from, to, whole),
             (Scale::Log, None) => ticks::log(min, max),
             (Scale::Log, Some((from, to))) => ticks::log_within(from, to),
         };
-        Worked {
-            scale: axis.scale,
-            ticks,
-            is_cut: given.is_some(),
-        }
+        Worked { scale: axis.scale, ticks, is_cut: given.is_some() }
     }
 
     /// Where `value` lies between the axis's ends: 0 at the lower one, 1 at the upper one.

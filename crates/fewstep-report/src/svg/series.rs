@@ -40,11 +40,7 @@ impl Style {
 impl Series {
     /// A series from its parts.
     pub fn new(name: impl Into<String>, points: Vec<(f64, f64)>, style: Style) -> Self {
-        Series {
-            name: name.into(),
-            points,
-            style,
-        }
+        Series { name: name.into(), points, style }
     }
 
     /// The exponential moving average along x, in which a point's weight halves every `half_life` (in units of x).
@@ -57,38 +53,20 @@ impl Series {
         }
         let (mut sum, mut weight, mut before) = (0.0, 0.0, None);
         let mut points = Vec::with_capacity(self.points.len());
-        for &(x, y) in self
-            .points
-            .iter()
-            .filter(|(x, y)| x.is_finite() && y.is_finite())
-        {
-            let decay = before.map_or(0.0, |before: f64| {
-                (-(x - before).max(0.0) / half_life).exp2()
-            });
+        for &(x, y) in self.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()) {
+            let decay = before.map_or(0.0, |before: f64| (-(x - before).max(0.0) / half_life).exp2());
             sum = decay * sum + y;
             weight = decay * weight + 1.0;
             before = Some(x);
             points.push((x, sum / weight));
         }
-        Series {
-            points,
-            ..self.clone()
-        }
+        Series { points, ..self.clone() }
     }
 
     /// The raw series, pale, and its smoothed self over it: two series for one plot.
     pub fn with_smoothed(self, half_life: f64) -> [Self; 2] {
-        let smooth = Series {
-            style: Style::Line,
-            ..self.smoothed(half_life)
-        };
-        [
-            Series {
-                style: Style::Faint,
-                ..self
-            },
-            smooth,
-        ]
+        let smooth = Series { style: Style::Line, ..self.smoothed(half_life) };
+        [Series { style: Style::Faint, ..self }, smooth]
     }
 
     /// The elements of this series. `pixels` has the points' places, `None` where a point cannot be shown.
@@ -107,26 +85,13 @@ impl Series {
             ));
         }
         if self.style.has_markers() {
-            for (point, place) in self
-                .points
-                .iter()
-                .zip(pixels)
-                .filter_map(|(point, place)| Some((point, (*place)?)))
-            {
+            for (point, place) in self.points.iter().zip(pixels).filter_map(|(point, place)| Some((point, (*place)?))) {
                 let write = |value: f64| {
-                    if value.fract() == 0.0 && value.abs() < 1e6 {
-                        Format::Shortest
-                    } else {
-                        Format::Significant(4)
-                    }
-                    .write(value)
+                    if value.fract() == 0.0 && value.abs() < 1e6 { Format::Shortest } else { Format::Significant(4) }
+                        .write(value)
                 };
                 let says = format!("{}: {}, {}", self.name, write(point.0), write(point.1));
-                svg.push_str(&format!(
-                    "<g><title>{}</title>{}</g>\n",
-                    escape::markup(&says),
-                    marker(place, shape)
-                ));
+                svg.push_str(&format!("<g><title>{}</title>{}</g>\n", escape::markup(&says), marker(place, shape)));
             }
         }
         svg
@@ -134,27 +99,9 @@ impl Series {
 
     /// The short line or marker that stands for this series in the legend.
     pub(super) fn swatch(&self, place: Place, shape: usize) -> String {
-        let ends = [
-            Some(Place {
-                x: place.x - 11.0,
-                ..place
-            }),
-            Some(Place {
-                x: place.x + 11.0,
-                ..place
-            }),
-        ];
-        let line = Series {
-            points: Vec::new(),
-            name: String::new(),
-            ..self.clone()
-        }
-        .draw(&ends, shape);
-        if self.style.has_markers() {
-            line + &marker(place, shape)
-        } else {
-            line
-        }
+        let ends = [Some(Place { x: place.x - 11.0, ..place }), Some(Place { x: place.x + 11.0, ..place })];
+        let line = Series { points: Vec::new(), name: String::new(), ..self.clone() }.draw(&ends, shape);
+        if self.style.has_markers() { line + &marker(place, shape) } else { line }
     }
 }
 
@@ -164,12 +111,7 @@ fn path(pixels: &[Option<Place>]) -> String {
     for run in pixels.split(Option::is_none).filter(|run| !run.is_empty()) {
         let run: Vec<Place> = thinned(&run.iter().flatten().copied().collect::<Vec<_>>());
         for (at, place) in run.iter().enumerate() {
-            path.push_str(&format!(
-                "{}{:.1} {:.1}",
-                if at == 0 { "M" } else { "L" },
-                place.x,
-                place.y
-            ));
+            path.push_str(&format!("{}{:.1} {:.1}", if at == 0 { "M" } else { "L" }, place.x, place.y));
         }
         if run.len() == 1 {
             path.push_str("h0.01");
@@ -185,12 +127,8 @@ fn thinned(run: &[Place]) -> Vec<Place> {
     }
     let mut kept = Vec::new();
     for column in run.chunk_by(|a, b| a.x.floor() == b.x.floor()) {
-        let lowest = (0..column.len())
-            .min_by(|a, b| column[*a].y.total_cmp(&column[*b].y))
-            .unwrap_or(0);
-        let highest = (0..column.len())
-            .max_by(|a, b| column[*a].y.total_cmp(&column[*b].y))
-            .unwrap_or(0);
+        let lowest = (0..column.len()).min_by(|a, b| column[*a].y.total_cmp(&column[*b].y)).unwrap_or(0);
+        let highest = (0..column.len()).max_by(|a, b| column[*a].y.total_cmp(&column[*b].y)).unwrap_or(0);
         let mut chosen = [0, lowest, highest, column.len() - 1].to_vec();
         chosen.sort_unstable();
         chosen.dedup();
@@ -203,29 +141,16 @@ fn thinned(run: &[Place]) -> Vec<Place> {
 fn marker(place: Place, shape: usize) -> String {
     let Place { x, y } = place;
     let polygon = |corners: &[(f64, f64)]| {
-        let corners: Vec<String> = corners
-            .iter()
-            .map(|(dx, dy)| format!("{:.1},{:.1}", x + dx, y + dy))
-            .collect();
+        let corners: Vec<String> = corners.iter().map(|(dx, dy)| format!("{:.1},{:.1}", x + dx, y + dy)).collect();
         format!("<polygon points=\"{}\"", corners.join(" "))
     };
     let element = match shape % 6 {
         0 => format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\""),
-        1 => format!(
-            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"7\" height=\"7\"",
-            x - 3.5,
-            y - 3.5
-        ),
+        1 => format!("<rect x=\"{:.1}\" y=\"{:.1}\" width=\"7\" height=\"7\"", x - 3.5, y - 3.5),
         2 => polygon(&[(0.0, -5.0), (5.0, 0.0), (0.0, 5.0), (-5.0, 0.0)]),
         3 => polygon(&[(0.0, -4.8), (4.6, 3.6), (-4.6, 3.6)]),
         4 => polygon(&[(0.0, 4.8), (4.6, -3.6), (-4.6, -3.6)]),
-        _ => polygon(&[
-            (0.0, -4.8),
-            (4.6, -1.5),
-            (2.8, 3.9),
-            (-2.8, 3.9),
-            (-4.6, -1.5),
-        ]),
+        _ => polygon(&[(0.0, -4.8), (4.6, -1.5), (2.8, 3.9), (-2.8, 3.9), (-4.6, -1.5)]),
     };
     format!("{element} class=\"halo\" fill=\"currentColor\" stroke-width=\"1\"/>")
 }
@@ -236,46 +161,21 @@ mod tests {
 
     #[test]
     fn smoothing_keeps_a_constant_and_halves_a_step() {
-        let flat = Series::new(
-            "flat",
-            (0..20).map(|x| (f64::from(x), 3.0)).collect(),
-            Style::Line,
-        );
-        assert!(
-            flat.smoothed(2.0)
-                .points
-                .iter()
-                .all(|point| (point.1 - 3.0).abs() < 1e-12)
-        );
+        let flat = Series::new("flat", (0..20).map(|x| (f64::from(x), 3.0)).collect(), Style::Line);
+        assert!(flat.smoothed(2.0).points.iter().all(|point| (point.1 - 3.0).abs() < 1e-12));
         // After a long constant past, one half-life after a step the average has gone half of the way.
         let mut points: Vec<(f64, f64)> = (0..2000).map(|x| (f64::from(x) * 0.01, 0.0)).collect();
         points.extend((0..100).map(|x| (20.0 + f64::from(x) * 0.01, 1.0)));
         let smooth = Series::new("step", points, Style::Line).smoothed(1.0);
-        assert!(
-            (smooth.points[2099].1 - 0.5).abs() < 0.01,
-            "{:?}",
-            smooth.points[2099]
-        );
-        let gaps = Series::new(
-            "gaps",
-            vec![(0.0, 1.0), (1.0, f64::NAN), (2.0, 1.0)],
-            Style::Line,
-        )
-        .smoothed(1.0);
+        assert!((smooth.points[2099].1 - 0.5).abs() < 0.01, "{:?}", smooth.points[2099]);
+        let gaps = Series::new("gaps", vec![(0.0, 1.0), (1.0, f64::NAN), (2.0, 1.0)], Style::Line).smoothed(1.0);
         assert_eq!(gaps.points, [(0.0, 1.0), (2.0, 1.0)]);
     }
 
     #[test]
     fn thinning_keeps_the_extremes() {
         let run: Vec<Place> = (0..100_000)
-            .map(|at| Place {
-                x: f64::from(at) * 0.005,
-                y: if at == 54_321 {
-                    99.0
-                } else {
-                    f64::from(at % 7)
-                },
-            })
+            .map(|at| Place { x: f64::from(at) * 0.005, y: if at == 54_321 { 99.0 } else { f64::from(at % 7) } })
             .collect();
         let kept = thinned(&run);
         assert!(kept.len() <= 2004 && kept.contains(&run[54_321]) && kept.last() == run.last());
@@ -285,9 +185,6 @@ mod tests {
     #[test]
     fn a_gap_breaks_the_line() {
         let at = |x| Some(Place { x, y: 0.0 });
-        assert_eq!(
-            path(&[at(0.0), at(1.0), None, at(3.0), None, None]),
-            "M0.0 0.0L1.0 0.0M3.0 0.0h0.01"
-        );
+        assert_eq!(path(&[at(0.0), at(1.0), None, at(3.0), None, None]), "M0.0 0.0L1.0 0.0M3.0 0.0h0.01");
     }
 }

@@ -11,11 +11,7 @@ pub const TITLE_SIZE: f64 = 16.0;
 
 /// One line of text at a place; `anchor` says which end of it stands there.
 pub fn text(place: Place, anchor: &str, class: &str, content: &str) -> String {
-    let class = if class.is_empty() {
-        String::new()
-    } else {
-        format!(" class=\"{class}\"")
-    };
+    let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
     format!(
         "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\"{class}>{}</text>\n",
         place.x,

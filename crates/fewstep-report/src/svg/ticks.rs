@@ -27,11 +27,7 @@ pub fn linear(min: f64, max: f64, whole: bool) -> Ticks {
     let count = (last - first).clamp(1.0, 100.0) as usize;
     let major: Vec<f64> = (0..=count).map(|at| (first + at as f64) * step).collect();
     let domain = (major[0].min(min), major[count].max(max));
-    Ticks {
-        domain,
-        major,
-        minor: Vec::new(),
-    }
+    Ticks { domain, major, minor: Vec::new() }
 }
 
 /// The ticks of a linear axis whose ends are given.
@@ -55,10 +51,7 @@ fn apart(min: f64, max: f64) -> (f64, f64) {
 fn linear_step(span: f64, whole: bool) -> f64 {
     let rough = span / WANTED;
     let power = 10_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|nice| nice * power)
-        .find(|step| *step >= rough * 0.85);
+    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|nice| nice * power).find(|step| *step >= rough * 0.85);
     let step = step.unwrap_or(10.0 * power);
     if whole { step.max(1.0).round() } else { step }
 }
@@ -68,11 +61,7 @@ fn linear_step(span: f64, whole: bool) -> f64 {
 /// Powers of ten are labelled; where less than three of them fall on the axis, 1, 2 and 5 times them; else linear ticks.
 pub fn log(min: f64, max: f64) -> Ticks {
     let (lo, hi) = (min.log10(), max.log10());
-    let room = if hi - lo < 1e-6 {
-        0.3
-    } else {
-        0.03 * (hi - lo)
-    };
+    let room = if hi - lo < 1e-6 { 0.3 } else { 0.03 * (hi - lo) };
     log_within(10_f64.powf(lo - room), 10_f64.powf(hi + room))
 }
 
@@ -80,19 +69,14 @@ pub fn log(min: f64, max: f64) -> Ticks {
 pub fn log_within(min: f64, max: f64) -> Ticks {
     let powers: Vec<i32> = (min.log10().floor() as i32..=max.log10().ceil() as i32).collect();
     let times = |factors: &[f64]| -> Vec<f64> {
-        let all = powers
-            .iter()
-            .flat_map(|power| factors.iter().map(|factor| factor * 10_f64.powi(*power)));
+        let all = powers.iter().flat_map(|power| factors.iter().map(|factor| factor * 10_f64.powi(*power)));
         all.filter(|tick| (min..=max).contains(tick)).collect()
     };
     let decades = times(&[1.0]);
     let between = times(&[2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
     let (major, minor) = if decades.len() > 8 {
         let stride = decades.len().div_ceil(8);
-        let (major, minor): (Vec<_>, Vec<_>) = decades
-            .into_iter()
-            .enumerate()
-            .partition(|(at, _)| at % stride == 0);
+        let (major, minor): (Vec<_>, Vec<_>) = decades.into_iter().enumerate().partition(|(at, _)| at % stride == 0);
         let values = |ticks: Vec<(usize, f64)>| ticks.into_iter().map(|(_, tick)| tick).collect();
         (values(major), values(minor))
     } else if decades.len() >= 3 {
@@ -102,33 +86,16 @@ pub fn log_within(min: f64, max: f64) -> Ticks {
     };
     if major.len() < 2 {
         let ticks = linear_within(min, max, false);
-        return Ticks {
-            domain: (min, max),
-            major: ticks.major,
-            minor: Vec::new(),
-        };
+        return Ticks { domain: (min, max), major: ticks.major, minor: Vec::new() };
     }
-    Ticks {
-        domain: (min, max),
-        major,
-        minor,
-    }
+    Ticks { domain: (min, max), major, minor }
 }
 
 /// Labels for the ticks of one axis, written alike.
 pub fn labels(ticks: &[f64]) -> Vec<String> {
-    let largest = ticks
-        .iter()
-        .fold(0.0_f64, |most, tick| most.max(tick.abs()));
-    let gap = ticks
-        .windows(2)
-        .map(|pair| pair[1] - pair[0])
-        .fold(f64::INFINITY, f64::min);
-    let smallest = if gap.is_finite() && gap > 0.0 {
-        gap
-    } else {
-        largest
-    };
+    let largest = ticks.iter().fold(0.0_f64, |most, tick| most.max(tick.abs()));
+    let gap = ticks.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
+    let smallest = if gap.is_finite() && gap > 0.0 { gap } else { largest };
     if largest >= 1e6 && smallest >= 1e5 && largest < 1e9 {
         return ticks.iter().map(|tick| suffixed(*tick, 1e6, "M")).collect();
     }
@@ -139,11 +106,7 @@ pub fn labels(ticks: &[f64]) -> Vec<String> {
 }
 
 fn suffixed(tick: f64, unit: f64, suffix: &str) -> String {
-    if tick == 0.0 {
-        "0".into()
-    } else {
-        format!("{}{suffix}", shortest(tick / unit))
-    }
+    if tick == 0.0 { "0".into() } else { format!("{}{suffix}", shortest(tick / unit)) }
 }
 
 fn label(tick: f64, largest: f64) -> String {
@@ -166,11 +129,7 @@ fn label(tick: f64, largest: f64) -> String {
 fn shortest(value: f64) -> String {
     let decimals = (8 - value.abs().log10().floor() as i32).clamp(0, 17) as usize;
     let text = format!("{value:.decimals$}");
-    let text = if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        &text
-    };
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     text.replace('-', "−")
 }
 
@@ -183,31 +142,13 @@ mod tests {
     fn ticks_people_expect() {
         assert_eq!(linear(0.0, 18.0, true).major, [0.0, 5.0, 10.0, 15.0, 20.0]);
         assert_eq!(linear(4.0, 8.0, true).major, [4.0, 5.0, 6.0, 7.0, 8.0]);
-        assert_eq!(
-            labels(&linear(0.0, 0.35, false).major),
-            ["0", "0.05", "0.1", "0.15", "0.2", "0.25", "0.3", "0.35"]
-        );
-        assert_eq!(
-            labels(&linear(-1.0, 1.0, false).major),
-            ["−1", "−0.5", "0", "0.5", "1"]
-        );
-        assert_eq!(
-            labels(&log(0.002, 80.0).major),
-            ["0.01", "0.1", "1", "10", "100"]
-        );
+        assert_eq!(labels(&linear(0.0, 0.35, false).major), ["0", "0.05", "0.1", "0.15", "0.2", "0.25", "0.3", "0.35"]);
+        assert_eq!(labels(&linear(-1.0, 1.0, false).major), ["−1", "−0.5", "0", "0.5", "1"]);
+        assert_eq!(labels(&log(0.002, 80.0).major), ["0.01", "0.1", "1", "10", "100"]);
         assert_eq!(labels(&log(3.0, 40.0).major), ["5", "10", "20"]);
-        assert_eq!(
-            labels(&log(6.0, 260.0).major),
-            ["10", "20", "50", "100", "200"]
-        );
-        assert_eq!(
-            labels(&log(1e-8, 1e-5).major),
-            ["10⁻⁸", "10⁻⁷", "10⁻⁶", "10⁻⁵"]
-        );
-        assert_eq!(
-            labels(&linear(0.0, 60_000.0, true).major),
-            ["0", "10k", "20k", "30k", "40k", "50k", "60k"]
-        );
+        assert_eq!(labels(&log(6.0, 260.0).major), ["10", "20", "50", "100", "200"]);
+        assert_eq!(labels(&log(1e-8, 1e-5).major), ["10⁻⁸", "10⁻⁷", "10⁻⁶", "10⁻⁵"]);
+        assert_eq!(labels(&linear(0.0, 60_000.0, true).major), ["0", "10k", "20k", "30k", "40k", "50k", "60k"]);
     }
 
     proptest! {

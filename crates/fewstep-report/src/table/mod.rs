@@ -102,53 +102,32 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
 impl Column {
     /// A column of words.
     pub fn text(name: impl Into<String>) -> Self {
-        Column {
-            name: name.into(),
-            ..Column::default()
-        }
+        Column { name: name.into(), ..Column::default() }
     }
 
     /// A column of numbers.
     pub fn number(name: impl Into<String>, format: Format) -> Self {
-        Column {
-            name: name.into(),
-            align: Align::Right,
-            format,
-            ..Column::default()
-        }
+        Column { name: name.into(), align: Align::Right, format, ..Column::default() }
     }
 
     /// The same column with a unit.
     pub fn unit(self, unit: impl Into<String>) -> Self {
-        Column {
-            unit: unit.into(),
-            ..self
-        }
+        Column { unit: unit.into(), ..self }
     }
 
     /// The same column, its lowest numbers standing out.
     pub fn lowest(self) -> Self {
-        Column {
-            best: Best::Lowest,
-            ..self
-        }
+        Column { best: Best::Lowest, ..self }
     }
 
     /// The same column, its highest numbers standing out.
     pub fn highest(self) -> Self {
-        Column {
-            best: Best::Highest,
-            ..self
-        }
+        Column { best: Best::Highest, ..self }
     }
 
     /// Name, unit, and an arrow to where the better numbers are.
     fn head(&self) -> String {
-        let unit = if self.unit.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", self.unit)
-        };
+        let unit = if self.unit.is_empty() { String::new() } else { format!(" ({})", self.unit) };
         let arrow = match self.best {
             Best::None => "",
             Best::Lowest => " ↓",
@@ -161,11 +140,9 @@ impl Column {
         match cell {
             Cell::Text(text) => text.clone(),
             Cell::Number(number) => self.format.write(*number),
-            Cell::Spread(mean, deviation) => format!(
-                "{} ± {}",
-                self.format.write(*mean),
-                self.format.write(*deviation)
-            ),
+            Cell::Spread(mean, deviation) => {
+                format!("{} ± {}", self.format.write(*mean), self.format.write(*deviation))
+            }
             Cell::Missing => "–".into(),
         }
     }
@@ -175,9 +152,7 @@ impl Cell {
     /// The number that cells of a column are compared by.
     fn number(&self) -> Option<f64> {
         match self {
-            Cell::Number(number) | Cell::Spread(number, _) => {
-                Some(*number).filter(|number| number.is_finite())
-            }
+            Cell::Number(number) | Cell::Spread(number, _) => Some(*number).filter(|number| number.is_finite()),
             Cell::Text(_) | Cell::Missing => None,
         }
     }
@@ -192,10 +167,7 @@ struct Shown {
 impl Table {
     /// An empty table with these columns.
     pub fn new(columns: Vec<Column>) -> Self {
-        Table {
-            columns,
-            ..Table::default()
-        }
+        Table { columns, ..Table::default() }
     }
 
     /// Adds a row to the last group.
@@ -230,9 +202,7 @@ impl Table {
 
     /// CSV with a head line, numbers whole; a spread takes two columns, the second named `<name> deviation`.
     pub fn to_csv(&self) -> String {
-        let spreads: Vec<bool> = (0..self.columns.len())
-            .map(|at| self.has_spread(at))
-            .collect();
+        let spreads: Vec<bool> = (0..self.columns.len()).map(|at| self.has_spread(at)).collect();
         let mut lines = Vec::new();
         let mut head = Vec::new();
         for (column, spread) in self.columns.iter().zip(&spreads) {
@@ -248,10 +218,9 @@ impl Table {
                 let (value, deviation) = match cell {
                     Cell::Text(text) => (escape::csv(text), String::new()),
                     Cell::Number(number) => (Format::Shortest.write(*number), String::new()),
-                    Cell::Spread(mean, deviation) => (
-                        Format::Shortest.write(*mean),
-                        Format::Shortest.write(*deviation),
-                    ),
+                    Cell::Spread(mean, deviation) => {
+                        (Format::Shortest.write(*mean), Format::Shortest.write(*deviation))
+                    }
                     Cell::Missing => (String::new(), String::new()),
                 };
                 fields.push(value);
@@ -276,15 +245,9 @@ impl Table {
             Cell::Missing => Value::Null,
         };
         let row = |row: &mut dyn Iterator<Item = &Cell>| -> Map<String, Value> {
-            self.columns
-                .iter()
-                .zip(row)
-                .map(|(column, cell)| (column.name.clone(), value(cell)))
-                .collect()
+            self.columns.iter().zip(row).map(|(column, cell)| (column.name.clone(), value(cell))).collect()
         };
-        self.rows()
-            .map(|mut cells| Value::Object(row(&mut cells)))
-            .collect()
+        self.rows().map(|mut cells| Value::Object(row(&mut cells))).collect()
     }
 
     /// Every row, filled up or cut to the number of columns.
@@ -293,49 +256,30 @@ impl Table {
     }
 
     fn cells<'a>(&self, row: &'a [Cell]) -> impl Iterator<Item = &'a Cell> + use<'a> {
-        row.iter()
-            .chain(std::iter::repeat(&Cell::Missing))
-            .take(self.columns.len())
+        row.iter().chain(std::iter::repeat(&Cell::Missing)).take(self.columns.len())
     }
 
     fn has_spread(&self, column: usize) -> bool {
-        self.groups
-            .iter()
-            .flatten()
-            .any(|row| matches!(row.get(column), Some(Cell::Spread(..))))
+        self.groups.iter().flatten().any(|row| matches!(row.get(column), Some(Cell::Spread(..))))
     }
 
     /// The groups as they are shown: texts, and which cells are the best of their group and column.
     fn shown(&self) -> Vec<Vec<Vec<Shown>>> {
-        self.groups
-            .iter()
-            .map(|group| self.shown_group(group))
-            .collect()
+        self.groups.iter().map(|group| self.shown_group(group)).collect()
     }
 
     fn shown_group(&self, group: &[Vec<Cell>]) -> Vec<Vec<Shown>> {
-        let best: Vec<Option<f64>> = (0..self.columns.len())
-            .map(|at| self.best_of(group, at))
-            .collect();
+        let best: Vec<Option<f64>> = (0..self.columns.len()).map(|at| self.best_of(group, at)).collect();
         let show = |(at, cell): (usize, &Cell)| {
             let is_best = best[at].is_some() && cell.number() == best[at];
-            Shown {
-                text: self.columns[at].write(cell),
-                is_best,
-            }
+            Shown { text: self.columns[at].write(cell), is_best }
         };
-        group
-            .iter()
-            .map(|row| self.cells(row).enumerate().map(show).collect())
-            .collect()
+        group.iter().map(|row| self.cells(row).enumerate().map(show).collect()).collect()
     }
 
     /// The best number of a column in a group of at least two.
     fn best_of(&self, group: &[Vec<Cell>], column: usize) -> Option<f64> {
-        let numbers: Vec<f64> = group
-            .iter()
-            .filter_map(|row| row.get(column)?.number())
-            .collect();
+        let numbers: Vec<f64> = group.iter().filter_map(|row| row.get(column)?.number()).collect();
         if numbers.len() < 2 {
             return None;
         }

@@ -76,7 +76,7 @@ struct Sampled {
 /// Where the images to measure come from.
 enum Source {
     Stored { dataset: Dataset, place: String },
-    Sampled { model: OpenModel, plan: Plan, latents: Latents },
+    Sampled { model: Box<OpenModel>, plan: Plan, latents: Latents },
 }
 
 /// Measures the distance.
@@ -138,7 +138,7 @@ fn sampled(args: &Args, model: OpenModel) -> Result<Source> {
     );
     let plan = args.plan.resolve(&model.model)?;
     let latents = args.latents.resolve(&model.model)?;
-    Ok(Source::Sampled { model, plan, latents })
+    Ok(Source::Sampled { model: Box::new(model), plan, latents })
 }
 
 impl Source {

@@ -58,7 +58,7 @@ impl Fitter<'_> {
             let iteration = step.iteration;
             progress.set(iteration, format!("objective {:.4}", step.loss));
             steps.push(step);
-            if iteration % settings.check_every.max(1) == 0 || learner.is_done() {
+            if iteration.is_multiple_of(settings.check_every.max(1)) || learner.is_done() {
                 let schedule = learner.schedule()?.round(&model.config().precond)?;
                 let error = self.rollout_error(model, &schedule)?;
                 looks.push((iteration, error));

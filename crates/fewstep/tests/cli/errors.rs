@@ -40,7 +40,7 @@ fn samplers_that_cannot_be_run() {
     insta::assert_snapshot!(place.fails(&sample(&["--sigma-min", "100"])), @"the noise range must satisfy 0 < sigma_min < sigma_max, but it is 100 to 80");
     insta::assert_snapshot!(place.fails(&sample(&["--steps", "0"])), @"--steps must be at least 1");
     insta::assert_snapshot!(place.fails(&sample(&["--schedule", "linear"])), @"there is no schedule named 'linear'; the schedules are karras, log_snr, vp, ve, iddpm, cosine, time_uniform");
-    insta::assert_snapshot!(place.fails(&sample(&["--plan", "none.json"])), @"cannot read the plan none.json: No such file or directory (os error 2)");
+    insta::assert_snapshot!(place.fails(&sample(&["--plan", "none.json"])), @"the plan none.json does not exist: check the path");
     let message = place.fails(&sample(&["--solver", "rk45"]));
     assert!(message.contains("rk45") && message.contains("heun"), "{message}");
     std::fs::write(place.path("plan.json"), r#"{"version": 1, "stages": [{"sigma": 80, "input": {"latent": 80}}], "output": {"d0": 1}, "metadata": {"image_shape": [3, 32, 32]}}"#).unwrap();
@@ -75,10 +75,10 @@ fn places_that_cannot_be_written() {
     insta::assert_snapshot!(to("nowhere/grid.png"), @"cannot write nowhere/grid.png: there is no folder nowhere");
     insta::assert_snapshot!(to("folder.png"), @"the output folder.png is a folder: give a file name");
     insta::assert_snapshot!(to("file/samples"), @"cannot write file/samples: Not a directory (os error 20)");
-    insta::assert_snapshot!(to("file"), @"cannot write file: File exists (os error 17)");
+    insta::assert_snapshot!(to("file"), @"--out file is a file: name a folder, or let the name end in .png or .npz");
     place.save_images("data", 1, SIZE, 2);
     insta::assert_snapshot!(to("data"), @"the folder data already holds files: choose another one; --resume goes on with a folder of samples, --overwrite starts it again");
-    insta::assert_snapshot!(to("grid.jpg"), @"");
+    insta::assert_snapshot!(to("grid.jpg"), @"images are not written as .jpg: let --out be a folder, or end in .png or .npz");
     insta::assert_snapshot!(place.fails(&sample(&["--subdirs"])), @"--subdirs is for a folder of PNGs, and --out out.npz is none");
 }
 

@@ -71,13 +71,26 @@ fn images_sampled_now_measure_as_images_stored_do() {
 }
 
 #[test]
+fn the_built_in_model_is_measured_against_its_training_images() {
+    let place = Place::new();
+    let distance = |steps: &str| {
+        let json =
+            place.json(&["eval", "--model", "fashion-mnist", "--solver", "euler", "--steps", steps, "--seeds", "0-49"]);
+        assert_eq!((json["reference_images"].as_u64(), json["features"].as_str()), (Some(60_000), Some("small-cnn")));
+        json["frechet_distance"].as_f64().unwrap()
+    };
+    let (few, many) = (distance("2"), distance("12"));
+    assert!(many < 0.5 * few, "{few} after 2 steps, {many} after 12");
+}
+
+#[test]
 fn sides_that_do_not_belong_together_are_refused() {
     let place = trained();
     place.save_images("colour", 3, 8, 4);
     place.save_images("large", 1, 16, 4);
     let eval = |rest: &[&'static str]| [&EVAL[..], rest].concat();
-    insta::assert_snapshot!(place.fails(&["eval", "data"]), @"the built-in features are for grey images of 32x32 (Fashion-MNIST), but these have 1 channel(s) of 8x8: give a feature network with --features, or pad Fashion-MNIST with --pad-to 32");
-    insta::assert_snapshot!(place.fails(&["eval", "--model", "model.safetensors"]), @"the built-in features are for grey images of 32x32 (Fashion-MNIST), but these have 1 channel(s) of 8x8: give a feature network with --features, or pad Fashion-MNIST with --pad-to 32");
+    insta::assert_snapshot!(place.fails(&["eval", "data"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST), but these are 8x8 with 1 channel: give a feature network with --features, or pad Fashion-MNIST with --pad-to 32");
+    insta::assert_snapshot!(place.fails(&["eval", "--model", "model.safetensors"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST), but these are 8x8 with 1 channel: give a feature network with --features, or pad Fashion-MNIST with --pad-to 32");
     insta::assert_snapshot!(place.fails(&eval(&["data"])), @"with --features there is no default reference: give one with --ref");
     insta::assert_snapshot!(place.fails(&eval(&["large", "--ref", "data"])), @"the images are 16x16 with 1 channel but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (--pad-to pads data sets)");
     insta::assert_snapshot!(place.fails(&eval(&["colour", "--ref", "data"])), @"the images are 8x8 with 3 channels but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (--pad-to pads data sets)");
@@ -99,5 +112,5 @@ fn features_need_labels_and_a_place() {
     std::fs::copy(place.path("data/above/0000.png"), place.path("plain/a.png")).unwrap();
     insta::assert_snapshot!(place.fails(&["features", "--data", "plain", "--out", "f.safetensors"]), @"the data set plain has no labels, and a classifier needs them");
     insta::assert_snapshot!(place.fails(&["features", "--data", "data", "--out", "f.bin"]), @"the output f.bin must have a name that ends in .safetensors");
-    insta::assert_snapshot!(place.fails(&["ref", "--data", "data", "--out", "nowhere/ref.npz"]), @"the built-in features are for grey images of 32x32 (Fashion-MNIST), but these have 1 channel(s) of 8x8: give a feature network with --features, or pad Fashion-MNIST with --pad-to 32");
+    insta::assert_snapshot!(place.fails(&["ref", "--data", "data", "--out", "nowhere/ref.npz"]), @"cannot write nowhere/ref.npz: there is no folder nowhere");
 }

@@ -3,9 +3,33 @@
 use crate::support::Place;
 
 const QUICK: [&str; 27] = [
-    "--model", "model.safetensors", "--data", "images", "--steps", "3,4", "--held-out", "2", "--teacher-steps", "3", "--grid", "7",
-    "--table-images", "4", "--batch", "4", "--updates", "4", "--check-every", "2", "--phase1-updates", "4", "--phase1-batch", "4",
-    "--lr", "0.001", "--json",
+    "--model",
+    "model.safetensors",
+    "--data",
+    "images",
+    "--steps",
+    "3,4",
+    "--held-out",
+    "2",
+    "--teacher-steps",
+    "3",
+    "--grid",
+    "7",
+    "--table-images",
+    "4",
+    "--batch",
+    "4",
+    "--updates",
+    "4",
+    "--check-every",
+    "2",
+    "--phase1-updates",
+    "4",
+    "--phase1-batch",
+    "4",
+    "--lr",
+    "0.001",
+    "--json",
 ];
 
 fn fit<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {

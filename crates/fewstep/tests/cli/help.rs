@@ -324,6 +324,415 @@ fn features() {
 }
 
 #[test]
+fn demo() {
+    insta::assert_snapshot!(help(&["demo", "--help"]), @r#"
+    Show on the built-in model what a fit buys: table, report.html
+
+    Usage: fewstep demo [OPTIONS]
+
+    Options:
+          --json          Print the result as JSON on stdout, for scripts
+          --out <FOLDER>  Folder for report.html and the results; must not exist yet [default:
+                          runs/demo, or the next free runs/demo-N]
+          --steps <LIST>  Numbers of steps [default: 5,8]
+          --images <N>    Images a row of the table is measured on [default: 500]
+          --updates <N>   Updates of the network in phase 2 [default: 60]
+      -h, --help          Print help
+      -V, --version       Print version
+
+    Compute:
+          --device <NAME>     auto, cpu, cuda or cuda:N [default: auto]
+          --threads <N>       Threads for one operation [default: all cores]
+          --precision <TYPE>  What the network computes in: f32, bf16 or f16 [default: f32]
+
+    Example:
+      fewstep demo --out runs/demo
+    "#);
+}
+
+#[test]
+fn fit() {
+    insta::assert_snapshot!(help(&["fit", "--help"]), @r#"
+    Find noise levels for a budget of steps (phase 1) and tune the network for them (phase 2)
+
+    Usage: fewstep fit [OPTIONS] --model <FILE> --data <PATH> --out <FOLDER>
+
+    Options:
+          --json
+              Print the result as JSON on stdout, for scripts
+
+          --model <FILE>
+              Model: a .safetensors file, an EDM .pkl, or fashion-mnist (built in)
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Data:
+          --data <PATH>
+              Data set: EDM zip, image folder, IDX file or folder, CIFAR-10 archive, npz of images
+
+          --pad-to <PIXELS>
+              Pad images with zeros to squares of this size (Fashion-MNIST: 32)
+
+          --max-images <N>
+              Use at most so many images
+
+          --out <FOLDER>
+              Folder of the run; must not exist yet
+
+          --resume
+              Go on with the run in --out
+
+          --steps <LIST>
+              Numbers of steps (network evaluations an image), each fitted on its own
+              
+              [default: 5,8]
+
+          --phases <LIST>
+              Phases to run: 1 learns the noise levels, 2 tunes the network
+              
+              [default: 1,2]
+
+          --rounds <N>
+              How often to alternate between the phases
+              
+              [default: 1]
+
+          --eval-batch <N>
+              Images at once in evaluations
+              
+              [default: 64]
+
+          --seed <N>
+              Seed of data order and noise
+              
+              [default: 0]
+
+    Phase 1:
+          --objective <NAME>
+              What phase 1 minimises: Eq. 11, Eq. 12, or both as in the paper
+
+              Possible values:
+              - discretization: Eq. 11
+              - bound:          Eq. 12
+              - joint:          Eq. 11 and gamma times Eq. 12: the paper's
+              
+              [default: bound]
+
+          --gamma <GAMMA>
+              Weight of the bound in the joint objective
+              
+              [default: 1]
+
+          --solver <NAME>
+              How phase 1 is solved; table needs the bound [default: table for the bound, else adam]
+
+              Possible values:
+              - adam:  Adam on theta with the gradient of Eq. 14
+              - table: Exact dynamic programming over a table of e(sigma), every number of steps at once
+                (bound only)
+
+          --noise <NAME>
+              Noise along the levels: independent or shared
+
+              Possible values:
+              - independent: Drawn afresh at every level
+              - shared:      The same at every level
+              
+              [default: independent]
+
+          --parameter <NAME>
+              Scale in which the levels are parameterised: linear (the paper's) or log
+
+              Possible values:
+              - linear: Shares of sigma (the paper's)
+              - log:    Shares of log sigma
+              
+              [default: log]
+
+          --phase1-updates <N>
+              Updates of the levels
+              
+              [default: 400]
+
+          --phase1-batch <N>
+              Images an update of the levels
+              
+              [default: 64]
+
+          --phase1-lr <RATE>
+              Learning rate of the levels
+              
+              [default: 0.02]
+
+          --grid <N>
+              Levels of the table's grid
+              
+              [default: 65]
+
+          --table-images <N>
+              Images of the table, each evaluated at every level
+              
+              [default: 256]
+
+    Phase 2:
+          --weights <NAME>
+              How errors count in phase 2: bound (Eq. 12) or original (the EDM recipe)
+
+              Possible values:
+              - bound:    Eq. 12
+              - original: The EDM recipe
+              
+              [default: bound]
+
+          --last-weight <W>
+              Weight of the last level, which Eq. 12 leaves out (0: the paper's, 1: its coefficient in
+              the image)
+              
+              [default: 1]
+
+          --updates <N>
+              Updates of the network at most
+              
+              [default: 1000]
+
+          --batch <N>
+              Images an update
+              
+              [default: 128]
+
+          --microbatch <N>
+              Images held by the graph at once [default: the batch]
+
+          --lr <RATE>
+              Learning rate of the network
+              
+              [default: 0.0001]
+
+          --ema <N>
+              Half-life of the weights' moving average, in images
+              
+              [default: 2000]
+
+          --xflip
+              Mirror images at random
+
+    Judge:
+          --held-out <N>
+              Latents held out for the rollout error
+              
+              [default: 128]
+
+          --teacher-steps <N>
+              Noise levels of the Heun teacher (2N - 1 evaluations)
+              
+              [default: 18]
+
+          --check-every <N>
+              Updates between two looks at the held-out error
+              
+              [default: 50]
+
+          --patience <N>
+              Looks without improvement before a phase stops
+              
+              [default: 5]
+
+          --no-early-stop
+              Run every phase to its end and keep its last outcome, not its best
+
+    Compute:
+          --device <NAME>
+              auto, cpu, cuda or cuda:N
+              
+              [default: auto]
+
+          --threads <N>
+              Threads for one operation [default: all cores]
+
+          --precision <TYPE>
+              What the network computes in: f32, bf16 or f16
+              
+              [default: f32]
+
+    Example:
+      fewstep fit --model edm-cifar10.pkl --data cifar10-32x32.zip --steps 5,8 --out runs/cifar10
+    "#);
+}
+
+#[test]
+fn train() {
+    insta::assert_snapshot!(help(&["train", "--help"]), @r#"
+    Train a denoiser from scratch (the EDM recipe)
+
+    Usage: fewstep train [OPTIONS] --data <PATH> --out <FOLDER>
+
+    Options:
+          --json
+              Print the result as JSON on stdout, for scripts
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Data:
+          --data <PATH>
+              Data set: EDM zip, image folder, IDX file or folder, CIFAR-10 archive, npz of images
+
+          --pad-to <PIXELS>
+              Pad images with zeros to squares of this size (Fashion-MNIST: 32)
+
+          --max-images <N>
+              Use at most so many images
+
+          --out <FOLDER>
+              Folder of the run; must not exist yet
+
+          --resume
+              Go on with the run in --out, exactly as if it had not stopped
+
+    Network:
+          --arch <NAME>
+              Network: ddpmpp, ncsnpp or adm
+
+              Possible values:
+              - ddpmpp: DDPM++
+              - ncsnpp: NCSN++
+              - adm:    ADM
+              
+              [default: ddpmpp]
+
+          --precond <NAME>
+              Preconditioning: edm, vp, ve or iddpm
+
+              Possible values:
+              - edm:   Karras et al. 2022
+              - vp:    Variance preserving
+              - ve:    Variance exploding
+              - iddpm: Improved DDPM
+              
+              [default: edm]
+
+          --cond
+              Class-conditional: the network is told each image's label
+
+          --channels <N>
+              Channels at the first level
+              
+              [default: 128]
+
+          --channel-mult <LIST>
+              Channel factor of each level
+              
+              [default: 2,2,2]
+
+          --blocks <N>
+              Residual blocks a level
+              
+              [default: 4]
+
+          --attention <LIST>
+              Resolutions with self-attention
+              
+              [default: 16]
+
+          --dropout <P>
+              Dropout probability
+              
+              [default: 0.13]
+
+          --label-dropout <P>
+              Probability of hiding the label, for guidance
+              
+              [default: 0]
+
+    Training:
+          --images <N>
+              Training images to see in all
+              
+              [default: 200000000]
+
+          --batch <N>
+              Images an update
+              
+              [default: 512]
+
+          --microbatch <N>
+              Images held by the graph at once [default: the batch]
+
+          --lr <RATE>
+              Learning rate after the ramp
+              
+              [default: 0.001]
+
+          --lr-rampup <N>
+              Images over which the learning rate rises
+              
+              [default: 10000000]
+
+          --ema <N>
+              Half-life of the weights' moving average, in images
+              
+              [default: 500000]
+
+          --ema-rampup <RATIO>
+              The half-life is at most this share of the images seen; 0 for no ramp
+              
+              [default: 0.05]
+
+          --augment <P>
+              Probability of the non-leaky augmentations; 0 for none
+              
+              [default: 0.12]
+
+          --xflip
+              Mirror images at random (only where a mirror image is as likely)
+
+          --seed <N>
+              Seed of weights, data order and noise
+              
+              [default: 0]
+
+    Output:
+          --save-every <N>
+              Images between two saved states
+              
+              [default: 100000]
+
+          --grid-every <N>
+              Images between two sample grids
+              
+              [default: 500000]
+
+          --half
+              Store the model's weights as f16
+
+    Compute:
+          --device <NAME>
+              auto, cpu, cuda or cuda:N
+              
+              [default: auto]
+
+          --threads <N>
+              Threads for one operation [default: all cores]
+
+          --precision <TYPE>
+              What the network computes in: f32, bf16 or f16
+              
+              [default: f32]
+
+    Example:
+      fewstep train --data fashion-mnist/ --pad-to 32 --out runs/fashion --channels 32 --channel-mult
+      1,2,2 --blocks 2 --attention 8 --images 500000
+    "#);
+}
+
+#[test]
 fn colour_is_off_where_it_is_unwanted() {
     // `Place::run` asserts that there are no escape codes.
     for env in [&[("NO_COLOR", "1")][..], &[("TERM", "xterm-256color")]] {

@@ -9,12 +9,12 @@ fn says_what_it_found() {
     std::fs::copy(goldens.join("adm_iddpm_cond.pkl"), place.path("net.pkl")).unwrap();
     insta::assert_snapshot!(steady(&place.succeeds(&["import", "net.pkl"])), @r#"
     net.pkl: snapshot of the EDM code
-      network          ADM, 32 channels times [1, 2], 1 blocks a level, attention at [8]
+      network          ADM, 32 channels times [1, 2], 1 block(s) a level, attention at [8]
       preconditioning  iDDPM, 1000 discrete noise levels
       images           16x16 with 3 channels
       classes          10
       parameters       829,638
-      noise levels     0.006422337144613266 to 80 when sampling
+      noise levels     0.006422 to 80 when sampling
       imported from    net.pkl
       imported sha256  HASH
       source           EDM snapshot, class iDDPMPrecond

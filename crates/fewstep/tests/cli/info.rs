@@ -11,7 +11,7 @@ fn models_and_arrays() {
     let place = Place::with_model();
     insta::assert_snapshot!(steady(&place.succeeds(&["info", "model.safetensors"])), @r#"
     model.safetensors: model
-      network          DDPM++, 8 channels times [1, 2], 1 blocks a level, attention at [4]
+      network          DDPM++, 8 channels times [1, 2], 1 block(s) a level, attention at [4]
       preconditioning  EDM, sigma_data 0.5
       images           8x8 with 1 channel
       classes          none, unconditional
@@ -101,14 +101,15 @@ fn data_sets_run_folders_and_several_files() {
     data: data set
       format       folder of images
       images       6
-      size         8x8, grey
-      labels       2 classes of 3 to 3 images
+      size         8x8 with 1 channel
+      labels       2 classes of 3 images
       fingerprint  sha256:HASH
     "#);
     place.succeeds(&["sample", "--model", "model.safetensors", "--seeds", "0-1", "--steps", "2", "--out", "s"]);
     let words = place.succeeds(&["info", "s", "s/run.json"]);
     assert_eq!(words.matches("run folder of sample").count(), 2, "{words}");
-    assert!(words.contains("files           000000.png, 000001.png, run.json"), "{words}");
+    assert!(words.contains("  files         000000.png, 000001.png, run.json\n"), "{words}");
+    assert!(words.contains("  sampler       heun, 3 network evaluations\n") && !words.contains("null"), "{words}");
     let run = place.run(&["info", "data", "nowhere"]);
     assert_eq!(run.code, 1);
     assert!(run.stdout.starts_with("data: data set"));

@@ -3,8 +3,10 @@
 mod denoise;
 mod errors;
 mod eval;
+mod fitting;
 mod help;
 mod import;
 mod info;
 mod sample;
 mod support;
+mod training;

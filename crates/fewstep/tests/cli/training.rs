@@ -3,8 +3,28 @@
 use crate::support::Place;
 
 const RECIPE: [&str; 22] = [
-    "--data", "images", "--channels", "8", "--channel-mult", "1,2", "--blocks", "1", "--attention", "4", "--batch", "8",
-    "--lr-rampup", "16", "--save-every", "16", "--grid-every", "1000000", "--seed", "3", "--augment", "0.1",
+    "--data",
+    "images",
+    "--channels",
+    "8",
+    "--channel-mult",
+    "1,2",
+    "--blocks",
+    "1",
+    "--attention",
+    "4",
+    "--batch",
+    "8",
+    "--lr-rampup",
+    "16",
+    "--save-every",
+    "16",
+    "--grid-every",
+    "1000000",
+    "--seed",
+    "3",
+    "--augment",
+    "0.1",
 ];
 
 fn train(out: &str, images: &str, more: &[&str]) -> Vec<String> {
@@ -27,7 +47,19 @@ fn a_run_leaves_a_model_that_samples_and_its_log() {
     assert_eq!(log.lines().count(), 4);
     let info = place.succeeds(&["info", "run/model.safetensors"]);
     assert!(info.contains("f16") && info.contains("32 images"), "{info}");
-    place.succeeds(&["sample", "--model", "run/model.safetensors", "--seeds", "0-1", "--steps", "2", "--class", "1", "--out", "grid.png"]);
+    place.succeeds(&[
+        "sample",
+        "--model",
+        "run/model.safetensors",
+        "--seeds",
+        "0-1",
+        "--steps",
+        "2",
+        "--class",
+        "1",
+        "--out",
+        "grid.png",
+    ]);
     assert!(place.path("run/samples/000000032.png").exists());
 }
 

@@ -16,11 +16,11 @@ use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneStep, TuneWeights};
 use serde::{Deserialize, Serialize};
 
 use self::measure::{Measured, Studio};
+use crate::assets;
 use crate::fitting::{FitSettings, Fitter, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::inputs::{BUILT_IN, Compute, open_model};
 use crate::provenance::Provenance;
 use crate::ui::{self, Output};
-use crate::assets;
 
 /// Arguments of `fewstep demo`
 #[derive(Debug, clap::Args)]
@@ -89,9 +89,23 @@ impl Results {
         Ok(value)
     }
 
-    fn push(&mut self, steps: usize, method: &str, schedule: &Schedule, rollout_error: Option<f64>, measured: Measured) {
+    fn push(
+        &mut self,
+        steps: usize,
+        method: &str,
+        schedule: &Schedule,
+        rollout_error: Option<f64>,
+        measured: Measured,
+    ) {
         let Measured { frechet, grid, nfe } = measured;
-        self.rows.push(Row { steps, method: method.to_owned(), nfe, frechet, rollout_error, schedule: schedule.clone() });
+        self.rows.push(Row {
+            steps,
+            method: method.to_owned(),
+            nfe,
+            frechet,
+            rollout_error,
+            schedule: schedule.clone(),
+        });
         self.grids.push(grid);
     }
 }
@@ -106,12 +120,16 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let images = Images::for_model(assets::test_images()?.load_all()?, &opened.model)?;
     let settings = settings(&args);
     let provenance = Provenance::now();
-    folder.write_json("run.json", &serde_json::json!({
-        "kind": "demo", "provenance": &provenance, "model_sha256": &opened.hash, "settings": &settings,
-    }))?;
+    folder.write_json(
+        "run.json",
+        &serde_json::json!({
+            "kind": "demo", "provenance": &provenance, "model_sha256": &opened.hash, "settings": &settings,
+        }),
+    )?;
     let results = measure_all(&args, &opened.model, &images, &settings)?;
     folder.write_json("results.json", &serde_json::json!({ "rows": &results.rows, "parts": &results.parts }))?;
-    let page = page::build(&results, &opened.model, &settings, &provenance, &opened.hash, started.elapsed());
+    let page =
+        page::build(&results, &opened.model, &settings, &provenance, &opened.hash, args.images, started.elapsed());
     atomic::write_bytes(folder.file("report.html"), page.to_html().as_bytes())?;
     let seconds = started.elapsed().as_secs_f64();
     output.result(&serde_json::json!({ "rows": &results.rows, "parts": &results.parts, "seconds": seconds }), || {
@@ -164,7 +182,8 @@ fn measure_all(args: &Args, base: &Model, images: &Images, settings: &FitSetting
     let studio = Studio::new(base, args.images, settings.batch)?;
     let teacher_schedule = crate::fitting::baseline(base, settings.teacher_steps)?;
     let started = Instant::now();
-    let teacher = results.timed("teacher's images", || studio.measure(base, &crate::fitting::teacher(base, settings.teacher_steps)?))?;
+    let teacher = results
+        .timed("teacher's images", || studio.measure(base, &crate::fitting::teacher(base, settings.teacher_steps)?))?;
     results.sampling_rate = (args.images * teacher.nfe) as f64 / started.elapsed().as_secs_f64();
     results.push(settings.teacher_steps, "teacher (Heun, rho = 7)", &teacher_schedule, None, teacher);
     let fitter = results.timed("teacher on held-out latents", || Fitter::new(base, images, settings))?;
@@ -172,7 +191,8 @@ fn measure_all(args: &Args, base: &Model, images: &Images, settings: &FitSetting
     for &steps in &args.steps {
         let baseline = fitter.baseline(steps)?;
         student(&mut results, &studio, &fitter, steps, "baseline (Euler, rho = 7)", base, &baseline)?;
-        let learned = results.timed(format!("phase 1, {steps} steps"), || fitter.phase1_from_table(base, &table, steps))?;
+        let learned =
+            results.timed(format!("phase 1, {steps} steps"), || fitter.phase1_from_table(base, &table, steps))?;
         student(&mut results, &studio, &fitter, steps, "phase 1: levels", base, &learned.schedule)?;
         for (method, schedule) in [("phase 2: network", &baseline), ("both phases", &learned.schedule)] {
             let tuned = results.timed(format!("{method}, {steps} steps"), || fitter.phase2(base, schedule, None))?;
@@ -185,9 +205,19 @@ fn measure_all(args: &Args, base: &Model, images: &Images, settings: &FitSetting
     Ok(results)
 }
 
-fn student(results: &mut Results, studio: &Studio, fitter: &Fitter, steps: usize, method: &str, model: &Model, schedule: &Schedule) -> Result<()> {
+fn student(
+    results: &mut Results,
+    studio: &Studio,
+    fitter: &Fitter,
+    steps: usize,
+    method: &str,
+    model: &Model,
+    schedule: &Schedule,
+) -> Result<()> {
     let error = fitter.rollout_error(model, schedule)?;
-    let measured = results.timed(format!("images: {method}, {steps} steps"), || studio.measure(model, &crate::fitting::euler(schedule)?))?;
+    let measured = results.timed(format!("images: {method}, {steps} steps"), || {
+        studio.measure(model, &crate::fitting::euler(schedule)?)
+    })?;
     results.push(steps, method, schedule, Some(error), measured);
     Ok(())
 }

@@ -45,62 +45,72 @@ fn times(results: &Results) -> Table {
     table
 }
 
-/// What happened, in one sentence, whatever it was.
-fn headline(rows: &[Row]) -> String {
+/// What happened, whatever it was: the best row of each number of steps, then what did not help.
+fn verdict(rows: &[Row]) -> (String, Option<String>) {
     let teacher = rows.first().map_or(f64::NAN, |row| row.frechet);
-    let mut sentences = Vec::new();
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
     let mut steps: Vec<usize> = rows.iter().skip(1).map(|row| row.steps).collect();
     steps.dedup();
     for steps in steps {
         let group: Vec<&Row> = rows.iter().skip(1).filter(|row| row.steps == steps).collect();
         let Some(baseline) = group.first() else { continue };
         let best = group.iter().fold(baseline, |best, row| if row.frechet < best.frechet { row } else { best });
-        sentences.push(if best.method == baseline.method {
-            format!("At {steps} steps nothing beat the baseline's Frechet distance of {:.1}.", baseline.frechet)
+        good.push(if best.method == baseline.method {
+            format!("in {steps} steps nothing beats {:.1}", baseline.frechet)
         } else {
-            let Row { method, frechet, .. } = best;
-            format!("At {steps} steps '{method}' brings the Frechet distance from {:.1} to {frechet:.1}.", baseline.frechet)
+            format!("in {steps} steps from {:.1} to {:.1} ({})", baseline.frechet, best.frechet, best.method)
         });
-        let worse: Vec<&str> = group[1..].iter().filter(|row| row.frechet >= baseline.frechet).map(|row| row.method.as_str()).collect();
-        if !worse.is_empty() && best.method != baseline.method {
-            sentences.push(format!("Not better than the baseline there: {}.", worse.join(", ")));
-        }
+        let worse = group[1..].iter().filter(|row| row.frechet >= baseline.frechet);
+        bad.extend(worse.map(|row| format!("{} at {steps} steps", row.method)));
     }
-    format!("{} The teacher, with 35 evaluations, scores {teacher:.1}.", sentences.join(" "))
+    let headline = format!("Frechet distance {}; the teacher has {teacher:.1} with 35 evaluations.", good.join(", "));
+    let no_help = (!bad.is_empty()).then(|| format!("No better than the baseline in this run: {}.", bad.join("; ")));
+    (headline, no_help)
 }
 
 /// What the terminal shows.
 pub fn terminal(results: &Results, colour: bool, seconds: f64, report: &Path) -> String {
     let Results { training_rate, sampling_rate, .. } = results;
+    let (headline, no_help) = verdict(&results.rows);
+    let no_help = no_help.map_or_else(String::new, |text| format!("\n{text}"));
     format!(
-        "{}\n{}\n\nphase 2: {training_rate:.1} img/s with its looks at the error; network evaluations: {sampling_rate:.1}/s; {seconds:.0} s in all\nreport: {}",
+        "{}\n{headline}{no_help}\n\nphase 2: {training_rate:.1} img/s with its looks at the error; network evaluations: {sampling_rate:.1}/s; {seconds:.0} s in all\nreport: {}",
         table(results).to_terminal(colour),
-        headline(&results.rows),
         report.display()
     )
 }
 
 /// The report.
-pub fn build(results: &Results, model: &Model, settings: &FitSettings, provenance: &Provenance, hash: &str, took: Duration) -> Page {
+pub fn build(
+    results: &Results,
+    model: &Model,
+    settings: &FitSettings,
+    provenance: &Provenance,
+    hash: &str,
+    images_each: usize,
+    took: Duration,
+) -> Page {
     let images = results.rows.iter().zip(&results.grids).map(|(row, png)| LabeledImage {
         label: format!("{} steps, {}", row.steps, row.method),
         png: png.clone(),
         caption: format!("Frechet distance {:.2}, {} evaluations", row.frechet, row.nfe),
     });
     let tuning: Vec<_> = results.tuning.iter().map(|(name, looks)| (name.clone(), looks.as_slice())).collect();
+    let (headline, no_help) = verdict(&results.rows);
     let facts = vec![
         ("command".to_owned(), provenance.command.join(" ")),
         ("fewstep".to_owned(), provenance.fewstep.clone()),
         ("model SHA-256".to_owned(), hash.to_owned()),
-        ("seeds".to_owned(), format!("0 to {}; held-out latents apart", results_images(results))),
+        ("images a row".to_owned(), format!("{images_each}, from seeds 0 on; the rollout error is of other latents")),
         ("threads".to_owned(), provenance.threads.to_string()),
         ("time".to_owned(), format!("{:.0} s", took.as_secs_f64())),
     ];
     Page {
         title: "fewstep demo: Fashion-MNIST in 5 and 8 steps".to_owned(),
-        headline: headline(&results.rows),
+        headline,
         table: Some(table(results)),
         sections: vec![
+            Section::new("What did not help", vec![Block::Text(no_help.unwrap_or_else(|| "Every row beats the baseline.".to_owned()))]),
             Section::new("The same seeds", vec![Block::Images(images.collect())]),
             Section::new("Learned noise levels and the weights they induce", vec![Block::Plots(plots(results, model))]),
             Section::new("Tuning the network", vec![Block::Plots(vec![figures::tuning(&tuning)])]),
@@ -114,16 +124,15 @@ pub fn build(results: &Results, model: &Model, settings: &FitSettings, provenanc
     }
 }
 
-fn results_images(results: &Results) -> String {
-    results.rows.first().map_or_else(String::new, |_| "the number of images, less 1".to_owned())
-}
-
 /// Figs. 3 and 4 of the paper for every number of steps.
 fn plots(results: &Results, model: &Model) -> Vec<fewstep_report::Plot> {
     let mut plots = Vec::new();
     for learned in results.rows.iter().filter(|row| row.method.starts_with("phase 1")) {
         let steps = learned.steps;
-        let Some(baseline) = results.rows.iter().find(|row| row.steps == steps && row.method.starts_with("baseline")) else { continue };
+        let Some(baseline) = results.rows.iter().find(|row| row.steps == steps && row.method.starts_with("baseline"))
+        else {
+            continue;
+        };
         let pair = [("rho = 7", &baseline.schedule), ("learned (phase 1)", &learned.schedule)];
         plots.push(figures::schedules(format!("Noise levels, {steps} steps"), &pair));
         plots.extend(figures::weights(steps, &learned.schedule, &model.config().precond));

@@ -12,7 +12,9 @@ use crate::inputs::{Compute, DataArgs};
 
 /// Arguments of `fewstep fit`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  fewstep fit --model edm-cifar10.pkl --data cifar10-32x32.zip --steps 5,8 --out runs/cifar10")]
+#[command(
+    after_help = "Example:\n  fewstep fit --model edm-cifar10.pkl --data cifar10-32x32.zip --steps 5,8 --out runs/cifar10"
+)]
 pub struct Args {
     /// Model: a .safetensors file, an EDM .pkl, or fashion-mnist (built in)
     #[arg(long, value_name = "FILE")]
@@ -160,17 +162,24 @@ impl Args {
     pub fn settings(&self) -> Result<FitSettings> {
         ensure!(!self.steps.is_empty() && self.steps.iter().all(|&n| n >= 2), "--steps needs numbers of at least 2");
         ensure!(self.rounds >= 1, "--rounds must be at least 1");
-        ensure!(self.held_out >= 1 && self.teacher_steps >= 2, "--held-out must be at least 1 and --teacher-steps at least 2");
+        ensure!(
+            self.held_out >= 1 && self.teacher_steps >= 2,
+            "--held-out must be at least 1 and --teacher-steps at least 2"
+        );
         ensure!(self.gamma >= 0.0 && self.gamma.is_finite(), "--gamma must not be negative");
         ensure!(self.last_weight >= 0.0 && self.last_weight.is_finite(), "--last-weight must not be negative");
-        let default_solver = if self.objective == ObjectiveName::Bound { Phase1Solver::Table } else { Phase1Solver::Adam };
+        let default_solver =
+            if self.objective == ObjectiveName::Bound { Phase1Solver::Table } else { Phase1Solver::Adam };
         let solver = self.solver.unwrap_or(default_solver);
         ensure!(
             solver == Phase1Solver::Adam || self.objective == ObjectiveName::Bound,
             "--solver table minimises the bound; the other objectives need --solver adam"
         );
         let longest = self.steps.iter().copied().max().unwrap_or(0);
-        ensure!(solver == Phase1Solver::Adam || self.grid >= longest, "--grid must have at least as many levels as the longest --steps");
+        ensure!(
+            solver == Phase1Solver::Adam || self.grid >= longest,
+            "--grid must have at least as many levels as the longest --steps"
+        );
         Ok(FitSettings {
             phase1: self.phase1(solver),
             phase2: self.phase2(),

@@ -58,7 +58,10 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     };
     let images = data::Images::for_model(dataset.load_all()?, &opened.model)?;
     let folder = open_folder(&args, task)?;
-    ui::note(format!("teacher: Heun with {} noise levels on {} held-out latents", settings.teacher_steps, settings.held_out));
+    ui::note(format!(
+        "teacher: Heun with {} noise levels on {} held-out latents",
+        settings.teacher_steps, settings.held_out
+    ));
     let fitter = Fitter::new(&opened.model, &images, &settings)?;
     let table = shared_table(&args, &fitter)?;
     let mut outcomes = Vec::new();

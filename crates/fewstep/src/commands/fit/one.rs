@@ -63,7 +63,14 @@ struct Standing {
 }
 
 /// Fits `steps` levels, or what of it an earlier run left undone.
-pub fn fit(args: &Args, fitter: &Fitter, opened: &OpenModel, run: &RunFolder, table: Option<&BoundTable>, steps: usize) -> Result<Outcome> {
+pub fn fit(
+    args: &Args,
+    fitter: &Fitter,
+    opened: &OpenModel,
+    run: &RunFolder,
+    table: Option<&BoundTable>,
+    steps: usize,
+) -> Result<Outcome> {
     let folder = run.subfolder(&format!("steps-{steps:03}"))?;
     let schedule = fitter.baseline(steps)?;
     let baseline = fitter.rollout_error(fitter.base, &schedule)?;
@@ -84,7 +91,15 @@ pub fn fit(args: &Args, fitter: &Fitter, opened: &OpenModel, run: &RunFolder, ta
     Ok(Outcome { steps, baseline, stages: now.stages, schedule: now.schedule, plan, model })
 }
 
-fn learn(args: &Args, fitter: &Fitter, folder: &Path, now: &mut Standing, table: Option<&BoundTable>, round: usize, steps: usize) -> Result<()> {
+fn learn(
+    args: &Args,
+    fitter: &Fitter,
+    folder: &Path,
+    now: &mut Standing,
+    table: Option<&BoundTable>,
+    round: usize,
+    steps: usize,
+) -> Result<()> {
     let file = folder.join(format!("round-{round}-phase-1.json"));
     let model = now.tuned.as_ref().unwrap_or(fitter.base);
     let learned = match read_finished::<Learned>(&file, args.resume)? {
@@ -107,11 +122,20 @@ fn learn(args: &Args, fitter: &Fitter, folder: &Path, now: &mut Standing, table:
     Ok(())
 }
 
-fn tune(args: &Args, fitter: &Fitter, opened: &OpenModel, folder: &Path, now: &mut Standing, round: usize) -> Result<()> {
+fn tune(
+    args: &Args,
+    fitter: &Fitter,
+    opened: &OpenModel,
+    folder: &Path,
+    now: &mut Standing,
+    round: usize,
+) -> Result<()> {
     let file = |what: &str| folder.join(format!("round-{round}-phase-2{what}"));
     let (summary_file, model_file, state_file) = (file(".json"), file(".safetensors"), file("-state.safetensors"));
     let (tuned, summary) = match read_finished::<TunedSummary>(&summary_file, args.resume)? {
-        Some(summary) => (checkpoint::load(&model_file, fitter.base.device())?.model.with_kind(fitter.base.kind()), summary),
+        Some(summary) => {
+            (checkpoint::load(&model_file, fitter.base.device())?.model.with_kind(fitter.base.kind()), summary)
+        }
         None => {
             let saved = Saved { path: &state_file, resume: args.resume };
             let tuned = fitter.phase2(now.tuned.as_ref().unwrap_or(fitter.base), &now.schedule, Some(saved))?;
@@ -136,7 +160,10 @@ fn read_finished<T: serde::de::DeserializeOwned>(path: &Path, resume: bool) -> R
         return Ok(None);
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Some(serde_json::from_str(&text).with_context(|| format!("{} is damaged; remove it to redo that phase", path.display()))?))
+    Ok(Some(
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged; remove it to redo that phase", path.display()))?,
+    ))
 }
 
 fn write_plan(args: &Args, opened: &OpenModel, folder: &Path, now: &Standing, baseline: f64) -> Result<PathBuf> {
@@ -161,7 +188,10 @@ fn write_plan(args: &Args, opened: &OpenModel, folder: &Path, now: &Standing, ba
 
 fn write_model(opened: &OpenModel, path: &Path, model: &Model, steps: usize) -> Result<PathBuf> {
     let mut notes: BTreeMap<String, String> = opened.notes.clone();
-    notes.insert("tuned".to_owned(), format!("by fewstep fit for {steps} steps, from the network with SHA-256 {}", opened.hash));
+    notes.insert(
+        "tuned".to_owned(),
+        format!("by fewstep fit for {steps} steps, from the network with SHA-256 {}", opened.hash),
+    );
     checkpoint::save(path, model, Storage::F32, &notes)?;
     Ok(path.to_path_buf())
 }

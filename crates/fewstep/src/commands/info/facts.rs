@@ -90,6 +90,7 @@ impl Fact {
         match (&self.words, &self.value) {
             (Some(words), _) => printable(words),
             (None, Value::String(text)) => printable(text),
+            (None, Value::Null) => String::new(),
             (None, value) => value.to_string(),
         }
     }

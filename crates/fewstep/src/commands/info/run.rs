@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use fewstep_core::plan::Plan;
 use fewstep_io::run_folder::RUN_FILE;
 use serde_json::Value;
 
@@ -35,6 +36,9 @@ pub fn describe(path: &Path) -> Result<Info> {
         } else {
             info.fact(&name, value.clone())
         };
+    }
+    if let Some(plan) = run.get("plan").and_then(|plan| serde_json::from_value::<Plan>(plan.clone()).ok()) {
+        info = info.fact("sampler", format!("{}, {} network evaluations", plan.solver, plan.nfe()));
     }
     if let Some(last) = last_line(&path.join(STATS)) {
         let words: Vec<String> =

@@ -15,7 +15,9 @@ use crate::inputs::{Compute, DataArgs};
 
 /// Arguments of `fewstep train`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  fewstep train --data fashion-mnist/ --pad-to 32 --out runs/fashion --channels 32 --channel-mult 1,2,2 --blocks 2 --attention 8 --images 500000")]
+#[command(
+    after_help = "Example:\n  fewstep train --data fashion-mnist/ --pad-to 32 --out runs/fashion --channels 32 --channel-mult 1,2,2 --blocks 2 --attention 8 --images 500000"
+)]
 pub struct Args {
     #[command(flatten)]
     pub data: DataArgs,
