@@ -3,35 +3,59 @@
 use crate::plan::{Combination, Plan, Source};
 use crate::space::VectorSpace;
 
+/// What a run starts from. A latent alone will do (`&latent`) for plans without a constant image.
+#[derive(Debug)]
+pub struct Start<'a, V> {
+    /// Unit normal noise.
+    pub latent: &'a V,
+    /// The plan's constant image, repeated for every sample (each with its own class's); see [`crate::plan::Constant`].
+    pub constant: Option<&'a V>,
+}
+
+impl<V> Clone for Start<'_, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for Start<'_, V> {}
+
+impl<'a, V> From<&'a V> for Start<'a, V> {
+    fn from(latent: &'a V) -> Self {
+        Self { latent, constant: None }
+    }
+}
+
 /// Runs a plan on a batch of unit normal noise and returns the images.
 ///
 /// `denoise(x, sigma)` is `D(x; sigma)`. A vector is dropped after its last use, so an Euler plan never holds more
 /// than one input and one output beside the latent. The first error of `denoise` ends the run and is returned.
 ///
 /// # Panics
-/// If the plan is not valid ([`Plan::validate`]); plans from files and solvers are.
-pub fn execute<V: VectorSpace, E>(
+/// If the plan is not valid ([`Plan::validate`]); plans from files and solvers are. If it uses a constant image and
+/// `start` has none.
+pub fn execute<'a, V: VectorSpace + 'a, E>(
     plan: &Plan,
-    latent: &V,
+    start: impl Into<Start<'a, V>>,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
 ) -> Result<V, E> {
-    execute_observed(plan, latent, denoise, |_, _, _| {})
+    execute_observed(plan, start, denoise, |_, _, _| {})
 }
 
 /// [`execute`], telling `observe(stage, &x, &d)` of every evaluation: the network's input and output at that stage.
 ///
 /// # Panics
-/// If the plan is not valid.
-pub fn execute_observed<V: VectorSpace, E>(
+/// As [`execute`].
+pub fn execute_observed<'a, V: VectorSpace + 'a, E>(
     plan: &Plan,
-    latent: &V,
+    start: impl Into<Start<'a, V>>,
     mut denoise: impl FnMut(&V, f64) -> Result<V, E>,
     mut observe: impl FnMut(usize, &V, &V),
 ) -> Result<V, E> {
     if let Err(error) = plan.validate() {
         panic!("execute was given an invalid plan: {error}");
     }
-    let mut memory = Memory::new(plan, latent);
+    let mut memory = Memory::new(plan, start.into());
     for (k, stage) in plan.stages.iter().enumerate() {
         let x = memory.gather(&stage.input, k);
         let d = denoise(&x, stage.sigma)?;
@@ -43,7 +67,7 @@ pub fn execute_observed<V: VectorSpace, E>(
 
 /// The vectors alive during a run.
 struct Memory<'a, V> {
-    latent: &'a V,
+    start: Start<'a, V>,
     inputs: Vec<Slot<V>>,
     outputs: Vec<Slot<V>>,
 }
@@ -55,14 +79,14 @@ struct Slot<V> {
 }
 
 impl<'a, V: VectorSpace> Memory<'a, V> {
-    fn new(plan: &Plan, latent: &'a V) -> Self {
+    fn new(plan: &Plan, start: Start<'a, V>) -> Self {
         let slots = || (0..plan.nfe()).map(|_| Slot { value: None, last_use: None }).collect();
-        let mut memory = Self { latent, inputs: slots(), outputs: slots() };
+        let mut memory = Self { start, inputs: slots(), outputs: slots() };
         let combinations = plan.stages.iter().map(|stage| &stage.input).chain([&plan.output]);
         for (moment, combination) in combinations.enumerate() {
             for (source, _) in combination.terms() {
                 match source {
-                    Source::Latent => {}
+                    Source::Latent | Source::Constant => {}
                     Source::Input(k) => memory.inputs[k].last_use = Some(moment),
                     Source::Output(k) => memory.outputs[k].last_use = Some(moment),
                 }
@@ -85,7 +109,10 @@ impl<'a, V: VectorSpace> Memory<'a, V> {
 
     fn get(&self, source: Source) -> &V {
         let slot = match source {
-            Source::Latent => return self.latent,
+            Source::Latent => return self.start.latent,
+            Source::Constant => {
+                return self.start.constant.expect("a plan with a constant image is run with that image");
+            }
             Source::Input(k) => &self.inputs[k],
             Source::Output(k) => &self.outputs[k],
         };

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::combination::{Combination, Source};
+pub use self::constant::{Constant, ConstantError};
 use crate::schedule::Schedule;
 
 mod combination;
+mod constant;
 mod file;
 
 pub use file::{PLAN_VERSION, PlanError};
@@ -34,6 +36,8 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// The image.
     pub output: Combination,
+    /// The image that [`Source::Constant`] stands for, in plans that use it.
+    pub constant: Option<Constant>,
     /// Name of the solver that left this plan, or of the search that fitted it.
     pub solver: String,
     /// The noise schedule the solver was run on. Stages may evaluate elsewhere too (Heun's corrections), or not at
@@ -67,7 +71,7 @@ pub struct Metadata {
 pub struct Consistency {
     /// Coefficient of the unit-normal latent, and what it should be.
     pub latent: [f64; 2],
-    /// Sum of the coefficients of all network outputs, and what it should be.
+    /// Sum of the coefficients of all network outputs, the constant image among them, and what it should be.
     pub outputs: [f64; 2],
 }
 
@@ -82,8 +86,14 @@ impl Plan {
         self.stages.iter().map(|stage| stage.sigma).collect()
     }
 
+    /// Whether an input or the image has a term in `source`.
+    pub fn uses(&self, source: Source) -> bool {
+        let combinations = self.stages.iter().map(|stage| &stage.input).chain([&self.output]);
+        combinations.flat_map(Combination::terms).any(|(term, _)| term == source)
+    }
+
     /// Checks that the plan can be executed: at least one stage, sources that exist when they are used, finite
-    /// coefficients, positive finite noise levels, no empty combination.
+    /// coefficients, positive finite noise levels, no empty combination, a sound constant image where one is used.
     ///
     /// # Errors
     /// The first rule that is broken, and where.
@@ -91,13 +101,21 @@ impl Plan {
         if self.stages.is_empty() {
             return Err(PlanError::NoStages);
         }
+        if let Some(constant) = &self.constant {
+            constant.validate().map_err(PlanError::Constant)?;
+        }
+        let constant = self.constant.is_some();
         for (k, stage) in self.stages.iter().enumerate() {
             if !(stage.sigma.is_finite() && stage.sigma > 0.0) {
                 return Err(PlanError::Sigma { stage: k, sigma: stage.sigma });
             }
-            stage.input.validate(k).map_err(|fault| PlanError::Term { place: format!("stage {k}"), fault })?;
+            stage
+                .input
+                .validate(k, constant)
+                .map_err(|fault| PlanError::Term { place: format!("stage {k}"), fault })?;
         }
-        self.output.validate(self.nfe()).map_err(|fault| PlanError::Term { place: "the image".into(), fault })
+        let image = self.output.validate(self.nfe(), constant);
+        image.map_err(|fault| PlanError::Term { place: "the image".into(), fault })
     }
 
     /// The same sampler with every input, and the image, written in the latent and the network outputs alone (Eq. 8).
@@ -118,17 +136,19 @@ impl Plan {
     /// Consistency of every stage's input (at its own noise level) and last of the image, which is taken to be clean
     /// if `image_sigma` is 0, or the state at `image_sigma` for a sampler that stops there.
     ///
-    /// The first level of the schedule (or of the stages) is where the latent enters.
+    /// The latent enters at the level that the constant image stands for, if there is one, else at the first of the
+    /// schedule (or of the stages).
     ///
     /// # Panics
     /// If the plan is not valid.
     pub fn consistency(&self, image_sigma: f64) -> Vec<Consistency> {
         let unrolled = self.unrolled();
-        let start = self.schedule.as_ref().map_or(self.stages[0].sigma, Schedule::sigma_max);
+        let first = self.schedule.as_ref().map_or(self.stages[0].sigma, Schedule::sigma_max);
+        let start = self.constant.as_ref().map_or(first, |constant| constant.sigma);
         let of = |combination: &Combination, sigma: f64| Consistency {
             latent: [combination.coefficient(Source::Latent), sigma],
             outputs: [
-                combination.terms().filter(|(s, _)| matches!(s, Source::Output(_))).map(|(_, c)| c).sum(),
+                combination.terms().filter(|(source, _)| source.is_image()).map(|(_, c)| c).sum(),
                 1.0 - sigma / start,
             ],
         };
@@ -136,13 +156,27 @@ impl Plan {
         states.chain([of(&unrolled.output, image_sigma)]).collect()
     }
 
-    /// Checks that the plan fits a model: image shape (channels, height, width) and supported noise range.
+    /// Checks that the plan fits a model: image shape (channels, height, width), number of classes (0 without), and
+    /// supported noise range.
     ///
     /// # Errors
     /// One sentence that names both sides.
-    pub fn check_model(&self, image_shape: [usize; 3], sigma_min: f64, sigma_max: f64) -> Result<(), PlanError> {
-        if let Some(plan) = self.metadata.image_shape.filter(|shape| *shape != image_shape) {
+    pub fn check_model(
+        &self,
+        image_shape: [usize; 3],
+        classes: usize,
+        sigma_min: f64,
+        sigma_max: f64,
+    ) -> Result<(), PlanError> {
+        let shapes = [self.metadata.image_shape, self.constant.as_ref().map(|constant| constant.shape)];
+        if let Some(plan) = shapes.into_iter().flatten().find(|shape| *shape != image_shape) {
             return Err(PlanError::ImageShape { plan, model: image_shape });
+        }
+        if let Some(Constant { images, .. }) = &self.constant
+            && images.len() != 1
+            && images.len() != classes
+        {
+            return Err(PlanError::Classes { plan: images.len(), model: classes });
         }
         // a level at the very end may differ in its last bits after a round trip through single precision
         let inside = |sigma: f64| sigma >= sigma_min * (1.0 - 1e-6) && sigma <= sigma_max * (1.0 + 1e-6);

@@ -1,11 +1,12 @@
 //! A model under a plan: latents in, images out.
 
-use fewstep_core::execute::execute;
+use fewstep_core::execute::{Start, execute};
 use fewstep_core::plan::Plan;
 use tch::{Kind, Tensor};
 
 use crate::data;
 use crate::error::{Error, Result};
+use crate::held;
 use crate::model::Model;
 use crate::random;
 use crate::tensor::Batch;
@@ -15,8 +16,10 @@ use crate::tensor::Batch;
 /// `class_labels`: `[N or 1, label_dim]`.
 pub fn sample(model: &Model, plan: &Plan, latents: &Tensor, class_labels: Option<&Tensor>) -> Result<Tensor> {
     let latents = Batch(latents.to_device(model.device()).to_kind(Kind::Float));
+    let constant = plan.constant.as_ref().map(|constant| held::repeated(constant, &latents.0, class_labels));
+    let start = Start { latent: &latents, constant: constant.as_ref() };
     let denoise = |x: &Batch, sigma: f64| Ok::<_, Error>(Batch(model.denoise_at(&x.0, sigma, class_labels)));
-    Ok(execute(plan, &latents, denoise)?.0)
+    Ok(execute(plan, start, denoise)?.0)
 }
 
 /// Images for seeds, in batches; each image depends on its seed (and class) alone.

@@ -3,7 +3,7 @@
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use fewstep_core::scalar::Scalar;
-use fewstep_core::space::VectorSpace;
+use fewstep_core::space::{Samples, VectorSpace};
 use tch::{Kind, Tensor};
 
 /// A batch of images, `[N, C, H, W]`, as a vector: the state of a sampler.
@@ -36,6 +36,32 @@ impl VectorSpace for Batch {
     fn dot(&self, other: &Self) -> f64 {
         tch::no_grad(|| (&self.0 * &other.0).sum(Kind::Double).double_value(&[]))
     }
+}
+
+/// One sample an image.
+impl Samples for Batch {
+    fn samples(&self) -> usize {
+        self.0.size().first().map_or(0, |count| *count as usize)
+    }
+
+    fn sample_dots(&self, other: &Self) -> Vec<f64> {
+        tch::no_grad(|| per_sample(&(&self.0 * &other.0)))
+    }
+
+    fn sample_l1(&self) -> Vec<f64> {
+        tch::no_grad(|| per_sample(&self.0.abs()))
+    }
+
+    fn scale_samples(&self, factors: &[f64]) -> Self {
+        let factors = Tensor::from_slice(factors).to_kind(self.0.kind()).to_device(self.0.device());
+        tch::no_grad(|| Self(&self.0 * factors.reshape([-1, 1, 1, 1])))
+    }
+}
+
+/// Sums over everything but the first dimension.
+fn per_sample(values: &Tensor) -> Vec<f64> {
+    let sums = values.flatten(1, -1).sum_dim_intlist(1, false, Kind::Double).to_device(tch::Device::Cpu);
+    (0..sums.numel() as i64).map(|k| sums.double_value(&[k])).collect()
 }
 
 /// One noise level a sample, `[N]`, differentiable: what the preconditioning formulas are evaluated on.

@@ -24,6 +24,8 @@ pub enum Command {
     Demo(commands::demo::Args),
     /// Find noise levels for a budget of steps (phase 1) and tune the network for them (phase 2)
     Fit(commands::fit::Args),
+    /// Compare models, methods and numbers of evaluations: table, csv, json, report.html
+    Compare(commands::compare::Args),
     /// Make images
     Sample(commands::sample::Args),
     /// Measure images: Frechet distance between features

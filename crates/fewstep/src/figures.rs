@@ -6,11 +6,11 @@ use fewstep_core::schedule::Schedule;
 use fewstep_nn::fit::TuneStep;
 use fewstep_report::{Axis, Plot, Series, Style};
 
-/// Fig. 3: noise levels against the step, one line a schedule.
-pub fn schedules(title: String, schedules: &[(&str, &Schedule)]) -> Plot {
+/// Fig. 3: noise levels against the step, one line each.
+pub fn schedules(title: String, schedules: &[(&str, &[f64])]) -> Plot {
     let styles = [Style::Dashed, Style::LineMarkers, Style::LineMarkers];
-    let series = schedules.iter().zip(styles.into_iter().cycle()).map(|((name, schedule), style)| {
-        let points = schedule.levels().iter().enumerate().map(|(step, &sigma)| (step as f64, sigma)).collect();
+    let series = schedules.iter().zip(styles.into_iter().cycle()).map(|((name, sigmas), style)| {
+        let points = sigmas.iter().enumerate().map(|(step, &sigma)| (step as f64, sigma)).collect();
         Series::new(*name, points, style)
     });
     let (x, y) = (Axis::linear("step"), Axis::log("noise level sigma"));

@@ -12,6 +12,8 @@ mod inputs;
 mod measure;
 mod pixels;
 mod provenance;
+mod searching;
+mod studio;
 mod ui;
 
 use std::process::ExitCode;

@@ -10,18 +10,20 @@ use serde::{Deserialize, Serialize};
 
 /// Something a state may be built from.
 ///
-/// Written in files and tables as `latent`, `x3` and `d3`.
+/// Written in files and tables as `latent`, `constant`, `x3` and `d3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
     /// Unit normal noise, the sampler's only input (not yet scaled by sigma_max).
     Latent,
+    /// The image that the plan holds ([`super::Constant`]).
+    Constant,
     /// The network input of a stage.
     Input(usize),
     /// The network output `D` of a stage.
     Output(usize),
 }
 
-/// `sum_k c_k source_k`, each source at most once, in the order latent, inputs, outputs (which is also the order of
+/// `sum_k c_k source_k`, each source at most once, in the order latent, constant, inputs, outputs (which is also the order of
 /// summation, so that equal plans give equal images).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Combination(Vec<(Source, f64)>);
@@ -32,6 +34,9 @@ pub enum TermError {
     /// No terms at all.
     #[error("has no terms")]
     Empty,
+    /// The constant image, in a plan without one.
+    #[error("uses the constant image, which the plan does not hold")]
+    NoConstant,
     /// A source that is not computed before it is used.
     #[error("uses {0}, which is not known yet at that point")]
     NotYet(Source),
@@ -75,12 +80,15 @@ impl Combination {
         self.0.iter().filter(|(s, _)| *s == source).map(|(_, c)| c).sum()
     }
 
-    /// Checks the combination where the inputs and outputs of the first `known` stages exist.
-    pub(super) fn validate(&self, known: usize) -> Result<(), TermError> {
+    /// Checks the combination where the inputs and outputs of the first `known` stages exist, and perhaps a constant.
+    pub(super) fn validate(&self, known: usize, constant: bool) -> Result<(), TermError> {
         if self.0.is_empty() {
             return Err(TermError::Empty);
         }
         for (i, &(source, c)) in self.0.iter().enumerate() {
+            if source == Source::Constant && !constant {
+                return Err(TermError::NoConstant);
+            }
             if matches!(source, Source::Input(k) | Source::Output(k) if k >= known) {
                 return Err(TermError::NotYet(source));
             }
@@ -111,6 +119,13 @@ impl Combination {
     }
 }
 
+impl Source {
+    /// True for what is an image rather than a noisy state: network outputs, and the constant that stands for one.
+    pub fn is_image(self) -> bool {
+        matches!(self, Self::Constant | Self::Output(_))
+    }
+}
+
 impl FromIterator<(Source, f64)> for Combination {
     fn from_iter<I: IntoIterator<Item = (Source, f64)>>(terms: I) -> Self {
         Self::new(terms.into_iter().collect())
@@ -121,6 +136,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Latent => write!(f, "latent"),
+            Self::Constant => write!(f, "constant"),
             Self::Input(k) => write!(f, "x{k}"),
             Self::Output(k) => write!(f, "d{k}"),
         }
@@ -138,11 +154,14 @@ impl FromStr for Source {
         };
         let parsed = match text.split_at_checked(1) {
             _ if text == "latent" => Some(Self::Latent),
+            _ if text == "constant" => Some(Self::Constant),
             Some(("x", digits)) => number(digits).map(Self::Input),
             Some(("d", digits)) => number(digits).map(Self::Output),
             _ => None,
         };
-        parsed.ok_or_else(|| format!("\"{text}\" is not a source; expected \"latent\", \"x<stage>\" or \"d<stage>\""))
+        parsed.ok_or_else(|| {
+            format!("\"{text}\" is not a source; expected \"latent\", \"constant\", \"x<stage>\" or \"d<stage>\"")
+        })
     }
 }
 

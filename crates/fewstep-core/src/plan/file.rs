@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::combination::TermError;
-use super::{Combination, Metadata, Plan, Stage};
+use super::{Combination, Constant, ConstantError, Metadata, Plan, Stage};
 use crate::schedule::Schedule;
 
 /// The version of the format that this code writes, and the newest that it reads.
@@ -31,6 +31,9 @@ pub enum PlanError {
         /// What is wrong with it.
         fault: TermError,
     },
+    /// A constant image that is none.
+    #[error("the plan's constant image {0}")]
+    Constant(ConstantError),
     /// Written by a newer version of this tool.
     #[error("the plan is of format version {found}, but this program reads up to version {PLAN_VERSION}; update it")]
     Newer {
@@ -47,6 +50,14 @@ pub enum PlanError {
         plan: [usize; 3],
         /// Channels, height, width of the model.
         model: [usize; 3],
+    },
+    /// Made for a model of other classes.
+    #[error("the plan holds an image for each of {plan} classes, but the model has {model}")]
+    Classes {
+        /// Constant images of the plan.
+        plan: usize,
+        /// Classes of the model; 0 for an unconditional one.
+        model: usize,
     },
     /// Evaluates where the model knows nothing.
     #[error("the plan evaluates the model at noise level {sigma}, but it supports {sigma_min} to {sigma_max}")]
@@ -77,6 +88,8 @@ struct File {
     schedule: Option<Schedule>,
     stages: Vec<Stage>,
     output: Combination,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    constant: Option<Constant>,
     #[serde(default)]
     metadata: Metadata,
 }
@@ -107,8 +120,9 @@ impl Plan {
         if found > PLAN_VERSION {
             return Err(PlanError::Newer { found });
         }
-        let File { solver, schedule, stages, output, metadata, .. } = serde_json::from_str(text).map_err(syntax)?;
-        let plan = Self { stages, output, solver, schedule, metadata };
+        let File { solver, schedule, stages, output, constant, metadata, .. } =
+            serde_json::from_str(text).map_err(syntax)?;
+        let plan = Self { stages, output, constant, solver, schedule, metadata };
         plan.validate()?;
         Ok(plan)
     }
@@ -116,9 +130,9 @@ impl Plan {
 
 impl Serialize for Plan {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { stages, output, solver, schedule, metadata } = self.clone();
+        let Self { stages, output, constant, solver, schedule, metadata } = self.clone();
         let nfe = Some(stages.len());
-        File { version: PLAN_VERSION, solver, nfe, schedule, stages, output, metadata }.serialize(serializer)
+        File { version: PLAN_VERSION, solver, nfe, schedule, stages, output, constant, metadata }.serialize(serializer)
     }
 }
 
@@ -155,6 +169,7 @@ mod tests {
         let mut plan = example();
         plan.metadata.image_shape = Some([3, 32, 32]);
         plan.metadata.scores.insert("rollout_error".into(), 0.25);
+        plan.constant = Some(Constant { sigma: 80.0, shape: [1, 1, 2], images: vec![vec![0.5, -0.1]] });
         let text = plan.to_json().unwrap();
         assert_eq!(Plan::from_json(&text).unwrap(), plan);
         assert!(text.starts_with("{\n  \"version\": 1,") && text.contains("\"x0\": 0.00625"), "{text}");
@@ -186,6 +201,8 @@ mod tests {
         let mut endless = example();
         endless.output = Combination::new(vec![(Source::Output(0), f64::INFINITY)]);
         assert!(endless.to_json().unwrap_err().to_string().contains("the image"));
+        endless.output = Combination::new(vec![(Source::Constant, 1.0)]);
+        assert!(endless.to_json().unwrap_err().to_string().contains("does not hold"));
         endless.output = Combination::default();
         assert!(matches!(endless.validate(), Err(PlanError::Term { .. })));
         endless.stages.clear();
@@ -195,10 +212,15 @@ mod tests {
     #[test]
     fn model_mismatch_is_named() {
         let mut plan = example();
-        assert!(plan.check_model([1, 28, 28], 0.002, 80.0).is_ok());
-        assert!(plan.check_model([1, 28, 28], 0.002, 50.0).unwrap_err().to_string().contains("80"));
+        assert!(plan.check_model([1, 28, 28], 0, 0.002, 80.0).is_ok());
+        assert!(plan.check_model([1, 28, 28], 0, 0.002, 50.0).unwrap_err().to_string().contains("80"));
         plan.metadata.image_shape = Some([3, 64, 64]);
-        let error = plan.check_model([3, 32, 32], 0.002, 80.0).unwrap_err().to_string();
+        let error = plan.check_model([3, 32, 32], 0, 0.002, 80.0).unwrap_err().to_string();
         assert!(error.contains("64x64") && error.contains("32x32"), "{error}");
+        plan.metadata.image_shape = None;
+        plan.constant = Some(Constant { sigma: 80.0, shape: [1, 1, 1], images: vec![vec![0.5]; 10] });
+        assert!(plan.check_model([1, 1, 1], 10, 0.002, 80.0).is_ok());
+        assert_eq!(plan.check_model([1, 1, 1], 0, 0.002, 80.0), Err(PlanError::Classes { plan: 10, model: 0 }));
+        assert!(plan.check_model([1, 2, 2], 10, 0.002, 80.0).is_err());
     }
 }

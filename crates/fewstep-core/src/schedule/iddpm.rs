@@ -17,11 +17,14 @@ pub struct IddpmLevels {
 
 impl Default for IddpmLevels {
     fn default() -> Self {
-        Self { c_1: 0.001, c_2: 0.008, m: 1000 }
+        Self::DEFAULT
     }
 }
 
 impl IddpmLevels {
+    /// The numbers of the published networks.
+    pub const DEFAULT: Self = Self { c_1: 0.001, c_2: 0.008, m: 1000 };
+
     /// `u_0 > u_1 > ... > u_M = 0`, `M + 1` values.
     ///
     /// Made in single precision, the one exception to this crate's `f64`: these are the levels a network was trained

@@ -32,4 +32,4 @@ pub use refine::{Moving, RefineError, RefineOptions, Refined, Refiner, refine};
 pub use rollout::{DifferentiableDenoiser, PlanGradient, pseudo_huber, rollout_gradient, squared_error};
 pub use student::StudentOptions;
 pub use table::{Found, minimise_bound, minimise_discretization};
-pub use teacher::{Endpoints, Teacher, refined};
+pub use teacher::{Endpoints, Held, Teacher, refined};

@@ -73,7 +73,7 @@ impl SolverRule {
         let plan = self.solver.plan(&Schedule::new(all).ok()?, &options).ok()?;
         let state = plan.stages.get(levels.len()).map_or(&plan.output, |stage| &stage.input);
         let shifted = state.terms().map(|(source, c)| match source {
-            Source::Latent => (source, c),
+            Source::Latent | Source::Constant => (source, c),
             Source::Input(k) => (Source::Input(k + forgotten), c),
             Source::Output(k) => (Source::Output(k + forgotten), c),
         });
@@ -86,12 +86,16 @@ impl<V: VectorSpace> Rule<V> for SolverRule {
         (self.depth, self.depth)
     }
 
+    fn takes_constant(&self) -> bool {
+        false
+    }
+
     fn steps(&self, path: &[usize], past: &Past<V>, nodes: &Nodes<V>) -> Vec<Step> {
         let levels: Vec<f64> = path.iter().map(|&j| nodes.sigma(j)).collect();
         let newest = path.len() - 1;
         let step = |j: usize| match self.terms(&levels, nodes.sigma(j), j == nodes.end()) {
             Some(terms) => {
-                let error = past.value(&terms, newest, Some(nodes.state(j))).norm_squared();
+                let error = past.value(&terms, Some(nodes.state(j))).norm_squared();
                 Step { terms, error, regularised: false }
             }
             // levels so extreme that a coefficient overflows

@@ -1,5 +1,6 @@
 //! The gradient of a rollout loss with respect to a plan, one network graph at a time.
 
+use crate::execute::{Start, execute_observed};
 use crate::plan::{Combination, Plan, Source};
 use crate::space::{Samples, VectorSpace};
 
@@ -65,19 +66,20 @@ pub fn pseudo_huber<V: Samples>(image: &V, target: &V, c: f64) -> (f64, V) {
 ///
 /// # Panics
 /// If the plan is not valid.
-pub fn rollout_gradient<V: VectorSpace, N: DifferentiableDenoiser<V>>(
+pub fn rollout_gradient<'a, V: VectorSpace + 'a, N: DifferentiableDenoiser<V>>(
     plan: &Plan,
-    latent: &V,
+    start: impl Into<Start<'a, V>>,
     network: &mut N,
     loss: impl FnOnce(&V) -> Result<(f64, V), N::Error>,
 ) -> Result<(f64, PlanGradient), N::Error> {
-    let mut tape = Tape { latent, inputs: Vec::new(), outputs: Vec::new() };
+    let start = start.into();
+    let mut tape = Tape { start, inputs: Vec::new(), outputs: Vec::new() };
     let denoise = |x: &V, sigma: f64| network.denoised(x, sigma);
     let keep = |_: usize, x: &V, d: &V| {
         tape.inputs.push(x.clone());
         tape.outputs.push(d.clone());
     };
-    let image = crate::execute::execute_observed(plan, latent, denoise, keep)?;
+    let image = execute_observed(plan, start, denoise, keep)?;
     let (value, image_bar) = loss(&image)?;
     drop(image);
 
@@ -104,7 +106,7 @@ pub fn rollout_gradient<V: VectorSpace, N: DifferentiableDenoiser<V>>(
 
 /// The vectors of a run.
 struct Tape<'a, V> {
-    latent: &'a V,
+    start: Start<'a, V>,
     inputs: Vec<V>,
     outputs: Vec<V>,
 }
@@ -119,7 +121,9 @@ impl<V: VectorSpace> Tape<'_, V> {
     /// The gradients of a combination's coefficients; hands its sources their parts of `bar`.
     fn pullback(&self, combination: &Combination, bar: &V, bars: &mut Bars<V>) -> Vec<f64> {
         let term = |(source, c): (Source, f64)| match source {
-            Source::Latent => bar.dot(self.latent),
+            Source::Latent => bar.dot(self.start.latent),
+            // a plan that uses it was run with it
+            Source::Constant => self.start.constant.map_or(0.0, |constant| bar.dot(constant)),
             Source::Input(k) => {
                 add(&mut bars.inputs[k], c, bar);
                 bar.dot(&self.inputs[k])

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::teacher::{Nodes, Teacher};
+use super::teacher::{Held, Nodes, Teacher};
 use super::{FoundPlan, Outcome, SearchError};
 use crate::plan::{Combination, Plan, Source, Stage};
 use crate::schedule::Schedule;
@@ -32,14 +32,21 @@ impl Default for StudentOptions {
 #[derive(Clone)]
 pub(super) struct Past<V> {
     /// Inputs of the last evaluations.
-    pub inputs: Vec<Rc<V>>,
+    pub inputs: Vec<Known<V>>,
     /// Their outputs.
-    pub outputs: Vec<Rc<V>>,
+    pub outputs: Vec<Known<V>>,
+}
+
+/// A vector that a plan can name.
+#[derive(Clone)]
+pub(super) struct Known<V> {
+    pub source: Source,
+    pub value: Rc<V>,
 }
 
 /// A sampler under way: it stands at a node and has not been evaluated there yet.
 pub(super) struct Student<V> {
-    /// The nodes it was evaluated at, and last the node where it stands.
+    /// The nodes it is evaluated at, last the one where it stands.
     path: Vec<usize>,
     /// The input of every evaluation, the coming one included.
     inputs: Vec<Combination>,
@@ -63,7 +70,11 @@ pub(super) trait Rule<V> {
     /// How many inputs and how many outputs a step may refer to, the newest included.
     fn depth(&self) -> (usize, usize);
 
-    /// The steps to every later node in order, the end last, of a student that was evaluated at the nodes of `path`.
+    /// Whether it can step from a constant image in place of an output.
+    fn takes_constant(&self) -> bool;
+
+    /// The steps to every later node in order, the end last, of a student that was evaluated at the nodes of `path`. Its
+    /// newest input is the state at the last of them.
     fn steps(&self, path: &[usize], past: &Past<V>, nodes: &Nodes<V>) -> Vec<Step>;
 
     /// Sampler's name in its plan, and what the plan's metadata says beside what every search writes.
@@ -78,9 +89,10 @@ struct Candidate {
 
 /// For every number of steps `k` and node `j`, keeps the students with the least `||x_j - x_j*||^2` after `k` steps:
 /// each is evaluated once, and that evaluation serves its steps to every later node. A plan of `n` evaluations is the
-/// student whose last step, after `n - 1` others, ends nearest to the teacher.
+/// student whose last step, after `n - 1` others, ends nearest to the teacher. Where plans may hold a constant image, a
+/// student's first evaluation may be at any node that a step by that image leads to.
 ///
-/// Costs at most `1 + beam (most - 1) (grid - 1)` evaluations. Memory: of every student the state and what it may refer
+/// Costs at most `1 + beam (most - 1) (grid - 1)` evaluations, and `grid - 2` more with a constant image. Memory: of every student the state and what it may refer
 /// to, at most `(inputs + outputs) beam grid` batches, and as many states again of the layer that follows.
 pub(super) fn search<V: VectorSpace, E>(
     search: &str,
@@ -94,7 +106,7 @@ pub(super) fn search<V: VectorSpace, E>(
         return Err(SearchError::Option { name: "beam", rule: "at least 1", value: 0.0 });
     }
     let nodes = teacher.nodes(last_step);
-    let mut layer = vec![Student::start(&nodes, &teacher.ends().latent)];
+    let mut layer = first_layer(teacher, &nodes, rule);
     let mut outcome = Outcome { plans: Vec::new(), evaluations: 0 };
     for step in 1..=most.min(nodes.end()) {
         let mut best: Vec<Vec<Candidate>> = (0..=nodes.end()).map(|_| Vec::new()).collect();
@@ -122,6 +134,27 @@ pub(super) fn search<V: VectorSpace, E>(
     Ok(outcome)
 }
 
+/// Students before their first evaluation: one at the first node, and one at every other that a constant image, where
+/// there is one, gets it to.
+fn first_layer<V: VectorSpace>(teacher: &Teacher<V>, nodes: &Nodes<V>, rule: &impl Rule<V>) -> Vec<Student<V>> {
+    let latent = &teacher.ends().latent;
+    let mut layer = vec![Student::start(nodes, latent)];
+    if let Some(Held { batch, .. }) = teacher.ends().held.as_ref().filter(|_| rule.takes_constant()) {
+        let known = |source, value: &V| vec![Known { source, value: Rc::new(value.clone()) }];
+        let past = Past { inputs: known(Source::Latent, latent), outputs: known(Source::Constant, batch) };
+        let steps = rule.steps(&[0], &past, nodes).into_iter().take(nodes.end() - 1);
+        let student = |(j, step): (usize, Step)| Student {
+            path: vec![j],
+            x: Rc::new(past.value(&step.terms, None)),
+            inputs: vec![step.terms],
+            past: past.clone(),
+            regularised: step.regularised,
+        };
+        layer.extend((1..).zip(steps).filter(|(_, step)| step.error.is_finite()).map(student));
+    }
+    layer
+}
+
 /// Adds a candidate to the best few, least error first; one that is not finite is dropped.
 fn keep(best: &mut Vec<Candidate>, candidate: Candidate, most: usize) {
     if candidate.step.error.is_finite() {
@@ -137,14 +170,16 @@ fn advance<V: VectorSpace>(layer: &[Student<V>], best: Vec<Vec<Candidate>>) -> V
 }
 
 impl<V: VectorSpace> Past<V> {
-    /// The value of a combination of evaluations, of which the newest is number `newest`; less `target` if given.
-    pub fn value(&self, terms: &Combination, newest: usize, target: Option<&V>) -> V {
-        let value = |source: Source| match source {
-            Source::Input(k) => &*self.inputs[newest - k],
-            Source::Output(k) => &*self.outputs[newest - k],
-            Source::Latent => unreachable!("a state after an evaluation is made of evaluations"),
+    /// The value of a combination of what is known; less `target` if given.
+    pub fn value(&self, terms: &Combination, target: Option<&V>) -> V {
+        let known = || self.inputs.iter().chain(&self.outputs);
+        let value = |(source, c)| {
+            known()
+                .find(|known| known.source == source)
+                .map(|known| (c, &*known.value))
+                .expect("rules use what is known")
         };
-        let mut sum: Vec<(f64, &V)> = terms.terms().map(|(source, c)| (c, value(source))).collect();
+        let mut sum: Vec<(f64, &V)> = terms.terms().map(value).collect();
         sum.extend(target.map(|target| (-1.0, target)));
         V::combine(&sum)
     }
@@ -167,8 +202,9 @@ impl<V: VectorSpace> Student<V> {
     ) -> Result<(), SearchError<E>> {
         let sigma = nodes.sigma(self.path[self.path.len() - 1]);
         let denoised = denoise(&self.x, sigma).map_err(SearchError::Denoiser)?;
-        self.past.inputs.insert(0, Rc::clone(&self.x));
-        self.past.outputs.insert(0, Rc::new(denoised));
+        let k = self.path.len() - 1;
+        self.past.inputs.insert(0, Known { source: Source::Input(k), value: Rc::clone(&self.x) });
+        self.past.outputs.insert(0, Known { source: Source::Output(k), value: Rc::new(denoised) });
         self.past.inputs.truncate(inputs);
         self.past.outputs.truncate(outputs);
         Ok(())
@@ -177,7 +213,7 @@ impl<V: VectorSpace> Student<V> {
     fn moved(&self, j: usize, step: Step) -> Self {
         Self {
             path: self.path.iter().copied().chain([j]).collect(),
-            x: Rc::new(self.past.value(&step.terms, self.inputs.len() - 1, None)),
+            x: Rc::new(self.past.value(&step.terms, None)),
             inputs: self.inputs.iter().cloned().chain([step.terms]).collect(),
             past: self.past.clone(),
             regularised: self.regularised || step.regularised,
@@ -207,7 +243,10 @@ impl<V: VectorSpace> Student<V> {
             ("regularised".into(), (self.regularised || last.regularised).into()),
         ]);
         let solver = rule.describe(&mut metadata.found_by);
-        let plan = Plan { stages, output: last.terms, metadata, ..Plan::default() };
+        let mut plan = Plan { stages, output: last.terms, metadata, ..Plan::default() };
+        if plan.uses(Source::Constant) {
+            plan.constant = teacher.ends().held.as_ref().map(|held| held.constant.clone());
+        }
         let plan = plan.named(solver, Schedule::new(levels).ok());
         FoundPlan { plan, path: self.path.clone(), error }
     }

@@ -1,8 +1,8 @@
 //! The teacher: a fine solve of the probability-flow ODE that searches measure students against.
 
 use super::SearchError;
-use crate::execute::{execute, execute_observed};
-use crate::plan::{Metadata, Plan};
+use crate::execute::{Start, execute, execute_observed};
+use crate::plan::{Constant, Metadata, Plan};
 use crate::schedule::{Schedule, karras};
 use crate::solver::{LastStep, Solver, SolverOptions};
 use crate::space::VectorSpace;
@@ -12,14 +12,30 @@ use crate::space::VectorSpace;
 pub struct Endpoints<V> {
     /// Unit normal noise, a batch in one vector.
     pub latent: V,
+    /// What plans may hold beside the latent.
+    pub held: Option<Held<V>>,
     /// `x_0*`, the teacher's images.
     pub image: V,
     /// Samples in the batch, so that errors can be given per sample.
     pub samples: usize,
 }
 
+/// A constant image for plans to hold, and the same repeated for every sample of a batch.
+#[derive(Clone, Debug)]
+pub struct Held<V> {
+    /// As plans keep it.
+    pub constant: Constant,
+    /// As a batch.
+    pub batch: V,
+}
+
 impl<V: VectorSpace> Endpoints<V> {
-    /// The images that `plan` makes.
+    /// What a plan starts from.
+    pub fn start(&self) -> Start<'_, V> {
+        Start { latent: &self.latent, constant: self.held.as_ref().map(|held| &held.batch) }
+    }
+
+    /// The images that `plan`, which needs no constant image, makes.
     ///
     /// # Errors
     /// The first error of the denoiser.
@@ -30,7 +46,7 @@ impl<V: VectorSpace> Endpoints<V> {
         denoise: impl FnMut(&V, f64) -> Result<V, E>,
     ) -> Result<Self, E> {
         let image = execute(plan, &latent, denoise)?;
-        Ok(Self { latent, image, samples })
+        Ok(Self { latent, held: None, image, samples })
     }
 
     /// The rollout error `E ||x_0 - x_0*||^2` of a plan, per sample: on latents that a search has not seen, the
@@ -39,7 +55,7 @@ impl<V: VectorSpace> Endpoints<V> {
     /// # Errors
     /// The first error of the denoiser.
     pub fn rollout_error<E>(&self, plan: &Plan, denoise: impl FnMut(&V, f64) -> Result<V, E>) -> Result<f64, E> {
-        let image = execute(plan, &self.latent, denoise)?;
+        let image = execute(plan, self.start(), denoise)?;
         Ok(image.difference(&self.image).norm_squared() / self.samples as f64)
     }
 }
@@ -88,7 +104,7 @@ impl<V: VectorSpace> Teacher<V> {
             }
         };
         let image = execute_observed(&plan, &latent, denoise, keep).map_err(SearchError::Denoiser)?;
-        Self::from_parts(grid.clone(), states, Endpoints { latent, image, samples }, plan.nfe())
+        Self::from_parts(grid.clone(), states, Endpoints { latent, held: None, image, samples }, plan.nfe())
     }
 
     /// A teacher from a cache: `states[j]` is `x*(grid[j])`, and `evaluations` is what it cost to make.
@@ -131,6 +147,14 @@ impl<V: VectorSpace> Teacher<V> {
     /// The latents and the final images.
     pub fn ends(&self) -> &Endpoints<V> {
         &self.ends
+    }
+
+    /// The same teacher, for searches whose plans may hold a constant image, which stands for the first level of the
+    /// grid. `evaluations` is what the image cost.
+    pub fn holding(mut self, held: Held<V>, evaluations: usize) -> Self {
+        self.ends.held = Some(held);
+        self.evaluations += evaluations;
+        self
     }
 
     /// Evaluations of the denoiser, each of the whole batch, that the trajectories cost.

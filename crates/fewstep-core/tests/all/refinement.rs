@@ -221,7 +221,7 @@ fn refinement_improves_plans_on_held_out_latents() {
 #[test]
 fn a_refinement_resumes_exactly() {
     let data = mixture();
-    let batch = Endpoints { latent: latents(&data, 0, 8), image: data.sample(2, 8), samples: 8 };
+    let batch = Endpoints { latent: latents(&data, 0, 8), held: None, image: data.sample(2, 8), samples: 8 };
     let squared = |image: &Vec<f64>, target: &Vec<f64>| Ok(squared_error(image, target, 8));
     let options = RefineOptions { steps: 12, ..RefineOptions::default() };
     let mut whole = Refiner::new(plan("ipndm2", 4, LastStep::ToZero), options);
@@ -241,7 +241,7 @@ fn a_refinement_resumes_exactly() {
 #[test]
 fn refinements_that_cannot_go_on_say_so_and_change_nothing() {
     let data = mixture();
-    let batch = Endpoints { latent: latents(&data, 0, 2), image: data.sample(2, 2), samples: 2 };
+    let batch = Endpoints { latent: latents(&data, 0, 2), held: None, image: data.sample(2, 2), samples: 2 };
     let mut refiner = Refiner::new(plan("euler", 3, LastStep::ToZero), RefineOptions::default());
     let before = refiner.clone();
     let nan = |image: &Vec<f64>, _: &Vec<f64>| Ok((f64::NAN, vec![f64::NAN; image.len()]));

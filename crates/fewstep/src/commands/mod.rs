@@ -1,5 +1,6 @@
 //! The subcommands, one file each: arguments, and what they do.
 
+pub mod compare;
 pub mod demo;
 pub mod denoise;
 pub mod eval;
@@ -22,6 +23,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Demo(args) => demo::run(args, output),
         Command::Fit(args) => fit::run(args, output),
+        Command::Compare(args) => compare::run(args, output),
         Command::Sample(args) => sample::run(args, output),
         Command::Eval(args) => eval::run(args, output),
         Command::Train(args) => train::run(args, output),

@@ -3,7 +3,7 @@
 mod phases;
 mod settings;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use fewstep_core::objective::BoundTable;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Schedule, karras, log_snr};
@@ -13,19 +13,22 @@ use fewstep_nn::data::Images;
 use fewstep_nn::fit::{HeldOut, LearnStep, TableConfig, TuneStep, tabulate};
 
 pub use self::phases::Saved;
-pub use self::settings::{FitSettings, Phase1Settings, Phase1Solver, Phase2Settings};
+pub use self::settings::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::ui::Progress;
 
 /// Held-out latents have seeds from here on: far from those that anyone samples with by default.
-const HELD_OUT_SEEDS: u64 = 1 << 40;
+pub const HELD_OUT_SEEDS: u64 = 1 << 40;
+
+/// Levels of the grid of e(sigma) where none are asked for.
+pub const TABLE_GRID: usize = 65;
 
 /// A model, the data it is fitted on, and the judge.
 #[derive(Debug)]
 pub struct Fitter<'a> {
     /// The network as it came.
     pub base: &'a Model,
-    /// Training images.
-    pub images: &'a Images,
+    /// Training images; a search over a teacher needs none.
+    images: Option<&'a Images>,
     /// Held-out latents and the teacher's images.
     pub judge: HeldOut,
     /// Settings of both phases.
@@ -35,8 +38,8 @@ pub struct Fitter<'a> {
 /// Outcome of phase 1.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Learned {
-    /// The best noise levels by the held-out rollout error (the last ones without early stopping).
-    pub schedule: Schedule,
+    /// The sampler found: the best by the held-out rollout error (the last one without early stopping).
+    pub plan: Plan,
     /// Their rollout error.
     pub rollout_error: f64,
     /// Every update, for Adam; empty for the table.
@@ -58,7 +61,7 @@ pub struct Tuned {
 
 impl<'a> Fitter<'a> {
     /// Runs the teacher on the held-out latents.
-    pub fn new(base: &'a Model, images: &'a Images, settings: &'a FitSettings) -> Result<Self> {
+    pub fn new(base: &'a Model, images: Option<&'a Images>, settings: &'a FitSettings) -> Result<Self> {
         let teacher = teacher(base, settings.teacher_steps)?;
         let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + settings.held_out as u64).collect();
         let judge = HeldOut::new(base, &teacher, &seeds, settings.batch)?;
@@ -73,19 +76,25 @@ impl<'a> Fitter<'a> {
     /// e(sigma) of `model`, for phase 1 from the table.
     pub fn table(&self, model: &Model) -> Result<BoundTable> {
         let Phase1Settings { grid, table_images, seed, .. } = self.settings.phase1;
-        let (low, high) = model.config().precond.sampling_range();
-        let levels = log_snr(grid, low, high)?.round(&model.config().precond)?;
         let config = TableConfig { images: table_images, batch: self.settings.batch, seed };
-        let mut progress = Progress::new("table of e(sigma)", "img", table_images as u64, 0);
-        let table = tabulate(model, self.images, levels, config, |done, _| progress.set(done as u64, ""))?;
-        progress.finish();
-        Ok(table)
+        bound_table(model, self.images()?, grid, config)
     }
 
-    /// The held-out rollout error of an Euler sampler on `schedule`.
-    pub fn rollout_error(&self, model: &Model, schedule: &Schedule) -> Result<f64> {
-        Ok(self.judge.rollout_error(model, &euler(schedule)?)?)
+    /// The training images.
+    fn images(&self) -> Result<&'a Images> {
+        self.images.context("this fit needs training images: name them with --data")
     }
+}
+
+/// e(sigma) of `model` at `grid` levels, uniform in log sigma.
+pub fn bound_table(model: &Model, images: &Images, grid: usize, config: TableConfig) -> Result<BoundTable> {
+    let precond = &model.config().precond;
+    let (low, high) = precond.sampling_range();
+    let levels = log_snr(grid, low, high)?.round(precond)?;
+    let mut progress = Progress::new("table of e(sigma)", "img", config.images as u64, 0);
+    let table = tabulate(model, images, levels, config, |done, _| progress.set(done as u64, ""))?;
+    progress.finish();
+    Ok(table)
 }
 
 /// The teacher: Heun on rho = 7 (EDM's sampler).

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use fewstep_core::objective::BoundTable;
+use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_core::search::minimise_bound;
 use fewstep_nn::Model;
@@ -13,6 +14,7 @@ use fewstep_nn::fit::{LearnConfig, Learner, TuneConfig, Tuner, level_loss};
 use fewstep_nn::train::{TrainConfig, Trainer};
 
 use super::{Fitter, Learned, Tuned, euler};
+use crate::searching::Found;
 use crate::ui::Progress;
 
 /// Where an unfinished phase 2 keeps its state, for a later `--resume`.
@@ -31,9 +33,20 @@ impl Fitter<'_> {
             .into_iter()
             .find(|found| found.schedule.len() == steps)
             .with_context(|| format!("the table's grid is too small for {steps} steps"))?;
-        let schedule = found.schedule;
-        let rollout_error = self.rollout_error(model, &schedule)?;
-        Ok(Learned { schedule, rollout_error, steps: Vec::new(), looks: vec![(0, rollout_error)] })
+        self.judged(model, euler(&found.schedule)?)
+    }
+
+    /// Phase 1 by a search over a teacher: its plan for `steps` evaluations.
+    pub fn searched(&self, model: &Model, mut found: Found, steps: usize) -> Result<Learned> {
+        let plan = found.plans.remove(&steps);
+        let plan =
+            plan.with_context(|| format!("the search grid is too small for {steps} steps; raise --search-grid"))?;
+        self.judged(model, plan)
+    }
+
+    fn judged(&self, model: &Model, plan: Plan) -> Result<Learned> {
+        let rollout_error = self.judge.rollout_error(model, &plan)?;
+        Ok(Learned { plan, rollout_error, steps: Vec::new(), looks: vec![(0, rollout_error)] })
     }
 
     /// Phase 1 by Adam from `initial`, keeping the best levels by the held-out rollout error.
@@ -49,32 +62,34 @@ impl Fitter<'_> {
             seed: settings.seed,
         };
         let mut learner = Learner::new(initial, config);
-        let mut best = (self.rollout_error(model, initial)?, initial.clone());
+        let initial_plan = euler(initial)?;
+        let mut best = (self.judge.rollout_error(model, &initial_plan)?, initial_plan);
         let (mut steps, mut looks, mut since_best) = (Vec::new(), vec![(0, best.0)], 0);
         let name = format!("phase 1, {} steps", initial.len());
         let mut progress = Progress::new(&name, "updates", settings.iterations, 0);
         while !learner.is_done() && (!self.settings.early_stop || since_best < settings.patience.max(1)) {
-            let step = learner.step(model, self.images)?;
+            let step = learner.step(model, self.images()?)?;
             let iteration = step.iteration;
             progress.set(iteration, format!("objective {:.4}", step.loss));
             steps.push(step);
             if iteration.is_multiple_of(settings.check_every.max(1)) || learner.is_done() {
-                let schedule = learner.schedule()?.round(&model.config().precond)?;
-                let error = self.rollout_error(model, &schedule)?;
+                let plan = euler(&learner.schedule()?.round(&model.config().precond)?)?;
+                let error = self.judge.rollout_error(model, &plan)?;
                 looks.push((iteration, error));
                 since_best += 1;
                 if error < best.0 || !self.settings.early_stop {
-                    (best, since_best) = ((error, schedule), 0);
+                    (best, since_best) = ((error, plan), 0);
                 }
             }
         }
         progress.finish();
-        Ok(Learned { schedule: best.1, rollout_error: best.0, steps, looks })
+        Ok(Learned { plan: best.1, rollout_error: best.0, steps, looks })
     }
 
-    /// Phase 2 for `schedule`, starting from the weights of `model`; `model` itself stays as it is.
-    pub fn phase2(&self, model: &Model, schedule: &Schedule, saved: Option<Saved>) -> Result<Tuned> {
+    /// Phase 2 for the noise levels of `plan`, starting from the weights of `model`; `model` itself stays as it is.
+    pub fn phase2(&self, model: &Model, plan: &Plan, saved: Option<Saved>) -> Result<Tuned> {
         let settings = &self.settings.phase2;
+        let levels = Schedule::new(plan.sigmas()).context("phase 2 needs a plan whose noise levels fall")?;
         let config = TrainConfig {
             batch: settings.batch,
             microbatch: settings.microbatch,
@@ -82,12 +97,12 @@ impl Fitter<'_> {
             rampup_images: 0,
             adam: AdamConfig::default(),
             ema: EmaConfig { halflife_images: settings.ema_images, rampup_ratio: None },
-            loss: level_loss(schedule, settings.weights),
+            loss: level_loss(&levels, settings.weights),
             augment: None,
             xflip: settings.xflip,
             seed: settings.seed,
         };
-        let mut tuner = Tuner::new(Trainer::new(model.duplicate()?, self.images, config)?);
+        let mut tuner = Tuner::new(Trainer::new(model.duplicate()?, self.images()?, config)?);
         if let Some(Saved { path, resume: true }) = saved
             && path.exists()
         {
@@ -95,10 +110,10 @@ impl Fitter<'_> {
         }
         let patience = if self.settings.early_stop { settings.tune.patience } else { u64::MAX };
         let tune = TuneConfig { patience, ..settings.tune };
-        let name = format!("phase 2, {} steps", schedule.len());
+        let name = format!("phase 2, {} steps", plan.nfe());
         let done = tuner.history().last().map_or(0, |look| look.iteration);
         let mut progress = Progress::new(&name, "updates", tune.iterations, done);
-        let model = tuner.run(&euler(schedule)?, &self.judge, tune, |tuner, stats, looked| {
+        let model = tuner.run(plan, &self.judge, tune, |tuner, stats, looked| {
             let error = tuner.history().last().map_or(f64::NAN, |look| look.rollout_error);
             progress.set(stats.iteration, format!("loss {:.4}, rollout error {error:.5}", stats.loss));
             match saved {
@@ -107,7 +122,7 @@ impl Fitter<'_> {
             }
         })?;
         progress.finish();
-        let rollout_error = self.rollout_error(&model, schedule)?;
+        let rollout_error = self.judge.rollout_error(&model, plan)?;
         Ok(Tuned { model, rollout_error, looks: tuner.history().to_vec() })
     }
 }

@@ -1,15 +1,21 @@
 //! Settings of a fit, as `run.json` keeps them.
 
+use std::str::FromStr;
+
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 use serde::{Deserialize, Serialize};
+
+use crate::searching::{Method, Search, SearchSettings};
 
 /// Both phases and the judge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FitSettings {
     /// Phase 1.
     pub phase1: Phase1Settings,
+    /// Searches over a teacher.
+    pub search: SearchSettings,
     /// Phase 2.
     pub phase2: Phase2Settings,
     /// Held-out latents for the rollout error.
@@ -22,7 +28,25 @@ pub struct FitSettings {
     pub batch: usize,
 }
 
-/// How phase 1 finds its minimum.
+/// Where phase 1 gets its plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase1Search {
+    /// The paper's objectives on forward-noised data, for Euler's solver.
+    Paper,
+    /// A search over a teacher.
+    Method(Method),
+}
+
+impl FromStr for Phase1Search {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        if text == "paper" { Ok(Self::Paper) } else { Ok(Self::Method(text.parse()?)) }
+    }
+}
+
+/// How the paper's objectives are minimised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase1Solver {
@@ -35,6 +59,8 @@ pub enum Phase1Solver {
 /// Phase 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Phase1Settings {
+    /// Where the plan comes from. All below but the seed is for the paper's objectives.
+    pub search: Phase1Search,
     /// What is minimised.
     pub objective: Objective,
     /// How.
@@ -59,6 +85,16 @@ pub struct Phase1Settings {
     pub table_images: usize,
     /// Seed.
     pub seed: u64,
+}
+
+impl Phase1Settings {
+    /// Whether phase 1 looks at training images.
+    pub fn needs_images(&self) -> bool {
+        match &self.search {
+            Phase1Search::Paper => true,
+            Phase1Search::Method(method) => method.search == Search::Bound,
+        }
+    }
 }
 
 /// Phase 2.

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use fewstep_core::plan::Plan;
-use fewstep_core::schedule::{Family, IddpmLevels, Schedule};
+use fewstep_core::schedule::{Family, Schedule};
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
 use fewstep_nn::Model;
+
+use crate::searching::SCHEDULES;
 
 /// Which sampler to run.
 #[derive(Clone, Debug, clap::Args)]
@@ -67,16 +69,13 @@ impl PlanArgs {
         ensure!(self.steps >= 1, "--steps must be at least 1");
         let (low, high) = precond.sampling_range();
         let (low, high) = (self.sigma_min.unwrap_or(low), self.sigma_max.unwrap_or(high));
-        let family = match self.schedule.as_str() {
-            "karras" => Family::Karras { rho: self.rho },
-            "log_snr" => Family::LogSnr,
-            "vp" => Family::Vp { epsilon_s: 1e-3 },
-            "ve" => Family::Ve,
-            "iddpm" => Family::Iddpm(IddpmLevels::default()),
-            "cosine" => Family::Cosine,
-            "time_uniform" => Family::TimeUniform { rho: 1.0 },
-            other => bail!(
-                "there is no schedule named '{other}'; the schedules are karras, log_snr, vp, ve, iddpm, cosine, time_uniform"
+        let family = match SCHEDULES.iter().find(|(name, _)| *name == self.schedule) {
+            Some((_, Family::Karras { .. })) => Family::Karras { rho: self.rho },
+            Some((_, family)) => *family,
+            None => bail!(
+                "there is no schedule named '{}'; the schedules are {}",
+                self.schedule,
+                SCHEDULES.map(|(name, _)| name).join(", ")
             ),
         };
         Ok(family.build(self.steps, low, high)?.round(precond)?)
@@ -95,5 +94,6 @@ pub fn read_plan(path: &std::path::Path, model: &Model) -> Result<Plan> {
 fn check_model(plan: &Plan, model: &Model) -> Result<()> {
     let shape = model.image_shape().map(|size| size as usize);
     let precond = &model.config().precond;
-    Ok(plan.check_model(shape, precond.sigma_min(), precond.sigma_max())?)
+    let classes = model.config().label_dim as usize;
+    Ok(plan.check_model(shape, classes, precond.sigma_min(), precond.sigma_max())?)
 }

@@ -99,7 +99,7 @@ impl Refiner {
         loss: impl FnOnce(&V, &V) -> Result<(f64, V), N::Error>,
     ) -> Result<f64, RefineError<N::Error>> {
         self.plan.validate()?;
-        let gradient = rollout_gradient(&self.plan, &batch.latent, network, |image| loss(image, &batch.image));
+        let gradient = rollout_gradient(&self.plan, batch.start(), network, |image| loss(image, &batch.image));
         let (value, gradient) = gradient.map_err(RefineError::Denoiser)?;
         let coordinates = Coordinates { plan: &self.plan, moving: self.options.moving };
         let slope = coordinates.pullback(&gradient);

@@ -32,6 +32,7 @@ fn least_squares_beats_the_rivals_on_held_out_latents() {
         samples.states().iter().map(|state| state.concat()).collect(),
         Endpoints {
             latent: samples.ends().latent.concat(),
+            held: None,
             image: samples.ends().image.concat(),
             samples: count as usize,
         },

@@ -1,6 +1,7 @@
 //! Searches over a teacher: against brute force and their own definitions, and against each other.
 
 mod claim;
+mod constant;
 mod least_squares;
 mod local;
 mod reachable;

@@ -1,6 +1,5 @@
 //! `fewstep demo`: what a fit buys on the built-in model, in minutes, with nothing to download.
 
-mod measure;
 mod page;
 
 use std::path::PathBuf;
@@ -8,18 +7,22 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use fewstep_core::objective::Objective;
+use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Scale, Schedule};
+use fewstep_core::search::CostMetric;
+use fewstep_core::solver::Solver;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::Model;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneStep, TuneWeights};
 use serde::{Deserialize, Serialize};
 
-use self::measure::{Measured, Studio};
 use crate::assets;
-use crate::fitting::{FitSettings, Fitter, Phase1Settings, Phase1Solver, Phase2Settings};
+use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings, euler, teacher};
 use crate::inputs::{BUILT_IN, Compute, open_model};
 use crate::provenance::Provenance;
+use crate::searching::{Method, SearchSettings, Searcher, TeacherSettings};
+use crate::studio::{Measured, Studio};
 use crate::ui::{self, Output};
 
 /// Arguments of `fewstep demo`
@@ -55,8 +58,8 @@ pub struct Row {
     pub frechet: f64,
     /// Rollout error on held-out latents; none for the teacher.
     pub rollout_error: Option<f64>,
-    /// Noise levels.
-    pub schedule: Schedule,
+    /// Noise levels of the evaluations.
+    pub sigmas: Vec<f64>,
 }
 
 /// Seconds that a part took.
@@ -89,23 +92,10 @@ impl Results {
         Ok(value)
     }
 
-    fn push(
-        &mut self,
-        steps: usize,
-        method: &str,
-        schedule: &Schedule,
-        rollout_error: Option<f64>,
-        measured: Measured,
-    ) {
-        let Measured { frechet, grid, nfe } = measured;
-        self.rows.push(Row {
-            steps,
-            method: method.to_owned(),
-            nfe,
-            frechet,
-            rollout_error,
-            schedule: schedule.clone(),
-        });
+    fn push(&mut self, steps: usize, method: &str, plan: &Plan, rollout_error: Option<f64>, measured: Measured) {
+        let Measured { frechet, grid, .. } = measured;
+        let (method, nfe, sigmas) = (method.to_owned(), plan.nfe(), plan.sigmas());
+        self.rows.push(Row { steps, method, nfe, frechet, rollout_error, sigmas });
         self.grids.push(grid);
     }
 }
@@ -146,6 +136,7 @@ fn next_free_folder() -> PathBuf {
 fn settings(args: &Args) -> FitSettings {
     FitSettings {
         phase1: Phase1Settings {
+            search: Phase1Search::Paper,
             objective: Objective::Bound,
             solver: Phase1Solver::Table,
             noise: NoiseSharing::Independent,
@@ -159,6 +150,7 @@ fn settings(args: &Args) -> FitSettings {
             table_images: 64,
             seed: 0,
         },
+        search: search_settings(),
         phase2: Phase2Settings {
             weights: TuneWeights::Bound { last: 1.0 },
             tune: TuneConfig { iterations: args.updates, check_every: args.updates.div_ceil(3).max(1), patience: 3 },
@@ -176,48 +168,86 @@ fn settings(args: &Args) -> FitSettings {
     }
 }
 
+/// What is searched: small, as everything here.
+fn search_settings() -> SearchSettings {
+    SearchSettings {
+        teacher: TeacherSettings { samples: 32, grid: 21, solver: Solver::Heun, parts: 1 },
+        metric: CostMetric::default(),
+        history: 3,
+        ridge: 1e-6,
+        beam: 1,
+        constant: true,
+        batch: 64,
+    }
+}
+
+/// What all rows share.
+struct Bench<'a> {
+    base: &'a Model,
+    studio: Studio<'a>,
+    fitter: Fitter<'a>,
+    seeds: Vec<u64>,
+}
+
+impl Bench<'_> {
+    fn row(&self, results: &mut Results, steps: usize, method: &str, model: &Model, plan: &Plan) -> Result<()> {
+        let error = self.fitter.judge.rollout_error(model, plan)?;
+        let name = format!("images: {method}, {steps} steps");
+        let measured = results.timed(name, || self.studio.measure(model, plan, &self.seeds))?;
+        results.push(steps, method, plan, Some(error), measured);
+        Ok(())
+    }
+
+    fn teacher(&self, results: &mut Results, steps: usize) -> Result<()> {
+        let plan = teacher(self.base, steps)?;
+        let measured = results.timed("teacher's images", || self.studio.measure(self.base, &plan, &self.seeds))?;
+        results.sampling_rate = plan.nfe() as f64 / measured.seconds;
+        results.push(steps, "teacher (Heun, rho = 7)", &plan, None, measured);
+        Ok(())
+    }
+
+    /// Both phases of the paper, alone and together.
+    fn paper(&self, results: &mut Results, steps: usize, learned: &Schedule, args: &Args) -> Result<()> {
+        let baseline = self.fitter.baseline(steps)?;
+        self.row(results, steps, BASELINE, self.base, &euler(&baseline)?)?;
+        self.row(results, steps, LEVELS, self.base, &euler(learned)?)?;
+        for (method, schedule) in [("phase 2: network", &baseline), ("both phases", learned)] {
+            let plan = euler(schedule)?;
+            let name = format!("{method}, {steps} steps");
+            let tuned = results.timed(&name, || self.fitter.phase2(self.base, &plan, None))?;
+            results.training_rate = (args.updates as usize * self.fitter.settings.phase2.batch) as f64
+                / results.parts.last().map_or(f64::NAN, |part| part.seconds);
+            results.tuning.push((name, tuned.looks));
+            self.row(results, steps, method, &tuned.model, &plan)?;
+        }
+        Ok(())
+    }
+}
+
+/// Names of rows that the report's figures look for.
+const BASELINE: &str = "baseline (Euler, rho = 7)";
+const LEVELS: &str = "phase 1: levels";
+const OURS: &str = "our plan (least squares)";
+
 fn measure_all(args: &Args, base: &Model, images: &Images, settings: &FitSettings) -> Result<Results> {
     let mut results = Results::default();
     ui::note("teacher: Heun, 18 noise levels, 35 evaluations an image");
-    let studio = Studio::new(base, args.images, settings.batch)?;
-    let teacher_schedule = crate::fitting::baseline(base, settings.teacher_steps)?;
-    let started = Instant::now();
-    let teacher = results
-        .timed("teacher's images", || studio.measure(base, &crate::fitting::teacher(base, settings.teacher_steps)?))?;
-    results.sampling_rate = (args.images * teacher.nfe) as f64 / started.elapsed().as_secs_f64();
-    results.push(settings.teacher_steps, "teacher (Heun, rho = 7)", &teacher_schedule, None, teacher);
-    let fitter = results.timed("teacher on held-out latents", || Fitter::new(base, images, settings))?;
-    let table = results.timed("phase 1: table of e(sigma)", || fitter.table(base))?;
+    let features = assets::features(base.device())?;
+    let studio = Studio::new(&*features, &assets::reference()?, settings.batch)?;
+    let fitter = results.timed("teacher on held-out latents", || Fitter::new(base, Some(images), settings))?;
+    let bench = Bench { base, studio, fitter, seeds: (0..args.images.max(2) as u64).collect() };
+    bench.teacher(&mut results, settings.teacher_steps)?;
+    let table = results.timed("phase 1: table of e(sigma)", || bench.fitter.table(base))?;
+    let found = results.timed("our search: all numbers of steps", || {
+        Searcher::new(base, &settings.search, None)?.find(&Method::BEST, &args.steps, None)
+    })?;
     for &steps in &args.steps {
-        let baseline = fitter.baseline(steps)?;
-        student(&mut results, &studio, &fitter, steps, "baseline (Euler, rho = 7)", base, &baseline)?;
         let learned =
-            results.timed(format!("phase 1, {steps} steps"), || fitter.phase1_from_table(base, &table, steps))?;
-        student(&mut results, &studio, &fitter, steps, "phase 1: levels", base, &learned.schedule)?;
-        for (method, schedule) in [("phase 2: network", &baseline), ("both phases", &learned.schedule)] {
-            let tuned = results.timed(format!("{method}, {steps} steps"), || fitter.phase2(base, schedule, None))?;
-            results.training_rate = (args.updates as usize * settings.phase2.batch) as f64
-                / results.parts.last().map_or(f64::NAN, |part| part.seconds);
-            results.tuning.push((format!("{method}, {steps} steps"), tuned.looks));
-            student(&mut results, &studio, &fitter, steps, method, &tuned.model, schedule)?;
+            results.timed(format!("phase 1, {steps} steps"), || bench.fitter.phase1_from_table(base, &table, steps))?;
+        bench.paper(&mut results, steps, &Schedule::new(learned.plan.sigmas())?, args)?;
+        if let Some(plan) = found.plans.get(&steps) {
+            bench.row(&mut results, steps, OURS, base, plan)?;
         }
     }
     Ok(results)
-}
-
-fn student(
-    results: &mut Results,
-    studio: &Studio,
-    fitter: &Fitter,
-    steps: usize,
-    method: &str,
-    model: &Model,
-    schedule: &Schedule,
-) -> Result<()> {
-    let error = fitter.rollout_error(model, schedule)?;
-    let measured = results.timed(format!("images: {method}, {steps} steps"), || {
-        studio.measure(model, &crate::fitting::euler(schedule)?)
-    })?;
-    results.push(steps, method, schedule, Some(error), measured);
-    Ok(())
 }

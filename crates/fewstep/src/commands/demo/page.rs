@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use fewstep_core::schedule::Schedule;
 use fewstep_nn::Model;
 use fewstep_report::{Block, Cell, Column, Format, LabeledImage, Page, Section, Table};
 
-use super::{Results, Row};
+use super::{BASELINE, LEVELS, OURS, Results, Row};
 use crate::figures;
 use crate::fitting::FitSettings;
 use crate::provenance::Provenance;
@@ -124,18 +125,19 @@ pub fn build(
     }
 }
 
-/// Figs. 3 and 4 of the paper for every number of steps.
+/// Figs. 3 and 4 of the paper for every number of steps, with the levels of our plan beside them.
 fn plots(results: &Results, model: &Model) -> Vec<fewstep_report::Plot> {
     let mut plots = Vec::new();
-    for learned in results.rows.iter().filter(|row| row.method.starts_with("phase 1")) {
+    for learned in results.rows.iter().filter(|row| row.method == LEVELS) {
         let steps = learned.steps;
-        let Some(baseline) = results.rows.iter().find(|row| row.steps == steps && row.method.starts_with("baseline"))
-        else {
-            continue;
-        };
-        let pair = [("rho = 7", &baseline.schedule), ("learned (phase 1)", &learned.schedule)];
-        plots.push(figures::schedules(format!("Noise levels, {steps} steps"), &pair));
-        plots.extend(figures::weights(steps, &learned.schedule, &model.config().precond));
+        let named = |method: &str| results.rows.iter().find(|row| row.steps == steps && row.method == method);
+        let levels = [("rho = 7", named(BASELINE)), ("learned (phase 1)", Some(learned)), ("our plan", named(OURS))];
+        let levels: Vec<(&str, &[f64])> =
+            levels.iter().filter_map(|(name, row)| row.map(|row| (*name, row.sigmas.as_slice()))).collect();
+        plots.push(figures::schedules(format!("Noise levels, {steps} steps"), &levels));
+        if let Ok(schedule) = Schedule::new(learned.sigmas.clone()) {
+            plots.extend(figures::weights(steps, &schedule, &model.config().precond));
+        }
     }
     plots
 }

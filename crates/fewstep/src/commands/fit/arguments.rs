@@ -7,20 +7,29 @@ use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 
-use crate::fitting::{FitSettings, Phase1Settings, Phase1Solver, Phase2Settings};
-use crate::inputs::{Compute, DataArgs};
+use crate::fitting::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
+use crate::inputs::Compute;
+use crate::searching::SearchArgs;
 
 /// Arguments of `fewstep fit`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  fewstep fit --model edm-cifar10.pkl --data cifar10-32x32.zip --steps 5,8 --out runs/cifar10"
+    after_help = "Examples:\n  fewstep fit --model edm-cifar10.pkl --phases 1 --steps 3,4,5,6,8,10 --out runs/plans\n  fewstep fit --model edm-cifar10.pkl --data cifar10-32x32.zip --steps 5,8 --out runs/cifar10"
 )]
 pub struct Args {
     /// Model: a .safetensors file, an EDM .pkl, or fashion-mnist (built in)
     #[arg(long, value_name = "FILE")]
     pub model: String,
-    #[command(flatten)]
-    pub data: DataArgs,
+    /// Training images, for phase 2 and for the searches `paper` and `bound`: EDM zip, image folder, IDX file or folder,
+    /// CIFAR-10 archive, npz of images
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Pad images with zeros to squares of this size (Fashion-MNIST: 32)
+    #[arg(long, value_name = "PIXELS", requires = "data")]
+    pub pad_to: Option<usize>,
+    /// Use at most so many images
+    #[arg(long, value_name = "N", requires = "data")]
+    pub max_images: Option<usize>,
     /// Folder of the run; must not exist yet
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
@@ -37,7 +46,11 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub rounds: usize,
 
-    /// What phase 1 minimises: Eq. 11, Eq. 12, or both as in the paper
+    /// Where phase 1 gets its plan: least-squares, another search over a teacher (local/ipndm4, reachable/euler, ...: see
+    /// `fewstep compare --help`), or paper
+    #[arg(long, value_name = "NAME", default_value = "least-squares", help_heading = "Phase 1")]
+    pub search: Phase1Search,
+    /// What the search `paper` minimises: Eq. 11, Eq. 12, or both as in the paper
     #[arg(long, value_name = "NAME", default_value = "bound", help_heading = "Phase 1")]
     pub objective: ObjectiveName,
     /// Weight of the bound in the joint objective
@@ -109,6 +122,8 @@ pub struct Args {
     #[arg(long, help_heading = "Judge")]
     pub no_early_stop: bool,
 
+    #[command(flatten)]
+    pub search_args: SearchArgs,
     /// Images at once in evaluations
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub eval_batch: usize,
@@ -175,13 +190,19 @@ impl Args {
             solver == Phase1Solver::Adam || self.objective == ObjectiveName::Bound,
             "--solver table minimises the bound; the other objectives need --solver adam"
         );
+        let paper = self.search == Phase1Search::Paper;
+        ensure!(
+            paper || (self.solver.is_none() && self.objective == ObjectiveName::Bound),
+            "--objective and --solver are for --search paper"
+        );
         let longest = self.steps.iter().copied().max().unwrap_or(0);
         ensure!(
-            solver == Phase1Solver::Adam || self.grid >= longest,
+            !paper || solver == Phase1Solver::Adam || self.grid >= longest,
             "--grid must have at least as many levels as the longest --steps"
         );
         Ok(FitSettings {
             phase1: self.phase1(solver),
+            search: self.search_args.settings(self.eval_batch.max(1))?,
             phase2: self.phase2(),
             held_out: self.held_out,
             teacher_steps: self.teacher_steps,
@@ -192,6 +213,7 @@ impl Args {
 
     fn phase1(&self, solver: Phase1Solver) -> Phase1Settings {
         Phase1Settings {
+            search: self.search.clone(),
             objective: match self.objective {
                 ObjectiveName::Discretization => Objective::Discretization,
                 ObjectiveName::Bound => Objective::Bound,

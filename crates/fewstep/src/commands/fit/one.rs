@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use fewstep_core::objective::BoundTable;
+use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::Storage;
@@ -14,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Args;
-use crate::fitting::{Fitter, Learned, Phase1Solver, Saved, euler};
+use crate::fitting::{Fitter, Learned, Phase1Search, Phase1Solver, Saved, euler};
 use crate::inputs::OpenModel;
+use crate::searching::{Found, Searcher};
 
 /// What a fit for one number of steps left.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,7 +29,7 @@ pub struct Outcome {
     /// After each phase of each round.
     pub stages: Vec<Stage>,
     /// The noise levels in the end.
-    pub schedule: Schedule,
+    pub sigmas: Vec<f64>,
     /// The plan's file.
     pub plan: PathBuf,
     /// The tuned network's file, if phase 2 ran.
@@ -54,12 +56,32 @@ struct TunedSummary {
     looks: Vec<TuneStep>,
 }
 
+/// What the base network is worth for all numbers of steps at once.
+#[derive(Debug, Default)]
+pub struct First<'a> {
+    /// e(sigma), where a search needs it.
+    pub table: Option<BoundTable>,
+    /// The teacher, where a search needs one.
+    pub searcher: Option<Searcher<'a>>,
+    /// Plans of the first round.
+    pub found: Option<Found>,
+}
+
 /// Where the fit for one number of steps stands.
 struct Standing {
-    schedule: Schedule,
+    plan: Plan,
     tuned: Option<Model>,
     error: f64,
     stages: Vec<Stage>,
+}
+
+/// Where the outcome of the first round's phase 1 is kept, in the run folder.
+pub fn first_file(steps: usize) -> String {
+    format!("{}/round-1-phase-1.json", folder_name(steps))
+}
+
+fn folder_name(steps: usize) -> String {
+    format!("steps-{steps:03}")
 }
 
 /// Fits `steps` levels, or what of it an earlier run left undone.
@@ -68,16 +90,16 @@ pub fn fit(
     fitter: &Fitter,
     opened: &OpenModel,
     run: &RunFolder,
-    table: Option<&BoundTable>,
+    first: &First,
     steps: usize,
 ) -> Result<Outcome> {
-    let folder = run.subfolder(&format!("steps-{steps:03}"))?;
-    let schedule = fitter.baseline(steps)?;
-    let baseline = fitter.rollout_error(fitter.base, &schedule)?;
-    let mut now = Standing { schedule, tuned: None, error: baseline, stages: Vec::new() };
+    let folder = run.subfolder(&folder_name(steps))?;
+    let plan = euler(&fitter.baseline(steps)?)?;
+    let baseline = fitter.judge.rollout_error(fitter.base, &plan)?;
+    let mut now = Standing { plan, tuned: None, error: baseline, stages: Vec::new() };
     for round in 1..=args.rounds {
         if args.phases.contains(&1) {
-            learn(args, fitter, &folder, &mut now, table.filter(|_| round == 1), round, steps)?;
+            learn(args, fitter, &folder, &mut now, first, round, steps)?;
         }
         if args.phases.contains(&2) {
             tune(args, fitter, opened, &folder, &mut now, round)?;
@@ -88,7 +110,8 @@ pub fn fit(
         Some(tuned) => Some(write_model(opened, &folder.join("model.safetensors"), tuned, steps)?),
         None => None,
     };
-    Ok(Outcome { steps, baseline, stages: now.stages, schedule: now.schedule, plan, model })
+    let sigmas = now.plan.sigmas();
+    Ok(Outcome { steps, baseline, stages: now.stages, sigmas, plan, model })
 }
 
 fn learn(
@@ -96,7 +119,7 @@ fn learn(
     fitter: &Fitter,
     folder: &Path,
     now: &mut Standing,
-    table: Option<&BoundTable>,
+    first: &First,
     round: usize,
     steps: usize,
 ) -> Result<()> {
@@ -105,10 +128,25 @@ fn learn(
     let learned = match read_finished::<Learned>(&file, args.resume)? {
         Some(learned) => learned,
         None => {
-            let learned = match (fitter.settings.phase1.solver, table) {
-                (Phase1Solver::Adam, _) => fitter.phase1_by_adam(model, &now.schedule)?,
-                (Phase1Solver::Table, Some(table)) => fitter.phase1_from_table(model, table, steps)?,
-                (Phase1Solver::Table, None) => fitter.phase1_from_table(model, &fitter.table(model)?, steps)?,
+            let table = first.table.as_ref().filter(|_| round == 1);
+            let learned = match (&fitter.settings.phase1.search, fitter.settings.phase1.solver, table) {
+                (Phase1Search::Method(method), ..) => {
+                    let searcher = first.searcher.as_ref().context("a search without a teacher")?;
+                    let found = match (round, &first.found) {
+                        (1, Some(found)) => found.clone(),
+                        _ => searcher.for_network(model)?.find(method, &[steps], table)?,
+                    };
+                    fitter.searched(model, found, steps)?
+                }
+                (Phase1Search::Paper, Phase1Solver::Adam, _) => {
+                    fitter.phase1_by_adam(model, &Schedule::new(now.plan.sigmas())?)?
+                }
+                (Phase1Search::Paper, Phase1Solver::Table, Some(table)) => {
+                    fitter.phase1_from_table(model, table, steps)?
+                }
+                (Phase1Search::Paper, Phase1Solver::Table, None) => {
+                    fitter.phase1_from_table(model, &fitter.table(model)?, steps)?
+                }
             };
             atomic::write_json(&file, &learned)?;
             learned
@@ -117,7 +155,7 @@ fn learn(
     let kept = !fitter.settings.early_stop || learned.rollout_error <= now.error;
     now.stages.push(Stage { round, phase: 1, rollout_error: learned.rollout_error, kept });
     if kept {
-        (now.schedule, now.error) = (learned.schedule, learned.rollout_error);
+        (now.plan, now.error) = (learned.plan, learned.rollout_error);
     }
     Ok(())
 }
@@ -138,8 +176,8 @@ fn tune(
         }
         None => {
             let saved = Saved { path: &state_file, resume: args.resume };
-            let tuned = fitter.phase2(now.tuned.as_ref().unwrap_or(fitter.base), &now.schedule, Some(saved))?;
-            write_model(opened, &model_file, &tuned.model, now.schedule.len())?;
+            let tuned = fitter.phase2(now.tuned.as_ref().unwrap_or(fitter.base), &now.plan, Some(saved))?;
+            write_model(opened, &model_file, &tuned.model, now.plan.nfe())?;
             // Written last: it says that the phase is finished.
             let summary = TunedSummary { rollout_error: tuned.rollout_error, looks: tuned.looks };
             atomic::write_json(&summary_file, &summary)?;
@@ -167,18 +205,15 @@ fn read_finished<T: serde::de::DeserializeOwned>(path: &Path, resume: bool) -> R
 }
 
 fn write_plan(args: &Args, opened: &OpenModel, folder: &Path, now: &Standing, baseline: f64) -> Result<PathBuf> {
-    let mut plan = euler(&now.schedule)?;
+    let mut plan = now.plan.clone();
     plan.metadata.model = Some(opened.hash.clone());
     plan.metadata.image_shape = Some(opened.model.image_shape().map(|size| size as usize));
-    plan.metadata.found_by = json!({
-        "command": "fit",
+    let fit = json!({
         "phases": args.phases,
         "rounds": args.rounds,
         "network": if now.tuned.is_some() { "model.safetensors beside this file" } else { "as it came" },
-    })
-    .as_object()
-    .cloned()
-    .unwrap_or_default();
+    });
+    plan.metadata.found_by.insert("fit".to_owned(), fit);
     plan.metadata.scores.insert("rollout_error".to_owned(), now.error);
     plan.metadata.scores.insert("rollout_error_rho_7".to_owned(), baseline);
     let path = folder.join("plan.json");

@@ -49,9 +49,8 @@ fn table(plan: &Plan) -> Table {
     let mut table = Table::new(columns);
     table.caption = "States in the latent and the network outputs d0, d1, ... (Eq. 8)".to_owned();
     let row = |name: String, sigma: f64, state: &Combination| {
-        let outputs = |state: &Combination| {
-            state.terms().filter(|(source, _)| matches!(source, Source::Output(_))).map(|(_, c)| c).sum::<f64>()
-        };
+        let outputs =
+            |state: &Combination| state.terms().filter(|(source, _)| source.is_image()).map(|(_, c)| c).sum::<f64>();
         let term = |k: usize| state.terms().find(|(source, _)| *source == Source::Output(k)).map(|(_, c)| c);
         let mut row = vec![Cell::from(name), Cell::from(sigma), Cell::from(state.coefficient(Source::Latent))];
         row.extend((0..shown).map(|k| Cell::from(term(k))));

@@ -1,0 +1,132 @@
+//! Plans that leave the first level by a constant image: what it buys, and that every part knows it.
+
+use std::cell::Cell;
+
+use fewstep_core::mixture::Mixture;
+use fewstep_core::plan::Constant;
+use fewstep_core::search::{
+    Fit, Held, StudentOptions, Teacher, least_squares, reachable, rollout_gradient, squared_error,
+};
+use fewstep_core::{LastStep, Plan, Solver, Source, execute};
+
+use crate::support::{denoiser, mixture};
+
+use super::*;
+
+const SAMPLES: usize = 12;
+
+/// A teacher that holds the mean of the outputs at the first level.
+fn holding(data: &Mixture) -> Teacher<Vec<f64>> {
+    let teacher = teacher(data, &grid(), 3, SAMPLES as u64);
+    let sigma = grid().sigma_max();
+    let outputs = data.denoised(&teacher.states()[0], sigma);
+    let mean: Vec<f64> = (0..2).map(|d| outputs.iter().skip(d).step_by(2).sum::<f64>() / SAMPLES as f64).collect();
+    let constant = Constant { sigma, shape: [1, 1, 2], images: vec![mean.iter().map(|value| *value as f32).collect()] };
+    let evaluations = teacher.evaluations();
+    let held = teacher.holding(Held { batch: mean.repeat(SAMPLES), constant }, 1);
+    assert_eq!(held.evaluations(), evaluations + 1);
+    held
+}
+
+const OPTIONS: StudentOptions = StudentOptions { most: 4, beam: 3, last_step: LastStep::ToZero };
+
+#[test]
+fn a_constant_image_saves_an_evaluation() {
+    let data = mixture();
+    let calls = Cell::new(0);
+    let denoise = |x: &Vec<f64>, sigma: f64| {
+        calls.set(calls.get() + 1);
+        denoiser(&data)(x, sigma)
+    };
+    let held = holding(&data);
+    let fit = Fit { history: 2, ridge: 1e-9 };
+    let with = least_squares(&held, &fit, &OPTIONS, denoise).unwrap();
+    assert_eq!(with.evaluations, calls.get());
+    let without = least_squares(&teacher(&data, &grid(), 3, SAMPLES as u64), &fit, &OPTIONS, denoiser(&data)).unwrap();
+    for (n, found) in with.plans.iter().enumerate() {
+        assert_eq!((found.plan.nfe(), found.path.len()), (n + 1, n + 1));
+        let own = held.ends().rollout_error(&found.plan, denoiser(&data)).unwrap();
+        assert!((own - found.error).abs() < 1e-8 * (1.0 + own), "{own} {}", found.error);
+        assert_eq!(Plan::from_json(&found.plan.to_json().unwrap()).unwrap(), found.plan);
+        assert_eq!(found.plan.uses(Source::Constant), found.plan.constant.is_some());
+        assert!(
+            found.error <= without.plans[n].error * (1.0 + 1e-9),
+            "{n}: {} {}",
+            found.error,
+            without.plans[n].error
+        );
+        if let Some(one_more) = without.plans.get(n + 1) {
+            assert!(found.plan.constant.is_some());
+            // the outputs at the first level differ from their mean, so it is not worth a whole evaluation
+            assert!(one_more.error < found.error && found.error < 0.7 * without.plans[n].error, "{n}: {}", found.error);
+        }
+    }
+}
+
+/// A strong ridge leaves Euler's steps, the first of them with the constant in place of the output.
+#[test]
+fn its_first_step_is_eulers() {
+    let data = mixture();
+    let outcome = least_squares(&holding(&data), &Fit { history: 1, ridge: 1e12 }, &OPTIONS, denoiser(&data)).unwrap();
+    let plan = &outcome.plans[2].plan;
+    assert!(plan.constant.is_some());
+    for consistency in plan.consistency(0.0) {
+        let [[latent, should_latent], [outputs, should_outputs]] = [consistency.latent, consistency.outputs];
+        assert!((latent - should_latent).abs() < 1e-9 && (outputs - should_outputs).abs() < 1e-6, "{consistency:?}");
+    }
+}
+
+#[test]
+fn searches_with_solvers_leave_it_alone() {
+    let data = mixture();
+    let outcome = reachable(&holding(&data), Solver::Euler, &OPTIONS, denoiser(&data)).unwrap();
+    assert!(outcome.plans.iter().all(|found| found.plan.constant.is_none()));
+}
+
+struct Exact<'a>(&'a Mixture);
+
+impl fewstep_core::search::DifferentiableDenoiser<Vec<f64>> for Exact<'_> {
+    type Error = std::convert::Infallible;
+
+    fn denoised(&mut self, x: &Vec<f64>, sigma: f64) -> Result<Vec<f64>, Self::Error> {
+        Ok(self.0.denoised(x, sigma))
+    }
+
+    /// By differences, which is enough for coefficients of terms that no later output depends on strongly.
+    fn pullback(&mut self, x: &Vec<f64>, sigma: f64, cotangent: &Vec<f64>) -> Result<(Vec<f64>, f64), Self::Error> {
+        let h = 1e-6;
+        let along = |plus: &Vec<f64>, minus: &Vec<f64>, sigmas: [f64; 2]| -> f64 {
+            let (plus, minus) = (self.0.denoised(plus, sigmas[0]), self.0.denoised(minus, sigmas[1]));
+            plus.iter().zip(minus).zip(cotangent).map(|((p, m), c)| (p - m) / (2.0 * h) * c).sum()
+        };
+        let moved = |i: usize, h: f64| -> Vec<f64> {
+            let mut x = x.clone();
+            x[i] += h;
+            x
+        };
+        let d_x = (0..x.len()).map(|i| along(&moved(i, h), &moved(i, -h), [sigma; 2])).collect();
+        Ok((d_x, along(x, x, [sigma + h, sigma - h])))
+    }
+}
+
+#[test]
+fn the_gradient_of_its_coefficient_matches_differences() {
+    let data = mixture();
+    let held = holding(&data);
+    let outcome = least_squares(&held, &Fit { history: 1, ridge: 1e-6 }, &OPTIONS, denoiser(&data)).unwrap();
+    let plan = &outcome.plans[2].plan;
+    let target = data.sample(1, SAMPLES);
+    let loss = |image: &Vec<f64>| squared_error(image, &target, SAMPLES);
+    let (_, gradient) =
+        rollout_gradient(plan, held.ends().start(), &mut Exact(&data), |image| Ok(loss(image))).unwrap();
+    for (t, (source, _)) in plan.stages[0].input.terms().enumerate() {
+        let value = |h: f64| {
+            let mut plan = plan.clone();
+            *plan.stages[0].input.terms_mut().nth(t).unwrap().1 += h;
+            loss(&execute(&plan, held.ends().start(), denoiser(&data)).unwrap()).0
+        };
+        let difference = (value(1e-5) - value(-1e-5)) / 2e-5;
+        let slope = gradient.inputs[0][t];
+        assert!((slope - difference).abs() < 1e-4 * (1.0 + difference.abs()), "{source}: {slope} {difference}");
+    }
+}

@@ -1,0 +1,159 @@
+//! What can be typed after `fewstep compare`, and the models and settings that it means.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use fewstep_eval::Statistics;
+use fewstep_eval::features::FeatureNetwork;
+use fewstep_nn::tch::{Device, Kind};
+
+use super::{Entry, Settings};
+use crate::assets;
+use crate::inputs::{BUILT_IN, Compute, FeatureArgs, OpenModel, Seeds, open_model};
+use crate::searching::{Method, SearchArgs};
+
+/// Methods that are compared where none are named: ours, and every rival with the solvers it is used with.
+const METHODS: &str = "least-squares,karras/euler,karras/ipndm4,karras/dpmpp3m,karras/unipc3_bh2,\
+                       local/euler,local/ipndm4,local/dpmpp3m,local/unipc3_bh2,\
+                       reachable/euler,reachable/ipndm4,reachable/dpmpp3m,reachable/unipc3_bh2";
+
+/// Arguments of `fewstep compare`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  fewstep compare --steps 4,5,6 --images 1000 --out runs/compare\n  fewstep compare --model edm-cifar10.pkl --ref cifar10.npz --features inception.safetensors \\\n      --methods least-squares,local@1.15/ipndm4,karras/unipc3_bh2 --steps 3-10 --images 50000 --out runs/cifar10"
+)]
+pub struct Args {
+    /// Models: .safetensors files, EDM .pkl files, or fashion-mnist (built in)
+    #[arg(long = "model", value_name = "LIST", value_delimiter = ',', default_value = BUILT_IN)]
+    pub models: Vec<String>,
+    /// For every model, statistics of what it should make (`fewstep ref`); needed for all but the built-in one
+    #[arg(long = "ref", value_name = "LIST", value_delimiter = ',')]
+    pub references: Vec<PathBuf>,
+    /// For every model, the feature network of its statistics; needed for all but the built-in one
+    #[arg(long = "features", value_name = "LIST", value_delimiter = ',')]
+    pub features: Vec<PathBuf>,
+    /// How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid
+    #[arg(long, value_name = "NAME", default_value = "tf1")]
+    pub resize: String,
+    /// Methods, SEARCH/SOLVER: a schedule (karras, log_snr, vp, ve, iddpm, cosine, time_uniform), local (GITS; local@1.15 with
+    /// a coefficient of your own), reachable (OSS), bound (the paper's), or least-squares
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = METHODS, hide_default_value = true)]
+    pub methods: Vec<Method>,
+    /// Numbers of network evaluations an image
+    #[arg(long, value_name = "LIST", default_value = "3-10")]
+    pub steps: Seeds,
+    /// Folder of the run; must not exist yet
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// Go on with the comparison in --out, adding methods and steps
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Images a cell and seed range
+    #[arg(long, value_name = "N", default_value_t = 5000, help_heading = "Judge")]
+    pub images: u64,
+    /// Ranges of seeds, one after the other; the table shows mean and standard deviation
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Judge")]
+    pub seed_ranges: u64,
+    /// First seed
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Judge")]
+    pub first_seed: u64,
+    /// Latents held out for the rollout error
+    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Judge")]
+    pub held_out: usize,
+    /// Noise levels of the Heun teacher in the table (2N - 1 evaluations)
+    #[arg(long, value_name = "N", default_value_t = 18, help_heading = "Judge")]
+    pub teacher_steps: usize,
+    /// Training images, for the method bound
+    #[arg(long, value_name = "PATH", help_heading = "Judge")]
+    pub data: Option<PathBuf>,
+    /// Pad the training images to squares of this size
+    #[arg(long, value_name = "PIXELS", help_heading = "Judge")]
+    pub pad_to: Option<usize>,
+    /// Training images for the table of the method bound
+    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Judge")]
+    pub table_images: usize,
+
+    #[command(flatten)]
+    pub search: SearchArgs,
+    /// Images at once
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub batch: usize,
+    #[command(flatten)]
+    pub compute: Compute,
+}
+
+/// A model and its judge.
+pub struct Subject {
+    /// The network.
+    pub opened: OpenModel,
+    /// The feature network.
+    pub features: Box<dyn FeatureNetwork>,
+    /// Statistics of what the model should make.
+    pub reference: Statistics,
+    reference_name: String,
+}
+
+impl Subject {
+    /// As `run.json` keeps it.
+    pub fn entry(&self) -> Entry {
+        Entry {
+            name: self.opened.name.clone(),
+            sha256: self.opened.hash.clone(),
+            features: self.features.id().clone(),
+            reference: self.reference_name.clone(),
+        }
+    }
+}
+
+impl Args {
+    /// What every cell depends on.
+    pub fn settings(&self) -> Result<Settings> {
+        ensure!(self.images >= 2, "--images must be at least 2: a covariance needs two");
+        ensure!(self.seed_ranges >= 1, "--seed-ranges must be at least 1");
+        ensure!(self.held_out >= 1, "--held-out must be at least 1");
+        ensure!(self.teacher_steps >= 2, "--teacher-steps must be at least 2");
+        ensure!(self.batch >= 1, "--batch must be at least 1");
+        ensure!(!self.steps.0.contains(&0), "--steps needs numbers of at least 1");
+        Ok(Settings {
+            images: self.images,
+            seed_ranges: self.seed_ranges,
+            first_seed: self.first_seed,
+            held_out: self.held_out,
+            teacher_steps: self.teacher_steps,
+            table_images: self.table_images,
+            precision: self.compute.precision.clone(),
+            search: self.search.settings(self.batch)?,
+        })
+    }
+
+    /// Opens every model with its judge.
+    pub fn subjects(&self, device: Device, kind: Kind) -> Result<Vec<Subject>> {
+        let own = self.models.iter().all(|model| model == BUILT_IN && !Path::new(model).exists());
+        let given = |count: usize| count == self.models.len() || (own && count == 0);
+        ensure!(
+            given(self.references.len()) && given(self.features.len()) && self.references.len() == self.features.len(),
+            "{} models need as many statistics (--ref) and feature networks (--features), in the same order; there are {} and {}",
+            self.models.len(),
+            self.references.len(),
+            self.features.len()
+        );
+        self.models.iter().enumerate().map(|(index, name)| self.subject(index, name, device, kind)).collect()
+    }
+
+    fn subject(&self, index: usize, name: &str, device: Device, kind: Kind) -> Result<Subject> {
+        let opened = open_model(name, device, kind)?;
+        let features = FeatureArgs {
+            features: self.features.get(index).cloned(),
+            resize: self.resize.clone(),
+            torchscript: None,
+            return_features: false,
+        };
+        let features = features.open(opened.model.image_shape().map(|size| size as usize), device)?;
+        let (reference, reference_name) = match self.references.get(index) {
+            Some(path) => (Statistics::read(path)?, path.display().to_string()),
+            None => (assets::reference()?, format!("{} training images", assets::DATA_NAME)),
+        };
+        Ok(Subject { opened, features, reference, reference_name })
+    }
+}

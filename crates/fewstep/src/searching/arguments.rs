@@ -1,0 +1,80 @@
+//! What can be typed about searches.
+
+use anyhow::{Result, ensure};
+use fewstep_core::search::CostMetric;
+use fewstep_core::solver::Solver;
+
+use super::{SearchSettings, TeacherSettings};
+
+/// Options of the searches that compare a student with a teacher.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Search")]
+pub struct SearchArgs {
+    /// Latents that searches look at
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub search_samples: usize,
+    /// Noise levels that plans choose from (rho = 7 over the network's range)
+    #[arg(long, value_name = "N", default_value_t = 25)]
+    pub search_grid: usize,
+    /// Solver of the searches' teacher
+    #[arg(long, value_name = "NAME", default_value = "heun")]
+    pub search_teacher: Solver,
+    /// Steps of that teacher from one level of the grid to the next
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub teacher_parts: usize,
+    /// What the local search counts: l1, l2 or deviation
+    #[arg(long, value_name = "NAME", default_value = "deviation")]
+    pub local_metric: MetricName,
+    /// Outputs before the newest that a fitted step may use
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub history: usize,
+    /// Strength of the ridge that draws fitted coefficients to Euler's step
+    #[arg(long, value_name = "R", default_value_t = 1e-6)]
+    pub ridge: f64,
+    /// States kept at every level and number of steps
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub beam: usize,
+    /// Spend the first evaluation on the network instead of a constant image stored with the plan
+    #[arg(long)]
+    pub no_constant: bool,
+}
+
+/// What the local search counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum MetricName {
+    /// Sum of absolute differences
+    L1,
+    /// Euclidean distance
+    L2,
+    /// Distance from the line between the teacher's ends (GITS)
+    Deviation,
+}
+
+impl SearchArgs {
+    /// The settings, checked; `batch` images at once.
+    pub fn settings(&self, batch: usize) -> Result<SearchSettings> {
+        ensure!(self.search_samples >= 1, "--search-samples must be at least 1");
+        ensure!(self.search_grid >= 2, "--search-grid must be at least 2");
+        ensure!(self.teacher_parts >= 1, "--teacher-parts must be at least 1");
+        ensure!(self.beam >= 1, "--beam must be at least 1");
+        ensure!(self.ridge >= 0.0 && self.ridge.is_finite(), "--ridge must be a finite number that is not negative");
+        Ok(SearchSettings {
+            teacher: TeacherSettings {
+                samples: self.search_samples,
+                grid: self.search_grid,
+                solver: self.search_teacher,
+                parts: self.teacher_parts,
+            },
+            metric: match self.local_metric {
+                MetricName::L1 => CostMetric::L1,
+                MetricName::L2 => CostMetric::L2,
+                MetricName::Deviation => CostMetric::Deviation,
+            },
+            history: self.history,
+            ridge: self.ridge,
+            beam: self.beam,
+            constant: !self.no_constant,
+            batch,
+        })
+    }
+}

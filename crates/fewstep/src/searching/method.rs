@@ -1,0 +1,145 @@
+//! Methods by name: where noise levels and coefficients come from, and the solver that runs on them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+use fewstep_core::schedule::{Family, IddpmLevels};
+use fewstep_core::solver::Solver;
+use serde::{Deserialize, Serialize};
+
+/// How plans are found: `karras/ipndm4`, `local@1.15/euler`, `reachable/euler`, `bound/euler`, `least-squares`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Method {
+    /// Where the levels come from.
+    pub search: Search,
+    /// What runs on them; the least-squares search fits its own.
+    pub solver: Option<Solver>,
+}
+
+/// Where noise levels come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Search {
+    /// A schedule by its formula.
+    Fixed(&'static str, Family),
+    /// GITS; without a coefficient, the one whose plan has the least rollout error on the search's own latents.
+    Local(Option<f64>),
+    /// OSS: dynamic programming over the student's own states.
+    Reachable,
+    /// The paper's Eq. 12, exactly minimised over a table.
+    Bound,
+    /// Levels and coefficients together, over the student's own states.
+    LeastSquares,
+}
+
+/// Schedules that need no network.
+pub const SCHEDULES: [(&str, Family); 7] = [
+    ("karras", Family::Karras { rho: 7.0 }),
+    ("log_snr", Family::LogSnr),
+    ("vp", Family::Vp { epsilon_s: 1e-3 }),
+    ("ve", Family::Ve),
+    ("iddpm", Family::Iddpm(IddpmLevels::DEFAULT)),
+    ("cosine", Family::Cosine),
+    ("time_uniform", Family::TimeUniform { rho: 1.0 }),
+];
+
+impl Method {
+    /// The search that wins our comparisons (docs/choosing.md).
+    pub const BEST: Self = Self { search: Search::LeastSquares, solver: None };
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.search {
+            Search::Fixed(name, _) => write!(f, "{name}")?,
+            Search::Local(None) => write!(f, "local")?,
+            Search::Local(Some(coefficient)) => write!(f, "local@{coefficient}")?,
+            Search::Reachable => write!(f, "reachable")?,
+            Search::Bound => write!(f, "bound")?,
+            Search::LeastSquares => write!(f, "least-squares")?,
+        }
+        match self.solver {
+            Some(solver) => write!(f, "/{solver}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Method {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (search, solver) = match text.split_once('/') {
+            Some((search, solver)) => (search, Some(solver.parse::<Solver>()?)),
+            None => (text, None),
+        };
+        let (name, option) = match search.split_once('@') {
+            Some((name, option)) => (name, Some(option)),
+            None => (search, None),
+        };
+        let fixed = SCHEDULES.iter().find(|(schedule, _)| *schedule == name);
+        let search = match (name, fixed) {
+            (_, Some((name, family))) => Search::Fixed(name, *family),
+            ("local", _) => {
+                let number =
+                    |text: &str| text.parse::<f64>().with_context(|| format!("'{text}' in {name}@{text} is no number"));
+                Search::Local(option.map(number).transpose()?)
+            }
+            ("reachable", _) => Search::Reachable,
+            ("bound", _) => Search::Bound,
+            ("least-squares", _) => Search::LeastSquares,
+            _ => bail!(
+                "there is no method '{text}'; write SEARCH/SOLVER, such as karras/ipndm4, local/euler (local@1.15/euler with a \
+                 coefficient of your own), reachable/euler or bound/euler, or least-squares"
+            ),
+        };
+        ensure!(option.is_none() || matches!(search, Search::Local(_)), "'{name}' in {text} takes no coefficient");
+        let solver = match (&search, solver) {
+            (Search::LeastSquares, Some(_)) => bail!("least-squares fits a solver of its own: write it without '/'"),
+            (Search::LeastSquares, None) => None,
+            (_, None) => Some(Solver::Euler),
+            (_, solver) => solver,
+        };
+        Ok(Self { search, solver })
+    }
+}
+
+impl TryFrom<String> for Method {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map_err(|error: anyhow::Error| error.to_string())
+    }
+}
+
+impl From<Method> for String {
+    fn from(method: Method) -> Self {
+        method.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_to_methods() {
+        for name in
+            ["karras/ipndm4", "local/euler", "local@1.15/dpmpp3m", "reachable/euler", "bound/euler", "least-squares"]
+        {
+            assert_eq!(name.parse::<Method>().unwrap().to_string(), name);
+        }
+        assert_eq!("vp".parse::<Method>().unwrap().to_string(), "vp/euler");
+        for (bad, says) in [
+            ("gits/euler", "no method 'gits/euler'"),
+            ("local@x/euler", "no number"),
+            ("karras@2/euler", "takes no coefficient"),
+            ("least-squares/euler", "solver of its own"),
+            ("karras/rk4", "no solver named"),
+        ] {
+            let error = format!("{:#}", bad.parse::<Method>().unwrap_err());
+            assert!(error.contains(says), "{bad}: {error}");
+        }
+    }
+}

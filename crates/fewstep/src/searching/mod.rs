@@ -1,0 +1,266 @@
+//! Finding plans: one teacher a model, and every method's plans for all numbers of steps from it.
+
+mod arguments;
+mod method;
+mod teacher;
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use fewstep_core::objective::BoundTable;
+use fewstep_core::plan::Plan;
+use fewstep_core::schedule::Schedule;
+use fewstep_core::search::{
+    CostMetric, Fit, FoundPlan, SearchError, StepCosts, StudentOptions, Teacher, least_squares, minimise_bound,
+    reachable,
+};
+use fewstep_core::solver::{LastStep, Solver, SolverOptions};
+use fewstep_nn::Model;
+use fewstep_nn::search::Network;
+use fewstep_nn::tensor::Batch;
+use serde::{Deserialize, Serialize};
+
+pub use self::arguments::SearchArgs;
+pub use self::method::{Method, SCHEDULES, Search};
+pub use self::teacher::{Cache, held_out_teacher};
+use crate::ui::Progress;
+
+/// Latents of searches have seeds from here on: apart from those that are held out and those that anyone samples with.
+const SEARCH_SEEDS: u64 = 2 << 40;
+
+/// Coefficients that the local search chooses from where none is given: GITS's range.
+const COEFFICIENTS: [f64; 7] = [1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3];
+
+/// How plans are searched, as `run.json` keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchSettings {
+    /// The teacher.
+    pub teacher: TeacherSettings,
+    /// What the local search counts.
+    pub metric: CostMetric,
+    /// Outputs before the newest that a fitted step may use.
+    pub history: usize,
+    /// Strength of the ridge towards Euler's step.
+    pub ridge: f64,
+    /// States kept at every level and number of steps.
+    pub beam: usize,
+    /// Whether fitted plans may hold a constant image in place of a first evaluation.
+    pub constant: bool,
+    /// Images at once.
+    pub batch: usize,
+}
+
+/// Everything that a teacher's trajectories depend on beside the network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TeacherSettings {
+    /// Latents.
+    pub samples: usize,
+    /// Levels that plans may evaluate at: rho = 7 over the network's range.
+    pub grid: usize,
+    /// The solver.
+    pub solver: Solver,
+    /// Its steps from one level of the grid to the next.
+    pub parts: usize,
+}
+
+/// The plans of one method.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Found {
+    /// One for each number of evaluations that could be served.
+    pub plans: BTreeMap<usize, Plan>,
+    /// Evaluations of single images that the search took beyond the teacher's.
+    pub evaluations: u64,
+    /// Seconds that it took beyond the teacher.
+    pub seconds: f64,
+}
+
+/// A network with its teacher.
+#[derive(Debug)]
+pub struct Searcher<'a> {
+    network: Network<'a>,
+    teacher: Teacher<Batch>,
+    settings: &'a SearchSettings,
+    costs: OnceCell<StepCosts>,
+    /// Evaluations of single images, and seconds, that the teacher took; none where it was found in a file.
+    pub teacher_cost: (u64, f64),
+}
+
+impl<'a> Searcher<'a> {
+    /// Runs the teacher from the search's latents, or takes it from the cache.
+    pub fn new(model: &'a Model, settings: &'a SearchSettings, cache: Option<Cache>) -> Result<Self> {
+        ensure!(settings.teacher.samples > 0, "a search needs at least one latent");
+        let started = Instant::now();
+        let network = Network::new(model, &seeds(settings), settings.batch)?;
+        let teacher = teacher::obtain(&network, settings, cache)?;
+        let teacher_cost = (network.evaluations(), started.elapsed().as_secs_f64());
+        Ok(Self { network, teacher, settings, costs: OnceCell::new(), teacher_cost })
+    }
+
+    /// The same teacher for another network: a tuned one, which steps in place of the one that it was tuned from.
+    pub fn for_network<'b>(&self, model: &'b Model) -> Result<Searcher<'b>>
+    where
+        'a: 'b,
+    {
+        let network = Network::new(model, &seeds(self.settings), self.settings.batch)?;
+        let (teacher, settings) = (self.teacher.clone(), self.settings);
+        Ok(Searcher { network, teacher, settings, costs: OnceCell::new(), teacher_cost: (0, 0.0) })
+    }
+
+    /// The plans of `method` for these numbers of evaluations. `table` is e(sigma), for the bound.
+    pub fn find(&self, method: &Method, nfes: &[usize], table: Option<&BoundTable>) -> Result<Found> {
+        let (started, before) = (Instant::now(), self.network.evaluations());
+        let most = nfes.iter().copied().max().unwrap_or(0);
+        let all: Vec<Plan> = match (&method.search, method.solver) {
+            (Search::Fixed(_, family), Some(solver)) => self.fixed(family, solver, nfes)?,
+            (Search::Local(coefficient), Some(solver)) => self.local(*coefficient, solver, most)?,
+            (Search::Reachable, Some(solver)) => self.reachable(solver, most)?,
+            (Search::Bound, Some(solver)) => {
+                let table = table.context("the method 'bound' needs training images: name them with --data")?;
+                let found = minimise_bound(table, most).into_iter().map(|found| on_schedule(solver, &found.schedule));
+                found.collect::<Result<_>>()?
+            }
+            (Search::LeastSquares, _) => self.least_squares(most)?,
+            (_, None) => anyhow::bail!("the method {method} needs a solver"),
+        };
+        let mut plans = BTreeMap::new();
+        for mut plan in all {
+            if nfes.contains(&plan.nfe()) {
+                plan.metadata.image_shape = Some(self.model().image_shape().map(|size| size as usize));
+                plan.metadata.found_by.insert("method".into(), method.to_string().into());
+                plans.entry(plan.nfe()).or_insert(plan);
+            }
+        }
+        let evaluations = self.network.evaluations() - before;
+        Ok(Found { plans, evaluations, seconds: started.elapsed().as_secs_f64() })
+    }
+
+    fn model(&self) -> &Model {
+        self.network.model()
+    }
+
+    /// One plan for each number of evaluations that the solver can make.
+    fn fixed(&self, family: &fewstep_core::schedule::Family, solver: Solver, nfes: &[usize]) -> Result<Vec<Plan>> {
+        let precond = &self.model().config().precond;
+        let (low, high) = precond.sampling_range();
+        let mut plans = Vec::new();
+        for nfe in nfes {
+            // a solver of two evaluations a step makes 2 n - 1 of them
+            let steps = nfe.div_ceil(solver.evaluations_per_step());
+            plans.push(on_schedule(solver, &family.build(steps, low, high)?.round(precond)?)?);
+        }
+        Ok(plans)
+    }
+
+    fn costs(&self) -> Result<&StepCosts> {
+        if self.costs.get().is_none() {
+            let denoise = |x: &Batch, sigma: f64| self.network.denoised(x, sigma);
+            let costs = StepCosts::measure(&self.teacher, self.settings.metric, LastStep::ToZero, denoise)
+                .map_err(|error| failed(&error))?;
+            let _ = self.costs.set(costs);
+        }
+        self.costs.get().context("the costs of steps were just measured")
+    }
+
+    fn local(&self, coefficient: Option<f64>, solver: Solver, most: usize) -> Result<Vec<Plan>> {
+        let costs = self.costs()?;
+        let search = |coefficient: f64| {
+            let outcome = costs.search(most, coefficient, solver).map_err(|error| anyhow!(error.to_string()))?;
+            Ok::<_, anyhow::Error>(outcome.plans.into_iter().map(|found| found.plan).collect::<Vec<_>>())
+        };
+        if let Some(coefficient) = coefficient {
+            return search(coefficient);
+        }
+        let mut best: Vec<(f64, Plan)> = Vec::new();
+        for coefficient in COEFFICIENTS {
+            for (n, plan) in search(coefficient)?.into_iter().enumerate() {
+                let known = best.get(n).is_some_and(|(_, known)| known.stages == plan.stages);
+                if known {
+                    continue;
+                }
+                let error = self.training_error(&plan)?;
+                match best.get_mut(n) {
+                    None => best.push((error, plan)),
+                    Some(kept) if error < kept.0 => *kept = (error, plan),
+                    Some(_) => {}
+                }
+            }
+        }
+        Ok(best.into_iter().map(|(_, plan)| plan).collect())
+    }
+
+    fn student_options(&self, most: usize) -> StudentOptions {
+        StudentOptions { most, beam: self.settings.beam, last_step: LastStep::ToZero }
+    }
+
+    /// For solvers that the search cannot step with, Euler's schedules serve, as they do in OSS.
+    fn reachable(&self, solver: Solver, most: usize) -> Result<Vec<Plan>> {
+        let mut progress = self.progress("reachable search", most);
+        let options = self.student_options(most);
+        match reachable(&self.teacher, solver, &options, self.counted(&mut progress)) {
+            Ok(outcome) => Ok(plans(outcome.plans)),
+            Err(SearchError::Solver { .. }) => {
+                let outcome = reachable(&self.teacher, Solver::Euler, &options, self.counted(&mut progress));
+                let found = outcome.map_err(|error| failed(&error))?.plans.into_iter();
+                let on = |found: FoundPlan| {
+                    let mut plan = on_schedule(solver, found.plan.schedule.as_ref().context("a plan without levels")?)?;
+                    plan.metadata = found.plan.metadata;
+                    plan.metadata.found_by.insert("searched_with".into(), "euler".into());
+                    Ok(plan)
+                };
+                found.map(on).collect()
+            }
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    fn least_squares(&self, most: usize) -> Result<Vec<Plan>> {
+        let mut progress = self.progress("least-squares search", most);
+        let fit = Fit { history: self.settings.history, ridge: self.settings.ridge };
+        let outcome = least_squares(&self.teacher, &fit, &self.student_options(most), self.counted(&mut progress));
+        Ok(plans(outcome.map_err(|error| failed(&error))?.plans))
+    }
+
+    fn progress(&self, name: &str, most: usize) -> Progress {
+        let grid = self.teacher.grid().len() - 1;
+        let first = if self.settings.constant { grid } else { 1 };
+        let bound = (first + self.settings.beam * most.saturating_sub(1) * grid) * self.settings.teacher.samples;
+        Progress::new(name, "evaluations (at most)", bound as u64, 0)
+    }
+
+    fn counted<'b>(
+        &'b self,
+        progress: &'b mut Progress,
+    ) -> impl FnMut(&Batch, f64) -> fewstep_nn::Result<Batch> + use<'a, 'b> {
+        let before = self.network.evaluations();
+        move |x, sigma| {
+            let outputs = self.network.denoised(x, sigma)?;
+            progress.set(self.network.evaluations() - before, "");
+            Ok(outputs)
+        }
+    }
+
+    /// The rollout error on the search's own latents, per pixel.
+    pub fn training_error(&self, plan: &Plan) -> Result<f64> {
+        let denoise = |x: &Batch, sigma: f64| self.network.denoised(x, sigma);
+        let pixels = self.model().image_shape().iter().product::<i64>() as f64;
+        Ok(self.teacher.ends().rollout_error(plan, denoise)? / pixels)
+    }
+}
+
+fn seeds(settings: &SearchSettings) -> Vec<u64> {
+    (SEARCH_SEEDS..SEARCH_SEEDS + settings.teacher.samples as u64).collect()
+}
+
+fn plans(found: Vec<FoundPlan>) -> Vec<Plan> {
+    found.into_iter().map(|found| found.plan).collect()
+}
+
+fn on_schedule(solver: Solver, schedule: &Schedule) -> Result<Plan> {
+    Ok(solver.plan(schedule, &SolverOptions::default())?)
+}
+
+fn failed(error: &SearchError<fewstep_nn::Error>) -> anyhow::Error {
+    anyhow!(error.to_string())
+}

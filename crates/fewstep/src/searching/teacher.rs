@@ -1,0 +1,83 @@
+//! The teacher of a search: made once, kept in the run folder.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use fewstep_core::plan::Plan;
+use fewstep_core::schedule::{Schedule, karras};
+use fewstep_core::search::{Held, Teacher, refined};
+use fewstep_core::solver::SolverOptions;
+use fewstep_nn::Model;
+use fewstep_nn::held;
+use fewstep_nn::search::{Network, load_teacher, save_teacher};
+use fewstep_nn::tensor::Batch;
+
+use super::{SearchSettings, TeacherSettings};
+use crate::ui::Progress;
+
+/// A file for a teacher's trajectories, and the network that they are of.
+#[derive(Clone, Copy, Debug)]
+pub struct Cache<'a> {
+    /// The file; made if it is not there.
+    pub path: &'a Path,
+    /// SHA-256 of the network's file.
+    pub model_sha256: &'a str,
+}
+
+/// The teacher from the cache, or from the network; with a constant image for plans to hold if the settings say so.
+pub fn obtain(network: &Network, settings: &SearchSettings, cache: Option<Cache>) -> Result<Teacher<Batch>> {
+    let kind = network.model().kind();
+    let key = |cache: Cache| {
+        let teacher = &settings.teacher;
+        serde_json::json!({ "model_sha256": cache.model_sha256, "precision": format!("{kind:?}"), "teacher": teacher })
+            .to_string()
+    };
+    let teacher = match cache {
+        Some(cache) if cache.path.exists() => load_teacher(&key(cache), cache.path, network.model().device())?,
+        _ => {
+            let teacher = solve(network, settings)?;
+            if let Some(cache) = cache {
+                save_teacher(&teacher, &key(cache), cache.path)?;
+            }
+            teacher
+        }
+    };
+    if !settings.constant {
+        return Ok(teacher);
+    }
+    let (latents, labels) = (network.latents(), network.class_labels());
+    let (constant, evaluations) =
+        held::mean_output(network.model(), teacher.grid().sigma_max(), &latents.0, labels, network.batch())?;
+    let batch = held::repeated(&constant, &latents.0, labels);
+    Ok(teacher.holding(Held { constant, batch }, evaluations.div_ceil(settings.teacher.samples)))
+}
+
+/// The levels that plans choose from, and those of the teacher's own steps.
+fn levels(model: &Model, settings: &TeacherSettings) -> Result<(Schedule, Schedule)> {
+    let precond = &model.config().precond;
+    let (low, high) = precond.sampling_range();
+    let grid = karras(settings.grid, low, high, 7.0)?.round(precond)?;
+    let fine = refined(&grid, settings.parts).round(precond)?;
+    Ok((grid, fine))
+}
+
+/// The searches' teacher as a plan, for latents that they do not see.
+pub fn held_out_teacher(model: &Model, settings: &TeacherSettings) -> Result<Plan> {
+    let (_, fine) = levels(model, settings)?;
+    Ok(settings.solver.plan(&fine, &SolverOptions::default())?)
+}
+
+fn solve(network: &Network, settings: &SearchSettings) -> Result<Teacher<Batch>> {
+    let (grid, fine) = levels(network.model(), &settings.teacher)?;
+    let solver = settings.teacher.solver;
+    let total = solver.evaluations_per_step() * fine.len() * settings.teacher.samples;
+    let mut progress = Progress::new("search teacher", "evaluations", total as u64, 0);
+    let denoise = |x: &Batch, sigma: f64| {
+        let outputs = network.denoised(x, sigma)?;
+        progress.set(network.evaluations(), "");
+        Ok::<_, fewstep_nn::Error>(outputs)
+    };
+    let latents = network.latents().clone();
+    Teacher::solve(solver, &fine, &grid, latents, settings.teacher.samples, denoise)
+        .map_err(|error| anyhow!(error.to_string()))
+}
