@@ -4,4 +4,6 @@ mod golden;
 mod kernels;
 mod networks;
 mod samplers;
+mod searches;
+mod support;
 mod training;

@@ -1,9 +1,6 @@
 //! Training, tuning and the gradient of phase 1 on a network small enough for a test.
 
-use std::sync::{Mutex, MutexGuard};
-
 use fewstep_core::objective::{ForwardNoised, Objective, loss, loss_and_gradient};
-use fewstep_core::precondition::Preconditioning;
 use fewstep_core::schedule::{Schedule, karras};
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::VectorSpace;
@@ -11,7 +8,6 @@ use fewstep_io::dataset;
 use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
-use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 use fewstep_nn::data::Images;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{HeldOut, NoiseSharing, Noised, TuneConfig, TuneWeights, Tuner, level_loss};
@@ -19,32 +15,7 @@ use fewstep_nn::random;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::train::{Loss, TrainConfig, Trainer};
 
-/// libtorch's generator is one for the whole process: tests that draw from it take turns. One thread: the networks are tiny.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    fewstep_nn::device::set_threads(1);
-    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-fn small(label_dim: i64) -> Model {
-    let song = SongConfig {
-        augment_dim: AUGMENT_DIM,
-        model_channels: 8,
-        channel_mult: vec![1, 2],
-        num_blocks: 1,
-        attn_resolutions: vec![4],
-        ..SongConfig::default()
-    };
-    let config = ModelConfig {
-        img_resolution: 8,
-        img_channels: 1,
-        label_dim,
-        use_fp16: false,
-        precond: Preconditioning::EDM,
-        network: NetworkConfig::SongUNet(song),
-    };
-    Model::fresh(config, 1, Device::Cpu).unwrap()
-}
+use crate::support::{alone, small};
 
 /// Eight different ramps with two labels.
 fn ramps(model: &Model) -> Images {

@@ -22,7 +22,7 @@ pub struct SearchArgs {
     /// Steps of that teacher from one level of the grid to the next
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub teacher_parts: usize,
-    /// What the local search counts: l1, l2 or deviation
+    /// What the local search counts: l1, l2, or the deviation from the line between the teacher's ends (GITS)
     #[arg(long, value_name = "NAME", default_value = "deviation")]
     pub local_metric: MetricName,
     /// Outputs before the newest that a fitted step may use
@@ -39,14 +39,11 @@ pub struct SearchArgs {
     pub no_constant: bool,
 }
 
-/// What the local search counts.
+/// What the local search counts. (Documented variants would make every help page that shows them twice as long.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum MetricName {
-    /// Sum of absolute differences
     L1,
-    /// Euclidean distance
     L2,
-    /// Distance from the line between the teacher's ends (GITS)
     Deviation,
 }
 

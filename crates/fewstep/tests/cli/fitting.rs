@@ -2,7 +2,7 @@
 
 use crate::support::Place;
 
-const QUICK: [&str; 27] = [
+const QUICK: [&str; 33] = [
     "--model",
     "model.safetensors",
     "--data",
@@ -29,6 +29,12 @@ const QUICK: [&str; 27] = [
     "4",
     "--lr",
     "0.001",
+    "--search-samples",
+    "4",
+    "--search-grid",
+    "7",
+    "--beam",
+    "1",
     "--json",
 ];
 
@@ -67,12 +73,15 @@ fn both_phases_leave_a_plan_and_a_network_for_every_number_of_steps() {
 #[test]
 fn every_objective_and_choice_of_phase_1_runs() {
     let place = place();
-    let choices: [&[&str]; 5] = [
-        &["--objective", "discretization", "--noise", "shared"],
-        &["--objective", "joint", "--gamma", "0.5", "--parameter", "linear"],
-        &["--objective", "bound", "--solver", "adam", "--no-early-stop"],
-        &["--objective", "bound", "--solver", "table", "--rounds", "2", "--phases", "1,2"],
+    let choices: [&[&str]; 8] = [
+        &["--search", "paper", "--objective", "discretization", "--noise", "shared"],
+        &["--search", "paper", "--objective", "joint", "--gamma", "0.5", "--parameter", "linear"],
+        &["--search", "paper", "--objective", "bound", "--solver", "adam", "--no-early-stop"],
+        &["--search", "paper", "--objective", "bound", "--solver", "table", "--rounds", "2", "--phases", "1,2"],
         &["--phases", "2", "--weights", "original"],
+        &["--search", "local/ipndm4", "--phases", "1"],
+        &["--search", "bound/dpmpp2m", "--phases", "1", "--no-constant"],
+        &["--rounds", "2", "--no-early-stop"],
     ];
     for (index, choice) in choices.iter().enumerate() {
         let out = format!("run-{index}");
@@ -82,7 +91,7 @@ fn every_objective_and_choice_of_phase_1_runs() {
     let learned: serde_json::Value = serde_json::from_str(&without_stop).unwrap();
     assert_eq!(learned["steps"].as_array().unwrap().len(), 4);
     // Without early stopping the last levels are the outcome.
-    assert_eq!(learned["schedule"], learned["steps"][3]["sigmas"]);
+    assert_eq!(learned["plan"]["schedule"], learned["steps"][3]["sigmas"]);
 }
 
 #[test]
@@ -104,13 +113,52 @@ fn contradictions_and_misfits_are_one_sentence() {
     let place = place();
     place.save_images("colour", 3, 8, 8);
     for (args, word) in [
-        (vec!["--objective", "joint", "--solver", "table"], "adam"),
-        (vec!["--objective", "bound", "--gamma=-1"], "--gamma"),
+        (vec!["--search", "paper", "--objective", "joint", "--solver", "table"], "adam"),
+        (vec!["--search", "paper", "--objective", "bound", "--gamma=-1"], "--gamma"),
+        (vec!["--objective", "joint"], "--search paper"),
+        (vec!["--phases", "1", "--steps", "9"], "--search-grid"),
+        (vec!["--ridge=-1"], "--ridge"),
     ] {
         let error = place.fails(&fit("new", &args));
         assert!(error.contains(word), "{error}");
     }
+    let unknown = place.run(&fit("new", &["--search", "gits"]));
+    assert!(unknown.code == 2 && unknown.stderr.contains("no method 'gits'"), "{}", unknown.stderr);
     let args = ["fit", "--out", "new", "--model", "model.safetensors", "--data", "colour"];
     let error = place.fails(&args);
     assert!(error.contains("3x8x8") && error.contains("1x8x8"), "{error}");
+}
+
+/// The search needs the network alone: no data, one teacher for all numbers of steps, kept for the next run.
+#[test]
+fn plans_need_no_data() {
+    let place = place();
+    let search = ["--search-samples", "4", "--search-grid", "8", "--held-out", "2", "--teacher-steps", "3"];
+    let args = |out: &'static str| {
+        let first = ["fit", "--model", "model.safetensors", "--phases", "1", "--steps", "2,3,5", "--out", out];
+        first.into_iter().chain(search).collect::<Vec<_>>()
+    };
+    place.succeeds(&args("run"));
+    let plan: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(place.path("run/steps-003/plan.json")).unwrap()).unwrap();
+    assert_eq!((&plan["nfe"], &plan["solver"]), (&serde_json::json!(3), &serde_json::json!("least_squares")));
+    assert_eq!(plan["metadata"]["found_by"]["method"], "least-squares");
+    let told = place.json(&["info", "run/steps-003/plan.json"]);
+    assert_eq!(told[0]["nfe"], 3);
+
+    std::fs::remove_dir_all(place.path("run/steps-005")).unwrap();
+    let again = [args("run"), vec!["--resume"]].concat();
+    place.succeeds(&again);
+    // another model's teacher is not taken
+    std::fs::copy(place.path("run/teacher.safetensors"), place.path("kept")).unwrap();
+    place.save_model("other.safetensors", 3, 0);
+    let other = ["fit", "--model", "other.safetensors", "--phases", "1", "--steps", "2", "--out", "other"];
+    place.succeeds(&other.into_iter().chain(search).collect::<Vec<_>>());
+    std::fs::copy(place.path("kept"), place.path("other/teacher.safetensors")).unwrap();
+    std::fs::remove_dir_all(place.path("other/steps-002")).unwrap();
+    let error = place.run(&other.into_iter().chain(search).chain(["--resume"]).collect::<Vec<_>>());
+    assert!(error.code == 1 && error.stderr.contains("teacher of another model"), "{}", error.stderr);
+
+    let error = place.fails(&["fit", "--model", "model.safetensors", "--out", "new"]);
+    assert!(error.contains("--data") && error.contains("--phases 1"), "{error}");
 }

@@ -22,6 +22,7 @@ fn program() {
       demo      Show on the built-in model what a fit buys: table, report.html
       fit       Find noise levels for a budget of steps (phase 1) and tune the network for them (phase
                 2)
+      compare   Compare models, methods and numbers of evaluations: table, csv, json, report.html
       sample    Make images
       eval      Measure images: Frechet distance between features
       train     Train a denoiser from scratch (the EDM recipe)
@@ -355,7 +356,7 @@ fn fit() {
     insta::assert_snapshot!(help(&["fit", "--help"]), @r#"
     Find noise levels for a budget of steps (phase 1) and tune the network for them (phase 2)
 
-    Usage: fewstep fit [OPTIONS] --model <FILE> --data <PATH> --out <FOLDER>
+    Usage: fewstep fit [OPTIONS] --model <FILE> --out <FOLDER>
 
     Options:
           --json
@@ -364,15 +365,9 @@ fn fit() {
           --model <FILE>
               Model: a .safetensors file, an EDM .pkl, or fashion-mnist (built in)
 
-      -h, --help
-              Print help (see a summary with '-h')
-
-      -V, --version
-              Print version
-
-    Data:
           --data <PATH>
-              Data set: EDM zip, image folder, IDX file or folder, CIFAR-10 archive, npz of images
+              Training images, for phase 2 and for the searches `paper` and `bound`: EDM zip, image
+              folder, IDX file or folder, CIFAR-10 archive, npz of images
 
           --pad-to <PIXELS>
               Pad images with zeros to squares of this size (Fashion-MNIST: 32)
@@ -401,19 +396,21 @@ fn fit() {
               
               [default: 1]
 
-          --eval-batch <N>
-              Images at once in evaluations
-              
-              [default: 64]
+      -h, --help
+              Print help (see a summary with '-h')
 
-          --seed <N>
-              Seed of data order and noise
-              
-              [default: 0]
+      -V, --version
+              Print version
 
     Phase 1:
+          --search <NAME>
+              Where phase 1 gets its plan: least-squares, another search over a teacher (local/ipndm4,
+              reachable/euler, ...: see `fewstep compare --help`), or paper
+              
+              [default: least-squares]
+
           --objective <NAME>
-              What phase 1 minimises: Eq. 11, Eq. 12, or both as in the paper
+              What the search `paper` minimises: Eq. 11, Eq. 12, or both as in the paper
 
               Possible values:
               - discretization: Eq. 11
@@ -544,6 +541,65 @@ fn fit() {
           --no-early-stop
               Run every phase to its end and keep its last outcome, not its best
 
+    Search:
+          --search-samples <N>
+              Latents that searches look at
+              
+              [default: 64]
+
+          --search-grid <N>
+              Noise levels that plans choose from (rho = 7 over the network's range)
+              
+              [default: 25]
+
+          --search-teacher <NAME>
+              Solver of the searches' teacher
+              
+              [default: heun]
+
+          --teacher-parts <N>
+              Steps of that teacher from one level of the grid to the next
+              
+              [default: 1]
+
+          --local-metric <NAME>
+              What the local search counts: l1, l2 or deviation
+
+              Possible values:
+              - l1:        Sum of absolute differences
+              - l2:        Euclidean distance
+              - deviation: Distance from the line between the teacher's ends (GITS)
+              
+              [default: deviation]
+
+          --history <N>
+              Outputs before the newest that a fitted step may use
+              
+              [default: 3]
+
+          --ridge <R>
+              Strength of the ridge that draws fitted coefficients to Euler's step
+              
+              [default: 0.000001]
+
+          --beam <N>
+              States kept at every level and number of steps
+              
+              [default: 2]
+
+          --no-constant
+              Spend the first evaluation on the network instead of a constant image stored with the plan
+
+          --eval-batch <N>
+              Images at once in evaluations
+              
+              [default: 64]
+
+          --seed <N>
+              Seed of data order and noise
+              
+              [default: 0]
+
     Compute:
           --device <NAME>
               auto, cpu, cuda or cuda:N
@@ -558,7 +614,8 @@ fn fit() {
               
               [default: f32]
 
-    Example:
+    Examples:
+      fewstep fit --model edm-cifar10.pkl --phases 1 --steps 3,4,5,6,8,10 --out runs/plans
       fewstep fit --model edm-cifar10.pkl --data cifar10-32x32.zip --steps 5,8 --out runs/cifar10
     "#);
 }
@@ -741,4 +798,168 @@ fn colour_is_off_where_it_is_unwanted() {
             place.run_with(args, env);
         }
     }
+}
+
+#[test]
+fn compare() {
+    insta::assert_snapshot!(help(&["compare", "--help"]), @r#"
+    Compare models, methods and numbers of evaluations: table, csv, json, report.html
+
+    Usage: fewstep compare [OPTIONS] --out <FOLDER>
+
+    Options:
+          --json
+              Print the result as JSON on stdout, for scripts
+
+          --model <LIST>
+              Models: .safetensors files, EDM .pkl files, or fashion-mnist (built in)
+              
+              [default: fashion-mnist]
+
+          --ref <LIST>
+              For every model, statistics of what it should make (`fewstep ref`); needed for all but the
+              built-in one
+
+          --features <LIST>
+              For every model, the feature network of its statistics; needed for all but the built-in
+              one
+
+          --resize <NAME>
+              How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid
+              
+              [default: tf1]
+
+          --methods <LIST>
+              Methods, SEARCH/SOLVER: a schedule (karras, log_snr, vp, ve, iddpm, cosine, time_uniform),
+              local (GITS; local@1.15 with a coefficient of your own), reachable (OSS), bound (the
+              paper's), or least-squares
+
+          --steps <LIST>
+              Numbers of network evaluations an image
+              
+              [default: 3-10]
+
+          --out <FOLDER>
+              Folder of the run; must not exist yet
+
+          --resume
+              Go on with the comparison in --out, adding methods and steps
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Judge:
+          --images <N>
+              Images a cell and seed range
+              
+              [default: 5000]
+
+          --seed-ranges <N>
+              Ranges of seeds, one after the other; the table shows mean and standard deviation
+              
+              [default: 1]
+
+          --first-seed <N>
+              First seed
+              
+              [default: 0]
+
+          --held-out <N>
+              Latents held out for the rollout error
+              
+              [default: 256]
+
+          --teacher-steps <N>
+              Noise levels of the Heun teacher in the table (2N - 1 evaluations)
+              
+              [default: 18]
+
+          --data <PATH>
+              Training images, for the method bound
+
+          --pad-to <PIXELS>
+              Pad the training images to squares of this size
+
+          --table-images <N>
+              Training images for the table of the method bound
+              
+              [default: 256]
+
+    Search:
+          --search-samples <N>
+              Latents that searches look at
+              
+              [default: 64]
+
+          --search-grid <N>
+              Noise levels that plans choose from (rho = 7 over the network's range)
+              
+              [default: 25]
+
+          --search-teacher <NAME>
+              Solver of the searches' teacher
+              
+              [default: heun]
+
+          --teacher-parts <N>
+              Steps of that teacher from one level of the grid to the next
+              
+              [default: 1]
+
+          --local-metric <NAME>
+              What the local search counts: l1, l2 or deviation
+
+              Possible values:
+              - l1:        Sum of absolute differences
+              - l2:        Euclidean distance
+              - deviation: Distance from the line between the teacher's ends (GITS)
+              
+              [default: deviation]
+
+          --history <N>
+              Outputs before the newest that a fitted step may use
+              
+              [default: 3]
+
+          --ridge <R>
+              Strength of the ridge that draws fitted coefficients to Euler's step
+              
+              [default: 0.000001]
+
+          --beam <N>
+              States kept at every level and number of steps
+              
+              [default: 2]
+
+          --no-constant
+              Spend the first evaluation on the network instead of a constant image stored with the plan
+
+          --batch <N>
+              Images at once
+              
+              [default: 64]
+
+    Compute:
+          --device <NAME>
+              auto, cpu, cuda or cuda:N
+              
+              [default: auto]
+
+          --threads <N>
+              Threads for one operation [default: all cores]
+
+          --precision <TYPE>
+              What the network computes in: f32, bf16 or f16
+              
+              [default: f32]
+
+    Examples:
+      fewstep compare --steps 4,5,6 --images 1000 --out runs/compare
+      fewstep compare --model edm-cifar10.pkl --ref cifar10.npz --features inception.safetensors \
+          --methods least-squares,local@1.15/ipndm4,karras/unipc3_bh2 --steps 3-10 --images 50000 --out
+          runs/cifar10
+    "#);
 }

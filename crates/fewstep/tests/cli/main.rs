@@ -1,5 +1,6 @@
 //! The program from outside: what it prints, what it leaves on disk, how it fails.
 
+mod compare;
 mod denoise;
 mod errors;
 mod eval;

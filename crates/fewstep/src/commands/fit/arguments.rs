@@ -200,6 +200,10 @@ impl Args {
             !paper || solver == Phase1Solver::Adam || self.grid >= longest,
             "--grid must have at least as many levels as the longest --steps"
         );
+        ensure!(
+            paper || self.search_args.search_grid >= longest,
+            "--search-grid must have at least as many levels as the longest --steps"
+        );
         Ok(FitSettings {
             phase1: self.phase1(solver),
             search: self.search_args.settings(self.eval_batch.max(1))?,

@@ -1,0 +1,137 @@
+//! Networks as the searches see them.
+
+use std::collections::BTreeMap;
+
+use fewstep_core::plan::{Constant, Plan, Source};
+use fewstep_core::schedule::karras;
+use fewstep_core::search::{DifferentiableDenoiser, Fit, Held, StudentOptions, Teacher, least_squares};
+use fewstep_core::solver::{LastStep, Solver, SolverOptions};
+use fewstep_core::space::{Samples, VectorSpace};
+use fewstep_nn::fit::HeldOut;
+use fewstep_nn::search::{Network, denoise, load_teacher, save_teacher};
+use fewstep_nn::tch::{Device, Kind, Tensor};
+use fewstep_nn::tensor::Batch;
+use fewstep_nn::{Model, held};
+
+use crate::support::{alone, small};
+
+/// A fresh network ends in zeros; this one does not.
+fn lively(label_dim: i64) -> Model {
+    let model = small(label_dim);
+    for (_, param) in model.params().iter().filter(|(_, param)| param.tensor.is_floating_point()) {
+        let noise = param.tensor.randn_like() * 0.1;
+        let _ = fewstep_nn::tch::no_grad(|| param.tensor.shallow_clone().g_add_(&noise));
+    }
+    model
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    Vec::try_from(tensor.to_kind(Kind::Double).flatten(0, -1)).unwrap()
+}
+
+#[test]
+fn samples_of_a_batch_are_told_apart() {
+    let a = Batch(Tensor::from_slice(&[1f32, 2.0, -3.0, 4.0]).view([2, 1, 1, 2]));
+    let b = Batch(Tensor::from_slice(&[0.5f32, 1.0, 1.0, 1.0]).view([2, 1, 1, 2]));
+    assert_eq!((a.samples(), a.sample_dots(&b), a.sample_l1()), (2, vec![2.5, 1.0], vec![3.0, 7.0]));
+    assert_eq!(values(&a.scale_samples(&[2.0, -1.0]).0), [2.0, 4.0, 3.0, -4.0]);
+    assert_eq!(a.dot(&b), 3.5);
+}
+
+/// The adjoint of the network's derivative, by differences along a direction: in x and in sigma.
+#[test]
+fn pullbacks_match_differences() {
+    let _turn = alone();
+    let model = lively(2);
+    let mut network = Network::new(&model, &[1, 2, 3], 2).unwrap();
+    let sigma = 0.7;
+    let x = Batch(&network.latents().0 * 1.2);
+    let cotangent = Batch(network.latents().0.flip([0]));
+    let (d_x, d_sigma) = network.pullback(&x, sigma, &cotangent).unwrap();
+    let value = |x: &Batch, sigma: f64| network.denoised(x, sigma).unwrap().dot(&cotangent);
+    let direction = Batch(network.latents().0.flip([3]));
+    let h = 1e-2;
+    let moved = |h: f64| Batch::combine(&[(1.0, &x), (h, &direction)]);
+    let along = (value(&moved(h), sigma) - value(&moved(-h), sigma)) / (2.0 * h);
+    assert!((d_x.dot(&direction) - along).abs() < 2e-3 * (1.0 + along.abs()), "{} {along}", d_x.dot(&direction));
+    let in_sigma = (value(&x, sigma + h) - value(&x, sigma - h)) / (2.0 * h);
+    assert!((d_sigma - in_sigma).abs() < 2e-3 * (1.0 + in_sigma.abs()), "{d_sigma} {in_sigma}");
+    assert_eq!(network.evaluations(), 3 * 3 + 4 * 3);
+}
+
+#[test]
+fn parts_make_no_difference() {
+    let _turn = alone();
+    let model = lively(3);
+    let network = Network::new(&model, &[0, 1, 2, 3, 4], 5).unwrap();
+    let whole = denoise(&model, &network.latents().0, 1.0, network.class_labels(), 5);
+    let parts = denoise(&model, &network.latents().0, 1.0, network.class_labels(), 2);
+    assert!((whole - parts).abs().max().double_value(&[]) < 1e-5);
+}
+
+#[test]
+fn every_sample_gets_its_class_s_image() {
+    let constant = Constant { sigma: 80.0, shape: [1, 1, 2], images: vec![vec![1.0, 2.0], vec![-1.0, 4.0]] };
+    let like = Tensor::zeros([3, 1, 1, 2], (Kind::Float, Device::Cpu));
+    let labels = Tensor::from_slice(&[0f32, 1.0, 1.0, 0.0, 0.5, 0.5]).view([3, 2]);
+    assert_eq!(values(&held::repeated(&constant, &like, Some(&labels)).0), [-1.0, 4.0, 1.0, 2.0, 0.0, 3.0]);
+    let one = labels.narrow(0, 0, 1);
+    assert_eq!(values(&held::repeated(&constant, &like, Some(&one)).0), [-1.0, 4.0, -1.0, 4.0, -1.0, 4.0]);
+    assert_eq!(values(&held::repeated(&constant, &like, None).0), [0.0, 3.0, 0.0, 3.0, 0.0, 3.0]);
+}
+
+fn teacher(network: &Network) -> Teacher<Batch> {
+    let grid = karras(7, 0.01, 80.0, 7.0).unwrap();
+    let denoise = |x: &Batch, sigma: f64| network.denoised(x, sigma);
+    Teacher::solve(Solver::Heun, &grid, &grid, network.latents().clone(), network.latents().samples(), denoise).unwrap()
+}
+
+/// The search's own error is what sampling with the plan gives, constant image and classes included.
+#[test]
+fn plans_do_in_sampling_what_the_search_says() {
+    let _turn = alone();
+    for classes in [0, 3] {
+        let model: Model = lively(classes);
+        let seeds: Vec<u64> = (0..6).collect();
+        let network = Network::new(&model, &seeds, 4).unwrap();
+        let (latents, labels) = (&network.latents().0, network.class_labels());
+        let (constant, evaluations) = held::mean_output(&model, 80.0, latents, labels, 4).unwrap();
+        assert_eq!((constant.images.len() as i64, evaluations), (classes.max(1), if classes == 0 { 6 } else { 18 }));
+        let batch = held::repeated(&constant, latents, labels);
+        let teacher = teacher(&network).holding(Held { constant, batch }, 1);
+        let options = StudentOptions { most: 3, beam: 1, last_step: LastStep::ToZero };
+        let denoise = |x: &Batch, sigma: f64| network.denoised(x, sigma);
+        let outcome = least_squares(&teacher, &Fit::default(), &options, denoise).unwrap();
+        let grid = teacher.grid();
+        let judge =
+            HeldOut::new(&model, &Solver::Heun.plan(grid, &SolverOptions::default()).unwrap(), &seeds, 4).unwrap();
+        for found in &outcome.plans {
+            let plan = Plan::from_json(&found.plan.to_json().unwrap()).unwrap();
+            assert!(plan.uses(Source::Constant));
+            let pixels = latents.numel() as f64 / 6.0;
+            let error = judge.rollout_error(&model, &plan).unwrap() * pixels;
+            assert!((error - found.error).abs() < 1e-3 * found.error + 1e-6, "{error} {}", found.error);
+        }
+    }
+}
+
+#[test]
+fn a_teacher_is_read_back_as_it_was_and_only_as_its_own() {
+    let _turn = alone();
+    let model = lively(0);
+    let network = Network::new(&model, &[5, 6], 2).unwrap();
+    let teacher = teacher(&network);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("teacher.safetensors");
+    save_teacher(&teacher, "a", &path).unwrap();
+    let read = load_teacher("a", &path, Device::Cpu).unwrap();
+    assert_eq!((read.grid(), read.evaluations()), (teacher.grid(), teacher.evaluations()));
+    for (a, b) in read.states().iter().zip(teacher.states()).chain([(&read.ends().image, &teacher.ends().image)]) {
+        assert_eq!(values(&a.0), values(&b.0));
+    }
+    let error = load_teacher("b", &path, Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("another model"), "{error}");
+    fewstep_io::safetensors::write(&path, &Default::default(), &BTreeMap::new().into_iter().collect()).unwrap();
+    let error = load_teacher("a", &path, Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("holds no teacher"), "{error}");
+}

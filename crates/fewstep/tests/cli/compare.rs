@@ -1,0 +1,102 @@
+//! `compare`: every method in one table, from one teacher, a cell at a time.
+
+use crate::support::Place;
+
+/// A tiny model, a feature network, and statistics of two-class images under it.
+fn place() -> Place {
+    let place = Place::with_model();
+    place.save_images("data", 1, 8, 60);
+    place.succeeds(&["features", "--data", "data", "--out", "features.safetensors", "--epochs", "1", "--batch", "9"]);
+    place.succeeds(&["ref", "--data", "data", "--out", "ref.npz", "--features", "features.safetensors"]);
+    place
+}
+
+const SMALL: [&str; 18] = [
+    "compare",
+    "--model",
+    "model.safetensors",
+    "--ref",
+    "ref.npz",
+    "--features",
+    "features.safetensors",
+    "--images",
+    "6",
+    "--held-out",
+    "3",
+    "--search-samples",
+    "4",
+    "--search-grid",
+    "7",
+    "--teacher-steps",
+    "3",
+    "--json",
+];
+
+#[test]
+fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
+    let place = place();
+    let methods = "least-squares,karras/ipndm4,local/euler,local@1.1/dpmpp3m,reachable/dpmpp2m_nolof,reachable/unipc3_bh2,\
+                   karras/heun,bound";
+    let args = |more: &[&'static str]| {
+        let own = ["--methods", methods, "--data", "data", "--table-images", "4", "--seed-ranges", "2", "--out", "run"];
+        [&SMALL[..], &own, more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = |args: Vec<String>| -> serde_json::Value {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        serde_json::from_str(&place.succeeds(&args)).unwrap()
+    };
+    let rows = run(args(&["--steps", "3,4"]));
+    let rows = rows.as_array().unwrap();
+    // the teacher; eight methods at two numbers of evaluations, of which Heun makes odd ones alone
+    assert_eq!(rows.len(), 1 + 8 * 2 - 1);
+    assert_eq!((&rows[0]["method"], &rows[0]["nfe"]), (&"teacher".into(), &5.into()));
+    for row in rows {
+        assert!(row["frechet"].as_array().unwrap().iter().all(|value| value.as_f64().unwrap() > 0.0), "{row}");
+        assert!(row["rollout_error"].as_f64().unwrap() >= 0.0);
+        let plan = place.json(&["info", &format!("run/{}", row["plan"].as_str().unwrap())]);
+        assert_eq!(plan[0]["nfe"], row["nfe"], "{row}");
+        assert!(place.path("run").join(row["grid"].as_str().unwrap()).exists());
+    }
+    for file in ["compare.csv", "compare.json", "report.html", "run.json"] {
+        assert!(place.path("run").join(file).exists(), "{file}");
+    }
+    let csv = std::fs::read_to_string(place.path("run/compare.csv")).unwrap();
+    assert_eq!(csv.lines().count(), rows.len() + 1);
+
+    let more = run(args(&["--steps", "3,4,5", "--resume"]));
+    let more = more.as_array().unwrap();
+    assert_eq!(more.len(), rows.len() + 8);
+    for row in rows {
+        let same = more.iter().find(|other| other["method"] == row["method"] && other["nfe"] == row["nfe"]).unwrap();
+        assert_eq!(same["seconds_per_image"], row["seconds_per_image"], "{row} was measured twice");
+    }
+    let own = ["--methods", "karras", "--steps", "3", "--out", "run", "--resume", "--first-seed", "9"];
+    let other = place.run(&[&SMALL[..], &own].concat());
+    assert!(other.code == 1 && other.stderr.contains("other models or settings"), "{}", other.stderr);
+}
+
+#[test]
+fn a_fitted_plan_is_nearer_to_the_teacher_than_rho_7() {
+    let place = place();
+    let own = ["--methods", "least-squares,karras/euler", "--steps", "3", "--out", "run"];
+    let rows: serde_json::Value = serde_json::from_str(&place.succeeds(&[&SMALL[..], &own].concat())).unwrap();
+    let error = |index: usize| rows[index]["rollout_error"].as_f64().unwrap();
+    assert!(error(1) < 0.5 * error(2), "{rows}");
+}
+
+#[test]
+fn misfits_are_one_sentence() {
+    let place = place();
+    for (args, says) in [
+        (vec!["compare", "--model", "model.safetensors", "--out", "new"], "--ref"),
+        (vec!["compare", "--methods", "gits", "--out", "new"], "no method 'gits'"),
+        (vec!["compare", "--images", "1", "--out", "new"], "--images"),
+        (vec!["compare", "--steps", "0", "--out", "new"], "--steps"),
+    ] {
+        let run = place.run(&args);
+        assert!(run.code != 0 && run.stderr.contains(says), "{args:?}: {}", run.stderr);
+    }
+    let own = ["--methods", "bound", "--steps", "3", "--out", "new"];
+    let run = place.run(&[&SMALL[..], &own].concat());
+    assert!(run.code == 1 && run.stderr.contains("--data"), "{}", run.stderr);
+}
