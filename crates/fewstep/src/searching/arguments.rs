@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use fewstep_core::search::CostMetric;
 use fewstep_core::solver::Solver;
 
-use super::{SearchSettings, TeacherSettings};
+use super::{RolloutLoss, RolloutSettings, SearchSettings, TeacherSettings};
 
 /// Options of the searches that compare a student with a teacher.
 #[derive(Clone, Debug, clap::Args)]
@@ -14,7 +14,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub search_samples: usize,
     /// Noise levels that plans choose from (rho = 7 over the network's range)
-    #[arg(long, value_name = "N", default_value_t = 25)]
+    #[arg(long, value_name = "N", default_value_t = 21)]
     pub search_grid: usize,
     /// Solver of the searches' teacher
     #[arg(long, value_name = "NAME", default_value = "heun")]
@@ -37,6 +37,16 @@ pub struct SearchArgs {
     /// Spend the first evaluation on the network instead of a constant image stored with the plan
     #[arg(long)]
     pub no_constant: bool,
+    /// Gradient steps of methods that end in +rollout, on three quarters of the latents; the best by the others is kept
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub rollout_steps: usize,
+    /// Learning rate of those steps for coefficients; noise levels (in log sigma) move four times as fast, and plans that
+    /// were not fitted five times
+    #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
+    pub rollout_lr: f64,
+    /// What those steps make small: squared, or pseudo-huber, in which no few bad images rule
+    #[arg(long, value_name = "NAME", default_value = "squared")]
+    pub rollout_loss: RolloutLoss,
 }
 
 /// What the local search counts. (Documented variants would make every help page that shows them twice as long.)
@@ -55,6 +65,7 @@ impl SearchArgs {
         ensure!(self.teacher_parts >= 1, "--teacher-parts must be at least 1");
         ensure!(self.beam >= 1, "--beam must be at least 1");
         ensure!(self.ridge >= 0.0 && self.ridge.is_finite(), "--ridge must be a finite number that is not negative");
+        ensure!(self.rollout_lr > 0.0 && self.rollout_lr.is_finite(), "--rollout-lr must be a finite number above 0");
         Ok(SearchSettings {
             teacher: TeacherSettings {
                 samples: self.search_samples,
@@ -71,6 +82,11 @@ impl SearchArgs {
             ridge: self.ridge,
             beam: self.beam,
             constant: !self.no_constant,
+            rollout: RolloutSettings {
+                steps: self.rollout_steps,
+                learning_rate: self.rollout_lr,
+                loss: self.rollout_loss,
+            },
             batch,
         })
     }

@@ -8,7 +8,8 @@ use fewstep_core::schedule::{Family, IddpmLevels};
 use fewstep_core::solver::Solver;
 use serde::{Deserialize, Serialize};
 
-/// How plans are found: `karras/ipndm4`, `local@1.15/euler`, `reachable/euler`, `bound/euler`, `least-squares`.
+/// How plans are found: `karras/ipndm4`, `local@1.15/euler`, `reachable/euler`, `bound/euler`, `least-squares`; `+rollout` at the end
+/// moves what was found down the gradient of its rollout error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Method {
@@ -16,6 +17,8 @@ pub struct Method {
     pub search: Search,
     /// What runs on them; the least-squares search fits its own.
     pub solver: Option<Solver>,
+    /// Whether the plans are refined.
+    pub rollout: bool,
 }
 
 /// Where noise levels come from.
@@ -44,9 +47,12 @@ pub const SCHEDULES: [(&str, Family); 7] = [
     ("time_uniform", Family::TimeUniform { rho: 1.0 }),
 ];
 
+/// Ends the name of a method whose plans are refined.
+const ROLLOUT: &str = "+rollout";
+
 impl Method {
     /// The search that wins our comparisons (docs/choosing.md).
-    pub const BEST: Self = Self { search: Search::LeastSquares, solver: None };
+    pub const BEST: Self = Self { search: Search::LeastSquares, solver: None, rollout: false };
 }
 
 impl fmt::Display for Method {
@@ -59,10 +65,10 @@ impl fmt::Display for Method {
             Search::Bound => write!(f, "bound")?,
             Search::LeastSquares => write!(f, "least-squares")?,
         }
-        match self.solver {
-            Some(solver) => write!(f, "/{solver}"),
-            None => Ok(()),
+        if let Some(solver) = self.solver {
+            write!(f, "/{solver}")?;
         }
+        if self.rollout { write!(f, "{ROLLOUT}") } else { Ok(()) }
     }
 }
 
@@ -70,9 +76,10 @@ impl FromStr for Method {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (search, solver) = match text.split_once('/') {
+        let (plain, rollout) = text.strip_suffix(ROLLOUT).map_or((text, false), |plain| (plain, true));
+        let (search, solver) = match plain.split_once('/') {
             Some((search, solver)) => (search, Some(solver.parse::<Solver>()?)),
-            None => (text, None),
+            None => (plain, None),
         };
         let (name, option) = match search.split_once('@') {
             Some((name, option)) => (name, Some(option)),
@@ -91,7 +98,8 @@ impl FromStr for Method {
             ("least-squares", _) => Search::LeastSquares,
             _ => bail!(
                 "there is no method '{text}'; write SEARCH/SOLVER, such as karras/ipndm4, local/euler (local@1.15/euler with a \
-                 coefficient of your own), reachable/euler or bound/euler, or least-squares"
+                 coefficient of your own), reachable/euler or bound/euler, or least-squares, \
+                 and +rollout after any of them to refine what it finds"
             ),
         };
         ensure!(option.is_none() || matches!(search, Search::Local(_)), "'{name}' in {text} takes no coefficient");
@@ -101,7 +109,7 @@ impl FromStr for Method {
             (_, None) => Some(Solver::Euler),
             (_, solver) => solver,
         };
-        Ok(Self { search, solver })
+        Ok(Self { search, solver, rollout })
     }
 }
 
@@ -125,9 +133,16 @@ mod tests {
 
     #[test]
     fn names_lead_back_to_methods() {
-        for name in
-            ["karras/ipndm4", "local/euler", "local@1.15/dpmpp3m", "reachable/euler", "bound/euler", "least-squares"]
-        {
+        for name in [
+            "karras/ipndm4",
+            "local/euler",
+            "local@1.15/dpmpp3m",
+            "reachable/euler",
+            "bound/euler",
+            "least-squares",
+            "vp/deis_tab3+rollout",
+            "least-squares+rollout",
+        ] {
             assert_eq!(name.parse::<Method>().unwrap().to_string(), name);
         }
         assert_eq!("vp".parse::<Method>().unwrap().to_string(), "vp/euler");

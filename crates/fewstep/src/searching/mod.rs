@@ -2,6 +2,7 @@
 
 mod arguments;
 mod method;
+mod rollout;
 mod teacher;
 
 use std::cell::OnceCell;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::arguments::SearchArgs;
 pub use self::method::{Method, SCHEDULES, Search};
+pub use self::rollout::{RolloutLoss, RolloutSettings};
 pub use self::teacher::{Cache, held_out_teacher};
 use crate::ui::Progress;
 
@@ -48,6 +50,8 @@ pub struct SearchSettings {
     pub beam: usize,
     /// Whether fitted plans may hold a constant image in place of a first evaluation.
     pub constant: bool,
+    /// Refinement of plans.
+    pub rollout: RolloutSettings,
     /// Images at once.
     pub batch: usize,
 }
@@ -132,7 +136,10 @@ impl<'a> Searcher<'a> {
                 plans.entry(plan.nfe()).or_insert(plan);
             }
         }
-        let evaluations = self.network.evaluations() - before;
+        let mut evaluations = self.network.evaluations() - before;
+        if method.rollout {
+            evaluations += self.refine_all(method, &mut plans)?;
+        }
         Ok(Found { plans, evaluations, seconds: started.elapsed().as_secs_f64() })
     }
 

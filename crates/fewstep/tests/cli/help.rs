@@ -550,7 +550,7 @@ fn fit() {
           --search-grid <N>
               Noise levels that plans choose from (rho = 7 over the network's range)
               
-              [default: 25]
+              [default: 21]
 
           --search-teacher <NAME>
               Solver of the searches' teacher
@@ -563,14 +563,11 @@ fn fit() {
               [default: 1]
 
           --local-metric <NAME>
-              What the local search counts: l1, l2 or deviation
-
-              Possible values:
-              - l1:        Sum of absolute differences
-              - l2:        Euclidean distance
-              - deviation: Distance from the line between the teacher's ends (GITS)
+              What the local search counts: l1, l2, or the deviation from the line between the teacher's
+              ends (GITS)
               
               [default: deviation]
+              [possible values: l1, l2, deviation]
 
           --history <N>
               Outputs before the newest that a fitted step may use
@@ -589,6 +586,24 @@ fn fit() {
 
           --no-constant
               Spend the first evaluation on the network instead of a constant image stored with the plan
+
+          --rollout-steps <N>
+              Gradient steps of methods that end in +rollout, on three quarters of the latents; the best
+              by the others is kept
+              
+              [default: 40]
+
+          --rollout-lr <RATE>
+              Learning rate of those steps for coefficients; noise levels (in log sigma) move four times
+              as fast, and plans that were not fitted five times
+              
+              [default: 0.001]
+
+          --rollout-loss <NAME>
+              What those steps make small: squared, or pseudo-huber, in which no few bad images rule
+              
+              [default: squared]
+              [possible values: squared, pseudo-huber]
 
           --eval-batch <N>
               Images at once in evaluations
@@ -808,153 +823,67 @@ fn compare() {
     Usage: fewstep compare [OPTIONS] --out <FOLDER>
 
     Options:
-          --json
-              Print the result as JSON on stdout, for scripts
-
-          --model <LIST>
-              Models: .safetensors files, EDM .pkl files, or fashion-mnist (built in)
-              
-              [default: fashion-mnist]
-
-          --ref <LIST>
-              For every model, statistics of what it should make (`fewstep ref`); needed for all but the
-              built-in one
-
-          --features <LIST>
-              For every model, the feature network of its statistics; needed for all but the built-in
-              one
-
-          --resize <NAME>
-              How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid
-              
-              [default: tf1]
-
-          --methods <LIST>
-              Methods, SEARCH/SOLVER: a schedule (karras, log_snr, vp, ve, iddpm, cosine, time_uniform),
-              local (GITS; local@1.15 with a coefficient of your own), reachable (OSS), bound (the
-              paper's), or least-squares
-
-          --steps <LIST>
-              Numbers of network evaluations an image
-              
-              [default: 3-10]
-
-          --out <FOLDER>
-              Folder of the run; must not exist yet
-
-          --resume
-              Go on with the comparison in --out, adding methods and steps
-
-      -h, --help
-              Print help (see a summary with '-h')
-
-      -V, --version
-              Print version
+          --json             Print the result as JSON on stdout, for scripts
+          --model <LIST>     Models: .safetensors files, EDM .pkl files, or fashion-mnist (built in)
+                             [default: fashion-mnist]
+          --ref <LIST>       For every model, statistics of what it should make (`fewstep ref`); needed
+                             for all but the built-in one
+          --features <LIST>  For every model, the feature network of its statistics; needed for all but
+                             the built-in one
+          --resize <NAME>    How Inception's images are resized: tf1 (EDM, torch-fidelity) or
+                             pytorch-fid [default: tf1]
+          --methods <LIST>   Methods, SEARCH/SOLVER: a schedule (karras, log_snr, vp, ve, iddpm, cosine,
+                             time_uniform), local (GITS; local@1.15 with a coefficient of your own),
+                             reachable (OSS), bound (the paper's), or least-squares; +rollout after any
+                             refines it
+          --steps <LIST>     Numbers of network evaluations an image [default: 3-10]
+          --out <FOLDER>     Folder of the run; must not exist yet
+          --resume           Go on with the comparison in --out, adding methods and steps
+      -h, --help             Print help
+      -V, --version          Print version
 
     Judge:
-          --images <N>
-              Images a cell and seed range
-              
-              [default: 5000]
-
-          --seed-ranges <N>
-              Ranges of seeds, one after the other; the table shows mean and standard deviation
-              
-              [default: 1]
-
-          --first-seed <N>
-              First seed
-              
-              [default: 0]
-
-          --held-out <N>
-              Latents held out for the rollout error
-              
-              [default: 256]
-
-          --teacher-steps <N>
-              Noise levels of the Heun teacher in the table (2N - 1 evaluations)
-              
-              [default: 18]
-
-          --data <PATH>
-              Training images, for the method bound
-
-          --pad-to <PIXELS>
-              Pad the training images to squares of this size
-
-          --table-images <N>
-              Training images for the table of the method bound
-              
-              [default: 256]
+          --images <N>         Images a cell and seed range [default: 5000]
+          --seed-ranges <N>    Ranges of seeds, one after the other; the table shows mean and standard
+                               deviation [default: 1]
+          --first-seed <N>     First seed [default: 0]
+          --held-out <N>       Latents held out for the rollout error [default: 256]
+          --teacher-steps <N>  Noise levels of the Heun teacher in the table (2N - 1 evaluations)
+                               [default: 18]
+          --data <PATH>        Training images, for the method bound
+          --pad-to <PIXELS>    Pad the training images to squares of this size
+          --table-images <N>   Training images for the table of the method bound [default: 256]
 
     Search:
-          --search-samples <N>
-              Latents that searches look at
-              
-              [default: 64]
-
-          --search-grid <N>
-              Noise levels that plans choose from (rho = 7 over the network's range)
-              
-              [default: 25]
-
-          --search-teacher <NAME>
-              Solver of the searches' teacher
-              
-              [default: heun]
-
-          --teacher-parts <N>
-              Steps of that teacher from one level of the grid to the next
-              
-              [default: 1]
-
-          --local-metric <NAME>
-              What the local search counts: l1, l2 or deviation
-
-              Possible values:
-              - l1:        Sum of absolute differences
-              - l2:        Euclidean distance
-              - deviation: Distance from the line between the teacher's ends (GITS)
-              
-              [default: deviation]
-
-          --history <N>
-              Outputs before the newest that a fitted step may use
-              
-              [default: 3]
-
-          --ridge <R>
-              Strength of the ridge that draws fitted coefficients to Euler's step
-              
-              [default: 0.000001]
-
-          --beam <N>
-              States kept at every level and number of steps
-              
-              [default: 2]
-
-          --no-constant
-              Spend the first evaluation on the network instead of a constant image stored with the plan
-
-          --batch <N>
-              Images at once
-              
-              [default: 64]
+          --search-samples <N>     Latents that searches look at [default: 64]
+          --search-grid <N>        Noise levels that plans choose from (rho = 7 over the network's
+                                   range) [default: 21]
+          --search-teacher <NAME>  Solver of the searches' teacher [default: heun]
+          --teacher-parts <N>      Steps of that teacher from one level of the grid to the next
+                                   [default: 1]
+          --local-metric <NAME>    What the local search counts: l1, l2, or the deviation from the line
+                                   between the teacher's ends (GITS) [default: deviation] [possible
+                                   values: l1, l2, deviation]
+          --history <N>            Outputs before the newest that a fitted step may use [default: 3]
+          --ridge <R>              Strength of the ridge that draws fitted coefficients to Euler's step
+                                   [default: 0.000001]
+          --beam <N>               States kept at every level and number of steps [default: 2]
+          --no-constant            Spend the first evaluation on the network instead of a constant image
+                                   stored with the plan
+          --rollout-steps <N>      Gradient steps of methods that end in +rollout, on three quarters of
+                                   the latents; the best by the others is kept [default: 40]
+          --rollout-lr <RATE>      Learning rate of those steps for coefficients; noise levels (in log
+                                   sigma) move four times as fast, and plans that were not fitted five
+                                   times [default: 0.001]
+          --rollout-loss <NAME>    What those steps make small: squared, or pseudo-huber, in which no
+                                   few bad images rule [default: squared] [possible values: squared,
+                                   pseudo-huber]
+          --batch <N>              Images at once [default: 64]
 
     Compute:
-          --device <NAME>
-              auto, cpu, cuda or cuda:N
-              
-              [default: auto]
-
-          --threads <N>
-              Threads for one operation [default: all cores]
-
-          --precision <TYPE>
-              What the network computes in: f32, bf16 or f16
-              
-              [default: f32]
+          --device <NAME>     auto, cpu, cuda or cuda:N [default: auto]
+          --threads <N>       Threads for one operation [default: all cores]
+          --precision <TYPE>  What the network computes in: f32, bf16 or f16 [default: f32]
 
     Examples:
       fewstep compare --steps 4,5,6 --images 1000 --out runs/compare

@@ -132,23 +132,24 @@ impl Refiner {
 pub struct Refined {
     /// The plan with the least held-out error of all that were looked at, the one it started from included.
     pub plan: Plan,
-    /// Step and held-out rollout error, at the start and every `check_every` steps.
+    /// Step and held-out error, at the start and every `check_every` steps.
     pub held_out: Vec<(u64, f64)>,
     /// The loss of every step, before it.
     pub losses: Vec<f64>,
-    /// Evaluations of the denoiser, per batch: forward ones, and those repeated with a graph.
+    /// Evaluations of the denoiser, per batch, beside the judge's: forward ones, and those repeated with a graph.
     pub evaluations: usize,
 }
 
-/// Refines a plan on `training` batches in turn and keeps the plan that is best on `held_out`: the early stopping
-/// without which a few hundred latents are soon learnt by heart.
+/// Refines a plan on `training` batches in turn and keeps the plan that is best by `judge`, such as the rollout error on
+/// held-out latents ([`super::Endpoints::rollout_error`]): the early stopping without which a few hundred latents are
+/// soon learnt by heart.
 ///
 /// # Errors
 /// If there are no batches, if the plan is not valid, and those of [`Refiner::step`].
 pub fn refine<V: VectorSpace, N: DifferentiableDenoiser<V>>(
     plan: &Plan,
     training: &[Endpoints<V>],
-    held_out: &Endpoints<V>,
+    mut judge: impl FnMut(&Plan) -> Result<f64, N::Error>,
     options: &RefineOptions,
     network: &mut N,
     mut loss: impl FnMut(&V, &V) -> Result<(f64, V), N::Error>,
@@ -162,9 +163,7 @@ pub fn refine<V: VectorSpace, N: DifferentiableDenoiser<V>>(
     let mut least = f64::INFINITY;
     for step in 0..=options.steps {
         if step % options.check_every.max(1) == 0 || step == options.steps {
-            let denoise = |x: &V, sigma: f64| network.denoised(x, sigma);
-            let error = held_out.rollout_error(refiner.plan(), denoise).map_err(RefineError::Denoiser)?;
-            refined.evaluations += plan.nfe();
+            let error = judge(refiner.plan()).map_err(RefineError::Denoiser)?;
             refined.held_out.push((refiner.steps(), error));
             if error < least {
                 least = error;

@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "tf1")]
     pub resize: String,
     /// Methods, SEARCH/SOLVER: a schedule (karras, log_snr, vp, ve, iddpm, cosine, time_uniform), local (GITS; local@1.15 with
-    /// a coefficient of your own), reachable (OSS), bound (the paper's), or least-squares
+    /// a coefficient of your own), reachable (OSS), bound (the paper's), or least-squares; +rollout after any refines it
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = METHODS, hide_default_value = true)]
     pub methods: Vec<Method>,
     /// Numbers of network evaluations an image
