@@ -107,7 +107,7 @@ pub fn build(
         ("time".to_owned(), format!("{:.0} s", took.as_secs_f64())),
     ];
     Page {
-        title: "fewstep demo: Fashion-MNIST in 5 and 8 steps".to_owned(),
+        title: "fewstep demo: Fashion-MNIST in a few steps".to_owned(),
         headline,
         table: Some(table(results)),
         sections: vec![
