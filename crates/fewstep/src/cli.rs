@@ -26,6 +26,8 @@ pub enum Command {
     Fit(commands::fit::Args),
     /// Compare models, methods and numbers of evaluations: table, csv, json, report.html
     Compare(commands::compare::Args),
+    /// Write a plan in the form that another tool takes
+    Export(commands::export::Args),
     /// Make images
     Sample(commands::sample::Args),
     /// Measure images: Frechet distance between features

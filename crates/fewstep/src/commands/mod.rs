@@ -4,6 +4,7 @@ pub mod compare;
 pub mod demo;
 pub mod denoise;
 pub mod eval;
+pub mod export;
 pub mod features;
 pub mod fit;
 pub mod import;
@@ -24,6 +25,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Demo(args) => demo::run(args, output),
         Command::Fit(args) => fit::run(args, output),
         Command::Compare(args) => compare::run(args, output),
+        Command::Export(args) => export::run(args, output),
         Command::Sample(args) => sample::run(args, output),
         Command::Eval(args) => eval::run(args, output),
         Command::Train(args) => train::run(args, output),

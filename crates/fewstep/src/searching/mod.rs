@@ -5,7 +5,7 @@ mod method;
 mod rollout;
 mod teacher;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ pub use self::arguments::SearchArgs;
 pub use self::method::{Method, SCHEDULES, Search};
 pub use self::rollout::{RolloutLoss, RolloutSettings};
 pub use self::teacher::{Cache, held_out_teacher};
-use crate::ui::Progress;
+use crate::ui::{self, Progress};
 
 /// Latents of searches have seeds from here on: apart from those that are held out and those that anyone samples with.
 const SEARCH_SEEDS: u64 = 2 << 40;
@@ -87,6 +87,8 @@ pub struct Searcher<'a> {
     teacher: Teacher<Batch>,
     settings: &'a SearchSettings,
     costs: OnceCell<StepCosts>,
+    /// What was found before, without refinement.
+    known: RefCell<BTreeMap<String, Found>>,
     /// Evaluations of single images, and seconds, that the teacher took; none where it was found in a file.
     pub teacher_cost: (u64, f64),
 }
@@ -99,7 +101,7 @@ impl<'a> Searcher<'a> {
         let network = Network::new(model, &seeds(settings), settings.batch)?;
         let teacher = teacher::obtain(&network, settings, cache)?;
         let teacher_cost = (network.evaluations(), started.elapsed().as_secs_f64());
-        Ok(Self { network, teacher, settings, costs: OnceCell::new(), teacher_cost })
+        Ok(Self { network, teacher, settings, costs: OnceCell::new(), known: RefCell::default(), teacher_cost })
     }
 
     /// The same teacher for another network: a tuned one, which steps in place of the one that it was tuned from.
@@ -109,11 +111,35 @@ impl<'a> Searcher<'a> {
     {
         let network = Network::new(model, &seeds(self.settings), self.settings.batch)?;
         let (teacher, settings) = (self.teacher.clone(), self.settings);
-        Ok(Searcher { network, teacher, settings, costs: OnceCell::new(), teacher_cost: (0, 0.0) })
+        let (costs, known) = (OnceCell::new(), RefCell::default());
+        Ok(Searcher { network, teacher, settings, costs, known, teacher_cost: (0, 0.0) })
     }
 
     /// The plans of `method` for these numbers of evaluations. `table` is e(sigma), for the bound.
     pub fn find(&self, method: &Method, nfes: &[usize], table: Option<&BoundTable>) -> Result<Found> {
+        let plain = Method { rollout: false, ..method.clone() };
+        let key = format!("{plain} for {nfes:?}");
+        let before = self.known.borrow().get(&key).cloned();
+        let mut found = match before {
+            Some(found) => found,
+            None => {
+                let found = self.search(&plain, nfes, table)?;
+                self.known.borrow_mut().insert(key, found.clone());
+                found
+            }
+        };
+        if method.rollout {
+            let started = Instant::now();
+            found.evaluations += self.refine_all(method, &mut found.plans)?;
+            found.seconds += started.elapsed().as_secs_f64();
+        }
+        for plan in found.plans.values_mut() {
+            plan.metadata.found_by.insert("method".into(), method.to_string().into());
+        }
+        Ok(found)
+    }
+
+    fn search(&self, method: &Method, nfes: &[usize], table: Option<&BoundTable>) -> Result<Found> {
         let (started, before) = (Instant::now(), self.network.evaluations());
         let most = nfes.iter().copied().max().unwrap_or(0);
         let all: Vec<Plan> = match (&method.search, method.solver) {
@@ -132,14 +158,10 @@ impl<'a> Searcher<'a> {
         for mut plan in all {
             if nfes.contains(&plan.nfe()) {
                 plan.metadata.image_shape = Some(self.model().image_shape().map(|size| size as usize));
-                plan.metadata.found_by.insert("method".into(), method.to_string().into());
                 plans.entry(plan.nfe()).or_insert(plan);
             }
         }
-        let mut evaluations = self.network.evaluations() - before;
-        if method.rollout {
-            evaluations += self.refine_all(method, &mut plans)?;
-        }
+        let evaluations = self.network.evaluations() - before;
         Ok(Found { plans, evaluations, seconds: started.elapsed().as_secs_f64() })
     }
 
@@ -226,7 +248,16 @@ impl<'a> Searcher<'a> {
         let mut progress = self.progress("least-squares search", most);
         let fit = Fit { history: self.settings.history, ridge: self.settings.ridge };
         let outcome = least_squares(&self.teacher, &fit, &self.student_options(most), self.counted(&mut progress));
-        Ok(plans(outcome.map_err(|error| failed(&error))?.plans))
+        let plans = plans(outcome.map_err(|error| failed(&error))?.plans);
+        let raised = |plan: &&Plan| plan.metadata.found_by.get("regularised").is_some_and(|raised| raised == true);
+        let raised: Vec<String> = plans.iter().filter(raised).map(|plan| plan.nfe().to_string()).collect();
+        if !raised.is_empty() {
+            ui::note(format!(
+                "the fits at {} evaluations were singular and took a stronger ridge than --ridge asks for",
+                raised.join(", ")
+            ));
+        }
+        Ok(plans)
     }
 
     fn progress(&self, name: &str, most: usize) -> Progress {

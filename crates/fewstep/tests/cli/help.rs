@@ -23,6 +23,7 @@ fn program() {
       fit       Find noise levels for a budget of steps (phase 1) and tune the network for them (phase
                 2)
       compare   Compare models, methods and numbers of evaluations: table, csv, json, report.html
+      export    Write a plan in the form that another tool takes
       sample    Make images
       eval      Measure images: Frechet distance between features
       train     Train a denoiser from scratch (the EDM recipe)
@@ -890,5 +891,77 @@ fn compare() {
       fewstep compare --model edm-cifar10.pkl --ref cifar10.npz --features inception.safetensors \
           --methods least-squares,local@1.15/ipndm4,karras/unipc3_bh2 --steps 3-10 --images 50000 --out
           runs/cifar10
+    "#);
+}
+
+#[test]
+fn export() {
+    insta::assert_snapshot!(help(&["export", "--help"]), @r#"
+    Write a plan in the form that another tool takes
+
+    Usage: fewstep export [OPTIONS] --to <TOOL> <PLAN>
+
+    Arguments:
+      <PLAN>
+              Plan file
+
+    Options:
+          --json
+              Print the result as JSON on stdout, for scripts
+
+          --to <TOOL>
+              Who is to read it
+
+              Possible values:
+              - comfyui:              ComfyUI: the string for a ManualSigmas node, and which sampler to
+                choose
+              - k-diffusion:          k-diffusion: a Python call
+              - diffusers-euler:      diffusers, EulerDiscreteScheduler: a Python line
+              - diffusers-edm-euler:  diffusers, EDMEulerScheduler: a Python line
+              - stable-diffusion.cpp: stable-diffusion.cpp: command-line options
+              - diff-sampler:         diff-sampler: command-line options
+              - python:               Python: a sampler in one file that runs any plan with any denoiser
+                (plan_sampler.py)
+              - json:                 The plan itself, with every state in the latent and the outputs
+                (Eq. 8)
+              - csv:                  A table of noise levels and coefficients
+
+          --nearest
+              Where the tool cannot express the plan, give it the plan's noise levels for its own solver
+
+          --model <MODEL>
+              With --nearest, measure on this model what that costs
+
+          --held-out <N>
+              Latents that the cost is measured on
+              
+              [default: 64]
+
+          --out <FILE>
+              Write into this file instead of to stdout
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Compute:
+          --device <NAME>
+              auto, cpu, cuda or cuda:N
+              
+              [default: auto]
+
+          --threads <N>
+              Threads for one operation [default: all cores]
+
+          --precision <TYPE>
+              What the network computes in: f32, bf16 or f16
+              
+              [default: f32]
+
+    Examples:
+      fewstep export runs/plans/steps-008/plan.json --to comfyui --nearest
+      fewstep export plan.json --to python --out plan_sampler.py
     "#);
 }

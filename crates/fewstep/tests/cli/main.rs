@@ -4,6 +4,7 @@ mod compare;
 mod denoise;
 mod errors;
 mod eval;
+mod export;
 mod fitting;
 mod help;
 mod import;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use fewstep_core::objective::BoundTable;
-use fewstep_core::plan::Plan;
+use fewstep_core::plan::{Plan, Source};
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{HeldOut, TableConfig};
@@ -45,6 +45,8 @@ pub struct Row {
     pub seconds_per_image: f64,
     /// Noise levels of the evaluations.
     pub sigmas: Vec<f64>,
+    /// What each evaluation's output weighs in the image (Eq. 8).
+    pub weights: Vec<f64>,
     /// The plan's file, in the run folder.
     pub plan: PathBuf,
     /// A PNG of the first images, in the run folder.
@@ -142,6 +144,7 @@ impl<'a> Bench<'a> {
         scored.metadata.scores.insert("rollout_error".to_owned(), rollout_error);
         atomic::write_bytes(&plan_file, scored.to_json()?.as_bytes())?;
         atomic::write_bytes(&grid_file, &grid.unwrap_or_default())?;
+        let image = plan.unrolled().output;
         let inside = |path: &Path| path.strip_prefix(&self.root).unwrap_or(path).to_owned();
         let row = Row {
             model: self.subject.opened.name.clone(),
@@ -153,6 +156,7 @@ impl<'a> Bench<'a> {
             search_seconds: search.1,
             seconds_per_image: seconds,
             sigmas: plan.sigmas(),
+            weights: (0..plan.nfe()).map(|k| image.coefficient(Source::Output(k))).collect(),
             plan: inside(&plan_file),
             grid: inside(&grid_file),
         };

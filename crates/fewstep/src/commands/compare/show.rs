@@ -49,6 +49,7 @@ fn wide(rows: &[Row], task: &Task, model: &str, measure: Measure) -> Table {
     if matches!(measure, Measure::Frechet) {
         columns.push(Column::number("search evaluations", Format::Integer));
         columns.push(Column::number("seconds", Format::Fixed(1)));
+        columns.push(Column::number("ms an image, longest", Format::Significant(3)));
     }
     let mut table = Table::new(columns);
     let teacher = of(rows, model).find(|row| row.method == "teacher");
@@ -81,6 +82,8 @@ fn wide(rows: &[Row], task: &Task, model: &str, measure: Measure) -> Table {
         if let (Measure::Frechet, Some(first)) = (measure, of(rows, model).find(|row| row.method == name)) {
             row.push(Cell::from(first.search_evaluations as f64));
             row.push(first.search_seconds.into());
+            let longest = of(rows, model).filter(|row| row.method == name).map(|row| row.seconds_per_image);
+            row.push((1e3 * longest.fold(0.0, f64::max)).into());
         }
         table.push(row);
     }
@@ -148,7 +151,7 @@ fn page(rows: &[Row], task: &Task, folder: &RunFolder) -> Result<Page> {
             format!("{name}: against the number of evaluations"),
             vec![Block::Plots(curves(rows, task, name))],
         ));
-        sections.push(Section::new(format!("{name}: noise levels"), vec![Block::Plots(schedules(rows, task, name))]));
+        sections.push(Section::new(format!("{name}: plans"), vec![Block::Plots(plans(rows, task, name))]));
         for &steps in &task.steps {
             let mut images = Vec::new();
             for row in of(rows, name).filter(|row| row.nfe == steps || row.method == "teacher") {
@@ -216,19 +219,21 @@ fn curves(rows: &[Row], task: &Task, model: &str) -> Vec<Plot> {
     ]
 }
 
-fn schedules(rows: &[Row], task: &Task, model: &str) -> Vec<Plot> {
-    let plot = |steps: &usize| {
-        let lines = of(rows, model).filter(|row| row.nfe == *steps && row.method != "teacher").map(|row| {
-            let points = row.sigmas.iter().enumerate().map(|(step, &sigma)| (step as f64, sigma)).collect();
+/// For every number of evaluations the noise levels, and what the outputs weigh in the image.
+fn plans(rows: &[Row], task: &Task, model: &str) -> Vec<Plot> {
+    let plot = |steps: usize, title: &str, y: Axis, values: fn(&Row) -> &[f64]| {
+        let lines = of(rows, model).filter(|row| row.nfe == steps && row.method != "teacher").map(|row| {
+            let points = values(row).iter().enumerate().map(|(k, &value)| (k as f64, value)).collect();
             Series::new(row.method.clone(), points, Style::LineMarkers)
         });
-        Plot {
-            title: format!("Noise levels, {steps} evaluations"),
-            x: Axis::linear("evaluation"),
-            y: Axis::log("noise level sigma"),
-            series: lines.collect(),
-            ..Plot::default()
-        }
+        let title = format!("{title}, {steps} evaluations");
+        Plot { title, x: Axis::linear("evaluation"), y, series: lines.collect(), ..Plot::default() }
     };
-    task.steps.iter().map(plot).collect()
+    let both = |&steps: &usize| {
+        let levels = plot(steps, "Noise levels", Axis::log("noise level sigma"), |row| &row.sigmas);
+        let weights =
+            plot(steps, "Coefficients of the image", Axis::linear("weight of the output"), |row| &row.weights);
+        [levels, weights]
+    };
+    task.steps.iter().flat_map(both).collect()
 }

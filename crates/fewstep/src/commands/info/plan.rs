@@ -25,6 +25,16 @@ pub fn describe(plan: &Plan) -> Info {
     if let Some(model) = &metadata.model {
         info = info.fact("model", model.as_str());
     }
+    if let Some(constant) = &plan.constant {
+        let images = constant.images.len();
+        let words = match images {
+            1 => format!("one image, in place of an evaluation at sigma {}", constant.sigma),
+            _ => {
+                format!("an image for each of {images} classes, in place of an evaluation at sigma {}", constant.sigma)
+            }
+        };
+        info = info.told("constant", json!({ "sigma": constant.sigma, "images": images }), words);
+    }
     if let Some(shape) = metadata.image_shape {
         info = info.told("images", json!(shape), pixels::words(shape));
     }
@@ -38,12 +48,14 @@ pub fn describe(plan: &Plan) -> Info {
 }
 
 /// One row a state, last the image. Sums tell whether a solver is consistent: on data that is a single point, the latent's
-/// coefficient is the noise level and the outputs' sum is 1 - sigma / sigma_max.
+/// coefficient is the noise level and the outputs' sum, the constant among them, is 1 - sigma / sigma_max.
 fn table(plan: &Plan) -> Table {
     let unrolled = plan.unrolled();
     let shown = if plan.nfe() <= WIDEST { plan.nfe() } else { 0 };
     let number = |name: &str| Column::number(name, Format::Significant(4));
     let mut columns = vec![Column::text("input of"), number("sigma"), number("latent")];
+    let constant = plan.constant.as_ref().map(|_| Source::Constant);
+    columns.extend(constant.map(|source| number(&source.to_string())));
     columns.extend((0..shown).map(|k| number(&Source::Output(k).to_string())));
     columns.push(number("sum of outputs"));
     let mut table = Table::new(columns);
@@ -53,6 +65,7 @@ fn table(plan: &Plan) -> Table {
             |state: &Combination| state.terms().filter(|(source, _)| source.is_image()).map(|(_, c)| c).sum::<f64>();
         let term = |k: usize| state.terms().find(|(source, _)| *source == Source::Output(k)).map(|(_, c)| c);
         let mut row = vec![Cell::from(name), Cell::from(sigma), Cell::from(state.coefficient(Source::Latent))];
+        row.extend(constant.map(|source| Cell::from(state.coefficient(source))));
         row.extend((0..shown).map(|k| Cell::from(term(k))));
         row.push(Cell::from(outputs(state)));
         row

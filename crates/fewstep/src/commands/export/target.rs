@@ -1,0 +1,202 @@
+//! The tools that plans are exported to, and the exact form that each takes.
+
+use std::fmt;
+
+use anyhow::{Result, ensure};
+use fewstep_core::plan::{Plan, Source};
+use fewstep_core::solver::{LastStep, Solver, Variant};
+use fewstep_report::{Cell, Column, Format, Table};
+use serde_json::json;
+
+use super::Wanted;
+use super::levels::{decimal, ramp_positions, with_zero};
+use crate::assets;
+
+/// A reader of plans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Target {
+    /// ComfyUI: the string for a ManualSigmas node, and which sampler to choose
+    Comfyui,
+    /// k-diffusion: a Python call
+    KDiffusion,
+    /// diffusers, EulerDiscreteScheduler: a Python line
+    DiffusersEuler,
+    /// diffusers, EDMEulerScheduler: a Python line
+    DiffusersEdmEuler,
+    /// stable-diffusion.cpp: command-line options
+    #[value(name = "stable-diffusion.cpp")]
+    StableDiffusionCpp,
+    /// diff-sampler: command-line options
+    DiffSampler,
+    /// Python: a sampler in one file that runs any plan with any denoiser (plan_sampler.py)
+    Python,
+    /// The plan itself, with every state in the latent and the outputs (Eq. 8)
+    Json,
+    /// A table of noise levels and coefficients
+    Csv,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Comfyui => "ComfyUI",
+            Self::KDiffusion => "k-diffusion",
+            Self::DiffusersEuler => "diffusers' EulerDiscreteScheduler",
+            Self::DiffusersEdmEuler => "diffusers' EDMEulerScheduler",
+            Self::StableDiffusionCpp => "stable-diffusion.cpp",
+            Self::DiffSampler => "diff-sampler",
+            Self::Python => "Python",
+            Self::Json => "JSON",
+            Self::Csv => "CSV",
+        })
+    }
+}
+
+impl Target {
+    /// The export, for targets that can hold any plan.
+    pub fn whole(self, plan: &Plan) -> Result<Option<String>> {
+        Ok(match self {
+            Self::Python => Some(assets::PLAN_SAMPLER.to_owned()),
+            Self::Json => Some(serde_json::to_string_pretty(&json!({
+                "sigmas": plan.sigmas(),
+                "nfe": plan.nfe(),
+                "plan": plan,
+                "unrolled": plan.unrolled(),
+            }))?),
+            Self::Csv => Some(table(plan).to_csv()),
+            _ => None,
+        })
+    }
+
+    /// The tool's name of a solver, if it has that solver.
+    fn solver(self, solver: Solver) -> Option<&'static str> {
+        Some(match (self, solver) {
+            (Self::Comfyui, Solver::Euler) => "euler",
+            (Self::Comfyui, Solver::Heun) => "heun",
+            (Self::Comfyui, Solver::Dpm2) => "dpm_2",
+            (Self::Comfyui, Solver::DpmPp { order: 2, lower_order_final: true }) => "dpmpp_2m",
+            (Self::Comfyui, Solver::Ipndm { order: 4 }) => "ipndm",
+            (Self::KDiffusion, Solver::Euler) => "sample_euler",
+            (Self::KDiffusion, Solver::Heun) => "sample_heun",
+            (Self::KDiffusion, Solver::Dpm2) => "sample_dpm_2",
+            (Self::KDiffusion, Solver::DpmPp { order: 2, lower_order_final: true }) => "sample_dpmpp_2m",
+            (Self::StableDiffusionCpp, Solver::Euler) => "euler",
+            (Self::StableDiffusionCpp, Solver::Heun) => "heun",
+            (Self::StableDiffusionCpp, Solver::Dpm2) => "dpm2",
+            (Self::StableDiffusionCpp, Solver::DpmPp { order: 2, lower_order_final: true }) => "dpm++2m",
+            (Self::StableDiffusionCpp, Solver::Ipndm { order: 4 }) => "ipndm",
+            (Self::DiffusersEuler | Self::DiffusersEdmEuler, Solver::Euler) => "euler",
+            (Self::DiffSampler, Solver::Euler) => "euler",
+            (Self::DiffSampler, Solver::Heun) => "heun",
+            (Self::DiffSampler, Solver::Dpm2) => "dpm",
+            (Self::DiffSampler, Solver::Ipndm { .. }) => "ipndm",
+            (Self::DiffSampler, Solver::IpndmV { .. }) => "ipndm_v",
+            (Self::DiffSampler, Solver::DpmPp { .. }) => "dpmpp",
+            (Self::DiffSampler, Solver::UniPc { .. }) => "unipc",
+            (Self::DiffSampler, Solver::Deis { .. }) => "deis",
+            _ => return None,
+        })
+    }
+
+    /// Why the tool cannot do what is wanted.
+    pub fn refuses(self, wanted: &Wanted) -> Option<String> {
+        if self.solver(wanted.solver).is_none() {
+            return Some(format!("it has no {} of this form", wanted.solver));
+        }
+        (self != Self::DiffSampler && wanted.last_step == LastStep::Stop)
+            .then(|| "the plan stops at its last noise level, where the tool goes on to 0".to_owned())
+    }
+
+    /// The best that the tool can do with these levels: the solver of highest order that it has, going on to 0.
+    pub fn nearest(self, levels: Vec<f64>) -> Wanted {
+        let candidates =
+            [Solver::DpmPp { order: 2, lower_order_final: true }, Solver::Ipndm { order: 4 }, Solver::Euler];
+        let solver = candidates.into_iter().find(|solver| self.solver(*solver).is_some()).unwrap_or(Solver::Euler);
+        Wanted { levels, solver, last_step: LastStep::ToZero }
+    }
+
+    /// What its user has to choose beside pasting the text.
+    pub fn advice(self, wanted: &Wanted) -> Option<String> {
+        match self {
+            Self::Comfyui => {
+                let name = self.solver(wanted.solver).unwrap_or("euler");
+                Some(format!("for a ManualSigmas node into SamplerCustom; choose the sampler {name} in KSamplerSelect"))
+            }
+            _ => None,
+        }
+    }
+
+    /// The text that the tool takes.
+    pub fn write(self, wanted: &Wanted) -> Result<String> {
+        let Wanted { levels, solver, last_step } = wanted;
+        let name = self.solver(*solver).unwrap_or("euler");
+        let commas = with_zero(levels, ", ");
+        Ok(match self {
+            // the node finds numbers by a pattern that knows no exponents
+            Self::Comfyui => format!("{commas}\n"),
+            Self::KDiffusion => format!(
+                "x = k_diffusion.sampling.{name}(model, noise * {}, torch.tensor([{commas}]))\n",
+                levels.first().map_or_else(|| "1".to_owned(), |sigma| decimal(*sigma))
+            ),
+            Self::DiffusersEuler => format!("scheduler.set_timesteps(sigmas=[{commas}], device=device)\n"),
+            Self::DiffusersEdmEuler => {
+                let positions: Vec<String> = ramp_positions(levels)?.into_iter().map(|r| format!("{r:.9}")).collect();
+                let (first, last) = (decimal(levels[0]), decimal(levels[levels.len() - 1]));
+                format!(
+                    "scheduler = EDMEulerScheduler(sigma_min={last}, sigma_max={first}, rho=7.0)\n\
+                     scheduler.set_timesteps(sigmas=torch.tensor([{}]), device=device)\n",
+                    positions.join(", ")
+                )
+            }
+            Self::StableDiffusionCpp => {
+                format!("--sampling-method {name} --steps {} --sigmas \"{}\"\n", levels.len(), with_zero(levels, ","))
+            }
+            Self::DiffSampler => diff_sampler(levels, *solver, *last_step, name)?,
+            Self::Python | Self::Json | Self::Csv => unreachable!("these hold any plan as it is"),
+        })
+    }
+}
+
+/// diff-sampler counts levels, stops at the last, and has a switch for a last step to 0.
+fn diff_sampler(levels: &[f64], solver: Solver, last_step: LastStep, name: &str) -> Result<String> {
+    ensure!(levels.len() >= 2 || last_step == LastStep::ToZero, "diff-sampler needs at least two noise levels");
+    let steps: Vec<String> = levels.iter().map(|level| decimal(*level)).collect();
+    let order = match solver {
+        Solver::Ipndm { order } | Solver::IpndmV { order } => format!(" --max_order={order}"),
+        Solver::Deis { order, basis } => {
+            let basis = if basis == fewstep_core::solver::Basis::Time { "tab" } else { "rhoab" };
+            format!(" --max_order={order} --deis_mode={basis}")
+        }
+        Solver::DpmPp { order, lower_order_final } => {
+            let last = if lower_order_final { "True" } else { "False" };
+            format!(" --max_order={order} --predict_x0=True --lower_order_final={last}")
+        }
+        Solver::UniPc { order, variant } => {
+            let variant = if variant == Variant::Bh1 { "bh1" } else { "bh2" };
+            format!(" --max_order={order} --predict_x0=True --lower_order_final=True --variant={variant}")
+        }
+        _ => String::new(),
+    };
+    let last = if last_step == LastStep::ToZero { " --denoise_to_zero=True" } else { "" };
+    Ok(format!("--solver={name} --num_steps={} --t_steps=[{}]{order}{last}\n", levels.len(), steps.join(",")))
+}
+
+/// A row a state, last the image.
+fn table(plan: &Plan) -> Table {
+    let unrolled = plan.unrolled();
+    let number = |name: String| Column::number(name, Format::Significant(9));
+    let mut sources = vec![Source::Latent];
+    sources.extend(plan.constant.as_ref().map(|_| Source::Constant));
+    sources.extend((0..plan.nfe()).map(Source::Output));
+    let mut columns = vec![Column::text("state"), number("sigma".to_owned())];
+    columns.extend(sources.iter().map(|source| number(source.to_string())));
+    let mut table = Table::new(columns);
+    let states =
+        unrolled.stages.iter().enumerate().map(|(k, stage)| (format!("x{k}"), Some(stage.sigma), &stage.input));
+    for (name, sigma, state) in states.chain([("image".to_owned(), None, &unrolled.output)]) {
+        let mut row = vec![Cell::from(name), Cell::from(sigma)];
+        row.extend(sources.iter().map(|source| Cell::from(state.coefficient(*source))));
+        table.push(row);
+    }
+    table
+}

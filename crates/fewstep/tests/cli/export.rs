@@ -1,0 +1,160 @@
+//! `export`: every form, read as its tool reads it.
+
+use std::process::Command;
+
+use fewstep_core::plan::{Constant, Plan, Source};
+use fewstep_core::schedule::karras;
+use fewstep_core::solver::{LastStep, Solver, SolverOptions};
+use fewstep_core::{Combination, execute};
+
+use crate::support::Place;
+
+fn plan(solver: &str, last_step: LastStep) -> Plan {
+    let options = SolverOptions { last_step, analytical_first_step: false };
+    solver.parse::<Solver>().unwrap().plan(&karras(5, 0.002, 80.0, 7.0).unwrap(), &options).unwrap()
+}
+
+/// A place with an Euler plan, one of UniPC, one that stops, and one of nobody's.
+fn place() -> Place {
+    let place = Place::with_model();
+    let save = |name: &str, plan: &Plan| std::fs::write(place.path(name), plan.to_json().unwrap()).unwrap();
+    save("euler.json", &plan("euler", LastStep::ToZero));
+    save("dpmpp.json", &plan("dpmpp2m", LastStep::ToZero));
+    save("unipc.json", &plan("unipc3_bh2", LastStep::Stop));
+    save("own.json", &own());
+    place
+}
+
+/// Coefficients of our own and a constant image.
+fn own() -> Plan {
+    let mut plan = plan("dpmpp2m", LastStep::ToZero);
+    plan.solver = "least_squares".to_owned();
+    plan.constant = Some(Constant { sigma: 80.0, shape: [1, 1, 1], images: vec![vec![0.25]] });
+    let mut first: Vec<(Source, f64)> = plan.stages[0].input.terms().collect();
+    first.push((Source::Constant, 0.5));
+    plan.stages[0].input = Combination::new(first);
+    plan
+}
+
+fn levels() -> Vec<f64> {
+    karras(5, 0.002, 80.0, 7.0).unwrap().levels().to_vec()
+}
+
+fn close(found: &[f64], expected: &[f64]) -> bool {
+    found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-8 * b.abs().max(1e-3))
+}
+
+fn python(script: &str, args: &[&str]) -> String {
+    let output = Command::new("python3").arg("-c").arg(script).args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn numbers(text: &str) -> Vec<f64> {
+    text.split(',').map(|number| number.trim().parse().unwrap()).collect()
+}
+
+/// The text between two marks.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let start = text.find(from).unwrap_or_else(|| panic!("no {from} in {text}")) + from.len();
+    &text[start..start + text[start..].find(to).unwrap()]
+}
+
+#[test]
+fn noise_levels_are_read_back_as_each_tool_reads_them() {
+    let place = place();
+    let export = |plan: &str, to: &str| place.succeeds(&["export", plan, "--to", to]);
+    let with_zero = [levels(), vec![0.0]].concat();
+
+    let comfyui = export("euler.json", "comfyui");
+    let found =
+        python("import re,sys; print(','.join(re.findall(r'[-+]?(?:\\d*\\.*\\d+)', sys.argv[1])))", &[&comfyui]);
+    assert!(close(&numbers(&found), &with_zero), "{comfyui}");
+
+    let line = export("dpmpp.json", "k-diffusion");
+    assert!(
+        line.contains("sample_dpmpp_2m(") && close(&numbers(between(&line, "tensor([", "]")), &with_zero),
+        "{line}"
+    );
+
+    let line = export("euler.json", "diffusers-euler");
+    assert!(close(&numbers(between(&line, "sigmas=[", "]")), &with_zero), "{line}");
+
+    // the scheduler maps positions through rho and appends the 0 itself
+    let line = export("euler.json", "diffusers-edm-euler");
+    let root = |sigma: f64| sigma.powf(1.0 / 7.0);
+    let sigma = |r: f64| (root(80.0) + r * (root(0.002) - root(80.0))).powi(7);
+    let positions = numbers(between(&line, "tensor([", "]"));
+    let back: Vec<f64> = positions.into_iter().map(sigma).collect();
+    assert!(back.iter().zip(levels()).all(|(a, b)| (a / b - 1.0).abs() < 1e-5), "{line}");
+    assert!(line.contains("sigma_min=0.002, sigma_max=80, rho=7.0"), "{line}");
+
+    let line = export("dpmpp.json", "stable-diffusion.cpp");
+    assert!(line.starts_with("--sampling-method dpm++2m --steps 5 --sigmas "), "{line}");
+    assert!(close(&numbers(between(&line, "--sigmas \"", "\"")), &with_zero), "{line}");
+
+    let line = export("unipc.json", "diff-sampler");
+    assert!(line.contains("--solver=unipc --num_steps=5") && line.contains("--variant=bh2"), "{line}");
+    assert!(!line.contains("denoise_to_zero") && !line.contains(", "), "{line}");
+    assert!(close(&numbers(between(&line, "--t_steps=[", "]")), &levels()), "{line}");
+    assert!(export("euler.json", "diff-sampler").contains("--denoise_to_zero=True"));
+}
+
+#[test]
+fn what_a_tool_cannot_express_is_said_and_exported_on_request_alone() {
+    let place = place();
+    for (plan, to, says) in [
+        ("own.json", "comfyui", "no public solver's"),
+        ("unipc.json", "comfyui", "no unipc3_bh2"),
+        ("dpmpp.json", "diffusers-euler", "no dpmpp2m"),
+    ] {
+        let error = place.fails(&["export", plan, "--to", to]);
+        assert!(error.contains(says) && error.contains("--nearest"), "{error}");
+    }
+    let run = place.run(&["export", "own.json", "--to", "comfyui", "--nearest"]);
+    assert!(run.code == 0 && run.stderr.contains("--model measures what that costs"), "{}", run.stderr);
+    assert_eq!(run.stdout.split(", ").count(), 6);
+    let json = place.json(&["export", "own.json", "--to", "diffusers-euler", "--nearest"]);
+    assert_eq!((&json["exact"], &json["file"]), (&false.into(), &serde_json::Value::Null));
+
+    let small = ["--nearest", "--model", "model.safetensors", "--held-out", "2"];
+    let run = place.run(&[&["export", "dpmpp.json", "--to", "diffusers-euler"], &small[..]].concat());
+    assert!(run.code == 0 && run.stderr.contains("rollout error"), "{}", run.stderr);
+    let error = place.run(&[&["export", "own.json", "--to", "comfyui"], &small[..]].concat());
+    assert!(error.code == 1 && error.stderr.contains("1x1"), "{}", error.stderr);
+}
+
+/// The Python sampler on numbers, which are arrays enough for it, against the sampling loop.
+#[test]
+fn the_python_sampler_does_what_the_loop_does() {
+    let place = place();
+    place.succeeds(&["export", "own.json", "--to", "python", "--out", "plan_sampler.py"]);
+    let script = "import sys; sys.path.insert(0, sys.argv[1])\n\
+                  from plan_sampler import *\n\
+                  plan = load_plan(sys.argv[1] + '/' + sys.argv[2])\n\
+                  image = constant_image(plan, lambda rows: rows[0][0][0])\n\
+                  print(repr(sample(plan, lambda x, sigma: x / (1 + sigma * sigma) + 0.1 * sigma, 0.7, constant=image)))";
+    let folder = place.path(".").display().to_string();
+    for name in ["own.json", "euler.json", "unipc.json"] {
+        let found: f64 = python(script, &[&folder, name]).trim().parse().unwrap();
+        let plan = Plan::from_json(&std::fs::read_to_string(place.path(name)).unwrap()).unwrap();
+        let denoise = |x: &Vec<f64>, sigma: f64| Ok::<_, ()>(vec![x[0] / (1.0 + sigma * sigma) + 0.1 * sigma]);
+        let (latent, constant) = (vec![0.7], vec![0.25]);
+        let start = fewstep_core::execute::Start { latent: &latent, constant: Some(&constant) };
+        let expected = execute(&plan, start, denoise).unwrap()[0];
+        assert!((found - expected).abs() < 1e-12 * (1.0 + expected.abs()), "{name}: {found} {expected}");
+    }
+}
+
+#[test]
+fn tables_hold_every_coefficient() {
+    let place = place();
+    let csv = place.succeeds(&["export", "own.json", "--to", "csv"]);
+    assert_eq!(csv.lines().count(), 1 + 5 + 1);
+    assert!(csv.starts_with("state,sigma,latent,constant,d0,"), "{csv}");
+    let json: serde_json::Value =
+        serde_json::from_str(&place.succeeds(&["export", "own.json", "--to", "json"])).unwrap();
+    assert_eq!(json["nfe"], 5);
+    let unrolled = Plan::from_json(&json["unrolled"].to_string()).unwrap();
+    assert_eq!(unrolled, own().unrolled());
+}
