@@ -4,8 +4,10 @@ use fewstep_core::precondition::Coefficients;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use super::Distance;
 use crate::augment::AugmentConfig;
 use crate::data::Minibatch;
+use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::tensor::Sigma;
 use crate::unet::Conditions;
@@ -28,6 +30,11 @@ pub enum Loss {
         /// Weight of each level.
         weights: Vec<f64>,
     },
+    /// The student's own states under a plan, against a teacher's trajectory from the same latent.
+    Rollout {
+        /// How far from the teacher a state is.
+        distance: Distance,
+    },
 }
 
 impl Loss {
@@ -36,8 +43,11 @@ impl Loss {
 
     /// weight(sigma) |D(y + sigma n; sigma) - y|^2, averaged over samples and pixels. Draws sigma, the augmentation, the
     /// noise and the dropout from libtorch's generator.
-    pub fn evaluate(&self, model: &Model, batch: &Minibatch, augment: Option<&AugmentConfig>) -> Tensor {
-        let (sigma, weight) = self.draw(batch.images.size()[0], model);
+    ///
+    /// # Errors
+    /// For the rollout, which is no loss of clean images.
+    pub fn evaluate(&self, model: &Model, batch: &Minibatch, augment: Option<&AugmentConfig>) -> Result<Tensor> {
+        let (sigma, weight) = self.draw(batch.images.size()[0], model)?;
         let (images, augment_labels) = match augment {
             Some(augment) => {
                 let (images, labels) = augment.apply(&batch.images);
@@ -52,25 +62,26 @@ impl Loss {
             train: true,
         };
         let denoised = model.denoise(&noisy, &sigma, &conditions);
-        (weight.reshape([-1, 1, 1, 1]) * (denoised - images).square()).mean(Kind::Float)
+        Ok((weight.reshape([-1, 1, 1, 1]) * (denoised - images).square()).mean(Kind::Float))
     }
 
     /// `n` noise levels and their weights, both `[n]` on the model's device.
-    fn draw(&self, n: i64, model: &Model) -> (Tensor, Tensor) {
+    fn draw(&self, n: i64, model: &Model) -> Result<(Tensor, Tensor)> {
         let device = model.device();
         match self {
             Self::LogNormal { p_mean, p_std } => {
                 let sigma = (Tensor::randn([n], (Kind::Float, device)) * *p_std + *p_mean).exp();
                 let Coefficients { c_out, .. } = model.config().precond.coefficients(&Sigma(sigma.shallow_clone()));
-                (sigma, c_out.0.square().reciprocal())
+                Ok((sigma, c_out.0.square().reciprocal()))
             }
             Self::Levels { sigmas, weights } => {
                 let level = Tensor::randint(sigmas.len() as i64, [n], (Kind::Int64, Device::Cpu));
                 let pick = |values: &[f64]| {
                     Tensor::from_slice(values).index_select(0, &level).to_kind(Kind::Float).to_device(device)
                 };
-                (pick(sigmas), pick(weights))
+                Ok((pick(sigmas), pick(weights)))
             }
+            Self::Rollout { .. } => Err(Error::Input("the rollout loss needs trajectories, not images".to_owned())),
         }
     }
 }

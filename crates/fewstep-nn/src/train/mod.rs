@@ -1,6 +1,7 @@
 //! Training: the recipe of Karras et al. 2022 (Appendix F.1), from scratch or, with another loss, as phase 2 of a fit.
 
 mod loss;
+mod rollout;
 mod state;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use crate::model::Model;
 use crate::random;
 
 pub use self::loss::Loss;
+pub use self::rollout::{Distance, Trajectories};
 
 /// Settings of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,12 +59,42 @@ pub struct StepStats {
     pub learning_rate: f64,
 }
 
+/// What a network learns from.
+#[derive(Clone, Copy, Debug)]
+pub enum Lessons<'a> {
+    /// Clean images, noised: to denoise.
+    Images(&'a Images),
+    /// A teacher's trajectories: to end up where it does.
+    Trajectories(&'a Trajectories),
+}
+
+impl<'a> From<&'a Images> for Lessons<'a> {
+    fn from(images: &'a Images) -> Self {
+        Self::Images(images)
+    }
+}
+
+impl<'a> From<&'a Trajectories> for Lessons<'a> {
+    fn from(trajectories: &'a Trajectories) -> Self {
+        Self::Trajectories(trajectories)
+    }
+}
+
+impl Lessons<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Images(images) => images.len(),
+            Self::Trajectories(trajectories) => trajectories.len(),
+        }
+    }
+}
+
 /// A training run: network, optimiser, moving average, position in the data.
 #[derive(Debug)]
 pub struct Trainer<'a> {
     config: TrainConfig,
     model: Model,
-    images: &'a Images,
+    lessons: Lessons<'a>,
     order: EpochOrder,
     weights: FlatWeights,
     average: Tensor,
@@ -73,25 +105,33 @@ pub struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     /// Starts a run from the weights that `model` has.
-    pub fn new(model: Model, images: &'a Images, config: TrainConfig) -> Result<Self> {
+    pub fn new(model: Model, lessons: impl Into<Lessons<'a>>, config: TrainConfig) -> Result<Self> {
+        let lessons = lessons.into();
         if config.batch == 0 || config.microbatch == 0 || !config.batch.is_multiple_of(config.microbatch) {
             return Err(Error::Input(format!(
                 "a batch of {} cannot be accumulated from parts of {}; choose a microbatch that divides it",
                 config.batch, config.microbatch
             )));
         }
-        if images.len() < config.batch {
-            return Err(Error::Input(format!(
-                "the data set has {} images, fewer than one batch of {}",
-                images.len(),
-                config.batch
-            )));
+        if lessons.len() < config.batch {
+            let (count, batch) = (lessons.len(), config.batch);
+            return Err(Error::Input(match lessons {
+                Lessons::Images(_) => format!("the data set has {count} images, fewer than one batch of {batch}"),
+                Lessons::Trajectories(_) => {
+                    format!("there are {count} trajectories of the teacher, fewer than one batch of {batch}")
+                }
+            }));
+        }
+        let rollout = matches!(config.loss, Loss::Rollout { .. });
+        if rollout != matches!(lessons, Lessons::Trajectories(_)) {
+            let needs = if rollout { "a teacher's trajectories, not images" } else { "images, not trajectories" };
+            return Err(Error::Input(format!("this loss needs {needs}")));
         }
         let weights = FlatWeights::new(model.params());
         let average = weights.values.copy();
         let adam = Adam::new(config.adam, &weights.values);
-        let order = EpochOrder::new(config.seed, images.len());
-        Ok(Self { config, model, images, order, weights, average, adam, iteration: 0, seen: 0 })
+        let order = EpochOrder::new(config.seed, lessons.len());
+        Ok(Self { config, model, lessons, order, weights, average, adam, iteration: 0, seen: 0 })
     }
 
     /// Images seen so far.
@@ -108,13 +148,12 @@ impl<'a> Trainer<'a> {
         let (mut loss_sum, mut gradient) = (0.0, self.weights.values.zeros_like());
         for part in 0..parts {
             let indices = self.order.indices(self.seen + (part * microbatch) as u64, microbatch);
-            let mut minibatch = self.images.batch(&indices, &self.model)?;
-            if self.config.xflip {
-                minibatch.images = mirror_at_random(&minibatch.images);
-            }
-            let loss = self.config.loss.evaluate(&self.model, &minibatch, self.config.augment.as_ref());
-            loss_sum += loss.double_value(&[]);
-            gradient += self.weights.gradient(&loss)?;
+            let (loss, slope) = match self.lessons {
+                Lessons::Images(images) => self.denoising(images, &indices)?,
+                Lessons::Trajectories(trajectories) => self.rollout(trajectories, &indices)?,
+            };
+            loss_sum += loss;
+            gradient += slope;
         }
         let loss = loss_sum / parts as f64;
         if !loss.is_finite() {
@@ -129,6 +168,16 @@ impl<'a> Trainer<'a> {
         ema::update(&mut self.average, &self.weights.values, self.config.ema.beta(self.seen, batch as u64));
         let grad_norm = gradient.norm().double_value(&[]);
         Ok(StepStats { iteration: self.iteration, images: self.seen, loss, grad_norm, learning_rate })
+    }
+
+    /// The loss of the images at `indices`, and its gradient.
+    fn denoising(&self, images: &Images, indices: &[i64]) -> Result<(f64, Tensor)> {
+        let mut minibatch = images.batch(indices, &self.model)?;
+        if self.config.xflip {
+            minibatch.images = mirror_at_random(&minibatch.images);
+        }
+        let loss = self.config.loss.evaluate(&self.model, &minibatch, self.config.augment.as_ref())?;
+        Ok((loss.double_value(&[]), self.weights.gradient(&loss)?))
     }
 
     fn learning_rate(&self) -> f64 {

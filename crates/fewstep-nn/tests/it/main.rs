@@ -3,6 +3,7 @@
 mod golden;
 mod kernels;
 mod networks;
+mod rollout;
 mod samplers;
 mod searches;
 mod support;

@@ -13,17 +13,7 @@ use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{Model, held};
 
-use crate::support::{alone, small};
-
-/// A fresh network ends in zeros; this one does not.
-fn lively(label_dim: i64) -> Model {
-    let model = small(label_dim);
-    for (_, param) in model.params().iter().filter(|(_, param)| param.tensor.is_floating_point()) {
-        let noise = param.tensor.randn_like() * 0.1;
-        let _ = fewstep_nn::tch::no_grad(|| param.tensor.shallow_clone().g_add_(&noise));
-    }
-    model
-}
+use crate::support::{alone, lively};
 
 fn values(tensor: &Tensor) -> Vec<f64> {
     Vec::try_from(tensor.to_kind(Kind::Double).flatten(0, -1)).unwrap()

@@ -3,9 +3,11 @@
 use std::sync::{Mutex, MutexGuard};
 
 use fewstep_core::precondition::Preconditioning;
+use fewstep_io::dataset;
 use fewstep_nn::Model;
 use fewstep_nn::augment::AUGMENT_DIM;
 use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
+use fewstep_nn::data::Images;
 use fewstep_nn::tch::Device;
 
 /// libtorch's generator is one for the whole process: tests that draw from it take turns. One thread: the networks are tiny.
@@ -34,4 +36,21 @@ pub fn small(label_dim: i64) -> Model {
         network: NetworkConfig::SongUNet(song),
     };
     Model::fresh(config, 1, Device::Cpu).unwrap()
+}
+
+/// A fresh network ends in zeros; this one does not.
+pub fn lively(label_dim: i64) -> Model {
+    let model = small(label_dim);
+    for (_, param) in model.params().iter().filter(|(_, param)| param.tensor.is_floating_point()) {
+        let noise = param.tensor.randn_like() * 0.1;
+        let _ = fewstep_nn::tch::no_grad(|| param.tensor.shallow_clone().g_add_(&noise));
+    }
+    model
+}
+
+/// Eight different ramps with two labels.
+pub fn ramps(model: &Model) -> Images {
+    let data: Vec<u8> = (0..64u32).flat_map(|n| (0..64u32).map(move |i| ((i * (n % 8 + 1)) % 256) as u8)).collect();
+    let labels = (0..64).map(|n| n % 2).collect();
+    Images::for_model(dataset::Images::new(data, 1, 8, 8, Some(labels)).unwrap(), model).unwrap()
 }

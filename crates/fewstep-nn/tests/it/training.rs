@@ -4,25 +4,16 @@ use fewstep_core::objective::{ForwardNoised, Objective, loss, loss_and_gradient}
 use fewstep_core::schedule::{Schedule, karras};
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::VectorSpace;
-use fewstep_io::dataset;
 use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
-use fewstep_nn::data::Images;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{HeldOut, NoiseSharing, Noised, TuneConfig, TuneWeights, Tuner, level_loss};
 use fewstep_nn::random;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::train::{Loss, TrainConfig, Trainer};
 
-use crate::support::{alone, small};
-
-/// Eight different ramps with two labels.
-fn ramps(model: &Model) -> Images {
-    let data: Vec<u8> = (0..64u32).flat_map(|n| (0..64u32).map(move |i| ((i * (n % 8 + 1)) % 256) as u8)).collect();
-    let labels = (0..64).map(|n| n % 2).collect();
-    Images::for_model(dataset::Images::new(data, 1, 8, 8, Some(labels)).unwrap(), model).unwrap()
-}
+use crate::support::{alone, ramps, small};
 
 fn recipe() -> TrainConfig {
     TrainConfig {

@@ -1,6 +1,7 @@
 //! The two phases as `fit` and `demo` run them: on one model and data set, judged on the same held-out latents.
 
 mod phases;
+mod rollout;
 mod settings;
 
 use anyhow::{Context, Result};

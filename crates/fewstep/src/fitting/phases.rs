@@ -10,11 +10,11 @@ use fewstep_core::search::minimise_bound;
 use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::ema::EmaConfig;
-use fewstep_nn::fit::{LearnConfig, Learner, TuneConfig, Tuner, level_loss};
-use fewstep_nn::train::{TrainConfig, Trainer};
+use fewstep_nn::fit::{LearnConfig, Learner, TuneConfig, TuneWeights, Tuner, level_loss};
+use fewstep_nn::train::{Lessons, TrainConfig, Trainer, Trajectories};
 
 use super::{Fitter, Learned, Tuned, euler};
-use crate::searching::Found;
+use crate::searching::{Cache, Found};
 use crate::ui::Progress;
 
 /// Where an unfinished phase 2 keeps its state, for a later `--resume`.
@@ -22,6 +22,8 @@ use crate::ui::Progress;
 pub struct Saved<'a> {
     /// The file.
     pub path: &'a Path,
+    /// Where the teacher's trajectories are kept.
+    pub trajectories: Cache<'a>,
     /// Whether to go on from it if it is there.
     pub resume: bool,
 }
@@ -90,20 +92,32 @@ impl Fitter<'_> {
     pub fn phase2(&self, model: &Model, plan: &Plan, saved: Option<Saved>) -> Result<Tuned> {
         let settings = &self.settings.phase2;
         let levels = Schedule::new(plan.sigmas()).context("phase 2 needs a plan whose noise levels fall")?;
+        let trajectories = match settings.weights {
+            TuneWeights::Rollout { .. } => Some(self.trajectories(plan, saved.map(|saved| saved.trajectories))?),
+            _ => None,
+        };
+        let lessons = match &trajectories {
+            Some(trajectories) => Lessons::from(trajectories),
+            None => Lessons::from(self.images()?),
+        };
+        // A trajectory costs as many evaluations as the plan has, so that equal batches cost the same.
+        let each = trajectories.as_ref().map_or(1, Trajectories::steps);
+        let parts = settings.batch.div_ceil(settings.microbatch.max(1));
+        let microbatch = (settings.batch / each).div_ceil(parts).max(1);
         let config = TrainConfig {
-            batch: settings.batch,
-            microbatch: settings.microbatch,
+            batch: microbatch * parts,
+            microbatch,
             learning_rate: settings.learning_rate,
             rampup_images: 0,
             adam: AdamConfig::default(),
-            ema: EmaConfig { halflife_images: settings.ema_images, rampup_ratio: None },
+            ema: EmaConfig { halflife_images: settings.ema_images / each as f64, rampup_ratio: None },
             loss: level_loss(&levels, settings.weights),
             augment: None,
             xflip: settings.xflip,
             seed: settings.seed,
         };
-        let mut tuner = Tuner::new(Trainer::new(model.duplicate()?, self.images()?, config)?);
-        if let Some(Saved { path, resume: true }) = saved
+        let mut tuner = Tuner::new(Trainer::new(model.duplicate()?, lessons, config)?);
+        if let Some(Saved { path, resume: true, .. }) = saved
             && path.exists()
         {
             tuner.load(path)?;

@@ -87,6 +87,14 @@ pub struct Phase1Settings {
     pub seed: u64,
 }
 
+impl FitSettings {
+    /// Whether these phases look at training images.
+    pub fn needs_images(&self, phases: &[u8]) -> bool {
+        let tuning = !matches!(self.phase2.weights, TuneWeights::Rollout { .. });
+        (phases.contains(&1) && self.phase1.needs_images()) || (phases.contains(&2) && tuning)
+    }
+}
+
 impl Phase1Settings {
     /// Whether phase 1 looks at training images.
     pub fn needs_images(&self) -> bool {
@@ -102,9 +110,11 @@ impl Phase1Settings {
 pub struct Phase2Settings {
     /// How errors count.
     pub weights: TuneWeights,
+    /// Trajectories of the teacher, for the rollout.
+    pub trajectories: usize,
     /// Updates and patience.
     pub tune: TuneConfig,
-    /// Images an update.
+    /// Images an update; for the rollout, evaluations: a trajectory is as many as the plan has.
     pub batch: usize,
     /// Images held by the graph at once.
     pub microbatch: usize,

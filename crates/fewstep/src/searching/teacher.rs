@@ -61,10 +61,14 @@ fn levels(model: &Model, settings: &TeacherSettings) -> Result<(Schedule, Schedu
     Ok((grid, fine))
 }
 
+/// The levels of the teacher's own steps.
+pub fn fine_levels(model: &Model, settings: &TeacherSettings) -> Result<Schedule> {
+    Ok(levels(model, settings)?.1)
+}
+
 /// The searches' teacher as a plan, for latents that they do not see.
 pub fn held_out_teacher(model: &Model, settings: &TeacherSettings) -> Result<Plan> {
-    let (_, fine) = levels(model, settings)?;
-    Ok(settings.solver.plan(&fine, &SolverOptions::default())?)
+    Ok(settings.solver.plan(&fine_levels(model, settings)?, &SolverOptions::default())?)
 }
 
 fn solve(network: &Network, settings: &SearchSettings) -> Result<Teacher<Batch>> {

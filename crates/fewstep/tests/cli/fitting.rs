@@ -159,6 +159,15 @@ fn plans_need_no_data() {
     let error = place.run(&other.into_iter().chain(search).chain(["--resume"]).collect::<Vec<_>>());
     assert!(error.code == 1 && error.stderr.contains("teacher of another model"), "{}", error.stderr);
 
+    // nor does tuning by rollout
+    let rollout =
+        ["--weights", "rollout", "--trajectories", "6", "--batch", "12", "--updates", "3", "--check-every", "1"];
+    let args = ["fit", "--model", "model.safetensors", "--steps", "3", "--out", "tuned", "--distance", "pseudo-huber"];
+    let outcome = place.json(&args.into_iter().chain(search).chain(rollout).collect::<Vec<_>>());
+    assert_eq!(outcome[0]["stages"][1]["phase"], 2);
+    assert!(place.path("tuned/steps-003/round-1-phase-2.safetensors").exists());
+    assert!(!place.path("tuned/steps-003/round-1-phase-2-trajectories.safetensors").exists());
+
     let error = place.fails(&["fit", "--model", "model.safetensors", "--out", "new"]);
     assert!(error.contains("--data") && error.contains("--phases 1"), "{error}");
 }

@@ -478,13 +478,29 @@ fn fit() {
 
     Phase 2:
           --weights <NAME>
-              How errors count in phase 2: bound (Eq. 12) or original (the EDM recipe)
+              What phase 2 learns: bound (the paper's, weights of Eq. 12), original (the EDM recipe), or
+              rollout (the sampler's own states against a teacher's trajectories; needs no data)
 
               Possible values:
               - bound:    Eq. 12
               - original: The EDM recipe
+              - rollout:  The sampler's own states against a teacher's trajectories
               
               [default: bound]
+
+          --distance <NAME>
+              Distance from the teacher, for rollout
+
+              Possible values:
+              - squared:      Squared differences
+              - pseudo-huber: Song and Dhariwal's: no few bad samples rule
+              
+              [default: squared]
+
+          --trajectories <N>
+              Trajectories of the teacher, for rollout
+              
+              [default: 512]
 
           --last-weight <W>
               Weight of the last level, which Eq. 12 leaves out (0: the paper's, 1: its coefficient in

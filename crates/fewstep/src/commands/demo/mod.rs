@@ -153,6 +153,7 @@ fn settings(args: &Args) -> FitSettings {
         search: search_settings(),
         phase2: Phase2Settings {
             weights: TuneWeights::Bound { last: 1.0 },
+            trajectories: 0,
             tune: TuneConfig { iterations: args.updates, check_every: args.updates.div_ceil(3).max(1), patience: 3 },
             batch: 32,
             microbatch: 32,

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
+use fewstep_nn::train::Distance;
 
 use crate::fitting::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::inputs::Compute;
@@ -81,9 +82,16 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Phase 1")]
     pub table_images: usize,
 
-    /// How errors count in phase 2: bound (Eq. 12) or original (the EDM recipe)
+    /// What phase 2 learns: bound (the paper's, weights of Eq. 12), original (the EDM recipe), or rollout (the sampler's own
+    /// states against a teacher's trajectories; needs no data)
     #[arg(long, value_name = "NAME", default_value = "bound", help_heading = "Phase 2")]
     pub weights: WeightsName,
+    /// Distance from the teacher, for rollout
+    #[arg(long, value_name = "NAME", default_value = "squared", help_heading = "Phase 2")]
+    pub distance: DistanceName,
+    /// Trajectories of the teacher, for rollout
+    #[arg(long, value_name = "N", default_value_t = 512, help_heading = "Phase 2")]
+    pub trajectories: usize,
     /// Weight of the last level, which Eq. 12 leaves out (0: the paper's, 1: its coefficient in the image)
     #[arg(long, value_name = "W", default_value_t = 1.0, help_heading = "Phase 2")]
     pub last_weight: f64,
@@ -170,6 +178,17 @@ pub enum WeightsName {
     Bound,
     /// The EDM recipe
     Original,
+    /// The sampler's own states against a teacher's trajectories
+    Rollout,
+}
+
+/// Distances of phase 2 by rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DistanceName {
+    /// Squared differences
+    Squared,
+    /// Song and Dhariwal's: no few bad samples rule
+    PseudoHuber,
 }
 
 impl Args {
@@ -248,7 +267,14 @@ impl Args {
             weights: match self.weights {
                 WeightsName::Bound => TuneWeights::Bound { last: self.last_weight },
                 WeightsName::Original => TuneWeights::Original,
+                WeightsName::Rollout => TuneWeights::Rollout {
+                    distance: match self.distance {
+                        DistanceName::Squared => Distance::Squared,
+                        DistanceName::PseudoHuber => Distance::PseudoHuber,
+                    },
+                },
             },
+            trajectories: self.trajectories,
             tune: TuneConfig { iterations: self.updates, check_every: self.check_every, patience: self.patience },
             batch: self.batch,
             microbatch: self.microbatch.unwrap_or(self.batch),

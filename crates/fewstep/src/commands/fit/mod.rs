@@ -61,9 +61,9 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let images = dataset.map(|data| Ok::<_, anyhow::Error>(Images::for_model(data.load_all()?, &opened.model)?));
     let images = images.transpose()?;
     ensure!(
-        images.is_some() || !(args.phases.contains(&2) || settings.phase1.needs_images()),
-        "phase 2, and the searches paper and bound, need training images: name them with --data, or leave phase 2 out with \
-         --phases 1"
+        images.is_some() || !settings.needs_images(&args.phases),
+        "phase 2, but for --weights rollout, and the searches paper and bound need training images: name them with --data, or \
+         leave phase 2 out with --phases 1"
     );
     let folder = open_folder(&args, task)?;
     ui::note(format!(

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::Args;
 use crate::fitting::{Fitter, Learned, Phase1Search, Phase1Solver, Saved, euler};
 use crate::inputs::OpenModel;
-use crate::searching::{Found, Searcher};
+use crate::searching::{Cache, Found, Searcher};
 
 /// What a fit for one number of steps left.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -175,13 +175,16 @@ fn tune(
             (checkpoint::load(&model_file, fitter.base.device())?.model.with_kind(fitter.base.kind()), summary)
         }
         None => {
-            let saved = Saved { path: &state_file, resume: args.resume };
+            let trajectories = file("-trajectories.safetensors");
+            let cache = Cache { path: &trajectories, model_sha256: &opened.hash };
+            let saved = Saved { path: &state_file, trajectories: cache, resume: args.resume };
             let tuned = fitter.phase2(now.tuned.as_ref().unwrap_or(fitter.base), &now.plan, Some(saved))?;
             write_model(opened, &model_file, &tuned.model, now.plan.nfe())?;
             // Written last: it says that the phase is finished.
             let summary = TunedSummary { rollout_error: tuned.rollout_error, looks: tuned.looks };
             atomic::write_json(&summary_file, &summary)?;
             let _ = std::fs::remove_file(&state_file);
+            let _ = std::fs::remove_file(&trajectories);
             (tuned.model, summary)
         }
     };
