@@ -100,3 +100,46 @@ fn least_squares_beats_the_rivals_on_held_out_latents() {
         assert!(leaps[0] < 1.1 * error(&plain.plans[3].plan), "{leaps:?}");
     }
 }
+
+/// Not a test: prints what the options of the search are worth on the same data, for docs/choosing.md.
+#[test]
+#[ignore = "prints numbers for the documentation"]
+fn what_the_options_are_worth() {
+    let data = images();
+    let fine = refined(&karras(25, 0.002, 80.0, 7.0).unwrap(), 4);
+    let plan = Solver::Heun.plan(&fine, &SolverOptions::default()).unwrap();
+    let mut held_out = Endpoints::solve(&plan, latents(&data, 100_000, 200), 200, denoiser(&data)).unwrap();
+    let usual = (25, 64, Fit::default(), 2);
+    let (grid, count, fit, beam) = usual;
+    let choices = [
+        ("as it is", usual),
+        ("beam 1", (grid, count, fit, 1)),
+        ("beam 4", (grid, count, fit, 4)),
+        ("32 latents", (grid, 32, fit, beam)),
+        ("128 latents", (grid, 128, fit, beam)),
+        ("17 levels", (17, count, fit, beam)),
+        ("21 levels", (21, count, fit, beam)),
+        ("33 levels", (33, count, fit, beam)),
+        ("history 1", (grid, count, Fit { history: 1, ..fit }, beam)),
+        ("history 8", (grid, count, Fit { history: 8, ..fit }, beam)),
+        ("ridge 1e-4", (grid, count, Fit { ridge: 1e-4, ..fit }, beam)),
+        ("ridge 1e-3", (grid, count, Fit { ridge: 1e-3, ..fit }, beam)),
+    ];
+    println!("held-out (and training) rollout error at 2 to 8 evaluations");
+    for (name, (levels, count, fit, beam)) in choices {
+        let grid = karras(levels, 0.002, 80.0, 7.0).unwrap();
+        let (latent, samples) = (latents(&data, 0, count), count as usize);
+        let teacher =
+            Teacher::solve(Solver::Heun, &refined(&grid, 3), &grid, latent, samples, denoiser(&data)).unwrap();
+        let outputs = data.denoised(&teacher.states()[0], grid.sigma_max());
+        held_out.held = Some(held(&outputs, 200));
+        let teacher = teacher.holding(held(&outputs, samples), 1);
+        let options = StudentOptions { most: 8, beam, last_step: LastStep::ToZero };
+        let outcome = least_squares(&teacher, &fit, &options, denoiser(&data)).unwrap();
+        let row = outcome.plans[1..].iter().map(|found| {
+            let error = held_out.rollout_error(&found.plan, denoiser(&data)).unwrap();
+            format!("{error:7.3} ({:5.3})", found.error)
+        });
+        println!("{name:12}{} {:5} evaluations", row.collect::<String>(), outcome.evaluations);
+    }
+}
