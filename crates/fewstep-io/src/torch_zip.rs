@@ -1,4 +1,5 @@
 //! State dictionaries written by `torch.save`: the zip format (`.pt`, `.pth`, since PyTorch 1.6) and the legacy stream.
+//! TorchScript archives have the same form, with modules in place of dictionaries and a program that is left alone.
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
@@ -13,6 +14,9 @@ use crate::tensors::TensorMap;
 use crate::{Error, Result};
 
 const FORMAT: &str = "torch.save file";
+const PICKLE: &str = "data.pkl";
+/// Folder of the tensors' contents.
+const STORAGES: &str = "data/";
 const MAX_DEPTH: usize = 16;
 const MAX_NAME: usize = 512;
 const MAX_ENTRIES: usize = 5_000_000;
@@ -45,47 +49,64 @@ pub fn read_bytes(bytes: &[u8], place: &str) -> Result<TensorMap> {
 }
 
 fn read_zip(bytes: &[u8], place: &str) -> Result<TensorMap> {
-    let members = read_members(bytes, place)?;
-    let (prefix, pickle) = members
-        .iter()
-        .find_map(|(name, data)| Some((name.strip_suffix("data.pkl")?, data)))
-        .ok_or_else(|| Error::format(FORMAT, place, "the archive has no data.pkl: it was not written by torch.save"))?;
-    if members.get(&format!("{prefix}byteorder")).is_some_and(|order| order.trim_ascii() != b"little") {
+    let members = Members::read(bytes, place)?;
+    if members.get("byteorder").is_some_and(|order| order.trim_ascii() != b"little") {
         return Err(Error::format(FORMAT, place, "it was written on a big-endian machine"));
     }
+    let pickle = members.get(PICKLE).unwrap_or_default();
     let graph = pickle::load(pickle)
-        .map_err(|source| Error::Pickle { place: format!("{prefix}data.pkl in {place}"), source })?;
-    let folder = format!("{prefix}data/");
-    let storages = members
-        .iter()
-        .filter_map(|(name, data)| Some((name.strip_prefix(&folder)?.to_owned(), data.as_slice())))
-        .collect();
-    flatten(&graph, storages, bytes.len(), place)
+        .map_err(|source| Error::Pickle { place: format!("{}{PICKLE} in {place}", members.prefix), source })?;
+    let storages =
+        members.data.iter().filter_map(|(name, data)| Some((name.strip_prefix(STORAGES)?.to_owned(), data.as_slice())));
+    flatten(&graph, storages.collect(), bytes.len(), place)
 }
 
-/// All members. `torch.save` compresses nothing, so together they cannot be larger than the file.
-fn read_members(bytes: &[u8], place: &str) -> Result<HashMap<String, Vec<u8>>> {
-    let damaged = |e: ZipError| Error::format(FORMAT, place, format!("the zip archive is damaged: {e}"));
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
-    let mut left = bytes.len() as u64;
-    let mut members = HashMap::new();
-    for index in 0..archive.len() {
-        let mut member = archive.by_index(index).map_err(damaged)?;
-        let name = member.name().to_owned();
-        left = left.checked_sub(member.size()).ok_or_else(|| {
-            Error::format(
-                FORMAT,
-                place,
-                "its members declare more bytes than the file has: it is damaged or a zip bomb",
-            )
+/// What of an archive holds tensors. A TorchScript archive holds a program as well, which is not even unpacked.
+struct Members {
+    /// The archive's one folder, with its `/`.
+    prefix: String,
+    /// By name below that folder.
+    data: HashMap<String, Vec<u8>>,
+}
+
+impl Members {
+    /// `torch.save` compresses nothing that is read here, so together the members cannot be larger than the file.
+    fn read(bytes: &[u8], place: &str) -> Result<Self> {
+        let damaged = |e: ZipError| Error::format(FORMAT, place, format!("the zip archive is damaged: {e}"));
+        let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
+        let prefix = archive.file_names().filter_map(|name| name.strip_suffix(PICKLE)).min_by_key(|name| name.len());
+        let prefix = prefix.map(str::to_owned).ok_or_else(|| {
+            Error::format(FORMAT, place, "the archive has no data.pkl: it was not written by torch.save")
         })?;
-        let mut data = Vec::with_capacity(usize::try_from(member.size()).unwrap_or(0));
-        let limit = member.size();
-        let read = member.by_ref().take(limit).read_to_end(&mut data);
-        read.map_err(|e| Error::format(FORMAT, place, format!("its member {name:?} is damaged: {e}")))?;
-        members.insert(name, data);
+        let mut left = bytes.len() as u64;
+        let mut data = HashMap::new();
+        for index in 0..archive.len() {
+            let mut member = archive.by_index(index).map_err(damaged)?;
+            let Some(name) = member.name().strip_prefix(&prefix).filter(|name| holds_tensors(name)) else { continue };
+            let name = name.to_owned();
+            left = left.checked_sub(member.size()).ok_or_else(|| {
+                Error::format(
+                    FORMAT,
+                    place,
+                    "its members declare more bytes than the file has: it is damaged or a zip bomb",
+                )
+            })?;
+            let mut contents = Vec::with_capacity(usize::try_from(member.size()).unwrap_or(0));
+            let limit = member.size();
+            let read = member.by_ref().take(limit).read_to_end(&mut contents);
+            read.map_err(|e| Error::format(FORMAT, place, format!("its member {name:?} is damaged: {e}")))?;
+            data.insert(name, contents);
+        }
+        Ok(Self { prefix, data })
     }
-    Ok(members)
+
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.data.get(name).map(Vec::as_slice)
+    }
+}
+
+fn holds_tensors(name: &str) -> bool {
+    name == PICKLE || name == "byteorder" || name.starts_with(STORAGES)
 }
 
 fn flatten(graph: &Graph<'_>, storages: HashMap<String, &[u8]>, len: usize, place: &str) -> Result<TensorMap> {
@@ -111,6 +132,8 @@ impl Flattener<'_, '_> {
         if depth > MAX_DEPTH {
             return Err(Error::format(FORMAT, self.place, "its dictionaries are nested too deeply"));
         }
+        // A module of a TorchScript archive keeps its tensors and modules in its state.
+        let id = self.graph.module_state(id).unwrap_or(id);
         let entries = self.graph.pairs_len(id);
         self.entries_left = self
             .entries_left

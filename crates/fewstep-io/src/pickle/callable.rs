@@ -5,7 +5,8 @@
 pub enum Callable {
     /// `torch_utils.persistence._reconstruct_persistent_obj(meta)`: an object of NVlabs' EDM or StyleGAN code.
     PersistentObject,
-    /// A class of `torch.nn.modules` (containers such as `ModuleDict`), pickled with its `__dict__` as state.
+    /// A class of `torch.nn.modules` (containers such as `ModuleDict`), pickled with its `__dict__` as state, or a class
+    /// of the program in a TorchScript archive (`__torch__....`), whose attributes are its state.
     TorchModule,
     /// A mapping class: `collections.OrderedDict`, `defaultdict`, `dnnlib.util.EasyDict`.
     Mapping,
@@ -39,6 +40,8 @@ pub enum Callable {
     TorchSize,
     /// `torch.device(...)`.
     TorchDevice,
+    /// `torch.jit._pickle.build_intlist(list)` and its like: a typed list in a TorchScript archive.
+    TypedList,
 }
 
 impl Callable {
@@ -65,7 +68,11 @@ impl Callable {
             ("torch.storage", "_load_from_bytes") => Callable::LoadStorage,
             ("torch", "Size") => Callable::TorchSize,
             ("torch", "device") => Callable::TorchDevice,
-            (module, _) if module.starts_with("torch.nn.modules.") => Callable::TorchModule,
+            ("torch.jit._pickle", name) if name.starts_with("build_") => Callable::TypedList,
+            ("torch.jit._pickle", "restore_type_tag") => Callable::TypedList,
+            (module, _) if module.starts_with("torch.nn.modules.") || module.starts_with("__torch__.") => {
+                Callable::TorchModule
+            }
             _ => return None,
         })
     }

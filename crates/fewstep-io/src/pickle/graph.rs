@@ -202,6 +202,11 @@ impl<'a> Graph<'a> {
         }
     }
 
+    /// The state of an object of a module class (`torch.nn.modules`, or a class of a TorchScript program).
+    pub fn module_state(&self, id: Id) -> Option<Id> {
+        self.instance(id).filter(|object| object.callable == Callable::TorchModule)?.state
+    }
+
     /// Key-value pairs of a dictionary or a mapping class, in the order of the file, later pairs overriding.
     pub fn pairs(&self, id: Id) -> Option<Vec<(Id, Id)>> {
         match self.get(id) {
