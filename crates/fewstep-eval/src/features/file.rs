@@ -17,6 +17,11 @@ pub fn metadata(architecture: &str, notes: &BTreeMap<String, String>) -> Metadat
     notes.clone().into_iter().chain(own).collect()
 }
 
+/// Whether a file says that one of our programs wrote it, as a feature network or as something else.
+pub fn is_ours(metadata: &Metadata) -> bool {
+    metadata.get("format").is_some_and(|format| format.starts_with("fewstep "))
+}
+
 /// The architecture that a file names.
 ///
 /// # Errors

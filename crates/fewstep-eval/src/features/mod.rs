@@ -96,8 +96,8 @@ impl Default for OpenOptions {
     }
 }
 
-/// Opens a feature network from its file: a `.safetensors` file of ours (the small classifier or Inception), Inception's
-/// `.pth` of pytorch-fid or torch-fidelity, or, if the options say so, a TorchScript program.
+/// Opens a feature network from its file: a `.safetensors` file (the small classifier or Inception), Inception's `.pth`
+/// of pytorch-fid or torch-fidelity, a TorchScript archive of it read as data, or, if the options say so, a TorchScript program.
 ///
 /// # Errors
 /// If the file cannot be read or is no feature network.
@@ -106,12 +106,16 @@ pub fn open(path: &Path, options: &OpenOptions, device: Device) -> Result<Box<dy
         return Ok(Box::new(TorchScript::load(path, call, device)?));
     }
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("safetensors") if file::architecture(path, &safetensors::read(path)?)? == small::NAME => {
-            Ok(Box::new(SmallCnn::load(path, device)?))
-        }
+        Some("safetensors") if is_small(path)? => Ok(Box::new(SmallCnn::load(path, device)?)),
         Some("safetensors" | "pth" | "pt" | "pkl") => Ok(Box::new(Inception::load(path, options.convention, device)?)),
         _ => Err(Error::network(path, "its name ends in none of .safetensors, .pth, .pt")),
     }
+}
+
+/// Whether a safetensors file is our small classifier; files of other programs can only be Inception.
+fn is_small(path: &Path) -> Result<bool> {
+    let contents = safetensors::read(path)?;
+    Ok(file::is_ours(&contents.metadata) && file::architecture(path, &contents)? == small::NAME)
 }
 
 /// Checks that `images` are what every network takes and gives them `channels` channels.

@@ -1,5 +1,7 @@
 //! Inception's features and scores, against pytorch-fid's and torch-fidelity's network with weights from a formula.
 
+use std::path::Path;
+
 use fewstep_eval::features::{Convention, FeatureNetwork, Inception, OpenOptions, inception, open};
 use fewstep_nn::tch::Device;
 
@@ -34,6 +36,22 @@ fn an_imported_file_is_the_same_network_under_the_same_hash() {
     assert_eq!(network.id().sha256, fewstep_io::hash::sha256_file(&second).unwrap());
     let other = OpenOptions { convention: Convention::PytorchFid, ..OpenOptions::default() };
     assert_ne!(open(&second, &other, Device::Cpu).unwrap().id(), network.id());
+}
+
+#[test]
+fn every_form_of_file_holds_the_same_weights() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/inception_files"));
+    let read = |name: &str| inception::read(&folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let plain = read("plain.safetensors");
+    assert_eq!(plain.tensors().len(), 5);
+    assert_eq!(plain.tensors()["Conv2d_1a_3x3.conv.weight"].to_f32()[..2], [-0.25, -0.2490234375]);
+    assert_eq!(plain.tensors()["Conv2d_1a_3x3.bn.running_var"].to_f32()[31], 4.875);
+    for name in ["zip.pth", "legacy.pth", "torchvision.pt", "pytorch_fid.pt"] {
+        assert_eq!(read(name), plain, "{name}");
+    }
+    // One layer is no network.
+    let error = inception::Inception::new(&plain, Convention::Tf1, Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("Conv2d_2a_3x3") && error.contains("incomplete"), "{error}");
 }
 
 #[test]

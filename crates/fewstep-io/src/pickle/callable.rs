@@ -68,11 +68,10 @@ impl Callable {
             ("torch.storage", "_load_from_bytes") => Callable::LoadStorage,
             ("torch", "Size") => Callable::TorchSize,
             ("torch", "device") => Callable::TorchDevice,
-            ("torch.jit._pickle", name) if name.starts_with("build_") => Callable::TypedList,
             ("torch.jit._pickle", "restore_type_tag") => Callable::TypedList,
-            (module, _) if module.starts_with("torch.nn.modules.") || module.starts_with("__torch__.") => {
-                Callable::TorchModule
-            }
+            ("torch.jit._pickle", name) if name.starts_with("build_") => Callable::TypedList,
+            (module, _) if module.starts_with("torch.nn.modules.") => Callable::TorchModule,
+            (module, _) if module == "__torch__" || module.starts_with("__torch__.") => Callable::TorchModule,
             _ => return None,
         })
     }

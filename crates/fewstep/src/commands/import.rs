@@ -1,11 +1,11 @@
-//! `fewstep import`: checkpoints of other programs as safetensors files of ours.
+//! `fewstep import`: checkpoints and feature networks of other programs as safetensors files of ours.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use fewstep_eval::features::inception;
-use fewstep_io::hash;
+use fewstep_io::{hash, safetensors};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::tch::Device;
 
@@ -15,10 +15,12 @@ use crate::ui::Output;
 
 /// Arguments of `fewstep import`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  fewstep import edm-cifar10-32x32-uncond-vp.pkl --out cifar10.safetensors")]
+#[command(
+    after_help = "Examples:\n  fewstep import edm-cifar10-32x32-uncond-vp.pkl --out cifar10.safetensors\n  fewstep import pt_inception-2015-12-05-6726825d.pth --out inception.safetensors"
+)]
 pub struct Args {
-    /// Snapshot of the EDM code (.pkl), or Inception's weights of pytorch-fid or torch-fidelity (.pth); either is read as data,
-    /// nothing in it is executed
+    /// Snapshot of the EDM code (.pkl), or Inception's weights: .pth of pytorch-fid or torch-fidelity, TorchScript .pt,
+    /// .safetensors; any is read as data, nothing in it is executed
     #[arg(value_name = "FILE")]
     pub input: PathBuf,
     /// Where to [default: beside it, ending in .safetensors]
@@ -47,10 +49,15 @@ impl Kind {
         if has_extension(path, "pkl") {
             return Ok(Self::EdmSnapshot);
         }
+        if has_extension(path, "safetensors") {
+            let header = safetensors::read_header(path)?;
+            let format = header.metadata.get("format").filter(|format| format.starts_with("fewstep "));
+            ensure!(format.is_none(), "{} is a file of fewstep, which needs no import", path.display());
+            return Ok(Self::Inception);
+        }
         ensure!(
             has_extension(path, "pth") || has_extension(path, "pt"),
-            "{} is neither a snapshot of the EDM code (.pkl) nor Inception's weights (.pth); safetensors files of fewstep need \
-             no import",
+            "{} is neither a snapshot of the EDM code (.pkl) nor Inception's weights (.pth, .pt or .safetensors)",
             path.display()
         );
         Ok(Self::Inception)
@@ -65,6 +72,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         "--half is for models: features are compared with f32 features of others"
     );
     let out = args.out.clone().unwrap_or_else(|| args.input.with_extension("safetensors"));
+    ensure!(out != args.input, "{} has the name that the result would get: name another with --out", out.display());
     check_extension(&out, "safetensors")?;
     check_new_file(&out, args.overwrite)?;
     let info = match kind {
@@ -81,7 +89,10 @@ pub fn run(args: Args, output: Output) -> Result<()> {
 }
 
 fn import_model(input: &Path, out: &Path, half: bool) -> Result<Info> {
-    let mut found = checkpoint::load(input, Device::Cpu)?;
+    let mut found = match checkpoint::load(input, Device::Cpu) {
+        Err(_) if is_metric_network(input) => return Err(inception::nvidia_pickle(input).into()),
+        found => found?,
+    };
     let origin = [
         ("imported_from", input.file_name().unwrap_or_default().to_string_lossy().into_owned()),
         ("imported_sha256", hash::sha256_file(input)?),
@@ -90,4 +101,11 @@ fn import_model(input: &Path, out: &Path, half: bool) -> Result<Info> {
     let storage = if half { Storage::F16 } else { Storage::F32 };
     checkpoint::save(out, &found.model, storage, &found.notes)?;
     Ok(describe_model("snapshot of the EDM code", &found).fact("stored as", if half { "f16" } else { "f32" }))
+}
+
+/// Whether a pickle that is no snapshot is one of NVIDIA's metric networks, which name themselves.
+fn is_metric_network(path: &Path) -> bool {
+    let named = |text: &[u8]| text.windows(9).any(|window| window.eq_ignore_ascii_case(b"inception"));
+    path.file_name().is_some_and(|name| named(name.as_encoded_bytes()))
+        || std::fs::read(path).is_ok_and(|file| named(&file))
 }

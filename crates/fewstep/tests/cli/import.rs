@@ -43,7 +43,7 @@ fn damaged_and_hostile_snapshots_leave_nothing() {
     let message = place.fails(&["import", "weights.pth"]);
     assert!(message.starts_with("weights.pth cannot be used as a feature network"), "{message}");
     std::fs::write(place.path("weights.ckpt"), b"x").unwrap();
-    insta::assert_snapshot!(place.fails(&["import", "weights.ckpt"]), @"weights.ckpt is neither a snapshot of the EDM code (.pkl) nor Inception's weights (.pth); safetensors files of fewstep need no import");
+    insta::assert_snapshot!(place.fails(&["import", "weights.ckpt"]), @"weights.ckpt is neither a snapshot of the EDM code (.pkl) nor Inception's weights (.pth, .pt or .safetensors)");
 }
 
 #[test]
@@ -55,4 +55,22 @@ fn every_truncation_of_a_snapshot_is_an_error() {
         std::fs::write(place.path("cut.pkl"), &bytes[..bytes.len() * share / 100]).unwrap();
         assert!(place.fails(&["import", "cut.pkl"]).contains("cut.pkl"));
     }
+}
+
+#[test]
+fn feature_networks_of_other_programs() {
+    let place = Place::with_model();
+    let examples = format!("{}/../../testdata/inception_files", env!("CARGO_MANIFEST_DIR"));
+    for name in ["zip.pth", "legacy.pth", "torchvision.pt", "pytorch_fid.pt", "plain.safetensors"] {
+        std::fs::copy(format!("{examples}/{name}"), place.path(name)).unwrap();
+        // They hold the first layer only: read, and found to be incomplete.
+        let message = place.fails(&["import", name, "--out", "inception.safetensors"]);
+        assert_eq!(message, "the Inception weights have no tensor `Conv2d_2a_3x3.bn.weight`: the file is incomplete");
+    }
+    insta::assert_snapshot!(place.fails(&["import", "plain.safetensors"]), @"");
+    insta::assert_snapshot!(place.fails(&["import", "model.safetensors", "--out", "x.safetensors"]), @"");
+    // A pickle like those of NVIDIA's metric networks: no snapshot, and it calls what a checkpoint does not need.
+    std::fs::write(place.path("inception-2015-12-05.pkl"), b"\x80\x02ctorch.jit\nload\n)R.").unwrap();
+    insta::assert_snapshot!(place.fails(&["import", "inception-2015-12-05.pkl"]), @"");
+    insta::assert_snapshot!(place.fails(&["eval", "x", "--features", "inception-2015-12-05.pkl"]), @"");
 }

@@ -14,7 +14,8 @@ const SOURCES: &str = "use pytorch-fid's pt_inception-2015-12-05-6726825d.pth (g
     weights-inception-2015-12-05-6726825d.pth (github.com/toshas/torch-fidelity, release v0.2.0)";
 
 /// Reads the weights from a state dictionary of pytorch-fid or torch-fidelity (`.pth`, zip or legacy), a TorchScript
-/// archive of the same network (`.pt`) or our own `.safetensors`. Nothing in the file is executed.
+/// archive of the same network (`.pt`) or a `.safetensors` file, ours or another program's with the same names. Nothing
+/// in the file is executed.
 ///
 /// # Errors
 /// If it is none of these; the message says which file to use instead.
@@ -22,22 +23,31 @@ pub fn read(path: &Path) -> Result<Weights> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("safetensors") => {
             let contents = safetensors::read(path)?;
-            if contents.metadata.contains_key("format") {
+            if file::is_ours(&contents.metadata) {
                 file::expect(path, &contents, NAME)?;
             }
             Weights::from_tensors(&contents.tensors).map_err(|reason| Error::network(path, reason))
         }
-        Some("pkl") => {
-            Err(Error::network(path, format!("NVIDIA's pickles hold a program, which is never run here; {SOURCES}")))
-        }
+        Some("pkl") => Err(nvidia_pickle(path)),
         _ => {
             let tensors = torch_zip::read(path).map_err(|error| match error {
                 fewstep_io::Error::Missing { .. } => Error::Io(error),
                 error => Error::network(path, format!("{error}; {SOURCES}")),
             })?;
-            Weights::from_tensors(&tensors).map_err(|reason| Error::network(path, format!("{reason}; {SOURCES}")))
+            Weights::from_tensors(&tensors).map_err(|reason| {
+                // NVIDIA's TorchScript gives its layers other names.
+                Error::network(path, format!("{reason}; {SOURCES}; a TorchScript program can be run by --torchscript"))
+            })
         }
     }
+}
+
+/// What is wrong with a metric network of NVIDIA's (`inception-2015-12-05.pkl` and its like) as a source of weights.
+pub fn nvidia_pickle(path: &Path) -> Error {
+    Error::network(
+        path,
+        format!("NVIDIA's pickles of metric networks hold a program, which is never run here; {SOURCES}"),
+    )
 }
 
 /// Writes the weights of any readable file as one safetensors file, whose hash is the network's.

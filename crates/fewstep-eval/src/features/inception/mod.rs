@@ -12,10 +12,11 @@ use crate::error::Result;
 
 mod blocks;
 mod import;
+mod names;
 mod resize;
 mod weights;
 
-pub use import::{import, read};
+pub use import::{import, nvidia_pickle, read};
 pub use resize::Convention;
 pub use weights::{Weights, tensor_shapes};
 

@@ -5,12 +5,11 @@ use fewstep_io::{hash, safetensors};
 use fewstep_nn::checkpoint::tensor_from;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 
+use super::names::{self, FIRST};
 use super::{NAME, blocks};
 use crate::error::{Error, Result};
 use crate::features::file;
 
-/// The layer that tells the network from others, and whose name tells the prefix of all.
-const FIRST: &str = "Conv2d_1a_3x3.conv.weight";
 /// Added to a variance before its root is taken.
 const BN_EPS: f64 = 1e-3;
 /// Shape of the classifier's weight.
@@ -23,28 +22,29 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Picks the network's tensors out of `tensors`, whose names may share a prefix. Counters of batches, auxiliary
-    /// classifiers and the classifier's bias are left out.
+    /// Picks the network's tensors out of `tensors`, named as in torchvision or as in pytorch-fid's module, perhaps after a
+    /// shared prefix. Counters of batches, auxiliary classifiers and the classifier's bias are left out.
     ///
     /// # Errors
     /// A sentence if there is no such network or a weight is not finite.
     pub fn from_tensors(tensors: &TensorMap) -> std::result::Result<Self, String> {
-        let prefix = tensors.keys().find_map(|name| name.strip_suffix(FIRST)).ok_or_else(|| {
+        let named = names::in_torchvision_style(tensors.keys().map(String::as_str)).ok_or_else(|| {
             format!("it has no tensor `{FIRST}`: it does not hold the Inception-v3 network of 2015-12-05")
         })?;
-        let mut picked: Vec<_> = tensors
-            .iter()
-            .filter_map(|(name, data)| Some((name.strip_prefix(prefix)?, data)))
-            .filter(|(name, _)| is_used(name))
-            .collect();
-        picked.sort_by_key(|(name, _)| *name);
+        let mut picked: Vec<_> = named.into_iter().filter(|(_, name)| is_used(name)).collect();
+        picked.sort_by(|(_, a), (_, b)| a.cmp(b));
         let mut kept = TensorMap::new();
-        for (name, data) in picked {
-            let data = data.cast(Dtype::F32).map_err(|error| error.to_string())?;
-            data.check_finite(name).map_err(|error| error.to_string())?;
-            kept.insert(name.to_owned(), data);
+        for (stored, name) in picked {
+            let data = tensors[stored].cast(Dtype::F32).map_err(|error| error.to_string())?;
+            data.check_finite(&name).map_err(|error| error.to_string())?;
+            kept.insert(name, data);
         }
         Ok(Self { tensors: kept })
+    }
+
+    /// The tensors by torchvision's names, in name order.
+    pub fn tensors(&self) -> &TensorMap {
+        &self.tensors
     }
 
     /// The safetensors file of these weights, the same bytes for the same weights wherever they came from.
