@@ -102,6 +102,28 @@ pub enum Error {
         /// Size and channels of the first image.
         expected: String,
     },
+    /// An image that cannot be decoded.
+    #[error("{member} in {dataset} cannot be used: {reason}")]
+    Image {
+        /// The data set's path.
+        dataset: String,
+        /// The image.
+        member: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Some images of a data set cannot be used, all of them counted.
+    #[error("{count} of the {total} images in {dataset} cannot be used: {listed}")]
+    Images {
+        /// The data set's path.
+        dataset: String,
+        /// How many.
+        count: usize,
+        /// Of how many.
+        total: usize,
+        /// The first of them by name, each with what is wrong with it.
+        listed: String,
+    },
     /// An index past the end of a data set.
     #[error("image {index} was asked for, but {dataset} holds {len} images")]
     ImageIndex {
@@ -152,6 +174,10 @@ impl Error {
 
     pub(crate) fn format(format: &'static str, place: impl Into<String>, reason: impl Into<String>) -> Self {
         Error::Format { format, place: place.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn image(dataset: &str, member: &str, reason: impl Into<String>) -> Self {
+        Error::Image { dataset: dataset.to_owned(), member: member.to_owned(), reason: reason.into() }
     }
 
     pub(crate) fn tensor(name: &str, reason: impl Into<String>) -> Self {

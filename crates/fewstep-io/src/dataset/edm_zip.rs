@@ -26,7 +26,7 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
     let place = path.display().to_string();
     let file = File::open(path).map_err(|e| Error::read(path, e))?;
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(&place, e))?;
-    let mut images = Vec::new();
+    let (mut images, mut foreign) = (Vec::new(), Vec::new());
     for index in 0..archive.len() {
         let Some(name) = archive.name_for_index(index) else {
             continue;
@@ -34,15 +34,19 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
         member::check_name(name, &place)?;
         if decode::is_image(name) && !member::is_clutter(name) {
             images.push((name.to_owned(), index));
+        } else if member::is_foreign_image(name) && !member::is_clutter(name) {
+            foreign.push(name.to_owned());
         }
     }
     images.sort();
+    member::refuse_foreign(&mut foreign, &place)?;
     if images.is_empty() {
         return Err(Error::format(FORMAT, place, "the archive holds no PNG or JPEG images"));
     }
     let labels = match archive.index_for_name(labels::FILE) {
         Some(index) => {
-            let json = read_member(&mut archive, index, labels::MAX_FILE, labels::FILE, &place)?;
+            let json = read_member(&mut archive, index, labels::MAX_FILE)
+                .map_err(|reason| Error::format(FORMAT, &place, format!("its member {:?}: {reason}", labels::FILE)))?;
             labels::parse(&json, images.iter().map(|(name, _)| name.as_str()), &place)?
         }
         None => None,
@@ -65,12 +69,13 @@ impl EdmZip {
             index,
             len: self.images.len(),
         })?;
+        let failed = |reason: String| Error::image(&self.place, name, reason);
         let file = {
             // A panic elsewhere leaves the archive usable: every read seeks first.
             let mut archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
-            read_member(&mut archive, *archive_index, decode::MAX_FILE, name, &self.place)?
+            read_member(&mut archive, *archive_index, decode::MAX_FILE).map_err(failed)?
         };
-        decode::decode(&file).map_err(|reason| Error::format(FORMAT, &self.place, format!("image {name:?}: {reason}")))
+        decode::decode(&file).map_err(failed)
     }
 
     pub fn member(&self, index: usize) -> String {
@@ -83,21 +88,16 @@ fn damaged(place: &str, e: ZipError) -> Error {
 }
 
 /// Unpacks one member into memory; grows with what is really there, up to `limit`.
-fn read_member(
-    archive: &mut ZipArchive<BufReader<File>>,
-    index: usize,
-    limit: u64,
-    name: &str,
-    place: &str,
-) -> Result<Vec<u8>> {
-    let file = archive.by_index(index).map_err(|e| damaged(place, e))?;
+///
+/// # Errors
+/// A sentence if it is damaged or too large.
+fn read_member(archive: &mut ZipArchive<BufReader<File>>, index: usize, limit: u64) -> Result<Vec<u8>, String> {
+    let file = archive.by_index(index).map_err(|e| format!("the zip archive is damaged: {e}"))?;
     let size = file.size();
     if size > limit {
-        let reason = format!("its member {name:?} declares {size} bytes, more than the {limit} allowed");
-        return Err(Error::format(FORMAT, place, reason));
+        return Err(format!("it declares {size} bytes, more than the {limit} allowed"));
     }
     let mut bytes = Vec::new();
-    let read = file.take(size).read_to_end(&mut bytes);
-    read.map_err(|e| Error::format(FORMAT, place, format!("its member {name:?} is damaged: {e}")))?;
+    file.take(size).read_to_end(&mut bytes).map_err(|e| format!("it is damaged: {e}"))?;
     Ok(bytes)
 }

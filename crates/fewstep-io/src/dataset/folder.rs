@@ -20,8 +20,10 @@ pub(super) struct Folder {
 pub(super) fn open(path: &Path) -> Result<Opened> {
     let place = path.display().to_string();
     let mut images = Vec::new();
-    walk(path, "", &mut HashSet::new(), &mut images)?;
+    let mut foreign = Vec::new();
+    walk(path, "", &mut HashSet::new(), &mut images, &mut foreign)?;
     images.sort();
+    member::refuse_foreign(&mut foreign, &place)?;
     if images.is_empty() {
         let reason = "the folder holds no PNG or JPEG images, no IDX files and no CIFAR-10 batches";
         return Err(Error::format(FORMAT, place, reason));
@@ -49,17 +51,17 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
 
 impl Folder {
     pub fn image(&self, index: usize) -> Result<Raw> {
-        let (_, path) = self.images.get(index).ok_or_else(|| Error::ImageIndex {
+        let (name, path) = self.images.get(index).ok_or_else(|| Error::ImageIndex {
             dataset: self.place.clone(),
             index,
             len: self.images.len(),
         })?;
-        let failed = |reason: String| Error::format(FORMAT, path.display().to_string(), reason);
-        let size = fs::metadata(path).map_err(|e| Error::read(path, e))?.len();
+        let failed = |reason: String| Error::image(&self.place, name, reason);
+        let size = fs::metadata(path).map_err(|e| failed(e.to_string()))?.len();
         if size > decode::MAX_FILE {
             return Err(failed(format!("the image file has {size} bytes, more than the {} allowed", decode::MAX_FILE)));
         }
-        decode::decode(&fs::read(path).map_err(|e| Error::read(path, e))?).map_err(failed)
+        decode::decode(&fs::read(path).map_err(|e| failed(e.to_string()))?).map_err(failed)
     }
 
     pub fn member(&self, index: usize) -> String {
@@ -67,12 +69,13 @@ impl Folder {
     }
 }
 
-/// Collects images below `folder`; links are followed, but no folder is entered twice.
+/// Collects images below `folder`, and the names of those of kinds that are not read; links are followed, but no folder is entered twice.
 fn walk(
     folder: &Path,
     prefix: &str,
     entered: &mut HashSet<PathBuf>,
     images: &mut Vec<(String, PathBuf)>,
+    foreign: &mut Vec<String>,
 ) -> Result<()> {
     let real = folder.canonicalize().map_err(|e| Error::read(folder, e))?;
     if !entered.insert(real) {
@@ -89,9 +92,11 @@ fn walk(
             continue;
         }
         if path.is_dir() {
-            walk(&path, &format!("{name}/"), entered, images)?;
+            walk(&path, &format!("{name}/"), entered, images, foreign)?;
         } else if decode::is_image(&name) {
             images.push((name, path));
+        } else if member::is_foreign_image(&name) {
+            foreign.push(name);
         }
     }
     Ok(())

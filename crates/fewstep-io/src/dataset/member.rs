@@ -18,9 +18,37 @@ pub(super) fn is_clutter(name: &str) -> bool {
     name.starts_with("__MACOSX/") || name.split('/').any(|part| part.starts_with('.') && part.len() > 1)
 }
 
+/// Whether a file is an image of a kind that is not read here, by its name.
+pub(super) fn is_foreign_image(name: &str) -> bool {
+    const KINDS: [&str; 13] =
+        ["webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pnm", "avif", "heic", "jxl", "jp2", "jfif"];
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    extension.is_some_and(|extension| KINDS.contains(&extension.as_str()))
+}
+
+/// Leaving out images that the user put there would change every number that is computed from the others.
+pub(super) fn refuse_foreign(foreign: &mut [String], place: &str) -> Result<()> {
+    foreign.sort();
+    let Some(first) = foreign.first() else { return Ok(()) };
+    let reason = format!(
+        "it holds {} image(s) of kinds that are not read, {first} first: convert them to PNG, or move them away",
+        foreign.len()
+    );
+    Err(Error::format(super::FORMAT, place, reason))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_kinds_of_images_are_never_left_out_silently() {
+        let mut names = ["b/c.BMP", "a.webp", "notes.txt"].map(str::to_owned).to_vec();
+        names.retain(|name| is_foreign_image(name));
+        let message = refuse_foreign(&mut names, "data").unwrap_err().to_string();
+        assert!(message.contains("2 image(s)") && message.contains("a.webp"), "{message}");
+        assert!(refuse_foreign(&mut [], "data").is_ok());
+    }
 
     #[test]
     fn names_that_leave_the_archive_are_refused() {

@@ -24,7 +24,9 @@ mod member;
 mod open;
 mod pad;
 mod subset;
+mod unusable;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -162,8 +164,10 @@ impl Dataset {
             files,
         };
         if stored.is_none() {
-            // The first image of the whole set, so that a subset sees the same sizes.
-            dataset.stored = dataset.raw(0)?.sizes();
+            // The first image of the whole set, so that a subset sees the same sizes. One that cannot be read is counted
+            // with the others when they are loaded; here it only must not hide them.
+            let first = (0..len).find_map(|index| dataset.raw(index).ok());
+            dataset.stored = first.map_or_else(|| dataset.raw(0).map(|raw| raw.sizes()), |raw| Ok(raw.sizes()))?;
         }
         dataset.pad_to = options.pad_to;
         if let Some(to) = options.pad_to {
@@ -253,26 +257,38 @@ impl Dataset {
     /// All images in memory.
     ///
     /// # Errors
-    /// As [`Dataset::image`], or if there is not enough memory.
+    /// As [`Dataset::load`].
     pub fn load_all(&self) -> Result<Images> {
+        self.load(0..self.len())
+    }
+
+    /// The images of a range in memory, decoded on all cores.
+    ///
+    /// # Errors
+    /// If the range ends past the end, if there is not enough memory, or, with all that cannot be used counted and the first
+    /// named, if an image cannot be decoded or differs from the others in size or channels.
+    pub fn load(&self, range: Range<usize>) -> Result<Images> {
         let (height, width) = self.resolution();
         let size = self.channels() * height * width;
         let too_large = || Error::format(FORMAT, self.place(), "it does not fit into memory: use a subset");
-        let total = size.checked_mul(self.len()).ok_or_else(too_large)?;
+        let total = size.checked_mul(range.len()).ok_or_else(too_large)?;
         let mut data = Vec::new();
         data.try_reserve_exact(total).map_err(|_| too_large())?;
         data.resize(total, 0);
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let share = self.len().div_ceil(threads);
-        thread::scope(|scope| {
+        let share = range.len().div_ceil(threads);
+        let first = range.start;
+        let loaded: Result<()> = thread::scope(|scope| {
             let workers: Vec<_> = data
                 .chunks_mut((share * size).max(1))
                 .enumerate()
-                .map(|(worker, part)| scope.spawn(move || self.load_part(worker * share, size, part)))
+                .map(|(worker, part)| scope.spawn(move || self.load_part(first + worker * share, size, part)))
                 .collect();
             workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(too_large())))
-        })?;
-        let images = Images::new(data, self.channels(), height, width, self.labels.clone())?;
+        });
+        loaded.map_err(|error| unusable::all(self, error))?;
+        let labels = self.labels.as_ref().map(|labels| labels.get(range).unwrap_or_default().to_vec());
+        let images = Images::new(data, self.channels(), height, width, labels)?;
         Ok(Images { num_classes: self.num_classes, ..images })
     }
 

@@ -95,6 +95,36 @@ fn members_of_another_size_or_kind_are_named() {
 }
 
 #[test]
+fn images_that_cannot_be_used_are_all_counted() {
+    let folder = folder();
+    let good = png_of(1, 1);
+    let members: [(&str, &[u8]); 6] = [
+        ("a.png", b"no"),
+        ("b.png", &good),
+        ("c.png", &good[..20]),
+        ("d.png", &png_of(1, 3)),
+        ("e.png", b""),
+        ("f.png", &good),
+    ];
+    let path = folder.path().join("x.zip");
+    zip_of(&path, &members);
+    for (name, bytes) in members {
+        write(folder.path().join("x").join(name), bytes);
+    }
+    for path in [path, folder.path().join("x")] {
+        let dataset = Dataset::open(&path).unwrap();
+        assert_eq!(dataset.load(1..2).unwrap().data, [1; 4]);
+        let message = dataset.load(2..6).unwrap_err().to_string();
+        assert!(message.contains("4 of the 6 images in") && message.contains("cannot be used: a.png (it"), "{message}");
+        assert!(message.contains("d.png (it is 2x2 colour, others are 2x2 grey)"), "{message}");
+        assert!(message.ends_with("and 1 more") && message.lines().count() == 1, "{message}");
+    }
+    write(folder.path().join("x/g.webp"), b"RIFF");
+    assert!(message(&folder.path().join("x")).contains("1 image(s) of kinds that are not read, g.webp first"));
+    assert!(Dataset::open(folder.path()).is_err());
+}
+
+#[test]
 fn labels_that_do_not_fit_are_errors() {
     let folder = folder();
     let path = folder.path().join("l.zip");

@@ -1,0 +1,51 @@
+//! Which images of a data set cannot be used: all of them counted, the first named.
+
+use std::thread;
+
+use super::Dataset;
+use crate::Error;
+
+/// How many are named.
+const NAMED: usize = 3;
+
+/// `error`, or where it is about one image, one that is about all such images.
+pub(super) fn all(dataset: &Dataset, error: Error) -> Error {
+    if !matches!(error, Error::Image { .. } | Error::MixedImages { .. }) {
+        return error;
+    }
+    let bad = find(dataset);
+    // One alone speaks for itself, with what its kind of error advises.
+    if bad.len() < 2 && matches!(error, Error::MixedImages { .. }) {
+        return error;
+    }
+    let mut listed = bad.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join("; ");
+    if bad.len() > NAMED {
+        listed += &format!("; and {} more", bad.len() - NAMED);
+    }
+    Error::Images { dataset: dataset.place(), count: bad.len(), total: dataset.len(), listed }
+}
+
+/// Name and fault of every image that cannot be used, in the order of the data set.
+fn find(dataset: &Dataset) -> Vec<String> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = dataset.len().div_ceil(threads).max(1);
+    let check = |start: usize| {
+        let end = (start + share).min(dataset.len());
+        (start..end).filter_map(|index| Some(describe(dataset.image(index).err()?))).collect::<Vec<_>>()
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> =
+            (0..dataset.len()).step_by(share).map(|start| scope.spawn(move || check(start))).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+    })
+}
+
+fn describe(error: Error) -> String {
+    match error {
+        Error::Image { member, reason, .. } => format!("{member} ({reason})"),
+        Error::MixedImages { member, found, expected, .. } => {
+            format!("{member} (it is {found}, others are {expected})")
+        }
+        other => other.to_string(),
+    }
+}
