@@ -1,12 +1,19 @@
 //! One pass over images for every metric: the network runs once an image.
 
+use std::ops::Range;
+use std::sync::mpsc;
+use std::thread;
+
+use fewstep_io::Dataset;
 use fewstep_nn::sample::to_u8;
 use fewstep_nn::tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::features::{Activations, FeatureNetwork};
+use crate::images;
 use crate::moments::Moments;
 use crate::statistics::Statistics;
+use crate::watch::Watch;
 
 /// What to keep of each image besides the running moments, which are all that a Frechet distance needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +24,17 @@ pub struct Keep {
     pub logits: bool,
     /// The images: for the sliced Wasserstein distance.
     pub images: bool,
+}
+
+impl Keep {
+    /// What either keeps.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            features: self.features || other.features,
+            logits: self.logits || other.logits,
+            images: self.images || other.images,
+        }
+    }
 }
 
 /// Takes images batch by batch.
@@ -80,6 +98,46 @@ impl<'a> Collector<'a> {
         }
         if self.keep.images {
             self.images.push(images.to_device(fewstep_nn::tch::Device::Cpu).copy());
+        }
+        Ok(())
+    }
+
+    /// Takes the images of a part of a data set, `batch` at once; the next batch is decoded while the network sees this one.
+    /// `watch` counts images.
+    ///
+    /// # Errors
+    /// If some of the data set's images cannot be used (all of them are counted), or as [`Collector::push`].
+    pub fn push_dataset(
+        &mut self,
+        dataset: &Dataset,
+        range: Range<usize>,
+        batch: usize,
+        watch: &mut Watch<'_>,
+    ) -> Result<()> {
+        let (start, total) = (range.start, range.len() as u64);
+        let mut done = 0;
+        thread::scope(|scope| {
+            // One batch waits, one is being decoded, one is with the network.
+            let (sender, receiver) = mpsc::sync_channel(1);
+            scope.spawn(move || {
+                for first in range.clone().step_by(batch.max(1)) {
+                    // Nobody listens any more once the network has failed.
+                    if sender.send(dataset.load(first..(first + batch.max(1)).min(range.end))).is_err() {
+                        return;
+                    }
+                }
+            });
+            for images in receiver {
+                let images = images::tensor(&images?)?;
+                self.push(&images)?;
+                done += images.size()[0] as u64;
+                watch(done, total);
+            }
+            Ok::<_, Error>(())
+        })?;
+        // A thread that died without a word must not pass for a short data set.
+        if done < total {
+            return Err(Error::Input(format!("reading stopped after {done} of {total} images, from {start} on")));
         }
         Ok(())
     }
@@ -174,6 +232,22 @@ mod tests {
         assert!(error.contains("1 of 4") && error.contains("image 6"), "{error}");
         let kept = collector.finish().unwrap().images.unwrap();
         assert_eq!(Vec::<u8>::try_from(kept.reshape([-1])).unwrap(), [0, 0, 128, 255]);
+    }
+
+    #[test]
+    fn data_sets_are_taken_in_parts_and_in_order() {
+        let pixels: Vec<u8> = (0..11 * 4).map(|i| (i * 5) as u8).collect();
+        let images = fewstep_io::dataset::Images::new(pixels, 1, 2, 2, None).unwrap();
+        let dataset = Dataset::from_images("numbers", images.clone()).unwrap();
+        let network = network();
+        let mut collector = Collector::new(&network, Keep { images: true, ..Keep::default() });
+        let mut seen = Vec::new();
+        collector.push_dataset(&dataset, 2..11, 4, &mut |done, total| seen.push((done, total))).unwrap();
+        assert_eq!(seen, [(4, 9), (8, 9), (9, 9)]);
+        let kept = collector.finish().unwrap().images.unwrap();
+        assert_eq!(kept, super::images::tensor(&images).unwrap().narrow(0, 2, 9));
+        let mut past = Collector::new(&network, Keep::default());
+        assert!(past.push_dataset(&dataset, 8..12, 2, &mut crate::watch::unwatched).is_err());
     }
 
     #[test]

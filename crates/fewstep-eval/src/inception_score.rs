@@ -35,7 +35,7 @@ pub struct InceptionScore {
 /// # Errors
 /// If there are fewer images than parts.
 pub fn inception_score(logits: &Tensor, options: &Options) -> Result<InceptionScore> {
-    let mut logits = points::points(logits)?;
+    let mut logits = points::points(logits)?.to_kind(Kind::Double);
     let n = logits.size()[0];
     let splits = options.splits as i64;
     if splits < 1 || n < splits {

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::frechet::FrechetReference;
 use crate::moments::Moments;
 use crate::points;
+use crate::watch::Watch;
 
 /// Distances of growing subsets and the line through them.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +23,7 @@ pub struct Extrapolation {
 }
 
 /// Fits a line in 1/N to the distances of `points` random subsets of `features` `[n, d]` from `reference`; sizes are evenly
-/// spaced from `smallest` to n. The paper takes 15 points from 5,000 on.
+/// spaced from `smallest` to n. The paper takes 15 points from 5,000 on. `watch` counts points.
 ///
 /// # Errors
 /// If there are fewer than two points or `smallest` is not between 2 and n - 1.
@@ -32,6 +33,7 @@ pub fn extrapolate(
     smallest: usize,
     points: usize,
     seed: u64,
+    watch: &mut Watch<'_>,
 ) -> Result<Extrapolation> {
     let n = features.size().first().map_or(0, |&n| n as usize);
     if points < 2 || smallest < 2 || smallest >= n {
@@ -45,19 +47,26 @@ pub fn extrapolate(
         let size = smallest + (n - smallest) * i / (points - 1);
         let rows = points::subset(seed, i as u64, n, size);
         found.push((size, distance(features, &rows, reference)?));
+        watch(i as u64 + 1, points as u64);
     }
     let (slope, value) = line(found.iter().map(|&(size, distance)| (1.0 / size as f64, distance)));
     Ok(Extrapolation { value, slope, points: found })
 }
 
 /// Standard error of the distance of `features` `[n, d]` from `reference`: its standard deviation over `resamples` draws
-/// of n images with replacement.
+/// of n images with replacement. `watch` counts resamples.
 ///
 /// The mean over such draws is no better estimate of the distance: repeated images add to its bias.
 ///
 /// # Errors
 /// If there are fewer than two resamples or images.
-pub fn bootstrap(features: &Tensor, reference: &FrechetReference, resamples: usize, seed: u64) -> Result<f64> {
+pub fn bootstrap(
+    features: &Tensor,
+    reference: &FrechetReference,
+    resamples: usize,
+    seed: u64,
+    watch: &mut Watch<'_>,
+) -> Result<f64> {
     let n = features.size().first().map_or(0, |&n| n as usize);
     if resamples < 2 || n < 2 {
         return Err(Error::Input(format!(
@@ -69,6 +78,7 @@ pub fn bootstrap(features: &Tensor, reference: &FrechetReference, resamples: usi
         let mut rng = ChaCha12Rng::seed_from_u64(random::mix(seed, i as u64));
         let rows: Vec<i64> = (0..n).map(|_| rng.random_range(0..n as i64)).collect();
         values.push(distance(features, &rows, reference)?);
+        watch(i as u64 + 1, resamples as u64);
     }
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let square: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
@@ -97,6 +107,7 @@ fn line(points: impl Iterator<Item = (f64, f64)> + Clone) -> (f64, f64) {
 mod tests {
     use super::*;
     use crate::statistics::Statistics;
+    use crate::watch::unwatched;
     use fewstep_nn::tch::{self, Device, Kind};
 
     fn setting() -> (Tensor, FrechetReference) {
@@ -111,12 +122,12 @@ mod tests {
     #[test]
     fn extrapolation_takes_most_of_the_bias_away() {
         let (features, reference) = setting();
-        let found = extrapolate(&features, &reference, 200, 15, 0).unwrap();
+        let found = extrapolate(&features, &reference, 200, 15, 0, &mut unwatched).unwrap();
         let (last, biased) = found.points[14];
         assert_eq!((found.points[0].0, last), (200, 4000));
         assert!(found.slope > 0.0 && found.value < biased, "{found:?}");
         assert!((found.value - 0.1).abs() < 0.02, "{found:?}");
-        assert!(extrapolate(&features, &reference, 4000, 15, 0).is_err());
+        assert!(extrapolate(&features, &reference, 4000, 15, 0, &mut unwatched).is_err());
     }
 
     #[test]
@@ -129,9 +140,9 @@ mod tests {
             .collect();
         let mean = fresh.iter().sum::<f64>() / 8.0;
         let spread = (fresh.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 7.0).sqrt();
-        let error = bootstrap(&features.narrow(0, 0, 500), &reference, 50, 3).unwrap();
+        let error = bootstrap(&features.narrow(0, 0, 500), &reference, 50, 3, &mut unwatched).unwrap();
         assert!(error > spread / 3.0 && error < spread * 3.0, "{error} {spread}");
-        assert!(bootstrap(&features, &reference, 1, 0).is_err());
+        assert!(bootstrap(&features, &reference, 1, 0, &mut unwatched).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use fewstep_nn::tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::points;
+use crate::watch::Watch;
 
 /// How KID is estimated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +35,11 @@ pub struct Kid {
     pub standard_error: f64,
 }
 
-/// KID between feature vectors `a` `[n, d]` and `b` `[m, d]`.
+/// KID between feature vectors `a` `[n, d]` and `b` `[m, d]`; `watch` counts subsets.
 ///
 /// # Errors
 /// If either set is smaller than a subset, or they do not fit each other.
-pub fn kid(a: &Tensor, b: &Tensor, options: &KidOptions) -> Result<Kid> {
+pub fn kid(a: &Tensor, b: &Tensor, options: &KidOptions, watch: &mut Watch<'_>) -> Result<Kid> {
     let (a, b) = points::pair(a, b)?;
     let KidOptions { subsets, subset_size, seed } = *options;
     let (n, m) = (a.size()[0] as usize, b.size()[0] as usize);
@@ -52,9 +53,12 @@ pub fn kid(a: &Tensor, b: &Tensor, options: &KidOptions) -> Result<Kid> {
     let values: Vec<f64> = (0..subsets as u64)
         .map(|i| {
             let rows = |x: &Tensor, n, side| {
-                x.index_select(0, &Tensor::from_slice(&points::subset(seed, 2 * i + side, n, subset_size)))
+                let rows = points::subset(seed, 2 * i + side, n, subset_size);
+                x.index_select(0, &Tensor::from_slice(&rows)).to_kind(Kind::Double)
             };
-            mmd2(&rows(&a, n, 0), &rows(&b, m, 1))
+            let value = mmd2(&rows(&a, n, 0), &rows(&b, m, 1));
+            watch(i + 1, subsets as u64);
+            value
         })
         .collect();
     let count = values.len() as f64;
@@ -80,6 +84,7 @@ fn kernel(x: &Tensor, y: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::unwatched;
     use fewstep_nn::tch::{self, Device};
 
     #[test]
@@ -88,7 +93,7 @@ mod tests {
         let y = Tensor::from_slice(&[2.0, 0.0, 0.0, 2.0]).view([2, 2]);
         // k(x1, x2) = k(y1, y2) = 1, k(xi, yi) = (2/2 + 1)^3 = 8, k(xi, yj) = 1: 1 + 1 - 2 * 18 / 4.
         let options = KidOptions { subsets: 1, subset_size: 2, seed: 0 };
-        assert!((kid(&x, &y, &options).unwrap().value + 7.0).abs() < 1e-12);
+        assert!((kid(&x, &y, &options, &mut unwatched).unwrap().value + 7.0).abs() < 1e-12);
     }
 
     #[test]
@@ -96,19 +101,24 @@ mod tests {
         tch::manual_seed(4);
         let draw = |shift: f64| Tensor::randn([600, 8], (Kind::Double, Device::Cpu)) + shift;
         let options = KidOptions { subsets: 50, subset_size: 100, seed: 1 };
-        let same = kid(&draw(0.0), &draw(0.0), &options).unwrap();
-        let other = kid(&draw(0.0), &draw(0.5), &options).unwrap();
+        let same = kid(&draw(0.0), &draw(0.0), &options, &mut unwatched).unwrap();
+        let other = kid(&draw(0.0), &draw(0.5), &options, &mut unwatched).unwrap();
         assert!(same.value.abs() < 0.03, "{same:?}");
         assert!(other.value > 0.3 && other.deviation > other.standard_error, "{other:?}");
-        assert_eq!(kid(&draw(0.0).zeros_like(), &draw(0.0).zeros_like(), &options).unwrap().value, 0.0);
+        assert_eq!(kid(&draw(0.0).zeros_like(), &draw(0.0).zeros_like(), &options, &mut unwatched).unwrap().value, 0.0);
     }
 
     #[test]
     fn sets_smaller_than_a_subset_are_refused() {
         let x = Tensor::zeros([50, 3], (Kind::Float, Device::Cpu));
-        let error = kid(&x, &x, &KidOptions::default()).unwrap_err().to_string();
+        let error = kid(&x, &x, &KidOptions::default(), &mut unwatched).unwrap_err().to_string();
         assert!(error.contains("2 to 50") && error.contains("smaller subset size"), "{error}");
-        assert!(kid(&x, &x.narrow(1, 0, 2), &KidOptions::default()).is_err());
-        assert!(kid(&(&x + f64::NAN), &x, &KidOptions::default()).unwrap_err().to_string().contains("not finite"));
+        assert!(kid(&x, &x.narrow(1, 0, 2), &KidOptions::default(), &mut unwatched).is_err());
+        assert!(
+            kid(&(&x + f64::NAN), &x, &KidOptions::default(), &mut unwatched)
+                .unwrap_err()
+                .to_string()
+                .contains("not finite")
+        );
     }
 }

@@ -15,7 +15,7 @@
 //! | [`inception_score`] | inception score | class scores |
 //! | [`sliced_wasserstein`] | sliced Wasserstein distance | pixels of both sides |
 //!
-//! [`measure::measure`] computes any of them by name.
+//! [`measure::measure`] computes any of them by name; [`summary`] brings those of several seed ranges together.
 //!
 //! A number is only comparable with numbers of the same features, so a [`features::FeatureId`] travels with every set of
 //! statistics and every [`Measurement`], and comparing different ones is an error.
@@ -35,15 +35,20 @@ pub mod moments;
 pub mod neighbours;
 mod points;
 pub mod protocol;
+pub mod reference;
 pub mod sliced_wasserstein;
 pub mod statistics;
+pub mod summary;
+pub mod watch;
 
 pub use collect::{Collected, Collector, Keep};
 pub use error::{Error, Result};
 pub use frechet::{FrechetReference, frechet_distance};
 pub use measure::measure;
 pub use measurement::Measurement;
-pub use metrics::{MeasureOptions, Metric, Reference};
+pub use metrics::{MeasureOptions, Metric};
 pub use moments::Moments;
 pub use protocol::Protocol;
+pub use reference::Reference;
 pub use statistics::Statistics;
+pub use summary::{Summary, summarise};

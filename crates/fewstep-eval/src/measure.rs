@@ -10,11 +10,13 @@ use crate::inception_score::inception_score;
 use crate::infinity::{bootstrap, extrapolate};
 use crate::kid::{KidOptions, kid};
 use crate::measurement::{Measurement, Uncertainty};
-use crate::metrics::{MeasureOptions, Metric, Reference};
+use crate::metrics::{MeasureOptions, Metric};
 use crate::neighbours::{density_coverage, precision_recall};
+use crate::reference::Reference;
 use crate::sliced_wasserstein::sliced_wasserstein;
 
-/// Measures `generated` against `reference`. Metrics of two numbers give two measurements.
+/// Measures `generated` against `reference`. Metrics of two numbers give two measurements. `watch` is told the name of what is
+/// being computed, the units of it done, and their total.
 ///
 /// # Errors
 /// If the two sides' features differ, or something that a metric needs was not kept or is missing from the reference.
@@ -23,6 +25,7 @@ pub fn measure(
     generated: &Collected,
     reference: &Reference,
     options: &MeasureOptions,
+    watch: &mut dyn FnMut(&str, u64, u64),
 ) -> Result<Vec<Measurement>> {
     FeatureId::check_same(generated.statistics.features.as_ref(), reference.statistics.features.as_ref())?;
     let frechet = match metrics.iter().any(|metric| matches!(metric, Metric::Fid | Metric::FidInfinity)) {
@@ -32,7 +35,7 @@ pub fn measure(
     let run = Run { generated, reference, frechet, options };
     let mut found = Vec::new();
     for metric in metrics {
-        found.extend(run.measure(*metric)?);
+        found.extend(run.measure(*metric, watch)?);
     }
     Ok(found)
 }
@@ -45,23 +48,26 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn measure(&self, metric: Metric) -> Result<Vec<Measurement>> {
+    fn measure(&self, metric: Metric, watch: &mut dyn FnMut(&str, u64, u64)) -> Result<Vec<Measurement>> {
         let options = self.options;
         let distance = if self.on_inception() { "fid" } else { "frechet-distance" };
         Ok(match (metric, &self.frechet) {
-            (Metric::Fid, Some(frechet)) => vec![self.fid(distance, frechet)?],
+            (Metric::Fid, Some(frechet)) => vec![self.fid(distance, frechet, watch)?],
             (Metric::FidInfinity, Some(frechet)) => {
                 let features = self.generated_features()?;
                 let smallest = (features.size()[0] as usize / 10).max(2);
-                let line = extrapolate(features, frechet, smallest, options.infinity_points, options.seed)?;
-                let mut found = self.measured(&format!("{distance}-infinity"), line.value);
+                let name = format!("{distance}-infinity");
+                let mut watch = |done, total| watch(&name, done, total);
+                let line = extrapolate(features, frechet, smallest, options.infinity_points, options.seed, &mut watch)?;
+                let mut found = self.measured(&name, line.value);
                 found.warnings.push("extrapolated to infinitely many images, not measured".to_owned());
                 vec![found]
             }
             (Metric::Kid, _) => {
                 let (a, b) = self.features()?;
-                let kid = kid(a, b, &KidOptions { seed: options.seed, ..options.kid })?;
                 let name = if self.on_inception() { "kid" } else { "kernel-distance" };
+                let subsets = KidOptions { seed: options.seed, ..options.kid };
+                let kid = kid(a, b, &subsets, &mut |done, total| watch(name, done, total))?;
                 vec![self.uncertain(name, kid.value, kid.standard_error, "subsets")]
             }
             (Metric::InceptionScore, _) => {
@@ -72,12 +78,14 @@ impl Run<'_> {
             }
             (Metric::PrecisionRecall, _) => {
                 let (a, b) = self.features()?;
-                let found = precision_recall(a, b, options.precision_k)?;
+                let mut watch = |done, total| watch("precision and recall", done, total);
+                let found = precision_recall(a, b, options.precision_k, &mut watch)?;
                 vec![self.measured("precision", found.precision), self.measured("recall", found.recall)]
             }
             (Metric::DensityCoverage, _) => {
                 let (a, b) = self.features()?;
-                let found = density_coverage(a, b, options.density_k)?;
+                let mut watch = |done, total| watch("density and coverage", done, total);
+                let found = density_coverage(a, b, options.density_k, &mut watch)?;
                 vec![self.measured("density", found.density), self.measured("coverage", found.coverage)]
             }
             (Metric::SlicedWasserstein, _) => {
@@ -91,12 +99,19 @@ impl Run<'_> {
         })
     }
 
-    fn fid(&self, name: &str, frechet: &FrechetReference) -> Result<Measurement> {
+    fn fid(
+        &self,
+        name: &str,
+        frechet: &FrechetReference,
+        watch: &mut dyn FnMut(&str, u64, u64),
+    ) -> Result<Measurement> {
         let distance = frechet.distance(&self.generated.statistics)?;
         let mut found = self.measured(name, distance);
         found.warnings.extend(frechet.bias_warning(distance, found.num_images));
         if self.options.bootstrap > 0 {
-            let value = bootstrap(self.generated_features()?, frechet, self.options.bootstrap, self.options.seed)?;
+            let MeasureOptions { bootstrap: resamples, seed, .. } = *self.options;
+            let mut watch = |done, total| watch("bootstrap", done, total);
+            let value = bootstrap(self.generated_features()?, frechet, resamples, seed, &mut watch)?;
             found.uncertainty = Some(Uncertainty { value, source: "bootstrap".to_owned() });
         }
         Ok(found)
@@ -172,7 +187,13 @@ mod tests {
         let kid = KidOptions { subsets: 10, subset_size: 50, seed: 0 };
         let options = MeasureOptions { bootstrap: 5, kid, directions: 20, ..MeasureOptions::default() };
         let all = METRICS.map(|(_, metric)| metric);
-        let found = measure(&all, &generated, &reference, &options).unwrap();
+        let mut seen = Vec::new();
+        let mut watch = |name: &str, done, total| seen.push((name.to_owned(), done, total));
+        let found = measure(&all, &generated, &reference, &options, &mut watch).unwrap();
+        for part in [("bootstrap", 5, 5), ("frechet-distance-infinity", 15, 15), ("kernel-distance", 10, 10)] {
+            assert!(seen.contains(&(part.0.to_owned(), part.1, part.2)), "{part:?} {seen:?}");
+        }
+        assert!(seen.contains(&("precision and recall".to_owned(), 4, 4)), "{seen:?}");
         let expected = [
             "frechet-distance",
             "frechet-distance-infinity",
@@ -198,13 +219,17 @@ mod tests {
         let mut reference = Reference::from_collected("file", collected(0.0));
         (reference.features, reference.images) = (None, None);
         let options = MeasureOptions::default();
-        let found = measure(&[Metric::Fid], &generated, &reference, &options).unwrap();
+        let mut quiet = |_: &str, _, _| ();
+        let found = measure(&[Metric::Fid], &generated, &reference, &options, &mut quiet).unwrap();
         assert!(found[0].warnings[0].contains("300 images are few"), "{found:?}");
         for metric in [Metric::Kid, Metric::PrecisionRecall, Metric::SlicedWasserstein] {
-            let error = measure(&[metric], &generated, &reference, &options).unwrap_err().to_string();
+            let error = measure(&[metric], &generated, &reference, &options, &mut quiet).unwrap_err().to_string();
             assert!(error.contains("of the reference") && error.contains("images themselves"), "{error}");
         }
         reference.statistics.features = Some(FeatureId { name: "inception".into(), sha256: "1".into() });
-        assert!(matches!(measure(&[Metric::Fid], &generated, &reference, &options), Err(Error::FeaturesDiffer { .. })));
+        assert!(matches!(
+            measure(&[Metric::Fid], &generated, &reference, &options, &mut quiet),
+            Err(Error::FeaturesDiffer { .. })
+        ));
     }
 }

@@ -1,11 +1,9 @@
-//! The metrics by name, what each needs, and what it is measured against.
+//! The metrics by name, and what each needs.
 
-use fewstep_nn::tch::Tensor;
-
-use crate::collect::{Collected, Keep};
+use crate::collect::Keep;
 use crate::error::{Error, Result};
+use crate::inception_score;
 use crate::kid::KidOptions;
-use crate::{inception_score, statistics::Statistics};
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,25 +61,13 @@ impl Metric {
     }
 }
 
-/// What generated images are compared with.
-#[derive(Debug)]
-pub struct Reference {
-    /// Names it in the results: a data set's fingerprint or a file's hash.
-    pub name: String,
-    /// Mean and covariance of its features.
-    pub statistics: Statistics,
-    /// Its features `[M, d]`, where the images themselves are at hand.
-    pub features: Option<Tensor>,
-    /// Its images, u8 `[M, C, H, W]`, likewise.
-    pub images: Option<Tensor>,
-}
-
-impl Reference {
-    /// A data set of which everything needed was collected.
-    pub fn from_collected(name: &str, collected: Collected) -> Self {
-        let Collected { statistics, features, images, .. } = collected;
-        Self { name: name.to_owned(), statistics, features, images }
-    }
+/// What all of `metrics` together, and the bootstrap if there is one, need of the generated images and of the reference's.
+pub fn keep(metrics: &[Metric], options: &MeasureOptions) -> (Keep, Keep) {
+    let start = (Keep { features: options.bootstrap > 0, ..Keep::default() }, Keep::default());
+    metrics.iter().fold(start, |(a, b), metric| {
+        let (c, d) = metric.keep();
+        (a.and(c), b.and(d))
+    })
 }
 
 /// Choices that the metrics leave open; the defaults are those of the papers and of torch-fidelity.
@@ -132,5 +118,9 @@ mod tests {
         assert!(Metric::parse("fdd").unwrap_err().to_string().contains("fid-infinity, kid"));
         assert_eq!(Metric::Fid.keep(), (Keep::default(), Keep::default()));
         assert!(Metric::Kid.keep().1.features && Metric::SlicedWasserstein.keep().0.images);
+        let both = keep(&[Metric::Kid, Metric::InceptionScore], &MeasureOptions::default());
+        assert_eq!(both.0, Keep { features: true, logits: true, images: false });
+        assert_eq!(both.1, Keep { features: true, ..Keep::default() });
+        assert!(keep(&[Metric::Fid], &MeasureOptions { bootstrap: 3, ..MeasureOptions::default() }).0.features);
     }
 }

@@ -8,7 +8,8 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::error::{Error, Result};
 
-/// Both sets in f64 on the CPU, checked to be finite `[n, d]` and `[m, d]`.
+/// Both sets on the CPU, checked to be finite `[n, d]` and `[m, d]`; their type is left as it is, since f64 of all
+/// of a large set would not fit everywhere.
 pub(crate) fn pair(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     let (a, b) = (points(a)?, points(b)?);
     if a.size()[1] != b.size()[1] {
@@ -18,7 +19,7 @@ pub(crate) fn pair(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     Ok((a, b))
 }
 
-/// A set of vectors `[n, d]` in f64 on the CPU, checked to be finite.
+/// A set of vectors `[n, d]` on the CPU, checked to be finite.
 pub(crate) fn points(x: &Tensor) -> Result<Tensor> {
     let size = x.size();
     if size.len() != 2 || size.contains(&0) || !x.is_floating_point() {
@@ -27,7 +28,7 @@ pub(crate) fn points(x: &Tensor) -> Result<Tensor> {
             x.kind()
         )));
     }
-    let x = x.detach().to_device(Device::Cpu).to_kind(Kind::Double);
+    let x = x.detach().to_device(Device::Cpu);
     let bad = x.isfinite().logical_not().any_dim(1, false).sum(Kind::Int64).int64_value(&[]);
     if bad > 0 {
         return Err(Error::Input(format!("the features of {bad} image(s) are not finite")));

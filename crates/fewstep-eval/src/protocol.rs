@@ -17,6 +17,16 @@ pub enum Aggregate {
     Mean,
 }
 
+impl Aggregate {
+    /// The one of `values` or the number between them; infinity of none.
+    pub fn of(self, values: &[f64]) -> f64 {
+        match self {
+            Self::Least => values.iter().copied().fold(f64::INFINITY, f64::min),
+            Self::Mean => values.iter().sum::<f64>() / values.len().max(1) as f64,
+        }
+    }
+}
+
 /// What is measured, so that two people measure the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protocol {
@@ -79,23 +89,6 @@ impl Protocol {
     pub fn seed_ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         (0..self.ranges).map(|i| i * self.images..(i + 1) * self.images)
     }
-
-    /// The protocol's number from those of its ranges, in order; every one of them belongs into the report.
-    ///
-    /// # Errors
-    /// If there are not as many numbers as ranges.
-    pub fn report(&self, values: &[f64]) -> Result<f64> {
-        if values.len() as u64 != self.ranges {
-            let (name, ranges, found) = (self.name, self.ranges, values.len());
-            return Err(Error::Input(format!(
-                "protocol {name} takes the numbers of {ranges} seed ranges, not of {found}"
-            )));
-        }
-        Ok(match self.aggregate {
-            Aggregate::Least => values.iter().copied().fold(f64::INFINITY, f64::min),
-            Aggregate::Mean => values.iter().sum::<f64>() / values.len() as f64,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -107,8 +100,8 @@ mod tests {
         let edm = Protocol::named("edm").unwrap();
         let ranges: Vec<_> = edm.seed_ranges().collect();
         assert_eq!(ranges, [0..50_000, 50_000..100_000, 100_000..150_000]);
-        assert_eq!(edm.report(&[2.0, 1.5, 1.75]).unwrap(), 1.5);
-        assert!(edm.report(&[2.0]).unwrap_err().to_string().contains("3 seed ranges"));
+        assert_eq!(edm.aggregate.of(&[2.0, 1.5, 1.75]), 1.5);
+        assert_eq!(Aggregate::Mean.of(&[2.0, 1.5, 1.75]), 1.75);
         assert!(Protocol::named("adm").unwrap_err().to_string().contains("edm, edm-once, pytorch-fid"));
     }
 }

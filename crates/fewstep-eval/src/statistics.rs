@@ -38,12 +38,15 @@ impl Statistics {
     /// # Errors
     /// If the file cannot be read or fails [`Statistics::validate`].
     pub fn read(path: &Path) -> Result<Self> {
-        let place = path.display().to_string();
-        let file = npz::read(path)?;
+        Self::from_arrays(&npz::read(path)?, &path.display().to_string())
+    }
+
+    /// As [`Statistics::read`], from the arrays of a file; `place` names it in messages.
+    pub(crate) fn from_arrays(file: &TensorMap, place: &str) -> Result<Self> {
         let array = |name: &str| {
             file.get(name).ok_or_else(|| {
                 let names: Vec<&str> = file.keys().map(String::as_str).collect();
-                Error::statistics(&place, format!("there is no array `{name}` (found: {})", names.join(", ")))
+                Error::statistics(place, format!("there is no array `{name}` (found: {})", names.join(", ")))
             })
         };
         let (mu, sigma) = (array("mu")?, array("sigma")?);
@@ -51,7 +54,7 @@ impl Statistics {
         if mu.shape.len() != 1 || sigma.shape != [d, d] {
             let (mu, sigma) = (&mu.shape, &sigma.shape);
             return Err(Error::statistics(
-                &place,
+                place,
                 format!("mu has shape {mu:?} and sigma {sigma:?}, not [d] and [d, d]"),
             ));
         }
@@ -63,7 +66,7 @@ impl Statistics {
             num_images: count.and_then(|n| u64::try_from(n).ok()),
             features: text("feature_name").zip(text("feature_sha256")).map(|(name, sha256)| FeatureId { name, sha256 }),
         };
-        statistics.validate(&place)?;
+        statistics.validate(place)?;
         Ok(statistics)
     }
 
@@ -73,6 +76,11 @@ impl Statistics {
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
+        Ok(npz::write(path, &self.to_arrays()?)?)
+    }
+
+    /// The arrays of that file.
+    pub(crate) fn to_arrays(&self) -> Result<TensorMap> {
         let d = self.dim();
         let mut file = TensorMap::new();
         file.insert("mu".to_owned(), TensorData::from_f64(&[d], &self.mu)?);
@@ -86,7 +94,7 @@ impl Statistics {
                 file.insert(key.to_owned(), TensorData::from_u8(&[text.len()], text.as_bytes())?);
             }
         }
-        Ok(npz::write(path, &file)?)
+        Ok(file)
     }
 
     /// Checks that these can be the mean and covariance of features. `place` names them in the message.

@@ -3,6 +3,7 @@
 use fewstep_eval::inception_score::{Options, inception_score};
 use fewstep_eval::kid::{KidOptions, kid};
 use fewstep_eval::neighbours::precision_recall;
+use fewstep_eval::watch::unwatched;
 use fewstep_eval::{Moments, Statistics, frechet_distance};
 use fewstep_io::tensors::TensorMap;
 use fewstep_nn::tch::Tensor;
@@ -36,7 +37,7 @@ fn kernel_distance() {
     let Some(file) = golden("distances.npz") else { return };
     let (a, b) = features(&file);
     let options = KidOptions { subsets: 1, subset_size: 300, seed: 0 };
-    let distance = kid(&a.narrow(0, 0, 300), &b.narrow(0, 0, 300), &options).unwrap();
+    let distance = kid(&a.narrow(0, 0, 300), &b.narrow(0, 0, 300), &options, &mut unwatched).unwrap();
     assert_relative(distance.value, scalar(&file["kid_poly3_first300"]), TOLERANCE);
 }
 
@@ -44,7 +45,7 @@ fn kernel_distance() {
 fn precision_and_recall() {
     let Some(file) = golden("distances.npz") else { return };
     let (a, b) = features(&file);
-    let found = precision_recall(&a, &b, 3).unwrap();
+    let found = precision_recall(&a, &b, 3, &mut unwatched).unwrap();
     assert_relative(found.precision, scalar(&file["precision"]), TOLERANCE);
     assert_relative(found.recall, scalar(&file["recall"]), TOLERANCE);
     assert_relative(found.f_score(), scalar(&file["f_score"]), TOLERANCE);

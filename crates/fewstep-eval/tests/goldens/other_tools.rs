@@ -5,6 +5,7 @@ use fewstep_eval::images;
 use fewstep_eval::inception_score::{Options, inception_score};
 use fewstep_eval::kid::{KidOptions, kid};
 use fewstep_eval::neighbours::precision_recall;
+use fewstep_eval::watch::unwatched;
 use fewstep_eval::{Collected, Collector, Keep, frechet_distance};
 use fewstep_io::Dataset;
 use fewstep_nn::tch::Device;
@@ -45,12 +46,12 @@ fn agrees(a: &str, b: &str, tolerance: f64) {
     assert!((score.deviation - deviation).abs() <= tolerance * score.value, "{} is not {deviation}", score.deviation);
 
     let (left, right) = (left.features.unwrap(), right.features.unwrap());
-    let found = precision_recall(&left, &right, 3).unwrap();
+    let found = precision_recall(&left, &right, 3, &mut unwatched).unwrap();
     assert_relative(found.precision, expected("precision").unwrap(), 1e-6);
     assert_relative(found.recall, expected("recall").unwrap(), 1e-6);
     if let Some(expected) = expected("kernel_inception_distance_mean") {
         let subset_size = left.size()[0] as usize;
-        let found = kid(&left, &right, &KidOptions { subsets: 1, subset_size, seed: 0 }).unwrap();
+        let found = kid(&left, &right, &KidOptions { subsets: 1, subset_size, seed: 0 }, &mut unwatched).unwrap();
         assert_relative(found.value, expected, tolerance);
     }
 }
