@@ -5,7 +5,6 @@ use fewstep_nn::tch::Tensor;
 use crate::collect::Collected;
 use crate::error::{Error, Result};
 use crate::features::{FeatureId, inception};
-use crate::frechet::FrechetReference;
 use crate::inception_score::inception_score;
 use crate::infinity::{bootstrap, extrapolate};
 use crate::kid::{KidOptions, kid};
@@ -28,11 +27,7 @@ pub fn measure(
     watch: &mut dyn FnMut(&str, u64, u64),
 ) -> Result<Vec<Measurement>> {
     FeatureId::check_same(generated.statistics.features.as_ref(), reference.statistics.features.as_ref())?;
-    let frechet = match metrics.iter().any(|metric| matches!(metric, Metric::Fid | Metric::FidInfinity)) {
-        true => Some(FrechetReference::new(&reference.statistics)?),
-        false => None,
-    };
-    let run = Run { generated, reference, frechet, options };
+    let run = Run { generated, reference, options };
     let mut found = Vec::new();
     for metric in metrics {
         found.extend(run.measure(*metric, watch)?);
@@ -43,7 +38,6 @@ pub fn measure(
 struct Run<'a> {
     generated: &'a Collected,
     reference: &'a Reference,
-    frechet: Option<FrechetReference>,
     options: &'a MeasureOptions,
 }
 
@@ -51,9 +45,10 @@ impl Run<'_> {
     fn measure(&self, metric: Metric, watch: &mut dyn FnMut(&str, u64, u64)) -> Result<Vec<Measurement>> {
         let options = self.options;
         let distance = if self.on_inception() { "fid" } else { "frechet-distance" };
-        Ok(match (metric, &self.frechet) {
-            (Metric::Fid, Some(frechet)) => vec![self.fid(distance, frechet, watch)?],
-            (Metric::FidInfinity, Some(frechet)) => {
+        Ok(match metric {
+            Metric::Fid => vec![self.fid(distance, watch)?],
+            Metric::FidInfinity => {
+                let frechet = self.reference.frechet()?;
                 let features = self.generated_features()?;
                 let smallest = (features.size()[0] as usize / 10).max(2);
                 let name = format!("{distance}-infinity");
@@ -63,48 +58,42 @@ impl Run<'_> {
                 found.warnings.push("extrapolated to infinitely many images, not measured".to_owned());
                 vec![found]
             }
-            (Metric::Kid, _) => {
+            Metric::Kid => {
                 let (a, b) = self.features()?;
                 let name = if self.on_inception() { "kid" } else { "kernel-distance" };
                 let subsets = KidOptions { seed: options.seed, ..options.kid };
                 let kid = kid(a, b, &subsets, &mut |done, total| watch(name, done, total))?;
                 vec![self.uncertain(name, kid.value, kid.standard_error, "subsets")]
             }
-            (Metric::InceptionScore, _) => {
+            Metric::InceptionScore => {
                 let logits = kept(&self.generated.logits, "class scores", "generated images")?;
                 let score = inception_score(logits, &options.inception_score)?;
                 let name = if self.on_inception() { "inception-score" } else { "class-score" };
                 vec![Measurement { reference: None, ..self.uncertain(name, score.value, score.deviation, "splits") }]
             }
-            (Metric::PrecisionRecall, _) => {
+            Metric::PrecisionRecall => {
                 let (a, b) = self.features()?;
                 let mut watch = |done, total| watch("precision and recall", done, total);
                 let found = precision_recall(a, b, options.precision_k, &mut watch)?;
                 vec![self.measured("precision", found.precision), self.measured("recall", found.recall)]
             }
-            (Metric::DensityCoverage, _) => {
+            Metric::DensityCoverage => {
                 let (a, b) = self.features()?;
                 let mut watch = |done, total| watch("density and coverage", done, total);
                 let found = density_coverage(a, b, options.density_k, &mut watch)?;
                 vec![self.measured("density", found.density), self.measured("coverage", found.coverage)]
             }
-            (Metric::SlicedWasserstein, _) => {
+            Metric::SlicedWasserstein => {
                 let a = kept(&self.generated.images, "pixels", "generated images")?;
                 let b = kept(&self.reference.images, "pixels", "reference")?;
                 let distance = sliced_wasserstein(a, b, options.directions, options.seed)?;
                 vec![Measurement { features: None, ..self.measured("sliced-wasserstein", distance) }]
             }
-            // `measure` prepares the reference for these two.
-            (Metric::Fid | Metric::FidInfinity, None) => Vec::new(),
         })
     }
 
-    fn fid(
-        &self,
-        name: &str,
-        frechet: &FrechetReference,
-        watch: &mut dyn FnMut(&str, u64, u64),
-    ) -> Result<Measurement> {
+    fn fid(&self, name: &str, watch: &mut dyn FnMut(&str, u64, u64)) -> Result<Measurement> {
+        let frechet = self.reference.frechet()?;
         let distance = frechet.distance(&self.generated.statistics)?;
         let mut found = self.measured(name, distance);
         found.warnings.extend(frechet.bias_warning(distance, found.num_images));

@@ -1,5 +1,6 @@
 //! What generated images are compared with, from a file or from images.
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use fewstep_io::npz;
@@ -9,6 +10,7 @@ use fewstep_nn::tch::{Kind, Tensor};
 
 use crate::collect::{Collected, Keep};
 use crate::error::{Error, Result};
+use crate::frechet::FrechetReference;
 use crate::statistics::Statistics;
 
 /// Array of the features in a reference file that holds them.
@@ -25,13 +27,32 @@ pub struct Reference {
     pub features: Option<Tensor>,
     /// Its images, u8 `[M, C, H, W]`, likewise.
     pub images: Option<Tensor>,
+    /// The statistics prepared for Frechet distances, once one was asked for.
+    prepared: OnceCell<FrechetReference>,
 }
 
 impl Reference {
+    /// Statistics alone.
+    pub fn new(name: &str, statistics: Statistics) -> Self {
+        Self { name: name.to_owned(), statistics, features: None, images: None, prepared: OnceCell::new() }
+    }
+
     /// A data set of which everything needed was collected.
     pub fn from_collected(name: &str, collected: Collected) -> Self {
         let Collected { statistics, features, images, .. } = collected;
-        Self { name: name.to_owned(), statistics, features, images }
+        Self { features, images, ..Self::new(name, statistics) }
+    }
+
+    /// The statistics with their eigendecomposition done, the first time it is asked for.
+    ///
+    /// # Errors
+    /// As [`FrechetReference::new`].
+    pub fn frechet(&self) -> Result<&FrechetReference> {
+        if let Some(prepared) = self.prepared.get() {
+            return Ok(prepared);
+        }
+        let prepared = FrechetReference::new(&self.statistics)?;
+        Ok(self.prepared.get_or_init(|| prepared))
     }
 
     /// Reads statistics of EDM, pytorch-fid, clean-fid or ours, with the features if the file holds them.
@@ -56,7 +77,7 @@ impl Reference {
             }
             None => None,
         };
-        Ok(Self { name: name.to_owned(), statistics, features, images: None })
+        Ok(Self { features, ..Self::new(name, statistics) })
     }
 
     /// Writes the npz file that [`Reference::read`] reads, with the features (f32) where they were kept.
@@ -84,9 +105,10 @@ impl Reference {
     /// If not; the message says what to give instead.
     pub fn check_holds(&self, need: Keep) -> Result<()> {
         let lacks = |what: &str| {
+            let kept = if what == "features" { ", or a file of `fewstep ref --keep-features`" } else { "" };
             Err(Error::Input(format!(
                 "a metric that was asked for needs the {what} of the reference, of which only statistics are at hand: give the \
-                 images themselves as the reference"
+                 images themselves as the reference{kept}"
             )))
         };
         match need {
@@ -108,7 +130,7 @@ mod tests {
         let mut moments = Moments::new(3).unwrap();
         moments.update(&features).unwrap();
         let statistics = moments.statistics(None).unwrap();
-        Reference { name: "data".into(), statistics, features: Some(features), images: None }
+        Reference { features: Some(features), ..Reference::new("data", statistics) }
     }
 
     #[test]

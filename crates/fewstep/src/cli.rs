@@ -30,11 +30,11 @@ pub enum Command {
     Export(commands::export::Args),
     /// Make images
     Sample(commands::sample::Args),
-    /// Measure images: Frechet distance between features
+    /// Measure images: FID, KID, inception score, precision and recall, ...
     Eval(commands::eval::Args),
     /// Train a denoiser from scratch (the EDM recipe)
     Train(commands::train::Args),
-    /// Turn a checkpoint of the EDM code into a safetensors file
+    /// Turn a checkpoint of the EDM code, or Inception's weights, into a safetensors file
     Import(commands::import::Args),
     /// Apply the denoiser to arrays: how to check an import
     Denoise(commands::denoise::Args),

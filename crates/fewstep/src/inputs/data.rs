@@ -80,13 +80,25 @@ fn from_npz(path: &Path) -> Result<Dataset> {
     Ok(Dataset::from_images(&name, Images::new(pixels, channels, height, width, labels.transpose()?)?)?)
 }
 
+/// Checks that all of `count` images are finite: what a diverging sampler leaves is not.
+fn check_finite(values: &[f32], count: usize) -> Result<()> {
+    let size = values.len().checked_div(count).unwrap_or_default().max(1);
+    let bad = |image: &[f32]| image.iter().any(|value| !value.is_finite());
+    let bad: Vec<usize> = values.chunks(size).enumerate().filter(|(_, image)| bad(image)).map(|(i, _)| i).collect();
+    if let Some(first) = bad.first() {
+        anyhow::bail!("{} of its {count} images hold values that are not finite, image {first} first", bad.len());
+    }
+    Ok(())
+}
+
 /// Pixels as EDM stores them: clip(127.5 x + 128, 0, 255), truncated.
 fn to_u8(array: &TensorData) -> Result<Vec<u8>> {
     match array.dtype {
         Dtype::U8 => Ok(array.bytes.clone()),
         dtype if dtype.is_float() => {
-            array.check_finite("images")?;
-            Ok(array.to_f32().into_iter().map(|v| (v * 127.5 + 128.0).clamp(0.0, 255.0) as u8).collect())
+            let values = array.to_f32();
+            check_finite(&values, array.shape.first().copied().unwrap_or(1))?;
+            Ok(values.into_iter().map(|v| (v * 127.5 + 128.0).clamp(0.0, 255.0) as u8).collect())
         }
         other => anyhow::bail!("its images are {other:?}, where u8 or floats in [-1, 1] are needed"),
     }

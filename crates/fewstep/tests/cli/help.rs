@@ -25,9 +25,9 @@ fn program() {
       compare   Compare models, methods and numbers of evaluations: table, csv, json, report.html
       export    Write a plan in the form that another tool takes
       sample    Make images
-      eval      Measure images: Frechet distance between features
+      eval      Measure images: FID, KID, inception score, precision and recall, ...
       train     Train a denoiser from scratch (the EDM recipe)
-      import    Turn a checkpoint of the EDM code into a safetensors file
+      import    Turn a checkpoint of the EDM code, or Inception's weights, into a safetensors file
       denoise   Apply the denoiser to arrays: how to check an import
       info      Say in words what a file is
       ref       Reference statistics of a data set, for eval
@@ -102,12 +102,12 @@ fn sample() {
 #[test]
 fn eval() {
     insta::assert_snapshot!(help(&["eval", "--help"]), @r#"
-    Measure images: Frechet distance between features
+    Measure images: FID, KID, inception score, precision and recall, ...
 
     Usage: fewstep eval [OPTIONS] [IMAGES]
 
     Arguments:
-      [IMAGES]  Images: a folder, an npz file or any data set; or let --model make some
+      [IMAGES]  Images: a folder, zip or npz file, or any data set; or let --model make some
 
     Options:
           --json             Print the result as JSON on stdout, for scripts
@@ -120,6 +120,28 @@ fn eval() {
           --max-images <N>   Use at most so many of the images
       -h, --help             Print help
       -V, --version          Print version
+
+    Metrics:
+          --metrics <LIST>       Any of fid, fid-infinity (extrapolated to infinitely many images), kid,
+                                 inception-score, precision-recall, density-coverage, sliced-wasserstein
+                                 (on pixels); all come from one pass [default: fid]
+          --bootstrap <N>        Standard error of fid from so many resamples of the images [default: 0]
+          --kid-subsets <N>      kid: random subsets whose distances are averaged [default: 100]
+          --kid-subset-size <N>  kid: images of each side in a subset [default: 1000]
+          --splits <N>           inception-score: parts of the images whose scores are averaged
+                                 [default: 10]
+          --precision-k <K>      precision-recall: neighbours that a ball reaches to [default: 3]
+          --density-k <K>        density-coverage: neighbours that a ball reaches to [default: 5]
+          --directions <N>       sliced-wasserstein: random directions [default: 1000]
+          --metric-seed <SEED>   Seed of everything random in the metrics [default: 0]
+
+    Protocol:
+          --protocol <NAME>  edm (50,000 images of uint8, the least FID of seeds 0-49999, 50000-99999
+                             and 100000-149999, all three shown), edm-once (seeds 0-49999 only) or
+                             pytorch-fid (50,000 images, its resize)
+          --reduced <N>      Rehearse the protocol with so many images a range; the result says so
+          --ranges <N>       Measure so many equal ranges of the images one by one: their mean and its
+                             spread [default: 1]
 
     Features:
           --features <FILE>        Feature network: a .safetensors file of `fewstep features` or
@@ -162,7 +184,9 @@ fn eval() {
 
     Examples:
       fewstep eval samples/ --ref cifar10-32x32.npz --features pt_inception-2015-12-05-6726825d.pth
-      fewstep eval --model fashion-mnist --steps 8 --solver ipndm4 --seeds 0-4999
+      fewstep eval --model edm.pkl --protocol edm --ref ref.npz --features inception.safetensors
+      fewstep eval samples/ --ref cifar10.zip --features inception.safetensors --metrics fid,kid
+      fewstep eval --model fashion-mnist --steps 8 --solver ipndm4 --seeds 0-14999 --ranges 3
     "#);
 }
 
@@ -199,13 +223,14 @@ fn denoise() {
 #[test]
 fn import() {
     insta::assert_snapshot!(help(&["import", "--help"]), @r#"
-    Turn a checkpoint of the EDM code into a safetensors file
+    Turn a checkpoint of the EDM code, or Inception's weights, into a safetensors file
 
     Usage: fewstep import [OPTIONS] <FILE>
 
     Arguments:
-      <FILE>  Snapshot of the EDM code (.pkl), or Inception's weights of pytorch-fid or torch-fidelity
-              (.pth); either is read as data, nothing in it is executed
+      <FILE>  Snapshot of the EDM code (.pkl), or Inception's weights: .pth of pytorch-fid or
+              torch-fidelity, TorchScript .pt, .safetensors; any is read as data, nothing in it is
+              executed
 
     Options:
           --json        Print the result as JSON on stdout, for scripts
@@ -215,8 +240,9 @@ fn import() {
       -h, --help        Print help
       -V, --version     Print version
 
-    Example:
+    Examples:
       fewstep import edm-cifar10-32x32-uncond-vp.pkl --out cifar10.safetensors
+      fewstep import pt_inception-2015-12-05-6726825d.pth --out inception.safetensors
     "#);
 }
 
@@ -269,16 +295,19 @@ fn reference() {
           --return-features        Call the TorchScript program with `return_features`, as NVIDIA's need
 
     Output:
-          --out <FILE>  Where to: an npz file with mu, sigma and what they are of
-          --overwrite   Replace the file if it exists
+          --out <FILE>     Where to: an npz file with mu, sigma and what they are of
+          --keep-features  Store every image's features as well, for kid, precision-recall and
+                           density-coverage (8 KiB an image with Inception)
+          --overwrite      Replace the file if it exists
 
     Compute:
           --batch <N>      Images at once [default: 256]
           --device <NAME>  auto, cpu, cuda or cuda:N [default: auto]
           --threads <N>    Threads for one operation [default: all cores]
 
-    Example:
+    Examples:
       fewstep ref --data cifar10.zip --features inception.safetensors --out cifar10-ref.npz
+      fewstep ref --data cifar10.zip --features inception.safetensors --keep-features --out ref.npz
     "#);
 }
 

@@ -67,10 +67,13 @@ fn feature_networks_of_other_programs() {
         let message = place.fails(&["import", name, "--out", "inception.safetensors"]);
         assert_eq!(message, "the Inception weights have no tensor `Conv2d_2a_3x3.bn.weight`: the file is incomplete");
     }
-    insta::assert_snapshot!(place.fails(&["import", "plain.safetensors"]), @"");
-    insta::assert_snapshot!(place.fails(&["import", "model.safetensors", "--out", "x.safetensors"]), @"");
+    insta::assert_snapshot!(place.fails(&["import", "plain.safetensors"]), @"plain.safetensors has the name that the result would get: name another with --out");
+    insta::assert_snapshot!(place.fails(&["import", "model.safetensors", "--out", "x.safetensors"]), @"model.safetensors is a file of fewstep, which needs no import");
+    place.save_images("data", 1, 8, 4);
     // A pickle like those of NVIDIA's metric networks: no snapshot, and it calls what a checkpoint does not need.
     std::fs::write(place.path("inception-2015-12-05.pkl"), b"\x80\x02ctorch.jit\nload\n)R.").unwrap();
-    insta::assert_snapshot!(place.fails(&["import", "inception-2015-12-05.pkl"]), @"");
-    insta::assert_snapshot!(place.fails(&["eval", "x", "--features", "inception-2015-12-05.pkl"]), @"");
+    insta::assert_snapshot!(place.fails(&["import", "inception-2015-12-05.pkl"]), @"inception-2015-12-05.pkl cannot be used as a feature network: NVIDIA's pickles of metric networks hold a program, which is never run here; use pytorch-fid's pt_inception-2015-12-05-6726825d.pth (github.com/mseitzer/pytorch-fid, release fid_weights; often already in ~/.cache/torch/hub/checkpoints) or torch-fidelity's weights-inception-2015-12-05-6726825d.pth (github.com/toshas/torch-fidelity, release v0.2.0)");
+    let eval = ["eval", "data", "--ref", "data", "--features", "inception-2015-12-05.pkl"];
+    let message = place.fails(&eval);
+    assert!(message.contains("hold a program, which is never run here; use pytorch-fid's"), "{message}");
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use fewstep_core::precondition::Preconditioning;
+use fewstep_eval::features::inception;
 use fewstep_io::tensors::{TensorData, TensorMap};
 use fewstep_io::{npz, png};
 use fewstep_nn::Model;
@@ -66,6 +67,25 @@ impl Place {
             let pixels: Vec<u8> = (0..channels * size * size).map(pixel).collect();
             png::write(folder.join(format!("{index:04}.png")), &pixels, channels, size, size).unwrap();
         }
+    }
+
+    /// Inception with weights that are the same everywhere and mean nothing.
+    pub fn save_inception(&self, name: &str) {
+        let mut seed = 1u32;
+        let mut unit = || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let tensors = inception::tensor_shapes().unwrap().into_iter().map(|(name, shape)| {
+            let fan_in: usize = shape[1..].iter().product();
+            let scale = if shape.len() > 1 { 1.6 * (3.0 / fan_in as f32).sqrt() } else { 0.1 };
+            let offset = if name.ends_with("bn.weight") || name.ends_with("running_var") { 1.0 } else { 0.0 };
+            let values: Vec<f32> = (0..shape.iter().product()).map(|_| offset + scale * unit()).collect();
+            let tensor = TensorData::from_f32(&shape, &values).unwrap();
+            (name, tensor)
+        });
+        let weights = inception::Weights::from_tensors(&tensors.collect()).unwrap();
+        std::fs::write(self.path(name), weights.to_bytes().unwrap()).unwrap();
     }
 
     /// Runs the program.
