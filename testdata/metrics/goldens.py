@@ -2,10 +2,9 @@
 """Measures a few images with pytorch-fid and torch-fidelity and writes what they find to goldens.json.
 
     pip install torch torchvision scipy pillow pytorch-fid==0.3.0 torch-fidelity==0.4.0
-    python goldens.py            # about a minute on two cores; no download: Inception's weights come from a formula
+    python goldens.py            # one to three minutes on two cores; no download: Inception's weights come from a formula
 
-The images are made here, too (`--images` makes them again, which the committed ones make unnecessary: encoders
-differ). Both tools then get the same files as `crates/fewstep-eval/tests/goldens/other_tools.rs`.
+The images are made here where they are missing; the committed ones stay as they are, since encoders differ. Both tools then get the same files as `crates/fewstep-eval/tests/goldens/other_tools.rs`.
 """
 
 import argparse
@@ -25,12 +24,14 @@ SETS = {
     "colour_b": (12, 32, 3, "png", 16, 2),
     "jpeg_a": (9, 64, 3, "jpg", 8, 3),
     "jpeg_b": (11, 64, 3, "jpg", 4, 4),
+    "grey_jpeg_a": (7, 128, 1, "jpg", 16, 9),
+    "grey_jpeg_b": (7, 128, 1, "jpg", 32, 10),
     "grey_a": (10, 16, 1, "png", 16, 5),
     "grey_b": (10, 16, 1, "png", 8, 6),
     "large_a": (5, 512, 3, "png", 16, 7),
     "large_b": (6, 512, 3, "png", 8, 8),
 }
-PAIRS = [("colour_a", "colour_b"), ("jpeg_a", "jpeg_b"), ("grey_a", "grey_b"), ("large_a", "large_b")]
+PAIRS = [(f"{name}_a", f"{name}_b") for name in ("colour", "jpeg", "grey_jpeg", "grey", "large")]
 NEIGHBOURS = 3
 SPLITS = 2
 
@@ -39,7 +40,9 @@ def make_images():
     for name, (count, side, channels, kind, blocks, seed) in SETS.items():
         rng = np.random.default_rng(seed)
         folder = HERE / name
-        folder.mkdir(exist_ok=True)
+        if folder.exists():
+            continue
+        folder.mkdir()
         for i in range(count):
             shape = (blocks, blocks, channels)
             tiny = rng.integers(0, 256, shape) * rng.random() + rng.integers(0, 64, (1, 1, channels))
@@ -105,10 +108,8 @@ def torch_fidelity(weights_file, a, b):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", action="store_true", help="make the images again")
-    if parser.parse_args().images:
-        make_images()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    make_images()
     weights = state_dict()
     found = {}
     with tempfile.NamedTemporaryFile(suffix=".pth") as file:

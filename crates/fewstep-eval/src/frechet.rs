@@ -1,5 +1,7 @@
 //! The Frechet distance between Gaussians, which on Inception features is FID (Heusel et al. 2017).
 
+use std::cell::OnceCell;
+
 use fewstep_nn::tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -15,16 +17,21 @@ pub fn frechet_distance(a: &Statistics, b: &Statistics) -> Result<f64> {
     FrechetReference::new(b)?.distance(a)
 }
 
-/// One side of many distances, its eigendecomposition done.
+/// A pivot of a Cholesky factorisation below this share of the largest variance means a singular covariance.
+const SMALLEST_PIVOT: f64 = 1e-10;
+
+/// One side of many distances, its covariance factorised.
 ///
-/// tr (A B)^(1/2) is the sum of the square roots of the eigenvalues of A^(1/2) B A^(1/2), so two symmetric
-/// eigendecompositions in f64 suffice and singular covariances (fewer images than dimensions) need no special case.
+/// tr (A B)^(1/2) is the sum of the square roots of the eigenvalues of A^(1/2) B A^(1/2), which are those of H^T B H for any
+/// H with A = H H^T: everything is symmetric and in f64. H is a Cholesky factor, or, where A is singular (fewer images than
+/// dimensions), comes from its eigenvectors, which leave the null space and the rounding in it out.
 #[derive(Debug)]
 pub struct FrechetReference {
     mu: Tensor,
-    /// Eigenvalues of the covariance beyond rounding, `[rank]`.
-    eigenvalues: Tensor,
-    /// H `[d, rank]` with covariance = H H^T.
+    sigma: Tensor,
+    /// Eigenvalues of the covariance beyond rounding, `[rank]`, once they are needed.
+    eigenvalues: OnceCell<Tensor>,
+    /// H `[d, rank]`.
     half: Tensor,
     trace: f64,
     features: Option<FeatureId>,
@@ -38,18 +45,32 @@ impl FrechetReference {
     pub fn new(statistics: &Statistics) -> Result<Self> {
         statistics.validate("the reference statistics")?;
         let sigma = statistics.sigma_tensor()?;
-        let (values, vectors) = sigma.f_linalg_eigh("L")?;
-        // Only the range contributes; leaving the null space out also keeps the rounding in it out. Eigenvalues ascend.
-        let rank = values.gt(noise(&values)).sum(Kind::Int64).int64_value(&[]);
-        let first = values.size()[0] - rank;
-        let eigenvalues = values.narrow(0, first, rank);
+        let (half, eigenvalues) = match cholesky_factor(&sigma)? {
+            Some(half) => (half, OnceCell::new()),
+            None => {
+                let (values, vectors) = sigma.f_linalg_eigh("L")?;
+                let values_kept = beyond_rounding(&values);
+                let rank = values_kept.size()[0];
+                let half = vectors.narrow(1, values.size()[0] - rank, rank) * values_kept.sqrt();
+                (half, OnceCell::from(values_kept))
+            }
+        };
         Ok(Self {
             mu: statistics.mu_tensor(),
-            half: vectors.narrow(1, first, rank) * eigenvalues.sqrt(),
+            half,
             eigenvalues,
             trace: sigma.trace().double_value(&[]),
+            sigma,
             features: statistics.features.clone(),
         })
+    }
+
+    fn eigenvalues(&self) -> Result<&Tensor> {
+        if let Some(known) = self.eigenvalues.get() {
+            return Ok(known);
+        }
+        let values = beyond_rounding(&self.sigma.f_linalg_eigvalsh("L")?);
+        Ok(self.eigenvalues.get_or_init(|| values))
     }
 
     /// The distance of `other` from this.
@@ -76,7 +97,7 @@ impl FrechetReference {
 
     /// tr (A B)^(1/2) of this covariance A and `b`, `[d, d]`.
     fn trace_sqrt_product(&self, b: &Tensor) -> Result<f64> {
-        if self.eigenvalues.numel() == 0 {
+        if self.half.numel() == 0 {
             return Ok(0.0);
         }
         let product = self.half.tr().matmul(b).matmul(&self.half);
@@ -90,22 +111,45 @@ impl FrechetReference {
     /// The mean's part is tr(A) / n. The covariance's follows from the second-order expansion of the Bures metric,
     /// d^2(A, A + E) = 1/2 sum_ij E_ij^2 / (l_i + l_j), and the Wishart variance of E_ij, (l_i l_j + [i = j] l_i^2) / n:
     /// together (5/4 tr(A) + 1/2 sum_ij l_i l_j / (l_i + l_j)) / n. Real features are not Gaussian, so this is an estimate.
-    pub fn expected_bias(&self, n: u64) -> f64 {
-        let l = &self.eigenvalues;
+    ///
+    /// # Errors
+    /// If the eigenvalues cannot be computed.
+    pub fn expected_bias(&self, n: u64) -> Result<f64> {
+        let l = self.eigenvalues()?;
         let products = l.outer(l) / (l.unsqueeze(1) + l);
-        (1.25 * self.trace + 0.5 * products.sum(Kind::Double).double_value(&[])) / n.max(1) as f64
+        Ok((1.25 * self.trace + 0.5 * products.sum(Kind::Double).double_value(&[])) / n.max(1) as f64)
     }
 
     /// A sentence for the user if the bias of `n` images is more than 2 % of the `distance` they gave.
-    pub fn bias_warning(&self, distance: f64, n: u64) -> Option<String> {
-        let bias = self.expected_bias(n);
-        (bias > 0.02 * distance).then(|| {
+    ///
+    /// # Errors
+    /// As [`FrechetReference::expected_bias`].
+    pub fn bias_warning(&self, distance: f64, n: u64) -> Result<Option<String>> {
+        let bias = self.expected_bias(n)?;
+        Ok((bias > 0.02 * distance).then(|| {
             format!(
                 "{n} images are few: about {bias:.2} of this distance of {distance:.2} comes from their number alone, so \
                  compare it only with distances of equally many images"
             )
-        })
+        }))
     }
+}
+
+/// The Cholesky factor of a covariance `[d, d]` that is clearly not singular.
+fn cholesky_factor(sigma: &Tensor) -> Result<Option<Tensor>> {
+    let (factor, info) = sigma.f_linalg_cholesky_ex(false, false)?;
+    if info.int64_value(&[]) != 0 {
+        return Ok(None);
+    }
+    let smallest = factor.diagonal(0, 0, 1).min().double_value(&[]).powi(2);
+    let largest = sigma.diagonal(0, 0, 1).max().double_value(&[]);
+    Ok((smallest > SMALLEST_PIVOT * largest).then_some(factor))
+}
+
+/// The eigenvalues that rounding cannot have made, of all in ascending order.
+fn beyond_rounding(values: &Tensor) -> Tensor {
+    let rank = values.gt(noise(values)).sum(Kind::Int64).int64_value(&[]);
+    values.narrow(0, values.size()[0] - rank, rank)
 }
 
 /// How large an eigenvalue of a semidefinite matrix can be through rounding alone: as large as the most negative one is
@@ -159,6 +203,20 @@ mod tests {
     }
 
     #[test]
+    fn both_factorisations_give_the_same_distance() {
+        let (a, b) = (random(200, 50, 1), random(300, 50, 2));
+        let by_factor = FrechetReference::new(&b).unwrap();
+        assert!(by_factor.eigenvalues.get().is_none(), "a full covariance needs no eigenvectors");
+        let (values, vectors) = b.sigma_tensor().unwrap().linalg_eigh("L");
+        let by_vectors = FrechetReference { half: vectors * values.sqrt(), ..FrechetReference::new(&b).unwrap() };
+        let [one, other] = [by_factor, by_vectors].map(|reference| reference.distance(&a).unwrap());
+        assert!((one - other).abs() < 1e-10 * one, "{one} {other}");
+        let singular = FrechetReference::new(&random(20, 50, 3)).unwrap();
+        let rank = singular.half.size()[1];
+        assert!(rank < 25, "20 images span 19 dimensions, {rank} were found");
+    }
+
+    #[test]
     fn the_expected_bias_is_the_mean_distance_of_samples_from_the_reference() {
         let scales = Tensor::from_slice(&[3.0, 2.0, 1.0, 0.5, 0.1]);
         let sigma: Vec<f64> = Vec::try_from(scales.square().diag(0).reshape([-1])).unwrap();
@@ -172,10 +230,10 @@ mod tests {
                 reference.distance(&moments.statistics(None).unwrap()).unwrap()
             })
             .sum();
-        let (mean, expected) = (total / f64::from(draws), reference.expected_bias(300));
+        let (mean, expected) = (total / f64::from(draws), reference.expected_bias(300).unwrap());
         assert!((mean / expected - 1.0).abs() < 0.06, "{mean} {expected}");
-        assert!(reference.bias_warning(expected, 300).unwrap().contains("300 images are few"));
-        assert!(reference.bias_warning(100.0 * expected, 300).is_none());
+        assert!(reference.bias_warning(expected, 300).unwrap().unwrap().contains("300 images are few"));
+        assert!(reference.bias_warning(100.0 * expected, 300).unwrap().is_none());
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Run<'_> {
         let frechet = self.reference.frechet()?;
         let distance = frechet.distance(&self.generated.statistics)?;
         let mut found = self.measured(name, distance);
-        found.warnings.extend(frechet.bias_warning(distance, found.num_images));
+        found.warnings.extend(frechet.bias_warning(distance, found.num_images)?);
         if self.options.bootstrap > 0 {
             let MeasureOptions { bootstrap: resamples, seed, .. } = *self.options;
             let mut watch = |done, total| watch("bootstrap", done, total);

@@ -71,6 +71,12 @@ fn images_of_512_pixels() {
     agrees("large_a", "large_b", 1e-3);
 }
 
+/// One decoder's grey values are another's: only colours are interpolated differently.
+#[test]
+fn grey_jpeg() {
+    agrees("grey_jpeg_a", "grey_jpeg_b", 5e-3);
+}
+
 #[test]
 fn jpeg() {
     agrees("jpeg_a", "jpeg_b", 2e-2);
