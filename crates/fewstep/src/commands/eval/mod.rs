@@ -9,7 +9,10 @@ mod source;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use fewstep_eval::{MeasureOptions, Metric, Reference, Summary, measure, metrics::keep, summarise};
+use fewstep_eval::features::FeatureNetwork;
+use fewstep_eval::metrics::keep;
+use fewstep_eval::{MeasureOptions, Metric, Protocol, Reference, Summary, measure, summarise};
+use fewstep_nn::tch::Device;
 
 use self::metrics::MetricArgs;
 use self::ranges::{ProtocolArgs, Ranges};
@@ -64,14 +67,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let source = Source::open(&args, protocol.as_ref(), device, kind)?;
     let ranges = args.protocol.divide(protocol.as_ref(), source.len(), source.place())?;
     args.metrics.check_counts(&metrics, ranges.each, None)?;
-    let mut features = args.features.clone();
-    if let Some(protocol) = &protocol {
-        features.resize = protocol.convention.name().to_owned();
-    }
-    let network = features.open(source.shape(), device)?;
-    if let Some(protocol) = &protocol {
-        ranges::check_features(protocol, network.as_ref())?;
-    }
+    let network = open_features(&args.features, protocol.as_ref(), source.shape(), device)?;
     // The reference first: it is the side that can be wrong.
     let (_, need) = keep(&metrics, &options);
     let (reference, place) = reference::open(&args, network.as_ref(), source.shape(), need)?;
@@ -96,6 +92,20 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     output.result(&outcome, || outcome.in_words())
 }
 
+/// The feature network, under the protocol's input convention if there is one.
+fn open_features(
+    args: &FeatureArgs,
+    protocol: Option<&Protocol>,
+    shape: [usize; 3],
+    device: Device,
+) -> Result<Box<dyn FeatureNetwork>> {
+    let Some(protocol) = protocol else { return args.open(shape, device) };
+    let args = FeatureArgs { resize: protocol.convention.name().to_owned(), ..args.clone() };
+    let network = args.open(shape, device)?;
+    ranges::check_features(protocol, network.as_ref())?;
+    Ok(network)
+}
+
 /// What is to be measured.
 struct Job {
     metrics: Vec<Metric>,
@@ -109,7 +119,7 @@ impl Job {
         &self,
         source: &Source,
         ranges: &Ranges,
-        network: &dyn fewstep_eval::features::FeatureNetwork,
+        network: &dyn FeatureNetwork,
         reference: &Reference,
     ) -> Result<Vec<Summary>> {
         let (kept, _) = keep(&self.metrics, &self.options);
