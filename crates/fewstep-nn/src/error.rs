@@ -54,6 +54,12 @@ pub enum Error {
     /// An input to the model that does not fit it.
     #[error("{0}")]
     Input(String),
+    /// Someone asked training to stop.
+    #[error("stopped as asked after {iteration} updates")]
+    Stopped {
+        /// Updates made.
+        iteration: u64,
+    },
     /// Training produced a loss that is not finite.
     #[error("the loss became {loss} at iteration {iteration}; {advice}")]
     Diverged {

@@ -9,6 +9,7 @@ mod commands;
 mod figures;
 mod fitting;
 mod inputs;
+mod interrupt;
 mod measure;
 mod pixels;
 mod provenance;

@@ -85,6 +85,8 @@ struct TuneProgress {
     iteration: u64,
     looks_since_best: u64,
     history: Vec<TuneStep>,
+    /// Sum of the losses since the last look, and their number.
+    pending: (f64, u32),
 }
 
 impl<'a> Tuner<'a> {
@@ -100,7 +102,7 @@ impl<'a> Tuner<'a> {
 
     /// Tunes until the iterations or the patience of `config` are used up, watching the rollout error under `plan`. Returns
     /// the network with the best averaged weights: the untuned ones if nothing was better. `observe` is called after
-    /// every update, with `true` after a look, when [`Tuner::save`] may be called.
+    /// every update, with `true` after a look; it may call [`Tuner::save`], and an error of its own ends the run.
     pub fn run(
         &mut self,
         plan: &Plan,
@@ -111,17 +113,16 @@ impl<'a> Tuner<'a> {
         if self.progress.history.is_empty() {
             self.look(plan, judge, None)?;
         }
-        let (mut sum, mut count) = (0.0, 0u32);
         while self.progress.iteration < config.iterations && self.progress.looks_since_best < config.patience.max(1) {
             let stats = self.trainer.step()?;
             self.progress.iteration += 1;
-            sum += stats.loss;
-            count += 1;
+            self.progress.pending.0 += stats.loss;
+            self.progress.pending.1 += 1;
             let iteration = self.progress.iteration;
             let look = iteration.is_multiple_of(config.check_every.max(1)) || iteration == config.iterations;
             if look {
+                let (sum, count) = std::mem::take(&mut self.progress.pending);
                 self.look(plan, judge, Some(sum / f64::from(count)))?;
-                (sum, count) = (0.0, 0);
             }
             observe(self, &stats, look)?;
         }
@@ -147,7 +148,7 @@ impl<'a> Tuner<'a> {
         Ok(())
     }
 
-    /// Saves phase 2 as it is after a look.
+    /// Saves phase 2 as it is.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let (mut tensors, mut metadata) = self.trainer.state()?;
         if let Some((error, weights)) = &self.best {

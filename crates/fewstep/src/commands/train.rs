@@ -15,6 +15,7 @@ use fewstep_nn::{Model, checkpoint, data};
 use serde::{Deserialize, Serialize};
 
 pub use self::arguments::Args;
+use crate::interrupt;
 use crate::pixels;
 use crate::provenance::Provenance;
 use crate::ui::{self, Output, Progress};
@@ -117,6 +118,7 @@ fn train_until(args: &Args, trainer: &mut Trainer<'_>, folder: &RunFolder) -> Re
     let (mut next_snapshot, mut next_grid) = (first + args.save_every, first + args.grid_every);
     let (mut loss, mut count, mut iterations) = (0.0, 0u32, 0);
     let mut last_loss = None;
+    let _listener = interrupt::listen()?;
     while trainer.images_seen() < total {
         let stats = trainer.step().with_context(|| format!("the run is in {}", folder.path().display()))?;
         folder.append_line(STATS, &stats)?;
@@ -128,9 +130,14 @@ fn train_until(args: &Args, trainer: &mut Trainer<'_>, folder: &RunFolder) -> Re
             (loss, count) = (0.0, 0);
         }
         progress.set(stats.images, last_loss.map_or_else(String::new, |loss| format!("loss {loss:.4}")));
-        if stats.images >= next_snapshot || stats.images >= total {
+        let asked = interrupt::asked();
+        if stats.images >= next_snapshot || stats.images >= total || asked {
             save(args, trainer, folder)?;
             next_snapshot = stats.images + args.save_every;
+        }
+        if asked && stats.images < total {
+            progress.finish();
+            return interrupt::stopped(&format!("after {} images", stats.images));
         }
         if stats.images >= next_grid || stats.images >= total {
             let path = folder.subfolder("samples")?.join(format!("{:09}.png", stats.images));

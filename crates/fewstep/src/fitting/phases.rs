@@ -14,6 +14,7 @@ use fewstep_nn::fit::{LearnConfig, Learner, TuneConfig, TuneWeights, Tuner, leve
 use fewstep_nn::train::{Lessons, TrainConfig, Trainer, Trajectories};
 
 use super::{Fitter, Learned, Tuned, euler};
+use crate::interrupt;
 use crate::searching::{Cache, Found};
 use crate::ui::Progress;
 
@@ -127,15 +128,27 @@ impl Fitter<'_> {
         let name = format!("phase 2, {} steps", plan.nfe());
         let done = tuner.history().last().map_or(0, |look| look.iteration);
         let mut progress = Progress::new(&name, "updates", tune.iterations, done);
-        let model = tuner.run(plan, &self.judge, tune, |tuner, stats, looked| {
+        let listener = saved.map(|_| interrupt::listen()).transpose()?;
+        let tuned = tuner.run(plan, &self.judge, tune, |tuner, stats, looked| {
             let error = tuner.history().last().map_or(f64::NAN, |look| look.rollout_error);
             progress.set(stats.iteration, format!("loss {:.4}, rollout error {error:.5}", stats.loss));
             match saved {
-                Some(Saved { path, .. }) if looked => tuner.save(path),
-                _ => Ok(()),
+                Some(Saved { path, .. }) if looked || interrupt::asked() => tuner.save(path)?,
+                _ => {}
             }
-        })?;
+            if interrupt::asked() { Err(fewstep_nn::Error::Stopped { iteration: stats.iteration }) } else { Ok(()) }
+        });
         progress.finish();
+        drop(listener);
+        let model = match tuned {
+            Err(fewstep_nn::Error::Stopped { iteration }) => {
+                return interrupt::stopped(&format!(
+                    "in phase 2 for {} evaluations after {iteration} updates",
+                    plan.nfe()
+                ));
+            }
+            tuned => tuned?,
+        };
         let rollout_error = self.judge.rollout_error(&model, plan)?;
         Ok(Tuned { model, rollout_error, looks: tuner.history().to_vec() })
     }

@@ -9,6 +9,7 @@ mod fitting;
 mod help;
 mod import;
 mod info;
+mod interrupt;
 mod sample;
 mod support;
 mod training;

@@ -1,0 +1,52 @@
+//! Ctrl-C in long work that can be saved: the first finishes the update and saves, the second quits at once.
+
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, bail};
+
+use crate::ui;
+
+/// Exit code of a process that Ctrl-C ended.
+const EXIT_CODE: i32 = 130;
+
+static LISTENING: AtomicBool = AtomicBool::new(false);
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// As long as it lives, Ctrl-C (or a request to terminate) only asks, and the work looks at [`asked`] after every update.
+/// Elsewhere it ends the process: files appear whole or not at all, so nothing is lost that was finished.
+#[derive(Debug)]
+pub struct Listener(());
+
+/// Starts to listen.
+pub fn listen() -> Result<Listener> {
+    static ONCE: Once = Once::new();
+    let mut installed = Ok(());
+    ONCE.call_once(|| {
+        installed = ctrlc::set_handler(|| {
+            if !LISTENING.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
+                std::process::exit(EXIT_CODE);
+            }
+            ui::note("stopping after this update; Ctrl-C again quits at once");
+        });
+    });
+    installed?;
+    LISTENING.store(true, Ordering::SeqCst);
+    Ok(Listener(()))
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        LISTENING.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Whether someone asked to stop.
+pub fn asked() -> bool {
+    ASKED.load(Ordering::SeqCst)
+}
+
+/// The end of work that was saved; `place` says where it stands.
+pub fn stopped<T>(place: &str) -> Result<T> {
+    bail!("stopped as asked, {place}; everything so far is saved: the same command with --resume goes on from there")
+}
