@@ -1,7 +1,7 @@
 //! `least_squares`: schedule and solver together, each step the best linear combination of what the student knows.
 
 use super::ridge::ridge_solve;
-use super::student::{self, Known, Past, Rule, Step, StudentOptions};
+use super::student::{self, Past, Rule, Step, StudentOptions};
 use super::teacher::{Nodes, Teacher};
 use super::{Outcome, SearchError};
 use crate::plan::{Combination, Source};
@@ -15,11 +15,14 @@ pub struct Fit {
     /// Strength of the ridge towards Euler's step, in units of the mean square of the outputs in use. Enough of it
     /// keeps a plan from one small batch good on others.
     pub ridge: f64,
+    /// Whether images are stretched about the constant image, where the teacher holds one, until their variance is the
+    /// teacher's. Fitted images are too smooth: what cannot be predicted is left out, as in every regression.
+    pub calibrated: bool,
 }
 
 impl Default for Fit {
     fn default() -> Self {
-        Self { history: 3, ridge: 1e-6 }
+        Self { history: 3, ridge: 1e-6, calibrated: false }
     }
 }
 
@@ -46,15 +49,40 @@ pub fn least_squares<V: VectorSpace, E>(
     options: &StudentOptions,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
 ) -> Result<Outcome, SearchError<E>> {
+    least_squares_seen(teacher, fit, options, V::clone, denoise)
+}
+
+/// [`least_squares`] with errors as `view` shows them: a linear map of images, such as their gradients, in whose space
+/// squared distances are taken, fits are made, states are chosen and variances compared. States and plans stay in the
+/// space of images. Errors of the outcome are those seen.
+///
+/// # Errors
+/// As [`least_squares`].
+pub fn least_squares_seen<V: VectorSpace, E>(
+    teacher: &Teacher<V>,
+    fit: &Fit,
+    options: &StudentOptions,
+    view: impl Fn(&V) -> V,
+    denoise: impl FnMut(&V, f64) -> Result<V, E>,
+) -> Result<Outcome, SearchError<E>> {
     if !(fit.ridge.is_finite() && fit.ridge >= 0.0) {
         return Err(SearchError::Option { name: "ridge", rule: "finite and not negative", value: fit.ridge });
     }
-    student::search("least_squares", teacher, options, fit, denoise)
+    let centre = teacher.ends().held.as_ref().map(|held| &held.batch).filter(|_| fit.calibrated);
+    student::search("least_squares", teacher, options, &Fitting { fit, view, centre }, denoise)
 }
 
-impl<V: VectorSpace> Rule<V> for Fit {
+/// A fit at work.
+struct Fitting<'a, V, S> {
+    fit: &'a Fit,
+    view: S,
+    /// What images are stretched about, if they are.
+    centre: Option<&'a V>,
+}
+
+impl<V: VectorSpace, S: Fn(&V) -> V> Rule<V> for Fitting<'_, V, S> {
     fn depth(&self) -> (usize, usize) {
-        (1, self.history.saturating_add(1))
+        (1, self.fit.history.saturating_add(1))
     }
 
     fn takes_constant(&self) -> bool {
@@ -67,31 +95,57 @@ impl<V: VectorSpace> Rule<V> for Fit {
         let (x, outputs) = (&past.inputs[0], &past.outputs);
         // the latent is the state in units of its noise level
         let unit = if x.source == Source::Latent { from } else { 1.0 };
-        let dots = |a: &Known<V>| outputs.iter().map(|b| a.value.dot(&b.value)).collect();
-        let gram: Vec<Vec<f64>> = outputs.iter().map(dots).collect();
+        let seen: Vec<V> = outputs.iter().map(|output| (self.view)(&output.value)).collect();
+        let gram: Vec<Vec<f64>> = seen.iter().map(|a| seen.iter().map(|b| a.dot(b)).collect()).collect();
         let step = |j: usize| {
             let ratio = nodes.sigma(j) / from;
             // what Euler's step leaves to be explained
             let rest =
                 V::combine(&[(1.0, nodes.state(j)), (-ratio * unit, &x.value), (ratio - 1.0, &outputs[0].value)]);
-            let right: Vec<f64> = outputs.iter().map(|output| output.value.dot(&rest)).collect();
-            let fitted = ridge_solve(&gram, &right, self.ridge);
+            let rest = (self.view)(&rest);
+            let right: Vec<f64> = seen.iter().map(|output| output.dot(&rest)).collect();
+            let fitted = ridge_solve(&gram, &right, self.fit.ridge);
             let mut terms = vec![(x.source, ratio * unit)];
             let mut left = vec![(1.0, &rest)];
             for (m, (output, delta)) in outputs.iter().zip(&fitted.solution).enumerate() {
                 let euler = if m == 0 { 1.0 - ratio } else { 0.0 };
                 terms.push((output.source, euler + delta));
-                left.push((-delta, &*output.value));
+                left.push((-delta, &seen[m]));
             }
-            terms.retain(|(_, c)| *c != 0.0);
-            Step { terms: Combination::new(terms), error: V::combine(&left).norm_squared(), regularised: fitted.raised }
+            let left = V::combine(&left);
+            let (terms, error) = match self.centre.filter(|_| j == nodes.end()) {
+                Some(centre) => self.stretched(terms, &left, nodes.state(j), centre),
+                None => (terms, left.norm_squared()),
+            };
+            let terms = Combination::new(terms.into_iter().filter(|(_, c)| *c != 0.0).collect());
+            Step { terms, error, regularised: fitted.raised }
         };
         (path[newest] + 1..=nodes.end()).map(step).collect()
     }
 
     fn describe(&self, metadata: &mut serde_json::Map<String, serde_json::Value>) -> String {
-        metadata.insert("history".into(), self.history.into());
-        metadata.insert("ridge".into(), self.ridge.into());
+        metadata.insert("history".into(), self.fit.history.into());
+        metadata.insert("ridge".into(), self.fit.ridge.into());
+        metadata.insert("calibrated".into(), self.fit.calibrated.into());
         "least_squares".into()
+    }
+}
+
+impl<V: VectorSpace, S: Fn(&V) -> V> Fitting<'_, V, S> {
+    /// The image `x` of these terms, which leave `left = x* - x` (as seen) to be explained, moved away from the centre `m`:
+    /// `m + k (x - m)`, `k^2 = |x* - m|^2 / |x - m|^2`. With it, its own error.
+    fn stretched(&self, terms: Vec<(Source, f64)>, left: &V, target: &V, centre: &V) -> (Vec<(Source, f64)>, f64) {
+        let wanted = (self.view)(&target.difference(centre));
+        let found = wanted.difference(left);
+        let k = (wanted.norm_squared() / found.norm_squared()).sqrt();
+        if !k.is_finite() {
+            return (terms, left.norm_squared());
+        }
+        let mut stretched: Vec<(Source, f64)> = terms.into_iter().map(|(source, c)| (source, k * c)).collect();
+        match stretched.iter_mut().find(|(source, _)| *source == Source::Constant) {
+            Some((_, c)) => *c += 1.0 - k,
+            None => stretched.push((Source::Constant, 1.0 - k)),
+        }
+        (stretched, V::combine(&[(1.0, &wanted), (-k, &found)]).norm_squared())
     }
 }

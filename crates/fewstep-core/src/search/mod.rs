@@ -23,7 +23,7 @@ mod student;
 mod table;
 mod teacher;
 
-pub use least_squares::{Fit, least_squares};
+pub use least_squares::{Fit, least_squares, least_squares_seen};
 pub use local::{CostMetric, StepCosts};
 pub use outcome::{FoundPlan, Outcome, SearchError};
 pub use paths::{ShortestPath, shortest_paths};

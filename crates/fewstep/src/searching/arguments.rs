@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use fewstep_core::search::CostMetric;
 use fewstep_core::solver::Solver;
 
-use super::{RolloutLoss, RolloutSettings, SearchSettings, TeacherSettings};
+use super::{RolloutLoss, RolloutSettings, SearchSettings, TeacherSettings, View};
 
 /// Options of the searches that compare a student with a teacher.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,6 +34,12 @@ pub struct SearchArgs {
     /// States kept at every level and number of steps
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub beam: usize,
+    /// What fitted steps make small: differences of pixels, or of the images' gradients, in which fine detail counts
+    #[arg(long, value_name = "NAME", default_value = "gradients")]
+    pub view: View,
+    /// Leave fitted images as smooth as the fit makes them; otherwise they are stretched until their variance is the teacher's
+    #[arg(long)]
+    pub no_calibration: bool,
     /// Spend the first evaluation on the network instead of a constant image stored with the plan
     #[arg(long)]
     pub no_constant: bool,
@@ -81,6 +87,8 @@ impl SearchArgs {
             history: self.history,
             ridge: self.ridge,
             beam: self.beam,
+            view: self.view,
+            calibrated: !self.no_calibration,
             constant: !self.no_constant,
             rollout: RolloutSettings {
                 steps: self.rollout_steps,

@@ -14,7 +14,7 @@ use fewstep_core::objective::BoundTable;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_core::search::{
-    CostMetric, Fit, FoundPlan, SearchError, StepCosts, StudentOptions, Teacher, least_squares, minimise_bound,
+    CostMetric, Fit, FoundPlan, SearchError, StepCosts, StudentOptions, Teacher, least_squares_seen, minimise_bound,
     reachable,
 };
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
@@ -48,12 +48,24 @@ pub struct SearchSettings {
     pub ridge: f64,
     /// States kept at every level and number of steps.
     pub beam: usize,
+    /// What fitted steps make small.
+    pub view: View,
+    /// Whether fitted images are stretched until their variance is the teacher's.
+    pub calibrated: bool,
     /// Whether fitted plans may hold a constant image in place of a first evaluation.
     pub constant: bool,
     /// Refinement of plans.
     pub rollout: RolloutSettings,
     /// Images at once.
     pub batch: usize,
+}
+
+/// How errors of images are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum View {
+    Pixels,
+    Gradients,
 }
 
 /// Everything that a teacher's trajectories depend on beside the network.
@@ -246,8 +258,13 @@ impl<'a> Searcher<'a> {
 
     fn least_squares(&self, most: usize) -> Result<Vec<Plan>> {
         let mut progress = self.progress("least-squares search", most);
-        let fit = Fit { history: self.settings.history, ridge: self.settings.ridge };
-        let outcome = least_squares(&self.teacher, &fit, &self.student_options(most), self.counted(&mut progress));
+        let SearchSettings { history, ridge, calibrated, view, .. } = *self.settings;
+        let (fit, options) = (Fit { history, ridge, calibrated }, self.student_options(most));
+        let view = move |x: &Batch| match view {
+            View::Pixels => x.clone(),
+            View::Gradients => x.gradients(),
+        };
+        let outcome = least_squares_seen(&self.teacher, &fit, &options, view, self.counted(&mut progress));
         let plans = plans(outcome.map_err(|error| failed(&error))?.plans);
         let raised = |plan: &&Plan| plan.metadata.found_by.get("regularised").is_some_and(|raised| raised == true);
         let raised: Vec<String> = plans.iter().filter(raised).map(|plan| plan.nfe().to_string()).collect();

@@ -630,6 +630,17 @@ fn fit() {
               
               [default: 2]
 
+          --view <NAME>
+              What fitted steps make small: differences of pixels, or of the images' gradients, in which
+              fine detail counts
+              
+              [default: gradients]
+              [possible values: pixels, gradients]
+
+          --no-calibration
+              Leave fitted images as smooth as the fit makes them; otherwise they are stretched until
+              their variance is the teacher's
+
           --no-constant
               Spend the first evaluation on the network instead of a constant image stored with the plan
 
@@ -914,6 +925,11 @@ fn compare() {
           --ridge <R>              Strength of the ridge that draws fitted coefficients to Euler's step
                                    [default: 0.000001]
           --beam <N>               States kept at every level and number of steps [default: 2]
+          --view <NAME>            What fitted steps make small: differences of pixels, or of the
+                                   images' gradients, in which fine detail counts [default: gradients]
+                                   [possible values: pixels, gradients]
+          --no-calibration         Leave fitted images as smooth as the fit makes them; otherwise they
+                                   are stretched until their variance is the teacher's
           --no-constant            Spend the first evaluation on the network instead of a constant image
                                    stored with the plan
           --rollout-steps <N>      Gradient steps of methods that end in +rollout, on three quarters of

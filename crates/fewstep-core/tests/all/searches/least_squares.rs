@@ -53,7 +53,8 @@ fn least_squares_with_every_state_kept_is_the_least_of_all_fitted_paths() {
             denoiser(&data)(x, sigma)
         };
         let options = StudentOptions { most: 4, beam: 1000, last_step: LastStep::ToZero };
-        let outcome = least_squares(&teacher, &Fit { history, ridge: 0.0 }, &options, denoise).unwrap();
+        let outcome =
+            least_squares(&teacher, &Fit { history, ridge: 0.0, ..Fit::default() }, &options, denoise).unwrap();
         check(&outcome, LastStep::ToZero, calls.get());
         for found in &outcome.plans {
             let all = paths(found.path.len(), LastStep::ToZero);
@@ -73,7 +74,9 @@ fn the_last_step_is_fitted() {
     let teacher = teacher(&data, &grid(), 3, 12);
     for last_step in LAST_STEPS {
         let options = StudentOptions { most: 4, beam: 1, last_step };
-        let outcome = least_squares(&teacher, &Fit { history: 2, ridge: 0.0 }, &options, denoiser(&data)).unwrap();
+        let outcome =
+            least_squares(&teacher, &Fit { history: 2, ridge: 0.0, ..Fit::default() }, &options, denoiser(&data))
+                .unwrap();
         let found = &outcome.plans[3];
         let terms: Vec<(Source, f64)> = found.plan.output.terms().collect();
         assert_eq!(terms.iter().filter(|(source, _)| matches!(source, Source::Output(_))).count(), 3);
@@ -94,7 +97,9 @@ fn a_strong_ridge_is_euler() {
     let teacher = teacher(&data, &grid(), 3, 8);
     for last_step in LAST_STEPS {
         let options = StudentOptions { most: 4, beam: 2, last_step };
-        let ridge = least_squares(&teacher, &Fit { history: 2, ridge: 1e12 }, &options, denoiser(&data)).unwrap();
+        let ridge =
+            least_squares(&teacher, &Fit { history: 2, ridge: 1e12, ..Fit::default() }, &options, denoiser(&data))
+                .unwrap();
         let euler = reachable(&teacher, Solver::Euler, &options, denoiser(&data)).unwrap();
         for (a, b) in ridge.plans.iter().zip(&euler.plans) {
             assert_eq!(a.path, b.path);
@@ -109,12 +114,14 @@ fn singular_fits_are_regularised_and_said_so() {
     let point = Mixture::gaussian(vec![0.7, -0.2], 0.0).unwrap();
     let teacher = teacher(&point, &grid(), 0, 3);
     let options = StudentOptions { most: 4, beam: 2, last_step: LastStep::ToZero };
-    let outcome = least_squares(&teacher, &Fit { history: 2, ridge: 0.0 }, &options, denoiser(&point)).unwrap();
+    let outcome =
+        least_squares(&teacher, &Fit { history: 2, ridge: 0.0, ..Fit::default() }, &options, denoiser(&point)).unwrap();
     for found in &outcome.plans {
         found.plan.validate().unwrap();
         assert_eq!(found.plan.metadata.found_by["regularised"], found.plan.nfe() > 1);
         assert!(found.error < 1e-18, "{}", found.error);
     }
-    let asked = least_squares(&teacher, &Fit { history: 2, ridge: 1e-6 }, &options, denoiser(&point)).unwrap();
+    let asked = least_squares(&teacher, &Fit { history: 2, ridge: 1e-6, ..Fit::default() }, &options, denoiser(&point))
+        .unwrap();
     assert!(asked.plans.iter().all(|found| found.plan.metadata.found_by["regularised"] == false));
 }

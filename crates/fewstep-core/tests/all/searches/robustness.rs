@@ -42,7 +42,10 @@ fn failures_of_the_network_are_reported() {
     };
     let costs = StepCosts::measure(&single, CostMetric::L2, LastStep::Stop, denoiser(&data)).unwrap();
     named(costs.search(3, f64::NAN, Solver::Euler), "coefficient");
-    named(least_squares(&teacher, &Fit { history: 1, ridge: -1.0 }, &student, denoiser(&data)), "ridge");
+    named(
+        least_squares(&teacher, &Fit { history: 1, ridge: -1.0, ..Fit::default() }, &student, denoiser(&data)),
+        "ridge",
+    );
     named(reachable(&teacher, Solver::Euler, &StudentOptions { beam: 0, ..student }, denoiser(&data)), "beam");
 }
 
@@ -94,7 +97,7 @@ fn memory_is_as_documented() {
     for (history, beam) in [(1, 1), (3, 1), (2, 3)] {
         most.set(0);
         let options = StudentOptions { most: 8, beam, last_step: LastStep::ToZero };
-        least_squares(&teacher, &Fit { history, ridge: 1e-6 }, &options, denoise).unwrap();
+        least_squares(&teacher, &Fit { history, ridge: 1e-6, ..Fit::default() }, &options, denoise).unwrap();
         assert!(most.get() - held <= (history + 3) * beam * levels, "{} at {history} {beam}", most.get() - held);
     }
     most.set(0);

@@ -21,7 +21,7 @@ use crate::assets;
 use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings, euler, teacher};
 use crate::inputs::{BUILT_IN, Compute, open_model};
 use crate::provenance::Provenance;
-use crate::searching::{Method, RolloutLoss, RolloutSettings, SearchSettings, Searcher, TeacherSettings};
+use crate::searching::{Method, RolloutLoss, RolloutSettings, SearchSettings, Searcher, TeacherSettings, View};
 use crate::studio::{Measured, Studio};
 use crate::ui::{self, Output};
 
@@ -177,6 +177,8 @@ fn search_settings() -> SearchSettings {
         history: 3,
         ridge: 1e-6,
         beam: 1,
+        view: View::Gradients,
+        calibrated: true,
         constant: true,
         rollout: RolloutSettings { steps: 0, learning_rate: 1e-3, loss: RolloutLoss::Squared },
         batch: 64,
