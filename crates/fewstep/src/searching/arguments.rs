@@ -35,7 +35,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub beam: usize,
     /// What fitted steps make small: differences of pixels, or of the images' gradients, in which fine detail counts
-    #[arg(long, value_name = "NAME", default_value = "gradients")]
+    #[arg(long, value_name = "NAME", default_value = "pixels")]
     pub view: View,
     /// Leave fitted images as smooth as the fit makes them; otherwise they are stretched until their variance is the teacher's
     #[arg(long)]

@@ -366,8 +366,8 @@ fn demo() {
           --out <FOLDER>  Folder for report.html and the results; must not exist yet [default:
                           runs/demo, or the next free runs/demo-N]
           --steps <LIST>  Numbers of steps [default: 5,8]
-          --images <N>    Images a row of the table is measured on [default: 500]
-          --updates <N>   Updates of the network in phase 2 [default: 60]
+          --images <N>    Images a row of the table is measured on [default: 250]
+          --updates <N>   Updates of the network in phase 2 [default: 30]
       -h, --help          Print help
       -V, --version       Print version
 
@@ -634,7 +634,7 @@ fn fit() {
               What fitted steps make small: differences of pixels, or of the images' gradients, in which
               fine detail counts
               
-              [default: gradients]
+              [default: pixels]
               [possible values: pixels, gradients]
 
           --no-calibration
@@ -926,7 +926,7 @@ fn compare() {
                                    [default: 0.000001]
           --beam <N>               States kept at every level and number of steps [default: 2]
           --view <NAME>            What fitted steps make small: differences of pixels, or of the
-                                   images' gradients, in which fine detail counts [default: gradients]
+                                   images' gradients, in which fine detail counts [default: pixels]
                                    [possible values: pixels, gradients]
           --no-calibration         Leave fitted images as smooth as the fit makes them; otherwise they
                                    are stretched until their variance is the teacher's

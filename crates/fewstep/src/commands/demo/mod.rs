@@ -36,10 +36,10 @@ pub struct Args {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5,8")]
     pub steps: Vec<usize>,
     /// Images a row of the table is measured on
-    #[arg(long, value_name = "N", default_value_t = 500)]
+    #[arg(long, value_name = "N", default_value_t = 250)]
     pub images: usize,
     /// Updates of the network in phase 2
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    #[arg(long, value_name = "N", default_value_t = 30)]
     pub updates: u64,
     #[command(flatten)]
     pub compute: Compute,
@@ -177,7 +177,7 @@ fn search_settings() -> SearchSettings {
         history: 3,
         ridge: 1e-6,
         beam: 1,
-        view: View::Gradients,
+        view: View::Pixels,
         calibrated: true,
         constant: true,
         rollout: RolloutSettings { steps: 0, learning_rate: 1e-3, loss: RolloutLoss::Squared },
