@@ -366,7 +366,7 @@ fn demo() {
           --out <FOLDER>  Folder for report.html and the results; must not exist yet [default:
                           runs/demo, or the next free runs/demo-N]
           --steps <LIST>  Numbers of steps [default: 5,8]
-          --images <N>    Images a row of the table is measured on [default: 250]
+          --images <N>    Images a row of the table is measured on [default: 200]
           --updates <N>   Updates of the network in phase 2 [default: 30]
       -h, --help          Print help
       -V, --version       Print version

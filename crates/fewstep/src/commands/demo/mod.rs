@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5,8")]
     pub steps: Vec<usize>,
     /// Images a row of the table is measured on
-    #[arg(long, value_name = "N", default_value_t = 250)]
+    #[arg(long, value_name = "N", default_value_t = 200)]
     pub images: usize,
     /// Updates of the network in phase 2
     #[arg(long, value_name = "N", default_value_t = 30)]
@@ -162,7 +162,7 @@ fn settings(args: &Args) -> FitSettings {
             xflip: false,
             seed: 0,
         },
-        held_out: 64,
+        held_out: 48,
         teacher_steps: 18,
         early_stop: true,
         batch: 50,
@@ -231,7 +231,7 @@ impl Bench<'_> {
 /// Names of rows that the report's figures look for.
 const BASELINE: &str = "baseline (Euler, rho = 7)";
 const LEVELS: &str = "phase 1: levels";
-const OURS: &str = "our plan (least squares)";
+const OURS: &str = "our plan";
 
 fn measure_all(args: &Args, base: &Model, images: &Images, settings: &FitSettings) -> Result<Results> {
     let mut results = Results::default();

@@ -59,7 +59,7 @@ fn verdict(rows: &[Row]) -> (String, Option<String>) {
         good.push(if best.method == baseline.method {
             format!("in {steps} steps nothing beats {:.1}", baseline.frechet)
         } else {
-            format!("in {steps} steps from {:.1} to {:.1} ({})", baseline.frechet, best.frechet, best.method)
+            format!("in {steps} steps from {:.1} to {:.1} by {}", baseline.frechet, best.frechet, best.method)
         });
         let worse = group[1..].iter().filter(|row| row.frechet >= baseline.frechet);
         bad.extend(worse.map(|row| format!("{} at {steps} steps", row.method)));
