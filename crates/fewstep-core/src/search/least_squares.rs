@@ -32,14 +32,14 @@ impl Default for Fit {
 ///
 /// with `c` from the normal equations against the teacher's state at `sigma_j`, the last step to zero fitted against
 /// its image in the same way. If the teacher holds a constant image ([`Teacher::holding`]), it stands for an output at
-/// the first level that costs no evaluation. Levels are chosen as in [`super::reachable`], by the student's own states, for every
-/// number of steps at once. It takes evaluations alone, no gradient.
+/// the first level that costs no evaluation. Levels are chosen as in [`super::reachable`], by the student's own states,
+/// for every number of steps at once. It takes evaluations alone, no gradient.
 ///
 /// The ridge draws `c` to Euler's step (`c_0 = 1 - sigma_j / sigma_i`, the others 0), which a very strong one is. Outputs
 /// that are linearly dependent are regularised further; the plan's `found_by` then has `regularised` set.
 ///
-/// Costs at most `1 + beam (most - 1) (grid - 1)` evaluations, and `grid - 2` more with a constant image. Memory: at most `(history + 3) beam grid` batches
-/// beside the teacher.
+/// Costs at most `1 + beam (most - 1) (grid - 1)` evaluations, and `grid - 2` more with a constant image. Memory: at
+/// most `(history + 3) beam grid` batches beside the teacher.
 ///
 /// # Errors
 /// If the ridge is negative or not finite, if all states reached diverge, and the first error of the denoiser.

@@ -92,8 +92,9 @@ struct Candidate {
 /// student whose last step, after `n - 1` others, ends nearest to the teacher. Where plans may hold a constant image, a
 /// student's first evaluation may be at any node that a step by that image leads to.
 ///
-/// Costs at most `1 + beam (most - 1) (grid - 1)` evaluations, and `grid - 2` more with a constant image. Memory: of every student the state and what it may refer
-/// to, at most `(inputs + outputs) beam grid` batches, and as many states again of the layer that follows.
+/// Costs at most `1 + beam (most - 1) (grid - 1)` evaluations, and `grid - 2` more with a constant image. Memory: of
+/// every student the state and what it may refer to, at most `(inputs + outputs) beam grid` batches, and as many states
+/// again of the layer that follows.
 pub(super) fn search<V: VectorSpace, E>(
     search: &str,
     teacher: &Teacher<V>,

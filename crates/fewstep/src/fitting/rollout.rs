@@ -1,15 +1,12 @@
 //! The teacher's trajectories that phase 2 learns from by rollout.
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use fewstep_core::plan::Plan;
-use fewstep_core::search::Teacher;
-use fewstep_nn::search::{Network, load_teacher, save_teacher};
-use fewstep_nn::tensor::Batch;
+use fewstep_nn::search::Network;
 use fewstep_nn::train::Trajectories;
 
 use super::Fitter;
-use crate::searching::{Cache, fine_levels};
-use crate::ui::Progress;
+use crate::searching::{Cache, cached, fine_levels};
 
 /// Latents of trajectories have seeds from here on: apart from those of searches, of the judge, and of samples.
 const TRAJECTORY_SEEDS: u64 = 3 << 40;
@@ -33,27 +30,8 @@ impl Fitter<'_> {
             })
             .to_string()
         });
-        let teacher = match (cache, &key) {
-            (Some(cache), Some(key)) if cache.path.exists() => load_teacher(key, cache.path, self.base.device())?,
-            _ => {
-                let network = Network::new(self.base, &seeds, self.settings.batch)?;
-                let total = settings.solver.evaluations_per_step() * fine.len() * count;
-                let mut progress = Progress::new("trajectories", "evaluations", total as u64, 0);
-                let denoise = |x: &Batch, sigma: f64| {
-                    let outputs = network.denoised(x, sigma)?;
-                    progress.set(network.evaluations(), "");
-                    Ok::<_, fewstep_nn::Error>(outputs)
-                };
-                let latents = network.latents().clone();
-                let teacher = Teacher::solve(settings.solver, &fine, &grid, latents, count, denoise)
-                    .map_err(|error| anyhow!(error.to_string()))?;
-                progress.finish();
-                if let (Some(cache), Some(key)) = (cache, &key) {
-                    save_teacher(&teacher, key, cache.path)?;
-                }
-                teacher
-            }
-        };
+        let network = Network::new(self.base, &seeds, self.settings.batch)?;
+        let teacher = cached(&network, settings.solver, &fine, &grid, cache.zip(key))?;
         Ok(Trajectories::new(self.base, plan, &teacher, &seeds)?)
     }
 }

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use self::arguments::SearchArgs;
 pub use self::method::{Method, SCHEDULES, Search};
 pub use self::rollout::{RolloutLoss, RolloutSettings};
-pub use self::teacher::{Cache, fine_levels, held_out_teacher};
+pub use self::teacher::{Cache, cached, fine_levels, held_out_teacher};
 use crate::ui::{self, Progress};
 
 /// Latents of searches have seeds from here on: apart from those that are held out and those that anyone samples with.

@@ -6,7 +6,8 @@ use anyhow::{Result, anyhow};
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Schedule, karras};
 use fewstep_core::search::{Held, Teacher, refined};
-use fewstep_core::solver::SolverOptions;
+use fewstep_core::solver::{Solver, SolverOptions};
+use fewstep_core::space::Samples;
 use fewstep_nn::Model;
 use fewstep_nn::held;
 use fewstep_nn::search::{Network, load_teacher, save_teacher};
@@ -32,16 +33,8 @@ pub fn obtain(network: &Network, settings: &SearchSettings, cache: Option<Cache>
         serde_json::json!({ "model_sha256": cache.model_sha256, "precision": format!("{kind:?}"), "teacher": teacher })
             .to_string()
     };
-    let teacher = match cache {
-        Some(cache) if cache.path.exists() => load_teacher(&key(cache), cache.path, network.model().device())?,
-        _ => {
-            let teacher = solve(network, settings)?;
-            if let Some(cache) = cache {
-                save_teacher(&teacher, &key(cache), cache.path)?;
-            }
-            teacher
-        }
-    };
+    let (grid, fine) = levels(network.model(), &settings.teacher)?;
+    let teacher = cached(network, settings.teacher.solver, &fine, &grid, cache.map(|cache| (cache, key(cache))))?;
     if !settings.constant {
         return Ok(teacher);
     }
@@ -71,17 +64,31 @@ pub fn held_out_teacher(model: &Model, settings: &TeacherSettings) -> Result<Pla
     Ok(settings.solver.plan(&fine_levels(model, settings)?, &SolverOptions::default())?)
 }
 
-fn solve(network: &Network, settings: &SearchSettings) -> Result<Teacher<Batch>> {
-    let (grid, fine) = levels(network.model(), &settings.teacher)?;
-    let solver = settings.teacher.solver;
-    let total = solver.evaluations_per_step() * fine.len() * settings.teacher.samples;
-    let mut progress = Progress::new("search teacher", "evaluations", total as u64, 0);
+/// The trajectories of the network's latents by `solver` on the levels of `fine`, kept at those of `grid`: from the cache if
+/// they are there under this key, else made, and kept for the next time.
+pub fn cached(
+    network: &Network,
+    solver: Solver,
+    fine: &Schedule,
+    grid: &Schedule,
+    cache: Option<(Cache, String)>,
+) -> Result<Teacher<Batch>> {
+    if let Some((cache, key)) = cache.as_ref().filter(|(cache, _)| cache.path.exists()) {
+        return Ok(load_teacher(key, cache.path, network.model().device())?);
+    }
+    let (latents, samples) = (network.latents().clone(), network.latents().samples());
+    let total = solver.evaluations_per_step() * fine.len() * samples;
+    let mut progress = Progress::new("teacher", "evaluations", total as u64, 0);
     let denoise = |x: &Batch, sigma: f64| {
         let outputs = network.denoised(x, sigma)?;
         progress.set(network.evaluations(), "");
         Ok::<_, fewstep_nn::Error>(outputs)
     };
-    let latents = network.latents().clone();
-    Teacher::solve(solver, &fine, &grid, latents, settings.teacher.samples, denoise)
-        .map_err(|error| anyhow!(error.to_string()))
+    let teacher = Teacher::solve(solver, fine, grid, latents, samples, denoise);
+    let teacher = teacher.map_err(|error| anyhow!(error.to_string()))?;
+    progress.finish();
+    if let Some((cache, key)) = &cache {
+        save_teacher(&teacher, key, cache.path)?;
+    }
+    Ok(teacher)
 }

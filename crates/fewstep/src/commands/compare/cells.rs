@@ -21,9 +21,6 @@ use crate::searching::{Cache, Found, Method, Search, Searcher, held_out_teacher}
 use crate::studio::Studio;
 use crate::ui;
 
-/// Held-out latents have seeds from here on: apart from those of searches and those that anyone samples with.
-const HELD_OUT_SEEDS: u64 = fitting::HELD_OUT_SEEDS;
-
 /// One cell of the table.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
@@ -187,8 +184,8 @@ impl<'a> Bench<'a> {
     fn judge(&self) -> Result<&HeldOut> {
         if self.judge.get().is_none() {
             let model = &self.subject.opened.model;
-            let last = HELD_OUT_SEEDS + self.settings.held_out as u64;
-            let seeds: Vec<u64> = (HELD_OUT_SEEDS..last).collect();
+            let first = fitting::HELD_OUT_SEEDS;
+            let seeds: Vec<u64> = (first..first + self.settings.held_out as u64).collect();
             ui::note(format!("teacher on {} held-out latents", seeds.len()));
             let plan = held_out_teacher(model, &self.settings.search.teacher)?;
             let _ = self.judge.set(HeldOut::new(model, &plan, &seeds, self.settings.search.batch)?);
