@@ -29,7 +29,9 @@ pub use outcome::{FoundPlan, Outcome, SearchError};
 pub use paths::{ShortestPath, shortest_paths};
 pub use reachable::reachable;
 pub use refine::{Moving, RefineError, RefineOptions, Refined, Refiner, refine};
-pub use rollout::{DifferentiableDenoiser, PlanGradient, pseudo_huber, rollout_gradient, squared_error};
+pub use rollout::{
+    DifferentiableDenoiser, PlanGradient, pseudo_huber, pseudo_huber_constant, rollout_gradient, squared_error,
+};
 pub use student::StudentOptions;
 pub use table::{Found, minimise_bound, minimise_discretization};
 pub use teacher::{Endpoints, Held, Teacher, refined};

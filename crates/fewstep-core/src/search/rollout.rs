@@ -41,9 +41,14 @@ pub fn squared_error<V: VectorSpace>(image: &V, target: &V, samples: usize) -> (
     (scale * error.norm_squared(), V::combine(&[(2.0 * scale, &error)]))
 }
 
+/// Song and Dhariwal's (2024) constant of [`pseudo_huber`] for samples of so many dimensions.
+pub fn pseudo_huber_constant(dimensions: f64) -> f64 {
+    0.00054 * dimensions.sqrt()
+}
+
 /// The pseudo-Huber distance `sqrt(||x - x*||^2 + c^2) - c`, mean over samples, and its gradient: like the squared
-/// error near the target and like the distance far from it, so that no few bad samples rule. Song and Dhariwal (2024)
-/// take `c = 0.00054 sqrt(dimensions)`.
+/// error near the target and like the distance far from it, so that no few bad samples rule. [`pseudo_huber_constant`] is
+/// a usual `c`.
 pub fn pseudo_huber<V: Samples>(image: &V, target: &V, c: f64) -> (f64, V) {
     let error = image.difference(target);
     let lengths: Vec<f64> = error.sample_dots(&error).into_iter().map(|square| (square + c * c).sqrt()).collect();

@@ -3,7 +3,7 @@
 
 use fewstep_core::plan::{Combination, Plan, Source};
 use fewstep_core::schedule::Schedule;
-use fewstep_core::search::Teacher;
+use fewstep_core::search::{Teacher, pseudo_huber_constant};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -21,7 +21,7 @@ use crate::unet::Conditions;
 pub enum Distance {
     /// Squared differences.
     Squared,
-    /// `sqrt(|d|^2 + c^2) - c` of each sample, `c = 0.00054 sqrt(dim)` (Song and Dhariwal 2024): no few bad samples rule.
+    /// `sqrt(|d|^2 + c^2) - c` of each sample, with [`pseudo_huber_constant`]: no few bad samples rule.
     PseudoHuber,
 }
 
@@ -172,7 +172,7 @@ fn measure(error: &Tensor, distance: Distance) -> Tensor {
         Distance::Squared => error.square().mean(Kind::Float),
         Distance::PseudoHuber => {
             let dim = (error.numel() as i64 / error.size()[0]) as f64;
-            let c = 0.00054 * dim.sqrt();
+            let c = pseudo_huber_constant(dim);
             let square = error.square().flatten(1, -1).sum_dim_intlist(1, false, Kind::Float);
             ((square + c * c).sqrt() - c).mean(Kind::Float) / dim.sqrt()
         }

@@ -3,8 +3,9 @@
 use anyhow::{Result, ensure};
 use fewstep_core::search::CostMetric;
 use fewstep_core::solver::Solver;
+use fewstep_nn::train::Distance;
 
-use super::{RolloutLoss, RolloutSettings, SearchSettings, TeacherSettings, View};
+use super::{RolloutSettings, SearchSettings, TeacherSettings, View};
 
 /// Options of the searches that compare a student with a teacher.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,7 +53,23 @@ pub struct SearchArgs {
     pub rollout_lr: f64,
     /// What those steps make small: squared, or pseudo-huber, in which no few bad images rule
     #[arg(long, value_name = "NAME", default_value = "squared")]
-    pub rollout_loss: RolloutLoss,
+    pub rollout_loss: DistanceName,
+}
+
+/// Distances of images from the teacher's, for refinement and phase 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DistanceName {
+    Squared,
+    PseudoHuber,
+}
+
+impl From<DistanceName> for Distance {
+    fn from(name: DistanceName) -> Self {
+        match name {
+            DistanceName::Squared => Self::Squared,
+            DistanceName::PseudoHuber => Self::PseudoHuber,
+        }
+    }
 }
 
 /// What the local search counts. (Documented variants would make every help page that shows them twice as long.)
@@ -93,7 +110,7 @@ impl SearchArgs {
             rollout: RolloutSettings {
                 steps: self.rollout_steps,
                 learning_rate: self.rollout_lr,
-                loss: self.rollout_loss,
+                loss: self.rollout_loss.into(),
             },
             batch,
         })

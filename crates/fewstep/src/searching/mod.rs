@@ -23,9 +23,9 @@ use fewstep_nn::search::Network;
 use fewstep_nn::tensor::Batch;
 use serde::{Deserialize, Serialize};
 
-pub use self::arguments::SearchArgs;
+pub use self::arguments::{DistanceName, SearchArgs};
 pub use self::method::{Method, SCHEDULES, Search};
-pub use self::rollout::{RolloutLoss, RolloutSettings};
+pub use self::rollout::RolloutSettings;
 pub use self::teacher::{Cache, cached, fine_levels, held_out_teacher};
 use crate::ui::{self, Progress};
 

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow};
 use fewstep_core::plan::Plan;
-use fewstep_core::search::{Endpoints, Held, RefineOptions, pseudo_huber, refine, squared_error};
+use fewstep_core::search::{
+    Endpoints, Held, RefineOptions, pseudo_huber, pseudo_huber_constant, refine, squared_error,
+};
 use fewstep_nn::held;
 use fewstep_nn::search::Network;
 use fewstep_nn::tensor::Batch;
+use fewstep_nn::train::Distance;
 use serde::{Deserialize, Serialize};
 
 use super::{Method, Search, Searcher, seeds};
@@ -21,16 +24,7 @@ pub struct RolloutSettings {
     /// Adam's learning rate for the coefficients of a fitted plan.
     pub learning_rate: f64,
     /// What is made small.
-    pub loss: RolloutLoss,
-}
-
-/// A distance of images from the teacher's: squared differences, or Song and Dhariwal's (2024) pseudo-Huber metric. (As
-/// documented variants they would make every help page that shows them twice as long.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum RolloutLoss {
-    Squared,
-    PseudoHuber,
+    pub loss: Distance,
 }
 
 /// Looks at the judge's error in a refinement.
@@ -63,8 +57,8 @@ impl Searcher<'_> {
             let error = |plan: &Plan| judge_ends.rollout_error(plan, |x: &Batch, sigma| judge.denoised(x, sigma));
             let loss = |image: &Batch, target: &Batch| {
                 Ok(match settings.loss {
-                    RolloutLoss::Squared => squared_error(image, target, ends.samples),
-                    RolloutLoss::PseudoHuber => pseudo_huber(image, target, 0.00054 * pixels.sqrt()),
+                    Distance::Squared => squared_error(image, target, ends.samples),
+                    Distance::PseudoHuber => pseudo_huber(image, target, pseudo_huber_constant(pixels)),
                 })
             };
             let batch = std::slice::from_ref(&ends);

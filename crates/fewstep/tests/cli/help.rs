@@ -518,13 +518,11 @@ fn fit() {
               [default: bound]
 
           --distance <NAME>
-              Distance from the teacher, for rollout
-
-              Possible values:
-              - squared:      Squared differences
-              - pseudo-huber: Song and Dhariwal's: no few bad samples rule
+              Distance from the teacher, for rollout: squared, or pseudo-huber, in which no few bad
+              images rule
               
               [default: squared]
+              [possible values: squared, pseudo-huber]
 
           --trajectories <N>
               Trajectories of the teacher, for rollout

@@ -15,13 +15,14 @@ use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::Model;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneStep, TuneWeights};
+use fewstep_nn::train::Distance;
 use serde::{Deserialize, Serialize};
 
 use crate::assets;
 use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings, euler, teacher};
 use crate::inputs::{BUILT_IN, Compute, open_model};
 use crate::provenance::Provenance;
-use crate::searching::{Method, RolloutLoss, RolloutSettings, SearchSettings, Searcher, TeacherSettings, View};
+use crate::searching::{Method, RolloutSettings, SearchSettings, Searcher, TeacherSettings, View};
 use crate::studio::{Measured, Studio};
 use crate::ui::{self, Output};
 
@@ -180,7 +181,7 @@ fn search_settings() -> SearchSettings {
         view: View::Pixels,
         calibrated: true,
         constant: true,
-        rollout: RolloutSettings { steps: 0, learning_rate: 1e-3, loss: RolloutLoss::Squared },
+        rollout: RolloutSettings { steps: 0, learning_rate: 1e-3, loss: Distance::Squared },
         batch: 64,
     }
 }

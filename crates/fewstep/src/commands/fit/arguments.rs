@@ -6,11 +6,10 @@ use anyhow::{Result, ensure};
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
-use fewstep_nn::train::Distance;
 
 use crate::fitting::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::inputs::Compute;
-use crate::searching::SearchArgs;
+use crate::searching::{DistanceName, SearchArgs};
 
 /// Arguments of `fewstep fit`
 #[derive(Debug, clap::Args)]
@@ -86,7 +85,7 @@ pub struct Args {
     /// states against a teacher's trajectories; needs no data)
     #[arg(long, value_name = "NAME", default_value = "bound", help_heading = "Phase 2")]
     pub weights: WeightsName,
-    /// Distance from the teacher, for rollout
+    /// Distance from the teacher, for rollout: squared, or pseudo-huber, in which no few bad images rule
     #[arg(long, value_name = "NAME", default_value = "squared", help_heading = "Phase 2")]
     pub distance: DistanceName,
     /// Trajectories of the teacher, for rollout
@@ -182,15 +181,6 @@ pub enum WeightsName {
     Rollout,
 }
 
-/// Distances of phase 2 by rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum DistanceName {
-    /// Squared differences
-    Squared,
-    /// Song and Dhariwal's: no few bad samples rule
-    PseudoHuber,
-}
-
 impl Args {
     /// The settings, checked for contradictions.
     pub fn settings(&self) -> Result<FitSettings> {
@@ -267,12 +257,7 @@ impl Args {
             weights: match self.weights {
                 WeightsName::Bound => TuneWeights::Bound { last: self.last_weight },
                 WeightsName::Original => TuneWeights::Original,
-                WeightsName::Rollout => TuneWeights::Rollout {
-                    distance: match self.distance {
-                        DistanceName::Squared => Distance::Squared,
-                        DistanceName::PseudoHuber => Distance::PseudoHuber,
-                    },
-                },
+                WeightsName::Rollout => TuneWeights::Rollout { distance: self.distance.into() },
             },
             trajectories: self.trajectories,
             tune: TuneConfig { iterations: self.updates, check_every: self.check_every, patience: self.patience },
