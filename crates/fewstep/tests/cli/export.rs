@@ -19,7 +19,8 @@ fn place() -> Place {
     let place = Place::with_model();
     let save = |name: &str, plan: &Plan| std::fs::write(place.path(name), plan.to_json().unwrap()).unwrap();
     save("euler.json", &plan("euler", LastStep::ToZero));
-    save("dpmpp.json", &plan("dpmpp2m", LastStep::ToZero));
+    save("dpmpp.json", &plan("dpmpp2m_nolof", LastStep::ToZero));
+    save("lower.json", &plan("dpmpp2m", LastStep::ToZero));
     save("unipc.json", &plan("unipc3_bh2", LastStep::Stop));
     save("own.json", &own());
     place
@@ -77,18 +78,6 @@ fn noise_levels_are_read_back_as_each_tool_reads_them() {
         "{line}"
     );
 
-    let line = export("euler.json", "diffusers-euler");
-    assert!(close(&numbers(between(&line, "sigmas=[", "]")), &with_zero), "{line}");
-
-    // the scheduler maps positions through rho and appends the 0 itself
-    let line = export("euler.json", "diffusers-edm-euler");
-    let root = |sigma: f64| sigma.powf(1.0 / 7.0);
-    let sigma = |r: f64| (root(80.0) + r * (root(0.002) - root(80.0))).powi(7);
-    let positions = numbers(between(&line, "tensor([", "]"));
-    let back: Vec<f64> = positions.into_iter().map(sigma).collect();
-    assert!(back.iter().zip(levels()).all(|(a, b)| (a / b - 1.0).abs() < 1e-5), "{line}");
-    assert!(line.contains("sigma_min=0.002, sigma_max=80, rho=7.0"), "{line}");
-
     let line = export("dpmpp.json", "stable-diffusion.cpp");
     assert!(line.starts_with("--sampling-method dpm++2m --steps 5 --sigmas "), "{line}");
     assert!(close(&numbers(between(&line, "--sigmas \"", "\"")), &with_zero), "{line}");
@@ -107,6 +96,10 @@ fn what_a_tool_cannot_express_is_said_and_exported_on_request_alone() {
         ("own.json", "comfyui", "no public solver's"),
         ("unipc.json", "comfyui", "no unipc3_bh2"),
         ("dpmpp.json", "diffusers-euler", "no dpmpp2m"),
+        // no tool but the public toolbox lowers the order before the step to 0
+        ("lower.json", "comfyui", "no dpmpp2m"),
+        ("lower.json", "k-diffusion", "no dpmpp2m"),
+        ("lower.json", "stable-diffusion.cpp", "no dpmpp2m"),
     ] {
         let error = place.fails(&["export", plan, "--to", to]);
         assert!(error.contains(says) && error.contains("--nearest"), "{error}");
@@ -157,4 +150,138 @@ fn tables_hold_every_coefficient() {
     assert_eq!(json["nfe"], 5);
     let unrolled = Plan::from_json(&json["unrolled"].to_string()).unwrap();
     assert_eq!(unrolled, own().unrolled());
+}
+
+#[test]
+fn schedulers_of_diffusers_get_levels_in_their_own_forms() {
+    let place = place();
+    let export = |plan: &str, to: &str| place.succeeds(&["export", plan, "--to", to]);
+    let with_zero = [levels(), vec![0.0]].concat();
+
+    let text = export("euler.json", "diffusers-euler");
+    assert!(close(&numbers(between(&text, "sigmas=[", "]")), &with_zero), "{text}");
+
+    // maps positions through rho and appends the 0 itself
+    let text = export("euler.json", "diffusers-edm-euler");
+    let root = |sigma: f64| sigma.powf(1.0 / 7.0);
+    let sigma = |r: f64| (root(80.0) + r * (root(0.002) - root(80.0))).powi(7);
+    let back: Vec<f64> = numbers(between(&text, "tensor([", "]")).into_iter().map(sigma).collect();
+    assert!(close(&back, &levels()), "{text}");
+    assert!(text.contains("sigma_min=0.002, sigma_max=80, rho=7.0"), "{text}");
+
+    // s = sigma / (1 + sigma), shifted by the scheduler, which appends the 0
+    for shift in [1.0, 3.0] {
+        let text =
+            place.succeeds(&["export", "euler.json", "--to", "diffusers-flow-euler", "--shift", &shift.to_string()]);
+        let sigma = |s: f64| shift * s / (1.0 + (shift - 1.0) * s);
+        let back: Vec<f64> =
+            numbers(between(&text, "sigmas=[", "]")).into_iter().map(|s| sigma(s) / (1.0 - sigma(s))).collect();
+        assert!(back.iter().zip(levels()).all(|(a, b)| (a / b - 1.0).abs() < 1e-6), "{text}");
+        assert!(text.contains(&format!("shift={shift},")), "{text}");
+    }
+    let error = place.fails(&["export", "euler.json", "--to", "diffusers-flow-euler", "--shift", "0"]);
+    assert!(error.contains("--shift"), "{error}");
+}
+
+/// Stable Diffusion's table of levels, in double precision.
+fn table() -> Vec<f64> {
+    let (start, end) = (0.00085_f64.sqrt(), 0.012_f64.sqrt());
+    let mut product = 1.0;
+    let levels = (0..1000).map(|t| {
+        product *= 1.0 - (start + (end - start) * t as f64 / 999.0).powi(2);
+        ((1.0 - product) / product).sqrt()
+    });
+    levels.collect()
+}
+
+#[test]
+fn timesteps_are_those_of_the_table() {
+    let place = Place::with_model();
+    let schedule = karras(5, 0.04, 14.0, 7.0).unwrap();
+    for (name, solver) in [("heun.json", "heun"), ("dpmpp.json", "dpmpp2m_nolof")] {
+        let plan = solver.parse::<Solver>().unwrap().plan(&schedule, &SolverOptions::default()).unwrap();
+        std::fs::write(place.path(name), plan.to_json().unwrap()).unwrap();
+    }
+    let level = |t: f64| {
+        let (table, below) = (table(), (t as usize).min(998));
+        table[below] + (t - below as f64) * (table[below + 1] - table[below])
+    };
+    // Heun takes fractions
+    let text = place.succeeds(&["export", "heun.json", "--to", "diffusers-heun"]);
+    let timesteps = numbers(between(&text, "timesteps=[", "]"));
+    for (t, sigma) in timesteps.iter().zip(schedule.levels()) {
+        assert!((level(*t) / sigma - 1.0).abs() < 1e-4, "{text}");
+    }
+
+    // DPM-Solver++ does not: said, exported on request, and exact once its levels are the table's
+    let error = place.fails(&["export", "dpmpp.json", "--to", "diffusers-dpmpp"]);
+    assert!(error.contains("whole numbers") && error.contains("--nearest"), "{error}");
+    let run = place.run(&["export", "dpmpp.json", "--to", "diffusers-dpmpp", "--nearest"]);
+    assert!(run.code == 0 && run.stderr.contains("the largest change is"), "{}", run.stderr);
+    let json = place.json(&["export", "dpmpp.json", "--to", "diffusers-dpmpp", "--nearest"]);
+    assert_eq!(json["exact"], false);
+    let text = json["text"].as_str().unwrap();
+    let nearest = Plan::from_json(&json["nearest"].to_string()).unwrap();
+    let timesteps = numbers(between(text, "timesteps=[", "]"));
+    for ((t, sigma), wanted) in timesteps.iter().zip(nearest.sigmas()).zip(schedule.levels()) {
+        assert!(t.fract() == 0.0 && (level(*t) / sigma - 1.0).abs() < 1e-4, "{text}");
+        let off = |t: f64| (level(t) / wanted).ln().abs();
+        assert!(off(*t) <= off(t - 1.0) && off(*t) <= off(t + 1.0), "{text}");
+    }
+    std::fs::write(place.path("nearest.json"), nearest.to_json().unwrap()).unwrap();
+    let again = place.json(&["export", "nearest.json", "--to", "diffusers-dpmpp"]);
+    assert_eq!((&again["exact"], &again["text"]), (&true.into(), &json["text"]));
+
+    // the cost is that of the rounded levels
+    let cost = ["--nearest", "--model", "model.safetensors", "--held-out", "2"];
+    let run = place.run(&[&["export", "dpmpp.json", "--to", "diffusers-dpmpp"], &cost[..]].concat());
+    assert!(run.code == 0 && run.stderr.contains("rollout error"), "{}", run.stderr);
+}
+
+#[test]
+fn levels_outside_of_a_table_and_levels_that_become_one_are_errors_or_said() {
+    let place = place();
+    let error = place.fails(&["export", "lower.json", "--to", "diffusers-heun", "--nearest"]);
+    assert!(error.contains("become one") && error.contains("--betas"), "{error}");
+    let heun = plan("heun", LastStep::ToZero).to_json().unwrap();
+    std::fs::write(place.path("heun.json"), heun).unwrap();
+    let error = place.fails(&["export", "heun.json", "--to", "diffusers-heun"]);
+    assert!(error.contains("80") && error.contains("14.614") && error.contains("--nearest"), "{error}");
+    let run =
+        place.run(&["export", "heun.json", "--to", "diffusers-heun", "--nearest", "--betas", "linear:0.0001:0.02"]);
+    assert!(run.code == 0 && run.stderr.contains("0.002 became 0.01"), "{}{}", run.stdout, run.stderr);
+    let run = place.run(&["export", "euler.json", "--to", "diffusers-euler"]);
+    assert!(run.code == 0 && run.stderr.contains("warning: noise levels outside of the table"), "{}", run.stderr);
+    let wrong = place.run(&["export", "euler.json", "--to", "diffusers-heun", "--betas", "squared"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("scaled-linear:START:END"), "{}", wrong.stderr);
+}
+
+/// What `testdata/exports/diffusers_check.py` runs in diffusers is what the solvers leave.
+#[test]
+fn the_plans_of_the_diffusers_check_are_ours() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/exports/plans");
+    let discrete = karras(6, 0.04, 14.0, 7.0).unwrap();
+    let plan =
+        |solver: &str, schedule| solver.parse::<Solver>().unwrap().plan(schedule, &SolverOptions::default()).unwrap();
+    let mut own = plan("dpmpp2m_nolof", &discrete);
+    own.solver = "least_squares".to_owned();
+    let scaled = |(source, c): (Source, f64)| (source, if source == Source::Output(0) { 1.1 * c } else { c });
+    own.output = own.output.terms().map(scaled).collect();
+    own.stages[2].input = own.stages[2].input.terms().map(scaled).collect();
+    for (name, plan) in [
+        ("euler", plan("euler", &discrete)),
+        ("heun", plan("heun", &discrete)),
+        ("dpmpp2m", plan("dpmpp2m_nolof", &discrete)),
+        ("dpmpp3m", plan("dpmpp3m_nolof", &discrete)),
+        ("edm", plan("euler", &karras(6, 0.002, 80.0, 7.0).unwrap())),
+        ("one", plan("euler", &karras(1, 0.002, 80.0, 7.0).unwrap())),
+        ("own", own),
+    ] {
+        let path = folder.join(format!("{name}.json"));
+        let json = plan.to_json().unwrap();
+        if std::env::var_os("UPDATE_PLANS").is_some() {
+            std::fs::write(&path, &json).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), json, "{}", path.display());
+    }
 }

@@ -975,8 +975,12 @@ fn export() {
               - comfyui:              ComfyUI: the string for a ManualSigmas node, and which sampler to
                 choose
               - k-diffusion:          k-diffusion: a Python call
-              - diffusers-euler:      diffusers, EulerDiscreteScheduler: a Python line
-              - diffusers-edm-euler:  diffusers, EDMEulerScheduler: a Python line
+              - diffusers-euler:      diffusers, EulerDiscreteScheduler: Python lines
+              - diffusers-edm-euler:  diffusers, EDMEulerScheduler: Python lines
+              - diffusers-flow-euler: diffusers, FlowMatchEulerDiscreteScheduler: Python lines
+              - diffusers-heun:       diffusers, HeunDiscreteScheduler, told timesteps: Python lines
+              - diffusers-dpmpp:      diffusers, DPMSolverMultistepScheduler, told whole timesteps:
+                Python lines
               - stable-diffusion.cpp: stable-diffusion.cpp: command-line options
               - diff-sampler:         diff-sampler: command-line options
               - python:               Python: a sampler in one file that runs any plan with any denoiser
@@ -1005,6 +1009,18 @@ fn export() {
       -V, --version
               Print version
 
+    diffusers:
+          --betas <TABLE>
+              Noise table of the model: linear:START:END, scaled-linear:START:END or cosine, and :STEPS
+              after it if not 1000
+              
+              [default: scaled-linear:0.00085:0.012]
+
+          --shift <K>
+              Time shift of the model, for flow matching
+              
+              [default: 1]
+
     Compute:
           --device <NAME>
               auto, cpu, cuda or cuda:N
@@ -1021,6 +1037,7 @@ fn export() {
 
     Examples:
       fewstep export runs/plans/steps-008/plan.json --to comfyui --nearest
+      fewstep export plan.json --to diffusers-dpmpp --betas scaled-linear:0.00085:0.012 --nearest
       fewstep export plan.json --to python --out plan_sampler.py
     "#);
 }

@@ -1,6 +1,7 @@
 //! `fewstep export`: a plan in the form that another tool takes.
 
 mod levels;
+mod noise_table;
 mod target;
 
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use fewstep_io::atomic;
 use fewstep_nn::fit::HeldOut;
 use serde_json::json;
 
+use self::levels::{decimal, joined};
+use self::noise_table::Betas;
 pub use self::target::Target;
 use crate::fitting;
 use crate::inputs::{Compute, check_new_file, open_model};
@@ -21,7 +24,7 @@ use crate::ui::{self, Output};
 /// Arguments of `fewstep export`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fewstep export runs/plans/steps-008/plan.json --to comfyui --nearest\n  fewstep export plan.json --to python --out plan_sampler.py"
+    after_help = "Examples:\n  fewstep export runs/plans/steps-008/plan.json --to comfyui --nearest\n  fewstep export plan.json --to diffusers-dpmpp --betas scaled-linear:0.00085:0.012 --nearest\n  fewstep export plan.json --to python --out plan_sampler.py"
 )]
 pub struct Args {
     /// Plan file
@@ -43,7 +46,21 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
+    pub forms: Forms,
+    #[command(flatten)]
     pub compute: Compute,
+}
+
+/// What schedulers of diffusers know of their model.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "diffusers")]
+pub struct Forms {
+    /// Noise table of the model: linear:START:END, scaled-linear:START:END or cosine, and :STEPS after it if not 1000
+    #[arg(long, value_name = "TABLE", default_value = "scaled-linear:0.00085:0.012")]
+    pub betas: Betas,
+    /// Time shift of the model, for flow matching
+    #[arg(long, value_name = "K", default_value_t = 1.0)]
+    pub shift: f64,
 }
 
 /// What a tool is to do: a solver of its own on noise levels.
@@ -62,26 +79,30 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         check_new_file(out, false)?;
     }
     ensure!(args.held_out >= 1, "--held-out must be at least 1");
+    let forms = &args.forms;
+    ensure!(forms.shift > 0.0 && forms.shift.is_finite(), "--shift must be a finite number above 0");
     let plan = read(&args.plan)?;
     let (text, changed) = match args.to.whole(&plan)? {
         Some(text) => (text, None),
         None => {
-            let (wanted, changed) = wanted(&plan, args.to, args.nearest)?;
-            if let Some(advice) = args.to.advice(&wanted) {
+            let (wanted, changed) = wanted(&plan, &args)?;
+            if let Some(advice) = args.to.advice(&wanted, forms) {
                 ui::note(advice);
             }
-            (args.to.write(&wanted)?, changed)
+            (args.to.write(&wanted, forms)?, changed)
         }
     };
     if let Some(changed) = &changed {
         ui::note(format!("warning: {} cannot express this plan: {}", args.to, changed.reason));
+        changed.moved.iter().for_each(ui::note);
         ui::note(cost(&args, &plan, &changed.nearest)?);
     }
     let place = args.out.as_ref().map(|out| out.display().to_string());
     if let Some(out) = &args.out {
         atomic::write_bytes(out, text.as_bytes())?;
     }
-    let value = json!({ "to": args.to.to_string(), "text": text, "exact": changed.is_none(), "file": place });
+    let nearest = changed.as_ref().map(|changed| &changed.nearest);
+    let value = json!({ "to": args.to.to_string(), "text": text, "exact": nearest.is_none(), "nearest": nearest, "file": place });
     output.result(&value, || place.map_or(text, |place| format!("{place} is for {}", args.to)))
 }
 
@@ -95,28 +116,49 @@ fn read(path: &std::path::Path) -> Result<Plan> {
 struct Changed {
     reason: String,
     nearest: Plan,
+    /// The noise levels that it has instead of the plan's, in words.
+    moved: Option<String>,
 }
 
-/// The solver and levels that make exactly this plan; or, if asked for, the tool's best solver on its levels.
-fn wanted(plan: &Plan, target: Target, nearest: bool) -> Result<(Wanted, Option<Changed>)> {
+/// The solver and levels that make exactly this plan; or, if asked for, the nearest that the tool can do.
+fn wanted(plan: &Plan, args: &Args) -> Result<(Wanted, Option<Changed>)> {
+    let (target, forms) = (args.to, &args.forms);
     let reason = match exactly(plan) {
-        Some(wanted) => match target.refuses(&wanted) {
+        Some(wanted) => match target.refuses(&wanted, forms) {
             None => return Ok((wanted, None)),
             Some(reason) => reason,
         },
         None => "its coefficients are no public solver's (it was fitted, or edited)".to_owned(),
     };
-    if !nearest {
+    if !args.nearest {
         bail!(
             "{target} cannot express this plan: {reason}; --nearest exports its noise levels for a solver of {target}'s own, \
              --to python a sampler that runs it as it is"
         );
     }
-    let wanted = target.nearest(plan.sigmas());
+    let wanted = target.nearest(plan, forms)?;
     let schedule = Schedule::new(wanted.levels.clone()).context("the plan's noise levels do not fall")?;
     let options = SolverOptions { last_step: wanted.last_step, analytical_first_step: false };
     let nearest = wanted.solver.plan(&schedule, &options)?;
-    Ok((wanted, Some(Changed { reason, nearest })))
+    let moved = moved(plan, &wanted.levels);
+    Ok((wanted, Some(Changed { reason, nearest, moved })))
+}
+
+/// The levels of an export and the largest change among them, where the tool cannot have the plan's.
+fn moved(plan: &Plan, levels: &[f64]) -> Option<String> {
+    let mut before = plan.sigmas();
+    before.dedup();
+    let change = |(a, b): &(&f64, &f64)| (*b / *a - 1.0).abs();
+    let largest = before.iter().zip(levels).max_by(|a, b| change(a).total_cmp(&change(b)))?;
+    (change(&largest) > 1e-9).then(|| {
+        format!(
+            "noise levels exported: {}; the largest change is {:.2} % ({} became {})",
+            joined(levels.iter().map(|level| decimal(*level)), ", "),
+            100.0 * change(&largest),
+            decimal(*largest.0),
+            decimal(*largest.1)
+        )
+    })
 }
 
 /// The solver, levels and last step that leave exactly the stages of this plan.

@@ -1,5 +1,7 @@
 //! The tools that plans are exported to, and the exact form that each takes.
 
+mod diffusers;
+
 use std::fmt;
 
 use anyhow::{Result, ensure};
@@ -8,8 +10,9 @@ use fewstep_core::solver::{LastStep, Solver, Variant};
 use fewstep_report::{Cell, Column, Format, Table};
 use serde_json::json;
 
-use super::Wanted;
-use super::levels::{decimal, ramp_positions, with_zero};
+use self::diffusers::Scheduler;
+use super::levels::{decimal, joined, with_zero};
+use super::{Forms, Wanted};
 use crate::assets;
 
 /// A reader of plans.
@@ -19,10 +22,16 @@ pub enum Target {
     Comfyui,
     /// k-diffusion: a Python call
     KDiffusion,
-    /// diffusers, EulerDiscreteScheduler: a Python line
+    /// diffusers, EulerDiscreteScheduler: Python lines
     DiffusersEuler,
-    /// diffusers, EDMEulerScheduler: a Python line
+    /// diffusers, EDMEulerScheduler: Python lines
     DiffusersEdmEuler,
+    /// diffusers, FlowMatchEulerDiscreteScheduler: Python lines
+    DiffusersFlowEuler,
+    /// diffusers, HeunDiscreteScheduler, told timesteps: Python lines
+    DiffusersHeun,
+    /// diffusers, DPMSolverMultistepScheduler, told whole timesteps: Python lines
+    DiffusersDpmpp,
     /// stable-diffusion.cpp: command-line options
     #[value(name = "stable-diffusion.cpp")]
     StableDiffusionCpp,
@@ -38,16 +47,18 @@ pub enum Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(scheduler) = self.scheduler() {
+            return write!(f, "diffusers' {}", scheduler.class());
+        }
         f.write_str(match self {
             Self::Comfyui => "ComfyUI",
             Self::KDiffusion => "k-diffusion",
-            Self::DiffusersEuler => "diffusers' EulerDiscreteScheduler",
-            Self::DiffusersEdmEuler => "diffusers' EDMEulerScheduler",
             Self::StableDiffusionCpp => "stable-diffusion.cpp",
             Self::DiffSampler => "diff-sampler",
             Self::Python => "Python",
             Self::Json => "JSON",
             Self::Csv => "CSV",
+            _ => unreachable!("a scheduler of diffusers"),
         })
     }
 }
@@ -68,24 +79,37 @@ impl Target {
         })
     }
 
+    /// The scheduler of diffusers that this is.
+    fn scheduler(self) -> Option<Scheduler> {
+        Some(match self {
+            Self::DiffusersEuler => Scheduler::Euler,
+            Self::DiffusersEdmEuler => Scheduler::EdmEuler,
+            Self::DiffusersFlowEuler => Scheduler::FlowEuler,
+            Self::DiffusersHeun => Scheduler::Heun,
+            Self::DiffusersDpmpp => Scheduler::DpmPp,
+            _ => return None,
+        })
+    }
+
     /// The tool's name of a solver, if it has that solver.
+    ///
+    /// Lower orders at the end are the public toolbox's alone, and stable-diffusion.cpp's iPNDM extrapolates its last
+    /// step to 0 at full order, which no solver of ours does.
     fn solver(self, solver: Solver) -> Option<&'static str> {
         Some(match (self, solver) {
             (Self::Comfyui, Solver::Euler) => "euler",
             (Self::Comfyui, Solver::Heun) => "heun",
             (Self::Comfyui, Solver::Dpm2) => "dpm_2",
-            (Self::Comfyui, Solver::DpmPp { order: 2, lower_order_final: true }) => "dpmpp_2m",
+            (Self::Comfyui, Solver::DpmPp { order: 2, lower_order_final: false }) => "dpmpp_2m",
             (Self::Comfyui, Solver::Ipndm { order: 4 }) => "ipndm",
             (Self::KDiffusion, Solver::Euler) => "sample_euler",
             (Self::KDiffusion, Solver::Heun) => "sample_heun",
             (Self::KDiffusion, Solver::Dpm2) => "sample_dpm_2",
-            (Self::KDiffusion, Solver::DpmPp { order: 2, lower_order_final: true }) => "sample_dpmpp_2m",
+            (Self::KDiffusion, Solver::DpmPp { order: 2, lower_order_final: false }) => "sample_dpmpp_2m",
             (Self::StableDiffusionCpp, Solver::Euler) => "euler",
             (Self::StableDiffusionCpp, Solver::Heun) => "heun",
             (Self::StableDiffusionCpp, Solver::Dpm2) => "dpm2",
-            (Self::StableDiffusionCpp, Solver::DpmPp { order: 2, lower_order_final: true }) => "dpm++2m",
-            (Self::StableDiffusionCpp, Solver::Ipndm { order: 4 }) => "ipndm",
-            (Self::DiffusersEuler | Self::DiffusersEdmEuler, Solver::Euler) => "euler",
+            (Self::StableDiffusionCpp, Solver::DpmPp { order: 2, lower_order_final: false }) => "dpm++2m",
             (Self::DiffSampler, Solver::Euler) => "euler",
             (Self::DiffSampler, Solver::Heun) => "heun",
             (Self::DiffSampler, Solver::Dpm2) => "dpm",
@@ -94,40 +118,58 @@ impl Target {
             (Self::DiffSampler, Solver::DpmPp { .. }) => "dpmpp",
             (Self::DiffSampler, Solver::UniPc { .. }) => "unipc",
             (Self::DiffSampler, Solver::Deis { .. }) => "deis",
-            _ => return None,
+            (target, solver) => return target.scheduler().filter(|it| it.has(solver)).map(Scheduler::class),
         })
     }
 
     /// Why the tool cannot do what is wanted.
-    pub fn refuses(self, wanted: &Wanted) -> Option<String> {
+    pub fn refuses(self, wanted: &Wanted, forms: &Forms) -> Option<String> {
         if self.solver(wanted.solver).is_none() {
             return Some(format!("it has no {} of this form", wanted.solver));
         }
-        (self != Self::DiffSampler && wanted.last_step == LastStep::Stop)
-            .then(|| "the plan stops at its last noise level, where the tool goes on to 0".to_owned())
-    }
-
-    /// The best that the tool can do with these levels: the solver of highest order that it has, going on to 0.
-    pub fn nearest(self, levels: Vec<f64>) -> Wanted {
-        let candidates =
-            [Solver::DpmPp { order: 2, lower_order_final: true }, Solver::Ipndm { order: 4 }, Solver::Euler];
-        let solver = candidates.into_iter().find(|solver| self.solver(*solver).is_some()).unwrap_or(Solver::Euler);
-        Wanted { levels, solver, last_step: LastStep::ToZero }
-    }
-
-    /// What its user has to choose beside pasting the text.
-    pub fn advice(self, wanted: &Wanted) -> Option<String> {
-        match self {
-            Self::Comfyui => {
-                let name = self.solver(wanted.solver).unwrap_or("euler");
-                Some(format!("for a ManualSigmas node into SamplerCustom; choose the sampler {name} in KSamplerSelect"))
-            }
-            _ => None,
+        if self != Self::DiffSampler && wanted.last_step == LastStep::Stop {
+            return Some("the plan stops at its last noise level, where the tool goes on to 0".to_owned());
         }
+        self.scheduler()?.refuses(&wanted.levels, forms)
+    }
+
+    /// The nearest that the tool can do: the plan's solver, or else the one of highest order that it has, on the levels
+    /// nearest to the plan's, going on to 0.
+    ///
+    /// # Errors
+    /// If the tool can have no such levels.
+    pub fn nearest(self, plan: &Plan, forms: &Forms) -> Result<Wanted> {
+        let [lower_at_end, dpmpp] =
+            [true, false].map(|lower_order_final| Solver::DpmPp { order: 2, lower_order_final });
+        let candidates = [lower_at_end, dpmpp, Solver::Ipndm { order: 4 }, Solver::Heun, Solver::Euler];
+        let own = plan.solver.parse().ok();
+        let mut solvers = own.into_iter().chain(candidates).filter(|solver| self.solver(*solver).is_some());
+        let solver = solvers.next().unwrap_or(Solver::Euler);
+        // a level that is evaluated twice, as in Heun's corrections, is one
+        let mut levels = plan.sigmas();
+        levels.dedup();
+        if let Some(scheduler) = self.scheduler() {
+            levels = scheduler.nearest(&levels, forms)?;
+        }
+        Ok(Wanted { levels, solver, last_step: LastStep::ToZero })
+    }
+
+    /// What its user has to know beside pasting the text.
+    pub fn advice(self, wanted: &Wanted, forms: &Forms) -> Option<String> {
+        if self == Self::Comfyui {
+            let name = self.solver(wanted.solver).unwrap_or("euler");
+            return Some(format!(
+                "for a ManualSigmas node into SamplerCustom; choose the sampler {name} in KSamplerSelect"
+            ));
+        }
+        Some(self.scheduler()?.advice(&wanted.levels, forms))
     }
 
     /// The text that the tool takes.
-    pub fn write(self, wanted: &Wanted) -> Result<String> {
+    pub fn write(self, wanted: &Wanted, forms: &Forms) -> Result<String> {
+        if let Some(scheduler) = self.scheduler() {
+            return Ok(scheduler.write(wanted, forms));
+        }
         let Wanted { levels, solver, last_step } = wanted;
         let name = self.solver(*solver).unwrap_or("euler");
         let commas = with_zero(levels, ", ");
@@ -138,21 +180,11 @@ impl Target {
                 "x = k_diffusion.sampling.{name}(model, noise * {}, torch.tensor([{commas}]))\n",
                 levels.first().map_or_else(|| "1".to_owned(), |sigma| decimal(*sigma))
             ),
-            Self::DiffusersEuler => format!("scheduler.set_timesteps(sigmas=[{commas}], device=device)\n"),
-            Self::DiffusersEdmEuler => {
-                let positions: Vec<String> = ramp_positions(levels)?.into_iter().map(|r| format!("{r:.9}")).collect();
-                let (first, last) = (decimal(levels[0]), decimal(levels[levels.len() - 1]));
-                format!(
-                    "scheduler = EDMEulerScheduler(sigma_min={last}, sigma_max={first}, rho=7.0)\n\
-                     scheduler.set_timesteps(sigmas=torch.tensor([{}]), device=device)\n",
-                    positions.join(", ")
-                )
-            }
             Self::StableDiffusionCpp => {
                 format!("--sampling-method {name} --steps {} --sigmas \"{}\"\n", levels.len(), with_zero(levels, ","))
             }
             Self::DiffSampler => diff_sampler(levels, *solver, *last_step, name)?,
-            Self::Python | Self::Json | Self::Csv => unreachable!("these hold any plan as it is"),
+            _ => unreachable!("these hold any plan as it is"),
         })
     }
 }
@@ -160,7 +192,7 @@ impl Target {
 /// diff-sampler counts levels, stops at the last, and has a switch for a last step to 0.
 fn diff_sampler(levels: &[f64], solver: Solver, last_step: LastStep, name: &str) -> Result<String> {
     ensure!(levels.len() >= 2 || last_step == LastStep::ToZero, "diff-sampler needs at least two noise levels");
-    let steps: Vec<String> = levels.iter().map(|level| decimal(*level)).collect();
+    let steps = joined(levels.iter().map(|level| decimal(*level)), ",");
     let order = match solver {
         Solver::Ipndm { order } | Solver::IpndmV { order } => format!(" --max_order={order}"),
         Solver::Deis { order, basis } => {
@@ -178,7 +210,7 @@ fn diff_sampler(levels: &[f64], solver: Solver, last_step: LastStep, name: &str)
         _ => String::new(),
     };
     let last = if last_step == LastStep::ToZero { " --denoise_to_zero=True" } else { "" };
-    Ok(format!("--solver={name} --num_steps={} --t_steps=[{}]{order}{last}\n", levels.len(), steps.join(",")))
+    Ok(format!("--solver={name} --num_steps={} --t_steps=[{}]{order}{last}\n", levels.len(), steps))
 }
 
 /// A row a state, last the image.
