@@ -15,6 +15,7 @@ cargo xtask <task> [options]
   test [args]          libtorch, then every test; args go to `cargo test`
   golden [args]        libtorch, then only the comparisons with golden data
   bench [args]         libtorch, then the same network in fewstep and in PyTorch, timed in turn
+  exports              libtorch, then exported plans run by diffusers itself and compared with ours
   gpu [args]           libtorch --cuda, then only the tests that need a GPU
 
 A LIBTORCH of your own (version 2.11) is used instead of .libtorch/ when that variable is set.
@@ -55,6 +56,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "test" => tasks::test(&root, rest),
         "golden" => tasks::golden(&root, rest),
         "bench" => tasks::bench(&root, rest),
+        "exports" => tasks::exports(&root, rest),
         "gpu" => tasks::gpu(&root, rest),
         "help" | "-h" | "--help" => {
             print!("{HELP}");

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// What `bench` compares with, as pip names it.
-const BENCH_PACKAGES: [&str; 2] = ["torch==2.11.0", "numpy"];
+/// What `bench` compares with, a requirement of pip's a line.
+const BENCH_PACKAGES: &str = "torch==2.11.0\nnumpy\n";
 
 /// libtorch, then every test of the workspace.
 ///
@@ -56,35 +56,49 @@ pub fn bench(root: &Path, args: &[String]) -> Result<ExitCode> {
     if !status.success() {
         return Ok(exit_code(status));
     }
-    let python = bench_python(root)?;
+    let python = python_with(root, ".bench-venv", BENCH_PACKAGES)?;
     hand_over(Command::new(python).arg(script).args(args).current_dir(root))
 }
 
-/// The Python of `.bench-venv`, which is made here the first time.
-fn bench_python(root: &Path) -> Result<OsString> {
-    let venv = root.join(".bench-venv");
+/// libtorch, a release build, a Python environment with diffusers, then `testdata/exports/diffusers_check.py`.
+pub fn exports(root: &Path, args: &[String]) -> Result<ExitCode> {
+    let folder = root.join("testdata").join("exports");
+    let list = folder.join("requirements.txt");
+    let packages = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    libtorch::ensure(root, false)?;
+    let status = cargo(root).args(["build", "--release", "-p", "fewstep"]).status().context("cannot start cargo")?;
+    if !status.success() {
+        return Ok(exit_code(status));
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |target| root.join(target));
+    let python = python_with(root, ".exports-venv", &packages)?;
+    let mut check = Command::new(python);
+    check.arg(folder.join("diffusers_check.py")).arg(target.join("release").join("fewstep"));
+    hand_over(check.args(args).current_dir(root))
+}
+
+/// The Python of an environment with these requirements of pip's, which is made here the first time.
+fn python_with(root: &Path, name: &str, packages: &str) -> Result<OsString> {
+    let venv = root.join(name);
     let python = venv.join("bin").join("python");
     let stamp = venv.join("ready");
-    let wanted = BENCH_PACKAGES.join("\n");
-    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == packages) {
         return Ok(python.into());
     }
-    eprintln!("making .bench-venv with {} (several GB, once)", BENCH_PACKAGES.join(" and "));
+    let packages_on_a_line = packages.lines().collect::<Vec<_>>().join(", ");
+    eprintln!("making {name} with {packages_on_a_line} (several GB, once)");
     let status = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).status();
     if !status.context("python3 was not found: install Python 3.10 or newer")?.success() {
         bail!("python3 could not make a virtual environment in {}", venv.display());
     }
     // The folder hides itself from git, as newer versions of venv do by themselves.
-    fs::write(venv.join(".gitignore"), "*\n").context("cannot write into .bench-venv")?;
+    fs::write(venv.join(".gitignore"), "*\n").with_context(|| format!("cannot write into {name}"))?;
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet"]).args(BENCH_PACKAGES);
-    if !pip.status().context("the Python of .bench-venv does not start")?.success() {
-        bail!(
-            "pip could not install {}: see its message above, then run `cargo xtask bench` again",
-            wanted.replace('\n', ", ")
-        );
+    pip.args(["-m", "pip", "install", "--quiet"]).args(packages.lines());
+    if !pip.status().with_context(|| format!("the Python of {name} does not start"))?.success() {
+        bail!("pip could not install {packages_on_a_line}: see its message above, then run the task again");
     }
-    fs::write(&stamp, wanted).context("cannot write into .bench-venv")?;
+    fs::write(&stamp, packages).with_context(|| format!("cannot write into {name}"))?;
     Ok(python.into())
 }
 
