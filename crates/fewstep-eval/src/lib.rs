@@ -17,6 +17,22 @@
 //!
 //! [`measure::measure`] computes any of them by name; [`summary`] brings those of several seed ranges together.
 //!
+//! ```
+//! use fewstep_eval::{Moments, frechet_distance};
+//! use fewstep_nn::tch::{Device, Kind, Tensor};
+//!
+//! let statistics = |shift: f64| {
+//!     let mut moments = Moments::new(8)?;
+//!     for _ in 0..4 {
+//!         moments.update(&(Tensor::randn([500, 8], (Kind::Float, Device::Cpu)) + shift))?; // features, batch by batch
+//!     }
+//!     moments.statistics(None)
+//! };
+//! let distance = frechet_distance(&statistics(0.5)?, &statistics(0.0)?)?;
+//! assert!((distance - 8.0 * 0.5 * 0.5).abs() < 0.5);
+//! # Ok::<(), fewstep_eval::Error>(())
+//! ```
+//!
 //! A number is only comparable with numbers of the same features, so a [`features::FeatureId`] travels with every set of
 //! statistics and every [`Measurement`], and comparing different ones is an error.
 

@@ -18,6 +18,22 @@
 //! | [`png`] | single images and grids |
 //! | [`run_folder`] | run folders that survive a kill at any moment |
 //! | [`hash`] | SHA-256 of bytes and files |
+//!
+//! ```
+//! use fewstep_io::{TensorData, TensorMap, edm_pkl, npz};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let file = folder.path().join("latents.npz");
+//! let latents = TensorData::from_f32(&[2, 3], &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6])?;
+//! npz::write(&file, &TensorMap::from_iter([("latents".to_owned(), latents)]))?;
+//! assert_eq!(npz::read(&file)?["latents"].shape, [2, 3]);
+//!
+//! // a pickle that would run a command is an error that names what it asked for
+//! let hostile = b"cos\nsystem\n(S'rm -rf /'\ntR.";
+//! let error = edm_pkl::read_bytes(hostile, "network.pkl").unwrap_err().to_string();
+//! assert!(error.contains("network.pkl") && error.contains("system"), "{error}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod atomic;
 pub mod dataset;
