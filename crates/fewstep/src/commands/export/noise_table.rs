@@ -143,12 +143,18 @@ mod tests {
         text.parse::<Betas>().unwrap().table()
     }
 
-    /// The ends that everybody knows: 0.0292 to 14.6146 (Stable Diffusion), 0.01 to 157.4 (DDPM).
+    /// Levels 0, 1, 500 and 999 as PyTorch makes them for Stable Diffusion, DDPM and the cosine schedule.
     #[test]
     fn tables_are_those_of_the_published_models() {
-        let close = |(a, b): (f64, f64), c: f64, d: f64| (a / c - 1.0).abs() < 2e-5 && (b / d - 1.0).abs() < 2e-5;
-        assert!(close(table("scaled-linear:0.00085:0.012").ends(), 0.029_167, 14.614_647));
-        assert!(close(table("linear:0.0001:0.02").ends(), 0.010_000, 157.407_3));
+        for (text, levels) in [
+            ("scaled-linear:0.00085:0.012", [0.029_167_534_8, 0.041_314_479, 1.618_279_7, 14.614_646_9]),
+            ("linear:0.0001:0.02", [0.010_001_329_7, 0.014_832_044, 3.442_967_41, 157.407_272]),
+            ("cosine", [0.006_427_108_78, 0.009_351_345_71, 1.015_550_85, 20_291.302_7]),
+        ] {
+            for (t, level) in [0, 1, 500, 999].into_iter().zip(levels) {
+                assert!((table(text).0[t] / level - 1.0).abs() < 1e-6, "{text} {t}: {}", table(text).0[t]);
+            }
+        }
         assert_eq!(table("cosine:500").0.len(), 500);
     }
 
