@@ -187,7 +187,7 @@ def check(program, folder, name, target, base, options, exact):
             faults.append(f"what is run instead is not exact itself: {again}")
     plan = load_plan(path)
 
-    names = {"scheduler": base, "device": "cpu", "torch": torch}
+    names = {"scheduler": base, "device": "cpu"}
     exec(found["text"], names)
     scheduler = names["scheduler"]
     network = NETWORKS[target](scheduler)

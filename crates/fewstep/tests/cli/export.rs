@@ -97,9 +97,9 @@ fn what_a_tool_cannot_express_is_said_and_exported_on_request_alone() {
         ("unipc.json", "comfyui", "no unipc3_bh2"),
         ("dpmpp.json", "diffusers-euler", "no dpmpp2m"),
         // no tool but the public toolbox lowers the order before the step to 0
-        ("lower.json", "comfyui", "no dpmpp2m"),
-        ("lower.json", "k-diffusion", "no dpmpp2m"),
-        ("lower.json", "stable-diffusion.cpp", "no dpmpp2m"),
+        ("lower.json", "comfyui", "only dpmpp2m_nolof"),
+        ("lower.json", "k-diffusion", "only dpmpp2m_nolof"),
+        ("lower.json", "diffusers-dpmpp", "only dpmpp2m_nolof"),
     ] {
         let error = place.fails(&["export", plan, "--to", to]);
         assert!(error.contains(says) && error.contains("--nearest"), "{error}");

@@ -125,7 +125,13 @@ impl Target {
     /// Why the tool cannot do what is wanted.
     pub fn refuses(self, wanted: &Wanted, forms: &Forms) -> Option<String> {
         if self.solver(wanted.solver).is_none() {
-            return Some(format!("it has no {} of this form", wanted.solver));
+            let full = match wanted.solver {
+                Solver::DpmPp { order, .. } => Some(Solver::DpmPp { order, lower_order_final: false }),
+                _ => None,
+            };
+            let full = full.filter(|solver| self.solver(*solver).is_some());
+            let hint = full.map(|solver| format!(", only {solver}, which keeps its order until the step to 0"));
+            return Some(format!("it has no {}{}", wanted.solver, hint.unwrap_or_default()));
         }
         if self != Self::DiffSampler && wanted.last_step == LastStep::Stop {
             return Some("the plan stops at its last noise level, where the tool goes on to 0".to_owned());

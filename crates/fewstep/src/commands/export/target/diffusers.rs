@@ -167,8 +167,9 @@ impl Scheduler {
             }
         };
         let class = self.class();
+        let torch = if self == Self::EdmEuler { "import torch\n" } else { "" };
         let mut text = format!(
-            "from diffusers import {class}\n\
+            "{torch}from diffusers import {class}\n\
              scheduler = {class}.from_config(scheduler.config, {settings})\n\
              scheduler.set_timesteps({told}, device=device)\n"
         );
