@@ -14,6 +14,7 @@ cargo xtask <task> [options]
   demo [args]          libtorch, then `fewstep demo`
   test [args]          libtorch, then every test; args go to `cargo test`
   golden [args]        libtorch, then only the comparisons with golden data
+  picture [report]     docs/demo.png, the report of runs/demo as a browser shows it (needs Chromium)
   bench [args]         libtorch, then the same network in fewstep and in PyTorch, timed in turn
   exports              libtorch, then exported plans run by diffusers itself and compared with ours
   gpu [args]           libtorch --cuda, then only the tests that need a GPU
@@ -54,6 +55,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         }
         "demo" => tasks::demo(&root, rest),
         "test" => tasks::test(&root, rest),
+        "picture" => tasks::picture(&root, rest),
         "golden" => tasks::golden(&root, rest),
         "bench" => tasks::bench(&root, rest),
         "exports" => tasks::exports(&root, rest),

@@ -30,6 +30,18 @@ pub fn demo(root: &Path, args: &[String]) -> Result<ExitCode> {
     hand_over(cargo(root).args(["run", "--release", "-p", "fewstep", "--", "demo"]).args(args))
 }
 
+/// The README's picture: the newest demo's report (or the page that `args` names) in a headless Chromium.
+pub fn picture(root: &Path, args: &[String]) -> Result<ExitCode> {
+    let page = args.first().map_or_else(|| root.join("runs/demo/report.html"), |page| root.join(page));
+    if !page.exists() {
+        bail!("there is no {}: run `cargo xtask demo` first, or name a report", page.display());
+    }
+    libtorch::ensure(root, false)?;
+    let mut test = cargo(root);
+    test.args(["test", "--release", "-p", "fewstep", "--test", "cli", "the_picture_is_taken"]);
+    hand_over(test.env("PICTURE_OF", page).env("PICTURE", root.join("docs/demo.png")))
+}
+
 /// libtorch, then the tests with `golden` in their names.
 pub fn golden(root: &Path, args: &[String]) -> Result<ExitCode> {
     libtorch::ensure(root, false)?;

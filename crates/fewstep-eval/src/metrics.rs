@@ -47,6 +47,11 @@ impl Metric {
         })
     }
 
+    /// The name that users type.
+    pub fn name(self) -> &'static str {
+        METRICS.iter().find(|(_, metric)| *metric == self).map_or("", |(name, _)| name)
+    }
+
     /// What has to be kept of the generated images, and of the reference's, to compute it.
     pub fn keep(self) -> (Keep, Keep) {
         let features = Keep { features: true, ..Keep::default() };

@@ -81,6 +81,17 @@ fn ours(mut file: safetensors::File, place: &dyn Display) -> Result<Parts> {
 
 /// Writes `model` with its architecture in the metadata and its tensors under the EDM code's names.
 pub fn save(path: &Path, model: &Model, storage: Storage, notes: &BTreeMap<String, String>) -> Result<()> {
+    let (tensors, metadata) = file(model, storage, notes)?;
+    Ok(safetensors::write(path, &tensors, &metadata)?)
+}
+
+/// The bytes that [`save`] writes.
+pub fn to_bytes(model: &Model, storage: Storage, notes: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let (tensors, metadata) = file(model, storage, notes)?;
+    Ok(safetensors::to_bytes(&tensors, &metadata)?)
+}
+
+fn file(model: &Model, storage: Storage, notes: &BTreeMap<String, String>) -> Result<(Tensors, safetensors::Metadata)> {
     let mut metadata = notes.clone();
     metadata.insert("format".to_owned(), FORMAT.to_owned());
     metadata.insert("config".to_owned(), serde_json::to_string(model.config()).unwrap_or_default());
@@ -90,7 +101,7 @@ pub fn save(path: &Path, model: &Model, storage: Storage, notes: &BTreeMap<Strin
         let kind = if storage == Storage::F16 && param.trainable { Kind::Half } else { Kind::Float };
         tensors.insert(name.to_owned(), tensor_data(&param.tensor.detach().to_kind(kind))?);
     }
-    Ok(safetensors::write(path, &tensors, &metadata.into_iter().collect())?)
+    Ok((tensors, metadata.into_iter().collect()))
 }
 
 /// A tensor as bytes.

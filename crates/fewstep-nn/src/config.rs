@@ -26,7 +26,7 @@ pub struct ModelConfig {
     pub network: NetworkConfig,
 }
 
-/// The U-Nets of Karras et al. 2022.
+/// The U-Nets of Karras et al. 2022, and a mixture whose denoiser is known exactly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "model_type")]
 pub enum NetworkConfig {
@@ -34,6 +34,8 @@ pub enum NetworkConfig {
     SongUNet(SongConfig),
     /// ADM (Dhariwal and Nichol 2021).
     DhariwalUNet(DhariwalConfig),
+    /// A mixture of isotropic Gaussians ([`crate::mixture`]).
+    GaussianMixture(MixtureConfig),
 }
 
 /// How the noise level enters the network.
@@ -147,26 +149,20 @@ impl Default for DhariwalConfig {
     }
 }
 
+/// A mixture of isotropic Gaussians, under EDM's preconditioning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MixtureConfig {
+    /// Number of Gaussians; of a class-conditional mixture each is a class.
+    pub components: i64,
+}
+
 impl NetworkConfig {
     /// Size of the augmentation label, 0 for none.
     pub fn augment_dim(&self) -> i64 {
         match self {
             Self::SongUNet(song) => song.augment_dim,
             Self::DhariwalUNet(adm) => adm.augment_dim,
-        }
-    }
-
-    fn channel_mult(&self) -> &[i64] {
-        match self {
-            Self::SongUNet(song) => &song.channel_mult,
-            Self::DhariwalUNet(adm) => &adm.channel_mult,
-        }
-    }
-
-    fn sizes(&self) -> [i64; 3] {
-        match self {
-            Self::SongUNet(song) => [song.model_channels, song.channel_mult_emb, song.num_blocks],
-            Self::DhariwalUNet(adm) => [adm.model_channels, adm.channel_mult_emb, adm.num_blocks],
+            Self::GaussianMixture(_) => 0,
         }
     }
 }
@@ -180,14 +176,38 @@ impl ModelConfig {
     /// Checks that a network can be built from this, before anything is allocated.
     pub fn validate(&self) -> Result<()> {
         let fail = |what: String| Err(Error::Architecture(what));
-        let levels = self.network.channel_mult();
-        let [channels, mult_emb, blocks] = self.network.sizes();
         if !(1..=MAX_RESOLUTION).contains(&self.img_resolution) {
             return fail(format!("img_resolution is {}, expected 1 to {MAX_RESOLUTION}", self.img_resolution));
         }
         if !(1..=64).contains(&self.img_channels) || !(0..=1_000_000).contains(&self.label_dim) {
             return fail(format!("img_channels is {} and label_dim is {}", self.img_channels, self.label_dim));
         }
+        match &self.network {
+            NetworkConfig::SongUNet(song) => {
+                self.validate_sizes(&song.channel_mult, [song.model_channels, song.channel_mult_emb, song.num_blocks])?;
+                song.validate()?;
+            }
+            NetworkConfig::DhariwalUNet(adm) => {
+                self.validate_sizes(&adm.channel_mult, [adm.model_channels, adm.channel_mult_emb, adm.num_blocks])?;
+            }
+            NetworkConfig::GaussianMixture(MixtureConfig { components }) => {
+                if !(1..=100_000).contains(components) || (self.label_dim != 0 && self.label_dim != *components) {
+                    return fail(format!("a mixture of {components} components with label_dim {}", self.label_dim));
+                }
+                if !matches!(self.precond, Preconditioning::Edm { .. }) {
+                    return fail("a mixture has EDM's preconditioning and no other".to_owned());
+                }
+            }
+        }
+        if !(0..=4096).contains(&self.network.augment_dim()) {
+            return fail(format!("augment_dim is {}", self.network.augment_dim()));
+        }
+        Ok(())
+    }
+
+    /// Checks the sizes that all U-Nets have: channel factors; channels, factor of the embedding, blocks.
+    fn validate_sizes(&self, levels: &[i64], [channels, mult_emb, blocks]: [i64; 3]) -> Result<()> {
+        let fail = |what: String| Err(Error::Architecture(what));
         if levels.is_empty() || levels.len() > 16 || levels.iter().any(|mult| !(1..=64).contains(mult)) {
             return fail(format!("channel_mult is {levels:?}, expected 1 to 16 positive factors"));
         }
@@ -203,20 +223,6 @@ impl ModelConfig {
                 "model_channels is {channels} (a multiple of 4 is needed), channel_mult_emb {mult_emb}, num_blocks {blocks}"
             ));
         }
-        if !(0..=4096).contains(&self.network.augment_dim()) {
-            return fail(format!("augment_dim is {}", self.network.augment_dim()));
-        }
-        if let NetworkConfig::SongUNet(song) = &self.network {
-            if song.decoder_type == PathKind::Residual {
-                return fail("decoder_type 'residual' does not exist".to_owned());
-            }
-            if !matches!(song.resample_filter[..], [1, 1] | [1, 3, 3, 1]) {
-                return fail(format!("resample_filter is {:?}, expected [1, 1] or [1, 3, 3, 1]", song.resample_filter));
-            }
-            if !(1..=8).contains(&song.channel_mult_noise) {
-                return fail(format!("channel_mult_noise is {}", song.channel_mult_noise));
-            }
-        }
         Ok(())
     }
 
@@ -226,5 +232,21 @@ impl ModelConfig {
             Preconditioning::Iddpm { .. } => 2 * self.img_channels,
             _ => self.img_channels,
         }
+    }
+}
+
+impl SongConfig {
+    fn validate(&self) -> Result<()> {
+        let fail = |what: String| Err(Error::Architecture(what));
+        if self.decoder_type == PathKind::Residual {
+            return fail("decoder_type 'residual' does not exist".to_owned());
+        }
+        if !matches!(self.resample_filter[..], [1, 1] | [1, 3, 3, 1]) {
+            return fail(format!("resample_filter is {:?}, expected [1, 1] or [1, 3, 3, 1]", self.resample_filter));
+        }
+        if !(1..=8).contains(&self.channel_mult_noise) {
+            return fail(format!("channel_mult_noise is {}", self.channel_mult_noise));
+        }
+        Ok(())
     }
 }

@@ -40,6 +40,7 @@ pub mod fit;
 pub mod flat;
 pub mod held;
 pub mod kernels;
+pub mod mixture;
 pub mod model;
 pub mod params;
 pub mod random;

@@ -9,14 +9,14 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::params::{Builder, Origin, Params};
 use crate::tensor::Sigma;
-use crate::unet::{Conditions, UNet};
+use crate::unet::{Conditions, RawNetwork};
 
 /// A network with its preconditioning, on a device.
 #[derive(Debug)]
 pub struct Model {
     config: ModelConfig,
     params: Params,
-    net: UNet,
+    net: RawNetwork,
     device: Device,
     /// Type that the network computes in; preconditioning is always f32.
     kind: Kind,
@@ -29,7 +29,7 @@ impl Model {
         tch::manual_seed(seed as i64);
         let mut builder = Builder::new(Origin::Fresh, device);
         builder.buffers(&config)?;
-        let net = UNet::new(&mut builder, &config)?;
+        let net = RawNetwork::new(&mut builder, &config)?;
         let params = builder.finish()?;
         Ok(Self { config, params, net, device, kind: Kind::Float })
     }
@@ -44,7 +44,7 @@ impl Model {
         }
         let mut builder = Builder::new(Origin::Loaded(tensors), device);
         builder.buffers(&config)?;
-        let net = UNet::new(&mut builder, &config)?;
+        let net = RawNetwork::new(&mut builder, &config)?;
         let params = builder.finish()?;
         Ok(Self { config, params, net, device, kind: Kind::Float })
     }

@@ -4,9 +4,24 @@ use clap::{Parser, Subcommand};
 
 use crate::commands;
 
+const EXAMPLES: &str = "\
+Examples:
+  fewstep demo
+  fewstep fit --model edm-cifar10.pkl --phases 1 --steps 3,4,5,6,8,10 --out runs/plans
+  fewstep export runs/plans/steps-008/plan.json --to comfyui --nearest
+
+Exit codes: 0 done, 1 failed (one sentence on stderr says why), 2 wrong usage, 130 stopped by Ctrl-C at once.
+Environment: NO_COLOR for plain tables, OMP_NUM_THREADS or --threads for fewer threads, RUST_BACKTRACE=1 for reports of bugs.";
+
 /// Turns a pretrained diffusion model into the best few-step sampler for it.
 #[derive(Debug, Parser)]
-#[command(name = "fewstep", version, arg_required_else_help = true, propagate_version = true)]
+#[command(
+    name = "fewstep",
+    version,
+    arg_required_else_help = true,
+    propagate_version = true,
+    after_help = EXAMPLES
+)]
 pub struct Cli {
     /// Print the result as JSON on stdout, for scripts
     #[arg(long, global = true)]
@@ -38,10 +53,16 @@ pub enum Command {
     Import(commands::import::Args),
     /// Apply the denoiser to arrays: how to check an import
     Denoise(commands::denoise::Args),
+    /// Make the report of a run folder anew
+    Report(commands::report::Args),
     /// Say in words what a file is
     Info(commands::info::Args),
     /// Reference statistics of a data set, for eval
     Ref(commands::reference::Args),
     /// Train a small feature network on a data set's labels, for eval
     Features(commands::features::Args),
+    /// Print completions for a shell
+    Completions(commands::shell::CompletionsArgs),
+    /// Write man pages
+    Man(commands::shell::ManArgs),
 }

@@ -8,13 +8,17 @@ mod cli;
 mod commands;
 mod figures;
 mod fitting;
+mod forecast;
 mod inputs;
 mod interrupt;
 mod measure;
 mod pixels;
 mod provenance;
+mod runs;
 mod searching;
 mod studio;
+mod suggest;
+mod terminal;
 mod ui;
 
 use std::process::ExitCode;
@@ -23,8 +27,8 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     ui::report_panics_in_a_sentence();
-    let cli = cli::Cli::parse();
-    match commands::run(cli) {
+    let done = runs::arguments().map(cli::Cli::parse_from).and_then(commands::run);
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             ui::error(&error);

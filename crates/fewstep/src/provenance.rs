@@ -4,12 +4,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::runs;
+
 /// Written into every `run.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Provenance {
     /// Version of the program.
     pub fewstep: String,
-    /// What was typed.
+    /// What was typed, after the options of a run that it repeats.
     pub command: Vec<String>,
     /// Seconds since 1970.
     pub started: u64,
@@ -22,9 +24,21 @@ impl Provenance {
     pub fn now() -> Self {
         Self {
             fewstep: env!("CARGO_PKG_VERSION").to_owned(),
-            command: std::env::args().collect(),
+            command: runs::command(),
             started: SystemTime::now().duration_since(UNIX_EPOCH).map(|t| t.as_secs()).unwrap_or(0),
             threads: fewstep_nn::tch::get_num_threads(),
         }
+    }
+}
+
+impl Provenance {
+    /// As a report's facts.
+    pub fn facts(&self) -> Vec<(String, String)> {
+        let fact = |name: &str, value: String| (name.to_owned(), value);
+        vec![
+            fact("command", self.command.join(" ")),
+            fact("fewstep", self.fewstep.clone()),
+            fact("threads", self.threads.to_string()),
+        ]
     }
 }

@@ -68,8 +68,8 @@ impl<'a> Studio<'a> {
     }
 }
 
-/// The first images as one PNG.
-fn grid(batches: &[Tensor]) -> Result<Vec<u8>> {
+/// The first 64 images as one PNG; `batches`: `[N, C, H, W]` each.
+pub fn grid(batches: &[Tensor]) -> Result<Vec<u8>> {
     let images = Tensor::cat(batches, 0);
     let count = images.size()[0].min((GRID * GRID) as i64);
     Ok(fewstep_io::png::encode_grid(&pixels::to_images(&images.narrow(0, 0, count))?, GRID, 2)?)

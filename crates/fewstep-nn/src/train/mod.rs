@@ -45,7 +45,7 @@ pub struct TrainConfig {
 }
 
 /// What one update did.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepStats {
     /// Updates made, this one included.
     pub iteration: u64,

@@ -9,6 +9,7 @@ use tch::Tensor;
 
 use crate::config::{ModelConfig, NetworkConfig};
 use crate::error::Result;
+use crate::mixture::Mixture;
 use crate::params::Builder;
 
 /// What conditions the network besides the noise level.
@@ -24,14 +25,16 @@ pub struct Conditions<'a> {
 
 /// A network F(x; c_noise) of any supported kind.
 #[derive(Debug)]
-pub enum UNet {
+pub enum RawNetwork {
     /// DDPM++ or NCSN++.
     Song(song::SongUNet),
     /// ADM.
     Dhariwal(dhariwal::DhariwalUNet),
+    /// A mixture of Gaussians, which is no U-Net.
+    Mixture(Mixture),
 }
 
-impl UNet {
+impl RawNetwork {
     /// Builds the network that `config` describes, under the name `model`.
     pub fn new(b: &mut Builder, config: &ModelConfig) -> Result<Self> {
         match &config.network {
@@ -39,6 +42,7 @@ impl UNet {
             NetworkConfig::DhariwalUNet(adm) => {
                 Ok(Self::Dhariwal(dhariwal::DhariwalUNet::new(b, "model", config, adm)?))
             }
+            NetworkConfig::GaussianMixture(mixture) => Ok(Self::Mixture(Mixture::new(b, config, mixture)?)),
         }
     }
 
@@ -47,6 +51,7 @@ impl UNet {
         match self {
             Self::Song(net) => net.forward(x, c_noise, conditions),
             Self::Dhariwal(net) => net.forward(x, c_noise, conditions),
+            Self::Mixture(net) => net.forward(x, c_noise, conditions),
         }
     }
 }

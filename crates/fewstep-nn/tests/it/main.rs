@@ -2,6 +2,7 @@
 
 mod golden;
 mod kernels;
+mod mixture;
 mod networks;
 mod rollout;
 mod samplers;

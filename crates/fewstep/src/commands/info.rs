@@ -13,17 +13,20 @@ use anyhow::{Result, bail, ensure};
 use fewstep_core::plan::Plan;
 use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{npz, safetensors, torch_zip};
+use fewstep_nn::checkpoint::Checkpoint;
+use fewstep_nn::tch::{Device, Kind};
 use serde_json::Value;
 
 pub use self::facts::Info;
 pub use self::model::describe_model;
+use crate::inputs::{is_built_in, open_model};
 use crate::ui::{self, Output};
 
 /// Arguments of `fewstep info`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fewstep info edm-cifar10.pkl plan.json runs/fashion/ cifar10.zip")]
 pub struct Args {
-    /// Models, snapshots, plans, run folders, data sets, statistics, arrays, feature networks
+    /// Models (or a built-in one by name), snapshots, plans, run folders, data sets, statistics, arrays, feature networks
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 }
@@ -52,6 +55,11 @@ pub fn run(args: Args, output: Output) -> Result<()> {
 }
 
 fn describe(path: &Path) -> Result<Info> {
+    if let Some(name) = path.to_str().filter(|name| is_built_in(name)) {
+        let opened = open_model(name, Device::Cpu, Kind::Float)?;
+        let checkpoint = Checkpoint { model: opened.model, notes: opened.notes };
+        return Ok(describe_model("built-in model", &checkpoint).fact("sha256", opened.hash));
+    }
     ensure!(path.exists(), "{} does not exist: check the path", path.display());
     if path.join(RUN_FILE).is_file() {
         return run::describe(path);

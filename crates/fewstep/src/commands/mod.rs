@@ -10,7 +10,9 @@ pub mod fit;
 pub mod import;
 pub mod info;
 pub mod reference;
+pub mod report;
 pub mod sample;
+pub mod shell;
 pub mod train;
 
 use anyhow::Result;
@@ -34,5 +36,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Info(args) => info::run(args, output),
         Command::Ref(args) => reference::run(args, output),
         Command::Features(args) => features::run(args, output),
+        Command::Report(args) => report::run(args, output),
+        Command::Completions(args) => shell::completions(args),
+        Command::Man(args) => shell::man(args, output),
     }
 }

@@ -1,23 +1,30 @@
 //! `fewstep train`: the EDM recipe.
 
 mod arguments;
+mod page;
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use fewstep_core::schedule::karras;
 use fewstep_core::solver::{Solver, SolverOptions};
-use fewstep_io::RunFolder;
 use fewstep_io::dataset::Dataset;
+use fewstep_io::run_folder::RUN_FILE;
+use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::sample::Seeded;
 use fewstep_nn::train::{TrainConfig, Trainer};
 use fewstep_nn::{Model, checkpoint, data};
+use fewstep_report::Page;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 pub use self::arguments::Args;
+use crate::commands::report::REPORT;
+use crate::forecast::Forecast;
 use crate::interrupt;
 use crate::pixels;
 use crate::provenance::Provenance;
+use crate::runs;
 use crate::ui::{self, Output, Progress};
 
 const STATE: &str = "state.safetensors";
@@ -56,6 +63,13 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let dataset = args.data.open()?;
     let config = args.model_config(&dataset)?;
     let train = args.train_config();
+    if args.run.repeat.dry_run {
+        let settings = json!({ "data": dataset.name(), "images": dataset.len(), "model": config, "train": train });
+        let grids = args.images / args.grid_every.max(1) + 1;
+        let looked_at = grids * GRID_SEEDS.count() as u64 * 35;
+        let cost = Forecast::new(&settings)?.training("training images", args.images);
+        return cost.part("sample grids", looked_at).print(output);
+    }
     let model = Model::fresh(config.clone(), train.seed, device)?.with_kind(kind);
     let parameters = model.params().trainable_count();
     let images = data::Images::for_model(dataset.load_all()?, &model)?;
@@ -63,6 +77,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let mut trainer = Trainer::new(model, &images, train.clone())?;
     let folder = open_folder(&args, &mut trainer, &dataset, config, train)?;
     let outcome = train_until(&args, &mut trainer, &folder)?;
+    atomic::write_bytes(folder.file(REPORT), report(&folder)?.to_html().as_bytes())?;
     output.result(&outcome, || {
         let Outcome { model, images_seen, iterations, loss, images_per_second } = &outcome;
         let loss = loss.map_or_else(String::new, |loss| format!(", loss {loss:.4}"));
@@ -79,14 +94,14 @@ fn open_folder(
     train: TrainConfig,
 ) -> Result<RunFolder> {
     let data_sha256 = dataset.fingerprint()?;
-    if args.resume {
-        let folder = RunFolder::open_existing(&args.out)?;
-        let run: Run = folder.read_json("run.json")?;
+    let out = &args.run.out;
+    if args.run.resume {
+        let (folder, run) = runs::reopen::<Run>(out, "train")?;
         anyhow::ensure!(
             run.data_sha256 == data_sha256,
             "the data set {} is not the one that {} was started with, so the run cannot be resumed exactly",
             dataset.path().display(),
-            args.out.display()
+            out.display()
         );
         if folder.has(STATE) {
             trainer.load_state(&folder.file(STATE))?;
@@ -95,7 +110,6 @@ fn open_folder(
         ui::note(format!("resuming at {} images", trainer.images_seen()));
         return Ok(folder);
     }
-    let folder = RunFolder::create(&args.out)?;
     let run = Run {
         kind: "train".to_owned(),
         provenance: Provenance::now(),
@@ -106,8 +120,12 @@ fn open_folder(
         model,
         train,
     };
-    folder.write_json("run.json", &run)?;
-    Ok(folder)
+    runs::create(out, &run)
+}
+
+/// The report of a training's folder.
+pub fn report(folder: &RunFolder) -> Result<Page> {
+    page::build(&folder.read_json(RUN_FILE)?, folder)
 }
 
 fn train_until(args: &Args, trainer: &mut Trainer<'_>, folder: &RunFolder) -> Result<Outcome> {

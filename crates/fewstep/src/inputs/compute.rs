@@ -34,7 +34,7 @@ pub struct Compute {
     #[command(flatten)]
     pub place: DeviceArgs,
     /// What the network computes in: f32, bf16 or f16
-    #[arg(long, default_value = "f32", value_name = "TYPE")]
+    #[arg(long, default_value = "f32", value_name = "TYPE", value_parser = ["f32", "bf16", "f16"], hide_possible_values = true)]
     pub precision: String,
 }
 

@@ -15,7 +15,7 @@ pub use compute::{Compute, DeviceArgs};
 pub use data::{DataArgs, open_data};
 pub use features::FeatureArgs;
 pub use latents::{LatentArgs, Latents};
-pub use model::{BUILT_IN, OpenModel, open_model};
+pub use model::{BUILT_IN, OpenModel, is_built_in, open_model};
 pub use output::{check_extension, check_new_file, has_extension};
 pub use plan::PlanArgs;
 pub use seeds::Seeds;

@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 use fewstep_io::hash;
+use fewstep_nn::checkpoint::{self, Checkpoint, Storage};
 use fewstep_nn::tch::{Device, Kind};
-use fewstep_nn::{Model, checkpoint};
+use fewstep_nn::{Model, mixture};
+
+use crate::suggest::nearest;
 
 /// Name of the model that comes with the program.
 pub const BUILT_IN: &str = "fashion-mnist";
+/// Names of the mixtures of Gaussians, whose denoisers are exact: unconditional, and with a class for each component.
+pub const MIXTURES: [&str; 2] = ["gaussian-mixture", "gaussian-mixture-classes"];
 
 /// A model ready to run and where it came from.
 #[derive(Debug)]
@@ -24,15 +29,35 @@ pub struct OpenModel {
     pub notes: BTreeMap<String, String>,
 }
 
-/// Opens a model by path, or the built-in one by name.
+/// Whether a name means a built-in model; a file of that name comes first.
+pub fn is_built_in(name: &str) -> bool {
+    (name == BUILT_IN || MIXTURES.contains(&name)) && !Path::new(name).exists()
+}
+
+/// Opens a model by path, or a built-in one by name.
 pub fn open_model(name: &str, device: Device, kind: Kind) -> Result<OpenModel> {
     let path = Path::new(name);
-    let (checkpoint, hash) = if name == BUILT_IN && !path.exists() {
+    if path.exists() {
+        let checkpoint = checkpoint::load(path, device)?;
+        return Ok(opened(checkpoint, name, hash::sha256_file(path)?, kind));
+    }
+    if name == BUILT_IN {
         let bytes = crate::assets::MODEL;
-        (checkpoint::from_bytes(bytes, name, device)?, hash::sha256_bytes(bytes))
-    } else {
-        ensure!(path.exists(), "there is no model file {name} (the built-in model is called {BUILT_IN})");
-        (checkpoint::load(path, device)?, hash::sha256_file(path)?)
-    };
-    Ok(OpenModel { model: checkpoint.model.with_kind(kind), name: name.to_owned(), hash, notes: checkpoint.notes })
+        return Ok(opened(checkpoint::from_bytes(bytes, name, device)?, name, hash::sha256_bytes(bytes), kind));
+    }
+    if MIXTURES.contains(&name) {
+        let model = mixture::patterns(name == MIXTURES[1], device)?;
+        let notes = BTreeMap::from([("about".to_owned(), "an exact denoiser, to try things on".to_owned())]);
+        let hash = hash::sha256_bytes(&checkpoint::to_bytes(&model, Storage::F32, &notes)?);
+        return Ok(opened(Checkpoint { model, notes }, name, hash, kind));
+    }
+    let known = [BUILT_IN, MIXTURES[0], MIXTURES[1]];
+    match nearest(name, known) {
+        Some(near) => bail!("there is no model file {name}; did you mean the built-in model {near}?"),
+        None => bail!("there is no model file {name} (built-in models are called {})", known.join(", ")),
+    }
+}
+
+fn opened(checkpoint: Checkpoint, name: &str, hash: String, kind: Kind) -> OpenModel {
+    OpenModel { model: checkpoint.model.with_kind(kind), name: name.to_owned(), hash, notes: checkpoint.notes }
 }

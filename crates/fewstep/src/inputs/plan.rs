@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Family, Schedule};
-use fewstep_core::solver::{LastStep, Solver, SolverOptions};
+use fewstep_core::solver::{LastStep, SolverOptions};
 use fewstep_nn::Model;
 
-use crate::searching::SCHEDULES;
+use crate::searching::{SCHEDULES, parse_solver};
+use crate::suggest::advice;
 
 /// Which sampler to run.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,7 +53,7 @@ impl PlanArgs {
         if let Some(path) = &self.plan {
             return read_plan(path, model);
         }
-        let solver: Solver = self.solver.parse()?;
+        let solver = parse_solver(&self.solver)?;
         let last_step = if self.no_last_step { LastStep::Stop } else { LastStep::ToZero };
         let schedule = self.schedule(model)?;
         let plan = solver.plan(&schedule, &SolverOptions { last_step, analytical_first_step: self.afs })?;
@@ -73,9 +74,9 @@ impl PlanArgs {
             Some((_, Family::Karras { .. })) => Family::Karras { rho: self.rho },
             Some((_, family)) => *family,
             None => bail!(
-                "there is no schedule named '{}'; the schedules are {}",
+                "there is no schedule named '{}'; {}",
                 self.schedule,
-                SCHEDULES.map(|(name, _)| name).join(", ")
+                advice(&self.schedule, SCHEDULES.map(|(name, _)| name))
             ),
         };
         Ok(family.build(self.steps, low, high)?.round(precond)?)

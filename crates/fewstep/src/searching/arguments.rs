@@ -5,7 +5,7 @@ use fewstep_core::search::CostMetric;
 use fewstep_core::solver::Solver;
 use fewstep_nn::train::Distance;
 
-use super::{RolloutSettings, SearchSettings, TeacherSettings, View};
+use super::{RolloutSettings, SearchSettings, TeacherSettings, View, parse_solver};
 
 /// Options of the searches that compare a student with a teacher.
 #[derive(Clone, Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "N", default_value_t = 21)]
     pub search_grid: usize,
     /// Solver of the searches' teacher
-    #[arg(long, value_name = "NAME", default_value = "heun")]
+    #[arg(long, value_name = "NAME", default_value = "heun", value_parser = parse_solver)]
     pub search_teacher: Solver,
     /// Steps of that teacher from one level of the grid to the next
     #[arg(long, value_name = "N", default_value_t = 1)]

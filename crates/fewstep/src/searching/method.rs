@@ -3,10 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use fewstep_core::schedule::{Family, IddpmLevels};
-use fewstep_core::solver::Solver;
+use fewstep_core::solver::{Solver, SolverError};
 use serde::{Deserialize, Serialize};
+
+use crate::suggest::nearest;
 
 /// How plans are found: `karras/ipndm4`, `local@1.15/euler`, `reachable/euler`, `bound/euler`, `least-squares`; `+rollout` at the end
 /// moves what was found down the gradient of its rollout error.
@@ -47,6 +49,24 @@ pub const SCHEDULES: [(&str, Family); 7] = [
     ("time_uniform", Family::TimeUniform { rho: 1.0 }),
 ];
 
+/// Searches by name, those that are no schedule.
+const SEARCHES: [&str; 4] = ["local", "reachable", "bound", "least-squares"];
+
+fn searches() -> impl Iterator<Item = &'static str> {
+    SCHEDULES.iter().map(|(name, _)| *name).chain(SEARCHES)
+}
+
+/// A solver by name; an unknown one is answered with the nearest.
+pub fn parse_solver(name: &str) -> Result<Solver> {
+    name.parse().map_err(|error: SolverError| {
+        let known: Vec<String> = Solver::all().iter().map(Solver::to_string).collect();
+        match nearest(name, known.iter().map(String::as_str)) {
+            Some(near) => anyhow!("there is no solver named '{name}'; did you mean '{near}'?"),
+            None => error.into(),
+        }
+    })
+}
+
 /// Ends the name of a method whose plans are refined.
 const ROLLOUT: &str = "+rollout";
 
@@ -78,7 +98,7 @@ impl FromStr for Method {
     fn from_str(text: &str) -> Result<Self> {
         let (plain, rollout) = text.strip_suffix(ROLLOUT).map_or((text, false), |plain| (plain, true));
         let (search, solver) = match plain.split_once('/') {
-            Some((search, solver)) => (search, Some(solver.parse::<Solver>()?)),
+            Some((search, solver)) => (search, Some(parse_solver(solver)?)),
             None => (plain, None),
         };
         let (name, option) = match search.split_once('@') {
@@ -96,11 +116,14 @@ impl FromStr for Method {
             ("reachable", _) => Search::Reachable,
             ("bound", _) => Search::Bound,
             ("least-squares", _) => Search::LeastSquares,
-            _ => bail!(
-                "there is no method '{text}'; write SEARCH/SOLVER, such as karras/ipndm4, local/euler (local@1.15/euler with a \
-                 coefficient of your own), reachable/euler or bound/euler, or least-squares, \
-                 and +rollout after any of them to refine what it finds"
-            ),
+            _ => match nearest(name, searches()) {
+                Some(near) => bail!("there is no method '{text}'; did you mean '{}'?", text.replacen(name, near, 1)),
+                None => bail!(
+                    "there is no method '{text}'; write SEARCH/SOLVER, such as karras/ipndm4, local/euler (local@1.15/euler with a \
+                     coefficient of your own), reachable/euler or bound/euler, or least-squares, \
+                     and +rollout after any of them to refine what it finds"
+                ),
+            },
         };
         ensure!(option.is_none() || matches!(search, Search::Local(_)), "'{name}' in {text} takes no coefficient");
         let solver = match (&search, solver) {
@@ -152,6 +175,9 @@ mod tests {
             ("karras@2/euler", "takes no coefficient"),
             ("least-squares/euler", "solver of its own"),
             ("karras/rk4", "no solver named"),
+            ("karas/euler", "did you mean 'karras/euler'?"),
+            ("least_squares", "did you mean 'least-squares'?"),
+            ("karras/ipndm", "did you mean 'ipndm4'?"),
         ] {
             let error = format!("{:#}", bad.parse::<Method>().unwrap_err());
             assert!(error.contains(says), "{bad}: {error}");

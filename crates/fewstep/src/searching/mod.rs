@@ -1,6 +1,7 @@
 //! Finding plans: one teacher a model, and every method's plans for all numbers of steps from it.
 
 mod arguments;
+mod cost;
 mod method;
 mod rollout;
 mod teacher;
@@ -24,7 +25,7 @@ use fewstep_nn::tensor::Batch;
 use serde::{Deserialize, Serialize};
 
 pub use self::arguments::{DistanceName, SearchArgs};
-pub use self::method::{Method, SCHEDULES, Search};
+pub use self::method::{Method, SCHEDULES, Search, parse_solver};
 pub use self::rollout::RolloutSettings;
 pub use self::teacher::{Cache, cached, fine_levels, held_out_teacher};
 use crate::ui::{self, Progress};
@@ -278,10 +279,12 @@ impl<'a> Searcher<'a> {
     }
 
     fn progress(&self, name: &str, most: usize) -> Progress {
-        let grid = self.teacher.grid().len() - 1;
-        let first = if self.settings.constant { grid } else { 1 };
-        let bound = (first + self.settings.beam * most.saturating_sub(1) * grid) * self.settings.teacher.samples;
-        Progress::new(name, "evaluations (at most)", bound as u64, 0)
+        Progress::new(
+            name,
+            "evaluations (at most)",
+            self.settings.student_bound(self.settings.constant, most) as u64,
+            0,
+        )
     }
 
     fn counted<'b>(

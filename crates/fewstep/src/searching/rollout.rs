@@ -28,7 +28,7 @@ pub struct RolloutSettings {
 }
 
 /// Looks at the judge's error in a refinement.
-const LOOKS: usize = 8;
+pub(super) const LOOKS: usize = 8;
 
 impl Searcher<'_> {
     /// Refines every plan on three quarters of the search's latents and keeps what is best on the others. Returns the

@@ -15,7 +15,7 @@ fn sample(rest: &[&'static str]) -> Vec<&'static str> {
 fn models_that_cannot_be_used() {
     let place = Place::with_model();
     let with = |model: &str| place.fails(&["sample", "--model", model, "--out", "out.npz"]);
-    insta::assert_snapshot!(with("cifar.pkl"), @"there is no model file cifar.pkl (the built-in model is called fashion-mnist)");
+    insta::assert_snapshot!(with("cifar.pkl"), @"there is no model file cifar.pkl (built-in models are called fashion-mnist, gaussian-mixture, gaussian-mixture-classes)");
     let bytes = std::fs::read(place.path("model.safetensors")).unwrap();
     std::fs::write(place.path("cut.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
     assert!(with("cut.safetensors").contains("cut.safetensors is not a usable safetensors file"));
@@ -39,7 +39,7 @@ fn samplers_that_cannot_be_run() {
     insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,0"])), @"--sigmas: noise level 0 (number 2, counting from 0) is not a positive finite number");
     insta::assert_snapshot!(place.fails(&sample(&["--sigma-min", "100"])), @"the noise range must satisfy 0 < sigma_min < sigma_max, but it is 100 to 80");
     insta::assert_snapshot!(place.fails(&sample(&["--steps", "0"])), @"--steps must be at least 1");
-    insta::assert_snapshot!(place.fails(&sample(&["--schedule", "linear"])), @"there is no schedule named 'linear'; the schedules are karras, log_snr, vp, ve, iddpm, cosine, time_uniform");
+    insta::assert_snapshot!(place.fails(&sample(&["--schedule", "linear"])), @"there is no schedule named 'linear'; there are karras, log_snr, vp, ve, iddpm, cosine, time_uniform");
     insta::assert_snapshot!(place.fails(&sample(&["--plan", "none.json"])), @"the plan none.json does not exist: check the path");
     let message = place.fails(&sample(&["--solver", "rk45"]));
     assert!(message.contains("rk45") && message.contains("heun"), "{message}");
@@ -63,7 +63,8 @@ fn images_that_cannot_be_made() {
     insta::assert_snapshot!(place.fails(&[&cond[..], &["--latents", "latents.npz"]].concat()), @"the model is class-conditional: give a class with --class, or an array `class_labels` [1, 10] in latents.npz");
     insta::assert_snapshot!(place.fails(&sample(&["--latents", "nowhere.npz"])), @"nowhere.npz does not exist: check the path to the file");
     insta::assert_snapshot!(place.fails(&sample(&["--device", "tpu"])), @"'tpu' is no device; use auto, cpu, cuda or cuda:N");
-    insta::assert_snapshot!(place.fails(&sample(&["--precision", "f8"])), @"'f8' is no number type; use f32, bf16 or f16");
+    let run = place.run(&sample(&["--precision", "f8"]));
+    assert!(run.code == 2 && run.stderr.contains("[possible values: f32, bf16, f16]"), "{}", run.stderr);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The program from outside: what it prints, what it leaves on disk, how it fails.
 
+mod browser;
 mod compare;
 mod denoise;
 mod errors;
@@ -10,6 +11,8 @@ mod help;
 mod import;
 mod info;
 mod interrupt;
+mod mixture;
+mod repeating;
 mod sample;
 mod support;
 mod training;

@@ -1,15 +1,17 @@
 //! What can be typed after `fewstep compare`, and the models and settings that it means.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use fewstep_eval::Statistics;
 use fewstep_eval::features::FeatureNetwork;
-use fewstep_nn::tch::{Device, Kind};
+use fewstep_eval::{Collector, Keep, Statistics};
+use fewstep_nn::mixture;
+use fewstep_nn::tch::{Device, Kind, Tensor};
 
 use super::{Entry, Settings};
 use crate::assets;
-use crate::inputs::{BUILT_IN, Compute, FeatureArgs, OpenModel, Seeds, open_model};
+use crate::inputs::{BUILT_IN, Compute, FeatureArgs, OpenModel, Seeds, is_built_in, open_model};
+use crate::runs::RunArgs;
 use crate::searching::{Method, SearchArgs};
 
 /// Methods that are compared where none are named: ours, and every rival with the solvers it is used with.
@@ -17,19 +19,22 @@ const METHODS: &str = "least-squares,karras/euler,karras/ipndm4,karras/dpmpp3m,k
                        local/euler,local/ipndm4,local/dpmpp3m,local/unipc3_bh2,\
                        reachable/euler,reachable/ipndm4,reachable/dpmpp3m,reachable/unipc3_bh2";
 
+/// Seeds of a mixture's exact samples, apart from those that anyone samples with.
+const EXACT_SEEDS: std::ops::Range<u64> = (3 << 40)..(3 << 40) + 5000;
+
 /// Arguments of `fewstep compare`
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  fewstep compare --steps 4,5,6 --images 1000 --out runs/compare\n  fewstep compare --model edm-cifar10.pkl --ref cifar10.npz --features inception.safetensors \\\n      --methods least-squares,local@1.15/ipndm4,karras/unipc3_bh2 --steps 3-10 --images 50000 --out runs/cifar10"
 )]
 pub struct Args {
-    /// Models: .safetensors files, EDM .pkl files, or fashion-mnist (built in)
+    /// Models: .safetensors files, EDM .pkl files, or built-in ones (fashion-mnist, gaussian-mixture)
     #[arg(long = "model", value_name = "LIST", value_delimiter = ',', default_value = BUILT_IN)]
     pub models: Vec<String>,
-    /// For every model, statistics of what it should make (`fewstep ref`); needed for all but the built-in one
+    /// For every model, statistics of what it should make (`fewstep ref`); needed for all but the built-in ones
     #[arg(long = "ref", value_name = "LIST", value_delimiter = ',')]
     pub references: Vec<PathBuf>,
-    /// For every model, the feature network of its statistics; needed for all but the built-in one
+    /// For every model, the feature network of its statistics; needed for all but the built-in ones
     #[arg(long = "features", value_name = "LIST", value_delimiter = ',')]
     pub features: Vec<PathBuf>,
     /// How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid
@@ -42,12 +47,8 @@ pub struct Args {
     /// Numbers of network evaluations an image
     #[arg(long, value_name = "LIST", default_value = "3-10")]
     pub steps: Seeds,
-    /// Folder of the run; must not exist yet
-    #[arg(long, value_name = "FOLDER")]
-    pub out: PathBuf,
-    /// Go on with the comparison in --out, adding methods and steps
-    #[arg(long)]
-    pub resume: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
 
     /// Images a cell and seed range
     #[arg(long, value_name = "N", default_value_t = 5000, help_heading = "Judge")]
@@ -129,7 +130,7 @@ impl Args {
 
     /// Opens every model with its judge.
     pub fn subjects(&self, device: Device, kind: Kind) -> Result<Vec<Subject>> {
-        let own = self.models.iter().all(|model| model == BUILT_IN && !Path::new(model).exists());
+        let own = self.models.iter().all(|model| is_built_in(model));
         let given = |count: usize| count == self.models.len() || (own && count == 0);
         ensure!(
             given(self.references.len()) && given(self.features.len()) && self.references.len() == self.features.len(),
@@ -152,8 +153,20 @@ impl Args {
         let features = features.open(opened.model.image_shape().map(|size| size as usize), device)?;
         let (reference, reference_name) = match self.references.get(index) {
             Some(path) => (Statistics::read(path)?, path.display().to_string()),
-            None => (assets::reference()?, format!("{} training images", assets::DATA_NAME)),
+            None => match mixture::samples(&opened.model, &EXACT_SEEDS.collect::<Vec<_>>()) {
+                Some(images) => (statistics(&images, &*features)?, format!("{} exact samples", images.size()[0])),
+                None => (assets::reference()?, format!("{} training images", assets::DATA_NAME)),
+            },
         };
         Ok(Subject { opened, features, reference, reference_name })
     }
+}
+
+/// Statistics of f32 images `[N, C, H, W]`.
+fn statistics(images: &Tensor, features: &dyn FeatureNetwork) -> Result<Statistics> {
+    let mut collector = Collector::new(features, Keep::default());
+    for batch in images.split(250, 0) {
+        collector.push_sampled(&batch)?;
+    }
+    Ok(collector.finish()?.statistics)
 }

@@ -7,18 +7,23 @@ mod show;
 use anyhow::{Result, ensure};
 use fewstep_eval::features::FeatureId;
 use fewstep_io::RunFolder;
+use fewstep_io::run_folder::RUN_FILE;
+use fewstep_report::Page;
 use serde::{Deserialize, Serialize};
 
 pub use self::arguments::Args;
 use self::arguments::Subject;
 use self::cells::{Bench, Row};
+use crate::fitting;
+use crate::forecast::Forecast;
 use crate::provenance::Provenance;
-use crate::searching::{Method, SearchSettings};
+use crate::runs;
+use crate::searching::{Method, Search, SearchSettings};
 use crate::ui::{self, Output};
 
 /// `run.json` of a comparison.
 #[derive(Debug, Serialize, Deserialize)]
-struct Run {
+pub struct Run {
     kind: String,
     provenance: Provenance,
     task: Task,
@@ -66,7 +71,11 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         steps: args.steps.0.iter().map(|&steps| steps as usize).collect(),
         settings,
     };
-    let folder = open_folder(&args, &task)?;
+    if args.run.repeat.dry_run {
+        return forecast(&task)?.print(output);
+    }
+    let (folder, run) = open_folder(&args, task)?;
+    let task = &run.task;
     let mut rows: Vec<Row> = Vec::new();
     for (index, subject) in subjects.iter().enumerate() {
         ui::note(format!("model {}: {}", index + 1, subject.opened.name));
@@ -75,30 +84,56 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         for method in &task.methods {
             for &steps in &task.steps {
                 rows.extend(bench.cell(method, &task.steps, steps)?);
-                show::save(&rows, &task, &folder)?;
+                show::save(&rows, &run, &folder)?;
             }
         }
     }
-    show::save(&rows, &task, &folder)?;
-    output.result(&rows, || show::terminal(&rows, &task, output.colour(), &folder))
+    show::save(&rows, &run, &folder)?;
+    output.result(&rows, || show::terminal(&rows, task, output.colour(), &folder))
 }
 
-fn open_folder(args: &Args, task: &Task) -> Result<RunFolder> {
-    let run = Run { kind: "compare".to_owned(), provenance: Provenance::now(), task: task.clone() };
-    if !args.resume {
-        let folder = RunFolder::create(&args.out)?;
-        folder.write_json("run.json", &run)?;
-        return Ok(folder);
+/// The report of a comparison's folder.
+pub fn report(folder: &RunFolder) -> Result<Page> {
+    let rows: Vec<Row> = folder.read_json(show::ROWS)?;
+    show::page(&rows, &folder.read_json(RUN_FILE)?, folder)
+}
+
+fn open_folder(args: &Args, task: Task) -> Result<(RunFolder, Run)> {
+    let out = &args.run.out;
+    let run = Run { kind: "compare".to_owned(), provenance: Provenance::now(), task };
+    if !args.run.resume {
+        return Ok((runs::create(out, &run)?, run));
     }
-    let folder = RunFolder::open_existing(&args.out)?;
-    let earlier: Run = folder.read_json("run.json")?;
-    let same_models = task.models.iter().zip(&earlier.task.models).all(|(now, then)| now == then);
+    let (folder, earlier) = runs::reopen::<Run>(out, "compare")?;
+    let same_models = run.task.models.iter().zip(&earlier.task.models).all(|(now, then)| now == then);
     ensure!(
-        earlier.kind == "compare" && earlier.task.settings == task.settings && same_models,
+        earlier.task.settings == run.task.settings && same_models,
         "the comparison in {} was started with other models or settings; repeat those (methods, steps and further models may \
          be added), or choose a new --out",
-        args.out.display()
+        out.display()
     );
-    folder.write_json("run.json", &run)?;
-    Ok(folder)
+    folder.write_json(RUN_FILE, &run)?;
+    Ok((folder, run))
+}
+
+/// What the comparison costs, for all models.
+fn forecast(task: &Task) -> Result<Forecast> {
+    let Settings { images, seed_ranges, held_out, teacher_steps, table_images, search, .. } = &task.settings;
+    let (models, held) = (task.models.len() as u64, *held_out as u64);
+    let judged = images * seed_ranges + held;
+    let teacher = 2 * *teacher_steps as u64 - 1;
+    // the held-out latents' teacher is the searches', not the table's
+    let fine = search.teacher_evaluations() / search.teacher.samples.max(1) as u64;
+    let bound = task.methods.iter().any(|method| method.search == Search::Bound);
+    let steps: u64 = task.steps.iter().map(|&steps| steps as u64).sum();
+    let mut cost = Forecast::new(task)?
+        .part("the table's teacher", models * judged * teacher)
+        .part("teacher on held-out latents", models * held * fine)
+        .part("the searches' teacher", models * search.teacher_evaluations())
+        .part("table of e(sigma)", if bound { models * (table_images * fitting::TABLE_GRID) as u64 } else { 0 });
+    for method in &task.methods {
+        cost = cost.part(format!("search {method}"), models * search.evaluations(method, &task.steps));
+    }
+    Ok(cost
+        .part(format!("images of {} methods", task.methods.len()), models * task.methods.len() as u64 * judged * steps))
 }

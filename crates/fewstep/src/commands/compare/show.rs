@@ -6,14 +6,18 @@ use fewstep_report::{
     Axis, Block, Cell, Column, Format, LabeledImage, Page, Plot, Reference, Section, Series, Style, Table,
 };
 
-use super::Task;
 use super::cells::Row;
+use super::{Run, Task};
+use crate::commands::report::REPORT;
+
+/// Where the cells stand, in the run folder.
+pub const ROWS: &str = "compare.json";
 
 /// Writes `compare.json`, `compare.csv` and `report.html` of the cells measured so far.
-pub fn save(rows: &[Row], task: &Task, folder: &RunFolder) -> Result<()> {
-    folder.write_json("compare.json", rows)?;
+pub fn save(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<()> {
+    folder.write_json(ROWS, rows)?;
     atomic::write_bytes(folder.file("compare.csv"), table(rows).to_csv().as_bytes())?;
-    atomic::write_bytes(folder.file("report.html"), page(rows, task, folder)?.to_html().as_bytes())?;
+    atomic::write_bytes(folder.file(REPORT), page(rows, run, folder)?.to_html().as_bytes())?;
     Ok(())
 }
 
@@ -26,7 +30,7 @@ pub fn terminal(rows: &[Row], task: &Task, colour: bool, folder: &RunFolder) -> 
         }
         text.push(headline(rows, &model.name));
     }
-    text.push(format!("report: {}", folder.file("report.html").display()));
+    text.push(format!("report: {}", folder.file(REPORT).display()));
     text.join("\n")
 }
 
@@ -141,7 +145,9 @@ fn headline(rows: &[Row], model: &str) -> String {
     format!("{model}: least Frechet distance {}{teacher}.", parts.join(", "))
 }
 
-fn page(rows: &[Row], task: &Task, folder: &RunFolder) -> Result<Page> {
+/// The report of these cells, whose images are in `folder`.
+pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
+    let task = &run.task;
     let mut sections = Vec::new();
     for model in &task.models {
         let name = &model.name;
@@ -176,8 +182,11 @@ fn page(rows: &[Row], task: &Task, folder: &RunFolder) -> Result<Page> {
         )
     });
     sections.push(Section::new(
-        "Settings",
-        vec![Block::Facts(facts.collect()), Block::Code(serde_json::to_string_pretty(&task.settings)?)],
+        "How to repeat it",
+        vec![
+            Block::Facts(run.provenance.facts().into_iter().chain(facts).collect()),
+            Block::Code(serde_json::to_string_pretty(&task.settings)?),
+        ],
     ));
     Ok(Page {
         title: "fewstep compare".to_owned(),

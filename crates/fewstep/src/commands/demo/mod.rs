@@ -8,20 +8,26 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use fewstep_core::objective::Objective;
 use fewstep_core::plan::Plan;
+use fewstep_core::precondition::Preconditioning;
 use fewstep_core::schedule::{Scale, Schedule};
 use fewstep_core::search::CostMetric;
 use fewstep_core::solver::Solver;
+use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::Model;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneStep, TuneWeights};
 use fewstep_nn::train::Distance;
+use fewstep_report::Page;
 use serde::{Deserialize, Serialize};
 
 use crate::assets;
+use crate::commands::report::REPORT;
 use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings, euler, teacher};
+use crate::forecast::Forecast;
 use crate::inputs::{BUILT_IN, Compute, open_model};
 use crate::provenance::Provenance;
+use crate::runs::{self, Repeat};
 use crate::searching::{Method, RolloutSettings, SearchSettings, Searcher, TeacherSettings, View};
 use crate::studio::{Measured, Studio};
 use crate::ui::{self, Output};
@@ -42,6 +48,8 @@ pub struct Args {
     /// Updates of the network in phase 2
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub updates: u64,
+    #[command(flatten)]
+    pub repeat: Repeat,
     #[command(flatten)]
     pub compute: Compute,
 }
@@ -72,17 +80,33 @@ pub struct Part {
     pub seconds: f64,
 }
 
+/// `run.json` of a demo.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Run {
+    kind: String,
+    provenance: Provenance,
+    model_sha256: String,
+    precond: Preconditioning,
+    images: usize,
+    settings: FitSettings,
+}
+
 /// Everything that the report is made from.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Results {
     rows: Vec<Row>,
     parts: Vec<Part>,
-    /// For each row a PNG of its first images.
+    /// For each row a PNG of its first images, in files of their own.
+    #[serde(skip)]
     grids: Vec<Vec<u8>>,
     /// Looks at the held-out error: name, history.
     tuning: Vec<(String, Vec<TuneStep>)>,
+    /// Images a second in phase 2, with its looks at the error.
     training_rate: f64,
+    /// Network evaluations a second in sampling.
     sampling_rate: f64,
+    /// How long everything took.
+    seconds: f64,
 }
 
 impl Results {
@@ -105,27 +129,63 @@ impl Results {
 pub fn run(args: Args, output: Output) -> Result<()> {
     let started = Instant::now();
     let (device, kind) = args.compute.resolve()?;
+    let settings = settings(&args);
+    if args.repeat.dry_run {
+        return forecast(&args, &settings)?.print(output);
+    }
     let out = args.out.clone().unwrap_or_else(next_free_folder);
-    let folder = RunFolder::create(&out).context("the demo writes into a new folder; --out names another")?;
     let opened = open_model(BUILT_IN, device, kind)?;
     let images = Images::for_model(assets::test_images()?.load_all()?, &opened.model)?;
-    let settings = settings(&args);
-    let provenance = Provenance::now();
-    folder.write_json(
-        "run.json",
-        &serde_json::json!({
-            "kind": "demo", "provenance": &provenance, "model_sha256": &opened.hash, "settings": &settings,
-        }),
-    )?;
-    let results = measure_all(&args, &opened.model, &images, &settings)?;
-    folder.write_json("results.json", &serde_json::json!({ "rows": &results.rows, "parts": &results.parts }))?;
-    let page =
-        page::build(&results, &opened.model, &settings, &provenance, &opened.hash, args.images, started.elapsed());
-    atomic::write_bytes(folder.file("report.html"), page.to_html().as_bytes())?;
-    let seconds = started.elapsed().as_secs_f64();
-    output.result(&serde_json::json!({ "rows": &results.rows, "parts": &results.parts, "seconds": seconds }), || {
-        page::terminal(&results, output.colour(), seconds, &folder.file("report.html"))
-    })
+    let run = Run {
+        kind: "demo".to_owned(),
+        provenance: Provenance::now(),
+        model_sha256: opened.hash.clone(),
+        precond: opened.model.config().precond,
+        images: args.images,
+        settings,
+    };
+    let folder = runs::create(&out, &run).context("the demo writes into a new folder; --out names another")?;
+    let mut results = measure_all(&args, &opened.model, &images, &run.settings)?;
+    results.seconds = started.elapsed().as_secs_f64();
+    for (row, grid) in results.grids.iter().enumerate() {
+        atomic::write_bytes(grid_file(&folder, row)?, grid)?;
+    }
+    folder.write_json(RESULTS, &results)?;
+    atomic::write_bytes(folder.file(REPORT), page::build(&results, &run).to_html().as_bytes())?;
+    output.result(&results, || page::terminal(&results, output.colour(), &folder.file(REPORT)))
+}
+
+/// Where the results stand, in the run folder.
+const RESULTS: &str = "results.json";
+
+fn grid_file(folder: &RunFolder, row: usize) -> Result<PathBuf> {
+    Ok(folder.subfolder("images")?.join(format!("{row:02}.png")))
+}
+
+/// The report of a demo's folder.
+pub fn report(folder: &RunFolder) -> Result<Page> {
+    let mut results: Results = folder.read_json(RESULTS)?;
+    for row in 0..results.rows.len() {
+        results.grids.push(std::fs::read(grid_file(folder, row)?).unwrap_or_default());
+    }
+    Ok(page::build(&results, &folder.read_json(RUN_FILE)?))
+}
+
+/// What the demo costs.
+fn forecast(args: &Args, settings: &FitSettings) -> Result<Forecast> {
+    let (steps, numbers) = (args.steps.iter().sum::<usize>() as u64, args.steps.len() as u64);
+    let (held, images, teacher) = (settings.held_out as u64, args.images as u64, 2 * settings.teacher_steps as u64 - 1);
+    let FitSettings { phase1, phase2, search, .. } = settings;
+    let looks = phase2.tune.iterations.div_ceil(phase2.tune.check_every) + 1;
+    Ok(Forecast::new(settings)?
+        .part("teacher on held-out latents", held * teacher)
+        .part("teacher's images", images * teacher)
+        .part("table of e(sigma)", (phase1.grid * phase1.table_images) as u64)
+        .part("the search's teacher", search.teacher_evaluations())
+        .part("our search", search.evaluations(&Method::BEST, &args.steps))
+        .training("phase 2, twice", 2 * numbers * phase2.tune.iterations * phase2.batch as u64)
+        .part("looks of phase 2", 2 * looks * held * steps)
+        .part("five rows a number of steps", 5 * (images + held) * steps))
 }
 
 fn next_free_folder() -> PathBuf {

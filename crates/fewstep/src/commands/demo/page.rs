@@ -1,16 +1,13 @@
 //! The demo's table and report.
 
 use std::path::Path;
-use std::time::Duration;
 
+use fewstep_core::precondition::Preconditioning;
 use fewstep_core::schedule::Schedule;
-use fewstep_nn::Model;
 use fewstep_report::{Block, Cell, Column, Format, LabeledImage, Page, Section, Table};
 
-use super::{BASELINE, LEVELS, OURS, Results, Row};
+use super::{BASELINE, LEVELS, OURS, Results, Row, Run};
 use crate::figures;
-use crate::fitting::FitSettings;
-use crate::provenance::Provenance;
 
 /// The result as a table, a group for each number of steps, best values marked.
 fn table(results: &Results) -> Table {
@@ -70,8 +67,8 @@ fn verdict(rows: &[Row]) -> (String, Option<String>) {
 }
 
 /// What the terminal shows.
-pub fn terminal(results: &Results, colour: bool, seconds: f64, report: &Path) -> String {
-    let Results { training_rate, sampling_rate, .. } = results;
+pub fn terminal(results: &Results, colour: bool, report: &Path) -> String {
+    let Results { training_rate, sampling_rate, seconds, .. } = results;
     let (headline, no_help) = verdict(&results.rows);
     let no_help = no_help.map_or_else(String::new, |text| format!("\n{text}"));
     format!(
@@ -82,15 +79,7 @@ pub fn terminal(results: &Results, colour: bool, seconds: f64, report: &Path) ->
 }
 
 /// The report.
-pub fn build(
-    results: &Results,
-    model: &Model,
-    settings: &FitSettings,
-    provenance: &Provenance,
-    hash: &str,
-    images_each: usize,
-    took: Duration,
-) -> Page {
+pub fn build(results: &Results, run: &Run) -> Page {
     let images = results.rows.iter().zip(&results.grids).map(|(row, png)| LabeledImage {
         label: format!("{} steps, {}", row.steps, row.method),
         png: png.clone(),
@@ -98,14 +87,12 @@ pub fn build(
     });
     let tuning: Vec<_> = results.tuning.iter().map(|(name, looks)| (name.clone(), looks.as_slice())).collect();
     let (headline, no_help) = verdict(&results.rows);
-    let facts = vec![
-        ("command".to_owned(), provenance.command.join(" ")),
-        ("fewstep".to_owned(), provenance.fewstep.clone()),
-        ("model SHA-256".to_owned(), hash.to_owned()),
-        ("images a row".to_owned(), format!("{images_each}, from seeds 0 on; the rollout error is of other latents")),
-        ("threads".to_owned(), provenance.threads.to_string()),
-        ("time".to_owned(), format!("{:.0} s", took.as_secs_f64())),
-    ];
+    let mut facts = run.provenance.facts();
+    facts.extend([
+        ("model SHA-256".to_owned(), run.model_sha256.clone()),
+        ("images a row".to_owned(), format!("{}, from seeds 0 on; the rollout error is of other latents", run.images)),
+        ("time".to_owned(), format!("{:.0} s", results.seconds)),
+    ]);
     Page {
         title: "fewstep demo: Fashion-MNIST in a few steps".to_owned(),
         headline,
@@ -113,12 +100,12 @@ pub fn build(
         sections: vec![
             Section::new("What did not help", vec![Block::Text(no_help.unwrap_or_else(|| "Every row beats the baseline.".to_owned()))]),
             Section::new("The same seeds", vec![Block::Images(images.collect())]),
-            Section::new("Learned noise levels and the weights they induce", vec![Block::Plots(plots(results, model))]),
+            Section::new("Learned noise levels and the weights they induce", vec![Block::Plots(plots(results, &run.precond))]),
             Section::new("Tuning the network", vec![Block::Plots(vec![figures::tuning(&tuning)])]),
             Section::new("Where the time went", vec![Block::Table(times(results))]),
             Section::new(
-                "Settings",
-                vec![Block::Facts(facts), Block::Code(serde_json::to_string_pretty(settings).unwrap_or_default())],
+                "How to repeat it",
+                vec![Block::Facts(facts), Block::Code(serde_json::to_string_pretty(&run.settings).unwrap_or_default())],
             ),
         ],
         footer: "Frechet distance between features of a small classifier of Fashion-MNIST: comparable within this page only.".to_owned(),
@@ -126,7 +113,7 @@ pub fn build(
 }
 
 /// Figs. 3 and 4 of the paper for every number of steps, with the levels of our plan beside them.
-fn plots(results: &Results, model: &Model) -> Vec<fewstep_report::Plot> {
+fn plots(results: &Results, precond: &Preconditioning) -> Vec<fewstep_report::Plot> {
     let mut plots = Vec::new();
     for learned in results.rows.iter().filter(|row| row.method == LEVELS) {
         let steps = learned.steps;
@@ -136,7 +123,7 @@ fn plots(results: &Results, model: &Model) -> Vec<fewstep_report::Plot> {
             levels.iter().filter_map(|(name, row)| row.map(|row| (*name, row.sigmas.as_slice()))).collect();
         plots.push(figures::schedules(format!("Noise levels, {steps} steps"), &levels));
         if let Ok(schedule) = Schedule::new(learned.sigmas.clone()) {
-            plots.extend(figures::weights(steps, &schedule, &model.config().precond));
+            plots.extend(figures::weights(steps, &schedule, precond));
         }
     }
     plots

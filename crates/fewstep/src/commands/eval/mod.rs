@@ -13,11 +13,13 @@ use fewstep_eval::features::FeatureNetwork;
 use fewstep_eval::metrics::keep;
 use fewstep_eval::{MeasureOptions, Metric, Protocol, Reference, Summary, measure, summarise};
 use fewstep_nn::tch::Device;
+use serde_json::json;
 
 use self::metrics::MetricArgs;
 use self::ranges::{ProtocolArgs, Ranges};
 use self::report::Outcome;
 use self::source::Source;
+use crate::forecast::Forecast;
 use crate::inputs::{Compute, FeatureArgs, LatentArgs, PlanArgs};
 use crate::provenance::Provenance;
 use crate::ui::{self, Output, Progress};
@@ -53,6 +55,9 @@ pub struct Args {
     pub latents: LatentArgs,
     #[command(flatten)]
     pub plan: PlanArgs,
+    /// Print what would be measured and the cost in network evaluations, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     pub compute: Compute,
 }
@@ -67,6 +72,14 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let source = Source::open(&args, protocol.as_ref(), device, kind)?;
     let ranges = args.protocol.divide(protocol.as_ref(), source.len(), source.place())?;
     args.metrics.check_counts(&metrics, ranges.each, None)?;
+    if args.dry_run {
+        let metrics: Vec<&str> = metrics.iter().map(|metric| metric.name()).collect();
+        let settings = json!({
+            "images": source.len(), "of": source.place(), "metrics": metrics, "sampled": source.sampled_by(),
+        });
+        let cost = source.sampled_by().map_or(0, |sampled| source.len() * sampled.nfe);
+        return Forecast::new(&settings)?.part("images", cost as u64).print(output);
+    }
     let network = open_features(&args.features, protocol.as_ref(), source.shape(), device)?;
     // The reference first: it is the side that can be wrong.
     let (_, need) = keep(&metrics, &options);

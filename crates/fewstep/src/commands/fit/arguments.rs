@@ -9,6 +9,7 @@ use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 
 use crate::fitting::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::inputs::Compute;
+use crate::runs::RunArgs;
 use crate::searching::{DistanceName, SearchArgs};
 
 /// Arguments of `fewstep fit`
@@ -17,7 +18,7 @@ use crate::searching::{DistanceName, SearchArgs};
     after_help = "Examples:\n  fewstep fit --model edm-cifar10.pkl --phases 1 --steps 3,4,5,6,8,10 --out runs/plans\n  fewstep fit --model edm-cifar10.pkl --data cifar10-32x32.zip --steps 5,8 --out runs/cifar10"
 )]
 pub struct Args {
-    /// Model: a .safetensors file, an EDM .pkl, or fashion-mnist (built in)
+    /// Model: a .safetensors file, an EDM .pkl, or a built-in one (fashion-mnist, gaussian-mixture)
     #[arg(long, value_name = "FILE")]
     pub model: String,
     /// Training images, for phase 2 and for the searches `paper` and `bound`: EDM zip, image folder, IDX file or folder,
@@ -30,12 +31,8 @@ pub struct Args {
     /// Use at most so many images
     #[arg(long, value_name = "N", requires = "data")]
     pub max_images: Option<usize>,
-    /// Folder of the run; must not exist yet
-    #[arg(long, value_name = "FOLDER")]
-    pub out: PathBuf,
-    /// Go on with the run in --out
-    #[arg(long)]
-    pub resume: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Numbers of steps (network evaluations an image), each fitted on its own
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5,8")]
     pub steps: Vec<usize>,

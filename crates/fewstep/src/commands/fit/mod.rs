@@ -2,20 +2,29 @@
 
 mod arguments;
 mod one;
+mod page;
 
 use anyhow::{Result, ensure};
-use fewstep_io::RunFolder;
+use fewstep_io::run_folder::RUN_FILE;
+use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::data::Images;
-use fewstep_report::{Cell, Column, Format, Table};
+use fewstep_nn::fit::TuneWeights;
+use fewstep_report::{Cell, Column, Format, Page, Table};
 use serde::{Deserialize, Serialize};
 
 pub use self::arguments::Args;
 use self::one::{First, Outcome};
+use crate::commands::report::REPORT;
 use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Solver};
+use crate::forecast::Forecast;
 use crate::inputs::{OpenModel, open_data, open_model};
 use crate::provenance::Provenance;
+use crate::runs;
 use crate::searching::{Cache, Searcher};
 use crate::ui::{self, Output};
+
+/// Where the outcomes stand, in the run folder.
+const OUTCOMES: &str = "fit.json";
 
 /// `run.json` of a fit.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,13 +67,16 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         rounds: args.rounds,
         settings: settings.clone(),
     };
-    let images = dataset.map(|data| Ok::<_, anyhow::Error>(Images::for_model(data.load_all()?, &opened.model)?));
-    let images = images.transpose()?;
     ensure!(
-        images.is_some() || !settings.needs_images(&args.phases),
+        dataset.is_some() || !settings.needs_images(&args.phases),
         "phase 2, but for --weights rollout, and the searches paper and bound need training images: name them with --data, or \
          leave phase 2 out with --phases 1"
     );
+    if args.run.repeat.dry_run {
+        return forecast(&task)?.print(output);
+    }
+    let images = dataset.map(|data| Ok::<_, anyhow::Error>(Images::for_model(data.load_all()?, &opened.model)?));
+    let images = images.transpose()?;
     let folder = open_folder(&args, task)?;
     ui::note(format!(
         "teacher: Heun with {} noise levels on {} held-out latents",
@@ -75,25 +87,72 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let mut outcomes = Vec::new();
     for &steps in &args.steps {
         outcomes.push(one::fit(&args, &fitter, &opened, &folder, &first, steps)?);
-        folder.write_json("fit.json", &outcomes)?;
+        folder.write_json(OUTCOMES, &outcomes)?;
     }
+    let page = report(&folder)?;
+    atomic::write_bytes(folder.file(REPORT), page.to_html().as_bytes())?;
     print(&outcomes, &opened, &folder, output)
 }
 
+/// The report of a fit's folder.
+pub fn report(folder: &RunFolder) -> Result<Page> {
+    let run: Run = folder.read_json(RUN_FILE)?;
+    let outcomes: Vec<Outcome> = folder.read_json(OUTCOMES)?;
+    page::build(&run, &outcomes, folder)
+}
+
 fn open_folder(args: &Args, task: Task) -> Result<RunFolder> {
-    if !args.resume {
-        let folder = RunFolder::create(&args.out)?;
-        folder.write_json("run.json", &Run { kind: "fit".to_owned(), provenance: Provenance::now(), task })?;
-        return Ok(folder);
+    let out = &args.run.out;
+    if !args.run.resume {
+        return runs::create(out, &Run { kind: "fit".to_owned(), provenance: Provenance::now(), task });
     }
-    let folder = RunFolder::open_existing(&args.out)?;
-    let run: Run = folder.read_json("run.json")?;
+    let (folder, run) = runs::reopen::<Run>(out, "fit")?;
     ensure!(
         run.task == task,
         "the run in {} was started with another model, data set or other options; repeat those, or choose a new --out",
-        args.out.display()
+        out.display()
     );
     Ok(folder)
+}
+
+/// What the fit costs, at most: early stopping may end phases sooner.
+fn forecast(task: &Task) -> Result<Forecast> {
+    let FitSettings { phase1, phase2, search, .. } = &task.settings;
+    let held = task.settings.held_out as u64;
+    let rounds = task.rounds as u64;
+    let steps: u64 = task.steps.iter().map(|&steps| steps as u64).sum();
+    let looks = |updates: u64, every: u64| updates.div_ceil(every.max(1)) + 1;
+    let mut cost = Forecast::new(task)?
+        .part("teacher on held-out latents", held * (2 * task.settings.teacher_steps as u64 - 1))
+        .part("baseline on held-out latents", held * steps);
+    if task.phases.contains(&1) {
+        let table = (phase1.grid * phase1.table_images) as u64;
+        cost = match &phase1.search {
+            Phase1Search::Paper if phase1.solver == Phase1Solver::Table => {
+                cost.part("table of e(sigma)", rounds * table)
+            }
+            Phase1Search::Paper => cost
+                .training("phase 1", rounds * phase1.iterations * phase1.batch as u64 * steps)
+                .part("looks of phase 1", rounds * looks(phase1.iterations, phase1.check_every) * held * steps),
+            Phase1Search::Method(method) => cost
+                .part("table of e(sigma)", if phase1.needs_images() { table } else { 0 })
+                .part("the search's teacher", search.teacher_evaluations())
+                .part(format!("search {method}"), rounds * search.evaluations(method, &task.steps)),
+        };
+        cost = cost.part("plans on held-out latents", rounds * held * steps);
+    }
+    if task.phases.contains(&2) {
+        let numbers = task.steps.len() as u64;
+        let trajectories = match phase2.weights {
+            TuneWeights::Rollout { .. } => phase2.trajectories as u64 * (2 * task.settings.teacher_steps as u64 - 1),
+            _ => 0,
+        };
+        cost = cost
+            .part("teacher's trajectories", rounds * numbers * trajectories)
+            .training("phase 2", rounds * numbers * phase2.tune.iterations * phase2.batch as u64)
+            .part("looks of phase 2", rounds * looks(phase2.tune.iterations, phase2.tune.check_every) * held * steps);
+    }
+    Ok(cost.part("images of the report", one::IMAGES * (1 + task.phases.len() as u64) * steps))
 }
 
 /// What serves every number of steps of the first round: the base network's table, its teacher, the plans of a search.
@@ -110,7 +169,7 @@ fn first<'a>(args: &Args, fitter: &Fitter<'a>, opened: &'a OpenModel, folder: &R
         let path = folder.file("teacher.safetensors");
         let cache = Cache { path: &path, model_sha256: &opened.hash };
         let searcher = Searcher::new(&opened.model, &fitter.settings.search, Some(cache))?;
-        let done = |&steps: &usize| args.resume && folder.file(&one::first_file(steps)).exists();
+        let done = |&steps: &usize| args.run.resume && folder.file(&one::first_file(steps)).exists();
         if !args.steps.iter().all(done) {
             let found = searcher.find(method, &args.steps, first.table.as_ref())?;
             let (evaluations, seconds) = searcher.teacher_cost;
@@ -126,6 +185,18 @@ fn first<'a>(args: &Args, fitter: &Fitter<'a>, opened: &'a OpenModel, folder: &R
 }
 
 fn print(outcomes: &[Outcome], opened: &OpenModel, folder: &RunFolder, output: Output) -> Result<()> {
+    output.result(&outcomes, || {
+        format!(
+            "{}\nmodel {}; plans, networks and {REPORT} are in {}",
+            table(outcomes).to_terminal(output.colour()),
+            opened.name,
+            folder.path().display()
+        )
+    })
+}
+
+/// What every phase bought, a group for each number of steps.
+fn table(outcomes: &[Outcome]) -> Table {
     let mut table = Table::new(vec![
         Column::number("steps", Format::Integer),
         Column::text("after"),
@@ -141,8 +212,5 @@ fn print(outcomes: &[Outcome], opened: &OpenModel, folder: &RunFolder, output: O
             table.push(vec![steps(), what.into(), stage.rollout_error.into()]);
         }
     }
-    output.result(&outcomes, || {
-        let place = folder.path().display();
-        format!("{}\nmodel {}; plans and networks are in {place}", table.to_terminal(output.colour()), opened.name)
-    })
+    table
 }

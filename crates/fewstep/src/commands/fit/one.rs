@@ -10,6 +10,7 @@ use fewstep_core::schedule::Schedule;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::Storage;
 use fewstep_nn::fit::TuneStep;
+use fewstep_nn::sample::Seeded;
 use fewstep_nn::{Model, checkpoint};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -18,6 +19,7 @@ use super::Args;
 use crate::fitting::{Fitter, Learned, Phase1Search, Phase1Solver, Saved, euler};
 use crate::inputs::OpenModel;
 use crate::searching::{Cache, Found, Searcher};
+use crate::studio;
 
 /// What a fit for one number of steps left.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,7 +36,25 @@ pub struct Outcome {
     pub plan: PathBuf,
     /// The tuned network's file, if phase 2 ran.
     pub model: Option<PathBuf>,
+    /// Images of equal seeds, in the run folder.
+    #[serde(default)]
+    pub grids: Vec<Grid>,
+    /// The held-out error while the network was tuned, one list a round.
+    #[serde(default)]
+    pub tuning: Vec<Vec<TuneStep>>,
 }
+
+/// Images of one sampler.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Grid {
+    /// What made them.
+    pub label: String,
+    /// A PNG in the run folder.
+    pub file: PathBuf,
+}
+
+/// Images in a grid: of seeds from 0 on.
+pub const IMAGES: u64 = 64;
 
 /// One phase of one round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,6 +93,7 @@ struct Standing {
     tuned: Option<Model>,
     error: f64,
     stages: Vec<Stage>,
+    tuning: Vec<Vec<TuneStep>>,
 }
 
 /// Where the outcome of the first round's phase 1 is kept, in the run folder.
@@ -80,7 +101,8 @@ pub fn first_file(steps: usize) -> String {
     format!("{}/round-1-phase-1.json", folder_name(steps))
 }
 
-fn folder_name(steps: usize) -> String {
+/// The folder of one number of steps, in the run folder.
+pub fn folder_name(steps: usize) -> String {
     format!("steps-{steps:03}")
 }
 
@@ -96,7 +118,8 @@ pub fn fit(
     let folder = run.subfolder(&folder_name(steps))?;
     let plan = euler(&fitter.baseline(steps)?)?;
     let baseline = fitter.judge.rollout_error(fitter.base, &plan)?;
-    let mut now = Standing { plan, tuned: None, error: baseline, stages: Vec::new() };
+    let mut now = Standing { plan: plan.clone(), tuned: None, error: baseline, stages: Vec::new(), tuning: Vec::new() };
+    let rho_7 = plan;
     for round in 1..=args.rounds {
         if args.phases.contains(&1) {
             learn(args, fitter, &folder, &mut now, first, round, steps)?;
@@ -106,12 +129,31 @@ pub fn fit(
         }
     }
     let plan = write_plan(args, opened, &folder, &now, baseline)?;
+    let grids = draw(fitter, &now, &rho_7, &folder, &folder_name(steps))?;
     let model = match &now.tuned {
         Some(tuned) => Some(write_model(opened, &folder.join("model.safetensors"), tuned, steps)?),
         None => None,
     };
     let sigmas = now.plan.sigmas();
-    Ok(Outcome { steps, baseline, stages: now.stages, sigmas, plan, model })
+    Ok(Outcome { steps, baseline, stages: now.stages, sigmas, plan, model, grids, tuning: now.tuning })
+}
+
+/// The same seeds by the baseline, by the plan and by the plan on the tuned network.
+fn draw(fitter: &Fitter, now: &Standing, rho_7: &Plan, folder: &Path, name: &str) -> Result<Vec<Grid>> {
+    let mut samplers = vec![("rho = 7", "rho-7.png", fitter.base, rho_7)];
+    if now.plan.stages != rho_7.stages {
+        samplers.push(("plan", "plan.png", fitter.base, &now.plan));
+    }
+    if let Some(tuned) = &now.tuned {
+        samplers.push(("plan and tuned network", "tuned.png", tuned, &now.plan));
+    }
+    let seeds: Vec<u64> = (0..IMAGES).collect();
+    let draw = |(label, file, model, plan): (&str, &str, &Model, &Plan)| {
+        let images = Seeded { seeds: &seeds, class: None, batch: fitter.settings.batch }.collect(model, plan)?;
+        atomic::write_bytes(&folder.join(file), &studio::grid(&[images])?)?;
+        Ok(Grid { label: label.to_owned(), file: Path::new(name).join(file) })
+    };
+    samplers.into_iter().map(draw).collect()
 }
 
 fn learn(
@@ -125,7 +167,7 @@ fn learn(
 ) -> Result<()> {
     let file = folder.join(format!("round-{round}-phase-1.json"));
     let model = now.tuned.as_ref().unwrap_or(fitter.base);
-    let learned = match read_finished::<Learned>(&file, args.resume)? {
+    let learned = match read_finished::<Learned>(&file, args.run.resume)? {
         Some(learned) => learned,
         None => {
             let table = first.table.as_ref().filter(|_| round == 1);
@@ -170,14 +212,14 @@ fn tune(
 ) -> Result<()> {
     let file = |what: &str| folder.join(format!("round-{round}-phase-2{what}"));
     let (summary_file, model_file, state_file) = (file(".json"), file(".safetensors"), file("-state.safetensors"));
-    let (tuned, summary) = match read_finished::<TunedSummary>(&summary_file, args.resume)? {
+    let (tuned, summary) = match read_finished::<TunedSummary>(&summary_file, args.run.resume)? {
         Some(summary) => {
             (checkpoint::load(&model_file, fitter.base.device())?.model.with_kind(fitter.base.kind()), summary)
         }
         None => {
             let trajectories = file("-trajectories.safetensors");
             let cache = Cache { path: &trajectories, model_sha256: &opened.hash };
-            let saved = Saved { path: &state_file, trajectories: cache, resume: args.resume };
+            let saved = Saved { path: &state_file, trajectories: cache, resume: args.run.resume };
             let tuned = fitter.phase2(now.tuned.as_ref().unwrap_or(fitter.base), &now.plan, Some(saved))?;
             write_model(opened, &model_file, &tuned.model, now.plan.nfe())?;
             // Written last: it says that the phase is finished.
@@ -188,6 +230,7 @@ fn tune(
             (tuned.model, summary)
         }
     };
+    now.tuning.push(summary.looks);
     let kept = !fitter.settings.early_stop || summary.rollout_error <= now.error;
     now.stages.push(Stage { round, phase: 2, rollout_error: summary.rollout_error, kept });
     if kept {

@@ -63,6 +63,9 @@ fn network(config: &ModelConfig) -> String {
         NetworkConfig::DhariwalUNet(adm) => {
             ("ADM".to_owned(), adm.model_channels, &adm.channel_mult, adm.num_blocks, &adm.attn_resolutions)
         }
+        NetworkConfig::GaussianMixture(mixture) => {
+            return format!("mixture of {} Gaussians, an exact denoiser", mixture.components);
+        }
     };
     let attention = if attention.is_empty() { "none".to_owned() } else { format!("{attention:?}") };
     let augment = if config.network.augment_dim() > 0 { ", knows augmentations" } else { "" };

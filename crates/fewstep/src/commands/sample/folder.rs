@@ -66,27 +66,27 @@ impl SampleFolder {
     /// A new folder, or an old one to go on with (`--resume`) or to start again (`--overwrite`).
     pub fn open(args: &Args, settings: Settings) -> Result<Self> {
         let subdirs = args.subdirs;
-        if args.resume && args.out.join(RUN_FILE).exists() {
-            let folder = RunFolder::open_existing(&args.out)?;
-            let run: Run = folder.read_json(RUN_FILE).with_context(|| foreign(&args.out))?;
+        if args.resume && args.out().join(RUN_FILE).exists() {
+            let folder = RunFolder::open_existing(args.out())?;
+            let run: Run = folder.read_json(RUN_FILE).with_context(|| foreign(args.out()))?;
             ensure!(
                 run.kind == KIND && run.settings == settings,
                 "{} was made by another sampler (model, plan, class, precision or --subdirs differ), so it cannot be resumed: \
                  repeat the options in its {RUN_FILE}, or choose another folder",
-                args.out.display()
+                args.out().display()
             );
             return Ok(Self { folder, subdirs });
         }
-        if args.overwrite && args.out.join(RUN_FILE).exists() {
-            clear(&args.out)?;
+        if args.overwrite && args.out().join(RUN_FILE).exists() {
+            clear(args.out())?;
         }
         ensure!(
-            !args.out.is_dir() || args.out.read_dir()?.next().is_none(),
+            !args.out().is_dir() || args.out().read_dir()?.next().is_none(),
             "the folder {} already holds files: choose another one; --resume goes on with a folder of samples, --overwrite \
              starts it again",
-            args.out.display()
+            args.out().display()
         );
-        let folder = RunFolder::create(&args.out)?;
+        let folder = RunFolder::create(args.out())?;
         let run = Run { kind: KIND.to_owned(), provenance: Provenance::now(), model: args.model.clone(), settings };
         folder.write_json(RUN_FILE, &run)?;
         Ok(Self { folder, subdirs })

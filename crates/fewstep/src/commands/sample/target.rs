@@ -33,27 +33,28 @@ pub enum Form {
 impl Form {
     /// The form, where the options fit it.
     pub fn of(args: &Args) -> Result<Self> {
-        let form = match &args.out {
+        let form = match args.out() {
             out if has_extension(out, "png") => Self::Grid,
             out if has_extension(out, "npz") => Self::Npz,
             _ => Self::Folder,
         };
         let belongs = |given: bool, option: &str, to: Self, what: &str| {
-            ensure!(!given || form == to, "{option} is for {what}, and --out {} is none", args.out.display());
+            ensure!(!given || form == to, "{option} is for {what}, and --out {} is none", args.out().display());
             Ok(())
         };
         belongs(args.subdirs, "--subdirs", Self::Folder, "a folder of PNGs")?;
         belongs(args.resume, "--resume", Self::Folder, "a folder of PNGs")?;
         belongs(args.columns.is_some(), "--columns", Self::Grid, "a .png grid")?;
+        belongs(args.show, "--show", Self::Grid, "a .png grid")?;
         belongs(args.raw, "--raw", Self::Npz, "an .npz file")?;
-        let other = OTHER_FILES.iter().find(|extension| has_extension(&args.out, extension));
+        let other = OTHER_FILES.iter().find(|extension| has_extension(args.out(), extension));
         if let Some(extension) = other {
             bail!("images are not written as .{extension}: let --out be a folder, or end in .png or .npz");
         }
         ensure!(
-            form != Self::Folder || !args.out.is_file(),
+            form != Self::Folder || !args.out().is_file(),
             "--out {} is a file: name a folder, or let the name end in .png or .npz",
-            args.out.display()
+            args.out().display()
         );
         ensure!(args.columns != Some(0), "--columns must be at least 1");
         Ok(form)
@@ -95,7 +96,7 @@ impl Target {
         if form == Form::Folder {
             return Ok(Self::Folder(SampleFolder::open(args, settings)?));
         }
-        check_new_file(&args.out, args.overwrite)?;
+        check_new_file(args.out(), args.overwrite)?;
         let seeds = match latents {
             Latents::Seeds { seeds, .. } => Some(seeds.iter().map(|&seed| seed as i64).collect()),
             Latents::Given { .. } => None,
@@ -105,7 +106,7 @@ impl Target {
         let room = size.checked_mul(latents.len()).and_then(|total| bytes.try_reserve_exact(total).ok());
         ensure!(room.is_some(), "{} images do not fit into memory: write a folder", latents.len());
         let classes = latents.classes(model);
-        let (path, columns) = (args.out.clone(), args.columns);
+        let (path, columns) = (args.out().to_owned(), args.columns);
         Ok(Self::File(Collected { path, form, raw: args.raw, bytes, shape, columns, seeds, classes }))
     }
 

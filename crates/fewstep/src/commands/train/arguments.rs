@@ -1,7 +1,5 @@
 //! What can be typed after `fewstep train`, and the configuration that it means.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
 use fewstep_core::precondition::Preconditioning;
 use fewstep_io::dataset::Dataset;
@@ -12,6 +10,7 @@ use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::train::{Loss, TrainConfig};
 
 use crate::inputs::{Compute, DataArgs};
+use crate::runs::RunArgs;
 
 /// Arguments of `fewstep train`
 #[derive(Debug, clap::Args)]
@@ -21,12 +20,8 @@ use crate::inputs::{Compute, DataArgs};
 pub struct Args {
     #[command(flatten)]
     pub data: DataArgs,
-    /// Folder of the run; must not exist yet
-    #[arg(long, value_name = "FOLDER")]
-    pub out: PathBuf,
-    /// Go on with the run in --out, exactly as if it had not stopped
-    #[arg(long)]
-    pub resume: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
 
     /// Network: ddpmpp, ncsnpp or adm
     #[arg(long, value_name = "NAME", default_value = "ddpmpp", help_heading = "Network")]

@@ -1,0 +1,90 @@
+//! A training's report.
+
+use anyhow::Result;
+use fewstep_io::RunFolder;
+use fewstep_nn::train::StepStats;
+use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Series, Style};
+
+use super::{Run, STATS};
+
+/// Points of a curve: means over equal parts of the run.
+const POINTS: usize = 200;
+
+/// The page of a run, finished or not.
+pub fn build(run: &Run, folder: &RunFolder) -> Result<Page> {
+    let stats = stats(folder);
+    let seen = stats.last().map_or(0, |last| last.images);
+    let loss = curve(&stats, |step| step.loss);
+    let images = |value: f64| Format::Integer.write(value);
+    let last =
+        loss.last().map_or_else(String::new, |(_, loss)| format!(", loss {}", Format::Significant(4).write(*loss)));
+    let mut facts = run.provenance.facts();
+    facts.push((
+        "data".to_owned(),
+        format!("{}, {} images, SHA-256 {}", run.data, images(run.images as f64), run.data_sha256),
+    ));
+    facts.push(("precision".to_owned(), run.precision.clone()));
+    let settings = serde_json::json!({ "model": run.model, "train": run.train });
+    Ok(Page {
+        title: format!("fewstep train: {}", run.data),
+        headline: format!("{} images seen{last}.", images(seen as f64)),
+        table: None,
+        sections: vec![
+            Section::new("Samples on the way, the same seeds", vec![Block::Images(grids(folder)?)]),
+            Section::new(
+                "Curves",
+                vec![Block::Plots(vec![
+                    plot("Loss", "loss", loss),
+                    plot("Norm of the gradient", "norm", curve(&stats, |step| step.grad_norm)),
+                ])],
+            ),
+            Section::new(
+                "How to repeat it",
+                vec![Block::Facts(facts), Block::Code(serde_json::to_string_pretty(&settings)?)],
+            ),
+        ],
+        footer: "Samples: EDM's sampler, 35 evaluations, of the averaged weights.".to_owned(),
+    })
+}
+
+/// Every update that the log holds.
+fn stats(folder: &RunFolder) -> Vec<StepStats> {
+    let text = std::fs::read_to_string(folder.file(STATS)).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Means over equal parts, against the images seen.
+fn curve(stats: &[StepStats], value: impl Fn(&StepStats) -> f64) -> Vec<(f64, f64)> {
+    let parts = stats.chunks(stats.len().div_ceil(POINTS).max(1));
+    let mean = |part: &[StepStats]| {
+        let total: f64 = part.iter().map(&value).sum();
+        Some((part.last()?.images as f64, total / part.len() as f64))
+    };
+    parts.filter_map(mean).collect()
+}
+
+fn plot(title: &str, label: &str, points: Vec<(f64, f64)>) -> Plot {
+    Plot {
+        title: title.to_owned(),
+        x: Axis::linear("images seen"),
+        y: Axis::log(label),
+        series: vec![Series::new(label, points, Style::Line)],
+        ..Plot::default()
+    }
+}
+
+/// Eight of the grids at most, the last among them.
+fn grids(folder: &RunFolder) -> Result<Vec<LabeledImage>> {
+    let Ok(entries) = folder.file("samples").read_dir() else { return Ok(Vec::new()) };
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    let every = paths.len().div_ceil(8).max(1);
+    let last = paths.len().saturating_sub(1);
+    let shown = paths.iter().enumerate().filter(|(at, _)| (last - at) % every == 0);
+    let image = |(_, path): (usize, &std::path::PathBuf)| {
+        let seen = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok()).unwrap_or(0);
+        let label = format!("{} images", Format::Integer.write(seen as f64));
+        Ok(LabeledImage { label, png: std::fs::read(path)?, caption: String::new() })
+    };
+    shown.map(image).collect()
+}

@@ -1,0 +1,45 @@
+//! What searches cost, before they run.
+
+use super::{COEFFICIENTS, Method, Search, SearchSettings, TeacherSettings};
+
+impl SearchSettings {
+    /// Evaluations of single images that the teacher and the constant image take.
+    pub fn teacher_evaluations(&self) -> u64 {
+        let TeacherSettings { samples, grid, solver, parts } = &self.teacher;
+        let held = usize::from(self.constant); // an evaluation at sigma_max, for the image
+        // the step to 0 takes one, whatever the solver
+        (samples * (solver.evaluations_per_step() * (grid - 1) * parts + 1 + held)) as u64
+    }
+
+    /// Evaluations of single images that `method` takes at most beyond the teacher's, for these numbers of evaluations.
+    pub fn evaluations(&self, method: &Method, nfes: &[usize]) -> u64 {
+        let samples = self.teacher.samples;
+        let most = nfes.iter().copied().max().unwrap_or(0);
+        let plain = match method.search {
+            Search::Fixed(..) | Search::Bound => 0,
+            Search::Local(coefficient) => {
+                // Euler's step from every level, then a look at every different plan of every coefficient
+                let looks = if coefficient.is_some() { 0 } else { COEFFICIENTS.len() * most * (most + 1) / 2 };
+                samples * (self.teacher.grid + looks)
+            }
+            Search::Reachable => self.student_bound(false, most),
+            Search::LeastSquares => self.student_bound(self.constant, most),
+        };
+        let refined = if method.rollout {
+            let total: usize = nfes.iter().sum();
+            (self.rollout.steps + super::rollout::LOOKS + 2) * total * samples
+        } else {
+            0
+        };
+        (plain + refined) as u64
+    }
+
+    /// Every state that a search over the student's own states may evaluate: first the latent at sigma_max, and below it what a
+    /// constant image leads to; then a beam at every level that can be reached with so many evaluations.
+    pub(super) fn student_bound(&self, constant: bool, most: usize) -> usize {
+        let grid = self.teacher.grid;
+        let first = if constant { grid } else { 1 };
+        let later: usize = (2..=most).map(|nfe| self.beam * (grid + 1).saturating_sub(nfe)).sum();
+        (first + later) * self.teacher.samples
+    }
+}

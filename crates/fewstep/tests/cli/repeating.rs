@@ -1,0 +1,114 @@
+//! `--config`, `--dry-run`, `report`, completions and man pages.
+
+use serde_json::Value;
+
+use crate::support::Place;
+
+const FIT: [&str; 10] =
+    ["fit", "--model", "gaussian-mixture", "--phases", "1", "--held-out", "8", "--search-grid", "9", "--steps"];
+
+fn fit(rest: &[&'static str]) -> Vec<&'static str> {
+    [&FIT[..], rest].concat()
+}
+
+fn json(place: &Place, name: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(place.path(name)).unwrap()).unwrap()
+}
+
+#[test]
+fn a_run_is_repeated_from_its_run_json() {
+    let place = Place::new();
+    place.succeeds(&fit(&["3,4", "--search-samples", "16", "--out", "first"]));
+    place.succeeds(&["fit", "--config", "first/run.json", "--out", "second"]);
+    let (first, second) = (json(&place, "first/run.json"), json(&place, "second/run.json"));
+    assert_eq!(first["task"], second["task"]);
+    let plan = |run: &str| json(&place, &format!("{run}/steps-004/plan.json"))["stages"].clone();
+    assert_eq!(plan("first"), plan("second"));
+    // what is typed wins, lists included, and a repeated run can be repeated
+    place.succeeds(&["fit", "--config=second", "--out", "third", "--steps", "4"]);
+    let third = json(&place, "third/run.json");
+    assert_eq!(third["task"]["steps"], serde_json::json!([4]));
+    assert_eq!(third["task"]["settings"], first["task"]["settings"]);
+
+    let other = ["fit", "--config", "first", "--out", "fourth", "--model", "gaussian-mixture-classes"];
+    let run = place.run(&other);
+    assert!(run.code == 0 && run.stderr.contains("warning: not the files"), "{}", run.stderr);
+    insta::assert_snapshot!(place.fails(&["train", "--config", "first/run.json", "--out", "new"]), @"first/run.json is of `fewstep fit`: write `fewstep fit --config first/run.json`");
+    insta::assert_snapshot!(place.fails(&["fit", "--config", "first/fit.json", "--out", "new"]), @"first/fit.json does not say what was run: it is no run.json");
+    insta::assert_snapshot!(place.fails(&["fit", "--config", "none.json", "--out", "new"]), @"cannot read none.json: No such file or directory (os error 2)");
+}
+
+/// The forecast is a bound, and not a loose one.
+#[test]
+fn a_dry_run_says_what_it_costs_and_does_nothing() {
+    let place = Place::new();
+    let forecast = place.json(&fit(&["3,4", "--out", "run", "--dry-run"]));
+    assert!(place.list(".").is_empty());
+    assert_eq!(forecast["settings"]["steps"], serde_json::json!([3, 4]));
+    let part = |name: &str| {
+        let parts = forecast["parts"].as_array().unwrap();
+        parts.iter().find(|part| part["what"].as_str().unwrap().contains(name)).unwrap()["evaluations"]
+            .as_u64()
+            .unwrap()
+    };
+    let run = place.run(&fit(&["3,4", "--out", "run"]));
+    let words: Vec<&str> = run.stderr.split_whitespace().collect();
+    let after = |word: &str| {
+        let at = words.iter().position(|found| *found == word).unwrap_or_else(|| panic!("{}", run.stderr));
+        words[at + 1].parse::<u64>().unwrap()
+    };
+    let (search, teacher) = (after("least-squares:"), after("teacher's"));
+    assert!(search <= part("search least") && part("search least") < 2 * search, "{search}");
+    assert!(teacher <= part("search's teacher") && part("search's teacher") <= teacher + 64, "{teacher}");
+
+    place.save_images("data", 1, 8, 12);
+    let tuning = ["--steps", "3", "--data", "data", "--pad-to", "32", "--updates", "7", "--batch", "4", "--dry-run"];
+    let cost = place.json(&[&["fit", "--model", "gaussian-mixture", "--out", "run2"], &tuning[..]].concat());
+    let phase2 = cost["parts"].as_array().unwrap().iter().find(|part| part["what"] == "phase 2").unwrap();
+    assert_eq!((&phase2["evaluations"], &phase2["gradient"]), (&28.into(), &true.into()));
+    let cost = place.json(&["sample", "--model", "gaussian-mixture", "--dry-run", "--seeds", "0-9", "--steps", "4"]);
+    assert_eq!(cost["evaluations"], 10 * 7);
+    let train = ["train", "--data", "data", "--out", "new", "--channels", "8", "--images", "48", "--dry-run"];
+    assert_eq!(place.json(&train)["parts"][0]["evaluations"], 48);
+    let compare = ["compare", "--model", "gaussian-mixture", "--steps", "3", "--images", "9", "--methods", "karras,vp"];
+    let cost = place.json(&[&compare[..], &["--held-out", "1", "--out", "new", "--dry-run"]].concat());
+    let images = cost["parts"].as_array().unwrap().last().unwrap();
+    assert_eq!(images["evaluations"], 2 * 3 * (9 + 1));
+    let demo = place.json(&["demo", "--dry-run"]);
+    assert!(demo["evaluations"].as_u64().unwrap() > 10_000);
+    assert_eq!(place.list("."), ["data", "run"]);
+}
+
+#[test]
+fn a_report_can_be_made_anew() {
+    let place = Place::new();
+    place.succeeds(&fit(&["3", "--out", "run"]));
+    let page = || std::fs::read_to_string(place.path("run/report.html")).unwrap();
+    let first = page();
+    assert!(first.contains("Rollout error in 3 steps from") && first.contains("gaussian-mixture"));
+    assert_eq!(first.matches("data:image/png;base64,").count(), 2);
+    std::fs::remove_file(place.path("run/report.html")).unwrap();
+    place.succeeds(&["report", "run"]);
+    assert_eq!(page(), first);
+    place.succeeds(&["report", "run", "--out", "page.html"]);
+    insta::assert_snapshot!(place.fails(&["report", "run", "--out", "page.html"]), @"page.html exists already: choose another name, or replace it with --overwrite");
+    insta::assert_snapshot!(place.fails(&["report", "."]), @". is not a run folder: it holds no run.json");
+}
+
+#[test]
+fn shells_and_man_know_every_command() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.succeeds(&["completions", shell]);
+        assert!(["compare", "export", "denoise"].iter().all(|word| script.contains(word)), "{shell}");
+        assert!(script.contains("search-grid") && script.contains("stable-diffusion.cpp"), "{shell}");
+    }
+    place.succeeds(&["man", "--out", "man1"]);
+    let pages = place.list("man1");
+    assert!(pages.contains(&"fewstep.1".to_owned()) && pages.contains(&"fewstep-fit.1".to_owned()), "{pages:?}");
+    for page in &pages {
+        let text = std::fs::read_to_string(place.path("man1").join(page)).unwrap();
+        assert!(text.contains(".TH") && text.contains("SYNOPSIS") && text.len() > 500, "{page}");
+    }
+    assert_eq!(pages.len(), 1 + 15);
+}
