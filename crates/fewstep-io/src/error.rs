@@ -90,7 +90,7 @@ pub enum Error {
     /// An image that differs from the first one of its data set.
     #[error(
         "{member} in {dataset} is {found}, but the first image is {expected}: all images of a data set must have one \
-         size and one channel count, resize or convert this one"
+         size and one channel count; `fewstep data` makes them so"
     )]
     MixedImages {
         /// The data set's path.

@@ -47,6 +47,8 @@ pub enum Command {
     Sample(commands::sample::Args),
     /// Measure images: FID, KID, inception score, precision and recall, ...
     Eval(commands::eval::Args),
+    /// Make a data set of a folder of pictures: squares of one size
+    Data(commands::data::Args),
     /// Train a denoiser from scratch (the EDM recipe)
     Train(commands::train::Args),
     /// Turn a checkpoint of the EDM code, or Inception's weights, into a safetensors file

@@ -6,8 +6,10 @@ use image::{DynamicImage, ImageReader, Limits};
 
 /// Largest image file read.
 pub(super) const MAX_FILE: u64 = 64 << 20;
-/// Largest width or height.
+/// Largest width or height of an image that is used as it is.
 const MAX_SIDE: u32 = 8192;
+/// Largest width or height of a picture that is made smaller.
+pub(super) const MAX_PICTURE_SIDE: u32 = 32_768;
 
 /// A decoded image of whatever size.
 #[derive(Debug)]
@@ -36,11 +38,7 @@ pub(super) fn is_image(name: &str) -> bool {
 /// A sentence if it is damaged, too large, or of another kind (alpha, 16 bits).
 pub(super) fn decode(file: &[u8]) -> Result<Raw, String> {
     let mut reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|e| e.to_string())?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(512 << 20);
-    reader.limits(limits);
+    reader.limits(limits(MAX_SIDE));
     match reader.decode().map_err(|e| format!("it cannot be decoded: {e}"))? {
         DynamicImage::ImageLuma8(grey) => {
             let (width, height) = (grey.width() as usize, grey.height() as usize);
@@ -51,10 +49,19 @@ pub(super) fn decode(file: &[u8]) -> Result<Raw, String> {
             Ok(Raw { channels: 3, height, width, chw: planes(&colour.into_raw(), 3) })
         }
         other => Err(format!(
-            "its pixels are {:?}, but only 8-bit grey and RGB without alpha are read: convert the data set",
+            "its pixels are {:?}, but only 8-bit grey and RGB without alpha are read: `fewstep data` converts pictures",
             other.color()
         )),
     }
+}
+
+/// What a decoder may be asked for by a file.
+pub(super) fn limits(max_side: u32) -> Limits {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(max_side);
+    limits.max_image_height = Some(max_side);
+    limits.max_alloc = Some(512 << 20);
+    limits
 }
 
 /// `[height, width, channels]` to `[channels, height, width]`.

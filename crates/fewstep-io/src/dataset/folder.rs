@@ -51,17 +51,27 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
 
 impl Folder {
     pub fn image(&self, index: usize) -> Result<Raw> {
-        let (name, path) = self.images.get(index).ok_or_else(|| Error::ImageIndex {
+        decode::decode(&self.file(index)?).map_err(|reason| self.failed(index, reason))
+    }
+
+    /// The bytes of an image's file.
+    pub fn file(&self, index: usize) -> Result<Vec<u8>> {
+        let (_, path) = self.images.get(index).ok_or_else(|| Error::ImageIndex {
             dataset: self.place.clone(),
             index,
             len: self.images.len(),
         })?;
-        let failed = |reason: String| Error::image(&self.place, name, reason);
-        let size = fs::metadata(path).map_err(|e| failed(e.to_string()))?.len();
+        let size = fs::metadata(path).map_err(|e| self.failed(index, e.to_string()))?.len();
         if size > decode::MAX_FILE {
-            return Err(failed(format!("the image file has {size} bytes, more than the {} allowed", decode::MAX_FILE)));
+            let reason = format!("the image file has {size} bytes, more than the {} allowed", decode::MAX_FILE);
+            return Err(self.failed(index, reason));
         }
-        decode::decode(&fs::read(path).map_err(|e| failed(e.to_string()))?).map_err(failed)
+        fs::read(path).map_err(|e| self.failed(index, e.to_string()))
+    }
+
+    /// What is wrong with one image.
+    pub fn failed(&self, index: usize, reason: String) -> Error {
+        Error::image(&self.place, &self.member(index), reason)
     }
 
     pub fn member(&self, index: usize) -> String {

@@ -23,6 +23,7 @@ mod labels;
 mod member;
 mod open;
 mod pad;
+mod prepare;
 mod subset;
 mod unusable;
 
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 pub use images::Images;
+pub use prepare::{PrepareOptions, Prepared, prepare};
 
 use crate::{Error, Result};
 use decode::Raw;

@@ -4,6 +4,7 @@ mod checkpoints;
 mod datasets;
 mod goldens;
 mod hostile_pickles;
+mod pictures;
 mod torchscript;
 
 use std::path::PathBuf;

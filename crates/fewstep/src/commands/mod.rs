@@ -1,6 +1,7 @@
 //! The subcommands, one file each: arguments, and what they do.
 
 pub mod compare;
+pub mod data;
 pub mod demo;
 pub mod denoise;
 pub mod eval;
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Export(args) => export::run(args, output),
         Command::Sample(args) => sample::run(args, output),
         Command::Eval(args) => eval::run(args, output),
+        Command::Data(args) => data::run(args, output),
         Command::Train(args) => train::run(args, output),
         Command::Import(args) => import::run(args, output),
         Command::Denoise(args) => denoise::run(args, output),

@@ -92,7 +92,7 @@ fn data_sets_that_cannot_be_used() {
     insta::assert_snapshot!(train("empty"), @"empty is not a usable data set: the folder holds no PNG or JPEG images, no IDX files and no CIFAR-10 batches");
     place.save_images("mixed", 1, SIZE, 2);
     png::write(place.path("mixed/above/9.png"), &[0; 16], 1, 4, 4).unwrap();
-    insta::assert_snapshot!(train("mixed"), @"above/9.png in mixed is 4x4 grey, but the first image is 8x8 grey: all images of a data set must have one size and one channel count, resize or convert this one");
+    insta::assert_snapshot!(train("mixed"), @"above/9.png in mixed is 4x4 grey, but the first image is 8x8 grey: all images of a data set must have one size and one channel count; `fewstep data` makes them so");
     place.save_images("data", 1, SIZE, 2);
     std::fs::create_dir(place.path("old")).unwrap();
     std::fs::write(place.path("old/run.json"), "{}").unwrap();

@@ -2,13 +2,14 @@
 
 use crate::support::{Place, steady};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "demo",
     "fit",
     "compare",
     "export",
     "sample",
     "eval",
+    "data",
     "train",
     "import",
     "denoise",

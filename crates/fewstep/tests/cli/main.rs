@@ -12,6 +12,7 @@ mod import;
 mod info;
 mod interrupt;
 mod mixture;
+mod pictures;
 mod repeating;
 mod sample;
 mod support;

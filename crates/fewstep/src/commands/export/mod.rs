@@ -45,6 +45,9 @@ pub struct Args {
     /// Write into this file instead of to stdout
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long, requires = "out")]
+    pub overwrite: bool,
     #[command(flatten)]
     pub forms: Forms,
     #[command(flatten)]
@@ -76,7 +79,7 @@ pub struct Wanted {
 /// Exports.
 pub fn run(args: Args, output: Output) -> Result<()> {
     if let Some(out) = &args.out {
-        check_new_file(out, false)?;
+        check_new_file(out, args.overwrite)?;
     }
     ensure!(args.held_out >= 1, "--held-out must be at least 1");
     let forms = &args.forms;

@@ -124,7 +124,10 @@ impl Args {
     /// The network for `dataset`.
     pub fn model_config(&self, dataset: &Dataset) -> Result<ModelConfig> {
         let (height, width) = dataset.resolution();
-        ensure!(height == width, "the images are {height}x{width}; square ones are needed, --pad-to makes them so");
+        ensure!(
+            height == width,
+            "the images are {width}x{height}, and square ones are needed: `fewstep data` cuts and resizes pictures, --pad-to adds a border"
+        );
         let label_dim = if self.cond { dataset.num_classes() as i64 } else { 0 };
         ensure!(!self.cond || label_dim > 0, "--cond needs labels, and the data set {} has none", dataset.name());
         ensure!((0.0..1.0).contains(&self.dropout), "--dropout must be at least 0 and below 1");

@@ -1,0 +1,51 @@
+//! `fewstep data`: a folder of pictures of any sizes as a data set of squares.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use fewstep_io::dataset::{PrepareOptions, prepare};
+use serde_json::json;
+
+use crate::inputs::{check_extension, check_new_file};
+use crate::ui::{Output, Progress};
+
+/// Arguments of `fewstep data`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  fewstep data photos/ --size 64 --out photos-64.zip")]
+pub struct Args {
+    /// Folder of PNG and JPEG pictures, searched through; subfolders are classes
+    #[arg(value_name = "FOLDER")]
+    pub pictures: PathBuf,
+    /// Height and width of the images: each picture's middle square is resized to it
+    #[arg(long, value_name = "PIXELS")]
+    pub size: usize,
+    /// Where to: a .zip in the layout of EDM's data-set tool
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Grey images instead of colour
+    #[arg(long)]
+    pub grey: bool,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// Packs the pictures.
+pub fn run(args: Args, output: Output) -> Result<()> {
+    check_extension(&args.out, "zip")?;
+    check_new_file(&args.out, args.overwrite)?;
+    let mut bar: Option<Progress> = None;
+    let options = PrepareOptions { size: args.size, grey: args.grey };
+    let made = prepare(&args.pictures, &args.out, options, &mut |done, total| {
+        bar.get_or_insert_with(|| Progress::new("data", "img", total as u64, 0)).set(done as u64, "");
+    })?;
+    if let Some(bar) = bar {
+        bar.finish();
+    }
+    let (place, size) = (args.out.display().to_string(), args.size);
+    let value = json!({ "out": place, "images": made.images, "classes": made.classes, "size": size });
+    output.result(&value, || {
+        let classes = if made.classes > 0 { format!(" in {} classes", made.classes) } else { String::new() };
+        format!("{place}: {} images of {size}x{size}{classes}", made.images)
+    })
+}
