@@ -23,5 +23,5 @@ mod table;
 
 pub use number::Format;
 pub use page::{Block, LabeledImage, Page, Section};
-pub use svg::{Axis, Plot, Reference, Scale, Series, Style};
+pub use svg::{Axis, Plot, PngError, Reference, Scale, Series, Style};
 pub use table::{Align, Best, Cell, Column, Table};

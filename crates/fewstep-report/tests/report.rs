@@ -4,7 +4,8 @@
 mod gallery;
 
 use fewstep_report::{
-    Align, Axis, Block, Cell, Column, Format, LabeledImage, Page, Plot, Reference, Scale, Section, Series, Style, Table,
+    Align, Axis, Block, Cell, Column, Format, LabeledImage, Page, Plot, PngError, Reference, Scale, Section, Series,
+    Style, Table,
 };
 use proptest::prelude::*;
 use roxmltree::Document;
@@ -204,4 +205,26 @@ proptest! {
         prop_assert!(text.lines().filter(|line| line.starts_with('─')).all(|line| width(line) >= widest), "{text}");
         prop_assert_eq!(table.to_csv().lines().count(), 1 + cells.chunks(names.len()).count());
     }
+}
+
+#[test]
+fn plots_become_pixels() {
+    let plot = gallery::distance_plot();
+    let png = match plot.to_png(2.0) {
+        Ok(png) => png,
+        Err(PngError::NoFonts) => return eprintln!("skipped: no fonts on this machine"),
+        Err(error) => panic!("{error}"),
+    };
+    let svg = plot.to_svg();
+    let document = Document::parse(&svg).unwrap();
+    let box_of: Vec<f64> =
+        document.root_element().attribute("viewBox").unwrap().split(' ').map(|n| n.parse().unwrap()).collect();
+    let picture = image::load_from_memory(&png).unwrap().to_rgb8();
+    let close = |pixels: u32, units: f64| (f64::from(pixels) - 2.0 * units).abs() <= 2.0;
+    assert!(close(picture.width(), box_of[2]) && close(picture.height(), box_of[3]));
+    let has = |colour: [u8; 3]| picture.pixels().filter(|pixel| pixel.0 == colour).count();
+    assert!(has([255; 3]) > picture.pixels().len() / 2, "the background is white");
+    assert!(has([0x0b, 0x6f, 0xc2]) > 100, "the first line has its colour");
+    let text = |pixel: &image::Rgb<u8>| pixel.0.iter().all(|&value| value < 0x60);
+    assert!(picture.pixels().filter(|pixel| text(pixel)).count() > 500, "there is text");
 }

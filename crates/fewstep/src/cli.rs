@@ -41,6 +41,8 @@ pub enum Command {
     Fit(commands::fit::Args),
     /// Compare models, methods and numbers of evaluations: table, csv, json, report.html
     Compare(commands::compare::Args),
+    /// Repeat the paper's experiments on a model and data of your own
+    Reproduce(commands::reproduce::Args),
     /// Write a plan in the form that another tool takes
     Export(commands::export::Args),
     /// Make images

@@ -9,6 +9,7 @@ mod commands;
 mod figures;
 mod fitting;
 mod forecast;
+mod gallery;
 mod inputs;
 mod interrupt;
 mod measure;

@@ -2,11 +2,13 @@
 
 mod frame;
 mod legend;
+mod png;
 mod scale;
 mod series;
 mod text;
 mod ticks;
 
+pub use png::PngError;
 pub use series::{Series, Style};
 
 use frame::Frame;

@@ -12,6 +12,7 @@ pub mod import;
 pub mod info;
 pub mod reference;
 pub mod report;
+pub mod reproduce;
 pub mod sample;
 pub mod shell;
 pub mod train;
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Info(args) => info::run(args, output),
         Command::Ref(args) => reference::run(args, output),
         Command::Features(args) => features::run(args, output),
+        Command::Reproduce(args) => reproduce::run(args, output),
         Command::Report(args) => report::run(args, output),
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(args, output),

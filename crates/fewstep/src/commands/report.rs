@@ -7,7 +7,7 @@ use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, atomic};
 use serde_json::Value;
 
-use super::{compare, demo, fit, train};
+use super::{compare, demo, fit, reproduce, train};
 use crate::inputs::check_new_file;
 use crate::ui::Output;
 
@@ -18,7 +18,7 @@ pub const REPORT: &str = "report.html";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fewstep report runs/cifar10")]
 pub struct Args {
-    /// Folder of a demo, fit, compare or train, finished or not
+    /// Folder of a demo, fit, compare, reproduce or train
     #[arg(value_name = "FOLDER")]
     pub folder: PathBuf,
     /// Write the page here [default: report.html in the folder, replaced]
@@ -42,9 +42,10 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         Some("demo") => demo::report(&folder)?,
         Some("fit") => fit::report(&folder)?,
         Some("compare") => compare::report(&folder)?,
+        Some("reproduce") => reproduce::report(&folder)?,
         Some("train") => train::report(&folder)?,
         kind => bail!(
-            "{place} is a folder of `{}`, which has no report: those of demo, fit, compare and train do",
+            "{place} is a folder of `{}`, which has no report: those of demo, fit, compare, reproduce and train do",
             kind.unwrap_or("something unknown")
         ),
     };

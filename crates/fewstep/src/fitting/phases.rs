@@ -89,11 +89,12 @@ impl Fitter<'_> {
         Ok(Learned { plan: best.1, rollout_error: best.0, steps, looks })
     }
 
-    /// Phase 2 for the noise levels of `plan`, starting from the weights of `model`; `model` itself stays as it is.
-    pub fn phase2(&self, model: &Model, plan: &Plan, saved: Option<Saved>) -> Result<Tuned> {
+    /// Phase 2 for the noise levels of `plan`, starting from the weights of `model`; `model` itself stays as it is. Errors count
+    /// by `weights`.
+    pub fn phase2(&self, model: &Model, plan: &Plan, weights: TuneWeights, saved: Option<Saved>) -> Result<Tuned> {
         let settings = &self.settings.phase2;
         let levels = Schedule::new(plan.sigmas()).context("phase 2 needs a plan whose noise levels fall")?;
-        let trajectories = match settings.weights {
+        let trajectories = match weights {
             TuneWeights::Rollout { .. } => Some(self.trajectories(plan, saved.map(|saved| saved.trajectories))?),
             _ => None,
         };
@@ -112,7 +113,7 @@ impl Fitter<'_> {
             rampup_images: 0,
             adam: AdamConfig::default(),
             ema: EmaConfig { halflife_images: settings.ema_images / each as f64, rampup_ratio: None },
-            loss: level_loss(&levels, settings.weights),
+            loss: level_loss(&levels, weights),
             augment: None,
             xflip: settings.xflip,
             seed: settings.seed,

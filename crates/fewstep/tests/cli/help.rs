@@ -2,10 +2,11 @@
 
 use crate::support::{Place, steady};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "demo",
     "fit",
     "compare",
+    "reproduce",
     "export",
     "sample",
     "eval",

@@ -14,6 +14,7 @@ mod interrupt;
 mod mixture;
 mod pictures;
 mod repeating;
+mod reproduce;
 mod sample;
 mod support;
 mod training;

@@ -110,5 +110,5 @@ fn shells_and_man_know_every_command() {
         let text = std::fs::read_to_string(place.path("man1").join(page)).unwrap();
         assert!(text.contains(".TH") && text.contains("SYNOPSIS") && text.len() > 500, "{page}");
     }
-    assert_eq!(pages.len(), 1 + 16);
+    assert_eq!(pages.len(), 1 + 17);
 }

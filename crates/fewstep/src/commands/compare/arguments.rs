@@ -3,14 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use fewstep_eval::features::FeatureNetwork;
-use fewstep_eval::{Collector, Keep, Statistics};
-use fewstep_nn::mixture;
-use fewstep_nn::tch::{Device, Kind, Tensor};
+use fewstep_nn::tch::{Device, Kind};
 
 use super::{Entry, Settings};
-use crate::assets;
-use crate::inputs::{BUILT_IN, Compute, FeatureArgs, OpenModel, Seeds, is_built_in, open_model};
+use crate::inputs::{BUILT_IN, Compute, Judge, OpenModel, Seeds, is_built_in, open_model};
 use crate::runs::RunArgs;
 use crate::searching::{Method, SearchArgs};
 
@@ -18,9 +14,6 @@ use crate::searching::{Method, SearchArgs};
 const METHODS: &str = "least-squares,karras/euler,karras/ipndm4,karras/dpmpp3m,karras/unipc3_bh2,\
                        local/euler,local/ipndm4,local/dpmpp3m,local/unipc3_bh2,\
                        reachable/euler,reachable/ipndm4,reachable/dpmpp3m,reachable/unipc3_bh2";
-
-/// Seeds of a mixture's exact samples, apart from those that anyone samples with.
-const EXACT_SEEDS: std::ops::Range<u64> = (3 << 40)..(3 << 40) + 5000;
 
 /// Arguments of `fewstep compare`
 #[derive(Debug, clap::Args)]
@@ -88,11 +81,8 @@ pub struct Args {
 pub struct Subject {
     /// The network.
     pub opened: OpenModel,
-    /// The feature network.
-    pub features: Box<dyn FeatureNetwork>,
-    /// Statistics of what the model should make.
-    pub reference: Statistics,
-    reference_name: String,
+    /// Features and what the model should make.
+    pub judge: Judge,
 }
 
 impl Subject {
@@ -101,8 +91,8 @@ impl Subject {
         Entry {
             name: self.opened.name.clone(),
             sha256: self.opened.hash.clone(),
-            features: self.features.id().clone(),
-            reference: self.reference_name.clone(),
+            features: self.judge.id().clone(),
+            reference: self.judge.reference_name.clone(),
         }
     }
 }
@@ -144,29 +134,8 @@ impl Args {
 
     fn subject(&self, index: usize, name: &str, device: Device, kind: Kind) -> Result<Subject> {
         let opened = open_model(name, device, kind)?;
-        let features = FeatureArgs {
-            features: self.features.get(index).cloned(),
-            resize: self.resize.clone(),
-            torchscript: None,
-            return_features: false,
-        };
-        let features = features.open(opened.model.image_shape().map(|size| size as usize), device)?;
-        let (reference, reference_name) = match self.references.get(index) {
-            Some(path) => (Statistics::read(path)?, path.display().to_string()),
-            None => match mixture::samples(&opened.model, &EXACT_SEEDS.collect::<Vec<_>>()) {
-                Some(images) => (statistics(&images, &*features)?, format!("{} exact samples", images.size()[0])),
-                None => (assets::reference()?, format!("{} training images", assets::DATA_NAME)),
-            },
-        };
-        Ok(Subject { opened, features, reference, reference_name })
+        let (features, reference) = (self.features.get(index).cloned(), self.references.get(index));
+        let judge = Judge::open(&opened, features, reference, &self.resize, device)?;
+        Ok(Subject { opened, judge })
     }
-}
-
-/// Statistics of f32 images `[N, C, H, W]`.
-fn statistics(images: &Tensor, features: &dyn FeatureNetwork) -> Result<Statistics> {
-    let mut collector = Collector::new(features, Keep::default());
-    for batch in images.split(250, 0) {
-        collector.push_sampled(&batch)?;
-    }
-    Ok(collector.finish()?.statistics)
 }

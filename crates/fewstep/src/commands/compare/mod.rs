@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::arguments::Args;
 use self::arguments::Subject;
-use self::cells::{Bench, Row};
+use self::cells::Bench;
 use crate::fitting;
 use crate::forecast::Forecast;
+use crate::gallery::Row;
 use crate::provenance::Provenance;
 use crate::runs;
 use crate::searching::{Method, Search, SearchSettings};

@@ -6,9 +6,9 @@ use fewstep_report::{
     Axis, Block, Cell, Column, Format, LabeledImage, Page, Plot, Reference, Section, Series, Style, Table,
 };
 
-use super::cells::Row;
 use super::{Run, Task};
 use crate::commands::report::REPORT;
+use crate::gallery::Row;
 
 /// Where the cells stand, in the run folder.
 pub const ROWS: &str = "compare.json";

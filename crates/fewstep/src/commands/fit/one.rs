@@ -220,7 +220,8 @@ fn tune(
             let trajectories = file("-trajectories.safetensors");
             let cache = Cache { path: &trajectories, model_sha256: &opened.hash };
             let saved = Saved { path: &state_file, trajectories: cache, resume: args.run.resume };
-            let tuned = fitter.phase2(now.tuned.as_ref().unwrap_or(fitter.base), &now.plan, Some(saved))?;
+            let base = now.tuned.as_ref().unwrap_or(fitter.base);
+            let tuned = fitter.phase2(base, &now.plan, fitter.settings.phase2.weights, Some(saved))?;
             write_model(opened, &model_file, &tuned.model, now.plan.nfe())?;
             // Written last: it says that the phase is finished.
             let summary = TunedSummary { rollout_error: tuned.rollout_error, looks: tuned.looks };

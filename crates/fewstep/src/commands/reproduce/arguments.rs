@@ -1,0 +1,193 @@
+//! What can be typed after `fewstep reproduce`, and the settings that it means.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use fewstep_core::objective::Objective;
+use fewstep_core::schedule::Scale;
+use fewstep_core::search::CostMetric;
+use fewstep_core::solver::Solver;
+use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
+use fewstep_nn::train::Distance;
+
+use super::Settings;
+use crate::fitting::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
+use crate::gallery::SeedRanges;
+use crate::inputs::{BUILT_IN, Compute, Seeds};
+use crate::runs::RunArgs;
+use crate::searching::{RolloutSettings, SearchSettings, TeacherSettings, View};
+
+/// Arguments of `fewstep reproduce`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  fewstep reproduce table1 --data fashion-mnist/ --pad-to 32 --steps 8,20 --out runs/table1\n  fewstep reproduce fig2 --preset paper --model edm-ffhq-64x64-uncond-vp.pkl --data ffhq-64x64.zip \\\n      --ref ffhq-64x64.npz --features inception.safetensors --steps 6-20 --out runs/fig2"
+)]
+pub struct Args {
+    /// Which result of the paper: fig2 (distance against steps), table1 (what each stage buys), fig3 (learned levels), fig4
+    /// (the weights they induce)
+    #[arg(value_name = "WHAT", hide_possible_values = true)]
+    pub experiment: Experiment,
+    /// Model: a .safetensors file, an EDM .pkl, or a built-in one
+    #[arg(long, value_name = "MODEL", default_value = BUILT_IN)]
+    pub model: String,
+    /// Training images: EDM zip, image folder, IDX file or folder, CIFAR-10 archive, npz of images
+    #[arg(long, value_name = "PATH")]
+    pub data: PathBuf,
+    /// Pad images with zeros to squares of this size (Fashion-MNIST: 32)
+    #[arg(long, value_name = "PIXELS")]
+    pub pad_to: Option<usize>,
+    /// Use at most so many images
+    #[arg(long, value_name = "N")]
+    pub max_images: Option<usize>,
+    /// Statistics of the training images (`fewstep ref`); needed for all but the built-in models
+    #[arg(long = "ref", value_name = "FILE")]
+    pub reference: Option<PathBuf>,
+    /// The feature network of the statistics; needed for all but the built-in models
+    #[arg(long, value_name = "FILE")]
+    pub features: Option<PathBuf>,
+    /// How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid
+    #[arg(long, value_name = "NAME", default_value = "tf1")]
+    pub resize: String,
+    /// Numbers of steps
+    #[arg(long, value_name = "LIST", default_value = "8,20")]
+    pub steps: Seeds,
+    /// Besides the paper's methods: our plan, and our plan with rollout tuning
+    #[arg(long)]
+    pub ours: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
+
+    /// Scale: small (hours on two cores) or paper (its own: 50,000 updates, 50,000 images a distance)
+    #[arg(long, value_name = "NAME", default_value = "small", help_heading = "Scale", hide_possible_values = true)]
+    pub preset: Preset,
+    /// Images a distance and seed range [default: 5000; paper: 50000]
+    #[arg(long, value_name = "N", help_heading = "Scale")]
+    pub images: Option<u64>,
+    /// Ranges of seeds; the table shows mean and standard deviation [default: 3; paper: 1]
+    #[arg(long, value_name = "N", help_heading = "Scale")]
+    pub seed_ranges: Option<u64>,
+    /// Updates of the levels in stage 1 [default: 400; paper: 50000]
+    #[arg(long, value_name = "N", help_heading = "Scale")]
+    pub phase1_updates: Option<u64>,
+    /// Updates of the network in stage 2 [default: 1000; paper: 50000]
+    #[arg(long, value_name = "N", help_heading = "Scale")]
+    pub updates: Option<u64>,
+    /// Images an update of the network [default: 128; paper: 512]
+    #[arg(long, value_name = "N", help_heading = "Scale")]
+    pub batch: Option<usize>,
+    /// Images held by the graph at once [default: the batch]
+    #[arg(long, value_name = "N", help_heading = "Scale")]
+    pub microbatch: Option<usize>,
+    /// Learning rate of the network
+    #[arg(long, value_name = "RATE", default_value_t = 1e-4, help_heading = "Scale")]
+    pub lr: f64,
+    /// Weight of the bound (Eq. 12) in stage 1's objective
+    #[arg(long, default_value_t = 1.0, help_heading = "Scale")]
+    pub gamma: f64,
+    /// Keep the best by the held-out error; otherwise, as in the paper, every stage runs to its end and its outcome stands
+    #[arg(long, help_heading = "Scale")]
+    pub early_stop: bool,
+    /// Latents held out for the rollout error
+    #[arg(long, value_name = "N", default_value_t = 128, help_heading = "Scale")]
+    pub held_out: usize,
+    /// Images at once in evaluations
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Scale")]
+    pub eval_batch: usize,
+    #[command(flatten)]
+    pub compute: Compute,
+}
+
+/// Results of the paper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Experiment {
+    Fig2,
+    Table1,
+    Fig3,
+    Fig4,
+}
+
+/// Scales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Preset {
+    Small,
+    Paper,
+}
+
+impl Args {
+    /// Settings of every cell.
+    pub fn settings(&self) -> Result<Settings> {
+        let paper = self.preset == Preset::Paper;
+        let by_preset = |given: Option<u64>, small: u64, large: u64| given.unwrap_or(if paper { large } else { small });
+        let seeds = SeedRanges {
+            images: by_preset(self.images, 5_000, 50_000),
+            ranges: by_preset(self.seed_ranges, 3, 1),
+            first: 0,
+        };
+        ensure!(self.steps.0.iter().all(|&steps| steps >= 2), "--steps needs numbers of at least 2");
+        ensure!(seeds.images >= 2, "--images must be at least 2: a covariance needs two");
+        ensure!(seeds.ranges >= 1 && self.held_out >= 1, "--seed-ranges and --held-out must be at least 1");
+        ensure!(self.gamma >= 0.0 && self.gamma.is_finite(), "--gamma must not be negative");
+        let batch = self.batch.unwrap_or(if paper { 512 } else { 128 });
+        let updates = by_preset(self.updates, 1_000, 50_000);
+        let eval_batch = self.eval_batch.max(1);
+        Ok(Settings {
+            seeds,
+            precision: self.compute.precision.clone(),
+            fit: FitSettings {
+                phase1: self.phase1(by_preset(self.phase1_updates, 400, 50_000)),
+                search: search(eval_batch),
+                phase2: Phase2Settings {
+                    weights: TuneWeights::Bound { last: 1.0 },
+                    trajectories: 512,
+                    tune: TuneConfig { iterations: updates, check_every: updates.div_ceil(20).max(1), patience: 5 },
+                    batch,
+                    microbatch: self.microbatch.unwrap_or(batch),
+                    learning_rate: self.lr,
+                    ema_images: 16.0 * batch as f64,
+                    xflip: false,
+                    seed: 0,
+                },
+                held_out: self.held_out,
+                teacher_steps: 18,
+                early_stop: self.early_stop,
+                batch: eval_batch,
+            },
+        })
+    }
+
+    /// Stage 1 as the paper has it: Eq. 11 and gamma times Eq. 12, by gradient on Eq. 13's parameters.
+    fn phase1(&self, iterations: u64) -> Phase1Settings {
+        Phase1Settings {
+            search: Phase1Search::Paper,
+            objective: Objective::Joint { gamma: self.gamma },
+            solver: Phase1Solver::Adam,
+            noise: NoiseSharing::Independent,
+            parameter: Scale::Linear,
+            iterations,
+            batch: 64,
+            learning_rate: 0.02,
+            check_every: iterations.div_ceil(20).max(1),
+            patience: 5,
+            grid: crate::fitting::TABLE_GRID,
+            table_images: 256,
+            seed: 0,
+        }
+    }
+}
+
+/// Our search, as `fit` has it by default.
+fn search(batch: usize) -> SearchSettings {
+    SearchSettings {
+        teacher: TeacherSettings { samples: 64, grid: 21, solver: Solver::Heun, parts: 1 },
+        metric: CostMetric::default(),
+        history: 3,
+        ridge: 1e-6,
+        beam: 2,
+        view: View::Pixels,
+        calibrated: true,
+        constant: true,
+        rollout: RolloutSettings { steps: 0, learning_rate: 1e-3, loss: Distance::Squared },
+        batch,
+    }
+}

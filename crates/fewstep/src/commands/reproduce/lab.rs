@@ -1,0 +1,227 @@
+//! The cells of the paper's experiments, each made once and kept.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use fewstep_core::plan::Plan;
+use fewstep_core::schedule::Schedule;
+use fewstep_io::{RunFolder, atomic};
+use fewstep_nn::checkpoint::Storage;
+use fewstep_nn::fit::TuneWeights;
+use fewstep_nn::train::Distance;
+use fewstep_nn::{Model, checkpoint};
+
+use super::Task;
+use super::arguments::Experiment;
+use crate::fitting::{Fitter, Learned, Saved, euler, teacher};
+use crate::gallery::{Gallery, Row, Spent, read};
+use crate::inputs::{Judge, OpenModel};
+use crate::searching::{Cache, Found, Method, Searcher};
+use crate::studio::Studio;
+use crate::ui;
+
+/// One way to sample: the paper's, and ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// rho = 7, the network as it came.
+    Baseline,
+    /// Learned levels, the network as it came.
+    Stage1,
+    /// rho = 7, the network tuned by Eq. 12 for it.
+    Stage2,
+    /// rho = 7, the network tuned by the EDM recipe: the paper's ablation.
+    Original,
+    /// Learned levels, the network tuned by Eq. 12 for them.
+    Both,
+    /// Levels and coefficients of the least-squares search.
+    Ours,
+    /// The same, the network tuned on the sampler's own states.
+    OursTuned,
+}
+
+impl Cell {
+    /// As tables call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Stage1 => "stage 1: levels",
+            Self::Stage2 => "stage 2: network",
+            Self::Original => "original weights",
+            Self::Both => "both stages",
+            Self::Ours => "our plan",
+            Self::OursTuned => "our plan, rollout tuning",
+        }
+    }
+
+    /// How its network is tuned, if it is.
+    pub fn weights(self) -> Option<TuneWeights> {
+        match self {
+            Self::Baseline | Self::Stage1 | Self::Ours => None,
+            Self::Stage2 | Self::Both => Some(TuneWeights::Bound { last: 1.0 }),
+            Self::Original => Some(TuneWeights::Original),
+            Self::OursTuned => Some(TuneWeights::Rollout { distance: Distance::PseudoHuber }),
+        }
+    }
+}
+
+impl Experiment {
+    /// Whether images are made and measured.
+    pub fn measures(self) -> bool {
+        matches!(self, Self::Fig2 | Self::Table1)
+    }
+
+    /// The methods that it compares, the paper's order.
+    pub fn cells(self, ours: bool) -> Vec<Cell> {
+        let mut cells = match self {
+            Self::Fig2 => vec![Cell::Baseline, Cell::Both],
+            Self::Table1 => vec![Cell::Baseline, Cell::Stage1, Cell::Stage2, Cell::Original, Cell::Both],
+            Self::Fig3 | Self::Fig4 => Vec::new(),
+        };
+        if ours && self.measures() {
+            cells.extend([Cell::Ours, Cell::OursTuned]);
+        }
+        cells
+    }
+}
+
+/// The model and its judge.
+pub struct Subject<'a> {
+    /// The network.
+    pub opened: &'a OpenModel,
+    /// Features and reference; none where no images are measured.
+    pub judge: Option<&'a Judge>,
+}
+
+/// Everything that cells need.
+pub struct Lab<'a> {
+    subject: &'a Subject<'a>,
+    fitter: &'a Fitter<'a>,
+    task: &'a Task,
+    folder: PathBuf,
+    gallery: Option<Gallery<'a>>,
+    found: OnceCell<Found>,
+    resume: bool,
+}
+
+impl<'a> Lab<'a> {
+    /// Cells are kept in a folder of their own.
+    pub fn new(
+        subject: &'a Subject<'a>,
+        fitter: &'a Fitter<'a>,
+        task: &'a Task,
+        run: &'a RunFolder,
+        resume: bool,
+    ) -> Result<Self> {
+        let folder = run.subfolder("cells")?;
+        let gallery = subject.judge.map(|judge| {
+            Ok::<_, anyhow::Error>(Gallery {
+                name: &subject.opened.name,
+                root: run.path(),
+                folder: folder.clone(),
+                studio: Studio::new(&*judge.features, &judge.reference, fitter.settings.batch)?,
+                seeds: task.settings.seeds,
+            })
+        });
+        Ok(Self { subject, fitter, task, folder, gallery: gallery.transpose()?, found: OnceCell::new(), resume })
+    }
+
+    /// The network as it came.
+    pub fn base(&self) -> &'a Model {
+        self.fitter.base
+    }
+
+    /// The cells of the experiment: the teacher first, then every number of steps.
+    pub fn run(&self) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        if self.gallery.is_some() {
+            let plan = teacher(self.fitter.base, self.fitter.settings.teacher_steps)?;
+            rows.push(self.measured("teacher", self.fitter.base, &plan, Spent::default())?);
+        }
+        for &steps in &self.task.steps {
+            self.levels(steps)?;
+            for cell in self.task.experiment.cells(self.task.ours) {
+                rows.push(self.cell(cell, steps)?);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Stage 1: the learned levels, or those of an earlier run.
+    pub fn levels(&self, steps: usize) -> Result<Schedule> {
+        let file = self.folder.join(format!("levels-{steps:03}.json"));
+        let learned = match read::<Learned>(&file)? {
+            Some(learned) => learned,
+            None => {
+                let learned = self.fitter.phase1_by_adam(self.fitter.base, &self.fitter.baseline(steps)?)?;
+                atomic::write_json(&file, &learned)?;
+                learned
+            }
+        };
+        Ok(Schedule::new(learned.plan.sigmas())?)
+    }
+
+    fn cell(&self, cell: Cell, steps: usize) -> Result<Row> {
+        if let Some(row) = self.gallery()?.kept(cell.name(), steps)? {
+            return Ok(row);
+        }
+        let started = Instant::now();
+        let plan = match cell {
+            Cell::Baseline | Cell::Stage2 | Cell::Original => euler(&self.fitter.baseline(steps)?)?,
+            Cell::Stage1 | Cell::Both => euler(&self.levels(steps)?)?,
+            Cell::Ours | Cell::OursTuned => self.ours(steps)?,
+        };
+        let tuned = cell.weights().map(|weights| self.tuned(cell, &plan, weights)).transpose()?;
+        let spent = Spent { evaluations: 0, seconds: started.elapsed().as_secs_f64() };
+        self.measured(cell.name(), tuned.as_ref().unwrap_or(self.fitter.base), &plan, spent)
+    }
+
+    fn measured(&self, name: &str, model: &Model, plan: &Plan, spent: Spent) -> Result<Row> {
+        let gallery = self.gallery()?;
+        if let Some(row) = gallery.kept(name, plan.nfe())? {
+            return Ok(row);
+        }
+        let error = self.fitter.judge.rollout_error(model, plan)?;
+        gallery.measure(name, model, plan, error, spent)
+    }
+
+    fn gallery(&self) -> Result<&Gallery<'a>> {
+        self.gallery.as_ref().context("this experiment measures no images")
+    }
+
+    /// Our plan of so many evaluations; one search serves all.
+    fn ours(&self, steps: usize) -> Result<Plan> {
+        if self.found.get().is_none() {
+            let path = self.folder.join("teacher.safetensors");
+            let cache = Cache { path: &path, model_sha256: &self.subject.opened.hash };
+            let searcher = Searcher::new(self.fitter.base, &self.fitter.settings.search, Some(cache))?;
+            let _ = self.found.set(searcher.find(&Method::BEST, &self.task.steps, None)?);
+        }
+        let plans: &BTreeMap<usize, Plan> = &self.found.get().context("the plans were just found")?.plans;
+        plans.get(&steps).cloned().with_context(|| format!("the search's grid is too small for {steps} steps"))
+    }
+
+    /// The network tuned for a plan, or that of an earlier run.
+    fn tuned(&self, cell: Cell, plan: &Plan, weights: TuneWeights) -> Result<Model> {
+        let gallery = self.gallery()?;
+        let file = |extension: &str| gallery.file(cell.name(), plan.nfe(), extension);
+        let path = file("safetensors");
+        if path.exists() {
+            return Ok(checkpoint::load(&path, self.fitter.base.device())?.model.with_kind(self.fitter.base.kind()));
+        }
+        ui::note(format!("{}, {} steps: tuning", cell.name(), plan.nfe()));
+        let (state, trajectories) = (file("state.safetensors"), file("trajectories.safetensors"));
+        let cache = Cache { path: &trajectories, model_sha256: &self.subject.opened.hash };
+        let saved = Saved { path: &state, trajectories: cache, resume: self.resume };
+        let tuned = self.fitter.phase2(self.fitter.base, plan, weights, Some(saved))?;
+        atomic::write_json(file("looks.json"), &tuned.looks)?;
+        let mut notes = self.subject.opened.notes.clone();
+        notes.insert("tuned".to_owned(), format!("{} at {} steps, by fewstep reproduce", cell.name(), plan.nfe()));
+        checkpoint::save(&path, &tuned.model, Storage::F32, &notes)?;
+        let _ = std::fs::remove_file(&state);
+        let _ = std::fs::remove_file(&trajectories);
+        Ok(tuned.model)
+    }
+}

@@ -1,0 +1,165 @@
+//! `fewstep reproduce`: the paper's experiments on a model and data of one's own.
+
+mod arguments;
+mod lab;
+mod show;
+
+use anyhow::{Result, ensure};
+use fewstep_eval::features::FeatureId;
+use fewstep_io::RunFolder;
+use fewstep_io::run_folder::RUN_FILE;
+use fewstep_nn::data::Images;
+use fewstep_report::Page;
+use serde::{Deserialize, Serialize};
+
+pub use self::arguments::Args;
+use self::arguments::Experiment;
+use self::lab::{Cell, Lab, Subject};
+use crate::fitting::{FitSettings, Fitter};
+use crate::forecast::Forecast;
+use crate::gallery::{Row, SeedRanges};
+use crate::inputs::{Judge, open_data, open_model};
+use crate::provenance::Provenance;
+use crate::runs;
+use crate::searching::Method;
+use crate::ui::{self, Output};
+
+/// `run.json` of a reproduction.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Run {
+    kind: String,
+    provenance: Provenance,
+    task: Task,
+}
+
+/// What is reproduced. A resumed run may add numbers of steps, our rows and other experiments, and nothing else.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Task {
+    experiment: Experiment,
+    steps: Vec<usize>,
+    ours: bool,
+    subject: Names,
+    settings: Settings,
+}
+
+/// Files by name and hash.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Names {
+    model: String,
+    model_sha256: String,
+    data: String,
+    data_sha256: String,
+    features: Option<FeatureId>,
+    reference: Option<String>,
+}
+
+/// What every cell depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    seeds: SeedRanges,
+    precision: String,
+    fit: FitSettings,
+}
+
+/// Where the cells stand, in the run folder.
+const ROWS: &str = "reproduce.json";
+
+/// Reproduces.
+pub fn run(args: Args, output: Output) -> Result<()> {
+    let (device, kind) = args.compute.resolve()?;
+    let settings = args.settings()?;
+    let steps: Vec<usize> = args.steps.0.iter().map(|&steps| steps as usize).collect();
+    let opened = open_model(&args.model, device, kind)?;
+    let dataset = open_data(&args.data, args.pad_to, args.max_images)?;
+    // the figures of stage 1 look at no images that were made
+    let judge = if args.experiment.measures() {
+        Some(Judge::open(&opened, args.features.clone(), args.reference.as_ref(), &args.resize, device)?)
+    } else {
+        None
+    };
+    let task = Task {
+        experiment: args.experiment,
+        steps,
+        ours: args.ours,
+        subject: Names {
+            model: opened.name.clone(),
+            model_sha256: opened.hash.clone(),
+            data: dataset.name().to_owned(),
+            data_sha256: dataset.fingerprint()?,
+            features: judge.as_ref().map(|judge| judge.id().clone()),
+            reference: judge.as_ref().map(|judge| judge.reference_name.clone()),
+        },
+        settings,
+    };
+    if args.run.repeat.dry_run {
+        return forecast(&task)?.print(output);
+    }
+    let images = Images::for_model(dataset.load_all()?, &opened.model)?;
+    let (folder, run) = open_folder(&args, task)?;
+    ui::note(format!("teacher: Heun with 18 noise levels on {} held-out latents", run.task.settings.fit.held_out));
+    let fitter = Fitter::new(&opened.model, Some(&images), &run.task.settings.fit)?;
+    let subject = Subject { opened: &opened, judge: judge.as_ref() };
+    let lab = Lab::new(&subject, &fitter, &run.task, &folder, args.run.resume)?;
+    let rows = lab.run()?;
+    folder.write_json(ROWS, &rows)?;
+    show::save(&rows, &lab, &run, &folder)?;
+    output.result(&rows, || show::terminal(&rows, &run, output.colour(), &folder))
+}
+
+/// The report of a reproduction's folder.
+pub fn report(folder: &RunFolder) -> Result<Page> {
+    let run: Run = folder.read_json(RUN_FILE)?;
+    let rows: Vec<Row> = folder.read_json(ROWS)?;
+    show::page(&rows, &run, folder)
+}
+
+fn open_folder(args: &Args, task: Task) -> Result<(RunFolder, Run)> {
+    let out = &args.run.out;
+    let run = Run { kind: "reproduce".to_owned(), provenance: Provenance::now(), task };
+    if !args.run.resume {
+        return Ok((runs::create(out, &run)?, run));
+    }
+    let (folder, earlier) = runs::reopen::<Run>(out, "reproduce")?;
+    ensure!(
+        earlier.task.settings == run.task.settings && earlier.task.subject == run.task.subject,
+        "the run in {} was started with another model, data set or other settings; repeat those (steps and --ours may be \
+         added), or choose a new --out",
+        out.display()
+    );
+    folder.write_json(RUN_FILE, &run)?;
+    Ok((folder, run))
+}
+
+/// What the experiment costs, at most.
+fn forecast(task: &Task) -> Result<Forecast> {
+    let Settings { seeds, fit, .. } = &task.settings;
+    let steps: u64 = task.steps.iter().map(|&steps| steps as u64).sum();
+    let held = fit.held_out as u64;
+    let teacher = 2 * fit.teacher_steps as u64 - 1;
+    let looks = |updates: u64, every: u64| (updates.div_ceil(every.max(1)) + 1) * held * steps;
+    let mut cost = Forecast::new(task)?
+        .part("teacher on held-out latents", held * teacher)
+        .training("stage 1", fit.phase1.iterations * fit.phase1.batch as u64 * steps)
+        .part("looks of stage 1", looks(fit.phase1.iterations, fit.phase1.check_every));
+    if !task.experiment.measures() {
+        return Ok(cost);
+    }
+    let cells = task.experiment.cells(task.ours);
+    let tuned = cells.iter().filter(|cell| cell.weights().is_some()).count() as u64;
+    let images = seeds.images * seeds.ranges;
+    let tune = &fit.phase2.tune;
+    cost = cost
+        .part("the teacher's images", (images + held) * teacher)
+        .training("stage 2", tuned * task.steps.len() as u64 * tune.iterations * fit.phase2.batch as u64)
+        .part("looks of stage 2", tuned * looks(tune.iterations, tune.check_every));
+    if cells.contains(&Cell::Ours) {
+        let trajectories = fit.phase2.trajectories as u64 * fit.search.teacher.grid as u64 * 2;
+        cost = cost
+            .part(
+                "our search with its teacher",
+                fit.search.teacher_evaluations() + fit.search.evaluations(&Method::BEST, &task.steps),
+            )
+            .part("teacher's trajectories", trajectories * task.steps.len() as u64);
+    }
+    Ok(cost.part(format!("images of {} methods", cells.len()), cells.len() as u64 * (images + held) * steps))
+}

@@ -1,0 +1,249 @@
+//! Tables, figures and report of a reproduction.
+
+use anyhow::Result;
+use fewstep_core::precondition::Preconditioning;
+use fewstep_core::schedule::Schedule;
+use fewstep_io::{RunFolder, atomic};
+use fewstep_report::{
+    Axis, Block, Cell, Column, Format, LabeledImage, Page, Plot, Reference, Section, Series, Style, Table,
+};
+
+use super::arguments::Experiment;
+use super::lab::Lab;
+use super::{Row, Run};
+use crate::commands::report::REPORT;
+use crate::figures;
+use crate::fitting::baseline;
+use crate::ui;
+
+/// Pixels of a figure's PNG for each of the SVG's.
+const PNG_SCALE: f32 = 2.0;
+
+/// Learned levels beside the baseline's, as the figures draw them.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Levels {
+    steps: usize,
+    rho_7: Vec<f64>,
+    learned: Vec<f64>,
+}
+
+/// Where the levels stand, in the run folder.
+const LEVELS: &str = "levels.json";
+
+/// Writes tables, figures and the report.
+pub fn save(rows: &[Row], lab: &Lab, run: &Run, folder: &RunFolder) -> Result<()> {
+    let mut levels = Vec::new();
+    for &steps in &run.task.steps {
+        let rho_7 = baseline(lab.base(), steps)?.levels().to_vec();
+        levels.push(Levels { steps, rho_7, learned: lab.levels(steps)?.levels().to_vec() });
+    }
+    folder.write_json(LEVELS, &levels)?;
+    folder.write_json("precond.json", &lab.base().config().precond)?;
+    let name = run.task.experiment.name();
+    if !rows.is_empty() {
+        let table = table(rows, run);
+        atomic::write_bytes(folder.file(&format!("{name}.md")), table.to_markdown().as_bytes())?;
+        atomic::write_bytes(folder.file(&format!("{name}.csv")), flat(rows).to_csv().as_bytes())?;
+    }
+    let figures = figures_of(rows, run, &levels, &lab.base().config().precond)?;
+    for (file, plot) in &figures {
+        atomic::write_bytes(folder.file(&format!("{file}.svg")), plot.to_svg().as_bytes())?;
+        match plot.to_png(PNG_SCALE) {
+            Ok(png) => atomic::write_bytes(folder.file(&format!("{file}.png")), &png)?,
+            Err(error) => ui::note(format!("{file}.png was not written: {error}")),
+        }
+    }
+    atomic::write_bytes(folder.file(REPORT), page(rows, run, folder)?.to_html().as_bytes())?;
+    Ok(())
+}
+
+/// What the terminal shows.
+pub fn terminal(rows: &[Row], run: &Run, colour: bool, folder: &RunFolder) -> String {
+    let table = if rows.is_empty() { String::new() } else { table(rows, run).to_terminal(colour) };
+    format!("{table}{}\nfigures and report: {}", headline(rows, run), folder.path().display())
+}
+
+/// Methods down, numbers of steps across, as the paper's Table 1.
+fn table(rows: &[Row], run: &Run) -> Table {
+    let mut columns = vec![Column::text("method")];
+    for steps in &run.task.steps {
+        columns.push(Column::number(format!("{steps} steps"), Format::Significant(4)).lowest());
+        columns.push(Column::number(format!("rollout error, {steps}"), Format::Significant(3)).lowest());
+    }
+    let mut table = Table::new(columns);
+    let seeds = &run.task.settings.seeds;
+    table.caption = format!(
+        "Frechet distance, {} of {} images each; {}",
+        if seeds.ranges == 1 {
+            "one range".to_owned()
+        } else {
+            format!("mean and deviation of {} ranges", seeds.ranges)
+        },
+        seeds.images,
+        rows.first().map_or_else(String::new, |teacher| format!(
+            "the teacher has {} with {} evaluations",
+            Format::Significant(4).write(teacher.frechet_mean()),
+            teacher.nfe
+        ))
+    );
+    for cell in run.task.experiment.cells(run.task.ours) {
+        let mut row: Vec<Cell> = vec![cell.name().into()];
+        for steps in &run.task.steps {
+            match rows.iter().find(|row| row.method == cell.name() && row.nfe == *steps) {
+                Some(found) if found.frechet.len() > 1 => {
+                    row.extend([
+                        Cell::Spread(found.frechet_mean(), found.frechet_deviation()),
+                        found.rollout_error.into(),
+                    ]);
+                }
+                Some(found) => row.extend([found.frechet_mean().into(), found.rollout_error.into()]),
+                None => row.extend([Cell::Missing, Cell::Missing]),
+            }
+        }
+        table.push(row);
+    }
+    table
+}
+
+/// A row a cell and seed range, for machines.
+fn flat(rows: &[Row]) -> Table {
+    let mut table = Table::new(vec![
+        Column::text("method"),
+        Column::number("nfe", Format::Integer),
+        Column::number("seed range", Format::Integer),
+        Column::number("frechet", Format::Significant(8)),
+        Column::number("rollout error", Format::Significant(8)),
+        Column::number("seconds to find", Format::Fixed(1)),
+    ]);
+    for row in rows {
+        for (range, frechet) in row.frechet.iter().enumerate() {
+            table.push(vec![
+                row.method.as_str().into(),
+                row.nfe.into(),
+                range.into(),
+                (*frechet).into(),
+                row.rollout_error.into(),
+                row.search_seconds.into(),
+            ]);
+        }
+    }
+    table
+}
+
+/// Whether the paper's ordering holds, number of steps by number of steps.
+fn headline(rows: &[Row], run: &Run) -> String {
+    if rows.is_empty() {
+        return format!("Levels learned for {:?} steps.", run.task.steps);
+    }
+    let value = |name: &str, steps: usize| {
+        rows.iter().find(|row| row.method == name && row.nfe == steps).map(Row::frechet_mean)
+    };
+    let sentence = |&steps: &usize| {
+        let [base, both] = ["baseline", "both stages"].map(|name| value(name, steps));
+        let (Some(base), Some(both)) = (base, both) else { return format!("{steps} steps: unmeasured") };
+        let write = |distance: f64| Format::Significant(3).write(distance);
+        let single = ["stage 1: levels", "stage 2: network"].map(|name| value(name, steps));
+        let order = match single {
+            [Some(first), Some(second)] => {
+                let ones = first.min(second);
+                let holds = both <= ones && first.max(second) <= base;
+                format!(
+                    ", the better stage alone {}: the paper's order {}",
+                    write(ones),
+                    if holds { "holds" } else { "does not hold" }
+                )
+            }
+            _ => String::new(),
+        };
+        format!("{steps} steps: baseline {}, both stages {}{order}", write(base), write(both))
+    };
+    format!("{}.", run.task.steps.iter().map(sentence).collect::<Vec<_>>().join("; "))
+}
+
+/// Name of the file and plot of each figure.
+fn figures_of(rows: &[Row], run: &Run, levels: &[Levels], precond: &Preconditioning) -> Result<Vec<(String, Plot)>> {
+    let mut plots = Vec::new();
+    if !rows.is_empty() {
+        plots.push(("fig2".to_owned(), curves(rows, run)));
+    }
+    for levels in levels {
+        let steps = levels.steps;
+        let both: [(&str, &[f64]); 2] = [("rho = 7", &levels.rho_7), ("learned", &levels.learned)];
+        plots.push((format!("fig3-{steps:03}"), figures::schedules(format!("Noise levels, {steps} steps"), &both)));
+        let [raw, times] = figures::weights(steps, &Schedule::new(levels.learned.clone())?, precond);
+        plots.push((format!("fig4-{steps:03}-weights"), raw));
+        plots.push((format!("fig4-{steps:03}-times-probability"), times));
+    }
+    Ok(plots)
+}
+
+/// Fig. 2: distance against steps.
+fn curves(rows: &[Row], run: &Run) -> Plot {
+    let line = |name: &str| {
+        let points = rows.iter().filter(|row| row.method == name).map(|row| (row.nfe as f64, row.frechet_mean()));
+        Series::new(name, points.collect(), Style::LineMarkers)
+    };
+    let cells = run.task.experiment.cells(run.task.ours);
+    let teacher = rows.iter().find(|row| row.method == "teacher");
+    let reference =
+        teacher.map(|row| Reference { name: format!("teacher, {} evaluations", row.nfe), y: row.frechet_mean() });
+    Plot {
+        title: "Frechet distance".to_owned(),
+        x: Axis::linear("steps"),
+        y: Axis::log("Frechet distance"),
+        series: cells.into_iter().map(|cell| line(cell.name())).collect(),
+        references: reference.into_iter().collect(),
+        ..Plot::default()
+    }
+}
+
+/// The report of these cells, whose images and levels are in `folder`.
+pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
+    let (levels, precond): (Vec<Levels>, Preconditioning) =
+        (folder.read_json(LEVELS)?, folder.read_json("precond.json")?);
+    let mut sections = Vec::new();
+    for &steps in &run.task.steps {
+        let shown = rows.iter().filter(|row| row.nfe == steps || row.method == "teacher");
+        let images = shown.map(|row| LabeledImage {
+            label: format!("{}, {} evaluations", row.method, row.nfe),
+            png: std::fs::read(folder.file(&row.grid.to_string_lossy())).unwrap_or_default(),
+            caption: format!("Frechet distance {:.2}", row.frechet_mean()),
+        });
+        let images: Vec<LabeledImage> = images.collect();
+        if !images.is_empty() {
+            sections.push(Section::new(format!("{steps} steps, the same seeds"), vec![Block::Images(images)]));
+        }
+    }
+    let plots = figures_of(rows, run, &levels, &precond)?.into_iter().map(|(_, plot)| plot).collect();
+    sections.push(Section::new("Figures", vec![Block::Plots(plots)]));
+    let mut facts = run.provenance.facts();
+    let names = &run.task.subject;
+    facts.push(("model".to_owned(), format!("{}, SHA-256 {}", names.model, names.model_sha256)));
+    facts.push(("data".to_owned(), format!("{}, {}", names.data, names.data_sha256)));
+    if let (Some(features), Some(reference)) = (&names.features, &names.reference) {
+        facts.push(("judge".to_owned(), format!("features {features}; reference {reference}")));
+    }
+    let settings = serde_json::to_string_pretty(&run.task.settings)?;
+    sections.push(Section::new("How to repeat it", vec![Block::Facts(facts), Block::Code(settings)]));
+    Ok(Page {
+        title: format!("fewstep reproduce {}: {}", run.task.experiment.name(), names.model),
+        headline: headline(rows, run),
+        table: (!rows.is_empty()).then(|| table(rows, run)),
+        sections,
+        footer:
+            "Stage 1 minimises Eq. 11 and gamma times Eq. 12 by gradient, stage 2 Eq. 12's weighted denoising loss."
+                .to_owned(),
+    })
+}
+
+impl Experiment {
+    /// As it is typed, and as its files are called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fig2 => "fig2",
+            Self::Table1 => "table1",
+            Self::Fig3 => "fig3",
+            Self::Fig4 => "fig4",
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `reproduce`: the paper's experiments on the exact mixture, whose training images are sampled first.
+
+use crate::support::Place;
+
+/// Training images of the mixture.
+fn place() -> Place {
+    let place = Place::new();
+    let seeds = ["--seeds", "5000-5255", "--steps", "12"];
+    place.succeeds(&[&["sample", "--model", "gaussian-mixture", "--out", "data.npz"], &seeds[..]].concat());
+    place
+}
+
+const SMALL: [&str; 18] = [
+    "--model",
+    "gaussian-mixture",
+    "--data",
+    "data.npz",
+    "--images",
+    "64",
+    "--seed-ranges",
+    "2",
+    "--phase1-updates",
+    "6",
+    "--updates",
+    "4",
+    "--batch",
+    "8",
+    "--held-out",
+    "8",
+    "--out",
+    "run",
+];
+
+fn reproduce(what: &'static str, rest: &[&'static str]) -> Vec<&'static str> {
+    [&["reproduce", what], &SMALL[..], rest].concat()
+}
+
+#[test]
+fn table_1_has_every_cell_and_goes_on_where_it_stopped() {
+    let place = place();
+    let rows = place.json(&reproduce("table1", &["--steps", "3"]));
+    let names: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["method"].as_str().unwrap()).collect();
+    let paper = ["teacher", "baseline", "stage 1: levels", "stage 2: network", "original weights", "both stages"];
+    assert_eq!(names, paper);
+    for row in rows.as_array().unwrap() {
+        assert_eq!(row["frechet"].as_array().unwrap().len(), 2);
+    }
+    // both stages start from the levels of the first
+    assert_eq!(rows[2]["sigmas"], rows[5]["sigmas"]);
+    assert_ne!(rows[1]["sigmas"], rows[2]["sigmas"]);
+    assert_ne!(rows[1]["frechet"], rows[3]["frechet"], "stage 2 changed the network");
+    let markdown = std::fs::read_to_string(place.path("run/table1.md")).unwrap();
+    assert!(markdown.contains("| both stages |") && markdown.contains("3 steps"), "{markdown}");
+    let csv = std::fs::read_to_string(place.path("run/table1.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + 6 * 2);
+
+    let more = place.json(&reproduce("table1", &["--steps", "3,4", "--ours", "--resume"]));
+    let more = more.as_array().unwrap();
+    assert_eq!(more.len(), 1 + 2 * 7);
+    for row in rows.as_array().unwrap() {
+        assert!(more.contains(row), "{row} was measured twice");
+    }
+    let value = |method: &str| more.iter().find(|row| row["method"] == method && row["nfe"] == 3).unwrap();
+    let error = |method: &str| value(method)["rollout_error"].as_f64().unwrap();
+    assert!(error("our plan") < 0.5 * error("baseline"), "{} {}", error("our plan"), error("baseline"));
+    let files = place.list("run");
+    for file in ["fig2.svg", "fig3-003.svg", "fig4-004-weights.svg", "report.html", "reproduce.json", "table1.md"] {
+        assert!(files.contains(&file.to_owned()), "{file}: {files:?}");
+    }
+    place.succeeds(&["report", "run", "--out", "again.html"]);
+    let other = place.run(&reproduce("table1", &["--steps", "3", "--gamma", "2", "--resume"]));
+    assert!(other.code == 1 && other.stderr.contains("other settings"), "{}", other.stderr);
+}
+
+#[test]
+fn figures_of_the_levels_need_no_images() {
+    let place = place();
+    let text = place.succeeds(&reproduce("fig3", &["--steps", "4"]));
+    assert!(text.starts_with("Levels learned for [4] steps."), "{text}");
+    assert!(!place.list("run").contains(&"fig2.svg".to_owned()));
+    let cost = place.json(&[
+        "reproduce",
+        "fig2",
+        "--data",
+        "data.npz",
+        "--model",
+        "gaussian-mixture",
+        "--out",
+        "x",
+        "--dry-run",
+    ]);
+    let parts: Vec<&str> =
+        cost["parts"].as_array().unwrap().iter().map(|part| part["what"].as_str().unwrap()).collect();
+    assert!(parts.contains(&"stage 2") && parts.contains(&"images of 2 methods"), "{parts:?}");
+    let error = place.fails(&["reproduce", "table1", "--data", "data.npz", "--out", "x", "--steps", "1"]);
+    assert!(error.contains("--steps"), "{error}");
+    place.save_model("model.safetensors", 1, 0);
+    let error =
+        place.fails(&["reproduce", "table1", "--data", "data.npz", "--out", "x", "--model", "model.safetensors"]);
+    assert!(error.contains("--ref") && error.contains("--features"), "{error}");
+}
