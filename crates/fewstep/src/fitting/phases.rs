@@ -13,7 +13,7 @@ use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{LearnConfig, Learner, TuneConfig, TuneWeights, Tuner, level_loss};
 use fewstep_nn::train::{Lessons, TrainConfig, Trainer, Trajectories};
 
-use super::{Fitter, Learned, Tuned, euler};
+use super::{Fitter, Learned, Phase1Settings, Tuned, euler};
 use crate::interrupt;
 use crate::searching::{Cache, Found};
 use crate::ui::Progress;
@@ -53,8 +53,7 @@ impl Fitter<'_> {
     }
 
     /// Phase 1 by Adam from `initial`, keeping the best levels by the held-out rollout error.
-    pub fn phase1_by_adam(&self, model: &Model, initial: &Schedule) -> Result<Learned> {
-        let settings = &self.settings.phase1;
+    pub fn phase1_by_adam(&self, model: &Model, initial: &Schedule, settings: &Phase1Settings) -> Result<Learned> {
         let config = LearnConfig {
             objective: settings.objective,
             noise: settings.noise,

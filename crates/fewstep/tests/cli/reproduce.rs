@@ -76,7 +76,7 @@ fn table_1_has_every_cell_and_goes_on_where_it_stopped() {
 fn figures_of_the_levels_need_no_images() {
     let place = place();
     let text = place.succeeds(&reproduce("fig3", &["--steps", "4"]));
-    assert!(text.starts_with("Levels learned for [4] steps."), "{text}");
+    assert!(text.starts_with("Levels learned for 4 steps."), "{text}");
     assert!(!place.list("run").contains(&"fig2.svg".to_owned()));
     let cost = place.json(&[
         "reproduce",
@@ -98,4 +98,23 @@ fn figures_of_the_levels_need_no_images() {
     let error =
         place.fails(&["reproduce", "table1", "--data", "data.npz", "--out", "x", "--model", "model.safetensors"]);
     assert!(error.contains("--ref") && error.contains("--features"), "{error}");
+}
+
+#[test]
+fn every_objective_is_followed_down() {
+    let place = place();
+    place.succeeds(&reproduce("objectives", &["--steps", "4"]));
+    let files = place.list("run");
+    for file in ["objectives-004-loss.svg", "objectives-004-error.svg", "objectives-004-levels.svg"] {
+        assert!(files.contains(&file.to_owned()), "{files:?}");
+    }
+    let drawn = std::fs::read_to_string(place.path("run/figures.json")).unwrap();
+    let drawn: serde_json::Value = serde_json::from_str(&drawn).unwrap();
+    let descents = drawn["descents"].as_array().unwrap();
+    assert_eq!(descents.len(), 4);
+    for descent in descents {
+        assert_eq!(descent["loss"].as_array().unwrap().len(), 6);
+        assert_eq!(descent["sigmas"].as_array().unwrap().len(), 4);
+    }
+    assert_ne!(descents[0]["sigmas"], descents[2]["sigmas"]);
 }

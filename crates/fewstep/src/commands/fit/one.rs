@@ -181,7 +181,7 @@ fn learn(
                     fitter.searched(model, found, steps)?
                 }
                 (Phase1Search::Paper, Phase1Solver::Adam, _) => {
-                    fitter.phase1_by_adam(model, &Schedule::new(now.plan.sigmas())?)?
+                    fitter.phase1_by_adam(model, &Schedule::new(now.plan.sigmas())?, &fitter.settings.phase1)?
                 }
                 (Phase1Search::Paper, Phase1Solver::Table, Some(table)) => {
                     fitter.phase1_from_table(model, table, steps)?

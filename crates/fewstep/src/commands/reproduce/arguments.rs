@@ -24,7 +24,7 @@ use crate::searching::{RolloutSettings, SearchSettings, TeacherSettings, View};
 )]
 pub struct Args {
     /// Which result of the paper: fig2 (distance against steps), table1 (what each stage buys), fig3 (learned levels), fig4
-    /// (the weights they induce)
+    /// (the weights they induce); or objectives (what becomes of the sampler as each of its objectives is minimised)
     #[arg(value_name = "WHAT", hide_possible_values = true)]
     pub experiment: Experiment,
     /// Model: a .safetensors file, an EDM .pkl, or a built-in one
@@ -105,6 +105,7 @@ pub enum Experiment {
     Table1,
     Fig3,
     Fig4,
+    Objectives,
 }
 
 /// Scales.

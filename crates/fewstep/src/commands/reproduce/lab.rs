@@ -6,18 +6,20 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use fewstep_core::objective::Objective;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::Storage;
-use fewstep_nn::fit::TuneWeights;
+use fewstep_nn::fit::{NoiseSharing, TuneWeights};
 use fewstep_nn::train::Distance;
 use fewstep_nn::{Model, checkpoint};
+use serde::{Deserialize, Serialize};
 
 use super::Task;
 use super::arguments::Experiment;
-use crate::fitting::{Fitter, Learned, Saved, euler, teacher};
-use crate::gallery::{Gallery, Row, Spent, read};
+use crate::fitting::{Fitter, Learned, Phase1Settings, Saved, euler, teacher};
+use crate::gallery::{Gallery, Row, Spent, read, slug};
 use crate::inputs::{Judge, OpenModel};
 use crate::searching::{Cache, Found, Method, Searcher};
 use crate::studio::Studio;
@@ -78,13 +80,28 @@ impl Experiment {
         let mut cells = match self {
             Self::Fig2 => vec![Cell::Baseline, Cell::Both],
             Self::Table1 => vec![Cell::Baseline, Cell::Stage1, Cell::Stage2, Cell::Original, Cell::Both],
-            Self::Fig3 | Self::Fig4 => Vec::new(),
+            Self::Fig3 | Self::Fig4 | Self::Objectives => Vec::new(),
         };
         if ours && self.measures() {
             cells.extend([Cell::Ours, Cell::OursTuned]);
         }
         cells
     }
+}
+
+/// Stage 1 on its way down one objective.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Descent {
+    /// The objective.
+    pub name: String,
+    /// Number of levels.
+    pub steps: usize,
+    /// After so many updates, the objective on that update's images.
+    pub loss: Vec<(u64, f64)>,
+    /// After so many updates, the held-out rollout error.
+    pub rollout_error: Vec<(u64, f64)>,
+    /// The levels in the end.
+    pub sigmas: Vec<f64>,
 }
 
 /// The model and its judge.
@@ -141,7 +158,6 @@ impl<'a> Lab<'a> {
             rows.push(self.measured("teacher", self.fitter.base, &plan, Spent::default())?);
         }
         for &steps in &self.task.steps {
-            self.levels(steps)?;
             for cell in self.task.experiment.cells(self.task.ours) {
                 rows.push(self.cell(cell, steps)?);
             }
@@ -151,16 +167,42 @@ impl<'a> Lab<'a> {
 
     /// Stage 1: the learned levels, or those of an earlier run.
     pub fn levels(&self, steps: usize) -> Result<Schedule> {
-        let file = self.folder.join(format!("levels-{steps:03}.json"));
-        let learned = match read::<Learned>(&file)? {
-            Some(learned) => learned,
-            None => {
-                let learned = self.fitter.phase1_by_adam(self.fitter.base, &self.fitter.baseline(steps)?)?;
-                atomic::write_json(&file, &learned)?;
-                learned
-            }
-        };
+        let learned = self.learned(&format!("levels-{steps:03}"), steps, &self.fitter.settings.phase1)?;
         Ok(Schedule::new(learned.plan.sigmas())?)
+    }
+
+    /// Stage 1 with other settings, from rho = 7 on, or what an earlier run left under this name.
+    fn learned(&self, name: &str, steps: usize, settings: &Phase1Settings) -> Result<Learned> {
+        let file = self.folder.join(format!("{name}.json"));
+        if let Some(learned) = read(&file)? {
+            return Ok(learned);
+        }
+        let learned = self.fitter.phase1_by_adam(self.fitter.base, &self.fitter.baseline(steps)?, settings)?;
+        atomic::write_json(&file, &learned)?;
+        Ok(learned)
+    }
+
+    /// Stage 1 by each of the paper's objectives: what it minimises, and what becomes of the sampler.
+    pub fn objectives(&self, steps: usize) -> Result<Vec<Descent>> {
+        let variants = [
+            ("Eq. 10, independent noise", Objective::Discretization, NoiseSharing::Independent),
+            ("Eq. 10, shared noise", Objective::Discretization, NoiseSharing::Shared),
+            ("Eq. 12, the bound", Objective::Bound, NoiseSharing::Independent),
+            ("both", self.fitter.settings.phase1.objective, NoiseSharing::Independent),
+        ];
+        let descend = |(name, objective, noise): (&str, Objective, NoiseSharing)| {
+            ui::note(format!("{name}, {steps} steps"));
+            let settings = Phase1Settings { objective, noise, ..self.fitter.settings.phase1.clone() };
+            let learned = self.learned(&format!("{}-{steps:03}", slug(name)), steps, &settings)?;
+            Ok(Descent {
+                name: name.to_owned(),
+                steps,
+                loss: learned.steps.iter().map(|step| (step.iteration, step.loss)).collect(),
+                rollout_error: learned.looks,
+                sigmas: learned.plan.sigmas(),
+            })
+        };
+        variants.into_iter().map(descend).collect()
     }
 
     fn cell(&self, cell: Cell, steps: usize) -> Result<Row> {

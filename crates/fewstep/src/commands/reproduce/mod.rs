@@ -137,10 +137,11 @@ fn forecast(task: &Task) -> Result<Forecast> {
     let held = fit.held_out as u64;
     let teacher = 2 * fit.teacher_steps as u64 - 1;
     let looks = |updates: u64, every: u64| (updates.div_ceil(every.max(1)) + 1) * held * steps;
+    let descents = if task.experiment == Experiment::Objectives { 4 } else { 1 };
     let mut cost = Forecast::new(task)?
         .part("teacher on held-out latents", held * teacher)
-        .training("stage 1", fit.phase1.iterations * fit.phase1.batch as u64 * steps)
-        .part("looks of stage 1", looks(fit.phase1.iterations, fit.phase1.check_every));
+        .training("stage 1", descents * fit.phase1.iterations * fit.phase1.batch as u64 * steps)
+        .part("looks of stage 1", descents * looks(fit.phase1.iterations, fit.phase1.check_every));
     if !task.experiment.measures() {
         return Ok(cost);
     }

@@ -9,7 +9,7 @@ use fewstep_report::{
 };
 
 use super::arguments::Experiment;
-use super::lab::Lab;
+use super::lab::{Descent, Lab};
 use super::{Row, Run};
 use crate::commands::report::REPORT;
 use crate::figures;
@@ -27,25 +27,36 @@ struct Levels {
     learned: Vec<f64>,
 }
 
-/// Where the levels stand, in the run folder.
-const LEVELS: &str = "levels.json";
+/// What the figures are drawn from, beside the rows.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Drawn {
+    precond: Preconditioning,
+    levels: Vec<Levels>,
+    descents: Vec<Descent>,
+}
+
+/// Where it stands, in the run folder.
+const DRAWN: &str = "figures.json";
 
 /// Writes tables, figures and the report.
 pub fn save(rows: &[Row], lab: &Lab, run: &Run, folder: &RunFolder) -> Result<()> {
-    let mut levels = Vec::new();
+    let mut drawn = Drawn { precond: lab.base().config().precond, levels: Vec::new(), descents: Vec::new() };
     for &steps in &run.task.steps {
+        if run.task.experiment == Experiment::Objectives {
+            drawn.descents.extend(lab.objectives(steps)?);
+            continue;
+        }
         let rho_7 = baseline(lab.base(), steps)?.levels().to_vec();
-        levels.push(Levels { steps, rho_7, learned: lab.levels(steps)?.levels().to_vec() });
+        drawn.levels.push(Levels { steps, rho_7, learned: lab.levels(steps)?.levels().to_vec() });
     }
-    folder.write_json(LEVELS, &levels)?;
-    folder.write_json("precond.json", &lab.base().config().precond)?;
+    folder.write_json(DRAWN, &drawn)?;
     let name = run.task.experiment.name();
     if !rows.is_empty() {
         let table = table(rows, run);
         atomic::write_bytes(folder.file(&format!("{name}.md")), table.to_markdown().as_bytes())?;
         atomic::write_bytes(folder.file(&format!("{name}.csv")), flat(rows).to_csv().as_bytes())?;
     }
-    let figures = figures_of(rows, run, &levels, &lab.base().config().precond)?;
+    let figures = figures_of(rows, run, &drawn)?;
     for (file, plot) in &figures {
         atomic::write_bytes(folder.file(&format!("{file}.svg")), plot.to_svg().as_bytes())?;
         match plot.to_png(PNG_SCALE) {
@@ -133,7 +144,8 @@ fn flat(rows: &[Row]) -> Table {
 /// Whether the paper's ordering holds, number of steps by number of steps.
 fn headline(rows: &[Row], run: &Run) -> String {
     if rows.is_empty() {
-        return format!("Levels learned for {:?} steps.", run.task.steps);
+        let steps = run.task.steps.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        return format!("Levels learned for {steps} steps.");
     }
     let value = |name: &str, steps: usize| {
         rows.iter().find(|row| row.method == name && row.nfe == steps).map(Row::frechet_mean)
@@ -161,20 +173,59 @@ fn headline(rows: &[Row], run: &Run) -> String {
 }
 
 /// Name of the file and plot of each figure.
-fn figures_of(rows: &[Row], run: &Run, levels: &[Levels], precond: &Preconditioning) -> Result<Vec<(String, Plot)>> {
+fn figures_of(rows: &[Row], run: &Run, drawn: &Drawn) -> Result<Vec<(String, Plot)>> {
     let mut plots = Vec::new();
     if !rows.is_empty() {
         plots.push(("fig2".to_owned(), curves(rows, run)));
     }
-    for levels in levels {
+    for levels in &drawn.levels {
         let steps = levels.steps;
         let both: [(&str, &[f64]); 2] = [("rho = 7", &levels.rho_7), ("learned", &levels.learned)];
         plots.push((format!("fig3-{steps:03}"), figures::schedules(format!("Noise levels, {steps} steps"), &both)));
-        let [raw, times] = figures::weights(steps, &Schedule::new(levels.learned.clone())?, precond);
+        let [raw, times] = figures::weights(steps, &Schedule::new(levels.learned.clone())?, &drawn.precond);
         plots.push((format!("fig4-{steps:03}-weights"), raw));
         plots.push((format!("fig4-{steps:03}-times-probability"), times));
     }
+    for &steps in run.task.steps.iter().filter(|_| !drawn.descents.is_empty()) {
+        let descents: Vec<&Descent> = drawn.descents.iter().filter(|descent| descent.steps == steps).collect();
+        plots.extend(descended(steps, &descents));
+    }
     Ok(plots)
+}
+
+/// The objectives on their way down, what becomes of the sampler meanwhile, and where the levels end.
+fn descended(steps: usize, descents: &[&Descent]) -> [(String, Plot); 3] {
+    let lines = |points: &dyn Fn(&Descent) -> Vec<(f64, f64)>, style: Style| -> Vec<Series> {
+        descents.iter().map(|descent| Series::new(descent.name.clone(), points(descent), style)).collect()
+    };
+    let plot = |title: String, y: Axis, series: Vec<Series>| Plot {
+        title,
+        x: Axis::linear("update"),
+        y,
+        series,
+        ..Plot::default()
+    };
+    let float = |&(update, value): &(u64, f64)| (update as f64, value);
+    let losses = lines(&|descent| smooth(&descent.loss), Style::Line);
+    let errors = lines(&|descent| descent.rollout_error.iter().map(float).collect(), Style::LineMarkers);
+    let levels: Vec<(&str, &[f64])> =
+        descents.iter().map(|descent| (descent.name.as_str(), descent.sigmas.as_slice())).collect();
+    let name = |what: &str| format!("objectives-{steps:03}-{what}");
+    let of = |what: &str| format!("{what}, {steps} steps");
+    [
+        (name("loss"), plot(of("The objective"), Axis::log("objective"), losses)),
+        (name("error"), plot(of("The sampler"), Axis::log("held-out rollout error"), errors)),
+        (name("levels"), figures::schedules(of("Noise levels in the end"), &levels)),
+    ]
+}
+
+/// Means of twenty updates: single batches are noisy.
+fn smooth(points: &[(u64, f64)]) -> Vec<(f64, f64)> {
+    let mean = |part: &[(u64, f64)]| {
+        let total: f64 = part.iter().map(|point| point.1).sum();
+        Some((part.last()?.0 as f64, total / part.len() as f64))
+    };
+    points.chunks(20).filter_map(mean).collect()
 }
 
 /// Fig. 2: distance against steps.
@@ -199,8 +250,7 @@ fn curves(rows: &[Row], run: &Run) -> Plot {
 
 /// The report of these cells, whose images and levels are in `folder`.
 pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
-    let (levels, precond): (Vec<Levels>, Preconditioning) =
-        (folder.read_json(LEVELS)?, folder.read_json("precond.json")?);
+    let drawn: Drawn = folder.read_json(DRAWN)?;
     let mut sections = Vec::new();
     for &steps in &run.task.steps {
         let shown = rows.iter().filter(|row| row.nfe == steps || row.method == "teacher");
@@ -214,7 +264,7 @@ pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
             sections.push(Section::new(format!("{steps} steps, the same seeds"), vec![Block::Images(images)]));
         }
     }
-    let plots = figures_of(rows, run, &levels, &precond)?.into_iter().map(|(_, plot)| plot).collect();
+    let plots = figures_of(rows, run, &drawn)?.into_iter().map(|(_, plot)| plot).collect();
     sections.push(Section::new("Figures", vec![Block::Plots(plots)]));
     let mut facts = run.provenance.facts();
     let names = &run.task.subject;
@@ -244,6 +294,7 @@ impl Experiment {
             Self::Table1 => "table1",
             Self::Fig3 => "fig3",
             Self::Fig4 => "fig4",
+            Self::Objectives => "objectives",
         }
     }
 }
