@@ -61,12 +61,14 @@ pub enum Error {
         iteration: u64,
     },
     /// Training produced a loss that is not finite.
-    #[error("the loss became {loss} at iteration {iteration}; {advice}")]
+    #[error("the loss became {loss} at iteration {iteration}{level}; {advice}")]
     Diverged {
         /// The loss.
         loss: f64,
         /// Iterations completed before it.
         iteration: u64,
+        /// Where, in words; empty if it is not known.
+        level: String,
         /// What the last good state is and what to try.
         advice: String,
     },

@@ -80,7 +80,10 @@ impl Mixture {
 pub fn samples(model: &Model, seeds: &[u64]) -> Option<Tensor> {
     let NetworkConfig::GaussianMixture(_) = &model.config().network else { return None };
     let values = |name: &str| Vec::<f64>::try_from(model.params().get(name)?.to_kind(Kind::Double)).ok();
-    let weights: Vec<f64> = values("model.log_weights")?.into_iter().map(f64::exp).collect();
+    // a class-conditional model is asked for every class equally often
+    let even = model.config().label_dim > 0;
+    let weight = |log: f64| if even { 1.0 } else { log.exp() };
+    let weights: Vec<f64> = values("model.log_weights")?.into_iter().map(weight).collect();
     let total: f64 = weights.iter().sum();
     let choose = |seed: &u64| {
         // 53 bits of the seed's own stream, uniform in [0, 1)

@@ -38,7 +38,7 @@ impl Format {
                 format!("{}%", positive_zero(format!("{:.digits$}", 100.0 * value)))
             }
             Format::Duration => duration(value),
-            Format::Shortest => format!("{value}"),
+            Format::Shortest => format!("{}", value + 0.0), // -0 + 0 is 0
         }
     }
 }

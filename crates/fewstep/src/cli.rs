@@ -8,9 +8,9 @@ const EXAMPLES: &str = "\
 Examples:
   fewstep demo
   fewstep fit --model edm-cifar10.pkl --phases 1 --steps 3,4,5,6,8,10 --out runs/plans
-  fewstep export runs/plans/steps-008/plan.json --to comfyui --nearest
+  fewstep export runs/plans/steps-008/plan.json --to python --out plan_sampler.py
 
-Exit codes: 0 done, 1 failed (one sentence on stderr says why), 2 wrong usage, 130 stopped by Ctrl-C at once.
+Exit codes: 0 done, 1 failed (one sentence on stderr says why), 2 a command line that cannot be parsed, 130 stopped by Ctrl-C.
 Environment: NO_COLOR for plain tables, OMP_NUM_THREADS or --threads for fewer threads, RUST_BACKTRACE=1 for reports of bugs.";
 
 /// Turns a pretrained diffusion model into the best few-step sampler for it.

@@ -30,6 +30,7 @@ impl Forecast {
     /// Of this process, with these settings.
     pub fn new<T: Serialize>(settings: &T) -> Result<Self> {
         let settings = serde_json::to_value(settings)?;
+        runs::warn_of_changes(&serde_json::json!({ "task": settings }));
         Ok(Self { command: runs::command(), settings, parts: Vec::new(), evaluations: 0 })
     }
 

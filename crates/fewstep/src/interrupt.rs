@@ -3,12 +3,12 @@
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::ui;
 
 /// Exit code of a process that Ctrl-C ended.
-const EXIT_CODE: i32 = 130;
+pub const EXIT_CODE: u8 = 130;
 
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -25,7 +25,7 @@ pub fn listen() -> Result<Listener> {
     ONCE.call_once(|| {
         installed = ctrlc::set_handler(|| {
             if !LISTENING.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
-                std::process::exit(EXIT_CODE);
+                std::process::exit(i32::from(EXIT_CODE));
             }
             ui::note("stopping after this update; Ctrl-C again quits at once");
         });
@@ -46,7 +46,12 @@ pub fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }
 
-/// The end of work that was saved; `place` says where it stands.
+/// The end of work that was saved: no failure, and not done either.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped as asked, {0}; everything so far is saved: the same command with --resume goes on from there")]
+pub struct Stopped(String);
+
+/// Ends work that was saved; `place` says where it stands.
 pub fn stopped<T>(place: &str) -> Result<T> {
-    bail!("stopped as asked, {place}; everything so far is saved: the same command with --resume goes on from there")
+    Err(Stopped(place.to_owned()).into())
 }

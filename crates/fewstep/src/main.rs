@@ -24,13 +24,26 @@ mod ui;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 fn main() -> ExitCode {
     ui::report_panics_in_a_sentence();
-    let done = runs::arguments().map(cli::Cli::parse_from).and_then(commands::run);
+    let done = runs::arguments(&cli::Cli::command()).and_then(|args| match cli::Cli::try_parse_from(args) {
+        Ok(cli) => commands::run(cli).map(|()| ExitCode::SUCCESS),
+        // help and version are no errors, and go to stdout
+        Err(asked) if !asked.use_stderr() => {
+            let text = asked.render();
+            let text = if ui::colour_on_stdout() { text.ansi().to_string() } else { text.to_string() };
+            ui::print(text.as_bytes()).map(|()| ExitCode::SUCCESS)
+        }
+        Err(wrong) => wrong.exit(),
+    });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
+        Err(stop) if stop.is::<interrupt::Stopped>() => {
+            ui::note(stop.to_string());
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
         Err(error) => {
             ui::error(&error);
             ExitCode::FAILURE

@@ -18,7 +18,7 @@ pub struct RunArgs {
     /// Folder of the run; must not exist yet
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
-    /// Go on with the run in --out
+    /// Go on with the run in --out; compare and reproduce may add methods and steps
     #[arg(long)]
     pub resume: bool,
     #[command(flatten)]
@@ -46,23 +46,71 @@ pub fn command() -> Vec<String> {
     COMMAND.get().cloned().unwrap_or_else(|| std::env::args().collect())
 }
 
-/// The arguments of this process, after those of the run that it repeats and does not replace.
+/// The arguments of this process, after those of the run that it repeats and does not replace. `program` knows which options take
+/// values.
 ///
 /// # Errors
 /// If `--config` names no run, or one of another command.
-pub fn arguments() -> Result<Vec<OsString>> {
+pub fn arguments(program: &clap::Command) -> Result<Vec<OsString>> {
     let typed: Vec<OsString> = std::env::args_os().collect();
-    let all = match config_of(&typed) {
-        Some(path) => {
-            let run = read(&path)?;
-            let all = repeated(&typed, &run, &path)?;
-            let _ = REPEATED.set(run);
-            all
-        }
-        None => typed,
+    let command = command_of(&typed).and_then(|at| program.find_subcommand(&typed[at]));
+    let takes_config = |command: &&clap::Command| command.get_arguments().any(|arg| arg.get_long() == Some("config"));
+    let Some((path, command)) = config_of(&typed).zip(command.filter(takes_config)) else {
+        let _ = COMMAND.set(words(&typed));
+        return Ok(typed);
     };
-    let _ = COMMAND.set(all.iter().map(|arg| arg.to_string_lossy().into_owned()).collect());
+    let run = read(&path)?;
+    let all = repeated(&typed, &run, &path, command)?;
+    let _ = REPEATED.set(run);
+    // what is repeated stands there in full: the file needs not be there again
+    let parsed = Words::new(&words(&all)[2..], command);
+    let own =
+        parsed.options.into_iter().filter(|option| option[0] != "--config" && !option[0].starts_with("--config="));
+    let head = words(&all[..2]);
+    let _ = COMMAND.set(head.into_iter().chain(parsed.positional).chain(own.flatten()).collect());
     Ok(all)
+}
+
+fn words(args: &[OsString]) -> Vec<String> {
+    args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
+}
+
+/// Where the command stands: the first word that is no option. (No option before a command takes a value.)
+fn command_of<T: AsRef<std::ffi::OsStr>>(words: &[T]) -> Option<usize> {
+    let option = |word: &T| word.as_ref().to_string_lossy().starts_with('-');
+    (1..words.len()).find(|&at| !option(&words[at]))
+}
+
+/// What stands after a command: its positional words, and each option with its values.
+struct Words {
+    positional: Vec<String>,
+    options: Vec<Vec<String>>,
+}
+
+impl Words {
+    fn new(words: &[String], command: &clap::Command) -> Self {
+        let takes_value = |name: &str| {
+            let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name));
+            arg.is_some_and(|arg| arg.get_action().takes_values())
+        };
+        let (mut positional, mut options) = (Vec::new(), Vec::new());
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            match word.strip_prefix("--") {
+                None => positional.push(word.clone()),
+                Some(name) => {
+                    let value = if takes_value(name) { words.next() } else { None };
+                    options.push([word].into_iter().chain(value).cloned().collect());
+                }
+            }
+        }
+        Self { positional, options }
+    }
+}
+
+/// The name of an option, without its value.
+fn name_of(option: &[String]) -> &str {
+    option[0].split('=').next().unwrap_or_default()
 }
 
 fn config_of(args: &[OsString]) -> Option<PathBuf> {
@@ -78,59 +126,69 @@ fn read(path: &Path) -> Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("{} is no run.json: it is not JSON", file.display()))
 }
 
-/// `fewstep COMMAND`, the options of the earlier run, and those that were typed now.
-fn repeated(typed: &[OsString], run: &Value, path: &Path) -> Result<Vec<OsString>> {
-    let words = run["provenance"]["command"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let earlier: Vec<&str> = words.collect();
+/// `fewstep COMMAND`, the options of the earlier run that are not typed now, and those that are.
+fn repeated(typed: &[OsString], run: &Value, path: &Path, command: &clap::Command) -> Result<Vec<OsString>> {
+    let earlier = run["provenance"]["command"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let earlier: Vec<String> = earlier.map(str::to_owned).collect();
     let name = run["kind"].as_str().unwrap_or_default();
-    let at = earlier.iter().position(|word| *word == name && !name.is_empty());
+    let at = command_of(&earlier).filter(|&at| earlier[at] == name);
     let at = at.with_context(|| format!("{} does not say what was run: it is no run.json", path.display()))?;
-    let own = typed.iter().position(|word| word == name).with_context(|| {
-        format!("{} is of `fewstep {name}`: write `fewstep {name} --config {}`", path.display(), path.display())
-    })?;
+    let own = command_of(typed)
+        .filter(|&at| typed[at] == name)
+        .with_context(|| format!("{0} is of `fewstep {name}`: write `fewstep {name} --config {0}`", path.display()))?;
+    let (before, now) = (Words::new(&earlier[at + 1..], command), Words::new(&words(&typed[own + 1..]), command));
     // Of the earlier run alone: whether it was resumed, and what it repeated itself (its options stand there already).
-    let name_of = |word: &str| word.starts_with("--").then(|| word.split('=').next().unwrap_or(word).to_owned());
-    let now = typed[own + 1..].iter().filter_map(|word| name_of(&word.to_string_lossy()));
-    let replaced: Vec<String> = now.chain(["--config", "--resume", "--dry-run", "--json"].map(str::to_owned)).collect();
-    let mut all = typed[..=own].to_vec();
-    let mut keep = true;
-    for word in &earlier[at + 1..] {
-        // an option and, up to the next one, its value
-        keep = name_of(word).map_or(keep, |name| !replaced.contains(&name));
-        if keep {
-            all.push(word.into());
-        }
-    }
-    all.extend_from_slice(&typed[own + 1..]);
-    Ok(all)
+    let replaced = |option: &Vec<String>| {
+        let name = name_of(option);
+        ["--config", "--resume", "--dry-run", "--json"].contains(&name)
+            || now.options.iter().any(|other| name_of(other) == name)
+    };
+    let positional = if now.positional.is_empty() { before.positional } else { Vec::new() };
+    let kept = before.options.into_iter().filter(|option| !replaced(option)).flatten();
+    let head = [typed[0].clone(), typed[own].clone()];
+    let flags = typed[1..own].iter().cloned(); // such as --json
+    let all = head.into_iter().chain(positional.into_iter().chain(kept).map(OsString::from));
+    Ok(all.chain(flags).chain(typed[own + 1..].iter().cloned()).collect())
 }
 
-/// A new run folder with its `run.json`. Says so where models or data are not those of the run that is repeated.
+/// Says so where models or data are not those of the run that is repeated. `now` is of the form of its `run.json`.
+pub fn warn_of_changes(now: &Value) {
+    let Some(earlier) = REPEATED.get() else { return };
+    let mut others = Vec::new();
+    changed_hashes(earlier, now, &mut others);
+    if !others.is_empty() {
+        ui::note(format!("warning: not the files of the run that is repeated: {}", others.join(", ")));
+    }
+}
+
+/// A new run folder with its `run.json`.
 pub fn create<T: Serialize>(out: &Path, run: &T) -> Result<RunFolder> {
     let folder = RunFolder::create(out)?;
     folder.write_json(RUN_FILE, run)?;
-    if let Some(earlier) = REPEATED.get() {
-        let mut others = Vec::new();
-        changed_hashes(earlier, &serde_json::to_value(run)?, "", &mut others);
-        if !others.is_empty() {
-            ui::note(format!("warning: not the files of the run that is repeated: {}", others.join(", ")));
-        }
-    }
+    warn_of_changes(&serde_json::to_value(run)?);
     Ok(folder)
 }
 
-/// The names under which hashes differ.
-fn changed_hashes(earlier: &Value, now: &Value, name: &str, found: &mut Vec<String>) {
+/// What hashes differ of, by the name that stands beside them if there is one.
+fn changed_hashes(earlier: &Value, now: &Value, found: &mut Vec<String>) {
     match (earlier, now) {
         (Value::Object(before), Value::Object(after)) => {
             for (key, value) in before {
-                changed_hashes(value, after.get(key).unwrap_or(&Value::Null), key, found);
+                let Some(other) = after.get(key) else { continue };
+                // `model_sha256` is of `model`, a plain `sha256` of `name`
+                let what = key.strip_suffix("_sha256").or((key == "sha256").then_some("name"));
+                match what {
+                    Some(what) if value != other => {
+                        let named = after.get(what).and_then(Value::as_str).unwrap_or(what);
+                        found.push(format!("{named} (its SHA-256 differs)"));
+                    }
+                    _ => changed_hashes(value, other, found),
+                }
             }
         }
         (Value::Array(before), Value::Array(after)) => {
-            before.iter().zip(after).for_each(|(before, after)| changed_hashes(before, after, name, found));
+            before.iter().zip(after).for_each(|(before, after)| changed_hashes(before, after, found));
         }
-        _ if name.ends_with("sha256") && earlier != now => found.push(name.replace('_', " ")),
         _ => {}
     }
 }
@@ -155,28 +213,47 @@ pub fn reopen<T: serde::de::DeserializeOwned>(out: &Path, kind: &str) -> Result<
 mod tests {
     use super::*;
 
-    fn words(text: &str) -> Vec<OsString> {
+    fn split(text: &str) -> Vec<OsString> {
         text.split(' ').map(OsString::from).collect()
     }
 
+    fn command() -> clap::Command {
+        let value = |name: &'static str| clap::Arg::new(name).long(name);
+        let flag = |name: &'static str| value(name).action(clap::ArgAction::SetTrue);
+        let command = clap::Command::new("fit").arg(clap::Arg::new("what"));
+        let values = ["config", "steps", "model", "out", "gamma"].map(value);
+        command.args(values).args(["resume", "xflip", "dry-run"].map(flag))
+    }
+
     #[test]
-    fn typed_options_come_after_the_earlier_ones() {
-        let command = "bin/fewstep --json fit --config a.json --steps 3,5 --model=m --resume --out a --gamma -1";
-        let command: Vec<&str> = command.split(' ').collect();
-        let run = serde_json::json!({ "kind": "fit", "provenance": { "command": command } });
-        let typed = "fewstep fit --config run.json --out=b --steps 4";
-        let all = repeated(&words(typed), &run, Path::new("run.json")).unwrap();
-        assert_eq!(all, words("fewstep fit --model=m --gamma -1 --config run.json --out=b --steps 4"));
-        let error = repeated(&words("fewstep train --config run.json"), &run, Path::new("run.json")).unwrap_err();
+    fn typed_options_come_after_the_earlier_ones_that_they_leave() {
+        let earlier =
+            "bin/fewstep --json fit --config a.json --steps 3,5 --model=fit --xflip all --resume --out a --gamma -1";
+        let earlier: Vec<&str> = earlier.split(' ').collect();
+        let run = serde_json::json!({ "kind": "fit", "provenance": { "command": earlier } });
+        let repeated = |typed: &str| repeated(&split(typed), &run, Path::new("run.json"), &command());
+        let all = repeated("fewstep fit --config run.json --out=b --steps 4").unwrap();
+        assert_eq!(all, split("fewstep fit all --model=fit --xflip --gamma -1 --config run.json --out=b --steps 4"));
+        let all = repeated("fewstep --json fit other --config run.json --out fit").unwrap();
+        let expected =
+            "fewstep fit --steps 3,5 --model=fit --xflip --gamma -1 --json other --config run.json --out fit";
+        assert_eq!(all, split(expected));
+        let error = repeated("fewstep train --config run.json --out fit").unwrap_err();
         assert!(error.to_string().contains("fewstep fit --config run.json"), "{error}");
-        assert!(repeated(&words("fewstep fit"), &serde_json::json!({}), Path::new("x")).is_err());
     }
 
     #[test]
     fn changed_files_are_named() {
-        let run = |hash: &str| serde_json::json!({ "task": { "model_sha256": hash, "models": [{ "sha256": hash }], "lr": hash } });
+        let run = |hash: &str| {
+            serde_json::json!({
+                "task": { "model": "m.pkl", "model_sha256": hash, "models": [{ "name": "n", "sha256": hash }], "lr": hash }
+            })
+        };
         let mut found = Vec::new();
-        changed_hashes(&run("a"), &run("b"), "", &mut found);
-        assert_eq!(found, ["model sha256", "sha256"]);
+        changed_hashes(&run("a"), &run("b"), &mut found);
+        assert_eq!(found, ["m.pkl (its SHA-256 differs)", "n (its SHA-256 differs)"]);
+        found.clear();
+        changed_hashes(&run("a"), &run("a"), &mut found);
+        assert!(found.is_empty());
     }
 }

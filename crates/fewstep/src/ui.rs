@@ -1,9 +1,11 @@
 //! How the program talks: results on stdout, progress and messages on stderr.
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::fmt;
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 /// Seconds between plain progress lines where stderr is no terminal.
@@ -24,14 +26,26 @@ impl Output {
     /// Prints a result: `value` as JSON where that was asked for, else `text`.
     pub fn result<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let text = if self.json { serde_json::to_string_pretty(value)? } else { text() };
-        // A reader that stops early (`| head`) is no error.
-        let _ = writeln!(stdout(), "{}", text.trim_end());
-        Ok(())
+        print(format!("{}\n", text.trim_end()).as_bytes())
     }
 
     /// Whether tables on stdout may use colour.
     pub fn colour(&self) -> bool {
-        stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        colour_on_stdout()
+    }
+}
+
+/// Whether stdout is a terminal whose user did not refuse colours.
+pub fn colour_on_stdout() -> bool {
+    stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Writes to stdout. A reader that stops early (`| head`) is no error; a full disk is.
+pub fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = stdout();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        _ => Ok(()),
     }
 }
 
@@ -87,11 +101,17 @@ impl Progress {
     pub fn new(name: &str, unit: &str, total: u64, done: u64) -> Self {
         let terminal = stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        let template = format!("{{prefix}} {{bar:28}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}");
+        let template =
+            format!("{{prefix}} {{bar:28}} {{human_pos}}/{{human_len}} {unit}  {{rate}}  {{eta}} left  {{msg}}");
         if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style);
+            let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _ = write!(out, "{:.1}/s", state.per_sec());
+            };
+            bar.set_style(style.with_key("rate", rate));
         }
         bar.set_prefix(name.to_owned());
+        bar.set_position(done);
+        bar.reset(); // what was done before is no speed
         bar.set_position(done);
         bar.reset_eta();
         Self {
@@ -112,7 +132,7 @@ impl Progress {
             let rate = done.saturating_sub(self.offset) as f64 / self.started.elapsed().as_secs_f64();
             let total = self.bar.length().unwrap_or(0);
             let left = total.saturating_sub(done) as f64 / rate.max(1e-9);
-            note(format!("{}: {done}/{total}, {rate:.3}/s, {left:.0} s left  {message}", self.name));
+            note(format!("{}: {done}/{total}, {rate:.1}/s, {left:.0} s left  {message}", self.name));
             self.plain = Some(Instant::now());
         }
         self.bar.set_message(message);

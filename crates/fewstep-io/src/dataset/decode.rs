@@ -39,7 +39,7 @@ pub(super) fn is_image(name: &str) -> bool {
 pub(super) fn decode(file: &[u8]) -> Result<Raw, String> {
     let mut reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|e| e.to_string())?;
     reader.limits(limits(MAX_SIDE));
-    match reader.decode().map_err(|e| format!("it cannot be decoded: {e}"))? {
+    match reader.decode().map_err(|error| failed(&error))? {
         DynamicImage::ImageLuma8(grey) => {
             let (width, height) = (grey.width() as usize, grey.height() as usize);
             Ok(Raw { channels: 1, height, width, chw: grey.into_raw() })
@@ -53,6 +53,12 @@ pub(super) fn decode(file: &[u8]) -> Result<Raw, String> {
             other.color()
         )),
     }
+}
+
+/// A decoder's error in one line.
+pub(super) fn failed(error: &image::ImageError) -> String {
+    let text = error.to_string();
+    format!("it cannot be decoded: {}", text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// What a decoder may be asked for by a file.

@@ -69,6 +69,12 @@ impl Folder {
         fs::read(path).map_err(|e| self.failed(index, e.to_string()))
     }
 
+    /// Names of the subfolders, which are the classes in their order.
+    pub fn classes(&self) -> Vec<String> {
+        let first = self.images.iter().filter_map(|(name, _)| name.split_once('/').map(|(class, _)| class.to_owned()));
+        first.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// What is wrong with one image.
     pub fn failed(&self, index: usize, reason: String) -> Error {
         Error::image(&self.place, &self.member(index), reason)

@@ -24,12 +24,14 @@ pub struct PrepareOptions {
 }
 
 /// What was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prepared {
     /// Images.
     pub images: usize,
-    /// Classes, one a subfolder; 0 without.
+    /// Number of classes, 0 without.
     pub classes: usize,
+    /// Names of the classes in their order, where they are subfolders.
+    pub names: Vec<String>,
 }
 
 /// Images at once: few enough to be in memory.
@@ -51,10 +53,18 @@ pub fn prepare(
     if !(1..=4096).contains(&options.size) {
         return Err(Error::format(FORMAT, place, format!("pictures of {0}x{0} were asked for", options.size)));
     }
+    if !pictures.is_dir() {
+        return Err(Error::format(
+            FORMAT,
+            place,
+            "there is no such folder; pictures are taken from a folder of PNG and JPEG files",
+        ));
+    }
     let opened = folder::open(pictures)?;
     let Source::Folder(folder) = &opened.source else {
-        return Err(Error::format(FORMAT, place, "pictures are taken from a folder of PNG and JPEG files"));
+        return Err(Error::format(FORMAT, place, "it holds a data set already, not pictures"));
     };
+    progress(0, opened.len);
     let mut failure = None;
     let written = atomic::write_with(out, |file| {
         let mut zip = ZipWriter::new(file);
@@ -85,7 +95,9 @@ pub fn prepare(
         return Err(error);
     }
     written?;
-    Ok(Prepared { images: opened.len, classes: opened.num_classes })
+    let labelled = opened.num_classes > 0 && !pictures.join(labels::FILE).exists();
+    let names = if labelled { folder.classes() } else { Vec::new() };
+    Ok(Prepared { images: opened.len, classes: opened.num_classes, names })
 }
 
 /// PNGs of these pictures, made on all cores.
@@ -109,7 +121,7 @@ fn one(folder: &folder::Folder, index: usize, options: PrepareOptions) -> Result
 
 /// The picture as its camera was held.
 fn upright(file: &[u8]) -> std::result::Result<DynamicImage, String> {
-    let failed = |error: image::ImageError| format!("it cannot be decoded: {error}");
+    let failed = |error: image::ImageError| decode::failed(&error);
     let mut reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|error| error.to_string())?;
     reader.limits(decode::limits(decode::MAX_PICTURE_SIDE));
     let mut decoder = reader.into_decoder().map_err(failed)?;

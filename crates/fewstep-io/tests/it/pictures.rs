@@ -35,7 +35,8 @@ fn pictures_of_any_kind_become_squares() {
     let out = place.path().join("photos.zip");
     let mut heard = Vec::new();
     let made = prepare(&photos, &out, COLOUR, &mut |done, total| heard.push((done, total))).unwrap();
-    assert_eq!((made.images, made.classes, heard), (3, 2, vec![(3, 3)]));
+    assert_eq!((made.images, made.classes, heard), (3, 2, vec![(0, 3), (3, 3)]));
+    assert_eq!(made.names, ["a", "b"]);
     let dataset = Dataset::open(&out).unwrap();
     assert_eq!((dataset.len(), dataset.channels(), dataset.resolution()), (3, 3, (4, 4)));
     assert_eq!(dataset.labels(), Some(&[0, 1, 1][..]));

@@ -85,7 +85,7 @@ impl Learner {
         let loss = loss.total / pixels;
         if !loss.is_finite() {
             let advice = "lower the learning rate of phase 1".to_owned();
-            return Err(Error::Diverged { loss, iteration: self.iteration, advice });
+            return Err(Error::Diverged { loss, iteration: self.iteration, level: String::new(), advice });
         }
         d_sigma.iter_mut().for_each(|d| *d /= pixels);
         let d_theta =

@@ -37,6 +37,26 @@ pub enum Loss {
     },
 }
 
+/// The loss of a batch.
+#[derive(Debug)]
+pub struct Evaluated {
+    /// The mean over samples and pixels, with a graph.
+    pub mean: Tensor,
+    /// What it is the mean of, `[N, C, H, W]`.
+    squares: Tensor,
+    /// The noise level of each sample, `[N]`.
+    sigma: Tensor,
+}
+
+impl Evaluated {
+    /// The noise level of the first sample whose loss is not finite.
+    pub fn bad_level(&self) -> Option<f64> {
+        let good = self.squares.isfinite().flatten(1, -1).all_dim(1, false);
+        let bad = good.logical_not().nonzero().flatten(0, -1);
+        (bad.numel() > 0).then(|| self.sigma.double_value(&[bad.int64_value(&[0])]))
+    }
+}
+
 impl Loss {
     /// The EDM recipe.
     pub const EDM: Self = Self::LogNormal { p_mean: -1.2, p_std: 1.2 };
@@ -46,7 +66,7 @@ impl Loss {
     ///
     /// # Errors
     /// For the rollout, which is no loss of clean images.
-    pub fn evaluate(&self, model: &Model, batch: &Minibatch, augment: Option<&AugmentConfig>) -> Result<Tensor> {
+    pub fn evaluate(&self, model: &Model, batch: &Minibatch, augment: Option<&AugmentConfig>) -> Result<Evaluated> {
         let (sigma, weight) = self.draw(batch.images.size()[0], model)?;
         let (images, augment_labels) = match augment {
             Some(augment) => {
@@ -62,7 +82,8 @@ impl Loss {
             train: true,
         };
         let denoised = model.denoise(&noisy, &sigma, &conditions);
-        Ok((weight.reshape([-1, 1, 1, 1]) * (denoised - images).square()).mean(Kind::Float))
+        let squares = weight.reshape([-1, 1, 1, 1]) * (denoised - images).square();
+        Ok(Evaluated { mean: squares.mean(Kind::Float), squares: squares.detach(), sigma })
     }
 
     /// `n` noise levels and their weights, both `[n]` on the model's device.

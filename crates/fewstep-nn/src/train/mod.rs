@@ -156,10 +156,6 @@ impl<'a> Trainer<'a> {
             gradient += slope;
         }
         let loss = loss_sum / parts as f64;
-        if !loss.is_finite() {
-            let advice = "resume from the last saved state with a lower learning rate".to_owned();
-            return Err(Error::Diverged { loss, iteration: self.iteration, advice });
-        }
         gradient /= parts as f64;
         let learning_rate = self.learning_rate();
         self.adam.update(&mut self.weights.values, &gradient, learning_rate);
@@ -176,8 +172,19 @@ impl<'a> Trainer<'a> {
         if self.config.xflip {
             minibatch.images = mirror_at_random(&minibatch.images);
         }
-        let loss = self.config.loss.evaluate(&self.model, &minibatch, self.config.augment.as_ref())?;
-        Ok((loss.double_value(&[]), self.weights.gradient(&loss)?))
+        let evaluated = self.config.loss.evaluate(&self.model, &minibatch, self.config.augment.as_ref())?;
+        let loss = evaluated.mean.double_value(&[]);
+        if !loss.is_finite() {
+            return Err(self.diverged(loss, evaluated.bad_level()));
+        }
+        Ok((loss, self.weights.gradient(&evaluated.mean)?))
+    }
+
+    /// The loss left the numbers. Nothing of this update was applied.
+    fn diverged(&self, loss: f64, level: Option<f64>) -> Error {
+        let advice = "the update was not made; a lower learning rate helps most often".to_owned();
+        let level = level.map_or_else(String::new, |sigma| format!(" at the noise level {sigma:.4}"));
+        Error::Diverged { loss, iteration: self.iteration, level, advice }
     }
 
     fn learning_rate(&self) -> f64 {

@@ -157,7 +157,11 @@ impl Trainer<'_> {
             let error = run.value(next, Some(&output))? - pick(&lessons.targets[k]);
             let loss = measure(&error, distance) * (lessons.weights[k] / steps);
             if next.coefficient(Source::Output(k)) != 0.0 {
-                total += loss.double_value(&[]);
+                let value = loss.double_value(&[]);
+                if !value.is_finite() {
+                    return Err(self.diverged(value, Some(stage.sigma)));
+                }
+                total += value;
                 gradient += self.weights.gradient(&loss)?;
             }
             run.outputs.push(output.detach());

@@ -76,11 +76,16 @@ fn it_travels_as_any_network_does() {
 
 #[test]
 fn its_samples_are_what_a_fine_sampler_makes() {
-    let model = mixture::patterns(false, Device::Cpu).unwrap();
+    for conditional in [false, true] {
+        samples_agree(&mixture::patterns(conditional, Device::Cpu).unwrap());
+    }
+}
+
+fn samples_agree(model: &Model) {
     let seeds: Vec<u64> = (0..2000).collect();
-    let exact = mixture::samples(&model, &seeds).unwrap();
+    let exact = mixture::samples(model, &seeds).unwrap();
     let plan = Solver::Heun.plan(&karras(12, 0.002, 80.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
-    let made = Seeded { seeds: &seeds, class: None, batch: 500 }.collect(&model, &plan).unwrap();
+    let made = Seeded { seeds: &seeds, class: None, batch: 500 }.collect(model, &plan).unwrap();
     let moments = |images: &Tensor| {
         let flat = images.flatten(1, -1);
         (flat.mean_dim(0, false, Kind::Double), flat.var_dim(0, true, false).to_kind(Kind::Double))
@@ -90,5 +95,6 @@ fn its_samples_are_what_a_fine_sampler_makes() {
     let worst = (mean_a - mean_b).abs().max().double_value(&[]);
     assert!(worst < 4.0 * 0.45 * (2.0f64 / 2000.0).sqrt(), "{worst}");
     let worst = ((var_a - &var_b) / var_b).abs().max().double_value(&[]);
-    assert!(worst < 0.3, "{worst}");
+    // a pixel may vary by one class in ten alone, whose share among 2,000 is uncertain by 7 %
+    assert!(worst < 0.45, "{worst}");
 }

@@ -49,6 +49,22 @@ fn the_loss_falls_and_the_average_follows() {
     }
 }
 
+/// A learning rate beyond all reason: the loss leaves the numbers, which is said with the level, and the state before is whole.
+#[test]
+fn a_diverging_run_stops_at_the_update_and_names_the_level() {
+    let _turn = alone();
+    let model = small(0);
+    let images = ramps(&model);
+    let config = TrainConfig { learning_rate: 1e30, rampup_images: 0, augment: None, ..recipe() };
+    let mut trainer = Trainer::new(model, &images, config).unwrap();
+    let error = (0..20).find_map(|_| trainer.step().err()).expect("weights of 1e30 leave the numbers").to_string();
+    let made = trainer.images_seen() / 16;
+    assert!(error.contains(&format!("at iteration {made} at the noise level ")), "{error}");
+    assert!(error.contains("learning rate"), "{error}");
+    assert!(trainer.step().is_err(), "nothing of the failed update was applied: it fails again");
+    assert_eq!(trainer.images_seen(), 16 * made);
+}
+
 #[test]
 fn a_resumed_run_equals_one_that_never_stopped() {
     let _turn = alone();

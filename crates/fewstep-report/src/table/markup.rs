@@ -28,11 +28,12 @@ pub fn html(table: &Table) -> String {
     let class = |align| {
         if align == Align::Right { " class=\"number\"" } else { "" }
     };
-    let mut out = String::from("<div class=\"scroll\"><table>\n");
+    let mut out = String::new();
+    // outside the box, so that it stays where a narrow screen scrolls the table
     if !table.caption.is_empty() {
-        out.push_str(&format!("<caption>{}</caption>\n", escape::markup(&table.caption)));
+        out.push_str(&format!("<p class=\"caption\">{}</p>\n", escape::markup(&table.caption)));
     }
-    out.push_str("<thead><tr>");
+    out.push_str("<div class=\"scroll\"><table>\n<thead><tr>");
     for column in &table.columns {
         out.push_str(&format!("<th scope=\"col\"{}>{}</th>", class(column.align), escape::markup(&column.head())));
     }

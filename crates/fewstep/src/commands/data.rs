@@ -43,9 +43,14 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         bar.finish();
     }
     let (place, size) = (args.out.display().to_string(), args.size);
-    let value = json!({ "out": place, "images": made.images, "classes": made.classes, "size": size });
+    let value =
+        json!({ "out": place, "images": made.images, "classes": made.classes, "names": made.names, "size": size });
     output.result(&value, || {
-        let classes = if made.classes > 0 { format!(" in {} classes", made.classes) } else { String::new() };
+        let names = made.names.iter().take(20).enumerate().map(|(class, name)| format!("{class} {name}"));
+        let names: Vec<String> = names.collect();
+        let more = if made.names.len() > names.len() { ", ..." } else { "" };
+        let names = if names.is_empty() { String::new() } else { format!(": {}{more}", names.join(", ")) };
+        let classes = if made.classes > 0 { format!(" in {} classes{names}", made.classes) } else { String::new() };
         format!("{place}: {} images of {size}x{size}{classes}", made.images)
     })
 }

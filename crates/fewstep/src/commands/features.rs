@@ -10,7 +10,7 @@ use fewstep_io::dataset::{Dataset, Images};
 use serde::Serialize;
 
 use crate::inputs::{Compute, DataArgs, check_extension, check_new_file, open_data};
-use crate::ui::{Output, Progress};
+use crate::ui::{self, Output, Progress};
 
 /// Without a test set, every so many-th image is kept for the test.
 const HELD_OUT: usize = 10;
@@ -99,6 +99,14 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         ("training".to_owned(), format!("{} images, {} epochs, seed {}", train.len(), args.epochs, args.seed)),
     ]);
     let network = trained.save(&args.out, &notes)?;
+    let chance = 1.0 / data.num_classes().max(1) as f64;
+    if trained.test_accuracy < 2.0 * chance.min(0.45) {
+        ui::note(format!(
+            "warning: guessing would be right on {:.0} % of the test images: distances between such features mean little; \
+             train longer (--epochs), or on more images",
+            100.0 * chance
+        ));
+    }
     let outcome = Outcome {
         out: args.out.display().to_string(),
         sha256: network.id().sha256.clone(),

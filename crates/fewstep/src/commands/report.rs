@@ -1,6 +1,6 @@
 //! `fewstep report`: the page of any run folder, made anew from its files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use fewstep_io::run_folder::RUN_FILE;
@@ -34,15 +34,23 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     if let Some(out) = &args.out {
         check_new_file(out, args.overwrite)?;
     }
-    let place = args.folder.display();
-    ensure!(args.folder.join(RUN_FILE).is_file(), "{place} is not a run folder: it holds no {RUN_FILE}");
-    let folder = RunFolder::open_existing(&args.folder)?;
+    // the run.json itself means its folder
+    let named = args.folder.file_name().is_some_and(|name| name == RUN_FILE);
+    let path = if named { args.folder.parent().unwrap_or(Path::new("")).join(".") } else { args.folder.clone() };
+    let place = path.display();
+    ensure!(path.join(RUN_FILE).is_file(), "{place} is not a run folder: it holds no {RUN_FILE}");
+    let folder = RunFolder::open_existing(&path)?;
     let run: Value = folder.read_json(RUN_FILE)?;
+    let finished = |file: &str| {
+        let hint = "go on with it by --resume, or wait for it";
+        ensure!(folder.has(file), "nothing in {place} is finished yet that a report could show: {hint}");
+        Ok(&folder)
+    };
     let page = match run["kind"].as_str() {
-        Some("demo") => demo::report(&folder)?,
-        Some("fit") => fit::report(&folder)?,
-        Some("compare") => compare::report(&folder)?,
-        Some("reproduce") => reproduce::report(&folder)?,
+        Some("demo") => demo::report(finished(demo::RESULTS)?)?,
+        Some("fit") => fit::report(finished(fit::OUTCOMES)?)?,
+        Some("compare") => compare::report(finished(compare::ROWS)?)?,
+        Some("reproduce") => reproduce::report(finished(reproduce::ROWS)?)?,
         Some("train") => train::report(&folder)?,
         kind => bail!(
             "{place} is a folder of `{}`, which has no report: those of demo, fit, compare, reproduce and train do",

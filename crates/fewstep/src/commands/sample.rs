@@ -97,11 +97,15 @@ pub fn run(mut args: Args, output: Output) -> Result<()> {
         terminal::check()?;
     }
     let form = target::Form::of(&args)?;
-    let OpenModel { model, name, hash, .. } = open_model(&args.model, device, kind)?;
-    let plan = args.plan.resolve(&model)?;
+    let opened = open_model(&args.model, device, kind)?;
+    let plan = args.plan.resolve(&opened)?;
+    let OpenModel { model, name, hash, .. } = opened;
     let latents = args.latents.resolve(&model)?;
     if args.dry_run {
-        let settings = json!({ "model": name, "model_sha256": hash, "images": latents.len(), "plan": plan });
+        let settings = json!({
+            "model": name, "model_sha256": hash, "images": latents.len(), "solver": plan.solver, "nfe": plan.nfe(),
+            "sigmas": plan.sigmas(),
+        });
         return Forecast::new(&settings)?.part("images", (latents.len() * plan.nfe()) as u64).print(output);
     }
     let settings = Settings::new(&hash, &plan, &latents, &args);

@@ -1,6 +1,5 @@
 //! `fewstep completions` and `fewstep man`: what shells and `man` read, made from the same definitions as `--help`.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -8,7 +7,7 @@ use clap::CommandFactory;
 use fewstep_io::atomic;
 
 use crate::cli::Cli;
-use crate::ui::Output;
+use crate::ui::{self, Output};
 
 /// Arguments of `fewstep completions`
 #[derive(Debug, clap::Args)]
@@ -25,9 +24,7 @@ pub struct CompletionsArgs {
 pub fn completions(args: CompletionsArgs) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "fewstep", &mut script);
-    // A reader that stops early is no error.
-    let _ = std::io::stdout().write_all(&script);
-    Ok(())
+    ui::print(&script)
 }
 
 /// Arguments of `fewstep man`
@@ -42,7 +39,7 @@ pub struct ManArgs {
 /// Writes the pages.
 pub fn man(args: ManArgs, output: Output) -> Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-    let mut command = Cli::command();
+    let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
     let mut names = Vec::new();
     for page in pages(&command)? {
@@ -58,9 +55,45 @@ fn pages(command: &clap::Command) -> Result<Vec<(String, Vec<u8>)>> {
         std::iter::once(command).chain(command.get_subcommands().filter(|command| command.get_name() != "help"));
     let page = |command: &clap::Command| {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
+        let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let man = clap_mangen::Man::new(command.clone().after_help("")).title(name.clone());
         let mut text = Vec::new();
-        clap_mangen::Man::new(command.clone()).title(name.clone()).render(&mut text)?;
+        man.render_title(&mut text)?;
+        man.render_name_section(&mut text)?;
+        man.render_synopsis_section(&mut text)?;
+        man.render_description_section(&mut text)?;
+        man.render_options_section(&mut text)?;
+        if command.has_subcommands() {
+            man.render_subcommands_section(&mut text)?;
+        }
+        text.extend(sections(&after).into_bytes());
         Ok((format!("{name}.1"), text))
     };
     commands.map(page).collect()
+}
+
+/// What stands after a command's options, as sections: lines that begin with a known title open one.
+fn sections(text: &str) -> String {
+    const TITLES: [(&str, &str); 4] = [
+        ("Example:", "EXAMPLES"),
+        ("Examples:", "EXAMPLES"),
+        ("Exit codes:", "EXIT STATUS"),
+        ("Environment:", "ENVIRONMENT"),
+    ];
+    let mut page = String::new();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        let title = TITLES.iter().find_map(|(start, title)| Some((title, line.strip_prefix(start)?)));
+        let rest = match title {
+            Some((title, rest)) => {
+                page.push_str(&format!(".SH {title}\n"));
+                rest
+            }
+            None => line,
+        };
+        if !rest.trim().is_empty() {
+            // examples keep their lines; a backslash and a leading dot mean something to roff
+            page.push_str(&format!(".nf\n\\&{}\n.fi\n", rest.replace('\\', "\\e")));
+        }
+    }
+    page
 }

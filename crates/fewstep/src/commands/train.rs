@@ -3,6 +3,7 @@
 mod arguments;
 mod page;
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -30,6 +31,10 @@ use crate::ui::{self, Output, Progress};
 const STATE: &str = "state.safetensors";
 const MODEL: &str = "model.safetensors";
 const STATS: &str = "stats.jsonl";
+/// Updates that a loss is the mean of: single ones are noisy.
+pub const LOSSES: usize = 20;
+/// Noise levels of the Heun sampler that makes the grids.
+const GRID_STEPS: usize = 18;
 /// Seeds of the sample grids: the same images again and again, so that progress shows.
 const GRID_SEEDS: std::ops::Range<u64> = 0..64;
 
@@ -52,7 +57,7 @@ struct Outcome {
     model: String,
     images_seen: u64,
     iterations: u64,
-    /// Mean of the last 20 updates; none if there was nothing left to do.
+    /// Mean of the last updates; none if there was nothing left to do.
     loss: Option<f64>,
     images_per_second: f64,
 }
@@ -65,8 +70,8 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let train = args.train_config();
     if args.run.repeat.dry_run {
         let settings = json!({ "data": dataset.name(), "images": dataset.len(), "model": config, "train": train });
-        let grids = args.images / args.grid_every.max(1) + 1;
-        let looked_at = grids * GRID_SEEDS.count() as u64 * 35;
+        let grids = if args.grid_every() > 0 { args.images.div_ceil(args.grid_every()) } else { 0 };
+        let looked_at = grids * GRID_SEEDS.count() as u64 * (2 * GRID_STEPS as u64 - 1);
         let cost = Forecast::new(&settings)?.training("training images", args.images);
         return cost.part("sample grids", looked_at).print(output);
     }
@@ -80,6 +85,9 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     atomic::write_bytes(folder.file(REPORT), report(&folder)?.to_html().as_bytes())?;
     output.result(&outcome, || {
         let Outcome { model, images_seen, iterations, loss, images_per_second } = &outcome;
+        if *iterations == 0 {
+            return format!("{model}: it has seen its {images_seen} images already; more --images go on from there");
+        }
         let loss = loss.map_or_else(String::new, |loss| format!(", loss {loss:.4}"));
         format!("{model}: {images_seen} images, {iterations} iterations{loss}, {images_per_second:.1} img/s")
     })
@@ -133,40 +141,56 @@ fn train_until(args: &Args, trainer: &mut Trainer<'_>, folder: &RunFolder) -> Re
     let first = trainer.images_seen();
     let started = std::time::Instant::now();
     let mut progress = Progress::new("train", "img", total, first);
-    let (mut next_snapshot, mut next_grid) = (first + args.save_every, first + args.grid_every);
-    let (mut loss, mut count, mut iterations) = (0.0, 0u32, 0);
-    let mut last_loss = None;
+    // at multiples of these, wherever a run was stopped and resumed
+    let next = |every: u64, seen: u64| seen.checked_div(every).map_or(u64::MAX, |count| (count + 1) * every);
+    let grid_every = args.grid_every();
+    let (mut next_snapshot, mut next_grid) = (next(args.save_every, first), next(grid_every, first));
+    let (mut losses, mut iterations) = (VecDeque::with_capacity(LOSSES), 0);
     let _listener = interrupt::listen()?;
     while trainer.images_seen() < total {
-        let stats = trainer.step().with_context(|| format!("the run is in {}", folder.path().display()))?;
+        let saved = || format!("the run is in {}: {}", folder.path().display(), last_state(folder));
+        let stats = trainer.step().with_context(saved)?;
         folder.append_line(STATS, &stats)?;
-        loss += stats.loss;
-        count += 1;
-        iterations = stats.iteration;
-        if count == 20 || stats.images >= total {
-            last_loss = Some(loss / f64::from(count));
-            (loss, count) = (0.0, 0);
+        if losses.len() == LOSSES {
+            losses.pop_front();
         }
-        progress.set(stats.images, last_loss.map_or_else(String::new, |loss| format!("loss {loss:.4}")));
+        losses.push_back(stats.loss);
+        iterations = stats.iteration;
+        progress.set(stats.images, mean(&losses).map_or_else(String::new, |loss| format!("loss {loss:.4}")));
         let asked = interrupt::asked();
         if stats.images >= next_snapshot || stats.images >= total || asked {
             save(args, trainer, folder)?;
-            next_snapshot = stats.images + args.save_every;
+            next_snapshot = next(args.save_every, stats.images);
         }
         if asked && stats.images < total {
             progress.finish();
             return interrupt::stopped(&format!("after {} images", stats.images));
         }
-        if stats.images >= next_grid || stats.images >= total {
+        if stats.images >= next_grid || (grid_every > 0 && stats.images >= total) {
             let path = folder.subfolder("samples")?.join(format!("{:09}.png", stats.images));
             write_grid(&trainer.averaged()?, &path)?;
-            next_grid = stats.images + args.grid_every;
+            next_grid = next(grid_every, stats.images);
         }
     }
     progress.finish();
     let images_per_second = (trainer.images_seen() - first) as f64 / started.elapsed().as_secs_f64();
     let model = folder.file(MODEL).display().to_string();
-    Ok(Outcome { model, images_seen: trainer.images_seen(), iterations, loss: last_loss, images_per_second })
+    Ok(Outcome { model, images_seen: trainer.images_seen(), iterations, loss: mean(&losses), images_per_second })
+}
+
+/// The mean of some losses.
+fn mean(losses: &VecDeque<f64>) -> Option<f64> {
+    (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64)
+}
+
+/// What a failed run can be resumed from.
+fn last_state(folder: &RunFolder) -> String {
+    let path = folder.file(STATE);
+    if path.exists() {
+        format!("{} is the last good state, and --resume goes on from it", path.display())
+    } else {
+        "no state was saved yet".to_owned()
+    }
 }
 
 /// The state first: a model without its state could not be resumed.
@@ -181,10 +205,10 @@ fn save(args: &Args, trainer: &mut Trainer<'_>, folder: &RunFolder) -> Result<()
     Ok(())
 }
 
-/// 64 images of the EDM sampler, 18 steps of Heun.
+/// 64 images of the EDM sampler.
 fn write_grid(model: &Model, path: &Path) -> Result<()> {
     let (low, high) = model.config().precond.sampling_range();
-    let schedule = karras(18, low, high, 7.0)?.round(&model.config().precond)?;
+    let schedule = karras(GRID_STEPS, low, high, 7.0)?.round(&model.config().precond)?;
     let plan = Solver::Heun.plan(&schedule, &SolverOptions::default())?;
     let seeds: Vec<u64> = GRID_SEEDS.collect();
     let images = Seeded { seeds: &seeds, class: None, batch: 32 }.collect(model, &plan)?;

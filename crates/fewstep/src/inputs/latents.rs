@@ -9,7 +9,7 @@ use fewstep_nn::Model;
 use fewstep_nn::sample::{Seeded, sample};
 use fewstep_nn::tch::{Device, Tensor};
 
-use super::{Arrays, Seeds};
+use super::{Arrays, Numbers};
 
 /// Which images to make.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,7 +17,7 @@ use super::{Arrays, Seeds};
 pub struct LatentArgs {
     /// Seeds, one an image: 0-63, or 5,8, or 0-3,10
     #[arg(long, value_name = "LIST", default_value = "0-63")]
-    pub seeds: Seeds,
+    pub seeds: Numbers,
     /// Class of every image [default: each image's own, drawn from its seed]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub class: Option<i64>,

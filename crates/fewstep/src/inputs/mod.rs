@@ -7,9 +7,9 @@ mod features;
 mod judge;
 mod latents;
 mod model;
+mod numbers;
 mod output;
 mod plan;
-mod seeds;
 
 pub use arrays::Arrays;
 pub use compute::{Compute, DeviceArgs};
@@ -18,6 +18,6 @@ pub use features::FeatureArgs;
 pub use judge::Judge;
 pub use latents::{LatentArgs, Latents};
 pub use model::{BUILT_IN, OpenModel, is_built_in, open_model};
+pub use numbers::Numbers;
 pub use output::{check_extension, check_new_file, has_extension};
 pub use plan::PlanArgs;
-pub use seeds::Seeds;

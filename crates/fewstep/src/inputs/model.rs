@@ -34,9 +34,13 @@ pub fn is_built_in(name: &str) -> bool {
     (name == BUILT_IN || MIXTURES.contains(&name)) && !Path::new(name).exists()
 }
 
-/// Opens a model by path, or a built-in one by name.
+/// Opens a model by path (of its file, or of a run folder with one), or a built-in one by name.
 pub fn open_model(name: &str, device: Device, kind: Kind) -> Result<OpenModel> {
-    let path = Path::new(name);
+    let folder = Path::new(name).join("model.safetensors");
+    let path = if folder.exists() { folder.as_path() } else { Path::new(name) };
+    if path.is_dir() {
+        bail!("{name} is a folder without a model.safetensors: name the model's file");
+    }
     if path.exists() {
         let checkpoint = checkpoint::load(path, device)?;
         return Ok(opened(checkpoint, name, hash::sha256_file(path)?, kind));

@@ -8,8 +8,10 @@ use fewstep_core::schedule::{Family, Schedule};
 use fewstep_core::solver::{LastStep, SolverOptions};
 use fewstep_nn::Model;
 
+use super::OpenModel;
 use crate::searching::{SCHEDULES, parse_solver};
 use crate::suggest::advice;
+use crate::ui;
 
 /// Which sampler to run.
 #[derive(Clone, Debug, clap::Args)]
@@ -48,10 +50,20 @@ pub struct PlanArgs {
 }
 
 impl PlanArgs {
-    /// The plan for `model`.
-    pub fn resolve(&self, model: &Model) -> Result<Plan> {
+    /// The plan for the model. One that was found for another network is used, and said so.
+    pub fn resolve(&self, opened: &OpenModel) -> Result<Plan> {
+        let model = &opened.model;
         if let Some(path) = &self.plan {
-            return read_plan(path, model);
+            let plan = read_plan(path, model)?;
+            let tuned_from = |hash: &String| opened.notes.get("tuned").is_some_and(|note| note.contains(hash));
+            if plan.metadata.model.as_ref().is_some_and(|hash| *hash != opened.hash && !tuned_from(hash)) {
+                ui::note(format!(
+                    "warning: the plan {} was found for another network than {}",
+                    path.display(),
+                    opened.name
+                ));
+            }
+            return Ok(plan);
         }
         let solver = parse_solver(&self.solver)?;
         let last_step = if self.no_last_step { LastStep::Stop } else { LastStep::ToZero };
@@ -86,6 +98,7 @@ impl PlanArgs {
 /// Reads a plan and checks that it fits `model`.
 pub fn read_plan(path: &std::path::Path, model: &Model) -> Result<Plan> {
     ensure!(path.exists(), "the plan {} does not exist: check the path", path.display());
+    ensure!(!path.is_dir(), "{} is a folder: name a plan in it, such as steps-005/plan.json", path.display());
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
     let plan = Plan::from_json(&text).with_context(|| format!("cannot use the plan {}", path.display()))?;
     check_model(&plan, model).with_context(|| format!("cannot use the plan {}", path.display()))?;

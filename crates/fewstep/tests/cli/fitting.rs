@@ -116,12 +116,14 @@ fn contradictions_and_misfits_are_one_sentence() {
         (vec!["--search", "paper", "--objective", "joint", "--solver", "table"], "adam"),
         (vec!["--search", "paper", "--objective", "bound", "--gamma=-1"], "--gamma"),
         (vec!["--objective", "joint"], "--search paper"),
-        (vec!["--phases", "1", "--steps", "9"], "--search-grid"),
         (vec!["--ridge=-1"], "--ridge"),
     ] {
         let error = place.fails(&fit("new", &args));
         assert!(error.contains(word), "{error}");
     }
+    let many = fit("new", &["--phases", "1"]).into_iter().map(|word| if word == "3,4" { "9" } else { word });
+    let error = place.fails(&many.collect::<Vec<_>>());
+    assert!(error.contains("--search-grid"), "{error}");
     let unknown = place.run(&fit("new", &["--search", "gits"]));
     assert!(unknown.code == 2 && unknown.stderr.contains("no method 'gits'"), "{}", unknown.stderr);
     let args = ["fit", "--out", "new", "--model", "model.safetensors", "--data", "colour"];

@@ -52,7 +52,7 @@ fn training_stops_where_it_is_and_goes_on_from_there() {
     let child = start(&place, &[&TRAIN[..], &["--out", "run", "--images", "10000000"]].concat());
     let (code, said) = interrupted(&place, child, "run/stats.jsonl");
     assert!(
-        code == Some(1) && said.contains("stopping after this update") && said.contains("--resume"),
+        code == Some(130) && said.contains("stopping after this update") && said.contains("--resume"),
         "{code:?} {said}"
     );
     let done = std::fs::read_to_string(place.path("run/stats.jsonl")).unwrap().lines().count();
@@ -79,7 +79,7 @@ fn tuning_stops_between_two_looks_and_goes_on_from_there() {
     let child = start(&place, &args("run"));
     // the state is written at the first look; the signal comes some updates later
     let (code, said) = interrupted(&place, child, "run/steps-003/round-1-phase-2-state.safetensors");
-    assert!(code == Some(1) && said.contains("in phase 2 for 3 evaluations") && said.contains("--resume"), "{said}");
+    assert!(code == Some(130) && said.contains("in phase 2 for 3 evaluations") && said.contains("--resume"), "{said}");
     place.succeeds(&[args("run"), vec!["--resume"]].concat());
     place.succeeds(&args("straight"));
     for file in ["steps-003/round-1-phase-2.json", "fit.json"] {

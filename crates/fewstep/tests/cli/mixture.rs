@@ -48,7 +48,7 @@ fn a_fit_and_its_plan() {
     5 rho = 7 (baseline) 4.9e-2
     5 round 1, phase 1 6.7e-3
 
-    model gaussian-mixture; plans, networks and report.html are in fit
+    model gaussian-mixture; all files, report.html among them, are in fit
     "#);
     // the fit's errors are of latents that it never saw, yet far below the baseline's
     let plan = place.json(&["info", "fit/steps-005/plan.json"]);

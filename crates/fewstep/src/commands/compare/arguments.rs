@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use fewstep_nn::tch::{Device, Kind};
 
 use super::{Entry, Settings};
-use crate::inputs::{BUILT_IN, Compute, Judge, OpenModel, Seeds, is_built_in, open_model};
+use crate::inputs::{BUILT_IN, Compute, Judge, Numbers, OpenModel, is_built_in, open_model};
 use crate::runs::RunArgs;
 use crate::searching::{Method, SearchArgs};
 
@@ -39,7 +39,7 @@ pub struct Args {
     pub methods: Vec<Method>,
     /// Numbers of network evaluations an image
     #[arg(long, value_name = "LIST", default_value = "3-10")]
-    pub steps: Seeds,
+    pub steps: Numbers,
     #[command(flatten)]
     pub run: RunArgs,
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::arguments::Args;
 use self::arguments::Subject;
 use self::cells::Bench;
+pub use self::show::ROWS;
 use crate::fitting;
 use crate::forecast::Forecast;
 use crate::gallery::Row;
@@ -69,7 +70,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let task = Task {
         models: subjects.iter().map(Subject::entry).collect(),
         methods: args.methods.clone(),
-        steps: args.steps.0.iter().map(|&steps| steps as usize).collect(),
+        steps: args.steps.counts(),
         settings,
     };
     if args.run.repeat.dry_run {
@@ -95,7 +96,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
 
 /// The report of a comparison's folder.
 pub fn report(folder: &RunFolder) -> Result<Page> {
-    let rows: Vec<Row> = folder.read_json(show::ROWS)?;
+    let rows: Vec<Row> = folder.read_json(ROWS)?;
     show::page(&rows, &folder.read_json(RUN_FILE)?, folder)
 }
 

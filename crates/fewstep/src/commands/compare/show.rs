@@ -151,13 +151,17 @@ pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
     let mut sections = Vec::new();
     for model in &task.models {
         let name = &model.name;
+        let heading = |what: &str| match task.models.len() {
+            1 => what.to_owned(),
+            _ => format!("{name}: {what}"),
+        };
         let tables = [Measure::Frechet, Measure::Rollout].map(|measure| Block::Table(wide(rows, task, name, measure)));
-        sections.push(Section::new(format!("{name}: distances"), tables.to_vec()));
+        sections.push(Section::new(heading("Distances"), tables.to_vec()));
         sections.push(Section::new(
-            format!("{name}: against the number of evaluations"),
+            heading("Against the number of evaluations"),
             vec![Block::Plots(curves(rows, task, name))],
         ));
-        sections.push(Section::new(format!("{name}: plans"), vec![Block::Plots(plans(rows, task, name))]));
+        sections.push(Section::new(heading("Plans"), vec![Block::Plots(plans(rows, task, name))]));
         for &steps in &task.steps {
             let mut images = Vec::new();
             for row in of(rows, name).filter(|row| row.nfe == steps || row.method == "teacher") {
@@ -169,7 +173,7 @@ pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
             }
             if images.len() > 1 {
                 sections.push(Section::new(
-                    format!("{name}: {steps} evaluations, the same seeds"),
+                    heading(&format!("{steps} evaluations, the same seeds")),
                     vec![Block::Images(images)],
                 ));
             }

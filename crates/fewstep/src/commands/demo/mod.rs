@@ -25,7 +25,7 @@ use crate::assets;
 use crate::commands::report::REPORT;
 use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings, euler, teacher};
 use crate::forecast::Forecast;
-use crate::inputs::{BUILT_IN, Compute, open_model};
+use crate::inputs::{BUILT_IN, Compute, Numbers, open_model};
 use crate::provenance::Provenance;
 use crate::runs::{self, Repeat};
 use crate::searching::{Method, RolloutSettings, SearchSettings, Searcher, TeacherSettings, View};
@@ -40,8 +40,8 @@ pub struct Args {
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     /// Numbers of steps
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5,8")]
-    pub steps: Vec<usize>,
+    #[arg(long, value_name = "LIST", default_value = "5,8")]
+    pub steps: Numbers,
     /// Images a row of the table is measured on
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub images: usize,
@@ -156,7 +156,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
 }
 
 /// Where the results stand, in the run folder.
-const RESULTS: &str = "results.json";
+pub const RESULTS: &str = "results.json";
 
 fn grid_file(folder: &RunFolder, row: usize) -> Result<PathBuf> {
     Ok(folder.subfolder("images")?.join(format!("{row:02}.png")))
@@ -173,7 +173,7 @@ pub fn report(folder: &RunFolder) -> Result<Page> {
 
 /// What the demo costs.
 fn forecast(args: &Args, settings: &FitSettings) -> Result<Forecast> {
-    let (steps, numbers) = (args.steps.iter().sum::<usize>() as u64, args.steps.len() as u64);
+    let (steps, numbers) = (args.steps.0.iter().sum::<u64>(), args.steps.0.len() as u64);
     let (held, images, teacher) = (settings.held_out as u64, args.images as u64, 2 * settings.teacher_steps as u64 - 1);
     let FitSettings { phase1, phase2, search, .. } = settings;
     let looks = phase2.tune.iterations.div_ceil(phase2.tune.check_every) + 1;
@@ -182,7 +182,7 @@ fn forecast(args: &Args, settings: &FitSettings) -> Result<Forecast> {
         .part("teacher's images", images * teacher)
         .part("table of e(sigma)", (phase1.grid * phase1.table_images) as u64)
         .part("the search's teacher", search.teacher_evaluations())
-        .part("our search", search.evaluations(&Method::BEST, &args.steps))
+        .part("our search", search.evaluations(&Method::BEST, &args.steps.counts()))
         .training("phase 2, twice", 2 * numbers * phase2.tune.iterations * phase2.batch as u64)
         .part("looks of phase 2", 2 * looks * held * steps)
         .part("five rows a number of steps", 5 * (images + held) * steps))
@@ -305,9 +305,9 @@ fn measure_all(args: &Args, base: &Model, images: &Images, settings: &FitSetting
     bench.teacher(&mut results, settings.teacher_steps)?;
     let table = results.timed("phase 1: table of e(sigma)", || bench.fitter.table(base))?;
     let found = results.timed("our search: all numbers of steps", || {
-        Searcher::new(base, &settings.search, None)?.find(&Method::BEST, &args.steps, None)
+        Searcher::new(base, &settings.search, None)?.find(&Method::BEST, &args.steps.counts(), None)
     })?;
-    for &steps in &args.steps {
+    for steps in args.steps.counts() {
         let learned =
             results.timed(format!("phase 1, {steps} steps"), || bench.fitter.phase1_from_table(base, &table, steps))?;
         bench.paper(&mut results, steps, &Schedule::new(learned.plan.sigmas())?, args)?;

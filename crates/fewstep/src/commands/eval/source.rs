@@ -11,7 +11,7 @@ use fewstep_nn::tch::{Device, Kind};
 use serde::Serialize;
 
 use super::Args;
-use crate::inputs::{Latents, OpenModel, Seeds, open_data, open_model};
+use crate::inputs::{Latents, Numbers, OpenModel, open_data, open_model};
 use crate::measure;
 use crate::ui::Progress;
 
@@ -50,10 +50,10 @@ impl Source {
             args.max_images.is_none() && args.pad_to.is_none(),
             "--max-images and --pad-to are for stored images: with --model, --seeds says how many"
         );
-        let plan = args.plan.resolve(&model.model)?;
+        let plan = args.plan.resolve(&model)?;
         let mut latents = args.latents.clone();
         if let Some(protocol) = protocol {
-            latents.seeds = Seeds(protocol.seed_ranges().flatten().collect());
+            latents.seeds = Numbers(protocol.seed_ranges().flatten().collect());
         }
         let class = latents.class;
         Ok(Self::Sampled { plan, latents: latents.resolve(&model.model)?, class, model: Box::new(model) })

@@ -24,7 +24,7 @@ use crate::ui::{self, Output};
 /// Arguments of `fewstep export`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fewstep export runs/plans/steps-008/plan.json --to comfyui --nearest\n  fewstep export plan.json --to diffusers-dpmpp --betas scaled-linear:0.00085:0.012 --nearest\n  fewstep export plan.json --to python --out plan_sampler.py"
+    after_help = "Examples:\n  fewstep export runs/comfyui/steps-008/plan.json --to comfyui\n  fewstep export plan.json --to diffusers-dpmpp --betas scaled-linear:0.00085:0.012 --nearest\n  fewstep export plan.json --to python --out plan_sampler.py"
 )]
 pub struct Args {
     /// Plan file
@@ -98,14 +98,25 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     if let Some(changed) = &changed {
         ui::note(format!("warning: {} cannot express this plan: {}", args.to, changed.reason));
         changed.moved.iter().for_each(ui::note);
-        ui::note(cost(&args, &plan, &changed.nearest)?);
+        let lost = "the plan's constant image is left out: the tool starts from noise at the first of these levels";
+        plan.constant.iter().for_each(|_| ui::note(lost));
     }
+    let cost = changed.as_ref().map(|changed| Cost::measure(&args, &plan, &changed.nearest)).transpose()?;
+    cost.iter().for_each(|cost| ui::note(cost.in_words(changed.as_ref())));
     let place = args.out.as_ref().map(|out| out.display().to_string());
     if let Some(out) = &args.out {
         atomic::write_bytes(out, text.as_bytes())?;
     }
     let nearest = changed.as_ref().map(|changed| &changed.nearest);
-    let value = json!({ "to": args.to.to_string(), "text": text, "exact": nearest.is_none(), "nearest": nearest, "file": place });
+    let value = json!({
+        "to": args.to.to_string(),
+        "text": text,
+        "exact": nearest.is_none(),
+        "nearest": nearest,
+        "moved": changed.as_ref().and_then(|changed| changed.moved.as_ref()),
+        "rollout_error": cost.and_then(|cost| cost.rollout_error),
+        "file": place,
+    });
     output.result(&value, || place.map_or(text, |place| format!("{place} is for {}", args.to)))
 }
 
@@ -176,20 +187,48 @@ fn exactly(plan: &Plan) -> Option<Wanted> {
     })
 }
 
-/// What the nearest plan costs, in words.
-fn cost(args: &Args, plan: &Plan, nearest: &Plan) -> Result<String> {
-    let name =
-        format!("{} on its {} noise levels, {} evaluations", nearest.solver, nearest.sigmas().len(), nearest.nfe());
-    let Some(model) = &args.model else {
-        return Ok(format!("exported instead: {name}; --model measures what that costs"));
-    };
-    let (device, kind) = args.compute.resolve()?;
-    let opened = open_model(model, device, kind)?;
-    let precond = &opened.model.config().precond;
-    let shape = opened.model.image_shape().map(|size| size as usize);
-    plan.check_model(shape, opened.model.config().label_dim as usize, precond.sigma_min(), precond.sigma_max())?;
-    let seeds: Vec<u64> = (fitting::HELD_OUT_SEEDS..fitting::HELD_OUT_SEEDS + args.held_out as u64).collect();
-    let judge = HeldOut::new(&opened.model, &fitting::teacher(&opened.model, 18)?, &seeds, 64)?;
-    let error = |plan: &Plan| judge.rollout_error(&opened.model, plan);
-    Ok(format!("exported instead: {name}; rollout error {:.6} instead of {:.6}", error(nearest)?, error(plan)?))
+/// Noise levels of the Heun teacher that a cost is measured against, and images at once.
+const TEACHER_STEPS: usize = 18;
+const BATCH: usize = 64;
+
+/// What the nearest plan costs.
+struct Cost {
+    /// Rollout errors, where a model was given to measure them on.
+    rollout_error: Option<Errors>,
+}
+
+#[derive(serde::Serialize)]
+struct Errors {
+    plan: f64,
+    nearest: f64,
+}
+
+impl Cost {
+    fn measure(args: &Args, plan: &Plan, nearest: &Plan) -> Result<Self> {
+        let Some(model) = &args.model else { return Ok(Self { rollout_error: None }) };
+        let (device, kind) = args.compute.resolve()?;
+        let opened = open_model(model, device, kind)?;
+        let precond = &opened.model.config().precond;
+        let shape = opened.model.image_shape().map(|size| size as usize);
+        plan.check_model(shape, opened.model.config().label_dim as usize, precond.sigma_min(), precond.sigma_max())?;
+        let seeds: Vec<u64> = (fitting::HELD_OUT_SEEDS..fitting::HELD_OUT_SEEDS + args.held_out as u64).collect();
+        let teacher = fitting::teacher(&opened.model, TEACHER_STEPS)?;
+        let judge = HeldOut::new(&opened.model, &teacher, &seeds, BATCH)?;
+        let error = |plan: &Plan| judge.rollout_error(&opened.model, plan);
+        Ok(Self { rollout_error: Some(Errors { plan: error(plan)?, nearest: error(nearest)? }) })
+    }
+
+    fn in_words(&self, changed: Option<&Changed>) -> String {
+        let Some(Changed { nearest, .. }) = changed else { return String::new() };
+        let what =
+            format!("{} on its {} noise levels, {} evaluations", nearest.solver, nearest.sigmas().len(), nearest.nfe());
+        let cost = match &self.rollout_error {
+            Some(Errors { plan, nearest }) => format!("rollout error {nearest:.6} instead of {plan:.6}"),
+            None => "--model measures what that costs".to_owned(),
+        };
+        let better = format!("fewstep fit --phases 1 --search reachable/{}", nearest.solver);
+        format!(
+            "exported instead: {what}; {cost}. `{better}` finds levels for that solver, which are exported as they are"
+        )
+    }
 }

@@ -216,7 +216,7 @@ fn diff_sampler(levels: &[f64], solver: Solver, last_step: LastStep, name: &str)
         _ => String::new(),
     };
     let last = if last_step == LastStep::ToZero { " --denoise_to_zero=True" } else { "" };
-    Ok(format!("--solver={name} --num_steps={} --t_steps=[{}]{order}{last}\n", levels.len(), steps))
+    Ok(format!("--solver={name} --num_steps={} '--t_steps=[{}]'{order}{last}\n", levels.len(), steps))
 }
 
 /// A row a state, last the image.

@@ -8,7 +8,7 @@ use fewstep_core::schedule::Scale;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 
 use crate::fitting::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
-use crate::inputs::Compute;
+use crate::inputs::{Compute, Numbers};
 use crate::runs::RunArgs;
 use crate::searching::{DistanceName, SearchArgs};
 
@@ -18,7 +18,8 @@ use crate::searching::{DistanceName, SearchArgs};
     after_help = "Examples:\n  fewstep fit --model edm-cifar10.pkl --phases 1 --steps 3,4,5,6,8,10 --out runs/plans\n  fewstep fit --model edm-cifar10.pkl --data cifar10-32x32.zip --steps 5,8 --out runs/cifar10"
 )]
 pub struct Args {
-    /// Model: a .safetensors file, an EDM .pkl, or a built-in one (fashion-mnist, gaussian-mixture)
+    /// Model: a .safetensors file, an EDM .pkl, or a built-in one (fashion-mnist, gaussian-mixture,
+    /// gaussian-mixture-classes)
     #[arg(long, value_name = "FILE")]
     pub model: String,
     /// Training images, for phase 2 and for the searches `paper` and `bound`: EDM zip, image folder, IDX file or folder,
@@ -34,8 +35,8 @@ pub struct Args {
     #[command(flatten)]
     pub run: RunArgs,
     /// Numbers of steps (network evaluations an image), each fitted on its own
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5,8")]
-    pub steps: Vec<usize>,
+    #[arg(long, value_name = "LIST", default_value = "5,8")]
+    pub steps: Numbers,
     /// Phases to run: 1 learns the noise levels, 2 tunes the network
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,2", value_parser = clap::value_parser!(u8).range(1..=2))]
     pub phases: Vec<u8>,
@@ -181,7 +182,7 @@ pub enum WeightsName {
 impl Args {
     /// The settings, checked for contradictions.
     pub fn settings(&self) -> Result<FitSettings> {
-        ensure!(!self.steps.is_empty() && self.steps.iter().all(|&n| n >= 2), "--steps needs numbers of at least 2");
+        ensure!(self.steps.0.iter().all(|&n| n >= 2), "--steps needs numbers of at least 2");
         ensure!(self.rounds >= 1, "--rounds must be at least 1");
         ensure!(
             self.held_out >= 1 && self.teacher_steps >= 2,
@@ -201,7 +202,7 @@ impl Args {
             paper || (self.solver.is_none() && self.objective == ObjectiveName::Bound),
             "--objective and --solver are for --search paper"
         );
-        let longest = self.steps.iter().copied().max().unwrap_or(0);
+        let longest = self.steps.counts().into_iter().max().unwrap_or(0);
         ensure!(
             !paper || solver == Phase1Solver::Adam || self.grid >= longest,
             "--grid must have at least as many levels as the longest --steps"

@@ -24,7 +24,7 @@ use crate::searching::{Cache, Searcher};
 use crate::ui::{self, Output};
 
 /// Where the outcomes stand, in the run folder.
-const OUTCOMES: &str = "fit.json";
+pub const OUTCOMES: &str = "fit.json";
 
 /// `run.json` of a fit.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         data,
         data_sha256,
         precision: args.compute.precision.clone(),
-        steps: args.steps.clone(),
+        steps: args.steps.counts(),
         phases: args.phases.clone(),
         rounds: args.rounds,
         settings: settings.clone(),
@@ -85,7 +85,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let fitter = Fitter::new(&opened.model, images.as_ref(), &settings)?;
     let first = first(&args, &fitter, &opened, &folder)?;
     let mut outcomes = Vec::new();
-    for &steps in &args.steps {
+    for steps in args.steps.counts() {
         outcomes.push(one::fit(&args, &fitter, &opened, &folder, &first, steps)?);
         folder.write_json(OUTCOMES, &outcomes)?;
     }
@@ -170,8 +170,9 @@ fn first<'a>(args: &Args, fitter: &Fitter<'a>, opened: &'a OpenModel, folder: &R
         let cache = Cache { path: &path, model_sha256: &opened.hash };
         let searcher = Searcher::new(&opened.model, &fitter.settings.search, Some(cache))?;
         let done = |&steps: &usize| args.run.resume && folder.file(&one::first_file(steps)).exists();
-        if !args.steps.iter().all(done) {
-            let found = searcher.find(method, &args.steps, first.table.as_ref())?;
+        let steps = args.steps.counts();
+        if !steps.iter().all(done) {
+            let found = searcher.find(method, &steps, first.table.as_ref())?;
             let (evaluations, seconds) = searcher.teacher_cost;
             ui::note(format!(
                 "{method}: {} evaluations in {:.1} s for all numbers of steps, after the teacher's {evaluations} in {seconds:.1} s",
@@ -187,7 +188,7 @@ fn first<'a>(args: &Args, fitter: &Fitter<'a>, opened: &'a OpenModel, folder: &R
 fn print(outcomes: &[Outcome], opened: &OpenModel, folder: &RunFolder, output: Output) -> Result<()> {
     output.result(&outcomes, || {
         format!(
-            "{}\nmodel {}; plans, networks and {REPORT} are in {}",
+            "{}\nmodel {}; all files, {REPORT} among them, are in {}",
             table(outcomes).to_terminal(output.colour()),
             opened.name,
             folder.path().display()

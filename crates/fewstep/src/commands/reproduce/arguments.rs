@@ -13,7 +13,7 @@ use fewstep_nn::train::Distance;
 use super::Settings;
 use crate::fitting::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::gallery::SeedRanges;
-use crate::inputs::{BUILT_IN, Compute, Seeds};
+use crate::inputs::{BUILT_IN, Compute, Numbers};
 use crate::runs::RunArgs;
 use crate::searching::{RolloutSettings, SearchSettings, TeacherSettings, View};
 
@@ -50,7 +50,7 @@ pub struct Args {
     pub resize: String,
     /// Numbers of steps
     #[arg(long, value_name = "LIST", default_value = "8,20")]
-    pub steps: Seeds,
+    pub steps: Numbers,
     /// Besides the paper's methods: our plan, and our plan with rollout tuning
     #[arg(long)]
     pub ours: bool,

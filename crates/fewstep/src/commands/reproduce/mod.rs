@@ -62,13 +62,13 @@ pub struct Settings {
 }
 
 /// Where the cells stand, in the run folder.
-const ROWS: &str = "reproduce.json";
+pub const ROWS: &str = "reproduce.json";
 
 /// Reproduces.
 pub fn run(args: Args, output: Output) -> Result<()> {
     let (device, kind) = args.compute.resolve()?;
     let settings = args.settings()?;
-    let steps: Vec<usize> = args.steps.0.iter().map(|&steps| steps as usize).collect();
+    let steps = args.steps.counts();
     let opened = open_model(&args.model, device, kind)?;
     let dataset = open_data(&args.data, args.pad_to, args.max_images)?;
     // the figures of stage 1 look at no images that were made

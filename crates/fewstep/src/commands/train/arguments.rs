@@ -52,7 +52,7 @@ pub struct Args {
     pub label_dropout: f64,
 
     /// Training images to see in all
-    #[arg(long, value_name = "N", default_value_t = 200_000_000, help_heading = "Training")]
+    #[arg(long, value_name = "N", default_value_t = 200_000_000, help_heading = "Training", value_parser = clap::value_parser!(u64).range(1..))]
     pub images: u64,
     /// Images an update
     #[arg(long, value_name = "N", default_value_t = 512, help_heading = "Training")]
@@ -82,12 +82,12 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Training")]
     pub seed: u64,
 
-    /// Images between two saved states
+    /// Images between two saved states; 0 for none but the last
     #[arg(long, value_name = "N", default_value_t = 100_000, help_heading = "Output")]
     pub save_every: u64,
-    /// Images between two sample grids
-    #[arg(long, value_name = "N", default_value_t = 500_000, help_heading = "Output")]
-    pub grid_every: u64,
+    /// Images between two sample grids; 0 for none [default: a tenth of --images]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub grid_every: Option<u64>,
     /// Store the model's weights as f16
     #[arg(long, help_heading = "Output")]
     pub half: bool,
@@ -121,6 +121,11 @@ pub enum Precond {
 }
 
 impl Args {
+    /// Images between two sample grids; 0 for none.
+    pub fn grid_every(&self) -> u64 {
+        self.grid_every.unwrap_or_else(|| self.images.div_ceil(10))
+    }
+
     /// The network for `dataset`.
     pub fn model_config(&self, dataset: &Dataset) -> Result<ModelConfig> {
         let (height, width) = dataset.resolution();
@@ -130,6 +135,7 @@ impl Args {
         );
         let label_dim = if self.cond { dataset.num_classes() as i64 } else { 0 };
         ensure!(!self.cond || label_dim > 0, "--cond needs labels, and the data set {} has none", dataset.name());
+        ensure!(self.batch >= 1, "--batch must be at least 1");
         ensure!((0.0..1.0).contains(&self.dropout), "--dropout must be at least 0 and below 1");
         ensure!((0.0..=1.0).contains(&self.augment), "--augment must be from 0 to 1");
         let precond = match self.precond {

@@ -5,7 +5,8 @@ use fewstep_io::RunFolder;
 use fewstep_nn::train::StepStats;
 use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Series, Style};
 
-use super::{Run, STATS};
+use super::{GRID_STEPS, LOSSES, Run, STATS};
+use crate::inputs::has_extension;
 
 /// Points of a curve: means over equal parts of the run.
 const POINTS: usize = 200;
@@ -16,8 +17,9 @@ pub fn build(run: &Run, folder: &RunFolder) -> Result<Page> {
     let seen = stats.last().map_or(0, |last| last.images);
     let loss = curve(&stats, |step| step.loss);
     let images = |value: f64| Format::Integer.write(value);
-    let last =
-        loss.last().map_or_else(String::new, |(_, loss)| format!(", loss {}", Format::Significant(4).write(*loss)));
+    let ending = &stats[stats.len().saturating_sub(LOSSES)..];
+    let last = ending.iter().map(|step| step.loss).sum::<f64>() / ending.len().max(1) as f64;
+    let last = if ending.is_empty() { String::new() } else { format!(", loss {}", Format::Significant(4).write(last)) };
     let mut facts = run.provenance.facts();
     facts.push((
         "data".to_owned(),
@@ -43,7 +45,7 @@ pub fn build(run: &Run, folder: &RunFolder) -> Result<Page> {
                 vec![Block::Facts(facts), Block::Code(serde_json::to_string_pretty(&settings)?)],
             ),
         ],
-        footer: "Samples: EDM's sampler, 35 evaluations, of the averaged weights.".to_owned(),
+        footer: format!("Samples: EDM's sampler, {} evaluations, of the averaged weights.", 2 * GRID_STEPS - 1),
     })
 }
 
@@ -76,7 +78,8 @@ fn plot(title: &str, label: &str, points: Vec<(f64, f64)>) -> Plot {
 /// Eight of the grids at most, the last among them.
 fn grids(folder: &RunFolder) -> Result<Vec<LabeledImage>> {
     let Ok(entries) = folder.file("samples").read_dir() else { return Ok(Vec::new()) };
-    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    let mut paths: Vec<_> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| has_extension(path, "png")).collect();
     paths.sort();
     let every = paths.len().div_ceil(8).max(1);
     let last = paths.len().saturating_sub(1);

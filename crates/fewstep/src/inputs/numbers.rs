@@ -5,21 +5,28 @@ use anyhow::{Context, Result, bail, ensure};
 /// Most numbers that one list may name.
 const LONGEST: u64 = 10_000_000;
 
-/// Seeds of images.
+/// A list without repeats: seeds of images, numbers of steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seeds(pub Vec<u64>);
+pub struct Numbers(pub Vec<u64>);
 
-impl std::str::FromStr for Seeds {
+impl std::str::FromStr for Numbers {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let seeds = parse_list(text)?;
-        let mut sorted = seeds.clone();
+        let numbers = parse_list(text)?;
+        let mut sorted = numbers.clone();
         sorted.sort_unstable();
         if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            bail!("the seed {} is there twice, which would give the same image twice", pair[0]);
+            bail!("{} is there twice", pair[0]);
         }
-        Ok(Self(seeds))
+        Ok(Self(numbers))
+    }
+}
+
+impl Numbers {
+    /// As numbers of steps.
+    pub fn counts(&self) -> Vec<usize> {
+        self.0.iter().map(|&number| number as usize).collect()
     }
 }
 
@@ -53,6 +60,6 @@ mod tests {
         for bad in ["", "a", "3-1", "1-", "0-99999999999", "1,,2"] {
             assert!(parse_list(bad).is_err(), "{bad}");
         }
-        assert!("5,0-7".parse::<Seeds>().unwrap_err().to_string().contains("seed 5"));
+        assert!("5,0-7".parse::<Numbers>().unwrap_err().to_string().contains("5 is there twice"));
     }
 }
