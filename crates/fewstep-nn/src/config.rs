@@ -34,7 +34,7 @@ pub enum NetworkConfig {
     SongUNet(SongConfig),
     /// ADM (Dhariwal and Nichol 2021).
     DhariwalUNet(DhariwalConfig),
-    /// A mixture of isotropic Gaussians ([`crate::mixture`]).
+    /// A mixture of isotropic Gaussians (`unet/mixture.rs`).
     GaussianMixture(MixtureConfig),
 }
 

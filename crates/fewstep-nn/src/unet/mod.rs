@@ -1,15 +1,15 @@
-//! The U-Nets of Karras et al. 2022: DDPM++ and NCSN++ (`song`), ADM (`dhariwal`).
+//! The U-Nets of Karras et al. 2022: DDPM++ and NCSN++ (`song`), ADM (`dhariwal`); and a mixture of Gaussians in their place.
 
 mod block;
 mod dhariwal;
 mod layers;
+mod mixture;
 mod song;
 
 use tch::Tensor;
 
 use crate::config::{ModelConfig, NetworkConfig};
 use crate::error::Result;
-use crate::mixture::Mixture;
 use crate::params::Builder;
 
 /// What conditions the network besides the noise level.
@@ -31,7 +31,7 @@ pub enum RawNetwork {
     /// ADM.
     Dhariwal(dhariwal::DhariwalUNet),
     /// A mixture of Gaussians, which is no U-Net.
-    Mixture(Mixture),
+    Mixture(mixture::Mixture),
 }
 
 impl RawNetwork {
@@ -42,7 +42,7 @@ impl RawNetwork {
             NetworkConfig::DhariwalUNet(adm) => {
                 Ok(Self::Dhariwal(dhariwal::DhariwalUNet::new(b, "model", config, adm)?))
             }
-            NetworkConfig::GaussianMixture(mixture) => Ok(Self::Mixture(Mixture::new(b, config, mixture)?)),
+            NetworkConfig::GaussianMixture(mixture) => Ok(Self::Mixture(mixture::Mixture::new(b, config, mixture)?)),
         }
     }
 

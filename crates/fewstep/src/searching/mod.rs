@@ -4,6 +4,7 @@ mod arguments;
 mod cost;
 mod method;
 mod rollout;
+mod settings;
 mod teacher;
 
 use std::cell::{OnceCell, RefCell};
@@ -15,8 +16,7 @@ use fewstep_core::objective::BoundTable;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_core::search::{
-    CostMetric, Fit, FoundPlan, SearchError, StepCosts, StudentOptions, Teacher, least_squares_seen, minimise_bound,
-    reachable,
+    Fit, FoundPlan, SearchError, StepCosts, StudentOptions, Teacher, least_squares_seen, minimise_bound, reachable,
 };
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
 use fewstep_nn::Model;
@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use self::arguments::{DistanceName, SearchArgs};
 pub use self::method::{Method, SCHEDULES, Search, parse_solver};
 pub use self::rollout::RolloutSettings;
+pub use self::settings::{SearchSettings, TeacherSettings, View};
 pub use self::teacher::{Cache, cached, fine_levels, held_out_teacher};
 use crate::ui::{self, Progress};
 
@@ -35,52 +36,6 @@ const SEARCH_SEEDS: u64 = 2 << 40;
 
 /// Coefficients that the local search chooses from where none is given: GITS's range.
 const COEFFICIENTS: [f64; 7] = [1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3];
-
-/// How plans are searched, as `run.json` keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SearchSettings {
-    /// The teacher.
-    pub teacher: TeacherSettings,
-    /// What the local search counts.
-    pub metric: CostMetric,
-    /// Outputs before the newest that a fitted step may use.
-    pub history: usize,
-    /// Strength of the ridge towards Euler's step.
-    pub ridge: f64,
-    /// States kept at every level and number of steps.
-    pub beam: usize,
-    /// What fitted steps make small.
-    pub view: View,
-    /// Whether fitted images are stretched until their variance is the teacher's.
-    pub calibrated: bool,
-    /// Whether fitted plans may hold a constant image in place of a first evaluation.
-    pub constant: bool,
-    /// Refinement of plans.
-    pub rollout: RolloutSettings,
-    /// Images at once.
-    pub batch: usize,
-}
-
-/// How errors of images are seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum View {
-    Pixels,
-    Gradients,
-}
-
-/// Everything that a teacher's trajectories depend on beside the network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TeacherSettings {
-    /// Latents.
-    pub samples: usize,
-    /// Levels that plans may evaluate at: rho = 7 over the network's range.
-    pub grid: usize,
-    /// The solver.
-    pub solver: Solver,
-    /// Its steps from one level of the grid to the next.
-    pub parts: usize,
-}
 
 /// The plans of one method.
 #[derive(Clone, Debug, Serialize, Deserialize)]

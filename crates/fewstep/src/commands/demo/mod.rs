@@ -1,34 +1,31 @@
 //! `fewstep demo`: what a fit buys on the built-in model, in minutes, with nothing to download.
 
 mod page;
+mod settings;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use fewstep_core::objective::Objective;
 use fewstep_core::plan::Plan;
 use fewstep_core::precondition::Preconditioning;
-use fewstep_core::schedule::{Scale, Schedule};
-use fewstep_core::search::CostMetric;
-use fewstep_core::solver::Solver;
+use fewstep_core::schedule::Schedule;
 use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::Model;
 use fewstep_nn::data::Images;
-use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneStep, TuneWeights};
-use fewstep_nn::train::Distance;
+use fewstep_nn::fit::TuneStep;
 use fewstep_report::Page;
 use serde::{Deserialize, Serialize};
 
 use crate::assets;
 use crate::commands::report::REPORT;
-use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings, euler, teacher};
+use crate::fitting::{FitSettings, Fitter, euler, teacher};
 use crate::forecast::Forecast;
 use crate::inputs::{BUILT_IN, Compute, Numbers, open_model};
 use crate::provenance::Provenance;
 use crate::runs::{self, Repeat};
-use crate::searching::{Method, RolloutSettings, SearchSettings, Searcher, TeacherSettings, View};
+use crate::searching::{Method, Searcher};
 use crate::studio::{Measured, Studio};
 use crate::ui::{self, Output};
 
@@ -129,7 +126,7 @@ impl Results {
 pub fn run(args: Args, output: Output) -> Result<()> {
     let started = Instant::now();
     let (device, kind) = args.compute.resolve()?;
-    let settings = settings(&args);
+    let settings = settings::settings(&args);
     if args.repeat.dry_run {
         return forecast(&args, &settings)?.print(output);
     }
@@ -191,59 +188,6 @@ fn forecast(args: &Args, settings: &FitSettings) -> Result<Forecast> {
 fn next_free_folder() -> PathBuf {
     let named = |n: u32| if n == 1 { PathBuf::from("runs/demo") } else { PathBuf::from(format!("runs/demo-{n}")) };
     (1..).map(named).find(|path| !path.exists()).unwrap_or_else(|| named(1))
-}
-
-/// Small enough for minutes on two cores; `fewstep fit` has the full scale.
-fn settings(args: &Args) -> FitSettings {
-    FitSettings {
-        phase1: Phase1Settings {
-            search: Phase1Search::Paper,
-            objective: Objective::Bound,
-            solver: Phase1Solver::Table,
-            noise: NoiseSharing::Independent,
-            parameter: Scale::Log,
-            iterations: 0,
-            batch: 64,
-            learning_rate: 0.0,
-            check_every: 1,
-            patience: 1,
-            grid: 49,
-            table_images: 64,
-            seed: 0,
-        },
-        search: search_settings(),
-        phase2: Phase2Settings {
-            weights: TuneWeights::Bound { last: 1.0 },
-            trajectories: 0,
-            tune: TuneConfig { iterations: args.updates, check_every: args.updates.div_ceil(3).max(1), patience: 3 },
-            batch: 32,
-            microbatch: 32,
-            learning_rate: 1e-4,
-            ema_images: 500.0,
-            xflip: false,
-            seed: 0,
-        },
-        held_out: 48,
-        teacher_steps: 18,
-        early_stop: true,
-        batch: 50,
-    }
-}
-
-/// What is searched: small, as everything here.
-fn search_settings() -> SearchSettings {
-    SearchSettings {
-        teacher: TeacherSettings { samples: 32, grid: 21, solver: Solver::Heun, parts: 1 },
-        metric: CostMetric::default(),
-        history: 3,
-        ridge: 1e-6,
-        beam: 1,
-        view: View::Pixels,
-        calibrated: true,
-        constant: true,
-        rollout: RolloutSettings { steps: 0, learning_rate: 1e-3, loss: Distance::Squared },
-        batch: 64,
-    }
 }
 
 /// What all rows share.
