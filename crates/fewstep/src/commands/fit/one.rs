@@ -150,7 +150,7 @@ fn draw(fitter: &Fitter, now: &Standing, rho_7: &Plan, folder: &Path, name: &str
     let seeds: Vec<u64> = (0..IMAGES).collect();
     let draw = |(label, file, model, plan): (&str, &str, &Model, &Plan)| {
         let images = Seeded { seeds: &seeds, class: None, batch: fitter.settings.batch }.collect(model, plan)?;
-        atomic::write_bytes(&folder.join(file), &studio::grid(&[images])?)?;
+        atomic::write_bytes(folder.join(file), &studio::grid(&[images])?)?;
         Ok(Grid { label: label.to_owned(), file: Path::new(name).join(file) })
     };
     samplers.into_iter().map(draw).collect()
