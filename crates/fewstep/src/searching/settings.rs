@@ -2,6 +2,7 @@
 
 use fewstep_core::search::CostMetric;
 use fewstep_core::solver::Solver;
+use fewstep_nn::train::Distance;
 use serde::{Deserialize, Serialize};
 
 use super::RolloutSettings;
@@ -50,4 +51,36 @@ pub struct TeacherSettings {
     pub solver: Solver,
     /// Its steps from one level of the grid to the next.
     pub parts: usize,
+}
+
+/// What `fit` and `compare` search with where nothing else is typed.
+impl Default for SearchSettings {
+    fn default() -> Self {
+        Self {
+            teacher: TeacherSettings { samples: 64, grid: 21, solver: Solver::Heun, parts: 1 },
+            metric: CostMetric::default(),
+            history: 3,
+            ridge: 1e-6,
+            beam: 2,
+            view: View::Pixels,
+            calibrated: true,
+            constant: true,
+            rollout: RolloutSettings { steps: 40, learning_rate: 1e-3, loss: Distance::Squared },
+            batch: 64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::searching::SearchArgs;
+    use clap::{Args, FromArgMatches};
+
+    #[test]
+    fn the_defaults_are_those_of_the_options() {
+        let command = SearchArgs::augment_args(clap::Command::new("search"));
+        let typed = SearchArgs::from_arg_matches(&command.get_matches_from(["search"])).unwrap();
+        assert_eq!(typed.settings(64).unwrap(), SearchSettings::default());
+    }
 }

@@ -2,14 +2,11 @@
 
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
-use fewstep_core::search::CostMetric;
-use fewstep_core::solver::Solver;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
-use fewstep_nn::train::Distance;
 
 use super::Args;
 use crate::fitting::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
-use crate::searching::{RolloutSettings, SearchSettings, TeacherSettings, View};
+use crate::searching::{SearchSettings, TeacherSettings};
 
 /// Small enough for minutes on two cores; `fewstep fit` has the full scale.
 pub fn settings(args: &Args) -> FitSettings {
@@ -50,16 +47,6 @@ pub fn settings(args: &Args) -> FitSettings {
 
 /// What is searched: small, as everything here.
 fn search_settings() -> SearchSettings {
-    SearchSettings {
-        teacher: TeacherSettings { samples: 32, grid: 21, solver: Solver::Heun, parts: 1 },
-        metric: CostMetric::default(),
-        history: 3,
-        ridge: 1e-6,
-        beam: 1,
-        view: View::Pixels,
-        calibrated: true,
-        constant: true,
-        rollout: RolloutSettings { steps: 0, learning_rate: 1e-3, loss: Distance::Squared },
-        batch: 64,
-    }
+    let usual = SearchSettings::default();
+    SearchSettings { teacher: TeacherSettings { samples: 32, ..usual.teacher.clone() }, beam: 1, ..usual }
 }

@@ -5,17 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
-use fewstep_core::search::CostMetric;
-use fewstep_core::solver::Solver;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
-use fewstep_nn::train::Distance;
 
 use super::Settings;
 use crate::fitting::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::gallery::SeedRanges;
-use crate::inputs::{BUILT_IN, Compute, Numbers};
+use crate::inputs::{BUILT_IN, Compute, DataArgs, Numbers};
 use crate::runs::RunArgs;
-use crate::searching::{RolloutSettings, SearchSettings, TeacherSettings, View};
+use crate::searching::SearchSettings;
 
 /// Arguments of `fewstep reproduce`
 #[derive(Debug, clap::Args)]
@@ -30,15 +27,8 @@ pub struct Args {
     /// Model: a .safetensors file, an EDM .pkl, or a built-in one
     #[arg(long, value_name = "MODEL", default_value = BUILT_IN)]
     pub model: String,
-    /// Training images: EDM zip, image folder, IDX file or folder, CIFAR-10 archive, npz of images
-    #[arg(long, value_name = "PATH")]
-    pub data: PathBuf,
-    /// Pad images with zeros to squares of this size (Fashion-MNIST: 32)
-    #[arg(long, value_name = "PIXELS")]
-    pub pad_to: Option<usize>,
-    /// Use at most so many images
-    #[arg(long, value_name = "N")]
-    pub max_images: Option<usize>,
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Statistics of the training images (`fewstep ref`); needed for all but the built-in models
     #[arg(long = "ref", value_name = "FILE")]
     pub reference: Option<PathBuf>,
@@ -137,7 +127,7 @@ impl Args {
             precision: self.compute.precision.clone(),
             fit: FitSettings {
                 phase1: self.phase1(by_preset(self.phase1_updates, 400, 50_000)),
-                search: search(eval_batch),
+                search: SearchSettings { batch: eval_batch, ..SearchSettings::default() },
                 phase2: Phase2Settings {
                     weights: TuneWeights::Bound { last: 1.0 },
                     trajectories: 512,
@@ -174,21 +164,5 @@ impl Args {
             table_images: 256,
             seed: 0,
         }
-    }
-}
-
-/// Our search, as `fit` has it by default.
-fn search(batch: usize) -> SearchSettings {
-    SearchSettings {
-        teacher: TeacherSettings { samples: 64, grid: 21, solver: Solver::Heun, parts: 1 },
-        metric: CostMetric::default(),
-        history: 3,
-        ridge: 1e-6,
-        beam: 2,
-        view: View::Pixels,
-        calibrated: true,
-        constant: true,
-        rollout: RolloutSettings { steps: 0, learning_rate: 1e-3, loss: Distance::Squared },
-        batch,
     }
 }

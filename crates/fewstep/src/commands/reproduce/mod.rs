@@ -18,7 +18,7 @@ use self::lab::{Cell, Lab, Subject};
 use crate::fitting::{FitSettings, Fitter};
 use crate::forecast::Forecast;
 use crate::gallery::{Row, SeedRanges};
-use crate::inputs::{Judge, open_data, open_model};
+use crate::inputs::{Judge, open_model};
 use crate::provenance::Provenance;
 use crate::runs;
 use crate::searching::Method;
@@ -70,7 +70,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let settings = args.settings()?;
     let steps = args.steps.counts();
     let opened = open_model(&args.model, device, kind)?;
-    let dataset = open_data(&args.data, args.pad_to, args.max_images)?;
+    let dataset = args.data.open()?;
     // the figures of stage 1 look at no images that were made
     let judge = if args.experiment.measures() {
         Some(Judge::open(&opened, args.features.clone(), args.reference.as_ref(), &args.resize, device)?)
