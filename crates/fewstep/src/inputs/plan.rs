@@ -1,6 +1,6 @@
 //! Plans: a file, or a solver on a named schedule.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use fewstep_core::plan::Plan;
@@ -54,7 +54,7 @@ impl PlanArgs {
     pub fn resolve(&self, opened: &OpenModel) -> Result<Plan> {
         let model = &opened.model;
         if let Some(path) = &self.plan {
-            let plan = read_plan(path, model)?;
+            let plan = read_plan_for(path, model)?;
             let tuned_from = |hash: &String| opened.notes.get("tuned").is_some_and(|note| note.contains(hash));
             if plan.metadata.model.as_ref().is_some_and(|hash| *hash != opened.hash && !tuned_from(hash)) {
                 ui::note(format!(
@@ -96,13 +96,18 @@ impl PlanArgs {
 }
 
 /// Reads a plan and checks that it fits `model`.
-pub fn read_plan(path: &std::path::Path, model: &Model) -> Result<Plan> {
+fn read_plan_for(path: &Path, model: &Model) -> Result<Plan> {
+    let plan = read_plan(path)?;
+    check_model(&plan, model).with_context(|| format!("cannot use the plan {}", path.display()))?;
+    Ok(plan)
+}
+
+/// Reads a plan.
+pub fn read_plan(path: &Path) -> Result<Plan> {
     ensure!(path.exists(), "the plan {} does not exist: check the path", path.display());
     ensure!(!path.is_dir(), "{} is a folder: name a plan in it, such as steps-005/plan.json", path.display());
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
-    let plan = Plan::from_json(&text).with_context(|| format!("cannot use the plan {}", path.display()))?;
-    check_model(&plan, model).with_context(|| format!("cannot use the plan {}", path.display()))?;
-    Ok(plan)
+    Plan::from_json(&text).with_context(|| format!("cannot use the plan {}", path.display()))
 }
 
 fn check_model(plan: &Plan, model: &Model) -> Result<()> {

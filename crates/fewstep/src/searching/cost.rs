@@ -11,6 +11,13 @@ impl SearchSettings {
         (samples * (solver.evaluations_per_step() * (grid - 1) * parts + 1 + held)) as u64
     }
 
+    /// Evaluations of single images that `count` trajectories of the teacher take at most, which also passes the levels of a plan
+    /// of so many evaluations.
+    pub fn trajectory_evaluations(&self, count: usize, nfe: usize) -> u64 {
+        let TeacherSettings { grid, solver, parts, .. } = &self.teacher;
+        (count * (solver.evaluations_per_step() * ((grid - 1) * parts + nfe) + 1)) as u64
+    }
+
     /// Evaluations of single images that `method` takes at most beyond the teacher's, for these numbers of evaluations.
     pub fn evaluations(&self, method: &Method, nfes: &[usize]) -> u64 {
         let samples = self.teacher.samples;

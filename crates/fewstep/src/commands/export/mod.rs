@@ -18,7 +18,7 @@ use self::levels::{decimal, joined};
 use self::noise_table::Betas;
 pub use self::target::Target;
 use crate::fitting;
-use crate::inputs::{Compute, check_new_file, open_model};
+use crate::inputs::{Compute, check_new_file, open_model, read_plan};
 use crate::ui::{self, Output};
 
 /// Arguments of `fewstep export`
@@ -84,7 +84,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     ensure!(args.held_out >= 1, "--held-out must be at least 1");
     let forms = &args.forms;
     ensure!(forms.shift > 0.0 && forms.shift.is_finite(), "--shift must be a finite number above 0");
-    let plan = read(&args.plan)?;
+    let plan = read_plan(&args.plan)?;
     let (text, changed) = match args.to.whole(&plan)? {
         Some(text) => (text, None),
         None => {
@@ -101,8 +101,14 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         let lost = "the plan's constant image is left out: the tool starts from noise at the first of these levels";
         plan.constant.iter().for_each(|_| ui::note(lost));
     }
-    let cost = changed.as_ref().map(|changed| Cost::measure(&args, &plan, &changed.nearest)).transpose()?;
-    cost.iter().for_each(|cost| ui::note(cost.in_words(changed.as_ref())));
+    let errors = match &changed {
+        Some(changed) => {
+            let errors = Errors::measure(&args, &plan, &changed.nearest)?;
+            ui::note(in_words(&changed.nearest, errors.as_ref()));
+            errors
+        }
+        None => None,
+    };
     let place = args.out.as_ref().map(|out| out.display().to_string());
     if let Some(out) = &args.out {
         atomic::write_bytes(out, text.as_bytes())?;
@@ -114,16 +120,10 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         "exact": nearest.is_none(),
         "nearest": nearest,
         "moved": changed.as_ref().and_then(|changed| changed.moved.as_ref()),
-        "rollout_error": cost.and_then(|cost| cost.rollout_error),
+        "rollout_error": errors,
         "file": place,
     });
     output.result(&value, || place.map_or(text, |place| format!("{place} is for {}", args.to)))
-}
-
-fn read(path: &std::path::Path) -> Result<Plan> {
-    ensure!(path.exists(), "the plan {} does not exist: check the path", path.display());
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
-    Plan::from_json(&text).with_context(|| format!("cannot use the plan {}", path.display()))
 }
 
 /// What is exported in place of a plan that a tool cannot express.
@@ -191,21 +191,17 @@ fn exactly(plan: &Plan) -> Option<Wanted> {
 const TEACHER_STEPS: usize = 18;
 const BATCH: usize = 64;
 
-/// What the nearest plan costs.
-struct Cost {
-    /// Rollout errors, where a model was given to measure them on.
-    rollout_error: Option<Errors>,
-}
-
+/// Rollout errors of a plan and of what is exported in its place.
 #[derive(serde::Serialize)]
 struct Errors {
     plan: f64,
     nearest: f64,
 }
 
-impl Cost {
-    fn measure(args: &Args, plan: &Plan, nearest: &Plan) -> Result<Self> {
-        let Some(model) = &args.model else { return Ok(Self { rollout_error: None }) };
+impl Errors {
+    /// Measures them, where a model is given to do it on.
+    fn measure(args: &Args, plan: &Plan, nearest: &Plan) -> Result<Option<Self>> {
+        let Some(model) = &args.model else { return Ok(None) };
         let (device, kind) = args.compute.resolve()?;
         let opened = open_model(model, device, kind)?;
         let precond = &opened.model.config().precond;
@@ -215,20 +211,18 @@ impl Cost {
         let teacher = fitting::teacher(&opened.model, TEACHER_STEPS)?;
         let judge = HeldOut::new(&opened.model, &teacher, &seeds, BATCH)?;
         let error = |plan: &Plan| judge.rollout_error(&opened.model, plan);
-        Ok(Self { rollout_error: Some(Errors { plan: error(plan)?, nearest: error(nearest)? }) })
+        Ok(Some(Self { plan: error(plan)?, nearest: error(nearest)? }))
     }
+}
 
-    fn in_words(&self, changed: Option<&Changed>) -> String {
-        let Some(Changed { nearest, .. }) = changed else { return String::new() };
-        let what =
-            format!("{} on its {} noise levels, {} evaluations", nearest.solver, nearest.sigmas().len(), nearest.nfe());
-        let cost = match &self.rollout_error {
-            Some(Errors { plan, nearest }) => format!("rollout error {nearest:.6} instead of {plan:.6}"),
-            None => "--model measures what that costs".to_owned(),
-        };
-        let better = format!("fewstep fit --phases 1 --search reachable/{}", nearest.solver);
-        format!(
-            "exported instead: {what}; {cost}. `{better}` finds levels for that solver, which are exported as they are"
-        )
-    }
+/// What is exported in place of a plan, what that costs, and what would be better.
+fn in_words(nearest: &Plan, errors: Option<&Errors>) -> String {
+    let what =
+        format!("{} on its {} noise levels, {} evaluations", nearest.solver, nearest.sigmas().len(), nearest.nfe());
+    let cost = match errors {
+        Some(Errors { plan, nearest }) => format!("rollout error {nearest:.6} instead of {plan:.6}"),
+        None => "--model measures what that costs".to_owned(),
+    };
+    let better = format!("fewstep fit --phases 1 --search reachable/{}", nearest.solver);
+    format!("exported instead: {what}; {cost}. `{better}` finds levels for that solver, which are exported as they are")
 }

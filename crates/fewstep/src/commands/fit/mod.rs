@@ -143,12 +143,13 @@ fn forecast(task: &Task) -> Result<Forecast> {
     }
     if task.phases.contains(&2) {
         let numbers = task.steps.len() as u64;
-        let trajectories = match phase2.weights {
-            TuneWeights::Rollout { .. } => phase2.trajectories as u64 * (2 * task.settings.teacher_steps as u64 - 1),
+        let each = |&steps: &usize| match phase2.weights {
+            TuneWeights::Rollout { .. } => search.trajectory_evaluations(phase2.trajectories, steps),
             _ => 0,
         };
+        let trajectories: u64 = task.steps.iter().map(each).sum();
         cost = cost
-            .part("teacher's trajectories", rounds * numbers * trajectories)
+            .part("teacher's trajectories", rounds * trajectories)
             .training("phase 2", rounds * numbers * phase2.tune.iterations * phase2.batch as u64)
             .part("looks of phase 2", rounds * looks(phase2.tune.iterations, phase2.tune.check_every) * held * steps);
     }

@@ -1,7 +1,7 @@
 //! A fit's report.
 
-use anyhow::{Context, Result};
-use fewstep_core::plan::{Plan, Source};
+use anyhow::Result;
+use fewstep_core::plan::Source;
 use fewstep_core::schedule::karras;
 use fewstep_io::RunFolder;
 use fewstep_nn::fit::TuneStep;
@@ -10,6 +10,7 @@ use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Ser
 use super::one::{Outcome, folder_name};
 use super::{Run, table};
 use crate::figures;
+use crate::inputs::read_plan;
 
 /// The page of these outcomes, whose plans and images are in `folder`.
 pub fn build(run: &Run, outcomes: &[Outcome], folder: &RunFolder) -> Result<Page> {
@@ -91,8 +92,7 @@ fn curves(outcomes: &[Outcome]) -> Plot {
 /// Noise levels and coefficients of the plan.
 fn plots(outcome: &Outcome, folder: &RunFolder) -> Result<Vec<Plot>> {
     let path = folder.file(&format!("{}/plan.json", folder_name(outcome.steps)));
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read the plan {}", path.display()))?;
-    let plan = Plan::from_json(&text).with_context(|| format!("cannot use the plan {}", path.display()))?;
+    let plan = read_plan(&path)?;
     let sigmas = plan.sigmas();
     let mut levels: Vec<(&str, &[f64])> = Vec::new();
     let ends = sigmas.first().zip(sigmas.last()).filter(|(first, last)| first > last);

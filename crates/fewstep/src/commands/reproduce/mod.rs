@@ -154,13 +154,14 @@ fn forecast(task: &Task) -> Result<Forecast> {
         .training("stage 2", tuned * task.steps.len() as u64 * tune.iterations * fit.phase2.batch as u64)
         .part("looks of stage 2", tuned * looks(tune.iterations, tune.check_every));
     if cells.contains(&Cell::Ours) {
-        let trajectories = fit.phase2.trajectories as u64 * fit.search.teacher.grid as u64 * 2;
+        let each = |&steps: &usize| fit.search.trajectory_evaluations(fit.phase2.trajectories, steps);
+        let trajectories: u64 = task.steps.iter().map(each).sum();
         cost = cost
             .part(
                 "our search with its teacher",
                 fit.search.teacher_evaluations() + fit.search.evaluations(&Method::BEST, &task.steps),
             )
-            .part("teacher's trajectories", trajectories * task.steps.len() as u64);
+            .part("teacher's trajectories", trajectories);
     }
     Ok(cost.part(format!("images of {} methods", cells.len()), cells.len() as u64 * (images + held) * steps))
 }
