@@ -84,6 +84,7 @@ fn train(model: Model, options: &Options) -> Result<Vec<(f64, f64)>> {
         microbatch: batch,
         learning_rate: 1e-3,
         rampup_images: 1,
+        decay_images: None,
         adam: AdamConfig::default(),
         ema: EmaConfig { halflife_images: 50_000.0, rampup_ratio: None },
         loss: Loss::EDM,

@@ -141,6 +141,16 @@ impl Schedule {
     pub fn round(&self, preconditioning: &Preconditioning) -> Result<Self, ScheduleError> {
         Self::new(preconditioning.round_sigmas(&self.0))
     }
+
+    /// As [`Schedule::round`], for grids to choose from: levels that round to the same are one.
+    ///
+    /// # Errors
+    /// If a level rounds to none that a schedule can have.
+    pub fn round_grid(&self, preconditioning: &Preconditioning) -> Result<Self, ScheduleError> {
+        let mut levels = preconditioning.round_sigmas(&self.0);
+        levels.dedup();
+        Self::new(levels)
+    }
 }
 
 impl TryFrom<Vec<f64>> for Schedule {
@@ -232,5 +242,6 @@ mod tests {
         }
         let crowded = Schedule::new(vec![1.0 + 1e-9, 1.0]).unwrap();
         assert!(matches!(crowded.round(&discrete), Err(ScheduleError::NotDecreasing { .. })));
+        assert_eq!(crowded.round_grid(&discrete).unwrap().len(), 1);
     }
 }

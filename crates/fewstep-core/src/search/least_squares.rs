@@ -1,11 +1,13 @@
 //! `least_squares`: schedule and solver together, each step the best linear combination of what the student knows.
 
-use super::ridge::ridge_solve;
+use super::calibration::{gathered, stretch, stretched};
+use super::normal::{Normal, distance};
+use super::rollout::pseudo_huber_constant;
 use super::student::{self, Past, Rule, Step, StudentOptions};
 use super::teacher::{Nodes, Teacher};
 use super::{Outcome, SearchError};
-use crate::plan::{Combination, Source};
-use crate::space::VectorSpace;
+use crate::plan::Source;
+use crate::space::Samples;
 
 /// How the coefficients of a step are fitted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,11 +20,16 @@ pub struct Fit {
     /// Whether images are stretched about the constant image, where the teacher holds one, until their variance is the
     /// teacher's. Fitted images are too smooth: what cannot be predicted is left out, as in every regression.
     pub calibrated: bool,
+    /// Whether the state's own coefficient is fitted, too, rather than held at `sigma_j / sigma_i`.
+    pub free: bool,
+    /// Whether the pseudo-Huber distance ([`super::pseudo_huber`]) is made small, and states are compared by it, in
+    /// place of the squared error: no few samples that end somewhere else altogether rule the fit.
+    pub robust: bool,
 }
 
 impl Default for Fit {
     fn default() -> Self {
-        Self { history: 3, ridge: 1e-6, calibrated: false }
+        Self { history: 3, ridge: 1e-6, calibrated: false, free: false, robust: false }
     }
 }
 
@@ -43,7 +50,7 @@ impl Default for Fit {
 ///
 /// # Errors
 /// If the ridge is negative or not finite, if all states reached diverge, and the first error of the denoiser.
-pub fn least_squares<V: VectorSpace, E>(
+pub fn least_squares<V: Samples, E>(
     teacher: &Teacher<V>,
     fit: &Fit,
     options: &StudentOptions,
@@ -58,7 +65,7 @@ pub fn least_squares<V: VectorSpace, E>(
 ///
 /// # Errors
 /// As [`least_squares`].
-pub fn least_squares_seen<V: VectorSpace, E>(
+pub fn least_squares_seen<V: Samples, E>(
     teacher: &Teacher<V>,
     fit: &Fit,
     options: &StudentOptions,
@@ -69,7 +76,11 @@ pub fn least_squares_seen<V: VectorSpace, E>(
         return Err(SearchError::Option { name: "ridge", rule: "finite and not negative", value: fit.ridge });
     }
     let centre = teacher.ends().held.as_ref().map(|held| &held.batch).filter(|_| fit.calibrated);
-    student::search("least_squares", teacher, options, &Fitting { fit, view, centre }, denoise)
+    // latents are unit normal
+    let ends = teacher.ends();
+    let dimensions = ends.latent.norm_squared() / ends.samples.max(1) as f64;
+    let softness = fit.robust.then(|| pseudo_huber_constant(dimensions));
+    student::search("least_squares", teacher, options, &Fitting { fit, view, centre, softness }, denoise)
 }
 
 /// A fit at work.
@@ -78,9 +89,11 @@ struct Fitting<'a, V, S> {
     view: S,
     /// What images are stretched about, if they are.
     centre: Option<&'a V>,
+    /// The constant of the pseudo-Huber distance, if that is what is made small.
+    softness: Option<f64>,
 }
 
-impl<V: VectorSpace, S: Fn(&V) -> V> Rule<V> for Fitting<'_, V, S> {
+impl<V: Samples, S: Fn(&V) -> V> Rule<V> for Fitting<'_, V, S> {
     fn depth(&self) -> (usize, usize) {
         (1, self.fit.history.saturating_add(1))
     }
@@ -95,57 +108,61 @@ impl<V: VectorSpace, S: Fn(&V) -> V> Rule<V> for Fitting<'_, V, S> {
         let (x, outputs) = (&past.inputs[0], &past.outputs);
         // the latent is the state in units of its noise level
         let unit = if x.source == Source::Latent { from } else { 1.0 };
-        let seen: Vec<V> = outputs.iter().map(|output| (self.view)(&output.value)).collect();
-        let gram: Vec<Vec<f64>> = seen.iter().map(|a| seen.iter().map(|b| a.dot(b)).collect()).collect();
+        let mut known: Vec<(Source, &V, f64)> =
+            outputs.iter().map(|known| (known.source, &*known.value, 1.0)).collect();
+        if self.fit.free {
+            known.push((x.source, &x.value, unit / from));
+        }
+        let seen: Vec<V> = known.iter().map(|(_, value, unit)| (self.view)(&V::combine(&[(*unit, *value)]))).collect();
+        let normal = Normal::new(&seen, self.softness);
         let step = |j: usize| {
             let ratio = nodes.sigma(j) / from;
             // what Euler's step leaves to be explained
             let rest =
                 V::combine(&[(1.0, nodes.state(j)), (-ratio * unit, &x.value), (ratio - 1.0, &outputs[0].value)]);
             let rest = (self.view)(&rest);
-            let right: Vec<f64> = seen.iter().map(|output| output.dot(&rest)).collect();
-            let fitted = ridge_solve(&gram, &right, self.fit.ridge);
-            let mut terms = vec![(x.source, ratio * unit)];
+            let fitted = normal.fit(&rest, self.fit.ridge);
+            let mut terms = vec![(x.source, ratio * unit), (outputs[0].source, 1.0 - ratio)];
             let mut left = vec![(1.0, &rest)];
-            for (m, (output, delta)) in outputs.iter().zip(&fitted.solution).enumerate() {
-                let euler = if m == 0 { 1.0 - ratio } else { 0.0 };
-                terms.push((output.source, euler + delta));
-                left.push((-delta, &seen[m]));
+            for (((source, _, unit), seen), delta) in known.iter().zip(&seen).zip(&fitted.solution) {
+                terms.push((*source, unit * delta));
+                left.push((-delta, seen));
             }
             let left = V::combine(&left);
-            let (terms, error) = match self.centre.filter(|_| j == nodes.end()) {
-                Some(centre) => self.stretched(terms, &left, nodes.state(j), centre),
-                None => (terms, left.norm_squared()),
+            let (terms, left) = match self.centre.filter(|_| j == nodes.end()) {
+                Some(centre) => self.stretched(terms, left, nodes.state(j), centre),
+                None => (terms, left),
             };
-            let terms = Combination::new(terms.into_iter().filter(|(_, c)| *c != 0.0).collect());
-            Step { terms, error, regularised: fitted.raised }
+            Step { terms: gathered(terms), error: self.error(&left), regularised: fitted.raised }
         };
         (path[newest] + 1..=nodes.end()).map(step).collect()
     }
 
     fn describe(&self, metadata: &mut serde_json::Map<String, serde_json::Value>) -> String {
-        metadata.insert("history".into(), self.fit.history.into());
-        metadata.insert("ridge".into(), self.fit.ridge.into());
-        metadata.insert("calibrated".into(), self.fit.calibrated.into());
+        let Fit { history, ridge, calibrated, free, robust } = *self.fit;
+        metadata.insert("history".into(), history.into());
+        metadata.insert("ridge".into(), ridge.into());
+        metadata.insert("calibrated".into(), calibrated.into());
+        metadata.insert("free".into(), free.into());
+        metadata.insert("robust".into(), robust.into());
         "least_squares".into()
     }
 }
 
-impl<V: VectorSpace, S: Fn(&V) -> V> Fitting<'_, V, S> {
+impl<V: Samples, S: Fn(&V) -> V> Fitting<'_, V, S> {
+    /// What a state that leaves `left` to be explained counts, the whole batch.
+    fn error(&self, left: &V) -> f64 {
+        distance(left, self.softness)
+    }
+
     /// The image `x` of these terms, which leave `left = x* - x` (as seen) to be explained, moved away from the centre `m`:
-    /// `m + k (x - m)`, `k^2 = |x* - m|^2 / |x - m|^2`. With it, its own error.
-    fn stretched(&self, terms: Vec<(Source, f64)>, left: &V, target: &V, centre: &V) -> (Vec<(Source, f64)>, f64) {
+    /// `m + k (x - m)`, `k^2 = |x* - m|^2 / |x - m|^2`. With it, what it leaves.
+    fn stretched(&self, terms: Vec<(Source, f64)>, left: V, target: &V, centre: &V) -> (Vec<(Source, f64)>, V) {
         let wanted = (self.view)(&target.difference(centre));
-        let found = wanted.difference(left);
-        let k = (wanted.norm_squared() / found.norm_squared()).sqrt();
-        if !k.is_finite() {
-            return (terms, left.norm_squared());
+        let found = wanted.difference(&left);
+        match stretch(&found, &wanted) {
+            Some(k) => (stretched(terms, k), V::combine(&[(1.0, &wanted), (-k, &found)])),
+            None => (terms, left),
         }
-        let mut stretched: Vec<(Source, f64)> = terms.into_iter().map(|(source, c)| (source, k * c)).collect();
-        match stretched.iter_mut().find(|(source, _)| *source == Source::Constant) {
-            Some((_, c)) => *c += 1.0 - k,
-            None => stretched.push((Source::Constant, 1.0 - k)),
-        }
-        (stretched, V::combine(&[(1.0, &wanted), (-k, &found)]).norm_squared())
     }
 }

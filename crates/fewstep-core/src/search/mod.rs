@@ -11,8 +11,10 @@
 //! [`refine`] then moves the levels and coefficients of any plan down the gradient of its rollout error. A plan is
 //! scored on latents that no search saw by [`Endpoints::rollout_error`].
 
+mod calibration;
 mod least_squares;
 mod local;
+mod normal;
 mod outcome;
 mod paths;
 mod reachable;
@@ -28,7 +30,10 @@ pub use local::{CostMetric, StepCosts};
 pub use outcome::{FoundPlan, Outcome, SearchError};
 pub use paths::{ShortestPath, shortest_paths};
 pub use reachable::reachable;
-pub use refine::{Moving, RefineError, RefineOptions, Refined, Refiner, refine};
+pub use refine::{
+    GaussNewtonOptions, Moving, RefineError, RefineOptions, Refined, Refiner, Solved, gauss_newton, gauss_newton_seen,
+    refine,
+};
 pub use rollout::{
     DifferentiableDenoiser, PlanGradient, pseudo_huber, pseudo_huber_constant, rollout_gradient, squared_error,
 };

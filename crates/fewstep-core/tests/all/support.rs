@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use fewstep_core::mixture::{Component, Covariance, Mixture};
+use fewstep_core::space::Samples;
 use fewstep_core::{Plan, Schedule, VectorSpace, execute};
 
 /// One Gaussian with different variances along its axes: a flow in closed form.
@@ -138,5 +139,24 @@ impl VectorSpace for Counted {
 
     fn dot(&self, other: &Self) -> f64 {
         self.0 * other.0
+    }
+}
+
+/// One sample.
+impl Samples for Counted {
+    fn samples(&self) -> usize {
+        1
+    }
+
+    fn sample_dots(&self, other: &Self) -> Vec<f64> {
+        vec![self.dot(other)]
+    }
+
+    fn sample_l1(&self) -> Vec<f64> {
+        vec![self.0.abs()]
+    }
+
+    fn scale_samples(&self, factors: &[f64]) -> Self {
+        Self(factors[0] * self.0, self.1.clone())
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use fewstep_io::safetensors;
+use fewstep_nn::distance::FeatureMap;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,36 @@ pub trait FeatureNetwork {
     fn features(&self, images: &Tensor) -> Result<Tensor> {
         Ok(self.activations(images)?.features)
     }
+
+    /// Features of f32 `images` `[N, C, H, W]` in 0 to 255, not rounded, with the graph that these have, on the
+    /// network's device.
+    ///
+    /// # Errors
+    /// If the images do not fit the network, or it cannot be differentiated.
+    fn differentiable(&self, images: &Tensor) -> Result<Tensor> {
+        let _ = images;
+        Err(Error::Input(format!(
+            "{} cannot be differentiated; give Inception's weights or a classifier of `fewstep features`",
+            self.id()
+        )))
+    }
+}
+
+/// A feature network as training sees it: on images in [-1, 1].
+#[derive(Clone, Copy)]
+pub struct Differentiable<'a>(pub &'a dyn FeatureNetwork);
+
+impl fmt::Debug for Differentiable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Differentiable({})", self.0.id())
+    }
+}
+
+impl FeatureMap for Differentiable<'_> {
+    fn features(&self, images: &Tensor) -> fewstep_nn::Result<Tensor> {
+        let bytes = (images + 1.0) * 127.5;
+        self.0.differentiable(&bytes).map_err(|error| fewstep_nn::Error::Input(error.to_string()))
+    }
 }
 
 /// How [`open`] reads a file whose kind leaves a choice.
@@ -120,15 +151,22 @@ fn is_small(path: &Path) -> Result<bool> {
 
 /// Checks that `images` are what every network takes and gives them `channels` channels.
 pub(crate) fn with_channels(images: &Tensor, channels: i64) -> Result<Tensor> {
+    of_kind(images, channels, Kind::Uint8)
+}
+
+/// The same for images of another kind.
+pub(crate) fn of_kind(images: &Tensor, channels: i64, wanted: Kind) -> Result<Tensor> {
     let size = images.size();
     match (images.kind(), size.as_slice()) {
-        (Kind::Uint8, &[n, c, h, w]) if n > 0 && h > 0 && w > 0 && (c == 1 || c == 3) => match (c, channels) {
+        (kind, &[n, c, h, w]) if kind == wanted && n > 0 && h > 0 && w > 0 && (c == 1 || c == 3) => match (c, channels)
+        {
             (c, channels) if c == channels => Ok(images.shallow_clone()),
             (1, 3) => Ok(images.expand([n, 3, h, w], false)),
             _ => Err(Error::Input("the feature network is for grey images, but these have 3 channels".to_owned())),
         },
         (kind, size) => Err(Error::Input(format!(
-            "images of shape {size:?} ({kind:?}) where u8 [N, 1 or 3, height, width] is needed"
+            "images of shape {size:?} ({kind:?}) where {} [N, 1 or 3, height, width] is needed",
+            if wanted == Kind::Uint8 { "u8" } else { "f32" }
         ))),
     }
 }

@@ -11,7 +11,7 @@ use fewstep_nn::checkpoint::{tensor_data, tensor_from};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Activations, FeatureId, FeatureNetwork, with_channels};
+use super::{Activations, FeatureId, FeatureNetwork, of_kind, with_channels};
 use crate::error::{Error, Result};
 
 /// Value of `architecture` in the metadata, and the name in [`FeatureId`].
@@ -162,6 +162,21 @@ impl SmallCnn {
     pub fn config(&self) -> &SmallCnnConfig {
         &self.config
     }
+
+    /// Features of images in 0 to 255 of any kind, in the network's channels.
+    fn trunk(&self, images: &Tensor) -> Result<Tensor> {
+        let least = self.config.min_resolution();
+        let (h, w) = (images.size()[2], images.size()[3]);
+        if h.min(w) < least {
+            return Err(Error::Input(format!(
+                "images of {w}x{h} are too small for the feature network ({least}x{least} at least)"
+            )));
+        }
+        Ok(self.config.trunk(&images.to_device(self.device), |index, x| {
+            let Layer { weight, bias } = &self.convolutions[index];
+            x.conv2d(weight, Some(bias), 1, 1, 1, 1).relu_()
+        }))
+    }
 }
 
 impl FeatureNetwork for SmallCnn {
@@ -171,22 +186,16 @@ impl FeatureNetwork for SmallCnn {
 
     fn activations(&self, images: &Tensor) -> Result<Activations> {
         let images = with_channels(images, self.config.in_channels)?;
-        let least = self.config.min_resolution();
-        let (h, w) = (images.size()[2], images.size()[3]);
-        if h.min(w) < least {
-            return Err(Error::Input(format!(
-                "images of {w}x{h} are too small for the feature network ({least}x{least} at least)"
-            )));
-        }
         tch::no_grad(|| {
-            let features = self.config.trunk(&images.to_device(self.device), |index, x| {
-                let Layer { weight, bias } = &self.convolutions[index];
-                x.conv2d(weight, Some(bias), 1, 1, 1, 1).relu_()
-            });
+            let features = self.trunk(&images)?;
             let logits = features.linear(&self.head.weight, Some(&self.head.bias));
             let [features, logits] = [features, logits].map(|tensor| tensor.to_device(Device::Cpu));
             Ok(Activations { features, logits: Some(logits) })
         })
+    }
+
+    fn differentiable(&self, images: &Tensor) -> Result<Tensor> {
+        self.trunk(&of_kind(images, self.config.in_channels, Kind::Float)?)
     }
 }
 

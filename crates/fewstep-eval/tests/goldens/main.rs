@@ -1,5 +1,6 @@
 //! Agreement with other tools: their numbers on the same inputs.
 
+mod differentiable;
 mod distances;
 mod formula;
 mod inception;

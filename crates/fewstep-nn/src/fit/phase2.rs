@@ -14,7 +14,7 @@ use crate::checkpoint::{tensor_data, tensor_from};
 use crate::error::{Error, Result};
 use crate::flat::unflatten;
 use crate::model::Model;
-use crate::train::{Distance, Loss, StepStats, Trainer};
+use crate::train::{Loss, RolloutLoss, StepStats, Trainer};
 
 /// How denoising errors count in phase 2.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,17 +29,14 @@ pub enum TuneWeights {
     /// The EDM recipe, as in the paper's ablation.
     Original,
     /// The student's own states against a teacher's trajectories.
-    Rollout {
-        /// How far from the teacher a state is.
-        distance: Distance,
-    },
+    Rollout(RolloutLoss),
 }
 
 /// The loss of phase 2 for `schedule`.
 pub fn level_loss(schedule: &Schedule, weights: TuneWeights) -> Loss {
     match weights {
         TuneWeights::Original => Loss::EDM,
-        TuneWeights::Rollout { distance } => Loss::Rollout { distance },
+        TuneWeights::Rollout(loss) => Loss::Rollout(loss),
         TuneWeights::Bound { last } => {
             let mut induced = induced_weights(schedule); // a_i, in sampling order, without the last level's
             induced.push(last);

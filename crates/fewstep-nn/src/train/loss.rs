@@ -4,7 +4,7 @@ use fewstep_core::precondition::Coefficients;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::Distance;
+use super::RolloutLoss;
 use crate::augment::AugmentConfig;
 use crate::data::Minibatch;
 use crate::error::{Error, Result};
@@ -31,10 +31,7 @@ pub enum Loss {
         weights: Vec<f64>,
     },
     /// The student's own states under a plan, against a teacher's trajectory from the same latent.
-    Rollout {
-        /// How far from the teacher a state is.
-        distance: Distance,
-    },
+    Rollout(RolloutLoss),
 }
 
 /// The loss of a batch.
@@ -102,7 +99,7 @@ impl Loss {
                 };
                 Ok((pick(sigmas), pick(weights)))
             }
-            Self::Rollout { .. } => Err(Error::Input("the rollout loss needs trajectories, not images".to_owned())),
+            Self::Rollout(_) => Err(Error::Input("the rollout loss needs trajectories, not images".to_owned())),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::model::Model;
 use crate::random;
 
 pub use self::loss::Loss;
-pub use self::rollout::{Distance, Trajectories};
+pub use self::rollout::{Course, RolloutLoss, StepWeights, Trajectories};
 
 /// Settings of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// The learning rate rises linearly over the first so many images.
     pub rampup_images: u64,
+    /// It then falls to zero, as a cosine does, at so many images; without, it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decay_images: Option<u64>,
     /// Optimiser.
     pub adam: AdamConfig,
     /// Moving average of the weights.
@@ -65,7 +68,7 @@ pub enum Lessons<'a> {
     /// Clean images, noised: to denoise.
     Images(&'a Images),
     /// A teacher's trajectories: to end up where it does.
-    Trajectories(&'a Trajectories),
+    Trajectories(Course<'a>),
 }
 
 impl<'a> From<&'a Images> for Lessons<'a> {
@@ -76,7 +79,13 @@ impl<'a> From<&'a Images> for Lessons<'a> {
 
 impl<'a> From<&'a Trajectories> for Lessons<'a> {
     fn from(trajectories: &'a Trajectories) -> Self {
-        Self::Trajectories(trajectories)
+        Self::Trajectories(Course::from(trajectories))
+    }
+}
+
+impl<'a> From<Course<'a>> for Lessons<'a> {
+    fn from(course: Course<'a>) -> Self {
+        Self::Trajectories(course)
     }
 }
 
@@ -84,7 +93,7 @@ impl Lessons<'_> {
     fn len(&self) -> usize {
         match self {
             Self::Images(images) => images.len(),
-            Self::Trajectories(trajectories) => trajectories.len(),
+            Self::Trajectories(course) => course.trajectories.len(),
         }
     }
 }
@@ -96,6 +105,8 @@ pub struct Trainer<'a> {
     model: Model,
     lessons: Lessons<'a>,
     order: EpochOrder,
+    /// The order of the images beside trajectories, where the loss looks at some.
+    data_order: Option<EpochOrder>,
     weights: FlatWeights,
     average: Tensor,
     adam: Adam,
@@ -122,16 +133,23 @@ impl<'a> Trainer<'a> {
                 }
             }));
         }
-        let rollout = matches!(config.loss, Loss::Rollout { .. });
-        if rollout != matches!(lessons, Lessons::Trajectories(_)) {
-            let needs = if rollout { "a teacher's trajectories, not images" } else { "images, not trajectories" };
-            return Err(Error::Input(format!("this loss needs {needs}")));
-        }
+        let data_order = match (&config.loss, lessons) {
+            (Loss::Rollout(loss), Lessons::Trajectories(course)) => {
+                course.images_for(*loss)?.map(|images| EpochOrder::new(config.seed, images.len()))
+            }
+            (Loss::Rollout(_), Lessons::Images(_)) => {
+                return Err(Error::Input("this loss needs a teacher's trajectories, not images".to_owned()));
+            }
+            (_, Lessons::Trajectories(_)) => {
+                return Err(Error::Input("this loss needs images, not trajectories".to_owned()));
+            }
+            (_, Lessons::Images(_)) => None,
+        };
         let weights = FlatWeights::new(model.params());
         let average = weights.values.copy();
         let adam = Adam::new(config.adam, &weights.values);
         let order = EpochOrder::new(config.seed, lessons.len());
-        Ok(Self { config, model, lessons, order, weights, average, adam, iteration: 0, seen: 0 })
+        Ok(Self { config, model, lessons, order, data_order, weights, average, adam, iteration: 0, seen: 0 })
     }
 
     /// Images seen so far.
@@ -147,10 +165,14 @@ impl<'a> Trainer<'a> {
         let parts = batch / microbatch;
         let (mut loss_sum, mut gradient) = (0.0, self.weights.values.zeros_like());
         for part in 0..parts {
-            let indices = self.order.indices(self.seen + (part * microbatch) as u64, microbatch);
+            let start = self.seen + (part * microbatch) as u64;
+            let indices = self.order.indices(start, microbatch);
             let (loss, slope) = match self.lessons {
                 Lessons::Images(images) => self.denoising(images, &indices)?,
-                Lessons::Trajectories(trajectories) => self.rollout(trajectories, &indices)?,
+                Lessons::Trajectories(course) => {
+                    let of_data = self.data_order.as_mut().map(|order| order.indices(start, microbatch));
+                    self.rollout(course, &indices, of_data.as_deref())?
+                }
             };
             loss_sum += loss;
             gradient += slope;
@@ -188,8 +210,15 @@ impl<'a> Trainer<'a> {
     }
 
     fn learning_rate(&self) -> f64 {
-        let ramp = (self.seen as f64 / (self.config.rampup_images as f64).max(1e-8)).min(1.0);
-        self.config.learning_rate * ramp
+        let ramp = match self.config.rampup_images {
+            0 => 1.0,
+            images => (self.seen as f64 / images as f64).min(1.0),
+        };
+        let decay = self.config.decay_images.map_or(1.0, |images| {
+            let done = (self.seen as f64 / (images as f64).max(1.0)).min(1.0);
+            0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+        });
+        self.config.learning_rate * ramp * decay
     }
 
     /// The averaged weights, flat.

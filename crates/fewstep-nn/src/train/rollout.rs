@@ -3,11 +3,13 @@
 
 use fewstep_core::plan::{Combination, Plan, Source};
 use fewstep_core::schedule::Schedule;
-use fewstep_core::search::{Teacher, pseudo_huber_constant};
+use fewstep_core::search::Teacher;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{Loss, Trainer};
+use crate::data::Images;
+use crate::distance::{Distance, FeatureMap, Measure};
 use crate::error::{Error, Result};
 use crate::held;
 use crate::model::Model;
@@ -15,14 +17,74 @@ use crate::sample::Seeded;
 use crate::tensor::Batch;
 use crate::unet::Conditions;
 
-/// How far from the teacher's state the student's is.
+/// What a step away from the teacher counts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RolloutLoss {
+    /// How far from the teacher a state is.
+    pub distance: Distance,
+    /// What each step's distance counts.
+    #[serde(default)]
+    pub weights: StepWeights,
+    /// Weight of the denoising error of data at the plan's last level, beside 1 for the distance of the image.
+    #[serde(default)]
+    pub data: f64,
+}
+
+/// What the distance of a step's state from the teacher's counts, by the noise level that the step leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Distance {
-    /// Squared differences.
-    Squared,
-    /// `sqrt(|d|^2 + c^2) - c` of each sample, with [`pseudo_huber_constant`]: no few bad samples rule.
-    PseudoHuber,
+pub enum StepWeights {
+    /// `sigma_data^2 / (sigma_data^2 + sigma^2)`: as much as data stand out of the noise there, which is about as much
+    /// as it matters to the image.
+    #[default]
+    Signal,
+    /// The same for every step.
+    Equal,
+    /// The image alone.
+    Image,
+}
+
+impl StepWeights {
+    /// The weight of a step to `sigma`, 0 for the image.
+    pub fn of(self, sigma: f64) -> f64 {
+        match self {
+            Self::Signal => DATA_VARIANCE / (DATA_VARIANCE + sigma * sigma),
+            Self::Equal => 1.0,
+            Self::Image => f64::from(u8::from(sigma == 0.0)),
+        }
+    }
+}
+
+/// Karras et al.'s sigma_data^2.
+const DATA_VARIANCE: f64 = 0.25;
+
+/// A teacher's trajectories, and what a loss may need beside them.
+#[derive(Clone, Copy, Debug)]
+pub struct Course<'a> {
+    /// Where the teacher goes.
+    pub trajectories: &'a Trajectories,
+    /// Clean images, for [`RolloutLoss::data`].
+    pub images: Option<&'a Images>,
+    /// A feature network, for [`Distance::Features`].
+    pub features: Option<&'a dyn FeatureMap>,
+}
+
+impl<'a> From<&'a Trajectories> for Course<'a> {
+    fn from(trajectories: &'a Trajectories) -> Self {
+        Self { trajectories, images: None, features: None }
+    }
+}
+
+impl<'a> Course<'a> {
+    /// The images that `loss` looks at, if it does.
+    pub(super) fn images_for(&self, loss: RolloutLoss) -> Result<Option<&'a Images>> {
+        Measure::new(loss.distance, self.features)?;
+        match self.images {
+            _ if loss.data == 0.0 => Ok(None),
+            None => Err(Error::Input("a loss on data needs images beside the trajectories".to_owned())),
+            images => Ok(images),
+        }
+    }
 }
 
 /// Where a teacher is at every state of a plan, for many latents.
@@ -34,8 +96,6 @@ pub struct Trajectories {
     class_labels: Option<Tensor>,
     /// After each stage the teacher's state, `[M, C, H, W]`: at the next stage's level, last the image.
     targets: Vec<Tensor>,
-    /// What a squared error there counts.
-    weights: Vec<f64>,
 }
 
 impl Trajectories {
@@ -69,10 +129,7 @@ impl Trajectories {
         }
         let classes = Seeded { seeds, class: None, batch: 1 }.classes(model);
         let class_labels = if classes.is_empty() { None } else { model.one_hot(&classes)? };
-        // A state's error matters to the image about as much as data stand out of the noise there.
-        let weights = sigmas.iter().skip(1).map(|sigma| DATA_VARIANCE / (DATA_VARIANCE + sigma * sigma));
-        let weights = weights.chain([1.0]).collect();
-        Ok(Self { plan: plan.clone(), latents, class_labels, targets, weights })
+        Ok(Self { plan: plan.clone(), latents, class_labels, targets })
     }
 
     /// How many there are.
@@ -90,9 +147,6 @@ impl Trajectories {
         self.plan.nfe()
     }
 }
-
-/// Karras et al.'s sigma_data^2.
-const DATA_VARIANCE: f64 = 0.25;
 
 fn merged(mut levels: Vec<f64>, more: &[f64]) -> Result<Schedule> {
     levels.extend_from_slice(more);
@@ -132,12 +186,14 @@ impl Run<'_> {
 }
 
 impl Trainer<'_> {
-    /// The mean loss of a step of the trajectories at `indices`, and its gradient: every step's graph is freed before the
-    /// next is made, and no gradient flows from one step into another.
-    pub(super) fn rollout(&self, lessons: &Trajectories, indices: &[i64]) -> Result<(f64, Tensor)> {
-        let Loss::Rollout { distance } = self.config.loss else {
+    /// The mean loss of a step of the trajectories at `indices`, with that of the images `of_data` if the loss counts them, and
+    /// its gradient: every step's graph is freed before the next is made, and no gradient flows from one step into another.
+    pub(super) fn rollout(&self, course: Course, indices: &[i64], of_data: Option<&[i64]>) -> Result<(f64, Tensor)> {
+        let Loss::Rollout(loss) = self.config.loss else {
             return Err(Error::Input("trajectories need the rollout loss".to_owned()));
         };
+        let measure = Measure::new(loss.distance, course.features)?;
+        let lessons = course.trajectories;
         let (plan, device) = (&lessons.plan, self.model.device());
         let indices = Tensor::from_slice(indices);
         let pick = |tensor: &Tensor| tensor.index_select(0, &indices.to_device(tensor.device())).to_device(device);
@@ -148,37 +204,40 @@ impl Trainer<'_> {
         let mut run = Run { latent: &latent, constant, inputs: Vec::new(), outputs: Vec::new() };
         let (mut total, mut gradient) = (0.0, self.weights.values.zeros_like());
         let steps = plan.nfe() as f64;
+        let mut add = |loss: &Tensor, level: f64| {
+            let value = loss.double_value(&[]);
+            if !value.is_finite() {
+                return Err(self.diverged(value, Some(level)));
+            }
+            total += value;
+            gradient += self.weights.gradient(loss)?;
+            Ok(())
+        };
         for (k, stage) in plan.stages.iter().enumerate() {
             let x = tch::no_grad(|| run.value(&stage.input, None))?;
             let sigma = Tensor::from_slice(&[stage.sigma]).to_kind(Kind::Float);
-            let output = self.model.denoise(&x, &sigma, &conditions);
-            run.inputs.push(x);
-            let next = plan.stages.get(k + 1).map_or(&plan.output, |stage| &stage.input);
-            let error = run.value(next, Some(&output))? - pick(&lessons.targets[k]);
-            let loss = measure(&error, distance) * (lessons.weights[k] / steps);
-            if next.coefficient(Source::Output(k)) != 0.0 {
-                let value = loss.double_value(&[]);
-                if !value.is_finite() {
-                    return Err(self.diverged(value, Some(stage.sigma)));
-                }
-                total += value;
-                gradient += self.weights.gradient(&loss)?;
-            }
-            run.outputs.push(output.detach());
+            run.inputs.push(x.shallow_clone());
+            let following = plan.stages.get(k + 1);
+            let next = following.map_or(&plan.output, |stage| &stage.input);
+            let weight = loss.weights.of(following.map_or(0.0, |stage| stage.sigma));
+            let output = if weight > 0.0 && next.coefficient(Source::Output(k)) != 0.0 {
+                let output = self.model.denoise(&x, &sigma, &conditions);
+                let (state, target) = (run.value(next, Some(&output))?, pick(&lessons.targets[k]));
+                let distance = match following {
+                    Some(_) => measure.of_states(&state, &target),
+                    None => measure.of_images(&state, &target)?,
+                };
+                add(&(distance * (weight / steps)), stage.sigma)?;
+                output.detach()
+            } else {
+                tch::no_grad(|| self.model.denoise(&x, &sigma, &conditions))
+            };
+            run.outputs.push(output);
+        }
+        if let (Some(images), Some(indices), Some(last)) = (course.images_for(loss)?, of_data, plan.stages.last()) {
+            let denoising = Loss::Levels { sigmas: vec![last.sigma], weights: vec![loss.data / steps] };
+            add(&denoising.evaluate(&self.model, &images.batch(indices, &self.model)?, None)?.mean, last.sigma)?;
         }
         Ok((total, gradient))
-    }
-}
-
-/// The mean over samples and pixels.
-fn measure(error: &Tensor, distance: Distance) -> Tensor {
-    match distance {
-        Distance::Squared => error.square().mean(Kind::Float),
-        Distance::PseudoHuber => {
-            let dim = (error.numel() as i64 / error.size()[0]) as f64;
-            let c = pseudo_huber_constant(dim);
-            let square = error.square().flatten(1, -1).sum_dim_intlist(1, false, Kind::Float);
-            ((square + c * c).sqrt() - c).mean(Kind::Float) / dim.sqrt()
-        }
     }
 }

@@ -21,6 +21,7 @@ fn recipe() -> TrainConfig {
         microbatch: 8,
         learning_rate: 2e-3,
         rampup_images: 64,
+        decay_images: None,
         adam: AdamConfig::default(),
         ema: EmaConfig { halflife_images: 200.0, rampup_ratio: Some(0.05) },
         loss: Loss::EDM,

@@ -9,12 +9,13 @@ use fewstep_core::objective::BoundTable;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Schedule, karras, log_snr};
 use fewstep_core::solver::{Solver, SolverOptions};
+use fewstep_eval::features::FeatureNetwork;
 use fewstep_nn::Model;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{HeldOut, LearnStep, TableConfig, TuneStep, tabulate};
 
 pub use self::phases::Saved;
-pub use self::settings::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
+pub use self::settings::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::ui::Progress;
 
 /// Held-out latents have seeds from here on: far from those that anyone samples with by default.
@@ -24,7 +25,6 @@ pub const HELD_OUT_SEEDS: u64 = 1 << 40;
 pub const TABLE_GRID: usize = 65;
 
 /// A model, the data it is fitted on, and the judge.
-#[derive(Debug)]
 pub struct Fitter<'a> {
     /// The network as it came.
     pub base: &'a Model,
@@ -34,6 +34,8 @@ pub struct Fitter<'a> {
     pub judge: HeldOut,
     /// Settings of both phases.
     pub settings: &'a FitSettings,
+    /// The feature network, for distances of features.
+    pub features: Option<&'a dyn FeatureNetwork>,
 }
 
 /// Outcome of phase 1.
@@ -66,7 +68,12 @@ impl<'a> Fitter<'a> {
         let teacher = teacher(base, settings.teacher_steps)?;
         let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + settings.held_out as u64).collect();
         let judge = HeldOut::new(base, &teacher, &seeds, settings.batch)?;
-        Ok(Self { base, images, judge, settings })
+        Ok(Self { base, images, judge, settings, features: None })
+    }
+
+    /// With the feature network that distances of features need.
+    pub fn seen_by(self, features: Option<&'a dyn FeatureNetwork>) -> Self {
+        Self { features, ..self }
     }
 
     /// The baseline: rho = 7 (Karras et al. 2022), rounded to the levels that the network knows.
@@ -91,7 +98,7 @@ impl<'a> Fitter<'a> {
 pub fn bound_table(model: &Model, images: &Images, grid: usize, config: TableConfig) -> Result<BoundTable> {
     let precond = &model.config().precond;
     let (low, high) = precond.sampling_range();
-    let levels = log_snr(grid, low, high)?.round(precond)?;
+    let levels = log_snr(grid, low, high)?.round_grid(precond)?;
     let mut progress = Progress::new("table of e(sigma)", "img", config.images as u64, 0);
     let table = tabulate(model, images, levels, config, |done, _| progress.set(done as u64, ""))?;
     progress.finish();

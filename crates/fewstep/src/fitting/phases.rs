@@ -7,13 +7,15 @@ use fewstep_core::objective::BoundTable;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_core::search::minimise_bound;
+use fewstep_eval::features::Differentiable;
 use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
+use fewstep_nn::distance::FeatureMap;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{LearnConfig, Learner, TuneConfig, TuneWeights, Tuner, level_loss};
-use fewstep_nn::train::{Lessons, TrainConfig, Trainer, Trajectories};
+use fewstep_nn::train::{Course, Lessons, TrainConfig, Trainer, Trajectories};
 
-use super::{Fitter, Learned, Phase1Settings, Tuned, euler};
+use super::{Fitter, Learned, LrSchedule, Phase1Settings, Tuned, euler};
 use crate::interrupt;
 use crate::searching::{Cache, Found};
 use crate::ui::Progress;
@@ -94,11 +96,16 @@ impl Fitter<'_> {
         let settings = &self.settings.phase2;
         let levels = Schedule::new(plan.sigmas()).context("phase 2 needs a plan whose noise levels fall")?;
         let trajectories = match weights {
-            TuneWeights::Rollout { .. } => Some(self.trajectories(plan, saved.map(|saved| saved.trajectories))?),
+            TuneWeights::Rollout(_) => Some(self.trajectories(plan, saved.map(|saved| saved.trajectories))?),
             _ => None,
         };
+        let features = self.features.map(Differentiable);
         let lessons = match &trajectories {
-            Some(trajectories) => Lessons::from(trajectories),
+            Some(trajectories) => Lessons::from(Course {
+                trajectories,
+                images: self.images,
+                features: features.as_ref().map(|map| map as &dyn FeatureMap),
+            }),
             None => Lessons::from(self.images()?),
         };
         // A trajectory costs as many evaluations as the plan has, so that equal batches cost the same.
@@ -110,6 +117,10 @@ impl Fitter<'_> {
             microbatch,
             learning_rate: settings.learning_rate,
             rampup_images: 0,
+            decay_images: match settings.lr_schedule {
+                LrSchedule::Constant => None,
+                LrSchedule::Cosine => Some(settings.tune.iterations * (microbatch * parts) as u64),
+            },
             adam: AdamConfig::default(),
             ema: EmaConfig { halflife_images: settings.ema_images / each as f64, rampup_ratio: None },
             loss: level_loss(&levels, weights),

@@ -90,7 +90,10 @@ pub struct Phase1Settings {
 impl FitSettings {
     /// Whether these phases look at training images.
     pub fn needs_images(&self, phases: &[u8]) -> bool {
-        let tuning = !matches!(self.phase2.weights, TuneWeights::Rollout { .. });
+        let tuning = match self.phase2.weights {
+            TuneWeights::Rollout(loss) => loss.data > 0.0,
+            TuneWeights::Bound { .. } | TuneWeights::Original => true,
+        };
         (phases.contains(&1) && self.phase1.needs_images()) || (phases.contains(&2) && tuning)
     }
 }
@@ -120,10 +123,22 @@ pub struct Phase2Settings {
     pub microbatch: usize,
     /// Learning rate.
     pub learning_rate: f64,
+    /// How it changes.
+    #[serde(default)]
+    pub lr_schedule: LrSchedule,
     /// Half-life of the weights' average, in images.
     pub ema_images: f64,
     /// Mirror images at random.
     pub xflip: bool,
     /// Seed.
     pub seed: u64,
+}
+
+/// The learning rate of phase 2 over its updates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LrSchedule {
+    #[default]
+    Constant,
+    Cosine,
 }

@@ -37,6 +37,11 @@ pub enum Range {
 }
 
 impl FeatureArgs {
+    /// A file, read as data and not run; without one, the built-in network.
+    pub fn file(features: Option<PathBuf>, resize: &str) -> Self {
+        Self { features, resize: resize.to_owned(), torchscript: None, return_features: false }
+    }
+
     /// Opens the network for images of these channels, height and width.
     pub fn open(&self, shape: [usize; 3], device: Device) -> Result<Box<dyn FeatureNetwork>> {
         let Some(path) = &self.features else {

@@ -39,7 +39,7 @@ impl Judge {
             "{} needs statistics of what it should make (--ref, made by `fewstep ref`) and their feature network (--features)",
             opened.name
         );
-        let features = FeatureArgs { features, resize: resize.to_owned(), torchscript: None, return_features: false };
+        let features = FeatureArgs::file(features, resize);
         let features = features.open(opened.model.image_shape().map(|size| size as usize), device)?;
         let (reference, reference_name) = match reference {
             Some(path) => (Statistics::read(path)?, path.display().to_string()),

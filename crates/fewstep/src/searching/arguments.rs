@@ -3,9 +3,9 @@
 use anyhow::{Result, ensure};
 use fewstep_core::search::CostMetric;
 use fewstep_core::solver::Solver;
-use fewstep_nn::train::Distance;
+use fewstep_nn::distance::Distance;
 
-use super::{RolloutSettings, SearchSettings, TeacherSettings, View, parse_solver};
+use super::{GaussNewtonSettings, RolloutSettings, SearchSettings, TeacherSettings, View, parse_solver};
 
 /// Options of the searches that compare a student with a teacher.
 #[derive(Clone, Debug, clap::Args)]
@@ -41,6 +41,12 @@ pub struct SearchArgs {
     /// Leave fitted images as smooth as the fit makes them; otherwise they are stretched until their variance is the teacher's
     #[arg(long)]
     pub no_calibration: bool,
+    /// Keep as much of the state as the next level has of its noise, instead of fitting that coefficient, too
+    #[arg(long)]
+    pub no_free_state: bool,
+    /// Fit by the pseudo-Huber distance, in which no few latents rule, and choose states by it
+    #[arg(long)]
+    pub robust: bool,
     /// Spend the first evaluation on the network instead of a constant image stored with the plan
     #[arg(long)]
     pub no_constant: bool,
@@ -51,9 +57,19 @@ pub struct SearchArgs {
     /// were not fitted five times
     #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
     pub rollout_lr: f64,
-    /// What those steps make small: squared, or pseudo-huber, in which no few bad images rule
+    /// What those steps make small: squared, pseudo-huber, in which no few bad images rule, or features (half in pixels, half
+    /// in a network's features)
     #[arg(long, value_name = "NAME", default_value = "squared")]
     pub rollout_loss: DistanceName,
+    /// Rounds of methods that end in +gauss-newton
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub gauss_newton_rounds: usize,
+    /// Most evaluations of the plans that these refine: with more there is less to gain, at a price that grows with their square
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    pub gauss_newton_most: usize,
+    /// Latents that they look at, and as many that judge: at most all of the search's together
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub gauss_newton_samples: usize,
 }
 
 /// Distances of images from the teacher's, for refinement and phase 2.
@@ -61,6 +77,7 @@ pub struct SearchArgs {
 pub enum DistanceName {
     Squared,
     PseudoHuber,
+    Features,
 }
 
 impl From<DistanceName> for Distance {
@@ -68,6 +85,7 @@ impl From<DistanceName> for Distance {
         match name {
             DistanceName::Squared => Self::Squared,
             DistanceName::PseudoHuber => Self::PseudoHuber,
+            DistanceName::Features => Self::Features,
         }
     }
 }
@@ -86,6 +104,7 @@ impl SearchArgs {
         ensure!(self.search_samples >= 1, "--search-samples must be at least 1");
         ensure!(self.search_grid >= 2, "--search-grid must be at least 2");
         ensure!(self.teacher_parts >= 1, "--teacher-parts must be at least 1");
+        ensure!(self.gauss_newton_samples >= 1, "--gauss-newton-samples must be at least 1");
         ensure!(self.beam >= 1, "--beam must be at least 1");
         ensure!(self.ridge >= 0.0 && self.ridge.is_finite(), "--ridge must be a finite number that is not negative");
         ensure!(self.rollout_lr > 0.0 && self.rollout_lr.is_finite(), "--rollout-lr must be a finite number above 0");
@@ -106,11 +125,18 @@ impl SearchArgs {
             beam: self.beam,
             view: self.view,
             calibrated: !self.no_calibration,
+            free: !self.no_free_state,
+            robust: self.robust,
             constant: !self.no_constant,
             rollout: RolloutSettings {
                 steps: self.rollout_steps,
                 learning_rate: self.rollout_lr,
                 loss: self.rollout_loss.into(),
+            },
+            gauss_newton: GaussNewtonSettings {
+                rounds: self.gauss_newton_rounds,
+                most: self.gauss_newton_most,
+                samples: self.gauss_newton_samples,
             },
             batch,
         })

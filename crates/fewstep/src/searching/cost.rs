@@ -1,6 +1,6 @@
 //! What searches cost, before they run.
 
-use super::{COEFFICIENTS, Method, Search, SearchSettings, TeacherSettings};
+use super::{COEFFICIENTS, Method, Refinement, Search, SearchSettings, TeacherSettings};
 
 impl SearchSettings {
     /// Evaluations of single images that the teacher and the constant image take.
@@ -32,11 +32,16 @@ impl SearchSettings {
             Search::Reachable => self.student_bound(false, most),
             Search::LeastSquares => self.student_bound(self.constant, most),
         };
-        let refined = if method.rollout {
-            let total: usize = nfes.iter().sum();
-            (self.rollout.steps + super::rollout::LOOKS + 2) * total * samples
-        } else {
-            0
+        let total: usize = nfes.iter().sum();
+        let refined = match method.refinement {
+            None => 0,
+            Some(Refinement::Rollout) => (self.rollout.steps + super::refinement::LOOKS + 2) * total * samples,
+            // a plan of n evaluations has at most 7 n coordinates, which half of its evaluations depend on in the mean
+            Some(Refinement::GaussNewton) => {
+                let few = nfes.iter().filter(|n| **n <= self.gauss_newton.most);
+                let round: usize = few.map(|n| n * (7 * n / 2 + 20)).sum();
+                self.gauss_newton.rounds * round * samples.div_ceil(2).min(self.gauss_newton.samples)
+            }
         };
         (plain + refined) as u64
     }

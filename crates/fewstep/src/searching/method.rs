@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::suggest::nearest;
 
-/// How plans are found: `karras/ipndm4`, `local@1.15/euler`, `reachable/euler`, `bound/euler`, `least-squares`; `+rollout` at the end
-/// moves what was found down the gradient of its rollout error.
+/// How plans are found: `karras/ipndm4`, `local@1.15/euler`, `reachable/euler`, `bound/euler`, `least-squares`; `+rollout` or
+/// `+gauss-newton` at the end refines what was found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Method {
@@ -19,8 +19,29 @@ pub struct Method {
     pub search: Search,
     /// What runs on them; the least-squares search fits its own.
     pub solver: Option<Solver>,
-    /// Whether the plans are refined.
-    pub rollout: bool,
+    /// How the plans are refined, if they are.
+    pub refinement: Option<Refinement>,
+}
+
+/// How plans are refined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refinement {
+    /// Down the gradient of the rollout error.
+    Rollout,
+    /// By Gauss-Newton steps, from evaluations alone.
+    GaussNewton,
+}
+
+impl Refinement {
+    const ALL: [Self; 2] = [Self::Rollout, Self::GaussNewton];
+
+    /// Ends the name of a method.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Rollout => "+rollout",
+            Self::GaussNewton => "+gauss-newton",
+        }
+    }
 }
 
 /// Where noise levels come from.
@@ -67,12 +88,10 @@ pub fn parse_solver(name: &str) -> Result<Solver> {
     })
 }
 
-/// Ends the name of a method whose plans are refined.
-const ROLLOUT: &str = "+rollout";
-
 impl Method {
     /// The search that wins our comparisons (docs/choosing.md).
-    pub const BEST: Self = Self { search: Search::LeastSquares, solver: None, rollout: false };
+    pub const BEST: Self =
+        Self { search: Search::LeastSquares, solver: None, refinement: Some(Refinement::GaussNewton) };
 }
 
 impl fmt::Display for Method {
@@ -88,7 +107,7 @@ impl fmt::Display for Method {
         if let Some(solver) = self.solver {
             write!(f, "/{solver}")?;
         }
-        if self.rollout { write!(f, "{ROLLOUT}") } else { Ok(()) }
+        f.write_str(self.refinement.map_or("", Refinement::suffix))
     }
 }
 
@@ -96,7 +115,8 @@ impl FromStr for Method {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (plain, rollout) = text.strip_suffix(ROLLOUT).map_or((text, false), |plain| (plain, true));
+        let refined = |how: Refinement| Some((text.strip_suffix(how.suffix())?, Some(how)));
+        let (plain, refinement) = Refinement::ALL.into_iter().find_map(refined).unwrap_or((text, None));
         let (search, solver) = match plain.split_once('/') {
             Some((search, solver)) => (search, Some(parse_solver(solver)?)),
             None => (plain, None),
@@ -121,7 +141,7 @@ impl FromStr for Method {
                 None => bail!(
                     "there is no method '{text}'; write SEARCH/SOLVER, such as karras/ipndm4, local/euler (local@1.15/euler with a \
                      coefficient of your own), reachable/euler or bound/euler, or least-squares, \
-                     and +rollout after any of them to refine what it finds"
+                     and +rollout or +gauss-newton after any of them to refine what it finds"
                 ),
             },
         };
@@ -132,7 +152,7 @@ impl FromStr for Method {
             (_, None) => Some(Solver::Euler),
             (_, solver) => solver,
         };
-        Ok(Self { search, solver, rollout })
+        Ok(Self { search, solver, refinement })
     }
 }
 
@@ -165,6 +185,7 @@ mod tests {
             "least-squares",
             "vp/deis_tab3+rollout",
             "least-squares+rollout",
+            "least-squares+gauss-newton",
         ] {
             assert_eq!(name.parse::<Method>().unwrap().to_string(), name);
         }

@@ -3,7 +3,7 @@
 mod arguments;
 mod cost;
 mod method;
-mod rollout;
+mod refinement;
 mod settings;
 mod teacher;
 
@@ -19,14 +19,15 @@ use fewstep_core::search::{
     Fit, FoundPlan, SearchError, StepCosts, StudentOptions, Teacher, least_squares_seen, minimise_bound, reachable,
 };
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
+use fewstep_eval::features::FeatureNetwork;
 use fewstep_nn::Model;
 use fewstep_nn::search::Network;
 use fewstep_nn::tensor::Batch;
 use serde::{Deserialize, Serialize};
 
 pub use self::arguments::{DistanceName, SearchArgs};
-pub use self::method::{Method, SCHEDULES, Search, parse_solver};
-pub use self::rollout::RolloutSettings;
+pub use self::method::{Method, Refinement, SCHEDULES, Search, parse_solver};
+pub use self::refinement::{GaussNewtonSettings, RolloutSettings};
 pub use self::settings::{SearchSettings, TeacherSettings, View};
 pub use self::teacher::{Cache, cached, fine_levels, held_out_teacher};
 use crate::ui::{self, Progress};
@@ -49,11 +50,11 @@ pub struct Found {
 }
 
 /// A network with its teacher.
-#[derive(Debug)]
 pub struct Searcher<'a> {
     network: Network<'a>,
     teacher: Teacher<Batch>,
     settings: &'a SearchSettings,
+    features: Option<&'a dyn FeatureNetwork>,
     costs: OnceCell<StepCosts>,
     /// What was found before, without refinement.
     known: RefCell<BTreeMap<String, Found>>,
@@ -69,7 +70,15 @@ impl<'a> Searcher<'a> {
         let network = Network::new(model, &seeds(settings), settings.batch)?;
         let teacher = teacher::obtain(&network, settings, cache)?;
         let teacher_cost = (network.evaluations(), started.elapsed().as_secs_f64());
-        Ok(Self { network, teacher, settings, costs: OnceCell::new(), known: RefCell::default(), teacher_cost })
+        let (costs, known) = (OnceCell::new(), RefCell::default());
+        Ok(Self { network, teacher, settings, features: None, costs, known, teacher_cost })
+    }
+
+    /// With the feature network that refinement by [`Distance::Features`] needs.
+    ///
+    /// [`Distance::Features`]: fewstep_nn::distance::Distance::Features
+    pub fn seen_by(self, features: Option<&'a dyn FeatureNetwork>) -> Self {
+        Self { features, ..self }
     }
 
     /// The same teacher for another network: a tuned one, which steps in place of the one that it was tuned from.
@@ -78,14 +87,14 @@ impl<'a> Searcher<'a> {
         'a: 'b,
     {
         let network = Network::new(model, &seeds(self.settings), self.settings.batch)?;
-        let (teacher, settings) = (self.teacher.clone(), self.settings);
+        let (teacher, settings, features) = (self.teacher.clone(), self.settings, self.features);
         let (costs, known) = (OnceCell::new(), RefCell::default());
-        Ok(Searcher { network, teacher, settings, costs, known, teacher_cost: (0, 0.0) })
+        Ok(Searcher { network, teacher, settings, features, costs, known, teacher_cost: (0, 0.0) })
     }
 
     /// The plans of `method` for these numbers of evaluations. `table` is e(sigma), for the bound.
     pub fn find(&self, method: &Method, nfes: &[usize], table: Option<&BoundTable>) -> Result<Found> {
-        let plain = Method { rollout: false, ..method.clone() };
+        let plain = Method { refinement: None, ..method.clone() };
         let key = format!("{plain} for {nfes:?}");
         let before = self.known.borrow().get(&key).cloned();
         let mut found = match before {
@@ -96,9 +105,9 @@ impl<'a> Searcher<'a> {
                 found
             }
         };
-        if method.rollout {
+        if let Some(refinement) = method.refinement {
             let started = Instant::now();
-            found.evaluations += self.refine_all(method, &mut found.plans)?;
+            found.evaluations += self.refine_all(method, refinement, &mut found.plans)?;
             found.seconds += started.elapsed().as_secs_f64();
         }
         for plan in found.plans.values_mut() {
@@ -214,13 +223,10 @@ impl<'a> Searcher<'a> {
 
     fn least_squares(&self, most: usize) -> Result<Vec<Plan>> {
         let mut progress = self.progress("least-squares search", most);
-        let SearchSettings { history, ridge, calibrated, view, .. } = *self.settings;
-        let (fit, options) = (Fit { history, ridge, calibrated }, self.student_options(most));
-        let view = move |x: &Batch| match view {
-            View::Pixels => x.clone(),
-            View::Gradients => x.gradients(),
-        };
-        let outcome = least_squares_seen(&self.teacher, &fit, &options, view, self.counted(&mut progress));
+        let SearchSettings { history, ridge, calibrated, free, robust, .. } = *self.settings;
+        let fit = Fit { history, ridge, calibrated, free, robust };
+        let options = self.student_options(most);
+        let outcome = least_squares_seen(&self.teacher, &fit, &options, self.view(), self.counted(&mut progress));
         let plans = plans(outcome.map_err(|error| failed(&error))?.plans);
         let raised = |plan: &&Plan| plan.metadata.found_by.get("regularised").is_some_and(|raised| raised == true);
         let raised: Vec<String> = plans.iter().filter(raised).map(|plan| plan.nfe().to_string()).collect();
@@ -231,6 +237,15 @@ impl<'a> Searcher<'a> {
             ));
         }
         Ok(plans)
+    }
+
+    /// Images as fits see them.
+    fn view(&self) -> impl Fn(&Batch) -> Batch + use<> {
+        let view = self.settings.view;
+        move |x: &Batch| match view {
+            View::Pixels => x.clone(),
+            View::Gradients => x.gradients(),
+        }
     }
 
     fn progress(&self, name: &str, most: usize) -> Progress {

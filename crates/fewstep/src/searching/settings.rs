@@ -2,10 +2,10 @@
 
 use fewstep_core::search::CostMetric;
 use fewstep_core::solver::Solver;
-use fewstep_nn::train::Distance;
+use fewstep_nn::distance::Distance;
 use serde::{Deserialize, Serialize};
 
-use super::RolloutSettings;
+use super::{GaussNewtonSettings, RolloutSettings};
 
 /// How plans are searched, as `run.json` keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,10 +24,16 @@ pub struct SearchSettings {
     pub view: View,
     /// Whether fitted images are stretched until their variance is the teacher's.
     pub calibrated: bool,
+    /// Whether the state's own coefficient is fitted, too.
+    pub free: bool,
+    /// Whether fits make the pseudo-Huber distance small, not the squared error.
+    pub robust: bool,
     /// Whether fitted plans may hold a constant image in place of a first evaluation.
     pub constant: bool,
-    /// Refinement of plans.
+    /// Refinement of plans by their gradient.
     pub rollout: RolloutSettings,
+    /// Refinement of plans by Gauss-Newton steps.
+    pub gauss_newton: GaussNewtonSettings,
     /// Images at once.
     pub batch: usize,
 }
@@ -64,8 +70,11 @@ impl Default for SearchSettings {
             beam: 2,
             view: View::Pixels,
             calibrated: true,
+            free: true,
+            robust: false,
             constant: true,
             rollout: RolloutSettings { steps: 40, learning_rate: 1e-3, loss: Distance::Squared },
+            gauss_newton: GaussNewtonSettings { rounds: 1, most: 6, samples: 32 },
             batch: 64,
         }
     }

@@ -49,8 +49,8 @@ pub fn obtain(network: &Network, settings: &SearchSettings, cache: Option<Cache>
 fn levels(model: &Model, settings: &TeacherSettings) -> Result<(Schedule, Schedule)> {
     let precond = &model.config().precond;
     let (low, high) = precond.sampling_range();
-    let grid = karras(settings.grid, low, high, 7.0)?.round(precond)?;
-    let fine = refined(&grid, settings.parts).round(precond)?;
+    let grid = karras(settings.grid, low, high, 7.0)?.round_grid(precond)?;
+    let fine = refined(&grid, settings.parts).round_grid(precond)?;
     Ok((grid, fine))
 }
 

@@ -36,11 +36,13 @@ const SMALL: [&str; 18] = [
 fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
     let place = place();
     let methods = "least-squares,karras/ipndm4,local/euler,local@1.1/dpmpp3m,reachable/dpmpp2m_nolof,reachable/unipc3_bh2,\
-                   karras/heun,bound,least-squares+rollout,karras/dpmpp2m+rollout";
+                   karras/heun,bound,least-squares+rollout,karras/dpmpp2m+rollout,least-squares+gauss-newton";
     let args = |more: &[&'static str]| {
         let own = [
             "--methods",
             methods,
+            "--gauss-newton-rounds",
+            "1",
             "--rollout-steps",
             "3",
             "--data",
@@ -60,8 +62,8 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
     };
     let rows = run(args(&["--steps", "3,4"]));
     let rows = rows.as_array().unwrap();
-    // the teacher; ten methods at two numbers of evaluations, of which Heun makes odd ones alone
-    assert_eq!(rows.len(), 1 + 10 * 2 - 1);
+    // the teacher; eleven methods at two numbers of evaluations, of which Heun makes odd ones alone
+    assert_eq!(rows.len(), 1 + 11 * 2 - 1);
     assert_eq!((&rows[0]["method"], &rows[0]["nfe"]), (&"teacher".into(), &5.into()));
     for row in rows {
         assert!(row["frechet"].as_array().unwrap().iter().all(|value| value.as_f64().unwrap() > 0.0), "{row}");
@@ -78,7 +80,7 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
 
     let more = run(args(&["--steps", "3,4,5", "--resume"]));
     let more = more.as_array().unwrap();
-    assert_eq!(more.len(), rows.len() + 10);
+    assert_eq!(more.len(), rows.len() + 11);
     for row in rows {
         let same = more.iter().find(|other| other["method"] == row["method"] && other["nfe"] == row["nfe"]).unwrap();
         assert_eq!(same["seconds_per_image"], row["seconds_per_image"], "{row} was measured twice");

@@ -62,6 +62,16 @@ fn both_phases_leave_a_plan_and_a_network_for_every_number_of_steps() {
         let args = ["sample", "--model", &model, "--plan", &plan, "--seeds", "0-3", "--out", &grid];
         assert_eq!(place.json(&args)["nfe"], steps);
     }
+    // What a tuned network is worth under the other plan, and the same in the report.
+    for (index, other) in [4, 3].into_iter().enumerate() {
+        let elsewhere = outcomes[index]["elsewhere"].as_array().unwrap();
+        let tuned = outcomes[index]["model"].is_string();
+        assert_eq!(elsewhere.len(), usize::from(tuned));
+        for judged in elsewhere {
+            assert_eq!(judged["steps"], other);
+            assert!(judged["tuned"].as_f64().unwrap() > 0.0 && judged["untuned"].as_f64().unwrap() > 0.0);
+        }
+    }
     // What is kept is never worse than where it started.
     for outcome in outcomes.as_array().unwrap() {
         let baseline = outcome["baseline"].as_f64().unwrap();
@@ -73,7 +83,11 @@ fn both_phases_leave_a_plan_and_a_network_for_every_number_of_steps() {
 #[test]
 fn every_objective_and_choice_of_phase_1_runs() {
     let place = place();
-    let choices: [&[&str]; 8] = [
+    place.succeeds(&["features", "--data", "images", "--out", "features.safetensors", "--epochs", "1", "--batch", "9"]);
+    let features = ["--distance", "features", "--features", "features.safetensors", "--trajectories", "8"];
+    let rest = ["--weights", "rollout", "--lr-schedule", "cosine", "--data-weight", "0.5", "--step-weights", "equal"];
+    let rollout = [&features[..], &rest].concat();
+    let choices: [&[&str]; 11] = [
         &["--search", "paper", "--objective", "discretization", "--noise", "shared"],
         &["--search", "paper", "--objective", "joint", "--gamma", "0.5", "--parameter", "linear"],
         &["--search", "paper", "--objective", "bound", "--solver", "adam", "--no-early-stop"],
@@ -82,6 +96,18 @@ fn every_objective_and_choice_of_phase_1_runs() {
         &["--search", "local/ipndm4", "--phases", "1"],
         &["--search", "bound/dpmpp2m", "--phases", "1", "--no-constant"],
         &["--rounds", "2", "--no-early-stop"],
+        &rollout,
+        &["--search", "least-squares+gauss-newton", "--phases", "1", "--no-free-state", "--robust"],
+        &[
+            "--search",
+            "least-squares+rollout",
+            "--phases",
+            "1",
+            "--rollout-loss",
+            "features",
+            "--features",
+            features[3],
+        ],
     ];
     for (index, choice) in choices.iter().enumerate() {
         let out = format!("run-{index}");
@@ -116,6 +142,8 @@ fn contradictions_and_misfits_are_one_sentence() {
         (vec!["--search", "paper", "--objective", "joint", "--solver", "table"], "adam"),
         (vec!["--search", "paper", "--objective", "bound", "--gamma=-1"], "--gamma"),
         (vec!["--objective", "joint"], "--search paper"),
+        (vec!["--data-weight", "1"], "--weights rollout"),
+        (vec!["--data-weight=-1", "--weights", "rollout"], "--data-weight"),
         (vec!["--ridge=-1"], "--ridge"),
     ] {
         let error = place.fails(&fit("new", &args));
@@ -144,7 +172,7 @@ fn plans_need_no_data() {
     let plan: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(place.path("run/steps-003/plan.json")).unwrap()).unwrap();
     assert_eq!((&plan["nfe"], &plan["solver"]), (&serde_json::json!(3), &serde_json::json!("least_squares")));
-    assert_eq!(plan["metadata"]["found_by"]["method"], "least-squares");
+    assert_eq!(plan["metadata"]["found_by"]["method"], "least-squares+gauss-newton");
     let told = place.json(&["info", "run/steps-003/plan.json"]);
     assert_eq!(told[0]["nfe"], 3);
 

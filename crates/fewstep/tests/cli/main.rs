@@ -13,6 +13,7 @@ mod info;
 mod interrupt;
 mod mixture;
 mod pictures;
+mod preconditionings;
 mod repeating;
 mod reproduce;
 mod sample;

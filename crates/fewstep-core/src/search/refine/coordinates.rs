@@ -45,6 +45,13 @@ impl Coordinates<'_> {
         place
     }
 
+    /// The first stage that each coordinate has a say in; the number of stages for those of the image alone.
+    pub fn stages(&self) -> Vec<usize> {
+        let levels = 0..if self.moving.levels { self.plan.nfe() } else { 0 };
+        let terms = combinations(self.plan).enumerate().flat_map(|(k, (terms, _))| vec![k; terms.len()]);
+        levels.chain(terms.filter(|_| self.moving.coefficients)).collect()
+    }
+
     /// The plan at a place, with levels between `range`'s ends.
     pub fn decode(&self, place: &[f64], range: (f64, f64)) -> Plan {
         let mut plan = self.plan.clone();

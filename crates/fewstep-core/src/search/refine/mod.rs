@@ -1,11 +1,14 @@
-//! `gradient`: moving the levels and coefficients of any plan down the gradient of its rollout error.
+//! Moving the levels and coefficients of any plan towards less rollout error: down its gradient, or by Gauss-Newton steps
+//! from evaluations alone.
 
 mod coordinates;
+mod gauss_newton;
 
 use serde::{Deserialize, Serialize};
 
 use self::coordinates::Coordinates;
 pub use self::coordinates::Moving;
+pub use self::gauss_newton::{GaussNewtonOptions, Solved, gauss_newton, gauss_newton_seen};
 use super::rollout::{DifferentiableDenoiser, rollout_gradient};
 use super::teacher::Endpoints;
 use crate::optimise::{Adam, AdamError};

@@ -124,6 +124,7 @@ fn what_the_options_are_worth() {
         ("history 8", (grid, count, Fit { history: 8, ..fit }, beam)),
         ("ridge 1e-4", (grid, count, Fit { ridge: 1e-4, ..fit }, beam)),
         ("ridge 1e-3", (grid, count, Fit { ridge: 1e-3, ..fit }, beam)),
+        ("free state", (grid, count, Fit { free: true, ..fit }, beam)),
     ];
     println!("held-out (and training) rollout error at 2 to 8 evaluations");
     for (name, (levels, count, fit, beam)) in choices {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use fewstep_nn::tch::{self, Device, Tensor};
 
-use super::{Activations, FeatureId, FeatureNetwork, with_channels};
+use super::{Activations, FeatureId, FeatureNetwork, of_kind, with_channels};
 use crate::error::Result;
 
 mod blocks;
@@ -58,6 +58,13 @@ impl Inception {
         Ok(Self { body, classifier, convention, id, device })
     }
 
+    /// Pool features of images in 0 to 255 of any kind, `[N, 3, H, W]`.
+    fn pool(&self, images: &Tensor) -> Tensor {
+        let x = blocks::channels_last(&self.convention.prepare(images)); // [N, 3, 299, 299]
+        let x = blocks::run(&self.body, &x); // [N, 2048, 8, 8]
+        x.mean_dim(&[2i64, 3][..], false, tch::Kind::Float)
+    }
+
     /// The input convention.
     pub fn convention(&self) -> Convention {
         self.convention
@@ -73,11 +80,13 @@ impl FeatureNetwork for Inception {
     fn activations(&self, images: &Tensor) -> Result<Activations> {
         let images = with_channels(images, 3)?.to_device(self.device);
         tch::no_grad(|| {
-            let x = blocks::channels_last(&self.convention.prepare(&images)); // [N, 3, 299, 299]
-            let x = blocks::run(&self.body, &x); // [N, 2048, 8, 8]
-            let features = x.mean_dim(&[2i64, 3][..], false, tch::Kind::Float);
+            let features = self.pool(&images);
             let logits = self.classifier.as_ref().map(|weight| features.matmul(weight).to_device(Device::Cpu));
             Ok(Activations { features: features.to_device(Device::Cpu), logits })
         })
+    }
+
+    fn differentiable(&self, images: &Tensor) -> Result<Tensor> {
+        Ok(self.pool(&of_kind(images, 3, tch::Kind::Float)?.to_device(self.device)))
     }
 }

@@ -118,7 +118,8 @@ impl<'a> Bench<'a> {
         if self.searcher.get().is_none() {
             let path = self.gallery.folder.join("teacher.safetensors");
             let cache = Cache { path: &path, model_sha256: &self.subject.opened.hash };
-            let searcher = Searcher::new(&self.subject.opened.model, &self.settings.search, Some(cache))?;
+            let searcher = Searcher::new(&self.subject.opened.model, &self.settings.search, Some(cache))?
+                .seen_by(Some(&*self.subject.judge.features));
             let (evaluations, seconds) = searcher.teacher_cost;
             if evaluations > 0 {
                 atomic::write_json(

@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub images: usize,
     /// Updates of the network in phase 2
-    #[arg(long, value_name = "N", default_value_t = 30)]
+    #[arg(long, value_name = "N", default_value_t = 24)]
     pub updates: u64,
     #[command(flatten)]
     pub repeat: Repeat,

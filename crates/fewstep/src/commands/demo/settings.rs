@@ -5,7 +5,7 @@ use fewstep_core::schedule::Scale;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 
 use super::Args;
-use crate::fitting::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
+use crate::fitting::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::searching::{SearchSettings, TeacherSettings};
 
 /// Small enough for minutes on two cores; `fewstep fit` has the full scale.
@@ -34,6 +34,7 @@ pub fn settings(args: &Args) -> FitSettings {
             batch: 32,
             microbatch: 32,
             learning_rate: 1e-4,
+            lr_schedule: LrSchedule::Constant,
             ema_images: 500.0,
             xflip: false,
             seed: 0,

@@ -17,6 +17,7 @@ use serde_json::json;
 use self::levels::{decimal, joined};
 use self::noise_table::Betas;
 pub use self::target::Target;
+use self::target::{Form, Tool};
 use crate::fitting;
 use crate::inputs::{Compute, check_new_file, open_model, read_plan};
 use crate::ui::{self, Output};
@@ -85,18 +86,18 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let forms = &args.forms;
     ensure!(forms.shift > 0.0 && forms.shift.is_finite(), "--shift must be a finite number above 0");
     let plan = read_plan(&args.plan)?;
-    let (text, changed) = match args.to.whole(&plan)? {
-        Some(text) => (text, None),
-        None => {
-            let (wanted, changed) = wanted(&plan, &args)?;
-            if let Some(advice) = args.to.advice(&wanted, forms) {
+    let (name, text, changed) = match args.to.form() {
+        Form::Whole(whole) => (whole.name().to_owned(), whole.write(&plan)?, None),
+        Form::Levels(tool) => {
+            let (wanted, changed) = wanted(&plan, tool, &args)?;
+            if let Some(advice) = tool.advice(&wanted, forms) {
                 ui::note(advice);
             }
-            (args.to.write(&wanted, forms)?, changed)
+            (tool.to_string(), tool.write(&wanted, forms)?, changed)
         }
     };
     if let Some(changed) = &changed {
-        ui::note(format!("warning: {} cannot express this plan: {}", args.to, changed.reason));
+        ui::note(format!("warning: {name} cannot express this plan: {}", changed.reason));
         changed.moved.iter().for_each(ui::note);
         let lost = "the plan's constant image is left out: the tool starts from noise at the first of these levels";
         plan.constant.iter().for_each(|_| ui::note(lost));
@@ -115,7 +116,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     }
     let nearest = changed.as_ref().map(|changed| &changed.nearest);
     let value = json!({
-        "to": args.to.to_string(),
+        "to": name,
         "text": text,
         "exact": nearest.is_none(),
         "nearest": nearest,
@@ -123,7 +124,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         "rollout_error": errors,
         "file": place,
     });
-    output.result(&value, || place.map_or(text, |place| format!("{place} is for {}", args.to)))
+    output.result(&value, || place.map_or(text, |place| format!("{place} is for {name}")))
 }
 
 /// What is exported in place of a plan that a tool cannot express.
@@ -135,10 +136,10 @@ struct Changed {
 }
 
 /// The solver and levels that make exactly this plan; or, if asked for, the nearest that the tool can do.
-fn wanted(plan: &Plan, args: &Args) -> Result<(Wanted, Option<Changed>)> {
-    let (target, forms) = (args.to, &args.forms);
+fn wanted(plan: &Plan, tool: Tool, args: &Args) -> Result<(Wanted, Option<Changed>)> {
+    let forms = &args.forms;
     let reason = match exactly(plan) {
-        Some(wanted) => match target.refuses(&wanted, forms) {
+        Some(wanted) => match tool.refuses(&wanted, forms) {
             None => return Ok((wanted, None)),
             Some(reason) => reason,
         },
@@ -146,11 +147,11 @@ fn wanted(plan: &Plan, args: &Args) -> Result<(Wanted, Option<Changed>)> {
     };
     if !args.nearest {
         bail!(
-            "{target} cannot express this plan: {reason}; --nearest exports its noise levels for a solver of {target}'s own, \
+            "{tool} cannot express this plan: {reason}; --nearest exports its noise levels for a solver of {tool}'s own, \
              --to python a sampler that runs it as it is"
         );
     }
-    let wanted = target.nearest(plan, forms)?;
+    let wanted = tool.nearest(plan, forms)?;
     let schedule = Schedule::new(wanted.levels.clone()).context("the plan's noise levels do not fall")?;
     let options = SolverOptions { last_step: wanted.last_step, analytical_first_step: false };
     let nearest = wanted.solver.plan(&schedule, &options)?;

@@ -1,18 +1,15 @@
 //! The tools that plans are exported to, and the exact form that each takes.
 
 mod diffusers;
+mod tool;
 
-use std::fmt;
-
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use fewstep_core::plan::{Plan, Source};
-use fewstep_core::solver::{LastStep, Solver, Variant};
 use fewstep_report::{Cell, Column, Format, Table};
 use serde_json::json;
 
 use self::diffusers::Scheduler;
-use super::levels::{decimal, joined, with_zero};
-use super::{Forms, Wanted};
+pub use self::tool::Tool;
 use crate::assets;
 
 /// A reader of plans.
@@ -45,178 +42,65 @@ pub enum Target {
     Csv,
 }
 
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(scheduler) = self.scheduler() {
-            return write!(f, "diffusers' {}", scheduler.class());
-        }
-        f.write_str(match self {
-            Self::Comfyui => "ComfyUI",
-            Self::KDiffusion => "k-diffusion",
-            Self::StableDiffusionCpp => "stable-diffusion.cpp",
-            Self::DiffSampler => "diff-sampler",
-            Self::Python => "Python",
-            Self::Json => "JSON",
-            Self::Csv => "CSV",
-            _ => unreachable!("a scheduler of diffusers"),
+/// What a target can hold.
+pub enum Form {
+    /// Any plan.
+    Whole(Whole),
+    /// Noise levels for a solver of its own.
+    Levels(Tool),
+}
+
+/// A form that holds any plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    Python,
+    Json,
+    Csv,
+}
+
+impl Target {
+    /// What it can hold.
+    pub fn form(self) -> Form {
+        Form::Levels(match self {
+            Self::Python => return Form::Whole(Whole::Python),
+            Self::Json => return Form::Whole(Whole::Json),
+            Self::Csv => return Form::Whole(Whole::Csv),
+            Self::Comfyui => Tool::Comfyui,
+            Self::KDiffusion => Tool::KDiffusion,
+            Self::StableDiffusionCpp => Tool::StableDiffusionCpp,
+            Self::DiffSampler => Tool::DiffSampler,
+            Self::DiffusersEuler => Tool::Diffusers(Scheduler::Euler),
+            Self::DiffusersEdmEuler => Tool::Diffusers(Scheduler::EdmEuler),
+            Self::DiffusersFlowEuler => Tool::Diffusers(Scheduler::FlowEuler),
+            Self::DiffusersHeun => Tool::Diffusers(Scheduler::Heun),
+            Self::DiffusersDpmpp => Tool::Diffusers(Scheduler::DpmPp),
         })
     }
 }
 
-impl Target {
-    /// The export, for targets that can hold any plan.
-    pub fn whole(self, plan: &Plan) -> Result<Option<String>> {
+impl Whole {
+    /// What messages call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Python => "Python",
+            Self::Json => "JSON",
+            Self::Csv => "CSV",
+        }
+    }
+
+    /// The export.
+    pub fn write(self, plan: &Plan) -> Result<String> {
         Ok(match self {
-            Self::Python => Some(assets::PLAN_SAMPLER.to_owned()),
-            Self::Json => Some(serde_json::to_string_pretty(&json!({
+            Self::Python => assets::PLAN_SAMPLER.to_owned(),
+            Self::Json => serde_json::to_string_pretty(&json!({
                 "sigmas": plan.sigmas(),
                 "nfe": plan.nfe(),
                 "plan": plan,
                 "unrolled": plan.unrolled(),
-            }))?),
-            Self::Csv => Some(table(plan).to_csv()),
-            _ => None,
+            }))?,
+            Self::Csv => table(plan).to_csv(),
         })
     }
-
-    /// The scheduler of diffusers that this is.
-    fn scheduler(self) -> Option<Scheduler> {
-        Some(match self {
-            Self::DiffusersEuler => Scheduler::Euler,
-            Self::DiffusersEdmEuler => Scheduler::EdmEuler,
-            Self::DiffusersFlowEuler => Scheduler::FlowEuler,
-            Self::DiffusersHeun => Scheduler::Heun,
-            Self::DiffusersDpmpp => Scheduler::DpmPp,
-            _ => return None,
-        })
-    }
-
-    /// The tool's name of a solver, if it has that solver.
-    ///
-    /// Lower orders at the end are the public toolbox's alone, and stable-diffusion.cpp's iPNDM extrapolates its last
-    /// step to 0 at full order, which no solver of ours does.
-    fn solver(self, solver: Solver) -> Option<&'static str> {
-        Some(match (self, solver) {
-            (Self::Comfyui, Solver::Euler) => "euler",
-            (Self::Comfyui, Solver::Heun) => "heun",
-            (Self::Comfyui, Solver::Dpm2) => "dpm_2",
-            (Self::Comfyui, Solver::DpmPp { order: 2, lower_order_final: false }) => "dpmpp_2m",
-            (Self::Comfyui, Solver::Ipndm { order: 4 }) => "ipndm",
-            (Self::KDiffusion, Solver::Euler) => "sample_euler",
-            (Self::KDiffusion, Solver::Heun) => "sample_heun",
-            (Self::KDiffusion, Solver::Dpm2) => "sample_dpm_2",
-            (Self::KDiffusion, Solver::DpmPp { order: 2, lower_order_final: false }) => "sample_dpmpp_2m",
-            (Self::StableDiffusionCpp, Solver::Euler) => "euler",
-            (Self::StableDiffusionCpp, Solver::Heun) => "heun",
-            (Self::StableDiffusionCpp, Solver::Dpm2) => "dpm2",
-            (Self::StableDiffusionCpp, Solver::DpmPp { order: 2, lower_order_final: false }) => "dpm++2m",
-            (Self::DiffSampler, Solver::Euler) => "euler",
-            (Self::DiffSampler, Solver::Heun) => "heun",
-            (Self::DiffSampler, Solver::Dpm2) => "dpm",
-            (Self::DiffSampler, Solver::Ipndm { .. }) => "ipndm",
-            (Self::DiffSampler, Solver::IpndmV { .. }) => "ipndm_v",
-            (Self::DiffSampler, Solver::DpmPp { .. }) => "dpmpp",
-            (Self::DiffSampler, Solver::UniPc { .. }) => "unipc",
-            (Self::DiffSampler, Solver::Deis { .. }) => "deis",
-            (target, solver) => return target.scheduler().filter(|it| it.has(solver)).map(Scheduler::class),
-        })
-    }
-
-    /// Why the tool cannot do what is wanted.
-    pub fn refuses(self, wanted: &Wanted, forms: &Forms) -> Option<String> {
-        if self.solver(wanted.solver).is_none() {
-            let full = match wanted.solver {
-                Solver::DpmPp { order, .. } => Some(Solver::DpmPp { order, lower_order_final: false }),
-                _ => None,
-            };
-            let full = full.filter(|solver| self.solver(*solver).is_some());
-            let hint = full.map(|solver| format!(", only {solver}, which keeps its order until the step to 0"));
-            return Some(format!("it has no {}{}", wanted.solver, hint.unwrap_or_default()));
-        }
-        if self != Self::DiffSampler && wanted.last_step == LastStep::Stop {
-            return Some("the plan stops at its last noise level, where the tool goes on to 0".to_owned());
-        }
-        self.scheduler()?.refuses(&wanted.levels, forms)
-    }
-
-    /// The nearest that the tool can do: the plan's solver, or else the one of highest order that it has, on the levels
-    /// nearest to the plan's, going on to 0.
-    ///
-    /// # Errors
-    /// If the tool can have no such levels.
-    pub fn nearest(self, plan: &Plan, forms: &Forms) -> Result<Wanted> {
-        let [lower_at_end, dpmpp] =
-            [true, false].map(|lower_order_final| Solver::DpmPp { order: 2, lower_order_final });
-        let candidates = [lower_at_end, dpmpp, Solver::Ipndm { order: 4 }, Solver::Heun, Solver::Euler];
-        let own = plan.solver.parse().ok();
-        let mut solvers = own.into_iter().chain(candidates).filter(|solver| self.solver(*solver).is_some());
-        let solver = solvers.next().unwrap_or(Solver::Euler);
-        // a level that is evaluated twice, as in Heun's corrections, is one
-        let mut levels = plan.sigmas();
-        levels.dedup();
-        if let Some(scheduler) = self.scheduler() {
-            levels = scheduler.nearest(&levels, forms)?;
-        }
-        Ok(Wanted { levels, solver, last_step: LastStep::ToZero })
-    }
-
-    /// What its user has to know beside pasting the text.
-    pub fn advice(self, wanted: &Wanted, forms: &Forms) -> Option<String> {
-        if self == Self::Comfyui {
-            let name = self.solver(wanted.solver).unwrap_or("euler");
-            return Some(format!(
-                "for a ManualSigmas node into SamplerCustom; choose the sampler {name} in KSamplerSelect"
-            ));
-        }
-        Some(self.scheduler()?.advice(&wanted.levels, forms))
-    }
-
-    /// The text that the tool takes.
-    pub fn write(self, wanted: &Wanted, forms: &Forms) -> Result<String> {
-        if let Some(scheduler) = self.scheduler() {
-            return Ok(scheduler.write(wanted, forms));
-        }
-        let Wanted { levels, solver, last_step } = wanted;
-        let name = self.solver(*solver).unwrap_or("euler");
-        let commas = with_zero(levels, ", ");
-        Ok(match self {
-            // the node finds numbers by a pattern that knows no exponents
-            Self::Comfyui => format!("{commas}\n"),
-            Self::KDiffusion => format!(
-                "x = k_diffusion.sampling.{name}(model, noise * {}, torch.tensor([{commas}]))\n",
-                levels.first().map_or_else(|| "1".to_owned(), |sigma| decimal(*sigma))
-            ),
-            Self::StableDiffusionCpp => {
-                format!("--sampling-method {name} --steps {} --sigmas \"{}\"\n", levels.len(), with_zero(levels, ","))
-            }
-            Self::DiffSampler => diff_sampler(levels, *solver, *last_step, name)?,
-            _ => unreachable!("these hold any plan as it is"),
-        })
-    }
-}
-
-/// diff-sampler counts levels, stops at the last, and has a switch for a last step to 0.
-fn diff_sampler(levels: &[f64], solver: Solver, last_step: LastStep, name: &str) -> Result<String> {
-    ensure!(levels.len() >= 2 || last_step == LastStep::ToZero, "diff-sampler needs at least two noise levels");
-    let steps = joined(levels.iter().map(|level| decimal(*level)), ",");
-    let order = match solver {
-        Solver::Ipndm { order } | Solver::IpndmV { order } => format!(" --max_order={order}"),
-        Solver::Deis { order, basis } => {
-            let basis = if basis == fewstep_core::solver::Basis::Time { "tab" } else { "rhoab" };
-            format!(" --max_order={order} --deis_mode={basis}")
-        }
-        Solver::DpmPp { order, lower_order_final } => {
-            let last = if lower_order_final { "True" } else { "False" };
-            format!(" --max_order={order} --predict_x0=True --lower_order_final={last}")
-        }
-        Solver::UniPc { order, variant } => {
-            let variant = if variant == Variant::Bh1 { "bh1" } else { "bh2" };
-            format!(" --max_order={order} --predict_x0=True --lower_order_final=True --variant={variant}")
-        }
-        _ => String::new(),
-    };
-    let last = if last_step == LastStep::ToZero { " --denoise_to_zero=True" } else { "" };
-    Ok(format!("--solver={name} --num_steps={} '--t_steps=[{}]'{order}{last}\n", levels.len(), steps))
 }
 
 /// A row a state, last the image.

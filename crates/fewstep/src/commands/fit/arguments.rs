@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
+use fewstep_eval::features::{Convention, FeatureNetwork};
+use fewstep_nn::Model;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
+use fewstep_nn::train::{RolloutLoss, StepWeights};
 
-use crate::fitting::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
-use crate::inputs::{Compute, Numbers};
+use crate::fitting::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
+use crate::inputs::{Compute, FeatureArgs, Numbers};
 use crate::runs::RunArgs;
 use crate::searching::{DistanceName, SearchArgs};
 
@@ -44,9 +47,9 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub rounds: usize,
 
-    /// Where phase 1 gets its plan: least-squares, another search over a teacher (local/ipndm4, reachable/euler, ...: see
-    /// `fewstep compare --help`), or paper
-    #[arg(long, value_name = "NAME", default_value = "least-squares", help_heading = "Phase 1")]
+    /// Where phase 1 gets its plan: least-squares+gauss-newton, another search over a teacher (local/ipndm4, reachable/euler,
+    /// ...: see `fewstep compare --help`), or paper
+    #[arg(long, value_name = "NAME", default_value = "least-squares+gauss-newton", help_heading = "Phase 1")]
     pub search: Phase1Search,
     /// What the search `paper` minimises: Eq. 11, Eq. 12, or both as in the paper
     #[arg(long, value_name = "NAME", default_value = "bound", help_heading = "Phase 1")]
@@ -83,9 +86,20 @@ pub struct Args {
     /// states against a teacher's trajectories; needs no data)
     #[arg(long, value_name = "NAME", default_value = "bound", help_heading = "Phase 2")]
     pub weights: WeightsName,
-    /// Distance from the teacher, for rollout: squared, or pseudo-huber, in which no few bad images rule
+    /// Distance from the teacher, for rollout: squared, pseudo-huber, in which no few bad images rule, or features (half in
+    /// pixels, half in a network's features)
     #[arg(long, value_name = "NAME", default_value = "squared", help_heading = "Phase 2")]
     pub distance: DistanceName,
+    /// What each step's distance counts, for rollout: signal (as much as data stand out of the noise after it), equal, or image
+    /// (the last step alone)
+    #[arg(long, value_name = "NAME", default_value = "signal", help_heading = "Phase 2")]
+    pub step_weights: StepWeightsName,
+    /// Weight of denoising training images at the last level, for rollout, beside 1 for the image's distance
+    #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
+    pub data_weight: f64,
+    /// Feature network of the distance features, in phase 2 and in --rollout-loss [default: the built-in one for Fashion-MNIST]
+    #[arg(long, value_name = "FILE", help_heading = "Phase 2")]
+    pub features: Option<PathBuf>,
     /// Trajectories of the teacher, for rollout
     #[arg(long, value_name = "N", default_value_t = 512, help_heading = "Phase 2")]
     pub trajectories: usize,
@@ -104,6 +118,9 @@ pub struct Args {
     /// Learning rate of the network
     #[arg(long, value_name = "RATE", default_value_t = 1e-4, help_heading = "Phase 2")]
     pub lr: f64,
+    /// Whether it stays (constant) or falls to 0 over all updates (cosine)
+    #[arg(long, value_name = "NAME", default_value = "constant", help_heading = "Phase 2")]
+    pub lr_schedule: LrSchedule,
     /// Half-life of the weights' moving average, in images
     #[arg(long, value_name = "N", default_value_t = 2000.0, help_heading = "Phase 2")]
     pub ema: f64,
@@ -179,7 +196,34 @@ pub enum WeightsName {
     Rollout,
 }
 
+/// Weights of the steps of a rollout. (Documented variants would make the help page longer.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum StepWeightsName {
+    Signal,
+    Equal,
+    Image,
+}
+
+impl From<StepWeightsName> for StepWeights {
+    fn from(name: StepWeightsName) -> Self {
+        match name {
+            StepWeightsName::Signal => Self::Signal,
+            StepWeightsName::Equal => Self::Equal,
+            StepWeightsName::Image => Self::Image,
+        }
+    }
+}
+
 impl Args {
+    /// The feature network, if a distance needs it.
+    pub fn feature_network(&self, model: &Model) -> Result<Option<Box<dyn FeatureNetwork>>> {
+        if self.distance != DistanceName::Features && self.search_args.rollout_loss != DistanceName::Features {
+            return Ok(None);
+        }
+        let arguments = FeatureArgs::file(self.features.clone(), Convention::Tf1.name());
+        Ok(Some(arguments.open(model.image_shape().map(|size| size as usize), model.device())?))
+    }
+
     /// The settings, checked for contradictions.
     pub fn settings(&self) -> Result<FitSettings> {
         ensure!(self.steps.0.iter().all(|&n| n >= 2), "--steps needs numbers of at least 2");
@@ -189,6 +233,11 @@ impl Args {
             "--held-out must be at least 1 and --teacher-steps at least 2"
         );
         ensure!(self.gamma >= 0.0 && self.gamma.is_finite(), "--gamma must not be negative");
+        ensure!(self.data_weight >= 0.0 && self.data_weight.is_finite(), "--data-weight must not be negative");
+        ensure!(
+            self.data_weight == 0.0 || self.weights == WeightsName::Rollout,
+            "--data-weight is for --weights rollout: the other weights learn from data anyway"
+        );
         ensure!(self.last_weight >= 0.0 && self.last_weight.is_finite(), "--last-weight must not be negative");
         let default_solver =
             if self.objective == ObjectiveName::Bound { Phase1Solver::Table } else { Phase1Solver::Adam };
@@ -255,13 +304,18 @@ impl Args {
             weights: match self.weights {
                 WeightsName::Bound => TuneWeights::Bound { last: self.last_weight },
                 WeightsName::Original => TuneWeights::Original,
-                WeightsName::Rollout => TuneWeights::Rollout { distance: self.distance.into() },
+                WeightsName::Rollout => TuneWeights::Rollout(RolloutLoss {
+                    distance: self.distance.into(),
+                    weights: self.step_weights.into(),
+                    data: self.data_weight,
+                }),
             },
             trajectories: self.trajectories,
             tune: TuneConfig { iterations: self.updates, check_every: self.check_every, patience: self.patience },
             batch: self.batch,
             microbatch: self.microbatch.unwrap_or(self.batch),
             learning_rate: self.lr,
+            lr_schedule: self.lr_schedule,
             ema_images: self.ema,
             xflip: self.xflip,
             seed: self.seed,

@@ -82,13 +82,18 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         "teacher: Heun with {} noise levels on {} held-out latents",
         settings.teacher_steps, settings.held_out
     ));
-    let fitter = Fitter::new(&opened.model, images.as_ref(), &settings)?;
+    let features = args.feature_network(&opened.model)?;
+    let fitter = Fitter::new(&opened.model, images.as_ref(), &settings)?.seen_by(features.as_deref());
     let first = first(&args, &fitter, &opened, &folder)?;
     let mut outcomes = Vec::new();
     for steps in args.steps.counts() {
         outcomes.push(one::fit(&args, &fitter, &opened, &folder, &first, steps)?);
         folder.write_json(OUTCOMES, &outcomes)?;
     }
+    for index in 0..outcomes.len() {
+        outcomes[index].elsewhere = one::elsewhere(&fitter, &outcomes, index)?;
+    }
+    folder.write_json(OUTCOMES, &outcomes)?;
     let page = report(&folder)?;
     atomic::write_bytes(folder.file(REPORT), page.to_html().as_bytes())?;
     print(&outcomes, &opened, &folder, output)
@@ -144,14 +149,15 @@ fn forecast(task: &Task) -> Result<Forecast> {
     if task.phases.contains(&2) {
         let numbers = task.steps.len() as u64;
         let each = |&steps: &usize| match phase2.weights {
-            TuneWeights::Rollout { .. } => search.trajectory_evaluations(phase2.trajectories, steps),
+            TuneWeights::Rollout(_) => search.trajectory_evaluations(phase2.trajectories, steps),
             _ => 0,
         };
         let trajectories: u64 = task.steps.iter().map(each).sum();
         cost = cost
             .part("teacher's trajectories", rounds * trajectories)
             .training("phase 2", rounds * numbers * phase2.tune.iterations * phase2.batch as u64)
-            .part("looks of phase 2", rounds * looks(phase2.tune.iterations, phase2.tune.check_every) * held * steps);
+            .part("looks of phase 2", rounds * looks(phase2.tune.iterations, phase2.tune.check_every) * held * steps)
+            .part("tuned networks under the other plans", 2 * (numbers - 1) * held * steps);
     }
     Ok(cost.part("images of the report", one::IMAGES * (1 + task.phases.len() as u64) * steps))
 }
@@ -169,7 +175,7 @@ fn first<'a>(args: &Args, fitter: &Fitter<'a>, opened: &'a OpenModel, folder: &R
     if let Phase1Search::Method(method) = &phase1.search {
         let path = folder.file("teacher.safetensors");
         let cache = Cache { path: &path, model_sha256: &opened.hash };
-        let searcher = Searcher::new(&opened.model, &fitter.settings.search, Some(cache))?;
+        let searcher = Searcher::new(&opened.model, &fitter.settings.search, Some(cache))?.seen_by(fitter.features);
         let done = |&steps: &usize| args.run.resume && folder.file(&one::first_file(steps)).exists();
         let steps = args.steps.counts();
         if !steps.iter().all(done) {
@@ -188,13 +194,34 @@ fn first<'a>(args: &Args, fitter: &Fitter<'a>, opened: &'a OpenModel, folder: &R
 
 fn print(outcomes: &[Outcome], opened: &OpenModel, folder: &RunFolder, output: Output) -> Result<()> {
     output.result(&outcomes, || {
+        let tables = [Some(table(outcomes)), elsewhere(outcomes)].into_iter().flatten();
+        let tables: Vec<String> = tables.map(|table| table.to_terminal(output.colour())).collect();
         format!(
             "{}\nmodel {}; all files, {REPORT} among them, are in {}",
-            table(outcomes).to_terminal(output.colour()),
+            tables.join("\n"),
             opened.name,
             folder.path().display()
         )
     })
+}
+
+/// How far the tuned networks keep working under the other plans; none where there is nothing to say.
+fn elsewhere(outcomes: &[Outcome]) -> Option<Table> {
+    let mut table = Table::new(vec![
+        Column::number("network tuned for", Format::Integer),
+        Column::number("under the plan of", Format::Integer),
+        Column::number("rollout error", Format::Significant(4)),
+        Column::number("as it came", Format::Significant(4)),
+        Column::number("ratio", Format::Significant(3)),
+    ]);
+    for outcome in outcomes.iter().filter(|outcome| !outcome.elsewhere.is_empty()) {
+        table.start_group();
+        for other in &outcome.elsewhere {
+            let numbers = [outcome.steps as f64, other.steps as f64, other.tuned, other.untuned];
+            table.push(numbers.into_iter().chain([other.tuned / other.untuned]).map(Cell::from).collect());
+        }
+    }
+    outcomes.iter().any(|outcome| !outcome.elsewhere.is_empty()).then_some(table)
 }
 
 /// What every phase bought, a group for each number of steps.

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::Args;
 use crate::fitting::{Fitter, Learned, Phase1Search, Phase1Solver, Saved, euler};
-use crate::inputs::OpenModel;
+use crate::inputs::{OpenModel, read_plan};
 use crate::searching::{Cache, Found, Searcher};
 use crate::studio;
 
@@ -42,6 +42,20 @@ pub struct Outcome {
     /// The held-out error while the network was tuned, one list a round.
     #[serde(default)]
     pub tuning: Vec<Vec<TuneStep>>,
+    /// What the tuned network is worth under the plans of the other numbers of steps.
+    #[serde(default)]
+    pub elsewhere: Vec<Elsewhere>,
+}
+
+/// A tuned network under a plan that it was not tuned for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// Steps of the plan.
+    pub steps: usize,
+    /// Rollout error of the network as it came.
+    pub untuned: f64,
+    /// Rollout error of the tuned network.
+    pub tuned: f64,
 }
 
 /// Images of one sampler.
@@ -77,7 +91,7 @@ struct TunedSummary {
 }
 
 /// What the base network is worth for all numbers of steps at once.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct First<'a> {
     /// e(sigma), where a search needs it.
     pub table: Option<BoundTable>,
@@ -135,7 +149,29 @@ pub fn fit(
         None => None,
     };
     let sigmas = now.plan.sigmas();
-    Ok(Outcome { steps, baseline, stages: now.stages, sigmas, plan, model, grids, tuning: now.tuning })
+    Ok(Outcome {
+        steps,
+        baseline,
+        stages: now.stages,
+        sigmas,
+        plan,
+        model,
+        grids,
+        tuning: now.tuning,
+        elsewhere: Vec::new(),
+    })
+}
+
+/// Judges the tuned network of `outcomes[index]` under the plans of the others.
+pub fn elsewhere(fitter: &Fitter, outcomes: &[Outcome], index: usize) -> Result<Vec<Elsewhere>> {
+    let Some(path) = &outcomes[index].model else { return Ok(Vec::new()) };
+    let tuned = checkpoint::load(path, fitter.base.device())?.model.with_kind(fitter.base.kind());
+    let judge = |other: &Outcome| {
+        let plan = read_plan(&other.plan)?;
+        let untuned = fitter.judge.rollout_error(fitter.base, &plan)?;
+        Ok(Elsewhere { steps: other.steps, untuned, tuned: fitter.judge.rollout_error(&tuned, &plan)? })
+    };
+    outcomes.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, other)| judge(other)).collect()
 }
 
 /// The same seeds by the baseline, by the plan and by the plan on the tuned network.

@@ -8,7 +8,7 @@ use fewstep_nn::fit::TuneStep;
 use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Series, Style};
 
 use super::one::{Outcome, folder_name};
-use super::{Run, table};
+use super::{Run, elsewhere, table};
 use crate::figures;
 use crate::inputs::read_plan;
 
@@ -30,6 +30,12 @@ pub fn build(run: &Run, outcomes: &[Outcome], folder: &RunFolder) -> Result<Page
     let tuning = tuning(outcomes);
     if !tuning.is_empty() {
         sections.push(Section::new("Tuning the network", vec![Block::Plots(vec![figures::tuning(&tuning)])]));
+    }
+    if let Some(table) = elsewhere(outcomes) {
+        let text = "A tuned network is good at what it was tuned for. Under the plans of the other numbers of steps it does \
+                    this much better or worse than the network as it came.";
+        let blocks = vec![Block::Text(text.to_owned()), Block::Table(table)];
+        sections.push(Section::new("Tuned networks under the other plans", blocks));
     }
     let mut facts = run.provenance.facts();
     facts.push(("model".to_owned(), format!("{}, SHA-256 {}", run.task.model, run.task.model_sha256)));

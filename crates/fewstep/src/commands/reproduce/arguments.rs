@@ -8,7 +8,7 @@ use fewstep_core::schedule::Scale;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 
 use super::Settings;
-use crate::fitting::{FitSettings, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
+use crate::fitting::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::gallery::SeedRanges;
 use crate::inputs::{BUILT_IN, Compute, DataArgs, Numbers};
 use crate::runs::RunArgs;
@@ -135,6 +135,7 @@ impl Args {
                     batch,
                     microbatch: self.microbatch.unwrap_or(batch),
                     learning_rate: self.lr,
+                    lr_schedule: LrSchedule::Constant,
                     ema_images: 16.0 * batch as f64,
                     xflip: false,
                     seed: 0,

@@ -11,8 +11,9 @@ use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::Storage;
+use fewstep_nn::distance::Distance;
 use fewstep_nn::fit::{NoiseSharing, TuneWeights};
-use fewstep_nn::train::Distance;
+use fewstep_nn::train::{RolloutLoss, StepWeights};
 use fewstep_nn::{Model, checkpoint};
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +65,11 @@ impl Cell {
             Self::Baseline | Self::Stage1 | Self::Ours => None,
             Self::Stage2 | Self::Both => Some(TuneWeights::Bound { last: 1.0 }),
             Self::Original => Some(TuneWeights::Original),
-            Self::OursTuned => Some(TuneWeights::Rollout { distance: Distance::PseudoHuber }),
+            Self::OursTuned => Some(TuneWeights::Rollout(RolloutLoss {
+                distance: Distance::PseudoHuber,
+                weights: StepWeights::Signal,
+                data: 0.0,
+            })),
         }
     }
 }

@@ -194,6 +194,7 @@ impl Args {
             microbatch: self.microbatch.unwrap_or(self.batch),
             learning_rate: self.lr,
             rampup_images: self.lr_rampup,
+            decay_images: None,
             adam: AdamConfig::default(),
             ema: EmaConfig {
                 halflife_images: self.ema,

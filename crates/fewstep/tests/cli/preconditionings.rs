@@ -1,0 +1,84 @@
+//! Every architecture and preconditioning that EDM's checkpoints come in, through train, fit, sample and compare.
+
+use crate::support::Place;
+
+/// A tiny class-conditional network, trained on a few colour images, with its judge.
+fn place(arch: &str, precond: &str) -> Place {
+    let place = Place::new();
+    place.save_images("data", 3, 8, 24);
+    let network = ["--channels", "8", "--channel-mult", "1,2", "--blocks", "1", "--attention", "4", "--dropout", "0"];
+    let training = ["--images", "32", "--batch", "8", "--lr-rampup", "16", "--augment", "0", "--grid-every", "0"];
+    let kind = ["train", "--data", "data", "--out", "trained", "--cond", "--arch", arch, "--precond", precond];
+    place.succeeds(&[&kind[..], &network, &training].concat());
+    place.succeeds(&["features", "--data", "data", "--out", "features.safetensors", "--epochs", "1", "--batch", "9"]);
+    place.succeeds(&["ref", "--data", "data", "--out", "ref.npz", "--features", "features.safetensors"]);
+    place
+}
+
+const MODEL: [&str; 2] = ["--model", "trained/model.safetensors"];
+const QUICK: [&str; 8] = ["--held-out", "3", "--teacher-steps", "4", "--search-samples", "4", "--search-grid", "7"];
+
+fn goes_through(arch: &str, precond: &str) {
+    let place = place(arch, precond);
+    let levels = |plan: &str| {
+        let info = place.json(&["info", plan]);
+        let sigmas = info[0]["schedule"].as_array().unwrap_or_else(|| panic!("{info}")).clone();
+        sigmas.into_iter().map(|sigma| sigma.as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    // both phases, the paper's way and ours
+    let phase_2 = ["--batch", "6", "--updates", "3", "--check-every", "2", "--trajectories", "6"];
+    let table = ["--grid", "9", "--table-images", "4"];
+    for (out, search, weights) in [("paper", "paper", "bound"), ("ours", "least-squares", "rollout")] {
+        let asked = ["fit", "--data", "data", "--out", out, "--steps", "3", "--search", search, "--weights", weights];
+        let run = place.json(&[&asked[..], &MODEL, &QUICK, &phase_2, &table, &["--no-early-stop"]].concat());
+        let stages = run[0]["stages"].as_array().unwrap();
+        assert_eq!(stages.len(), 2, "{run}");
+        assert!(stages.iter().all(|stage| stage["rollout_error"].as_f64().is_some_and(f64::is_finite)), "{run}");
+        let (plan, model) = (format!("{out}/steps-003/plan.json"), format!("{out}/steps-003/model.safetensors"));
+        let images = format!("{out}.npz");
+        let sampled =
+            ["sample", "--model", &model, "--plan", &plan, "--seeds", "0-3", "--class", "1", "--out", &images];
+        assert_eq!(place.json(&sampled)["nfe"], 3);
+        // the network must know every level
+        let range = place.json(&["info", MODEL[1]]);
+        let [low, high] = [0, 1].map(|end| range[0]["noise_levels"][end].as_f64().unwrap());
+        // iDDPM's own levels lie a little beside what is asked for
+        let inside = |sigma: f64| (low * 0.99..=high * 1.01).contains(&sigma);
+        assert!(levels(&plan).into_iter().all(inside), "{:?} {range}", levels(&plan));
+    }
+    let judge = ["--ref", "ref.npz", "--features", "features.safetensors", "--images", "6", "--steps", "3"];
+    let methods = ["--methods", "least-squares,karras/euler,local/ipndm4,bound/euler,least-squares+rollout"];
+    let rest = ["--data", "data", "--table-images", "4", "--rollout-steps", "2", "--out", "run"];
+    let rows = place.json(&[&["compare"], &MODEL[..], &QUICK, &judge, &methods, &rest].concat());
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), 6);
+    for row in rows {
+        assert!(row["frechet"][0].as_f64().is_some_and(f64::is_finite), "{row}");
+        assert!(row["rollout_error"].as_f64().is_some_and(f64::is_finite), "{row}");
+    }
+}
+
+#[test]
+fn ddpmpp_with_edm() {
+    goes_through("ddpmpp", "edm");
+}
+
+#[test]
+fn ncsnpp_with_edm() {
+    goes_through("ncsnpp", "edm");
+}
+
+#[test]
+fn ddpmpp_with_the_original_vp() {
+    goes_through("ddpmpp", "vp");
+}
+
+#[test]
+fn ncsnpp_with_the_original_ve() {
+    goes_through("ncsnpp", "ve");
+}
+
+#[test]
+fn adm_with_iddpm() {
+    goes_through("adm", "iddpm");
+}
