@@ -21,7 +21,7 @@ if ! [ -f "$out/reference.npz" ]; then
     $fewstep ref --data "$data" --features "$out/features.safetensors" --out "$out/reference.npz"
 fi
 resume=
-[ -f "$out/train/state.safetensors" ] && resume=--resume
+[ -f "$out/train/run.json" ] && resume=--resume
 $fewstep train --data "$data" --out "$out/train" --cond --arch ncsnpp --channels 32 --channel-mult 1,2,2 --blocks 2 \
     --attention 8 --dropout 0 --augment 0 --xflip --batch 128 --lr 1e-3 --lr-rampup 10000 --ema 50000 --seed 0 \
     --precision bf16 --save-every 12800 --grid-every 128000 --half --images "$images" $resume

@@ -38,7 +38,7 @@ impl Default for Fit {
 /// `x_j = (sigma_j / sigma_i) x_i + sum_m c_m D_m`, `m` over the last `history + 1` outputs,
 ///
 /// with `c` from the normal equations against the teacher's state at `sigma_j`, the last step to zero fitted against
-/// its image in the same way. If the teacher holds a constant image ([`Teacher::holding`]), it stands for an output at
+/// its image in the same way; with [`Fit::free`], the coefficient of `x_i` as well. If the teacher holds a constant image ([`Teacher::holding`]), it stands for an output at
 /// the first level that costs no evaluation. Levels are chosen as in [`super::reachable`], by the student's own states,
 /// for every number of steps at once. It takes evaluations alone, no gradient.
 ///

@@ -8,8 +8,9 @@
 //! - [`reachable`] (OSS): a solver's steps from the student's own states;
 //! - [`least_squares`]: fitted steps from the student's own states, schedule and solver together.
 //!
-//! [`refine`] then moves the levels and coefficients of any plan down the gradient of its rollout error. A plan is
-//! scored on latents that no search saw by [`Endpoints::rollout_error`].
+//! [`gauss_newton`] then moves the levels and coefficients of any plan together, from evaluations alone; [`refine`] moves
+//! them down the gradient of its rollout error. A plan is scored on latents that no search saw by
+//! [`Endpoints::rollout_error`].
 
 mod calibration;
 mod least_squares;

@@ -7,7 +7,7 @@ use fewstep_core::search::Teacher;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Loss, Trainer};
+use super::{Loss, Trainer, mirror_at_random};
 use crate::data::Images;
 use crate::distance::{Distance, FeatureMap, Measure};
 use crate::error::{Error, Result};
@@ -236,7 +236,11 @@ impl Trainer<'_> {
         }
         if let (Some(images), Some(indices), Some(last)) = (course.images_for(loss)?, of_data, plan.stages.last()) {
             let denoising = Loss::Levels { sigmas: vec![last.sigma], weights: vec![loss.data / steps] };
-            add(&denoising.evaluate(&self.model, &images.batch(indices, &self.model)?, None)?.mean, last.sigma)?;
+            let mut minibatch = images.batch(indices, &self.model)?;
+            if self.config.xflip {
+                minibatch.images = mirror_at_random(&minibatch.images);
+            }
+            add(&denoising.evaluate(&self.model, &minibatch, None)?.mean, last.sigma)?;
         }
         Ok((total, gradient))
     }

@@ -44,7 +44,8 @@ pub struct SearchArgs {
     /// Keep as much of the state as the next level has of its noise, instead of fitting that coefficient, too
     #[arg(long)]
     pub no_free_state: bool,
-    /// Fit by the pseudo-Huber distance, in which no few latents rule, and choose states by it
+    /// Fit by the pseudo-Huber distance, in which no few latents rule, and choose states by it (refinements are judged by the
+    /// squared error all the same)
     #[arg(long)]
     pub robust: bool,
     /// Spend the first evaluation on the network instead of a constant image stored with the plan

@@ -35,12 +35,17 @@ impl SearchSettings {
         let total: usize = nfes.iter().sum();
         let refined = match method.refinement {
             None => 0,
-            Some(Refinement::Rollout) => (self.rollout.steps + super::refinement::LOOKS + 2) * total * samples,
-            // a plan of n evaluations has at most 7 n coordinates, which half of its evaluations depend on in the mean
+            Some(Refinement::Rollout) => {
+                // a gradient counts as three evaluations
+                let (judged, seen) = (samples / 4, samples - samples / 4);
+                total * (4 * self.rollout.steps * seen + (super::refinement::LOOKS + 2) * judged)
+            }
+            // a stage has a level and at most a term for everything before it; what follows it is repeated for each
             Some(Refinement::GaussNewton) => {
                 let few = nfes.iter().filter(|n| **n <= self.gauss_newton.most);
-                let round: usize = few.map(|n| n * (7 * n / 2 + 20)).sum();
-                self.gauss_newton.rounds * round * samples.div_ceil(2).min(self.gauss_newton.samples)
+                let repeated = |n: usize| (0..n).map(|k| (n - k) * (k + 4)).sum::<usize>();
+                let round = |n: usize| self.gauss_newton.rounds * (repeated(n) + 19 * n) + 2 * n;
+                few.map(|n| round(*n)).sum::<usize>() * samples.div_ceil(2).min(self.gauss_newton.samples)
             }
         };
         (plain + refined) as u64

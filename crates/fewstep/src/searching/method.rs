@@ -35,6 +35,14 @@ pub enum Refinement {
 impl Refinement {
     const ALL: [Self; 2] = [Self::Rollout, Self::GaussNewton];
 
+    /// Latents that it needs: to look at, and to judge by.
+    pub fn least_latents(self) -> usize {
+        match self {
+            Self::Rollout => 4,
+            Self::GaussNewton => 2,
+        }
+    }
+
     /// Ends the name of a method.
     fn suffix(self) -> &'static str {
         match self {

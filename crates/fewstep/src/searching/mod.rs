@@ -94,6 +94,11 @@ impl<'a> Searcher<'a> {
 
     /// The plans of `method` for these numbers of evaluations. `table` is e(sigma), for the bound.
     pub fn find(&self, method: &Method, nfes: &[usize], table: Option<&BoundTable>) -> Result<Found> {
+        let least = method.refinement.map_or(1, Refinement::least_latents);
+        ensure!(
+            self.settings.teacher.samples >= least,
+            "{method} needs at least {least} latents, some of which judge: raise --search-samples"
+        );
         let plain = Method { refinement: None, ..method.clone() };
         let key = format!("{plain} for {nfes:?}");
         let before = self.known.borrow().get(&key).cloned();

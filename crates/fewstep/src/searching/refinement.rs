@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow};
 use fewstep_core::plan::Plan;
+use fewstep_core::precondition::Preconditioning;
 use fewstep_core::search::{
-    Endpoints, GaussNewtonOptions, Held, RefineOptions, gauss_newton_seen, pseudo_huber, pseudo_huber_constant, refine,
-    squared_error,
+    Endpoints, GaussNewtonOptions, Held, Moving, RefineOptions, gauss_newton_seen, pseudo_huber, pseudo_huber_constant,
+    refine, squared_error,
 };
 use fewstep_eval::features::Differentiable;
 use fewstep_nn::distance::{Distance, FeatureMap, Measure};
@@ -65,7 +66,6 @@ impl Searcher<'_> {
     fn all_down_the_gradient(&self, method: &Method, plans: &mut BTreeMap<usize, Plan>) -> Result<u64> {
         let samples = self.settings.teacher.samples;
         let kept_apart = samples / 4;
-        anyhow::ensure!(kept_apart >= 1, "a refinement needs at least 4 latents: raise --search-samples");
         let mut training = self.part(0, samples - kept_apart)?;
         let judge = self.part(samples - kept_apart, kept_apart)?;
         // what was fitted is near its optimum
@@ -82,9 +82,11 @@ impl Searcher<'_> {
     /// The plans of few evaluations, on the first of the search's latents; the last of them judge.
     fn all_by_gauss_newton(&self, plans: &mut BTreeMap<usize, Plan>) -> Result<u64> {
         let GaussNewtonSettings { rounds, most, samples } = self.settings.gauss_newton;
+        if plans.range(..=most).next().is_none() {
+            return Ok(0);
+        }
         let all = self.settings.teacher.samples;
         let (seen, others) = (samples.min(all.div_ceil(2)), samples.min(all / 2));
-        anyhow::ensure!(others >= 1, "a refinement needs at least 2 latents: raise --search-samples");
         let ((network, batch), judge) = (self.part(0, seen)?, self.part(all - others, others)?);
         let precond = &self.model().config().precond;
         let options = GaussNewtonOptions {
@@ -92,6 +94,8 @@ impl Searcher<'_> {
             sigma_range: (precond.sigma_min(), precond.sigma_max()),
             // differences of runs must stand out of the network's rounding
             difference: if self.model().kind() == Kind::Float { 1e-3 } else { 3e-2 },
+            // a network of discrete levels says nothing between them
+            moving: Moving { levels: !matches!(precond, Preconditioning::Iddpm { .. }), coefficients: true },
             robust: self.settings.robust,
             calibrated: self.settings.calibrated,
             ..GaussNewtonOptions::default()

@@ -94,7 +94,7 @@ fn every_objective_and_choice_of_phase_1_runs() {
         &["--search", "paper", "--objective", "bound", "--solver", "table", "--rounds", "2", "--phases", "1,2"],
         &["--phases", "2", "--weights", "original"],
         &["--search", "local/ipndm4", "--phases", "1"],
-        &["--search", "bound/dpmpp2m", "--phases", "1", "--no-constant"],
+        &["--search", "bound/dpmpp2m", "--phases", "1", "--no-constant", "--rounds", "2"],
         &["--rounds", "2", "--no-early-stop"],
         &rollout,
         &["--search", "least-squares+gauss-newton", "--phases", "1", "--no-free-state", "--robust"],
@@ -143,6 +143,7 @@ fn contradictions_and_misfits_are_one_sentence() {
         (vec!["--search", "paper", "--objective", "bound", "--gamma=-1"], "--gamma"),
         (vec!["--objective", "joint"], "--search paper"),
         (vec!["--data-weight", "1"], "--weights rollout"),
+        (vec!["--xflip", "--weights", "rollout"], "--data-weight"),
         (vec!["--data-weight=-1", "--weights", "rollout"], "--data-weight"),
         (vec!["--ridge=-1"], "--ridge"),
     ] {

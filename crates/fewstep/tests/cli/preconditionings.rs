@@ -47,11 +47,14 @@ fn goes_through(arch: &str, precond: &str) {
         assert!(levels(&plan).into_iter().all(inside), "{:?} {range}", levels(&plan));
     }
     let judge = ["--ref", "ref.npz", "--features", "features.safetensors", "--images", "6", "--steps", "3"];
-    let methods = ["--methods", "least-squares,karras/euler,local/ipndm4,bound/euler,least-squares+rollout"];
+    let methods = [
+        "--methods",
+        "least-squares,karras/euler,local/ipndm4,bound/euler,least-squares+rollout,least-squares+gauss-newton",
+    ];
     let rest = ["--data", "data", "--table-images", "4", "--rollout-steps", "2", "--out", "run"];
     let rows = place.json(&[&["compare"], &MODEL[..], &QUICK, &judge, &methods, &rest].concat());
     let rows = rows.as_array().unwrap();
-    assert_eq!(rows.len(), 6);
+    assert_eq!(rows.len(), 7);
     for row in rows {
         assert!(row["frechet"][0].as_f64().is_some_and(f64::is_finite), "{row}");
         assert!(row["rollout_error"].as_f64().is_some_and(f64::is_finite), "{row}");

@@ -58,9 +58,9 @@ const LEAST_GAIN: f64 = 1e-2;
 /// A plan moved by [`gauss_newton`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Solved {
-    /// The plan after the last step that made the error smaller.
+    /// The plan after the last step that made the error smaller, calibrated if asked for.
     pub plan: Plan,
-    /// The judge's error before the first step and after each.
+    /// The judge's error before the first step and after each, before the calibration.
     pub errors: Vec<f64>,
     /// Evaluations of the denoiser, each of the whole batch, beside the judge's.
     pub evaluations: usize,
@@ -73,7 +73,7 @@ pub struct Solved {
 ///
 /// Needs no gradient of the network, and so far fewer evaluations than following one: a round takes at most about
 /// `P n / 2 + 4 n` of the whole batch, `P` the coordinates of a plan of `n` evaluations (about `6 n` with fitted
-/// coefficients), and 15 looks of the judge. Memory: `P + n` batches.
+/// coefficients), and 17 looks of the judge at most. Memory: `P + n` batches.
 ///
 /// # Errors
 /// If the plan is not valid, and the first error of the denoiser.
@@ -107,6 +107,7 @@ pub fn gauss_newton_seen<V: Samples, E: Debug>(
     let mut image: Option<V> = None;
     for _ in 0..options.rounds {
         let now = solved.plan.clone();
+        let falling = Schedule::new(now.sigmas()).is_ok();
         let coordinates = Coordinates { plan: &now, moving: options.moving };
         let jacobian = Jacobian::measure(&coordinates, batch, options, &view, &mut denoise)?;
         solved.evaluations += jacobian.evaluations;
@@ -120,7 +121,9 @@ pub fn gauss_newton_seen<V: Samples, E: Debug>(
                 let to = place.iter().zip(step).zip(&jacobian.units).map(|((from, step), unit)| from + step * unit);
                 let to: Vec<f64> = to.collect();
                 let candidate = coordinates.decode(&to, options.sigma_range);
-                if candidate.validate().is_err() {
+                // levels that fall must go on falling: exports and tuning need a schedule
+                let crossed = falling && Schedule::new(candidate.sigmas()).is_err();
+                if crossed || candidate.validate().is_err() {
                     continue;
                 }
                 let judged = judge(&candidate).map_err(RefineError::Denoiser)?;
@@ -146,10 +149,12 @@ pub fn gauss_newton_seen<V: Samples, E: Debug>(
         if options.calibrated {
             calibrate(plan, batch, &image, view);
         }
+        let calibrated_error = judge(plan).map_err(RefineError::Denoiser)?;
         let found_by = serde_json::json!({
             "by": "gauss_newton", "robust": options.robust, "moving": options.moving,
             "calibrated": options.calibrated, "samples": batch.samples, "evaluations": solved.evaluations,
             "judged_before": solved.errors[0], "judged": solved.errors.last(),
+            "judged_calibrated": calibrated_error,
         });
         plan.metadata.found_by.insert("refined".into(), found_by);
     }
@@ -182,6 +187,7 @@ impl<V: Samples> Jacobian<V> {
         let (mut columns, mut units) = (Vec::with_capacity(place.len()), Vec::with_capacity(place.len()));
         for (i, first) in coordinates.stages().into_iter().enumerate() {
             let mut moved = place.clone();
+            // a level at the upper end of the range stays there: its derivative comes out as 0
             moved[i] += options.difference;
             let moved = coordinates.decode(&moved, options.sigma_range);
             moved.validate()?;
@@ -194,7 +200,11 @@ impl<V: Samples> Jacobian<V> {
             evaluations += plan.nfe() - first;
             let change = view(&shifted.map_err(RefineError::Denoiser)?.difference(&image));
             let length = change.norm_squared().sqrt();
-            let unit = if length.is_finite() && length > 0.0 { 1.0 / length } else { 0.0 };
+            let (unit, change) = if length.is_finite() && length > 0.0 {
+                (1.0 / length, change)
+            } else {
+                (0.0, view(&batch.image)) // 0 times what is not finite would not be 0
+            };
             columns.push(V::combine(&[(unit, &change)]));
             units.push(unit * options.difference);
         }

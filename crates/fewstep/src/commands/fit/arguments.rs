@@ -13,7 +13,7 @@ use fewstep_nn::train::{RolloutLoss, StepWeights};
 use crate::fitting::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::inputs::{Compute, FeatureArgs, Numbers};
 use crate::runs::RunArgs;
-use crate::searching::{DistanceName, SearchArgs};
+use crate::searching::{DistanceName, Refinement, SearchArgs};
 
 /// Arguments of `fewstep fit`
 #[derive(Debug, clap::Args)]
@@ -217,7 +217,13 @@ impl From<StepWeightsName> for StepWeights {
 impl Args {
     /// The feature network, if a distance needs it.
     pub fn feature_network(&self, model: &Model) -> Result<Option<Box<dyn FeatureNetwork>>> {
-        if self.distance != DistanceName::Features && self.search_args.rollout_loss != DistanceName::Features {
+        let tuned = self.weights == WeightsName::Rollout && self.phases.contains(&2);
+        let refined = match &self.search {
+            Phase1Search::Method(method) => method.refinement == Some(Refinement::Rollout),
+            Phase1Search::Paper => false,
+        };
+        let asked = [(tuned, self.distance), (refined, self.search_args.rollout_loss)];
+        if !asked.contains(&(true, DistanceName::Features)) {
             return Ok(None);
         }
         let arguments = FeatureArgs::file(self.features.clone(), Convention::Tf1.name());
@@ -237,6 +243,10 @@ impl Args {
         ensure!(
             self.data_weight == 0.0 || self.weights == WeightsName::Rollout,
             "--data-weight is for --weights rollout: the other weights learn from data anyway"
+        );
+        ensure!(
+            !self.xflip || self.weights != WeightsName::Rollout || self.data_weight > 0.0,
+            "--xflip mirrors training images, which --weights rollout looks at with --data-weight alone"
         );
         ensure!(self.last_weight >= 0.0 && self.last_weight.is_finite(), "--last-weight must not be negative");
         let default_solver =

@@ -5,6 +5,7 @@ mod one;
 mod page;
 
 use anyhow::{Result, ensure};
+use fewstep_eval::features::FeatureId;
 use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::data::Images;
@@ -41,6 +42,9 @@ struct Task {
     model_sha256: String,
     data: Option<String>,
     data_sha256: Option<String>,
+    /// The feature network of distances of features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    features: Option<FeatureId>,
     precision: String,
     steps: Vec<usize>,
     phases: Vec<u8>,
@@ -56,7 +60,9 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let dataset = args.data.as_ref().map(|path| open_data(path, args.pad_to, args.max_images)).transpose()?;
     let data = dataset.as_ref().map(|data| Ok::<_, anyhow::Error>((data.name().to_owned(), data.fingerprint()?)));
     let (data, data_sha256) = data.transpose()?.unzip();
+    let features = args.feature_network(&opened.model)?;
     let task = Task {
+        features: features.as_ref().map(|network| network.id().clone()),
         model: opened.name.clone(),
         model_sha256: opened.hash.clone(),
         data,
@@ -82,7 +88,6 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         "teacher: Heun with {} noise levels on {} held-out latents",
         settings.teacher_steps, settings.held_out
     ));
-    let features = args.feature_network(&opened.model)?;
     let fitter = Fitter::new(&opened.model, images.as_ref(), &settings)?.seen_by(features.as_deref());
     let first = first(&args, &fitter, &opened, &folder)?;
     let mut outcomes = Vec::new();
@@ -126,6 +131,7 @@ fn forecast(task: &Task) -> Result<Forecast> {
     let held = task.settings.held_out as u64;
     let rounds = task.rounds as u64;
     let steps: u64 = task.steps.iter().map(|&steps| steps as u64).sum();
+    let numbers = task.steps.len() as u64;
     let looks = |updates: u64, every: u64| updates.div_ceil(every.max(1)) + 1;
     let mut cost = Forecast::new(task)?
         .part("teacher on held-out latents", held * (2 * task.settings.teacher_steps as u64 - 1))
@@ -140,14 +146,17 @@ fn forecast(task: &Task) -> Result<Forecast> {
                 .training("phase 1", rounds * phase1.iterations * phase1.batch as u64 * steps)
                 .part("looks of phase 1", rounds * looks(phase1.iterations, phase1.check_every) * held * steps),
             Phase1Search::Method(method) => cost
-                .part("table of e(sigma)", if phase1.needs_images() { table } else { 0 })
+                .part("table of e(sigma)", if phase1.needs_images() { (1 + (rounds - 1) * numbers) * table } else { 0 })
                 .part("the search's teacher", search.teacher_evaluations())
-                .part(format!("search {method}"), rounds * search.evaluations(method, &task.steps)),
+                .part(format!("search {method}"), {
+                    // one for all numbers of steps, then one each for its own tuned network
+                    let each: u64 = task.steps.iter().map(|&steps| search.evaluations(method, &[steps])).sum();
+                    search.evaluations(method, &task.steps) + (rounds - 1) * each
+                }),
         };
         cost = cost.part("plans on held-out latents", rounds * held * steps);
     }
     if task.phases.contains(&2) {
-        let numbers = task.steps.len() as u64;
         let each = |&steps: &usize| match phase2.weights {
             TuneWeights::Rollout(_) => search.trajectory_evaluations(phase2.trajectories, steps),
             _ => 0,
@@ -155,6 +164,11 @@ fn forecast(task: &Task) -> Result<Forecast> {
         let trajectories: u64 = task.steps.iter().map(each).sum();
         cost = cost
             .part("teacher's trajectories", rounds * trajectories)
+            .training("images of phase 2 beside trajectories", {
+                let beside = matches!(phase2.weights, TuneWeights::Rollout(loss) if loss.data > 0.0);
+                let each = |&steps: &usize| phase2.batch.div_ceil(steps.max(1)) as u64;
+                if beside { rounds * phase2.tune.iterations * task.steps.iter().map(each).sum::<u64>() } else { 0 }
+            })
             .training("phase 2", rounds * numbers * phase2.tune.iterations * phase2.batch as u64)
             .part("looks of phase 2", rounds * looks(phase2.tune.iterations, phase2.tune.check_every) * held * steps)
             .part("tuned networks under the other plans", 2 * (numbers - 1) * held * steps);

@@ -206,7 +206,14 @@ fn learn(
     let learned = match read_finished::<Learned>(&file, args.run.resume)? {
         Some(learned) => learned,
         None => {
-            let table = first.table.as_ref().filter(|_| round == 1);
+            // later rounds tabulate the tuned network
+            let later = match &fitter.settings.phase1.search {
+                Phase1Search::Method(_) if round > 1 && fitter.settings.phase1.needs_images() => {
+                    Some(fitter.table(model)?)
+                }
+                _ => None,
+            };
+            let table = first.table.as_ref().filter(|_| round == 1).or(later.as_ref());
             let learned = match (&fitter.settings.phase1.search, fitter.settings.phase1.solver, table) {
                 (Phase1Search::Method(method), ..) => {
                     let searcher = first.searcher.as_ref().context("a search without a teacher")?;
