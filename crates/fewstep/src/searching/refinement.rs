@@ -98,7 +98,6 @@ impl Searcher<'_> {
             moving: Moving { levels: !matches!(precond, Preconditioning::Iddpm { .. }), coefficients: true },
             robust: self.settings.robust,
             calibrated: self.settings.calibrated,
-            ..GaussNewtonOptions::default()
         };
         let few = plans.range(..=most).count() as u64;
         let mut progress = Progress::new("Gauss-Newton refinement", "plans", few, 0);
