@@ -3,20 +3,18 @@
 //! `throughput <train|forward> <f32|bf16> <batch> <dropout> <threads> <rounds>` times so many rounds after a warm-up. Each
 //! round is a whole update (noise, loss, gradient, Adam, moving average) or one evaluation of the denoiser.
 
+mod shipped;
+
 use std::time::Instant;
 
-use fewstep_core::precondition::Preconditioning;
 use fewstep_io::dataset;
 use fewstep_nn::adam::AdamConfig;
-use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 use fewstep_nn::data::Images;
 use fewstep_nn::device::{parse_kind, set_threads};
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::train::{Loss, TrainConfig, Trainer};
 use fewstep_nn::{Model, Result};
-
-const RESOLUTION: usize = 32;
 
 /// What was typed.
 struct Options {
@@ -40,7 +38,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         dropout: dropout.parse()?,
         rounds: rounds.parse()?,
     };
-    let model = network(&options)?;
+    let model = shipped::network(options.dropout, options.kind)?;
     let parameters = model.params().trainable_count();
     let times = if options.train { train(model, &options)? } else { forward(&model, &options) };
     let wall: Vec<f64> = times.iter().map(|(wall, _)| options.batch as f64 / wall).collect();
@@ -53,32 +51,12 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// DDPM++ with 32 channels for 32x32 grey images: the network that the tool comes with.
-fn network(options: &Options) -> Result<Model> {
-    let song = SongConfig {
-        model_channels: 32,
-        channel_mult: vec![1, 2, 2],
-        num_blocks: 2,
-        attn_resolutions: vec![8],
-        dropout: options.dropout,
-        ..SongConfig::default()
-    };
-    let config = ModelConfig {
-        img_resolution: RESOLUTION as i64,
-        img_channels: 1,
-        label_dim: 0,
-        use_fp16: false,
-        precond: Preconditioning::EDM,
-        network: NetworkConfig::SongUNet(song),
-    };
-    Ok(Model::fresh(config, 0, Device::Cpu)?.with_kind(options.kind))
-}
-
 /// Wall and processor seconds of each update.
 fn train(model: Model, options: &Options) -> Result<Vec<(f64, f64)>> {
     let batch = options.batch;
-    let data: Vec<u8> = (0..batch * RESOLUTION * RESOLUTION).map(|i| (i * 37 % 251) as u8).collect();
-    let images = Images::for_model(dataset::Images::new(data, 1, RESOLUTION, RESOLUTION, None)?, &model)?;
+    let data: Vec<u8> = (0..batch * shipped::RESOLUTION * shipped::RESOLUTION).map(|i| (i * 37 % 251) as u8).collect();
+    let images =
+        Images::for_model(dataset::Images::new(data, 1, shipped::RESOLUTION, shipped::RESOLUTION, None)?, &model)?;
     let config = TrainConfig {
         batch,
         microbatch: batch,
@@ -98,7 +76,7 @@ fn train(model: Model, options: &Options) -> Result<Vec<(f64, f64)>> {
 }
 
 fn forward(model: &Model, options: &Options) -> Vec<(f64, f64)> {
-    let side = RESOLUTION as i64;
+    let side = shipped::RESOLUTION as i64;
     let x = Tensor::randn([options.batch as i64, 1, side, side], (Kind::Float, Device::Cpu));
     let _ = model.denoise_at(&x, 1.0, None);
     let run = || {

@@ -7,31 +7,30 @@
 //! `cargo run --release -p fewstep-nn --example tuning_cost -- [f32|bf16] [repeats]`. Every update is measured in a process
 //! of its own, all in turn, `repeats` times; medians are printed.
 
+mod shipped;
+
 use std::process::Command;
 use std::time::Instant;
 
 use fewstep_core::objective::induced_weights;
-use fewstep_core::precondition::Preconditioning;
 use fewstep_core::schedule::{Schedule, karras};
 use fewstep_core::search::{Endpoints, Teacher};
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_io::dataset;
+use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
-use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 use fewstep_nn::data::{self, Images};
 use fewstep_nn::device::parse_kind;
 use fewstep_nn::distance::Distance;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::sample::sample;
-use fewstep_nn::tch::{Device, Kind};
+use fewstep_nn::tch::Device;
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::train::{Lessons, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories};
-use fewstep_nn::{Model, Result};
 use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;
 
-const RESOLUTION: usize = 32;
 /// Images, or trajectories, that a graph holds.
 const GRAPH: usize = 16;
 /// Updates that a process times, after one to warm up.
@@ -83,9 +82,11 @@ fn report(kind: &str, repeats: usize) -> std::result::Result<(), Failure> {
 
 /// Seconds of updates and the peak memory of this process, as JSON.
 fn update(kind: &str, loss: &str, steps: usize) -> std::result::Result<(), Failure> {
-    let model = network(kind)?;
-    let data: Vec<u8> = (0..steps * GRAPH * RESOLUTION * RESOLUTION).map(|i| (i * 37 % 251) as u8).collect();
-    let images = Images::for_model(dataset::Images::new(data, 1, RESOLUTION, RESOLUTION, None)?, &model)?;
+    let model = shipped::network(0.0, parse_kind(kind)?)?;
+    let data: Vec<u8> =
+        (0..steps * GRAPH * shipped::RESOLUTION * shipped::RESOLUTION).map(|i| (i * 37 % 251) as u8).collect();
+    let images =
+        Images::for_model(dataset::Images::new(data, 1, shipped::RESOLUTION, shipped::RESOLUTION, None)?, &model)?;
     let schedule = karras(steps, 0.002, 80.0, 7.0)?;
     let rollout = RolloutLoss { distance: Distance::Squared, weights: StepWeights::Signal, data: 0.0 };
     let (loss, batch) = match loss {
@@ -139,7 +140,7 @@ fn made_up(model: &Model, schedule: &Schedule, count: usize) -> std::result::Res
 
 /// Sampling with the plan of most terms there is, beside the same evaluations alone.
 fn sampling(kind: &str, repeats: usize) -> std::result::Result<(), Failure> {
-    let model = network(kind)?;
+    let model = shipped::network(0.0, parse_kind(kind)?)?;
     let solver: Solver = "unipc3_bh2".parse()?;
     let plan = solver.plan(&karras(8, 0.002, 80.0, 7.0)?, &SolverOptions::default())?;
     let latents = data::latents(&(0..64).collect::<Vec<u64>>(), model.image_shape(), Device::Cpu);
@@ -163,28 +164,6 @@ fn sampling(kind: &str, repeats: usize) -> std::result::Result<(), Failure> {
         with / without
     );
     Ok(())
-}
-
-/// DDPM++ with 32 channels for 32x32 grey images: the network that the tool comes with.
-fn network(kind: &str) -> Result<Model> {
-    let song = SongConfig {
-        model_channels: 32,
-        channel_mult: vec![1, 2, 2],
-        num_blocks: 2,
-        attn_resolutions: vec![8],
-        dropout: 0.0,
-        ..SongConfig::default()
-    };
-    let config = ModelConfig {
-        img_resolution: RESOLUTION as i64,
-        img_channels: 1,
-        label_dim: 0,
-        use_fp16: false,
-        precond: Preconditioning::EDM,
-        network: NetworkConfig::SongUNet(song),
-    };
-    let kind: Kind = parse_kind(kind)?;
-    Ok(Model::fresh(config, 0, Device::Cpu)?.with_kind(kind))
 }
 
 /// The most memory that this process has held; NaN where the system does not tell.

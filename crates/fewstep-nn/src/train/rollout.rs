@@ -78,7 +78,6 @@ impl<'a> From<&'a Trajectories> for Course<'a> {
 impl<'a> Course<'a> {
     /// The images that `loss` looks at, if it does.
     pub(super) fn images_for(&self, loss: RolloutLoss) -> Result<Option<&'a Images>> {
-        Measure::new(loss.distance, self.features)?;
         match self.images {
             _ if loss.data == 0.0 => Ok(None),
             None => Err(Error::Input("a loss on data needs images beside the trajectories".to_owned())),
