@@ -39,16 +39,17 @@ impl VectorSpace for Batch {
 }
 
 impl Batch {
-    /// The differences of neighbouring pixels, across and down, as channels beside a tenth of the image: `[N, 3 C, H, W]`. In
-    /// its norm every octave of a natural image counts about the same, where in the image's own the coarsest rule.
-    pub fn gradients(&self) -> Self {
+    /// The image times `weight` and, as channels beside it, the differences of neighbouring pixels, across and down: `[N, 3 C, H,
+    /// W]`. In the norm of the differences every octave of a natural image counts about the same, where in the image's own the
+    /// coarsest rule; brightness as such they do not see.
+    pub fn with_gradients(&self, weight: f64) -> Self {
         tch::no_grad(|| {
             let x = &self.0;
             let [h, w] = [x.size()[2], x.size()[3]];
             // the last row and column have no neighbour: their difference is 0
             let across = (x.narrow(3, 1, w - 1) - x.narrow(3, 0, w - 1)).constant_pad_nd([0, 1]);
             let down = (x.narrow(2, 1, h - 1) - x.narrow(2, 0, h - 1)).constant_pad_nd([0, 0, 0, 1]);
-            Self(Tensor::cat(&[x * 0.1, across, down], 1))
+            Self(Tensor::cat(&[x * weight, across, down], 1))
         })
     }
 }

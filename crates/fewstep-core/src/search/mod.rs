@@ -9,7 +9,8 @@
 //! - [`least_squares`]: fitted steps from the student's own states, schedule and solver together.
 //!
 //! [`gauss_newton`] then moves the levels and coefficients of any plan together, from evaluations alone; [`refine`] moves
-//! them down the gradient of its rollout error. A plan is scored on latents that no search saw by
+//! them down the gradient of its rollout error; [`refit_output`] fits the last combination to a distance between sets of
+//! images. A plan is scored on latents that no search saw by
 //! [`Endpoints::rollout_error`].
 
 mod calibration;
@@ -32,8 +33,8 @@ pub use outcome::{FoundPlan, Outcome, SearchError};
 pub use paths::{ShortestPath, shortest_paths};
 pub use reachable::reachable;
 pub use refine::{
-    GaussNewtonOptions, Moving, RefineError, RefineOptions, Refined, Refiner, Solved, gauss_newton, gauss_newton_seen,
-    refine,
+    GaussNewtonOptions, Moving, RefineError, RefineOptions, Refined, Refiner, RefitOptions, Refitted, Solved,
+    gauss_newton, gauss_newton_seen, refine, refit_output,
 };
 pub use rollout::{
     DifferentiableDenoiser, PlanGradient, pseudo_huber, pseudo_huber_constant, rollout_gradient, squared_error,

@@ -14,7 +14,7 @@ const NOISE: f64 = 1e-13;
 /// ridge, as often as it takes; one without any finite positive diagonal has the solution 0.
 pub(super) fn ridge_solve(gram: &[Vec<f64>], right: &[f64], ridge: f64) -> Ridge {
     let n = right.len();
-    let scale = (0..n).map(|i| gram[i][i]).sum::<f64>() / n as f64;
+    let scale = scale(gram);
     if scale.is_finite() && scale > 0.0 {
         let mut lambda = ridge;
         while lambda < 1e3 {
@@ -26,6 +26,17 @@ pub(super) fn ridge_solve(gram: &[Vec<f64>], right: &[f64], ridge: f64) -> Ridge
         }
     }
     Ridge { solution: vec![0.0; n], raised: true }
+}
+
+/// The lower triangle `L` with `L L^T = gram + ridge s I`, `s` the mean diagonal; none if there is none.
+pub(super) fn factor(gram: &[Vec<f64>], ridge: f64) -> Option<Vec<Vec<f64>>> {
+    let scale = scale(gram);
+    (scale.is_finite() && scale > 0.0).then(|| cholesky(gram, ridge * scale, NOISE * scale)).flatten()
+}
+
+/// The mean diagonal.
+fn scale(gram: &[Vec<f64>]) -> f64 {
+    (0..gram.len()).map(|i| gram[i][i]).sum::<f64>() / gram.len() as f64
 }
 
 /// `L` with `L L^T = gram + shift I`; none if a pivot is not above `least`.
@@ -48,14 +59,24 @@ fn cholesky(gram: &[Vec<f64>], shift: f64, least: f64) -> Option<Vec<Vec<f64>>> 
 }
 
 fn substitute(lower: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
-    let n = right.len();
-    let mut x = right.to_vec();
-    for i in 0..n {
+    backward(lower, &forward(lower, right))
+}
+
+/// `L^-1 y`.
+pub(super) fn forward(lower: &[Vec<f64>], y: &[f64]) -> Vec<f64> {
+    let mut x = y.to_vec();
+    for i in 0..x.len() {
         let known: f64 = (0..i).map(|k| lower[i][k] * x[k]).sum();
         x[i] = (x[i] - known) / lower[i][i];
     }
-    for i in (0..n).rev() {
-        let known: f64 = (i + 1..n).map(|k| lower[k][i] * x[k]).sum();
+    x
+}
+
+/// `L^-T y`.
+pub(super) fn backward(lower: &[Vec<f64>], y: &[f64]) -> Vec<f64> {
+    let mut x = y.to_vec();
+    for i in (0..x.len()).rev() {
+        let known: f64 = (i + 1..x.len()).map(|k| lower[k][i] * x[k]).sum();
         x[i] = (x[i] - known) / lower[i][i];
     }
     x

@@ -5,6 +5,7 @@ mod objectives;
 mod orders;
 mod plans;
 mod refinement;
+mod refit;
 mod searches;
 mod support;
 mod tables;

@@ -130,10 +130,10 @@ fn a_teacher_is_read_back_as_it_was_and_only_as_its_own() {
 #[test]
 fn gradients_are_differences_of_neighbours() {
     let x = Batch(Tensor::from_slice(&[1f32, 3.0, 6.0, 2.0, 2.0, 2.0]).view([1, 1, 2, 3]));
-    let seen = x.gradients();
+    let seen = x.with_gradients(0.1);
     assert_eq!(seen.0.size(), [1, 3, 2, 3]);
     let expected = [0.1, 0.3, 0.6, 0.2, 0.2, 0.2, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0, 1.0, -1.0, -4.0, 0.0, 0.0, 0.0];
     assert!(values(&seen.0).iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{:?}", values(&seen.0));
-    let twice = Batch(&x.0 * 2.0).gradients();
+    let twice = Batch(&x.0 * 2.0).with_gradients(0.1);
     assert_eq!(values(&twice.0), values(&(&seen.0 * 2.0)));
 }

@@ -5,7 +5,9 @@ use fewstep_core::search::CostMetric;
 use fewstep_core::solver::Solver;
 use fewstep_nn::distance::Distance;
 
-use super::{GaussNewtonSettings, RolloutSettings, SearchSettings, TeacherSettings, View, parse_solver};
+use super::{
+    GaussNewtonSettings, MomentsSettings, RolloutSettings, SearchSettings, TeacherSettings, View, parse_solver,
+};
 
 /// Options of the searches that compare a student with a teacher.
 #[derive(Clone, Debug, clap::Args)]
@@ -35,8 +37,8 @@ pub struct SearchArgs {
     /// States kept at every level and number of steps
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub beam: usize,
-    /// What fitted steps make small: differences of pixels, or of the images' gradients, in which fine detail counts
-    #[arg(long, value_name = "NAME", default_value = "pixels")]
+    /// What fitted steps make small: differences of pixels, of the images' gradients, in which fine detail counts, or both
+    #[arg(long, value_name = "NAME", default_value = "both")]
     pub view: View,
     /// Leave fitted images as smooth as the fit makes them; otherwise they are stretched until their variance is the teacher's
     #[arg(long)]
@@ -71,6 +73,10 @@ pub struct SearchArgs {
     /// Latents that they look at, and as many that judge: at most all of the search's together
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub gauss_newton_samples: usize,
+    /// What the rollout error counts beside the look of the images in methods that end in +moments, each in units of what it
+    /// was before
+    #[arg(long, value_name = "W", default_value_t = 0.15)]
+    pub moments_weight: f64,
 }
 
 /// Distances of images from the teacher's, for refinement and phase 2.
@@ -109,6 +115,10 @@ impl SearchArgs {
         ensure!(self.beam >= 1, "--beam must be at least 1");
         ensure!(self.ridge >= 0.0 && self.ridge.is_finite(), "--ridge must be a finite number that is not negative");
         ensure!(self.rollout_lr > 0.0 && self.rollout_lr.is_finite(), "--rollout-lr must be a finite number above 0");
+        ensure!(
+            self.moments_weight >= 0.0 && self.moments_weight.is_finite(),
+            "--moments-weight must be a finite number that is not negative"
+        );
         Ok(SearchSettings {
             teacher: TeacherSettings {
                 samples: self.search_samples,
@@ -139,6 +149,7 @@ impl SearchArgs {
                 most: self.gauss_newton_most,
                 samples: self.gauss_newton_samples,
             },
+            moments: MomentsSettings { error_weight: self.moments_weight },
             batch,
         })
     }

@@ -48,7 +48,8 @@ impl SearchSettings {
                 few.map(|n| round(*n)).sum::<usize>() * samples.div_ceil(2).min(self.gauss_newton.samples)
             }
         };
-        (plain + refined) as u64
+        let matched = if method.moments { total * samples } else { 0 };
+        (plain + refined + matched) as u64
     }
 
     /// Every state that a search over the student's own states may evaluate: first the latent at sigma_max, and below it what a

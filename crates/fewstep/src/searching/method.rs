@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::suggest::nearest;
 
 /// How plans are found: `karras/ipndm4`, `local@1.15/euler`, `reachable/euler`, `bound/euler`, `least-squares`; `+rollout` or
-/// `+gauss-newton` at the end refines what was found.
+/// `+gauss-newton` after it refines what was found, and `+moments` at the end fits what makes the image to the look of the
+/// teacher's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Method {
@@ -21,7 +22,12 @@ pub struct Method {
     pub solver: Option<Solver>,
     /// How the plans are refined, if they are.
     pub refinement: Option<Refinement>,
+    /// Whether the images' moments are matched with the teacher's in the end.
+    pub moments: bool,
 }
+
+/// Ends the name of a method that matches moments.
+const MOMENTS: &str = "+moments";
 
 /// How plans are refined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +42,7 @@ impl Refinement {
     const ALL: [Self; 2] = [Self::Rollout, Self::GaussNewton];
 
     /// Latents that it needs: to look at, and to judge by.
-    pub fn least_latents(self) -> usize {
+    fn least_latents(self) -> usize {
         match self {
             Self::Rollout => 4,
             Self::GaussNewton => 2,
@@ -99,7 +105,22 @@ pub fn parse_solver(name: &str) -> Result<Solver> {
 impl Method {
     /// The search that wins our comparisons (docs/choosing.md).
     pub const BEST: Self =
-        Self { search: Search::LeastSquares, solver: None, refinement: Some(Refinement::GaussNewton) };
+        Self { search: Search::LeastSquares, solver: None, refinement: Some(Refinement::GaussNewton), moments: true };
+
+    /// Latents that it needs.
+    pub fn least_latents(&self) -> usize {
+        // one image has no covariance
+        self.refinement.map_or(1, Refinement::least_latents).max(if self.moments { 2 } else { 1 })
+    }
+
+    /// The same without the last of what comes after the search, if anything does.
+    pub fn before_last(&self) -> Option<Self> {
+        match (self.moments, self.refinement) {
+            (true, _) => Some(Self { moments: false, ..self.clone() }),
+            (false, Some(_)) => Some(Self { refinement: None, ..self.clone() }),
+            (false, None) => None,
+        }
+    }
 }
 
 impl fmt::Display for Method {
@@ -115,7 +136,8 @@ impl fmt::Display for Method {
         if let Some(solver) = self.solver {
             write!(f, "/{solver}")?;
         }
-        f.write_str(self.refinement.map_or("", Refinement::suffix))
+        f.write_str(self.refinement.map_or("", Refinement::suffix))?;
+        f.write_str(if self.moments { MOMENTS } else { "" })
     }
 }
 
@@ -123,8 +145,12 @@ impl FromStr for Method {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let refined = |how: Refinement| Some((text.strip_suffix(how.suffix())?, Some(how)));
-        let (plain, refinement) = Refinement::ALL.into_iter().find_map(refined).unwrap_or((text, None));
+        let (refined, moments) = match text.strip_suffix(MOMENTS) {
+            Some(rest) => (rest, true),
+            None => (text, false),
+        };
+        let by = |how: Refinement| Some((refined.strip_suffix(how.suffix())?, Some(how)));
+        let (plain, refinement) = Refinement::ALL.into_iter().find_map(by).unwrap_or((refined, None));
         let (search, solver) = match plain.split_once('/') {
             Some((search, solver)) => (search, Some(parse_solver(solver)?)),
             None => (plain, None),
@@ -149,7 +175,7 @@ impl FromStr for Method {
                 None => bail!(
                     "there is no method '{text}'; write SEARCH/SOLVER, such as karras/ipndm4, local/euler (local@1.15/euler with a \
                      coefficient of your own), reachable/euler or bound/euler, or least-squares, \
-                     and +rollout or +gauss-newton after any of them to refine what it finds"
+                     and +rollout or +gauss-newton after any of them to refine what it finds, and +moments at the end"
                 ),
             },
         };
@@ -160,7 +186,7 @@ impl FromStr for Method {
             (_, None) => Some(Solver::Euler),
             (_, solver) => solver,
         };
-        Ok(Self { search, solver, refinement })
+        Ok(Self { search, solver, refinement, moments })
     }
 }
 
@@ -194,6 +220,8 @@ mod tests {
             "vp/deis_tab3+rollout",
             "least-squares+rollout",
             "least-squares+gauss-newton",
+            "least-squares+gauss-newton+moments",
+            "reachable/ipndm4+moments",
         ] {
             assert_eq!(name.parse::<Method>().unwrap().to_string(), name);
         }

@@ -3,6 +3,7 @@
 mod arguments;
 mod cost;
 mod method;
+mod moments;
 mod refinement;
 mod settings;
 mod teacher;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::arguments::{DistanceName, SearchArgs};
 pub use self::method::{Method, Refinement, SCHEDULES, Search, parse_solver};
+pub use self::moments::MomentsSettings;
 pub use self::refinement::{GaussNewtonSettings, RolloutSettings};
 pub use self::settings::{SearchSettings, TeacherSettings, View};
 pub use self::teacher::{Cache, cached, fine_levels, held_out_teacher};
@@ -56,7 +58,7 @@ pub struct Searcher<'a> {
     settings: &'a SearchSettings,
     features: Option<&'a dyn FeatureNetwork>,
     costs: OnceCell<StepCosts>,
-    /// What was found before, without refinement.
+    /// What was found before: methods that go on from the same search share it.
     known: RefCell<BTreeMap<String, Found>>,
     /// Evaluations of single images, and seconds, that the teacher took; none where it was found in a file.
     pub teacher_cost: (u64, f64),
@@ -94,30 +96,33 @@ impl<'a> Searcher<'a> {
 
     /// The plans of `method` for these numbers of evaluations. `table` is e(sigma), for the bound.
     pub fn find(&self, method: &Method, nfes: &[usize], table: Option<&BoundTable>) -> Result<Found> {
-        let least = method.refinement.map_or(1, Refinement::least_latents);
+        let least = method.least_latents();
         ensure!(
             self.settings.teacher.samples >= least,
-            "{method} needs at least {least} latents, some of which judge: raise --search-samples"
+            "{method} needs at least {least} latents, to look at and to judge by: raise --search-samples"
         );
-        let plain = Method { refinement: None, ..method.clone() };
-        let key = format!("{plain} for {nfes:?}");
-        let before = self.known.borrow().get(&key).cloned();
-        let mut found = match before {
-            Some(found) => found,
-            None => {
-                let found = self.search(&plain, nfes, table)?;
-                self.known.borrow_mut().insert(key, found.clone());
+        let key = format!("{method} for {nfes:?}");
+        if let Some(found) = self.known.borrow().get(&key) {
+            return Ok(found.clone());
+        }
+        let mut found = match method.before_last() {
+            None => self.search(method, nfes, table)?,
+            Some(before) => {
+                let mut found = self.find(&before, nfes, table)?;
+                let started = Instant::now();
+                found.evaluations += match method.refinement {
+                    _ if method.moments => self.match_moments(&mut found.plans)?,
+                    Some(refinement) => self.refine_all(method, refinement, &mut found.plans)?,
+                    None => 0,
+                };
+                found.seconds += started.elapsed().as_secs_f64();
                 found
             }
         };
-        if let Some(refinement) = method.refinement {
-            let started = Instant::now();
-            found.evaluations += self.refine_all(method, refinement, &mut found.plans)?;
-            found.seconds += started.elapsed().as_secs_f64();
-        }
         for plan in found.plans.values_mut() {
             plan.metadata.found_by.insert("method".into(), method.to_string().into());
         }
+        self.known.borrow_mut().insert(key, found.clone());
         Ok(found)
     }
 
@@ -249,7 +254,8 @@ impl<'a> Searcher<'a> {
         let view = self.settings.view;
         move |x: &Batch| match view {
             View::Pixels => x.clone(),
-            View::Gradients => x.gradients(),
+            View::Gradients => x.with_gradients(0.1),
+            View::Both => x.with_gradients(1.0),
         }
     }
 

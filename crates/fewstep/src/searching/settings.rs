@@ -5,7 +5,7 @@ use fewstep_core::solver::Solver;
 use fewstep_nn::distance::Distance;
 use serde::{Deserialize, Serialize};
 
-use super::{GaussNewtonSettings, RolloutSettings};
+use super::{GaussNewtonSettings, MomentsSettings, RolloutSettings};
 
 /// How plans are searched, as `run.json` keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,16 +34,20 @@ pub struct SearchSettings {
     pub rollout: RolloutSettings,
     /// Refinement of plans by Gauss-Newton steps.
     pub gauss_newton: GaussNewtonSettings,
+    /// Matching of the images' moments.
+    pub moments: MomentsSettings,
     /// Images at once.
     pub batch: usize,
 }
 
-/// How errors of images are seen.
+/// How errors of images are seen: as they are, as differences of neighbouring pixels with a tenth of the image, or both at full
+/// weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum View {
     Pixels,
     Gradients,
+    Both,
 }
 
 /// Everything that a teacher's trajectories depend on beside the network.
@@ -68,13 +72,14 @@ impl Default for SearchSettings {
             history: 3,
             ridge: 1e-6,
             beam: 2,
-            view: View::Pixels,
+            view: View::Both,
             calibrated: true,
             free: true,
             robust: false,
             constant: true,
             rollout: RolloutSettings { steps: 40, learning_rate: 1e-3, loss: Distance::Squared },
             gauss_newton: GaussNewtonSettings { rounds: 1, most: 6, samples: 32 },
+            moments: MomentsSettings { error_weight: 0.15 },
             batch: 64,
         }
     }

@@ -36,7 +36,8 @@ const SMALL: [&str; 18] = [
 fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
     let place = place();
     let methods = "least-squares,karras/ipndm4,local/euler,local@1.1/dpmpp3m,reachable/dpmpp2m_nolof,reachable/unipc3_bh2,\
-                   karras/heun,bound,least-squares+rollout,karras/dpmpp2m+rollout,least-squares+gauss-newton";
+                   karras/heun,bound,least-squares+rollout,karras/dpmpp2m+rollout,\
+                   least-squares+gauss-newton+moments,reachable/euler+moments";
     let args = |more: &[&'static str]| {
         let own = [
             "--methods",
@@ -62,8 +63,8 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
     };
     let rows = run(args(&["--steps", "3,4"]));
     let rows = rows.as_array().unwrap();
-    // the teacher; eleven methods at two numbers of evaluations, of which Heun makes odd ones alone
-    assert_eq!(rows.len(), 1 + 11 * 2 - 1);
+    // the teacher; twelve methods at two numbers of evaluations, of which Heun makes odd ones alone
+    assert_eq!(rows.len(), 1 + 12 * 2 - 1);
     assert_eq!((&rows[0]["method"], &rows[0]["nfe"]), (&"teacher".into(), &5.into()));
     for row in rows {
         assert!(row["frechet"].as_array().unwrap().iter().all(|value| value.as_f64().unwrap() > 0.0), "{row}");

@@ -173,7 +173,7 @@ fn plans_need_no_data() {
     let plan: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(place.path("run/steps-003/plan.json")).unwrap()).unwrap();
     assert_eq!((&plan["nfe"], &plan["solver"]), (&serde_json::json!(3), &serde_json::json!("least_squares")));
-    assert_eq!(plan["metadata"]["found_by"]["method"], "least-squares+gauss-newton");
+    assert_eq!(plan["metadata"]["found_by"]["method"], "least-squares+gauss-newton+moments");
     let told = place.json(&["info", "run/steps-003/plan.json"]);
     assert_eq!(told[0]["nfe"], 3);
 

@@ -49,7 +49,7 @@ fn goes_through(arch: &str, precond: &str) {
     let judge = ["--ref", "ref.npz", "--features", "features.safetensors", "--images", "6", "--steps", "3"];
     let methods = [
         "--methods",
-        "least-squares,karras/euler,local/ipndm4,bound/euler,least-squares+rollout,least-squares+gauss-newton",
+        "least-squares,karras/euler,local/ipndm4,bound/euler,least-squares+rollout,least-squares+gauss-newton+moments",
     ];
     let rest = ["--data", "data", "--table-images", "4", "--rollout-steps", "2", "--out", "run"];
     let rows = place.json(&[&["compare"], &MODEL[..], &QUICK, &judge, &methods, &rest].concat());

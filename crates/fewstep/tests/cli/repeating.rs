@@ -57,7 +57,7 @@ fn a_dry_run_says_what_it_costs_and_does_nothing() {
         let at = words.iter().position(|found| *found == word).unwrap_or_else(|| panic!("{}", run.stderr));
         words[at + 1].parse::<u64>().unwrap()
     };
-    let (search, teacher) = (after("least-squares+gauss-newton:"), after("teacher's"));
+    let (search, teacher) = (after("least-squares+gauss-newton+moments:"), after("teacher's"));
     assert!(search <= part("search least") && part("search least") < 2 * search, "{search}");
     assert!(teacher <= part("search's teacher") && part("search's teacher") <= teacher + 64, "{teacher}");
 

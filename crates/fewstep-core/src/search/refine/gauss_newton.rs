@@ -45,8 +45,8 @@ impl Default for GaussNewtonOptions {
     }
 }
 
-/// Ridges that are tried for every step, in units of the mean square of the normalised columns, in place of Levenberg's
-/// one that is raised and lowered.
+/// Ridges to choose from for every step, in units of the mean square of the normalised columns: from the last step's
+/// choice on downhill, in place of Levenberg's one that is raised and lowered.
 const RIDGES: [f64; 5] = [1e-5, 1e-3, 1e-2, 1e-1, 1.0];
 
 /// Steps along the derivatives of one round: they change little on the way, and a step without new ones is cheap.
@@ -105,6 +105,7 @@ pub fn gauss_newton_seen<V: Samples, E: Debug>(
     let mut error = judge(plan).map_err(RefineError::Denoiser)?;
     let mut solved = Solved { plan: plan.clone(), errors: vec![error], evaluations: 0 };
     let mut image: Option<V> = None;
+    let mut ridge = RIDGES.len() / 2;
     for _ in 0..options.rounds {
         let now = solved.plan.clone();
         let falling = Schedule::new(now.sigmas()).is_ok();
@@ -115,24 +116,22 @@ pub fn gauss_newton_seen<V: Samples, E: Debug>(
         let (mut place, mut missing) = (coordinates.encode(), view(&batch.image.difference(&jacobian.image)));
         let steps_before = solved.errors.len();
         for _ in 0..CHORDS {
-            let mut best: Option<(f64, Vec<f64>, Plan)> = None;
-            for ridge in RIDGES {
-                let step = normal.fit(&missing, ridge).solution;
+            let step = |ridge: usize| {
+                let step = normal.fit(&missing, RIDGES[ridge]).solution;
                 let to = place.iter().zip(step).zip(&jacobian.units).map(|((from, step), unit)| from + step * unit);
                 let to: Vec<f64> = to.collect();
-                let candidate = coordinates.decode(&to, options.sigma_range);
+                let plan = coordinates.decode(&to, options.sigma_range);
                 // levels that fall must go on falling: exports and tuning need a schedule
-                let crossed = falling && Schedule::new(candidate.sigmas()).is_err();
-                if crossed || candidate.validate().is_err() {
-                    continue;
-                }
-                let judged = judge(&candidate).map_err(RefineError::Denoiser)?;
-                if judged.is_finite() && best.as_ref().is_none_or(|(least, ..)| judged < *least) {
-                    best = Some((judged, to, candidate));
-                }
+                let crossed = falling && Schedule::new(plan.sigmas()).is_err();
+                let sane = !crossed && plan.validate().is_ok();
+                let judged = if sane { judge(&plan)? } else { f64::INFINITY };
+                Ok((if judged.is_nan() { f64::INFINITY } else { judged }, to, plan))
+            };
+            let (best, (least, to, candidate)) = downhill(ridge, RIDGES.len(), step).map_err(RefineError::Denoiser)?;
+            ridge = best;
+            if least >= (1.0 - LEAST_GAIN) * error {
+                break;
             }
-            let gained = best.filter(|(least, ..)| *least < (1.0 - LEAST_GAIN) * error);
-            let Some((least, to, candidate)) = gained else { break };
             let made = execute(&candidate, batch.start(), &mut denoise).map_err(RefineError::Denoiser)?;
             solved.evaluations += candidate.nfe();
             (error, place, missing) = (least, to, view(&batch.image.difference(&made)));
@@ -159,6 +158,31 @@ pub fn gauss_newton_seen<V: Samples, E: Debug>(
         plan.metadata.found_by.insert("refined".into(), found_by);
     }
     Ok(solved)
+}
+
+/// A minimum among `count` candidates in a row, which are made as needed: from `start` on towards its better neighbour; the
+/// later ones first, and past those whose error is infinite. Returns its index and what was made.
+fn downhill<T, U, E>(
+    start: usize,
+    count: usize,
+    mut make: impl FnMut(usize) -> Result<(f64, T, U), E>,
+) -> Result<(usize, (f64, T, U)), E> {
+    let (mut at, mut best) = (start, make(start)?);
+    let (mut least_tried, mut most_tried) = (start, start);
+    loop {
+        let next = if at == most_tried && most_tried + 1 < count {
+            most_tried + 1
+        } else if at == least_tried && least_tried > 0 {
+            least_tried - 1
+        } else {
+            return Ok((at, best));
+        };
+        (least_tried, most_tried) = (least_tried.min(next), most_tried.max(next));
+        let made = make(next)?;
+        if made.0 < best.0 || (best.0.is_infinite() && next > at) {
+            (at, best) = (next, made);
+        }
+    }
 }
 
 /// The images of a plan and their derivatives.
@@ -218,5 +242,31 @@ fn calibrate<V: Samples>(plan: &mut Plan, batch: &Endpoints<V>, image: &V, view:
     let about = |image: &V| view(&image.difference(&held.batch));
     if let Some(k) = stretch(&about(image), &about(&batch.image)) {
         plan.output = gathered(stretched(plan.output.terms().collect(), k));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn downhill_finds_the_minimum_of_a_row_and_tries_few() {
+        for (errors, start, found, tries) in [
+            ([5.0, 4.0, 3.0, 2.0, 1.0], 2, 4, 3),
+            ([1.0, 2.0, 3.0, 4.0, 5.0], 2, 0, 4),
+            ([5.0, 4.0, 3.0, 4.0, 5.0], 2, 2, 3),
+            ([f64::INFINITY, f64::INFINITY, f64::INFINITY, 2.0, 3.0], 1, 3, 4),
+            ([f64::INFINITY; 5], 0, 4, 5),
+            ([1.0, f64::INFINITY, 3.0, 4.0, 5.0], 4, 2, 4),
+        ] {
+            let mut tried = 0;
+            let make = |index: usize| {
+                tried += 1;
+                Ok::<_, ()>((errors[index], index, ()))
+            };
+            let (at, (error, index, ())) = downhill(start, 5, make).unwrap();
+            assert_eq!((at, index, tried), (found, found, tries), "{errors:?} from {start}");
+            assert_eq!(error, errors[found]);
+        }
     }
 }

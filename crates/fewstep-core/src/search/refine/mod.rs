@@ -1,14 +1,16 @@
 //! Moving the levels and coefficients of any plan towards less rollout error: down its gradient, or by Gauss-Newton steps
-//! from evaluations alone.
+//! from evaluations alone; and of its last combination alone, towards any distance of images.
 
 mod coordinates;
 mod gauss_newton;
+mod output;
 
 use serde::{Deserialize, Serialize};
 
 use self::coordinates::Coordinates;
 pub use self::coordinates::Moving;
 pub use self::gauss_newton::{GaussNewtonOptions, Solved, gauss_newton, gauss_newton_seen};
+pub use self::output::{RefitOptions, Refitted, refit_output};
 use super::rollout::{DifferentiableDenoiser, rollout_gradient};
 use super::teacher::Endpoints;
 use crate::optimise::{Adam, AdamError};

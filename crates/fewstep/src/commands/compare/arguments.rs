@@ -11,14 +11,15 @@ use crate::runs::RunArgs;
 use crate::searching::{Method, SearchArgs};
 
 /// Methods that are compared where none are named: ours, and every rival with the solvers it is used with.
-const METHODS: &str = "least-squares+gauss-newton,least-squares,karras/euler,karras/ipndm4,karras/dpmpp3m,karras/unipc3_bh2,\
+const METHODS: &str = "least-squares+gauss-newton+moments,least-squares+gauss-newton,least-squares,\
+                       karras/euler,karras/ipndm4,karras/dpmpp3m,karras/unipc3_bh2,\
                        local/euler,local/ipndm4,local/dpmpp3m,local/unipc3_bh2,\
                        reachable/euler,reachable/ipndm4,reachable/dpmpp3m,reachable/unipc3_bh2";
 
 /// Arguments of `fewstep compare`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fewstep compare --steps 4,5,6 --images 1000 --out runs/compare\n  fewstep compare --model edm-cifar10.pkl --ref cifar10.npz --features inception.safetensors \\\n      --methods least-squares+gauss-newton,local@1.15/ipndm4,karras/unipc3_bh2 --steps 3-10 --images 50000 --out runs/cifar10"
+    after_help = "Examples:\n  fewstep compare --steps 4,5,6 --images 1000 --out runs/compare\n  fewstep compare --model edm-cifar10.pkl --ref cifar10.npz --features inception.safetensors \\\n      --methods least-squares+gauss-newton+moments,local@1.15/ipndm4,karras/unipc3_bh2 --steps 3-10 --images 50000 --out runs/cifar10"
 )]
 pub struct Args {
     /// Models: .safetensors files, EDM .pkl files, or built-in ones (fashion-mnist, gaussian-mixture)
@@ -35,7 +36,7 @@ pub struct Args {
     pub resize: String,
     /// Methods, SEARCH/SOLVER: a schedule (karras, log_snr, vp, ve, iddpm, cosine, time_uniform), local (GITS; local@1.15 with
     /// a coefficient of your own), reachable (OSS), bound (the paper's), or least-squares; +gauss-newton or +rollout after any
-    /// refines it
+    /// refines it, and +moments at the end matches its images' look with the teacher's
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = METHODS, hide_default_value = true)]
     pub methods: Vec<Method>,
     /// Numbers of network evaluations an image

@@ -47,9 +47,9 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub rounds: usize,
 
-    /// Where phase 1 gets its plan: least-squares+gauss-newton, another search over a teacher (local/ipndm4, reachable/euler,
-    /// ...: see `fewstep compare --help`), or paper
-    #[arg(long, value_name = "NAME", default_value = "least-squares+gauss-newton", help_heading = "Phase 1")]
+    /// Where phase 1 gets its plan: least-squares+gauss-newton+moments, another search over a teacher (local/ipndm4,
+    /// reachable/euler, ...: see `fewstep compare --help`), or paper
+    #[arg(long, value_name = "NAME", default_value = "least-squares+gauss-newton+moments", help_heading = "Phase 1")]
     pub search: Phase1Search,
     /// What the search `paper` minimises: Eq. 11, Eq. 12, or both as in the paper
     #[arg(long, value_name = "NAME", default_value = "bound", help_heading = "Phase 1")]
