@@ -81,7 +81,7 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
 
     let more = run(args(&["--steps", "3,4,5", "--resume"]));
     let more = more.as_array().unwrap();
-    assert_eq!(more.len(), rows.len() + 11);
+    assert_eq!(more.len(), rows.len() + 12);
     for row in rows {
         let same = more.iter().find(|other| other["method"] == row["method"] && other["nfe"] == row["nfe"]).unwrap();
         assert_eq!(same["seconds_per_image"], row["seconds_per_image"], "{row} was measured twice");

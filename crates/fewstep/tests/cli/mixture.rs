@@ -43,10 +43,10 @@ fn a_fit_and_its_plan() {
     steps after rollout error ↓
     ──────────────────────────────────────────
     3 rho = 7 (baseline) 1.2e-1
-    3 round 1, phase 1 9.7e-3
+    3 round 1, phase 1 1.3e-2
     ──────────────────────────────────────────
     5 rho = 7 (baseline) 4.9e-2
-    5 round 1, phase 1 3.3e-4
+    5 round 1, phase 1 8.2e-4
 
     model gaussian-mixture; all files, report.html among them, are in fit
     "#);
