@@ -19,6 +19,11 @@ pub struct Adam {
     square: Vec<f64>,
 }
 
+/// What a learning rate that falls along a cosine is multiplied by after the part `done` of all steps: from 1 to 0.
+pub(crate) fn cosine(done: f64) -> f64 {
+    0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos())
+}
+
 /// A gradient that cannot be followed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum AdamError {

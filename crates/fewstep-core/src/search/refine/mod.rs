@@ -13,7 +13,7 @@ pub use self::gauss_newton::{GaussNewtonOptions, Solved, gauss_newton, gauss_new
 pub use self::output::{RefitOptions, Refitted, refit_output};
 use super::rollout::{DifferentiableDenoiser, rollout_gradient};
 use super::teacher::Endpoints;
-use crate::optimise::{Adam, AdamError};
+use crate::optimise::{Adam, AdamError, cosine};
 use crate::plan::{Plan, PlanError};
 use crate::schedule::Schedule;
 use crate::space::VectorSpace;
@@ -116,7 +116,7 @@ impl Refiner {
         let slope: Vec<f64> = slope.iter().enumerate().map(|(i, g)| g * unit(i)).collect();
         let done = self.adam.steps() as f64 / self.options.steps.max(1) as f64;
         let mut adam = self.adam.clone();
-        adam.learning_rate = self.options.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos());
+        adam.learning_rate = self.options.learning_rate * cosine(done);
         adam.step(&mut scaled, &slope)?;
         let moved: Vec<f64> = scaled.iter().enumerate().map(|(i, v)| v * unit(i)).collect();
         let mut plan = coordinates.decode(&moved, self.options.sigma_range);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RefineError;
 use crate::execute::execute_observed;
-use crate::optimise::Adam;
+use crate::optimise::{Adam, cosine};
 use crate::plan::{Combination, Plan, Source};
 use crate::search::ridge::{backward, factor, forward};
 use crate::search::teacher::Endpoints;
@@ -51,7 +51,7 @@ const RIDGE: f64 = 1e-5;
 /// `distance(x) / distance(x_before) + w |x - x*|^2 / |x_before - x*|^2`.
 ///
 /// A regression leaves out what it cannot predict, so its images are smoother than the teacher's, each by little and all
-/// of them in the same way. A distance between sets sees that, and what it asks for costs hardly any error. Images are
+/// of them in the same way. A distance between sets sees that, and what it asks for costs little error. Images are
 /// linear in these coefficients: it takes one run of the plan, and then no evaluation more.
 ///
 /// `distance` gives a value that is not negative and its gradient with respect to the images. A plan that makes no error
@@ -123,8 +123,7 @@ pub fn refit_output<V: VectorSpace, E>(
             slope.dot(v) / distance_before + 2.0 * options.error_weight * left.dot(v) / (samples * error_before)
         };
         let gradient = forward(&lower, &known.iter().map(|(.., v)| scale * along(v)).collect::<Vec<_>>());
-        let done = step as f64 / options.steps as f64;
-        adam.learning_rate = options.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
+        adam.learning_rate = options.learning_rate * cosine(step as f64 / options.steps as f64);
         adam.step(&mut place, &gradient)?;
     }
     refitted.plan.validate()?;
