@@ -14,7 +14,7 @@ use fewstep_nn::Model;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{HeldOut, LearnStep, TableConfig, TuneStep, tabulate};
 
-pub use self::phases::Saved;
+pub use self::phases::{Saved, plan_for};
 pub use self::settings::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::ui::Progress;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use fewstep_core::plan::Plan;
 use fewstep_core::search::{RefitOptions, refit_output};
 use fewstep_eval::features::RandomFeatures;
@@ -23,6 +23,13 @@ pub struct MomentsSettings {
 }
 
 impl Searcher<'_> {
+    /// `plan` for this network with its images' moments matched: once more, where it was found for another one.
+    pub fn matched(&self, plan: &Plan) -> Result<Plan> {
+        let mut plans = BTreeMap::from([(plan.nfe(), plan.clone())]);
+        self.match_moments(&mut plans)?;
+        plans.into_values().next().context("the plan that was just matched")
+    }
+
     /// Fits the last combination of every plan so that mean and covariance of its images' features, of a network that
     /// nobody trained, are those of the teacher's images. Returns the evaluations of single images.
     pub(super) fn match_moments(&self, plans: &mut BTreeMap<usize, Plan>) -> Result<u64> {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Args;
-use crate::fitting::{Fitter, Learned, Phase1Search, Phase1Solver, Saved, euler};
+use crate::fitting::{Fitter, Learned, Phase1Search, Phase1Solver, Saved, euler, plan_for};
 use crate::inputs::{OpenModel, read_plan};
 use crate::searching::{Cache, Found, Searcher};
 use crate::studio;
@@ -86,6 +86,11 @@ pub struct Stage {
 /// What phase 2 leaves beside its network.
 #[derive(Debug, Serialize, Deserialize)]
 struct TunedSummary {
+    /// Under the plan that it was tuned for, by which it is kept or not.
+    tuned_error: f64,
+    /// The same plan, or one whose images' moments were matched for it.
+    plan: Plan,
+    /// Under that plan.
     rollout_error: f64,
     looks: Vec<TuneStep>,
 }
@@ -139,7 +144,7 @@ pub fn fit(
             learn(args, fitter, &folder, &mut now, first, round, steps)?;
         }
         if args.phases.contains(&2) {
-            tune(args, fitter, opened, &folder, &mut now, round)?;
+            tune(args, fitter, opened, &folder, &mut now, first, round)?;
         }
     }
     let plan = write_plan(args, opened, &folder, &now, baseline)?;
@@ -251,6 +256,7 @@ fn tune(
     opened: &OpenModel,
     folder: &Path,
     now: &mut Standing,
+    first: &First,
     round: usize,
 ) -> Result<()> {
     let file = |what: &str| folder.join(format!("round-{round}-phase-2{what}"));
@@ -266,8 +272,14 @@ fn tune(
             let base = now.tuned.as_ref().unwrap_or(fitter.base);
             let tuned = fitter.phase2(base, &now.plan, fitter.settings.phase2.weights, Some(saved))?;
             write_model(opened, &model_file, &tuned.model, now.plan.nfe())?;
+            let moments = match &fitter.settings.phase1.search {
+                Phase1Search::Method(method) if method.moments => first.searcher.as_ref(),
+                _ => None,
+            };
+            let plan = plan_for(&tuned.model, &now.plan, moments)?;
+            let rollout_error = fitter.judge.rollout_error(&tuned.model, &plan)?;
             // Written last: it says that the phase is finished.
-            let summary = TunedSummary { rollout_error: tuned.rollout_error, looks: tuned.looks };
+            let summary = TunedSummary { tuned_error: tuned.rollout_error, plan, rollout_error, looks: tuned.looks };
             atomic::write_json(&summary_file, &summary)?;
             let _ = std::fs::remove_file(&state_file);
             let _ = std::fs::remove_file(&trajectories);
@@ -275,10 +287,10 @@ fn tune(
         }
     };
     now.tuning.push(summary.looks);
-    let kept = !fitter.settings.early_stop || summary.rollout_error <= now.error;
+    let kept = !fitter.settings.early_stop || summary.tuned_error <= now.error;
     now.stages.push(Stage { round, phase: 2, rollout_error: summary.rollout_error, kept });
     if kept {
-        (now.tuned, now.error) = (Some(tuned), summary.rollout_error);
+        (now.tuned, now.plan, now.error) = (Some(tuned), summary.plan, summary.rollout_error);
     }
     Ok(())
 }

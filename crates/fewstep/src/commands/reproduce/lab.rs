@@ -1,7 +1,6 @@
 //! The cells of the paper's experiments, each made once and kept.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -19,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Task;
 use super::arguments::Experiment;
-use crate::fitting::{Fitter, Learned, Phase1Settings, Saved, euler, teacher};
+use crate::fitting::{Fitter, Learned, Phase1Settings, Saved, euler, plan_for, teacher};
 use crate::gallery::{Gallery, Row, Spent, read, slug};
 use crate::inputs::{Judge, OpenModel};
 use crate::searching::{Cache, Found, Method, Searcher};
@@ -124,7 +123,8 @@ pub struct Lab<'a> {
     task: &'a Task,
     folder: PathBuf,
     gallery: Option<Gallery<'a>>,
-    found: OnceCell<Found>,
+    /// Our search's teacher, and what was found.
+    found: OnceCell<(Searcher<'a>, Found)>,
     resume: bool,
 }
 
@@ -222,7 +222,8 @@ impl<'a> Lab<'a> {
         };
         let tuned = cell.weights().map(|weights| self.tuned(cell, &plan, weights)).transpose()?;
         let spent = Spent { evaluations: 0, seconds: started.elapsed().as_secs_f64() };
-        self.measured(cell.name(), tuned.as_ref().unwrap_or(self.fitter.base), &plan, spent)
+        let (model, plan) = tuned.as_ref().map_or((self.fitter.base, &plan), |(model, plan)| (model, plan));
+        self.measured(cell.name(), model, plan, spent)
     }
 
     fn measured(&self, name: &str, model: &Model, plan: &Plan, spent: Spent) -> Result<Row> {
@@ -238,25 +239,34 @@ impl<'a> Lab<'a> {
         self.gallery.as_ref().context("this experiment measures no images")
     }
 
-    /// Our plan of so many evaluations; one search serves all.
+    /// Our plan of so many evaluations.
     fn ours(&self, steps: usize) -> Result<Plan> {
+        let plan = self.search()?.1.plans.get(&steps);
+        plan.cloned().with_context(|| format!("the search's grid is too small for {steps} steps"))
+    }
+
+    /// Our search; one serves all numbers of steps.
+    fn search(&self) -> Result<&(Searcher<'a>, Found)> {
         if self.found.get().is_none() {
             let path = self.folder.join("teacher.safetensors");
             let cache = Cache { path: &path, model_sha256: &self.subject.opened.hash };
             let searcher = Searcher::new(self.fitter.base, &self.fitter.settings.search, Some(cache))?;
-            let _ = self.found.set(searcher.find(&Method::BEST, &self.task.steps, None)?);
+            let found = searcher.find(&Method::BEST, &self.task.steps, None)?;
+            let _ = self.found.set((searcher, found));
         }
-        let plans: &BTreeMap<usize, Plan> = &self.found.get().context("the plans were just found")?.plans;
-        plans.get(&steps).cloned().with_context(|| format!("the search's grid is too small for {steps} steps"))
+        self.found.get().context("the plans were just found")
     }
 
-    /// The network tuned for a plan, or that of an earlier run.
-    fn tuned(&self, cell: Cell, plan: &Plan, weights: TuneWeights) -> Result<Model> {
+    /// The network tuned for a plan, or that of an earlier run, and the plan for it.
+    fn tuned(&self, cell: Cell, plan: &Plan, weights: TuneWeights) -> Result<(Model, Plan)> {
         let gallery = self.gallery()?;
+        let moments = if cell == Cell::OursTuned { Some(&self.search()?.0) } else { None };
         let file = |extension: &str| gallery.file(cell.name(), plan.nfe(), extension);
         let path = file("safetensors");
         if path.exists() {
-            return Ok(checkpoint::load(&path, self.fitter.base.device())?.model.with_kind(self.fitter.base.kind()));
+            let model = checkpoint::load(&path, self.fitter.base.device())?.model.with_kind(self.fitter.base.kind());
+            let plan = plan_for(&model, plan, moments)?;
+            return Ok((model, plan));
         }
         ui::note(format!("{}, {} steps: tuning", cell.name(), plan.nfe()));
         let (state, trajectories) = (file("state.safetensors"), file("trajectories.safetensors"));
@@ -269,6 +279,7 @@ impl<'a> Lab<'a> {
         checkpoint::save(&path, &tuned.model, Storage::F32, &notes)?;
         let _ = std::fs::remove_file(&state);
         let _ = std::fs::remove_file(&trajectories);
-        Ok(tuned.model)
+        let plan = plan_for(&tuned.model, plan, moments)?;
+        Ok((tuned.model, plan))
     }
 }
