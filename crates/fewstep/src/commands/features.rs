@@ -23,7 +23,7 @@ const HELD_OUT: usize = 10;
 pub struct Args {
     #[command(flatten)]
     pub data: DataArgs,
-    /// Labelled images to test on [default: every tenth image of --data, kept out of the training]
+    /// Labelled images to test on [default: one image of every ten of --data, kept out of the training]
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub test: Option<PathBuf>,
     /// Where to: a .safetensors file
@@ -134,7 +134,7 @@ fn split(data: &Dataset) -> Result<(Images, Images)> {
         all.len()
     );
     let part = |held_out: bool| {
-        let chosen = (0..all.len()).filter(|index| (index % HELD_OUT == HELD_OUT - 1) == held_out);
+        let chosen = (0..all.len()).filter(|&index| is_test(index) == held_out);
         let (mut pixels, mut classes) = (Vec::new(), Vec::new());
         for index in chosen {
             pixels.extend_from_slice(all.image(index).unwrap_or_default());
@@ -143,4 +143,24 @@ fn split(data: &Dataset) -> Result<(Images, Images)> {
         Images::new(pixels, all.channels, all.height, all.width, Some(classes))
     };
     Ok((part(false)?, part(true)?))
+}
+
+/// One image of every ten, a place earlier in each: of data whose classes take turns, every tenth would be one class.
+fn is_test(index: usize) -> bool {
+    (index + index / HELD_OUT) % HELD_OUT == HELD_OUT - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_images_are_a_tenth_of_every_class_sorted_or_in_turns() {
+        let classes: [fn(usize) -> usize; 2] = [|index| index / 100, |index| index % 10];
+        for class in classes {
+            let mut counts = [0; 10];
+            (0..1000).filter(|&index| is_test(index)).for_each(|index| counts[class(index)] += 1);
+            assert_eq!(counts, [10; 10]);
+        }
+    }
 }
