@@ -99,6 +99,11 @@ impl FitSettings {
 }
 
 impl Phase1Settings {
+    /// Whether its plans' images have their moments matched.
+    pub fn matches_moments(&self) -> bool {
+        matches!(&self.search, Phase1Search::Method(method) if method.moments)
+    }
+
     /// Whether phase 1 looks at training images.
     pub fn needs_images(&self) -> bool {
         match &self.search {

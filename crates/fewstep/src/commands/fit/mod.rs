@@ -171,15 +171,10 @@ fn forecast(task: &Task) -> Result<Forecast> {
             })
             .training("phase 2", rounds * numbers * phase2.tune.iterations * phase2.batch as u64)
             .part("looks of phase 2", rounds * looks(phase2.tune.iterations, phase2.tune.check_every) * held * steps)
-            .part(
-                "moments matched anew",
-                match &phase1.search {
-                    Phase1Search::Method(method) if method.moments && task.phases.contains(&1) => {
-                        rounds * search.teacher.samples as u64 * steps
-                    }
-                    _ => 0,
-                },
-            )
+            .part("moments matched anew", {
+                let matched = phase1.matches_moments() && task.phases.contains(&1);
+                if matched { rounds * search.teacher.samples as u64 * steps } else { 0 }
+            })
             .part("tuned networks under the other plans", 2 * (numbers - 1) * held * steps);
     }
     Ok(cost.part("images of the report", one::IMAGES * (1 + task.phases.len() as u64) * steps))

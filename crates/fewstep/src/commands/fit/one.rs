@@ -272,10 +272,7 @@ fn tune(
             let base = now.tuned.as_ref().unwrap_or(fitter.base);
             let tuned = fitter.phase2(base, &now.plan, fitter.settings.phase2.weights, Some(saved))?;
             write_model(opened, &model_file, &tuned.model, now.plan.nfe())?;
-            let moments = match &fitter.settings.phase1.search {
-                Phase1Search::Method(method) if method.moments => first.searcher.as_ref(),
-                _ => None,
-            };
+            let moments = first.searcher.as_ref().filter(|_| fitter.settings.phase1.matches_moments());
             let plan = plan_for(&tuned.model, &now.plan, moments)?;
             let rollout_error = fitter.judge.rollout_error(&tuned.model, &plan)?;
             // Written last: it says that the phase is finished.

@@ -161,7 +161,8 @@ fn forecast(task: &Task) -> Result<Forecast> {
                 "our search with its teacher",
                 fit.search.teacher_evaluations() + fit.search.evaluations(&Method::BEST, &task.steps),
             )
-            .part("teacher's trajectories", trajectories);
+            .part("teacher's trajectories", trajectories)
+            .part("moments matched anew", fit.search.teacher.samples as u64 * steps);
     }
     Ok(cost.part(format!("images of {} methods", cells.len()), cells.len() as u64 * (images + held) * steps))
 }
