@@ -18,13 +18,17 @@ pub struct StudentOptions {
     /// many times the evaluations. The state nearest to the teacher is often not the best to go on from, so 2 is worth
     /// its price: on mixtures it cuts the error of a 5-step least-squares plan to a third.
     pub beam: usize,
+    /// The fraction of a state's error that one more evaluation must take away for the state to be gone on from: of two
+    /// states at one level that are nearly as near to the teacher, the one with fewer evaluations has more to spend
+    /// below. 0 keeps every state that is an improvement; infinitely negative, every state.
+    pub gain: f64,
     /// How sampling ends.
     pub last_step: LastStep,
 }
 
 impl Default for StudentOptions {
     fn default() -> Self {
-        Self { most: 10, beam: 2, last_step: LastStep::ToZero }
+        Self { most: 10, beam: 2, gain: 0.1, last_step: LastStep::ToZero }
     }
 }
 
@@ -92,6 +96,9 @@ struct Candidate {
 /// student whose last step, after `n - 1` others, ends nearest to the teacher. Where plans may hold a constant image, a
 /// student's first evaluation may be at any node that a step by that image leads to.
 ///
+/// States that are hardly nearer to the teacher than others with fewer evaluations ([`StudentOptions::gain`]) are not gone
+/// on from.
+///
 /// Costs at most `1 + beam (most - 1) (grid - 1)` evaluations, and `grid - 2` more with a constant image. Memory: of
 /// every student the state and what it may refer to, at most `(inputs + outputs) beam grid` batches, and as many states
 /// again of the layer that follows.
@@ -102,12 +109,16 @@ pub(super) fn search<V: VectorSpace, E>(
     rule: &impl Rule<V>,
     mut denoise: impl FnMut(&V, f64) -> Result<V, E>,
 ) -> Result<Outcome, SearchError<E>> {
-    let StudentOptions { most, beam, last_step } = *options;
+    let StudentOptions { most, beam, gain, last_step } = *options;
     if beam == 0 {
         return Err(SearchError::Option { name: "beam", rule: "at least 1", value: 0.0 });
     }
+    if gain.is_nan() || gain >= 1.0 {
+        return Err(SearchError::Option { name: "gain", rule: "below 1", value: gain });
+    }
     let nodes = teacher.nodes(last_step);
     let mut layer = first_layer(teacher, &nodes, rule);
+    let mut least = vec![f64::INFINITY; nodes.end()];
     let mut outcome = Outcome { plans: Vec::new(), evaluations: 0 };
     for step in 1..=most.min(nodes.end()) {
         let mut best: Vec<Vec<Candidate>> = (0..=nodes.end()).map(|_| Vec::new()).collect();
@@ -126,6 +137,8 @@ pub(super) fn search<V: VectorSpace, E>(
         };
         outcome.plans.push(layer[end.student].finish(search, end.step, teacher, options, rule));
         if step < most {
+            let below = most.min(nodes.end()) - step;
+            drop_idle(&mut best, &mut least, gain, nodes.end() - below);
             layer = advance(&layer, best);
         }
     }
@@ -162,6 +175,23 @@ fn keep(best: &mut Vec<Candidate>, candidate: Candidate, most: usize) {
         let place = best.partition_point(|other| other.step.error <= candidate.step.error);
         best.insert(place, candidate);
         best.truncate(most);
+    }
+}
+
+/// Drops the candidates at every node that are not nearer to the teacher by `gain` than the `least` error reached there
+/// with fewer evaluations. If then none is left at `latest` or before, from where every later layer can still be
+/// reached, all are kept.
+fn drop_idle(best: &mut [Vec<Candidate>], least: &mut [f64], gain: f64, latest: usize) {
+    // said apart, as infinity times a least error of 0 is not a number
+    let every = gain == f64::NEG_INFINITY;
+    let gains = |c: &Candidate, least: f64| every || c.step.error <= (1.0 - gain) * least;
+    if best.iter().zip(&*least).take(latest + 1).any(|(best, least)| best.iter().any(|c| gains(c, *least))) {
+        for (best, least) in best.iter_mut().zip(&*least) {
+            best.retain(|c| gains(c, *least));
+        }
+    }
+    for (best, least) in best.iter().zip(least) {
+        *least = best.first().map_or(*least, |c| least.min(c.step.error));
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fewstep_core::plan::{Constant, Plan, Source};
 use fewstep_core::schedule::karras;
 use fewstep_core::search::{DifferentiableDenoiser, Fit, Held, StudentOptions, Teacher, least_squares};
-use fewstep_core::solver::{LastStep, Solver, SolverOptions};
+use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::{Samples, VectorSpace};
 use fewstep_nn::fit::HeldOut;
 use fewstep_nn::search::{Network, denoise, load_teacher, save_teacher};
@@ -89,7 +89,7 @@ fn plans_do_in_sampling_what_the_search_says() {
         assert_eq!((constant.images.len() as i64, evaluations), (classes.max(1), if classes == 0 { 6 } else { 18 }));
         let batch = held::repeated(&constant, latents, labels);
         let teacher = teacher(&network).holding(Held { constant, batch }, 1);
-        let options = StudentOptions { most: 3, beam: 1, last_step: LastStep::ToZero };
+        let options = StudentOptions { most: 3, beam: 1, ..StudentOptions::default() };
         let denoise = |x: &Batch, sigma: f64| network.denoised(x, sigma);
         let outcome = least_squares(&teacher, &Fit::default(), &options, denoise).unwrap();
         let grid = teacher.grid();

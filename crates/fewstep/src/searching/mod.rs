@@ -207,13 +207,14 @@ impl<'a> Searcher<'a> {
     }
 
     fn student_options(&self, most: usize) -> StudentOptions {
-        StudentOptions { most, beam: self.settings.beam, last_step: LastStep::ToZero }
+        StudentOptions { most, beam: self.settings.beam, ..StudentOptions::default() }
     }
 
-    /// For solvers that the search cannot step with, Euler's schedules serve, as they do in OSS.
+    /// For solvers that the search cannot step with, Euler's schedules serve, as they do in OSS. Every state is gone on from,
+    /// as there: to drop the idle ones can cost a fixed solver its best plan.
     fn reachable(&self, solver: Solver, most: usize) -> Result<Vec<Plan>> {
         let mut progress = self.progress("reachable search", most);
-        let options = self.student_options(most);
+        let options = StudentOptions { gain: f64::NEG_INFINITY, ..self.student_options(most) };
         match reachable(&self.teacher, solver, &options, self.counted(&mut progress)) {
             Ok(outcome) => Ok(plans(outcome.plans)),
             Err(SearchError::Solver { .. }) => {

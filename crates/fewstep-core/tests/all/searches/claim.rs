@@ -7,7 +7,7 @@ use fewstep_core::schedule::karras;
 use fewstep_core::search::{
     CostMetric, Endpoints, Fit, Held, Outcome, StepCosts, StudentOptions, Teacher, least_squares, reachable, refined,
 };
-use fewstep_core::{LastStep, Plan, Solver, SolverOptions};
+use fewstep_core::{Plan, Solver, SolverOptions};
 
 use crate::support::{denoiser, images, latents, samples};
 
@@ -76,10 +76,12 @@ fn least_squares_beats_the_rivals_on_held_out_latents() {
         }
     }
     for beam in [1, 2] {
-        let options = StudentOptions { most: 8, beam, last_step: LastStep::ToZero };
+        let options = StudentOptions { most: 8, beam, ..StudentOptions::default() };
+        // the rival as it is published, and no less
+        let every = StudentOptions { gain: f64::NEG_INFINITY, ..options };
         let mut reached = Vec::new();
         for solver in ["euler", "ipndm4", "dpmpp3m_nolof"] {
-            let outcome = reachable(&teacher, solver.parse().unwrap(), &options, denoiser(&data)).unwrap();
+            let outcome = reachable(&teacher, solver.parse().unwrap(), &every, denoiser(&data)).unwrap();
             reached.push(row(&format!("reachable {solver}, beam {beam}"), &outcome));
         }
         for history in 1..=3 {
@@ -101,6 +103,25 @@ fn least_squares_beats_the_rivals_on_held_out_latents() {
     }
 }
 
+/// States that one evaluation more brought hardly nearer to the teacher are dropped, and no plan misses them.
+#[test]
+fn idle_states_are_not_missed() {
+    let data = images();
+    let grid = karras(17, 0.002, 80.0, 7.0).unwrap();
+    let (latent, count) = (latents(&data, 0, 32), 32);
+    let teacher = Teacher::solve(Solver::Heun, &refined(&grid, 3), &grid, latent, count, denoiser(&data)).unwrap();
+    let outputs = data.denoised(&teacher.states()[0], grid.sigma_max());
+    let teacher = teacher.holding(held(&outputs, count), 1);
+    let usual = StudentOptions { most: 8, ..StudentOptions::default() };
+    let every = StudentOptions { gain: f64::NEG_INFINITY, ..usual };
+    let of = |options| least_squares(&teacher, &Fit::default(), &options, denoiser(&data)).unwrap();
+    let (usual, every) = (of(usual), of(every));
+    assert!(usual.evaluations * 5 < every.evaluations * 4, "{} {}", usual.evaluations, every.evaluations);
+    for (usual, every) in usual.plans.iter().zip(&every.plans) {
+        assert!(usual.error <= 1.02 * every.error, "{} {}", usual.error, every.error);
+    }
+}
+
 /// Not a test: prints what the options of the search are worth on the same data, for docs/choosing.md.
 #[test]
 #[ignore = "prints numbers for the documentation"]
@@ -109,25 +130,27 @@ fn what_the_options_are_worth() {
     let fine = refined(&karras(25, 0.002, 80.0, 7.0).unwrap(), 4);
     let plan = Solver::Heun.plan(&fine, &SolverOptions::default()).unwrap();
     let mut held_out = Endpoints::solve(&plan, latents(&data, 100_000, 200), 200, denoiser(&data)).unwrap();
-    let usual = (25, 64, Fit::default(), 2);
-    let (grid, count, fit, beam) = usual;
+    let usual = (25, 64, Fit::default(), StudentOptions { most: 8, ..StudentOptions::default() });
+    let (grid, count, fit, student) = usual;
     let choices = [
         ("as it is", usual),
-        ("beam 1", (grid, count, fit, 1)),
-        ("beam 4", (grid, count, fit, 4)),
-        ("32 latents", (grid, 32, fit, beam)),
-        ("128 latents", (grid, 128, fit, beam)),
-        ("17 levels", (17, count, fit, beam)),
-        ("21 levels", (21, count, fit, beam)),
-        ("33 levels", (33, count, fit, beam)),
-        ("history 1", (grid, count, Fit { history: 1, ..fit }, beam)),
-        ("history 8", (grid, count, Fit { history: 8, ..fit }, beam)),
-        ("ridge 1e-4", (grid, count, Fit { ridge: 1e-4, ..fit }, beam)),
-        ("ridge 1e-3", (grid, count, Fit { ridge: 1e-3, ..fit }, beam)),
-        ("free state", (grid, count, Fit { free: true, ..fit }, beam)),
+        ("beam 1", (grid, count, fit, StudentOptions { beam: 1, ..student })),
+        ("beam 4", (grid, count, fit, StudentOptions { beam: 4, ..student })),
+        ("gain 0.3", (grid, count, fit, StudentOptions { gain: 0.3, ..student })),
+        ("every state", (grid, count, fit, StudentOptions { gain: f64::NEG_INFINITY, ..student })),
+        ("32 latents", (grid, 32, fit, student)),
+        ("128 latents", (grid, 128, fit, student)),
+        ("17 levels", (17, count, fit, student)),
+        ("21 levels", (21, count, fit, student)),
+        ("33 levels", (33, count, fit, student)),
+        ("history 1", (grid, count, Fit { history: 1, ..fit }, student)),
+        ("history 8", (grid, count, Fit { history: 8, ..fit }, student)),
+        ("ridge 1e-4", (grid, count, Fit { ridge: 1e-4, ..fit }, student)),
+        ("ridge 1e-3", (grid, count, Fit { ridge: 1e-3, ..fit }, student)),
+        ("free state", (grid, count, Fit { free: true, ..fit }, student)),
     ];
     println!("held-out (and training) rollout error at 2 to 8 evaluations");
-    for (name, (levels, count, fit, beam)) in choices {
+    for (name, (levels, count, fit, student)) in choices {
         let grid = karras(levels, 0.002, 80.0, 7.0).unwrap();
         let (latent, samples) = (latents(&data, 0, count), count as usize);
         let teacher =
@@ -135,8 +158,7 @@ fn what_the_options_are_worth() {
         let outputs = data.denoised(&teacher.states()[0], grid.sigma_max());
         held_out.held = Some(held(&outputs, 200));
         let teacher = teacher.holding(held(&outputs, samples), 1);
-        let options = StudentOptions { most: 8, beam, last_step: LastStep::ToZero };
-        let outcome = least_squares(&teacher, &fit, &options, denoiser(&data)).unwrap();
+        let outcome = least_squares(&teacher, &fit, &student, denoiser(&data)).unwrap();
         let row = outcome.plans[1..].iter().map(|found| {
             let error = held_out.rollout_error(&found.plan, denoiser(&data)).unwrap();
             format!("{error:7.3} ({:5.3})", found.error)

@@ -28,7 +28,7 @@ fn holding(data: &Mixture) -> Teacher<Vec<f64>> {
     held
 }
 
-const OPTIONS: StudentOptions = StudentOptions { most: 4, beam: 3, last_step: LastStep::ToZero };
+const OPTIONS: StudentOptions = StudentOptions { most: 4, beam: 3, gain: 0.1, last_step: LastStep::ToZero };
 
 #[test]
 fn a_constant_image_saves_an_evaluation() {

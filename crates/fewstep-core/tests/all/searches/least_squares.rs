@@ -52,7 +52,7 @@ fn least_squares_with_every_state_kept_is_the_least_of_all_fitted_paths() {
             calls.set(calls.get() + 1);
             denoiser(&data)(x, sigma)
         };
-        let options = StudentOptions { most: 4, beam: 1000, last_step: LastStep::ToZero };
+        let options = StudentOptions { most: 4, beam: 1000, gain: f64::NEG_INFINITY, ..StudentOptions::default() };
         let outcome =
             least_squares(&teacher, &Fit { history, ridge: 0.0, ..Fit::default() }, &options, denoise).unwrap();
         check(&outcome, LastStep::ToZero, calls.get());
@@ -73,7 +73,7 @@ fn the_last_step_is_fitted() {
     let data = mixture();
     let teacher = teacher(&data, &grid(), 3, 12);
     for last_step in LAST_STEPS {
-        let options = StudentOptions { most: 4, beam: 1, last_step };
+        let options = StudentOptions { most: 4, beam: 1, last_step, ..StudentOptions::default() };
         let outcome =
             least_squares(&teacher, &Fit { history: 2, ridge: 0.0, ..Fit::default() }, &options, denoiser(&data))
                 .unwrap();
@@ -96,7 +96,7 @@ fn a_strong_ridge_is_euler() {
     let data = mixture();
     let teacher = teacher(&data, &grid(), 3, 8);
     for last_step in LAST_STEPS {
-        let options = StudentOptions { most: 4, beam: 2, last_step };
+        let options = StudentOptions { most: 4, beam: 2, last_step, ..StudentOptions::default() };
         let ridge =
             least_squares(&teacher, &Fit { history: 2, ridge: 1e12, ..Fit::default() }, &options, denoiser(&data))
                 .unwrap();
@@ -113,7 +113,7 @@ fn a_strong_ridge_is_euler() {
 fn singular_fits_are_regularised_and_said_so() {
     let point = Mixture::gaussian(vec![0.7, -0.2], 0.0).unwrap();
     let teacher = teacher(&point, &grid(), 0, 3);
-    let options = StudentOptions { most: 4, beam: 2, last_step: LastStep::ToZero };
+    let options = StudentOptions { most: 4, beam: 2, ..StudentOptions::default() };
     let outcome =
         least_squares(&teacher, &Fit { history: 2, ridge: 0.0, ..Fit::default() }, &options, denoiser(&point)).unwrap();
     for found in &outcome.plans {

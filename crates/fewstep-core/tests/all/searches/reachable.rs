@@ -75,7 +75,13 @@ fn reachable_is_its_definition_and_with_every_state_kept_the_least_of_all_paths(
                 calls.set(calls.get() + 1);
                 denoiser(&data)(x, sigma)
             };
-            let outcome = reachable(&teacher, solver, &StudentOptions { most: 5, beam, last_step }, denoise).unwrap();
+            let outcome = reachable(
+                &teacher,
+                solver,
+                &StudentOptions { most: 5, beam, gain: f64::NEG_INFINITY, last_step },
+                denoise,
+            )
+            .unwrap();
             assert_eq!(outcome.plans.len(), 5);
             check(&outcome, last_step, calls.get());
             if beam == 1 {

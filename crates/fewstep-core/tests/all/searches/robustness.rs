@@ -47,6 +47,7 @@ fn failures_of_the_network_are_reported() {
         "ridge",
     );
     named(reachable(&teacher, Solver::Euler, &StudentOptions { beam: 0, ..student }, denoiser(&data)), "beam");
+    named(reachable(&teacher, Solver::Euler, &StudentOptions { gain: 1.0, ..student }, denoiser(&data)), "gain");
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn more_steps_than_levels_give_as_many_plans_as_there_are() {
     let data = mixture();
     let teacher = teacher(&data, &grid(), 0, 2);
     for (last_step, most) in [(LastStep::ToZero, LEVELS), (LastStep::Stop, LEVELS - 1)] {
-        let options = StudentOptions { most: 50, beam: 2, last_step };
+        let options = StudentOptions { most: 50, beam: 2, last_step, ..StudentOptions::default() };
         let outcome = least_squares(&teacher, &Fit::default(), &options, denoiser(&data)).unwrap();
         assert_eq!(outcome.plans.len(), most);
         check(&outcome, last_step, outcome.evaluations);
@@ -70,7 +71,7 @@ fn a_batch_in_parts_finds_the_same_plans() {
     let denoise =
         |x: &Vec<Vec<f64>>, sigma: f64| Ok::<_, Infallible>(x.iter().map(|x| data.denoised(x, sigma)).collect());
     let parts = Teacher::solve(Solver::Heun, &refined(&grid(), 3), &grid(), latent, 8, denoise).unwrap();
-    let options = StudentOptions { most: 5, beam: 2, last_step: LastStep::ToZero };
+    let options = StudentOptions { most: 5, beam: 2, ..StudentOptions::default() };
     let a = least_squares(&whole, &Fit::default(), &options, denoiser(&data)).unwrap();
     let b = least_squares(&parts, &Fit::default(), &options, denoise).unwrap();
     for (a, b) in a.plans.iter().zip(&b.plans) {
@@ -96,7 +97,7 @@ fn memory_is_as_documented() {
     assert_eq!(held, levels + 3);
     for (history, beam) in [(1, 1), (3, 1), (2, 3)] {
         most.set(0);
-        let options = StudentOptions { most: 8, beam, last_step: LastStep::ToZero };
+        let options = StudentOptions { most: 8, beam, ..StudentOptions::default() };
         least_squares(&teacher, &Fit { history, ridge: 1e-6, ..Fit::default() }, &options, denoise).unwrap();
         assert!(most.get() - held <= (history + 3) * beam * levels, "{} at {history} {beam}", most.get() - held);
     }
