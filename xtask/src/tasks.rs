@@ -51,7 +51,7 @@ pub fn golden(root: &Path, args: &[String]) -> Result<ExitCode> {
 /// libtorch with its CUDA libraries, then the tests with `cuda` in their names.
 pub fn gpu(root: &Path, args: &[String]) -> Result<ExitCode> {
     libtorch::ensure(root, true)?;
-    hand_over(cargo(root).args(["test", "--workspace", "--release", "cuda"]).args(args))
+    hand_over(cargo(root).args(["test", "--workspace", "--release", "cuda"]).args(args).args(["--", "--ignored"]))
 }
 
 /// libtorch, a release build, a Python environment with PyTorch, then `bench/compare_pytorch.py`, whose table is the output.

@@ -53,6 +53,7 @@ fn load_cuda() {
         LOAD.call_once(|| {
             if std::env::var_os("FEWSTEP_NO_CUDA").is_none() {
                 cuda_library::open();
+                crate::kernels::full_precision();
             }
         });
     }

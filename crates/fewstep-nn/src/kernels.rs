@@ -75,6 +75,11 @@ pub fn scaled_sum(a: &Tensor, b: &Tensor, factor: f64) -> Tensor {
     if factor == 1.0 { sum } else { sum * factor }
 }
 
+/// From now on f32 is f32 on a GPU, too, where libtorch would round the factors of convolutions to TF32.
+pub fn full_precision() {
+    shim::full_precision();
+}
+
 /// The same numbers in the memory format that networks compute in on the device of `x`: `[N, C, H, W]`, channels_last on
 /// a CPU. Costs nothing where they are in it already.
 pub fn network_format(x: &Tensor) -> Tensor {
@@ -124,6 +129,7 @@ mod shim {
         ) -> *mut c_char;
         fn fewstep_scaled_sum(out: *mut *mut c_void, a: *const c_void, b: *const c_void, factor: f64) -> *mut c_char;
         fn fewstep_keep_freed_memory();
+        fn fewstep_full_precision();
         fn fewstep_free_message(message: *mut c_char);
     }
 
@@ -168,6 +174,11 @@ mod shim {
     pub fn keep_freed_memory() {
         // SAFETY: sets two parameters of the C library's allocator, which any thread may do.
         unsafe { fewstep_keep_freed_memory() }
+    }
+
+    pub fn full_precision() {
+        // SAFETY: sets two entries of libtorch's global context, with values that it knows.
+        unsafe { fewstep_full_precision() }
     }
 
     /// Takes over the result of a call; panics with its message as tch's operators do.

@@ -9,6 +9,8 @@
 #include <malloc.h>
 #endif
 
+#include <ATen/Context.h>
+
 #include "ops.h"
 
 namespace {
@@ -51,6 +53,12 @@ void fewstep_keep_freed_memory() {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, -1); // never
 #endif
+}
+
+// Convolutions on a GPU in f32 as it is, as EDM's code sets it, not in TF32, libtorch's default, which keeps 10 bits.
+void fewstep_full_precision() {
+  at::globalContext().setFloat32Precision(at::Float32Backend::CUDA, at::Float32Op::CONV, at::Float32Precision::IEEE);
+  at::globalContext().setFloat32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL, at::Float32Precision::IEEE);
 }
 
 void fewstep_free_message(char* message) { std::free(message); }
