@@ -56,9 +56,8 @@ fn cuda_networks_give_the_numbers_of_the_cpu() {
 fn cuda_samples_are_those_of_the_cpu() {
     let _turn = alone();
     let model = lively(2);
-    let plan = Solver::Ipndm { order: 4 }
-        .plan(&karras(6, 0.01, 20.0, 7.0).unwrap(), &SolverOptions::default())
-        .unwrap();
+    let plan =
+        Solver::Ipndm { order: 4 }.plan(&karras(6, 0.01, 20.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
     let seeded = Seeded { seeds: &[0, 1, 2, 3, 4], class: None, batch: 2 };
     let here = seeded.collect(&model, &plan).unwrap();
     let there = seeded.collect(&moved(&model, gpu()), &plan).unwrap();
