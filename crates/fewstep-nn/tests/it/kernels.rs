@@ -271,7 +271,8 @@ fn a_second_derivative_is_refused() {
 #[test]
 #[should_panic(expected = "8 channels cannot be split into 3 groups")]
 fn shapes_that_do_not_fit_panic_with_a_reason() {
-    let (x, ones) = (Tensor::ones([2, 8, 3, 3], (Kind::Float, Device::Cpu)), Tensor::ones([8], F64));
+    let (x, ones) =
+        (Tensor::ones([2, 8, 3, 3], (Kind::Float, Device::Cpu)), Tensor::ones([8], (Kind::Double, Device::Cpu)));
     let norm = NormAct { groups: 3, eps: 1e-6, weight: &ones, bias: &ones, shift: None, silu: true, dropout: 0.0 };
     let _ = norm.forward(&network_format(&x));
 }
