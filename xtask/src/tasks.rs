@@ -48,10 +48,16 @@ pub fn golden(root: &Path, args: &[String]) -> Result<ExitCode> {
     hand_over(cargo(root).args(["test", "--workspace", "--release", "golden"]).args(args))
 }
 
-/// libtorch with its CUDA libraries, then the tests with `cuda` in their names.
+/// libtorch with its CUDA libraries, then the tests with `cuda` in their names, which are ignored where a GPU is not asked for.
 pub fn gpu(root: &Path, args: &[String]) -> Result<ExitCode> {
     libtorch::ensure(root, true)?;
-    hand_over(cargo(root).args(["test", "--workspace", "--release", "cuda"]).args(args).args(["--", "--ignored"]))
+    let mut tests = cargo(root);
+    tests.args(["test", "--workspace", "--release", "cuda"]).args(args);
+    // what follows `--` is for the tests themselves, which elsewhere ignore these
+    if !args.iter().any(|arg| arg == "--") {
+        tests.arg("--");
+    }
+    hand_over(tests.arg("--ignored"))
 }
 
 /// libtorch, a release build, a Python environment with PyTorch, then `bench/compare_pytorch.py`, whose table is the output.

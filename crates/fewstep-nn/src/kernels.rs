@@ -76,7 +76,7 @@ pub fn scaled_sum(a: &Tensor, b: &Tensor, factor: f64) -> Tensor {
 }
 
 /// From now on f32 is f32 on a GPU, too, where libtorch would round the factors of convolutions to TF32.
-pub fn full_precision() {
+pub(crate) fn full_precision() {
     shim::full_precision();
 }
 

@@ -3,14 +3,12 @@
 use fewstep_core::schedule::karras;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_nn::Model;
-use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::device::parse_device;
-use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::sample::Seeded;
 use fewstep_nn::tch::{Device, Kind, Tensor};
-use fewstep_nn::train::{Loss, TrainConfig, Trainer};
+use fewstep_nn::train::Trainer;
 
-use crate::support::{alone, lively, ramps, small};
+use crate::support::{alone, lively, ramps, recipe, small};
 
 fn gpu() -> Device {
     parse_device("cuda").expect("these tests need a GPU")
@@ -69,22 +67,9 @@ fn cuda_samples_are_those_of_the_cpu() {
 #[ignore = "needs a GPU: cargo xtask gpu"]
 fn cuda_training_learns() {
     let _turn = alone();
-    let config = TrainConfig {
-        batch: 16,
-        microbatch: 8,
-        learning_rate: 2e-3,
-        rampup_images: 64,
-        decay_images: None,
-        adam: AdamConfig::default(),
-        ema: EmaConfig { halflife_images: 200.0, rampup_ratio: Some(0.05) },
-        loss: Loss::EDM,
-        augment: None,
-        xflip: true,
-        seed: 7,
-    };
     let model = moved(&small(2), gpu());
     let images = ramps(&model);
-    let mut trainer = Trainer::new(model, &images, config).unwrap();
+    let mut trainer = Trainer::new(model, &images, recipe()).unwrap();
     let losses: Vec<f64> = (0..60).map(|_| trainer.step().unwrap().loss).collect();
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     assert!(mean(&losses[50..]) < 0.75 * mean(&losses[..10]), "{losses:?}");

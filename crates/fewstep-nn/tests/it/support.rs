@@ -5,10 +5,13 @@ use std::sync::{Mutex, MutexGuard};
 use fewstep_core::precondition::Preconditioning;
 use fewstep_io::dataset;
 use fewstep_nn::Model;
-use fewstep_nn::augment::AUGMENT_DIM;
+use fewstep_nn::adam::AdamConfig;
+use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
 use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 use fewstep_nn::data::Images;
+use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::tch::Device;
+use fewstep_nn::train::{Loss, TrainConfig};
 
 /// libtorch's generator is one for the whole process: tests that draw from it take turns. One thread: the networks are tiny.
 pub fn alone() -> MutexGuard<'static, ()> {
@@ -53,4 +56,21 @@ pub fn ramps(model: &Model) -> Images {
     let data: Vec<u8> = (0..64u32).flat_map(|n| (0..64u32).map(move |i| ((i * (n % 8 + 1)) % 256) as u8)).collect();
     let labels = (0..64).map(|n| n % 2).collect();
     Images::for_model(dataset::Images::new(data, 1, 8, 8, Some(labels)).unwrap(), model).unwrap()
+}
+
+/// Training that a test has time for.
+pub fn recipe() -> TrainConfig {
+    TrainConfig {
+        batch: 16,
+        microbatch: 8,
+        learning_rate: 2e-3,
+        rampup_images: 64,
+        decay_images: None,
+        adam: AdamConfig::default(),
+        ema: EmaConfig { halflife_images: 200.0, rampup_ratio: Some(0.05) },
+        loss: Loss::EDM,
+        augment: Some(AugmentConfig::edm(0.2)),
+        xflip: true,
+        seed: 7,
+    }
 }

@@ -5,31 +5,14 @@ use fewstep_core::schedule::{Schedule, karras};
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::VectorSpace;
 use fewstep_nn::Model;
-use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{HeldOut, NoiseSharing, Noised, TuneConfig, TuneWeights, Tuner, level_loss};
 use fewstep_nn::random;
 use fewstep_nn::tch::{Device, Kind, Tensor};
-use fewstep_nn::train::{Loss, TrainConfig, Trainer};
+use fewstep_nn::train::{TrainConfig, Trainer};
 
-use crate::support::{alone, ramps, small};
-
-fn recipe() -> TrainConfig {
-    TrainConfig {
-        batch: 16,
-        microbatch: 8,
-        learning_rate: 2e-3,
-        rampup_images: 64,
-        decay_images: None,
-        adam: AdamConfig::default(),
-        ema: EmaConfig { halflife_images: 200.0, rampup_ratio: Some(0.05) },
-        loss: Loss::EDM,
-        augment: Some(AugmentConfig::edm(0.2)),
-        xflip: true,
-        seed: 7,
-    }
-}
+use crate::support::{alone, ramps, recipe, small};
 
 fn weights(model: &Model) -> Vec<Tensor> {
     model.params().trainable().map(|(_, tensor)| tensor.detach().copy()).collect()
