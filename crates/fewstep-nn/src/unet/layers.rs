@@ -1,7 +1,7 @@
 //! The layers that both U-Nets are made of. Every layer computes in the type of its input; weights
 //! are kept in f32 and cast at the point of use, as the EDM code does.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 use crate::kernels::{self, NormAct};
@@ -163,7 +163,9 @@ impl Conv2d {
                 let size = x.size();
                 x.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None)
             }
-            Some(filter) => x.conv_transpose2d(&filter, None::<&Tensor>, 2, self.filter_pad(), 0, x.size()[1], 1),
+            Some(filter) => filtered(x, &filter, |x, filter| {
+                x.conv_transpose2d(filter, None::<&Tensor>, 2, self.filter_pad(), 0, x.size()[1], 1)
+            }),
             None => x.shallow_clone(),
         }
     }
@@ -173,11 +175,20 @@ impl Conv2d {
             Some(filter) if filter.size()[3] == 2 => x.avg_pool2d(2, 2, 0, false, true, None),
             Some(filter) => {
                 let pad = if padded { self.filter_pad() } else { 0 };
-                x.conv2d(&filter, None::<&Tensor>, 2, pad, 1, x.size()[1])
+                filtered(x, &filter, |x, filter| x.conv2d(filter, None::<&Tensor>, 2, pad, 1, x.size()[1]))
             }
             None => x.shallow_clone(),
         }
     }
+}
+
+/// `filter` applied by `convolution`, in f32 where `x` is bf16 on a CPU: oneDNN has no fast transposed depthwise convolution
+/// of bf16, neither as such nor as the gradient of a plain one (nearly fifty times the time of f32).
+fn filtered(x: &Tensor, filter: &Tensor, convolution: impl Fn(&Tensor, &Tensor) -> Tensor) -> Tensor {
+    if x.device() != Device::Cpu || x.kind() != Kind::BFloat16 {
+        return convolution(x, filter);
+    }
+    convolution(&x.to_kind(Kind::Float), &filter.to_kind(Kind::Float)).to_kind(x.kind())
 }
 
 /// `f f^T / (sum f)^2` as `[1, 1, n, n]`.
