@@ -29,7 +29,7 @@ pub struct Fitter<'a> {
     /// The network as it came.
     pub base: &'a Model,
     /// Training images; a search over a teacher needs none.
-    images: Option<&'a Images>,
+    pub images: Option<&'a Images>,
     /// Held-out latents and the teacher's images.
     pub judge: HeldOut,
     /// Settings of both phases.
@@ -85,11 +85,11 @@ impl<'a> Fitter<'a> {
     pub fn table(&self, model: &Model) -> Result<BoundTable> {
         let Phase1Settings { grid, table_images, seed, .. } = self.settings.phase1;
         let config = TableConfig { images: table_images, batch: self.settings.batch, seed };
-        bound_table(model, self.images()?, grid, config)
+        bound_table(model, self.needed_images()?, grid, config)
     }
 
     /// The training images.
-    fn images(&self) -> Result<&'a Images> {
+    fn needed_images(&self) -> Result<&'a Images> {
         self.images.context("this fit needs training images: name them with --data")
     }
 }

@@ -17,7 +17,7 @@ use fewstep_nn::train::{Course, Lessons, TrainConfig, Trainer, Trajectories};
 
 use super::{Fitter, Learned, LrSchedule, Phase1Settings, Tuned, euler};
 use crate::interrupt;
-use crate::searching::{Cache, Found, Searcher};
+use crate::searching::{Cache, Found, MomentsOf, Searcher};
 use crate::ui::Progress;
 
 /// Where an unfinished phase 2 keeps its state, for a later `--resume`.
@@ -72,7 +72,7 @@ impl Fitter<'_> {
         let name = format!("phase 1, {} steps", initial.len());
         let mut progress = Progress::new(&name, "updates", settings.iterations, 0);
         while !learner.is_done() && (!self.settings.early_stop || since_best < settings.patience.max(1)) {
-            let step = learner.step(model, self.images()?)?;
+            let step = learner.step(model, self.needed_images()?)?;
             let iteration = step.iteration;
             progress.set(iteration, format!("objective {:.4}", step.loss));
             steps.push(step);
@@ -106,7 +106,7 @@ impl Fitter<'_> {
                 images: self.images,
                 features: features.as_ref().map(|map| map as &dyn FeatureMap),
             }),
-            None => Lessons::from(self.images()?),
+            None => Lessons::from(self.needed_images()?),
         };
         // A trajectory costs as many evaluations as the plan has, so that equal batches cost the same.
         let each = trajectories.as_ref().map_or(1, Trajectories::steps);
@@ -165,11 +165,11 @@ impl Fitter<'_> {
     }
 }
 
-/// `plan` for a network that was tuned for it: the same, or with the moments of its images matched anew by a search's teacher,
+/// `plan` for a network that was tuned for it: the same, or with the moments of its images matched anew from a search's latents,
 /// as a tuned network's images are smooth in a way of their own.
-pub fn plan_for(tuned: &Model, plan: &Plan, moments: Option<&Searcher>) -> Result<Plan> {
+pub fn plan_for(tuned: &Model, plan: &Plan, moments: Option<(&Searcher, MomentsOf)>) -> Result<Plan> {
     match moments {
-        Some(searcher) => searcher.for_network(tuned)?.matched(plan),
+        Some((searcher, of)) => searcher.for_network(tuned)?.matched(of, plan),
         None => Ok(plan.clone()),
     }
 }

@@ -7,7 +7,7 @@ use fewstep_core::schedule::Scale;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 use serde::{Deserialize, Serialize};
 
-use crate::searching::{Method, Search, SearchSettings};
+use crate::searching::{Method, MomentsOf, Search, SearchSettings};
 
 /// Both phases and the judge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,16 +99,27 @@ impl FitSettings {
 }
 
 impl Phase1Settings {
-    /// Whether its plans' images have their moments matched.
-    pub fn matches_moments(&self) -> bool {
-        matches!(&self.search, Phase1Search::Method(method) if method.moments)
+    /// What its plans' images have their moments matched with, if anything.
+    pub fn moments(&self) -> Option<MomentsOf> {
+        match &self.search {
+            Phase1Search::Method(method) => method.moments,
+            Phase1Search::Paper => None,
+        }
+    }
+
+    /// Whether it looks at a table of e(sigma) before its search.
+    pub fn needs_table(&self) -> bool {
+        match &self.search {
+            Phase1Search::Paper => self.solver == Phase1Solver::Table,
+            Phase1Search::Method(method) => method.search == Search::Bound,
+        }
     }
 
     /// Whether phase 1 looks at training images.
     pub fn needs_images(&self) -> bool {
         match &self.search {
             Phase1Search::Paper => true,
-            Phase1Search::Method(method) => method.search == Search::Bound,
+            Phase1Search::Method(method) => method.needs_images(),
         }
     }
 }

@@ -73,10 +73,14 @@ pub struct SearchArgs {
     /// Latents that they look at, and as many that judge: at most all of the search's together
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub gauss_newton_samples: usize,
-    /// What the rollout error counts beside the look of the images in methods that end in +moments, each in units of what it
-    /// was before
+    /// What the rollout error counts beside the look of the images in methods that end in +moments or +data-moments, each in
+    /// units of what it was before
     #[arg(long, value_name = "W", default_value_t = 0.15)]
     pub moments_weight: f64,
+    /// Latents, the search's own among them, that tell how far these few are from typical, in methods that end in
+    /// +data-moments
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub moments_control: usize,
 }
 
 /// Distances of images from the teacher's, for refinement and phase 2.
@@ -149,7 +153,7 @@ impl SearchArgs {
                 most: self.gauss_newton_most,
                 samples: self.gauss_newton_samples,
             },
-            moments: MomentsSettings { error_weight: self.moments_weight },
+            moments: MomentsSettings { error_weight: self.moments_weight, control: self.moments_control },
             batch,
         })
     }

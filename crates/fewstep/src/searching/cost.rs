@@ -1,5 +1,7 @@
 //! What searches cost, before they run.
 
+use super::method::MomentsOf;
+use super::moments::control_nfe;
 use super::{COEFFICIENTS, Method, Refinement, Search, SearchSettings, TeacherSettings};
 
 impl SearchSettings {
@@ -48,8 +50,20 @@ impl SearchSettings {
                 few.map(|n| round(*n)).sum::<usize>() * samples.div_ceil(2).min(self.gauss_newton.samples)
             }
         };
-        let matched = if method.moments { total * samples } else { 0 };
-        (plain + refined + matched) as u64
+        (plain + refined) as u64 + self.matching_evaluations(method.moments, nfes)
+    }
+
+    /// Evaluations of single images that matching the moments of plans takes, of plans with so many evaluations each.
+    pub fn matching_evaluations(&self, of: Option<MomentsOf>, nfes: &[usize]) -> u64 {
+        let samples = self.teacher.samples;
+        let runs = nfes.iter().sum::<usize>() * samples;
+        let control = || control_nfe(nfes.iter().copied()).unwrap_or(0) * self.moments.control.max(samples);
+        let all = match of {
+            None => 0,
+            Some(MomentsOf::Teacher) => runs,
+            Some(MomentsOf::Data) => runs + control(),
+        };
+        all as u64
     }
 
     /// Every state that a search over the student's own states may evaluate: first the latent at sigma_max, and below it what a

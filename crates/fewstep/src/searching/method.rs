@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::suggest::nearest;
 
 /// How plans are found: `karras/ipndm4`, `local@1.15/euler`, `reachable/euler`, `bound/euler`, `least-squares`; `+rollout` or
-/// `+gauss-newton` after it refines what was found, and `+moments` at the end fits what makes the image to the look of the
-/// teacher's.
+/// `+gauss-newton` after it refines what was found, and `+moments` or `+data-moments` at the end fits what makes the image to
+/// the look of the teacher's, or of training images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Method {
@@ -22,12 +22,30 @@ pub struct Method {
     pub solver: Option<Solver>,
     /// How the plans are refined, if they are.
     pub refinement: Option<Refinement>,
-    /// Whether the images' moments are matched with the teacher's in the end.
-    pub moments: bool,
+    /// What the images' moments are matched with in the end, if they are.
+    pub moments: Option<MomentsOf>,
 }
 
-/// Ends the name of a method that matches moments.
-const MOMENTS: &str = "+moments";
+/// What plans' images are to look like, all of them together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MomentsOf {
+    /// The teacher's images, which the search has anyway.
+    Teacher,
+    /// Training images: a teacher's images are a little unlike them, too.
+    Data,
+}
+
+impl MomentsOf {
+    const ALL: [Self; 2] = [Self::Teacher, Self::Data];
+
+    /// Ends the name of a method.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Teacher => "+moments",
+            Self::Data => "+data-moments",
+        }
+    }
+}
 
 /// How plans are refined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,22 +121,34 @@ pub fn parse_solver(name: &str) -> Result<Solver> {
 }
 
 impl Method {
-    /// The search that wins our comparisons (docs/choosing.md).
-    pub const BEST: Self =
-        Self { search: Search::LeastSquares, solver: None, refinement: Some(Refinement::GaussNewton), moments: true };
+    /// The search that wins our comparisons (docs/choosing.md) of those that need no images.
+    pub const BEST: Self = Self {
+        search: Search::LeastSquares,
+        solver: None,
+        refinement: Some(Refinement::GaussNewton),
+        moments: Some(MomentsOf::Teacher),
+    };
+
+    /// The one that wins where there are training images.
+    pub const BEST_WITH_DATA: Self = Self { moments: Some(MomentsOf::Data), ..Self::BEST };
+
+    /// Whether it looks at training images.
+    pub fn needs_images(&self) -> bool {
+        self.search == Search::Bound || self.moments == Some(MomentsOf::Data)
+    }
 
     /// Latents that it needs.
     pub fn least_latents(&self) -> usize {
         // one image has no covariance
-        self.refinement.map_or(1, Refinement::least_latents).max(if self.moments { 2 } else { 1 })
+        self.refinement.map_or(1, Refinement::least_latents).max(if self.moments.is_some() { 2 } else { 1 })
     }
 
     /// The same without the last of what comes after the search, if anything does.
     pub fn before_last(&self) -> Option<Self> {
         match (self.moments, self.refinement) {
-            (true, _) => Some(Self { moments: false, ..self.clone() }),
-            (false, Some(_)) => Some(Self { refinement: None, ..self.clone() }),
-            (false, None) => None,
+            (Some(_), _) => Some(Self { moments: None, ..self.clone() }),
+            (None, Some(_)) => Some(Self { refinement: None, ..self.clone() }),
+            (None, None) => None,
         }
     }
 }
@@ -137,7 +167,7 @@ impl fmt::Display for Method {
             write!(f, "/{solver}")?;
         }
         f.write_str(self.refinement.map_or("", Refinement::suffix))?;
-        f.write_str(if self.moments { MOMENTS } else { "" })
+        f.write_str(self.moments.map_or("", MomentsOf::suffix))
     }
 }
 
@@ -145,10 +175,8 @@ impl FromStr for Method {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (refined, moments) = match text.strip_suffix(MOMENTS) {
-            Some(rest) => (rest, true),
-            None => (text, false),
-        };
+        let like = |of: MomentsOf| Some((text.strip_suffix(of.suffix())?, Some(of)));
+        let (refined, moments) = MomentsOf::ALL.into_iter().find_map(like).unwrap_or((text, None));
         let by = |how: Refinement| Some((refined.strip_suffix(how.suffix())?, Some(how)));
         let (plain, refinement) = Refinement::ALL.into_iter().find_map(by).unwrap_or((refined, None));
         let (search, solver) = match plain.split_once('/') {
@@ -175,7 +203,7 @@ impl FromStr for Method {
                 None => bail!(
                     "there is no method '{text}'; write SEARCH/SOLVER, such as karras/ipndm4, local/euler (local@1.15/euler with a \
                      coefficient of your own), reachable/euler or bound/euler, or least-squares, \
-                     and +rollout or +gauss-newton after any of them to refine what it finds, and +moments at the end"
+                     and +rollout or +gauss-newton after any of them to refine what it finds, and +moments or +data-moments at the end"
                 ),
             },
         };
@@ -222,6 +250,7 @@ mod tests {
             "least-squares+gauss-newton",
             "least-squares+gauss-newton+moments",
             "reachable/ipndm4+moments",
+            "least-squares+gauss-newton+data-moments",
         ] {
             assert_eq!(name.parse::<Method>().unwrap().to_string(), name);
         }

@@ -22,12 +22,13 @@ use fewstep_core::search::{
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
 use fewstep_eval::features::FeatureNetwork;
 use fewstep_nn::Model;
+use fewstep_nn::data::Images;
 use fewstep_nn::search::Network;
 use fewstep_nn::tensor::Batch;
 use serde::{Deserialize, Serialize};
 
 pub use self::arguments::{DistanceName, SearchArgs};
-pub use self::method::{Method, Refinement, SCHEDULES, Search, parse_solver};
+pub use self::method::{Method, MomentsOf, Refinement, SCHEDULES, Search, parse_solver};
 pub use self::moments::MomentsSettings;
 pub use self::refinement::{GaussNewtonSettings, RolloutSettings};
 pub use self::settings::{SearchSettings, TeacherSettings, View};
@@ -57,6 +58,7 @@ pub struct Searcher<'a> {
     teacher: Teacher<Batch>,
     settings: &'a SearchSettings,
     features: Option<&'a dyn FeatureNetwork>,
+    images: Option<&'a Images>,
     costs: OnceCell<StepCosts>,
     /// What was found before: methods that go on from the same search share it.
     known: RefCell<BTreeMap<String, Found>>,
@@ -73,7 +75,7 @@ impl<'a> Searcher<'a> {
         let teacher = teacher::obtain(&network, settings, cache)?;
         let teacher_cost = (network.evaluations(), started.elapsed().as_secs_f64());
         let (costs, known) = (OnceCell::new(), RefCell::default());
-        Ok(Self { network, teacher, settings, features: None, costs, known, teacher_cost })
+        Ok(Self { network, teacher, settings, features: None, images: None, costs, known, teacher_cost })
     }
 
     /// With the feature network that refinement by [`Distance::Features`] needs.
@@ -83,15 +85,21 @@ impl<'a> Searcher<'a> {
         Self { features, ..self }
     }
 
+    /// With the training images that [`MomentsOf::Data`] needs.
+    pub fn looking_at(self, images: Option<&'a Images>) -> Self {
+        Self { images, ..self }
+    }
+
     /// The same teacher for another network: a tuned one, which steps in place of the one that it was tuned from.
     pub fn for_network<'b>(&self, model: &'b Model) -> Result<Searcher<'b>>
     where
         'a: 'b,
     {
         let network = Network::new(model, &seeds(self.settings), self.settings.batch)?;
-        let (teacher, settings, features) = (self.teacher.clone(), self.settings, self.features);
+        let (teacher, settings) = (self.teacher.clone(), self.settings);
         let (costs, known) = (OnceCell::new(), RefCell::default());
-        Ok(Searcher { network, teacher, settings, features, costs, known, teacher_cost: (0, 0.0) })
+        let (features, images) = (self.features, self.images);
+        Ok(Searcher { network, teacher, settings, features, images, costs, known, teacher_cost: (0, 0.0) })
     }
 
     /// The plans of `method` for these numbers of evaluations. `table` is e(sigma), for the bound.
@@ -110,10 +118,10 @@ impl<'a> Searcher<'a> {
             Some(before) => {
                 let mut found = self.find(&before, nfes, table)?;
                 let started = Instant::now();
-                found.evaluations += match method.refinement {
-                    _ if method.moments => self.match_moments(&mut found.plans)?,
-                    Some(refinement) => self.refine_all(method, refinement, &mut found.plans)?,
-                    None => 0,
+                found.evaluations += match (method.moments, method.refinement) {
+                    (Some(of), _) => self.match_moments(of, &mut found.plans)?,
+                    (None, Some(refinement)) => self.refine_all(method, refinement, &mut found.plans)?,
+                    (None, None) => 0,
                 };
                 found.seconds += started.elapsed().as_secs_f64();
                 found

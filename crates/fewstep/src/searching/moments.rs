@@ -1,4 +1,4 @@
-//! Plans whose images look like the teacher's, all of them together.
+//! Plans whose images look like the teacher's, or like training images, all of them together.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,15 @@ use anyhow::{Context, Result, anyhow};
 use fewstep_core::plan::Plan;
 use fewstep_core::search::{RefitOptions, refit_output};
 use fewstep_eval::features::RandomFeatures;
-use fewstep_eval::{FrechetReference, Moments};
+use fewstep_eval::{FrechetReference, Moments, Statistics};
+use fewstep_nn::data::Images;
 use fewstep_nn::distance::FeatureMap;
+use fewstep_nn::sample::Seeded;
 use fewstep_nn::tch::Tensor;
 use fewstep_nn::tensor::Batch;
 use serde::{Deserialize, Serialize};
 
-use super::Searcher;
+use super::{MomentsOf, SEARCH_SEEDS, Searcher};
 use crate::ui::Progress;
 
 /// How moments are matched.
@@ -20,25 +22,47 @@ use crate::ui::Progress;
 pub struct MomentsSettings {
     /// What the squared error counts beside them.
     pub error_weight: f64,
+    /// Latents, the search's own among them, that tell how far those are from typical.
+    pub control: usize,
+}
+
+/// Evaluations of the plan that makes the images of the control latents, where one has so many: its images are near enough
+/// to those of longer plans, and cheaper.
+const CONTROL_NFE: usize = 5;
+
+/// Training images that are looked at, at most.
+const MOST_IMAGES: usize = 10_000;
+
+/// Evaluations of the plan that runs from the control latents, of plans with so many each.
+pub fn control_nfe(nfes: impl Iterator<Item = usize> + Clone) -> Option<usize> {
+    nfes.clone().filter(|&nfe| nfe >= CONTROL_NFE).min().or(nfes.max())
 }
 
 impl Searcher<'_> {
     /// `plan` for this network with its images' moments matched: once more, where it was found for another one.
-    pub fn matched(&self, plan: &Plan) -> Result<Plan> {
+    pub fn matched(&self, of: MomentsOf, plan: &Plan) -> Result<Plan> {
         let mut plans = BTreeMap::from([(plan.nfe(), plan.clone())]);
-        self.match_moments(&mut plans)?;
+        self.match_moments(of, &mut plans)?;
         plans.into_values().next().context("the plan that was just matched")
     }
 
     /// Fits the last combination of every plan so that mean and covariance of its images' features, of a network that
-    /// nobody trained, are those of the teacher's images. Returns the evaluations of single images.
-    pub(super) fn match_moments(&self, plans: &mut BTreeMap<usize, Plan>) -> Result<u64> {
+    /// nobody trained, are those of the teacher's images or of training images. Returns the evaluations of single images.
+    pub(super) fn match_moments(&self, of: MomentsOf, plans: &mut BTreeMap<usize, Plan>) -> Result<u64> {
         let before = self.network.evaluations();
         let [channels, resolution, _] = self.model().image_shape();
         let features = RandomFeatures::new(channels, resolution, self.model().device());
-        let mut moments = Moments::new(features.dim())?;
-        moments.update(&features.features(&self.teacher.ends().image.0)?)?;
-        let reference = FrechetReference::new(&moments.statistics(None)?)?;
+        let (target, control) = match of {
+            MomentsOf::Teacher => (statistics(&features, &self.teacher.ends().image.0)?, 0),
+            MomentsOf::Data => {
+                let images = self.images.context(
+                    "methods that end in +data-moments need training images: name them with --data, or write +moments for the \
+                     teacher's",
+                )?;
+                self.data_seen_through_the_latents(&features, images, plans)?
+            }
+        };
+        let reference = FrechetReference::new(&target)?;
         let options = RefitOptions { error_weight: self.settings.moments.error_weight, ..RefitOptions::default() };
         let mut progress = Progress::new("matching moments", "plans", plans.len() as u64, 0);
         for (done, plan) in (1..).zip(plans.values_mut()) {
@@ -49,8 +73,64 @@ impl Searcher<'_> {
             progress.set(done, "");
         }
         progress.finish();
-        Ok(self.network.evaluations() - before)
+        Ok(self.network.evaluations() - before + control)
     }
+
+    /// The training images' statistics as the search's few latents would show them. A few images miss the statistics of many by
+    /// far more than a teacher's images differ from training images, so a plan must not be drawn to the latter as they are:
+    /// how far these latents miss is measured on a plan's images (a control variate), which are near to what all plans make.
+    /// Second, evaluations of single images.
+    fn data_seen_through_the_latents(
+        &self,
+        features: &RandomFeatures,
+        images: &Images,
+        plans: &BTreeMap<usize, Plan>,
+    ) -> Result<(Statistics, u64)> {
+        let of_data = self.data_statistics(features, images)?;
+        let Some(plan) = control_nfe(plans.keys().copied()).and_then(|nfe| plans.get(&nfe)) else {
+            return Ok((of_data, 0));
+        };
+        let own = self.settings.teacher.samples;
+        let count = self.settings.moments.control.max(own);
+        let seeds: Vec<u64> = (SEARCH_SEEDS..SEARCH_SEEDS + count as u64).collect();
+        let run = Seeded { seeds: &seeds, class: None, batch: self.network.batch() };
+        let mut progress = Progress::new("images of the control latents", "img", count as u64, 0);
+        let (mut few, mut many) = (Moments::new(features.dim())?, Moments::new(features.dim())?);
+        let collect = |start: usize, images: &Tensor| {
+            let found = features.features(images)?;
+            let ours = own.saturating_sub(start).min(images.size()[0] as usize);
+            let update = |moments: &mut Moments, found: &Tensor| {
+                moments.update(found).map_err(|error| fewstep_nn::Error::Input(error.to_string()))
+            };
+            if ours > 0 {
+                update(&mut few, &found.narrow(0, 0, ours as i64))?;
+            }
+            update(&mut many, &found)?;
+            progress.set((start + images.size()[0] as usize) as u64, "");
+            Ok(())
+        };
+        run.run(self.model(), plan, collect)?;
+        progress.finish();
+        let target = of_data.seen_through(&few.statistics(None)?, &many.statistics(None)?)?;
+        Ok((target, (count * plan.nfe()) as u64))
+    }
+
+    /// Of images spread evenly over the data set, whose classes may come one after the other.
+    fn data_statistics(&self, features: &RandomFeatures, images: &Images) -> Result<Statistics> {
+        let count = images.len().min(MOST_IMAGES);
+        let indices: Vec<i64> = (0..count).map(|i| (i * images.len() / count) as i64).collect();
+        let mut moments = Moments::new(features.dim())?;
+        for indices in indices.chunks(self.network.batch()) {
+            moments.update(&features.features(&images.batch(indices, self.model())?.images)?)?;
+        }
+        moments.statistics(None).context("cannot match the moments of --data")
+    }
+}
+
+fn statistics(features: &RandomFeatures, images: &Tensor) -> Result<Statistics> {
+    let mut moments = Moments::new(features.dim())?;
+    moments.update(&features.features(images)?)?;
+    Ok(moments.statistics(None)?)
 }
 
 /// The Frechet distance of `images` and its gradient.

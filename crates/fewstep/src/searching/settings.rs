@@ -79,7 +79,7 @@ impl Default for SearchSettings {
             constant: true,
             rollout: RolloutSettings { steps: 40, learning_rate: 1e-3, loss: Distance::Squared },
             gauss_newton: GaussNewtonSettings { rounds: 1, most: 6, samples: 32 },
-            moments: MomentsSettings { error_weight: 0.15 },
+            moments: MomentsSettings { error_weight: 0.15, control: 1024 },
             batch: 64,
         }
     }

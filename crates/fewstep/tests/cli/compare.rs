@@ -37,7 +37,7 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
     let place = place();
     let methods = "least-squares,karras/ipndm4,local/euler,local@1.1/dpmpp3m,reachable/dpmpp2m_nolof,reachable/unipc3_bh2,\
                    karras/heun,bound,least-squares+rollout,karras/dpmpp2m+rollout,\
-                   least-squares+gauss-newton+moments,reachable/euler+moments";
+                   least-squares+gauss-newton+moments,reachable/euler+data-moments";
     let args = |more: &[&'static str]| {
         let own = [
             "--methods",
@@ -98,6 +98,17 @@ fn a_fitted_plan_is_nearer_to_the_teacher_than_rho_7() {
     let rows: serde_json::Value = serde_json::from_str(&place.succeeds(&[&SMALL[..], &own].concat())).unwrap();
     let error = |index: usize| rows[index]["rollout_error"].as_f64().unwrap();
     assert!(error(1) < 0.5 * error(2), "{rows}");
+
+    // methods that look at images may join later, and further images are then another comparison
+    place.save_images("other", 1, 8, 20);
+    let joined = |data: &'static str, method: &'static str| {
+        let own = ["--methods", method, "--steps", "3", "--out", "run", "--resume", "--data", data];
+        place.run(&[&SMALL[..], &own].concat())
+    };
+    assert_eq!(joined("data", "karras/euler+data-moments").code, 0);
+    let other = joined("other", "karras/ipndm2+data-moments");
+    assert!(other.code == 1 && other.stderr.contains("other models or settings"), "{}", other.stderr);
+    assert_eq!(joined("other", "karras/ipndm2").code, 0);
 }
 
 #[test]
@@ -112,7 +123,9 @@ fn misfits_are_one_sentence() {
         let run = place.run(&args);
         assert!(run.code != 0 && run.stderr.contains(says), "{args:?}: {}", run.stderr);
     }
-    let own = ["--methods", "bound", "--steps", "3", "--out", "new"];
-    let run = place.run(&[&SMALL[..], &own].concat());
-    assert!(run.code == 1 && run.stderr.contains("--data"), "{}", run.stderr);
+    for method in ["bound", "karras+data-moments"] {
+        let own = ["--methods", method, "--steps", "3", "--out", "new"];
+        let run = place.run(&[&SMALL[..], &own].concat());
+        assert!(run.code == 1 && run.stderr.contains("--data"), "{method}: {}", run.stderr);
+    }
 }

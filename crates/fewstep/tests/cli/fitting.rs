@@ -1,5 +1,8 @@
 //! `fit`: both phases, their files, resume.
 
+use fewstep_io::npz;
+use fewstep_io::tensors::TensorData;
+
 use crate::support::Place;
 
 const QUICK: [&str; 33] = [
@@ -201,4 +204,50 @@ fn plans_need_no_data() {
 
     let error = place.fails(&["fit", "--model", "model.safetensors", "--out", "new"]);
     assert!(error.contains("--data") && error.contains("--phases 1"), "{error}");
+}
+
+/// The more images there are to look at, the more the default search trusts them; asked for by name, a few will do.
+#[test]
+fn images_draw_the_look_of_a_plan() {
+    let place = place();
+    let images = |name: &str, count: usize, pixel: fn(usize) -> u8| {
+        let pixels = (0..count * 64).map(pixel).collect::<Vec<_>>();
+        place.save_npz(name, vec![("images", TensorData::from_u8(&[count, 1, 8, 8], &pixels).unwrap())]);
+    };
+    let loud = |i: usize| if i * i * 7 % 31 < 15 { 255 } else { 0 };
+    images("loud.npz", 40, loud);
+    images("flat.npz", 40, |_| 128);
+    images("many.npz", 1000, loud);
+    let fit = |out: &str, more: &[&str]| {
+        let args = ["fit", "--model", "model.safetensors", "--phases", "1", "--steps", "3", "--search-samples", "8"];
+        let small = ["--search-grid", "8", "--held-out", "2", "--teacher-steps", "3", "--moments-control", "16"];
+        place.succeeds(&[&args[..], &small, &["--out", out], more].concat());
+        let plan = std::fs::read_to_string(place.path(out).join("steps-003/plan.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&plan).unwrap()["metadata"]["found_by"]["method"].clone()
+    };
+    assert_eq!(fit("few", &["--data", "loud.npz"]), "least-squares+gauss-newton+moments");
+    assert_eq!(fit("many", &["--data", "many.npz"]), "least-squares+gauss-newton+data-moments");
+    let spread = |data: &str| {
+        let by_name = ["--search", "karras+data-moments", "--moments-weight", "0", "--no-early-stop", "--data", data];
+        let (out, plan) = (data.replace(".npz", "-images.npz"), format!("{data}-fit/steps-003/plan.json"));
+        assert_eq!(fit(&format!("{data}-fit"), &by_name), "karras/euler+data-moments");
+        place.succeeds(&["sample", "--model", "model.safetensors", "--plan", &plan, "--out", &out, "--raw"]);
+        let images = npz::read(place.path(&out)).unwrap()["images"].to_f64();
+        (images.iter().map(|value| value * value).sum::<f64>() / images.len() as f64).sqrt()
+    };
+    let (flat, loud) = (spread("flat.npz"), spread("loud.npz"));
+    assert!(loud > 1.2 * flat, "{flat} and {loud}");
+
+    let error = place.fails(&[
+        "fit",
+        "--model",
+        "model.safetensors",
+        "--phases",
+        "1",
+        "--out",
+        "new",
+        "--search",
+        "karras+data-moments",
+    ]);
+    assert!(error.contains("--data"), "{error}");
 }

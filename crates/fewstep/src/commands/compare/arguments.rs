@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use fewstep_nn::data::Images;
 use fewstep_nn::tch::{Device, Kind};
 
-use super::{Entry, Settings};
-use crate::inputs::{BUILT_IN, Compute, Judge, Numbers, OpenModel, is_built_in, open_model};
+use super::{DataId, Entry, Settings};
+use crate::assets;
+use crate::inputs::{BUILT_IN, Compute, Judge, Numbers, OpenModel, is_built_in, open_data, open_model};
 use crate::runs::RunArgs;
 use crate::searching::{Method, SearchArgs};
 
@@ -36,7 +38,7 @@ pub struct Args {
     pub resize: String,
     /// Methods, SEARCH/SOLVER: a schedule (karras, log_snr, vp, ve, iddpm, cosine, time_uniform), local (GITS; local@1.15 with
     /// a coefficient of your own), reachable (OSS), bound (the paper's), or least-squares; +gauss-newton or +rollout after any
-    /// refines it, and +moments at the end matches its images' look with the teacher's
+    /// refines it, and +moments at the end matches its images' look with the teacher's, +data-moments with that of --data
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = METHODS, hide_default_value = true)]
     pub methods: Vec<Method>,
     /// Numbers of network evaluations an image
@@ -60,7 +62,8 @@ pub struct Args {
     /// Noise levels of the Heun teacher in the table (2N - 1 evaluations)
     #[arg(long, value_name = "N", default_value_t = 18, help_heading = "Judge")]
     pub teacher_steps: usize,
-    /// Training images, for the method bound
+    /// Training images, for the method bound and methods that end in +data-moments [default for the built-in model: the test
+    /// images that it comes with]
     #[arg(long, value_name = "PATH", help_heading = "Judge")]
     pub data: Option<PathBuf>,
     /// Pad the training images to squares of this size
@@ -85,6 +88,8 @@ pub struct Subject {
     pub opened: OpenModel,
     /// Features and what the model should make.
     pub judge: Judge,
+    /// Training images, if a method looks at any, and where they are from.
+    pub data: Option<(Images, DataId)>,
 }
 
 impl Subject {
@@ -95,6 +100,7 @@ impl Subject {
             sha256: self.opened.hash.clone(),
             features: self.judge.id().clone(),
             reference: self.judge.reference_name.clone(),
+            data: self.data.as_ref().map(|(_, id)| id.clone()),
         }
     }
 }
@@ -138,6 +144,21 @@ impl Args {
         let opened = open_model(name, device, kind)?;
         let (features, reference) = (self.features.get(index).cloned(), self.references.get(index));
         let judge = Judge::open(&opened, features, reference, &self.resize, device)?;
-        Ok(Subject { opened, judge })
+        let looked_at = self.methods.iter().any(Method::needs_images);
+        let data = looked_at.then(|| self.training_images(&opened)).transpose()?;
+        Ok(Subject { opened, judge, data })
+    }
+
+    /// Those of --data, or the images that the built-in model comes with.
+    fn training_images(&self, opened: &OpenModel) -> Result<(Images, DataId)> {
+        let data = match &self.data {
+            Some(path) => open_data(path, self.pad_to, None)?,
+            None if opened.name == BUILT_IN => assets::test_images()?,
+            None => bail!(
+                "the methods bound and any that ends in +data-moments need training images: name them with --data"
+            ),
+        };
+        let id = DataId { name: data.name().to_owned(), sha256: data.fingerprint()? };
+        Ok((Images::for_model(data.load_all()?, &opened.model)?, id))
     }
 }

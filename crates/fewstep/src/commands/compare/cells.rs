@@ -7,22 +7,19 @@ use anyhow::{Context, Result};
 use fewstep_core::objective::BoundTable;
 use fewstep_core::plan::Plan;
 use fewstep_io::{RunFolder, atomic};
-use fewstep_nn::data::Images;
 use fewstep_nn::fit::{HeldOut, TableConfig};
 use serde::{Deserialize, Serialize};
 
+use super::Settings;
 use super::arguments::Subject;
-use super::{Args, Settings};
 use crate::fitting;
 use crate::gallery::{Gallery, Row, SeedRanges, Spent, read, slug};
-use crate::inputs::open_data;
 use crate::searching::{Cache, Found, Method, Search, Searcher, held_out_teacher};
 use crate::studio::Studio;
 use crate::ui;
 
 /// Everything that the cells of one model need, made when first needed.
 pub struct Bench<'a> {
-    args: &'a Args,
     settings: &'a Settings,
     subject: &'a Subject,
     gallery: Gallery<'a>,
@@ -34,10 +31,9 @@ pub struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     /// Everything in a folder of its own, named after the model's hash.
-    pub fn new(args: &'a Args, settings: &'a Settings, subject: &'a Subject, run: &'a RunFolder) -> Result<Self> {
+    pub fn new(settings: &'a Settings, subject: &'a Subject, run: &'a RunFolder) -> Result<Self> {
         let short: String = subject.opened.hash.chars().take(12).collect();
         Ok(Self {
-            args,
             settings,
             subject,
             gallery: Gallery {
@@ -119,7 +115,8 @@ impl<'a> Bench<'a> {
             let path = self.gallery.folder.join("teacher.safetensors");
             let cache = Cache { path: &path, model_sha256: &self.subject.opened.hash };
             let searcher = Searcher::new(&self.subject.opened.model, &self.settings.search, Some(cache))?
-                .seen_by(Some(&*self.subject.judge.features));
+                .seen_by(Some(&*self.subject.judge.features))
+                .looking_at(self.subject.data.as_ref().map(|(images, _)| images));
             let (evaluations, seconds) = searcher.teacher_cost;
             if evaluations > 0 {
                 atomic::write_json(
@@ -134,16 +131,14 @@ impl<'a> Bench<'a> {
 
     fn table(&self) -> Result<&BoundTable> {
         if self.table.get().is_none() {
-            let path =
-                self.args.data.as_ref().context("the method 'bound' needs training images: name them with --data")?;
             let model = &self.subject.opened.model;
-            let images = Images::for_model(open_data(path, self.args.pad_to, None)?.load_all()?, model)?;
+            let (images, _) = self.subject.data.as_ref().context("the method 'bound' needs training images")?;
             let config = TableConfig {
                 images: self.settings.table_images.min(images.len()),
                 batch: self.settings.search.batch,
                 seed: 0,
             };
-            let _ = self.table.set(fitting::bound_table(model, &images, fitting::TABLE_GRID, config)?);
+            let _ = self.table.set(fitting::bound_table(model, images, fitting::TABLE_GRID, config)?);
         }
         self.table.get().context("the table was just made")
     }

@@ -47,6 +47,24 @@ pub struct Entry {
     sha256: String,
     features: FeatureId,
     reference: String,
+    /// Training images that methods looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<DataId>,
+}
+
+impl Entry {
+    /// Whether cells of both can stand in one table: methods that look at images may join those that do not.
+    fn continues(&self, earlier: &Self) -> bool {
+        let data = earlier.data.is_none() || self.data.is_none() || self.data == earlier.data;
+        data && *self == Self { data: self.data.clone(), ..earlier.clone() }
+    }
+}
+
+/// A data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataId {
+    name: String,
+    sha256: String,
 }
 
 /// What every cell depends on.
@@ -81,7 +99,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     for (index, subject) in subjects.iter().enumerate() {
         ui::note(format!("model {}: {}", index + 1, subject.opened.name));
-        let mut bench = Bench::new(&args, &task.settings, subject, &folder)?;
+        let mut bench = Bench::new(&task.settings, subject, &folder)?;
         rows.push(bench.teacher()?);
         for method in &task.methods {
             for &steps in &task.steps {
@@ -107,7 +125,7 @@ fn open_folder(args: &Args, task: Task) -> Result<(RunFolder, Run)> {
         return Ok((runs::create(out, &run)?, run));
     }
     let (folder, earlier) = runs::reopen::<Run>(out, "compare")?;
-    let same_models = run.task.models.iter().zip(&earlier.task.models).all(|(now, then)| now == then);
+    let same_models = run.task.models.iter().zip(&earlier.task.models).all(|(now, then)| now.continues(then));
     ensure!(
         earlier.task.settings == run.task.settings && same_models,
         "the comparison in {} was started with other models or settings; repeat those (methods, steps and further models may \

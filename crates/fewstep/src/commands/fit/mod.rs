@@ -6,6 +6,7 @@ mod page;
 
 use anyhow::{Result, ensure};
 use fewstep_eval::features::FeatureId;
+use fewstep_io::dataset::Dataset;
 use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::data::Images;
@@ -55,9 +56,9 @@ struct Task {
 /// Fits and prints what it bought.
 pub fn run(args: Args, output: Output) -> Result<()> {
     let (device, kind) = args.compute.resolve()?;
-    let settings = args.settings()?;
-    let opened = open_model(&args.model, device, kind)?;
     let dataset = args.data.as_ref().map(|path| open_data(path, args.pad_to, args.max_images)).transpose()?;
+    let settings = args.settings(dataset.as_ref().map_or(0, Dataset::len))?;
+    let opened = open_model(&args.model, device, kind)?;
     let data = dataset.as_ref().map(|data| Ok::<_, anyhow::Error>((data.name().to_owned(), data.fingerprint()?)));
     let (data, data_sha256) = data.transpose()?.unzip();
     let features = args.feature_network(&opened.model)?;
@@ -75,8 +76,8 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     };
     ensure!(
         dataset.is_some() || !settings.needs_images(&args.phases),
-        "phase 2, but for --weights rollout, and the searches paper and bound need training images: name them with --data, or \
-         leave phase 2 out with --phases 1"
+        "phase 2, but for --weights rollout, and the searches paper, bound and any that ends in +data-moments need training \
+         images: name them with --data, or leave phase 2 out with --phases 1"
     );
     if args.run.repeat.dry_run {
         return forecast(&task)?.print(output);
@@ -146,7 +147,7 @@ fn forecast(task: &Task) -> Result<Forecast> {
                 .training("phase 1", rounds * phase1.iterations * phase1.batch as u64 * steps)
                 .part("looks of phase 1", rounds * looks(phase1.iterations, phase1.check_every) * held * steps),
             Phase1Search::Method(method) => cost
-                .part("table of e(sigma)", if phase1.needs_images() { (1 + (rounds - 1) * numbers) * table } else { 0 })
+                .part("table of e(sigma)", if phase1.needs_table() { (1 + (rounds - 1) * numbers) * table } else { 0 })
                 .part("the search's teacher", search.teacher_evaluations())
                 .part(format!("search {method}"), {
                     // one for all numbers of steps, then one each for its own tuned network
@@ -172,8 +173,8 @@ fn forecast(task: &Task) -> Result<Forecast> {
             .training("phase 2", rounds * numbers * phase2.tune.iterations * phase2.batch as u64)
             .part("looks of phase 2", rounds * looks(phase2.tune.iterations, phase2.tune.check_every) * held * steps)
             .part("moments matched anew", {
-                let matched = phase1.matches_moments() && task.phases.contains(&1);
-                if matched { rounds * search.teacher.samples as u64 * steps } else { 0 }
+                let of = phase1.moments().filter(|_| task.phases.contains(&1));
+                rounds * task.steps.iter().map(|&steps| search.matching_evaluations(of, &[steps])).sum::<u64>()
             })
             .part("tuned networks under the other plans", 2 * (numbers - 1) * held * steps);
     }
@@ -187,13 +188,15 @@ fn first<'a>(args: &Args, fitter: &Fitter<'a>, opened: &'a OpenModel, folder: &R
         return Ok(first);
     }
     let phase1 = &fitter.settings.phase1;
-    if phase1.needs_images() && (phase1.search != Phase1Search::Paper || phase1.solver == Phase1Solver::Table) {
+    if phase1.needs_table() {
         first.table = Some(fitter.table(fitter.base)?);
     }
     if let Phase1Search::Method(method) = &phase1.search {
         let path = folder.file("teacher.safetensors");
         let cache = Cache { path: &path, model_sha256: &opened.hash };
-        let searcher = Searcher::new(&opened.model, &fitter.settings.search, Some(cache))?.seen_by(fitter.features);
+        let searcher = Searcher::new(&opened.model, &fitter.settings.search, Some(cache))?
+            .seen_by(fitter.features)
+            .looking_at(fitter.images);
         let done = |&steps: &usize| args.run.resume && folder.file(&one::first_file(steps)).exists();
         let steps = args.steps.counts();
         if !steps.iter().all(done) {

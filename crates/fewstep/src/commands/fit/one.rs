@@ -272,7 +272,7 @@ fn tune(
             let base = now.tuned.as_ref().unwrap_or(fitter.base);
             let tuned = fitter.phase2(base, &now.plan, fitter.settings.phase2.weights, Some(saved))?;
             write_model(opened, &model_file, &tuned.model, now.plan.nfe())?;
-            let moments = first.searcher.as_ref().filter(|_| fitter.settings.phase1.matches_moments());
+            let moments = first.searcher.as_ref().zip(fitter.settings.phase1.moments());
             let plan = plan_for(&tuned.model, &now.plan, moments)?;
             let rollout_error = fitter.judge.rollout_error(&tuned.model, &plan)?;
             // Written last: it says that the phase is finished.

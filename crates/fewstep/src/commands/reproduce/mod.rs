@@ -159,10 +159,13 @@ fn forecast(task: &Task) -> Result<Forecast> {
         cost = cost
             .part(
                 "our search with its teacher",
-                fit.search.teacher_evaluations() + fit.search.evaluations(&Method::BEST, &task.steps),
+                fit.search.teacher_evaluations() + fit.search.evaluations(&Method::BEST_WITH_DATA, &task.steps),
             )
             .part("teacher's trajectories", trajectories)
-            .part("moments matched anew", fit.search.teacher.samples as u64 * steps);
+            .part("moments matched anew", {
+                let each = |&steps: &usize| fit.search.matching_evaluations(Method::BEST_WITH_DATA.moments, &[steps]);
+                task.steps.iter().map(each).sum::<u64>()
+            });
     }
     Ok(cost.part(format!("images of {} methods", cells.len()), cells.len() as u64 * (images + held) * steps))
 }
