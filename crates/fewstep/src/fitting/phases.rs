@@ -15,7 +15,7 @@ use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{LearnConfig, Learner, TuneConfig, TuneWeights, Tuner, level_loss};
 use fewstep_nn::train::{Course, Lessons, TrainConfig, Trainer, Trajectories};
 
-use super::{Fitter, Learned, LrSchedule, Phase1Settings, Tuned, euler};
+use super::{Fitter, Learned, LrSchedule, Phase1Settings, Phase2Settings, Tuned, euler};
 use crate::interrupt;
 use crate::searching::{Cache, Found, MomentsOf, Searcher};
 use crate::ui::Progress;
@@ -90,13 +90,13 @@ impl Fitter<'_> {
         Ok(Learned { plan: best.1, rollout_error: best.0, steps, looks })
     }
 
-    /// Phase 2 for the noise levels of `plan`, starting from the weights of `model`; `model` itself stays as it is. Errors count
-    /// by `weights`.
-    pub fn phase2(&self, model: &Model, plan: &Plan, weights: TuneWeights, saved: Option<Saved>) -> Result<Tuned> {
-        let settings = &self.settings.phase2;
+    /// Phase 2 for the noise levels of `plan`, starting from the weights of `model`; `model` itself stays as it is.
+    pub fn phase2(&self, model: &Model, plan: &Plan, settings: &Phase2Settings, saved: Option<Saved>) -> Result<Tuned> {
         let levels = Schedule::new(plan.sigmas()).context("phase 2 needs a plan whose noise levels fall")?;
-        let trajectories = match weights {
-            TuneWeights::Rollout(_) => Some(self.trajectories(plan, saved.map(|saved| saved.trajectories))?),
+        let trajectories = match settings.weights {
+            TuneWeights::Rollout(_) => {
+                Some(self.trajectories(plan, settings.trajectories, saved.map(|saved| saved.trajectories))?)
+            }
             _ => None,
         };
         let features = self.features.map(Differentiable);
@@ -123,7 +123,7 @@ impl Fitter<'_> {
             },
             adam: AdamConfig::default(),
             ema: EmaConfig { halflife_images: settings.ema_images / each as f64, rampup_ratio: None },
-            loss: level_loss(&levels, weights),
+            loss: level_loss(&levels, settings.weights),
             augment: None,
             xflip: settings.xflip,
             seed: settings.seed,

@@ -12,9 +12,9 @@ use crate::searching::{Cache, cached, fine_levels};
 const TRAJECTORY_SEEDS: u64 = 3 << 40;
 
 impl Fitter<'_> {
-    /// Trajectories of the network as it came, at the levels of `plan`; from the cache if they are there.
-    pub(super) fn trajectories(&self, plan: &Plan, cache: Option<Cache>) -> Result<Trajectories> {
-        let (count, settings) = (self.settings.phase2.trajectories, &self.settings.search.teacher);
+    /// `count` trajectories of the network as it came, at the levels of `plan`; from the cache if they are there.
+    pub(super) fn trajectories(&self, plan: &Plan, count: usize, cache: Option<Cache>) -> Result<Trajectories> {
+        let settings = &self.settings.search.teacher;
         ensure!(count > 0, "--trajectories must be at least 1");
         let seeds: Vec<u64> = (TRAJECTORY_SEEDS..TRAJECTORY_SEEDS + count as u64).collect();
         let fine = fine_levels(self.base, settings)?;

@@ -10,7 +10,7 @@ fn place() -> Place {
     place
 }
 
-const SMALL: [&str; 18] = [
+const SMALL: [&str; 20] = [
     "--model",
     "gaussian-mixture",
     "--data",
@@ -23,6 +23,8 @@ const SMALL: [&str; 18] = [
     "6",
     "--updates",
     "4",
+    "--trajectories",
+    "32",
     "--batch",
     "8",
     "--held-out",

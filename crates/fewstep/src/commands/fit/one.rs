@@ -270,7 +270,7 @@ fn tune(
             let cache = Cache { path: &trajectories, model_sha256: &opened.hash };
             let saved = Saved { path: &state_file, trajectories: cache, resume: args.run.resume };
             let base = now.tuned.as_ref().unwrap_or(fitter.base);
-            let tuned = fitter.phase2(base, &now.plan, fitter.settings.phase2.weights, Some(saved))?;
+            let tuned = fitter.phase2(base, &now.plan, &fitter.settings.phase2, Some(saved))?;
             write_model(opened, &model_file, &tuned.model, now.plan.nfe())?;
             let moments = first.searcher.as_ref().zip(fitter.settings.phase1.moments());
             let plan = plan_for(&tuned.model, &now.plan, moments)?;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
+use fewstep_nn::distance::Distance;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
+use fewstep_nn::train::{RolloutLoss, StepWeights};
 
 use super::Settings;
 use crate::fitting::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
@@ -71,6 +73,12 @@ pub struct Args {
     /// Learning rate of the network
     #[arg(long, value_name = "RATE", default_value_t = 1e-4, help_heading = "Scale")]
     pub lr: f64,
+    /// Trajectories of the teacher that our tuning learns from [default: 4096; paper: 16384]
+    #[arg(long, value_name = "N", help_heading = "Scale")]
+    pub trajectories: Option<usize>,
+    /// Learning rate of our tuning at the start; it falls to 0 along a cosine
+    #[arg(long, value_name = "RATE", default_value_t = 5e-4, help_heading = "Scale")]
+    pub rollout_lr: f64,
     /// Weight of the bound (Eq. 12) in stage 1's objective
     #[arg(long, default_value_t = 1.0, help_heading = "Scale")]
     pub gamma: f64,
@@ -118,32 +126,46 @@ impl Args {
         ensure!(self.steps.0.iter().all(|&steps| steps >= 2), "--steps needs numbers of at least 2");
         ensure!(seeds.images >= 2, "--images must be at least 2: a covariance needs two");
         ensure!(seeds.ranges >= 1 && self.held_out >= 1, "--seed-ranges and --held-out must be at least 1");
+        ensure!(self.rollout_lr > 0.0 && self.rollout_lr.is_finite(), "--rollout-lr must be a finite number above 0");
+        ensure!(self.trajectories != Some(0), "--trajectories must be at least 1");
         ensure!(self.gamma >= 0.0 && self.gamma.is_finite(), "--gamma must not be negative");
         let batch = self.batch.unwrap_or(if paper { 512 } else { 128 });
         let updates = by_preset(self.updates, 1_000, 50_000);
         let eval_batch = self.eval_batch.max(1);
+        let phase2 = Phase2Settings {
+            weights: TuneWeights::Bound { last: 1.0 },
+            trajectories: 0,
+            tune: TuneConfig { iterations: updates, check_every: updates.div_ceil(20).max(1), patience: 5 },
+            batch,
+            microbatch: self.microbatch.unwrap_or(batch),
+            learning_rate: self.lr,
+            lr_schedule: LrSchedule::Constant,
+            ema_images: 16.0 * batch as f64,
+            xflip: false,
+            seed: 0,
+        };
         Ok(Settings {
             seeds,
             precision: self.compute.precision.clone(),
             fit: FitSettings {
                 phase1: self.phase1(by_preset(self.phase1_updates, 400, 50_000)),
                 search: SearchSettings { batch: eval_batch, ..SearchSettings::default() },
-                phase2: Phase2Settings {
-                    weights: TuneWeights::Bound { last: 1.0 },
-                    trajectories: 512,
-                    tune: TuneConfig { iterations: updates, check_every: updates.div_ceil(20).max(1), patience: 5 },
-                    batch,
-                    microbatch: self.microbatch.unwrap_or(batch),
-                    learning_rate: self.lr,
-                    lr_schedule: LrSchedule::Constant,
-                    ema_images: 16.0 * batch as f64,
-                    xflip: false,
-                    seed: 0,
-                },
+                phase2: phase2.clone(),
                 held_out: self.held_out,
                 teacher_steps: 18,
                 early_stop: self.early_stop,
                 batch: eval_batch,
+            },
+            rollout: Phase2Settings {
+                weights: TuneWeights::Rollout(RolloutLoss {
+                    distance: Distance::PseudoHuber,
+                    weights: StepWeights::Signal,
+                    data: 0.0,
+                }),
+                trajectories: self.trajectories.unwrap_or(if paper { 16_384 } else { 4_096 }),
+                learning_rate: self.rollout_lr,
+                lr_schedule: LrSchedule::Cosine,
+                ..phase2
             },
         })
     }

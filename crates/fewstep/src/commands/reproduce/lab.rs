@@ -10,15 +10,13 @@ use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::Storage;
-use fewstep_nn::distance::Distance;
 use fewstep_nn::fit::{NoiseSharing, TuneWeights};
-use fewstep_nn::train::{RolloutLoss, StepWeights};
 use fewstep_nn::{Model, checkpoint};
 use serde::{Deserialize, Serialize};
 
-use super::Task;
 use super::arguments::Experiment;
-use crate::fitting::{Fitter, Learned, Phase1Settings, Saved, euler, plan_for, teacher};
+use super::{Settings, Task};
+use crate::fitting::{Fitter, Learned, Phase1Settings, Phase2Settings, Saved, euler, plan_for, teacher};
 use crate::gallery::{Gallery, Row, Spent, read, slug};
 use crate::inputs::{Judge, OpenModel};
 use crate::searching::{Cache, Found, Method, Searcher};
@@ -59,16 +57,13 @@ impl Cell {
     }
 
     /// How its network is tuned, if it is.
-    pub fn weights(self) -> Option<TuneWeights> {
+    pub fn tuning(self, settings: &Settings) -> Option<Phase2Settings> {
+        let paper = |weights| Some(Phase2Settings { weights, ..settings.fit.phase2.clone() });
         match self {
             Self::Baseline | Self::Stage1 | Self::Ours => None,
-            Self::Stage2 | Self::Both => Some(TuneWeights::Bound { last: 1.0 }),
-            Self::Original => Some(TuneWeights::Original),
-            Self::OursTuned => Some(TuneWeights::Rollout(RolloutLoss {
-                distance: Distance::PseudoHuber,
-                weights: StepWeights::Signal,
-                data: 0.0,
-            })),
+            Self::Stage2 | Self::Both => paper(TuneWeights::Bound { last: 1.0 }),
+            Self::Original => paper(TuneWeights::Original),
+            Self::OursTuned => Some(settings.rollout.clone()),
         }
     }
 }
@@ -220,7 +215,8 @@ impl<'a> Lab<'a> {
             Cell::Stage1 | Cell::Both => euler(&self.levels(steps)?)?,
             Cell::Ours | Cell::OursTuned => self.ours(steps)?,
         };
-        let tuned = cell.weights().map(|weights| self.tuned(cell, &plan, weights)).transpose()?;
+        let tuned = cell.tuning(&self.task.settings);
+        let tuned = tuned.map(|settings| self.tuned(cell, &plan, &settings)).transpose()?;
         let spent = Spent { evaluations: 0, seconds: started.elapsed().as_secs_f64() };
         let (model, plan) = tuned.as_ref().map_or((self.fitter.base, &plan), |(model, plan)| (model, plan));
         self.measured(cell.name(), model, plan, spent)
@@ -259,7 +255,7 @@ impl<'a> Lab<'a> {
     }
 
     /// The network tuned for a plan, or that of an earlier run, and the plan for it.
-    fn tuned(&self, cell: Cell, plan: &Plan, weights: TuneWeights) -> Result<(Model, Plan)> {
+    fn tuned(&self, cell: Cell, plan: &Plan, settings: &Phase2Settings) -> Result<(Model, Plan)> {
         let gallery = self.gallery()?;
         let moments = match Method::BEST_WITH_DATA.moments {
             Some(of) if cell == Cell::OursTuned => Some((&self.search()?.0, of)),
@@ -276,7 +272,7 @@ impl<'a> Lab<'a> {
         let (state, trajectories) = (file("state.safetensors"), file("trajectories.safetensors"));
         let cache = Cache { path: &trajectories, model_sha256: &self.subject.opened.hash };
         let saved = Saved { path: &state, trajectories: cache, resume: self.resume };
-        let tuned = self.fitter.phase2(self.fitter.base, plan, weights, Some(saved))?;
+        let tuned = self.fitter.phase2(self.fitter.base, plan, settings, Some(saved))?;
         atomic::write_json(file("looks.json"), &tuned.looks)?;
         let mut notes = self.subject.opened.notes.clone();
         notes.insert("tuned".to_owned(), format!("{} at {} steps, by fewstep reproduce", cell.name(), plan.nfe()));

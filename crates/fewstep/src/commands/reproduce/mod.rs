@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::arguments::Args;
 use self::arguments::Experiment;
 use self::lab::{Cell, Lab, Subject};
-use crate::fitting::{FitSettings, Fitter};
+use crate::fitting::{FitSettings, Fitter, Phase2Settings};
 use crate::forecast::Forecast;
 use crate::gallery::{Row, SeedRanges};
 use crate::inputs::{Judge, open_model};
@@ -59,6 +59,8 @@ pub struct Settings {
     seeds: SeedRanges,
     precision: String,
     fit: FitSettings,
+    /// How our tuning differs from the paper's phase 2.
+    rollout: Phase2Settings,
 }
 
 /// Where the cells stand, in the run folder.
@@ -146,7 +148,7 @@ fn forecast(task: &Task) -> Result<Forecast> {
         return Ok(cost);
     }
     let cells = task.experiment.cells(task.ours);
-    let tuned = cells.iter().filter(|cell| cell.weights().is_some()).count() as u64;
+    let tuned = cells.iter().filter(|cell| cell.tuning(&task.settings).is_some()).count() as u64;
     let images = seeds.images * seeds.ranges;
     let tune = &fit.phase2.tune;
     cost = cost
@@ -154,7 +156,7 @@ fn forecast(task: &Task) -> Result<Forecast> {
         .training("stage 2", tuned * task.steps.len() as u64 * tune.iterations * fit.phase2.batch as u64)
         .part("looks of stage 2", tuned * looks(tune.iterations, tune.check_every));
     if cells.contains(&Cell::Ours) {
-        let each = |&steps: &usize| fit.search.trajectory_evaluations(fit.phase2.trajectories, steps);
+        let each = |&steps: &usize| fit.search.trajectory_evaluations(task.settings.rollout.trajectories, steps);
         let trajectories: u64 = task.steps.iter().map(each).sum();
         cost = cost
             .part(
