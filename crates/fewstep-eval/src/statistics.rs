@@ -132,30 +132,6 @@ impl Statistics {
         }
     }
 
-    /// What a sample of few images would show of this Gaussian, if it missed it as `sample` misses `population`: the sampling
-    /// error of one distribution, for another that is close to it. A covariance is kept free of negative eigenvalues.
-    ///
-    /// # Errors
-    /// If the dimensions differ.
-    pub fn seen_through(&self, sample: &Self, population: &Self) -> Result<Self> {
-        let d = self.dim();
-        if [sample.dim(), population.dim()] != [d, d] {
-            return Err(Error::Input("statistics of features of different dimensions".to_owned()));
-        }
-        let missed = |this: &[f64], sample: &[f64], population: &[f64]| -> Vec<f64> {
-            this.iter().zip(sample.iter().zip(population)).map(|(value, (s, p))| value + (s - p)).collect()
-        };
-        let sigma = missed(&self.sigma, &sample.sigma, &population.sigma);
-        let (values, vectors) = Tensor::from_slice(&sigma).f_reshape([d as i64, d as i64])?.f_linalg_eigh("L")?;
-        let half = vectors * values.clamp_min(0.0).sqrt();
-        Ok(Self {
-            mu: missed(&self.mu, &sample.mu, &population.mu),
-            sigma: Vec::try_from(half.matmul(&half.tr()).flatten(0, -1))?,
-            num_images: sample.num_images,
-            features: self.features.clone(),
-        })
-    }
-
     /// Mean as an f64 tensor `[d]`.
     pub(crate) fn mu_tensor(&self) -> Tensor {
         Tensor::from_slice(&self.mu)
@@ -212,23 +188,6 @@ mod tests {
         let bare = Statistics { num_images: None, features: None, ..sample() };
         bare.write(&path).unwrap();
         assert_eq!(Statistics::read(&path).unwrap(), bare);
-    }
-
-    #[test]
-    fn a_sample_misses_another_distribution_as_it_misses_its_own() {
-        let (one, two) = (sample(), Statistics { mu: vec![0.0, 3.0], sigma: vec![4.0, 0.0, 0.0, 9.0], ..sample() });
-        let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
-        let same = one.seen_through(&two, &two).unwrap();
-        assert!(close(&same.mu, &one.mu) && close(&same.sigma, &one.sigma));
-        let moved =
-            one.seen_through(&Statistics { mu: vec![0.5, 3.0], sigma: vec![5.0, 0.25, 0.25, 9.0], ..sample() }, &two);
-        let moved = moved.unwrap();
-        assert!(close(&moved.mu, &[1.5, -2.0]) && close(&moved.sigma, &[3.0, 0.75, 0.75, 1.0]), "{moved:?}");
-        // a variance that would fall below zero stops there
-        let narrow = one.seen_through(&Statistics { sigma: vec![-4.0, 0.0, 0.0, 9.0], ..sample() }, &two).unwrap();
-        narrow.validate("x").unwrap();
-        let other = Statistics { mu: vec![0.0], sigma: vec![1.0], ..sample() };
-        assert!(one.seen_through(&other, &other).is_err());
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What searches cost, before they run.
 
 use super::method::MomentsOf;
-use super::moments::control_nfe;
 use super::{COEFFICIENTS, Method, Refinement, Search, SearchSettings, TeacherSettings};
 
 impl SearchSettings {
@@ -57,7 +56,7 @@ impl SearchSettings {
     pub fn matching_evaluations(&self, of: Option<MomentsOf>, nfes: &[usize]) -> u64 {
         let samples = self.teacher.samples;
         let runs = nfes.iter().sum::<usize>() * samples;
-        let control = || control_nfe(nfes.iter().copied()).unwrap_or(0) * self.moments.control.max(samples);
+        let control = || nfes.iter().copied().max().unwrap_or(0) * self.moments.control.max(samples);
         let all = match of {
             None => 0,
             Some(MomentsOf::Teacher) => runs,

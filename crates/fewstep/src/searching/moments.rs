@@ -26,17 +26,8 @@ pub struct MomentsSettings {
     pub control: usize,
 }
 
-/// Evaluations of the plan that makes the images of the control latents, where one has so many: its images are near enough
-/// to those of longer plans, and cheaper.
-const CONTROL_NFE: usize = 5;
-
 /// Training images that are looked at, at most.
 const MOST_IMAGES: usize = 10_000;
-
-/// Evaluations of the plan that runs from the control latents, of plans with so many each.
-pub fn control_nfe(nfes: impl Iterator<Item = usize> + Clone) -> Option<usize> {
-    nfes.clone().filter(|&nfe| nfe >= CONTROL_NFE).min().or(nfes.max())
-}
 
 impl Searcher<'_> {
     /// `plan` for this network with its images' moments matched: once more, where it was found for another one.
@@ -76,9 +67,10 @@ impl Searcher<'_> {
         Ok(self.network.evaluations() - before + control)
     }
 
-    /// The training images' statistics as the search's few latents would show them. A few images miss the statistics of many by
-    /// far more than a teacher's images differ from training images, so a plan must not be drawn to the latter as they are:
-    /// how far these latents miss is measured on a plan's images (a control variate), which are near to what all plans make.
+    /// The training images' mean as the search's few latents would show it, with the covariance of the teacher's images. A few
+    /// images miss the mean of many by far more than a teacher's images differ from training images, so a plan must not be
+    /// drawn to the latter as it is: how far these latents miss is measured on the images of the longest plan (a control
+    /// variate), the nearest to the teacher's. Covariances of so few images are too noisy for that, and distances rose with them.
     /// Second, evaluations of single images.
     fn data_seen_through_the_latents(
         &self,
@@ -87,8 +79,9 @@ impl Searcher<'_> {
         plans: &BTreeMap<usize, Plan>,
     ) -> Result<(Statistics, u64)> {
         let of_data = self.data_statistics(features, images)?;
-        let Some(plan) = control_nfe(plans.keys().copied()).and_then(|nfe| plans.get(&nfe)) else {
-            return Ok((of_data, 0));
+        let of_teacher = statistics(features, &self.teacher.ends().image.0)?;
+        let Some(plan) = plans.values().next_back() else {
+            return Ok((of_teacher, 0));
         };
         let own = self.settings.teacher.samples;
         let count = self.settings.moments.control.max(own);
@@ -111,8 +104,9 @@ impl Searcher<'_> {
         };
         run.run(self.model(), plan, collect)?;
         progress.finish();
-        let target = of_data.seen_through(&few.statistics(None)?, &many.statistics(None)?)?;
-        Ok((target, (count * plan.nfe()) as u64))
+        let (few, many) = (few.statistics(None)?, many.statistics(None)?);
+        let mu = of_data.mu.iter().zip(few.mu.iter().zip(&many.mu)).map(|(data, (few, many))| data + (few - many));
+        Ok((Statistics { mu: mu.collect(), ..of_teacher }, (count * plan.nfe()) as u64))
     }
 
     /// Of images spread evenly over the data set, whose classes may come one after the other.
