@@ -77,8 +77,7 @@ pub struct SearchArgs {
     /// units of what it was before
     #[arg(long, value_name = "W", default_value_t = 0.15)]
     pub moments_weight: f64,
-    /// Latents, the search's own among them, that tell how far these few are from typical, in methods that end in
-    /// +data-moments
+    /// Latents on which the longest plan's images are compared with training images, in methods that end in +data-moments
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub moments_control: usize,
 }

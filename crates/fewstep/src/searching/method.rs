@@ -121,16 +121,13 @@ pub fn parse_solver(name: &str) -> Result<Solver> {
 }
 
 impl Method {
-    /// The search that wins our comparisons (docs/choosing.md) of those that need no images.
+    /// The search that wins our comparisons (docs/choosing.md).
     pub const BEST: Self = Self {
         search: Search::LeastSquares,
         solver: None,
         refinement: Some(Refinement::GaussNewton),
         moments: Some(MomentsOf::Teacher),
     };
-
-    /// The one that wins where there are training images.
-    pub const BEST_WITH_DATA: Self = Self { moments: Some(MomentsOf::Data), ..Self::BEST };
 
     /// Whether it looks at training images.
     pub fn needs_images(&self) -> bool {

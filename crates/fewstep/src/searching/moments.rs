@@ -22,7 +22,7 @@ use crate::ui::Progress;
 pub struct MomentsSettings {
     /// What the squared error counts beside them.
     pub error_weight: f64,
-    /// Latents, the search's own among them, that tell how far those are from typical.
+    /// Latents, the search's own among them, on which a plan's images are compared with training images.
     pub control: usize,
 }
 
@@ -50,7 +50,7 @@ impl Searcher<'_> {
                     "methods that end in +data-moments need training images: name them with --data, or write +moments for the \
                      teacher's",
                 )?;
-                self.data_seen_through_the_latents(&features, images, plans)?
+                self.teacher_moved_to_data(&features, images, plans)?
             }
         };
         let reference = FrechetReference::new(&target)?;
@@ -67,12 +67,11 @@ impl Searcher<'_> {
         Ok(self.network.evaluations() - before + control)
     }
 
-    /// The training images' mean as the search's few latents would show it, with the covariance of the teacher's images. A few
-    /// images miss the mean of many by far more than a teacher's images differ from training images, so a plan must not be
-    /// drawn to the latter as it is: how far these latents miss is measured on the images of the longest plan (a control
-    /// variate), the nearest to the teacher's. Covariances of so few images are too noisy for that, and distances rose with them.
-    /// Second, evaluations of single images.
-    fn data_seen_through_the_latents(
+    /// The statistics of the teacher's images from the search's few latents, their mean moved by what the longest plan's images
+    /// lack to training images. A few images miss the mean of many by far more than a teacher's images differ from training
+    /// images, so a plan must not be drawn to the latter as it is; that difference is measured on many latents instead.
+    /// Covariances are too noisy for that, and distances rose with them. Second, evaluations of single images.
+    fn teacher_moved_to_data(
         &self,
         features: &RandomFeatures,
         images: &Images,
@@ -83,29 +82,22 @@ impl Searcher<'_> {
         let Some(plan) = plans.values().next_back() else {
             return Ok((of_teacher, 0));
         };
-        let own = self.settings.teacher.samples;
-        let count = self.settings.moments.control.max(own);
+        let count = self.settings.moments.control.max(2);
         let seeds: Vec<u64> = (SEARCH_SEEDS..SEARCH_SEEDS + count as u64).collect();
         let run = Seeded { seeds: &seeds, class: None, batch: self.network.batch() };
         let mut progress = Progress::new("images of the control latents", "img", count as u64, 0);
-        let (mut few, mut many) = (Moments::new(features.dim())?, Moments::new(features.dim())?);
+        let mut made = Moments::new(features.dim())?;
         let collect = |start: usize, images: &Tensor| {
             let found = features.features(images)?;
-            let ours = own.saturating_sub(start).min(images.size()[0] as usize);
-            let update = |moments: &mut Moments, found: &Tensor| {
-                moments.update(found).map_err(|error| fewstep_nn::Error::Input(error.to_string()))
-            };
-            if ours > 0 {
-                update(&mut few, &found.narrow(0, 0, ours as i64))?;
-            }
-            update(&mut many, &found)?;
+            made.update(&found).map_err(|error| fewstep_nn::Error::Input(error.to_string()))?;
             progress.set((start + images.size()[0] as usize) as u64, "");
             Ok(())
         };
         run.run(self.model(), plan, collect)?;
         progress.finish();
-        let (few, many) = (few.statistics(None)?, many.statistics(None)?);
-        let mu = of_data.mu.iter().zip(few.mu.iter().zip(&many.mu)).map(|(data, (few, many))| data + (few - many));
+        let made = made.statistics(None)?;
+        let mu =
+            of_teacher.mu.iter().zip(of_data.mu.iter().zip(&made.mu)).map(|(ours, (data, made))| ours + (data - made));
         Ok((Statistics { mu: mu.collect(), ..of_teacher }, (count * plan.nfe()) as u64))
     }
 

@@ -206,7 +206,6 @@ fn plans_need_no_data() {
     assert!(error.contains("--data") && error.contains("--phases 1"), "{error}");
 }
 
-/// The more images there are to look at, the more the default search trusts them; asked for by name, a few will do.
 #[test]
 fn images_draw_the_look_of_a_plan() {
     let place = place();
@@ -217,7 +216,6 @@ fn images_draw_the_look_of_a_plan() {
     let loud = |i: usize| if i * i * 7 % 31 < 15 { 255 } else { 0 };
     images("loud.npz", 40, loud);
     images("flat.npz", 40, |_| 128);
-    images("many.npz", 1000, loud);
     let fit = |out: &str, more: &[&str]| {
         let args = ["fit", "--model", "model.safetensors", "--phases", "1", "--steps", "3", "--search-samples", "8"];
         let small = ["--search-grid", "8", "--held-out", "2", "--teacher-steps", "3", "--moments-control", "16"];
@@ -225,8 +223,6 @@ fn images_draw_the_look_of_a_plan() {
         let plan = std::fs::read_to_string(place.path(out).join("steps-003/plan.json")).unwrap();
         serde_json::from_str::<serde_json::Value>(&plan).unwrap()["metadata"]["found_by"]["method"].clone()
     };
-    assert_eq!(fit("few", &["--data", "loud.npz"]), "least-squares+gauss-newton+moments");
-    assert_eq!(fit("many", &["--data", "many.npz"]), "least-squares+gauss-newton+data-moments");
     let spread = |data: &str| {
         let by_name = ["--search", "karras+data-moments", "--moments-weight", "0", "--no-early-stop", "--data", data];
         let (out, plan) = (data.replace(".npz", "-images.npz"), format!("{data}-fit/steps-003/plan.json"));

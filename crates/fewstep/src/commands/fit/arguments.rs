@@ -13,10 +13,7 @@ use fewstep_nn::train::{RolloutLoss, StepWeights};
 use crate::fitting::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::inputs::{Compute, FeatureArgs, Numbers};
 use crate::runs::RunArgs;
-use crate::searching::{DistanceName, Method, Refinement, SearchArgs};
-
-/// Training images from which on their moments are trusted without being asked for.
-const LEAST_IMAGES: usize = 1000;
+use crate::searching::{DistanceName, Refinement, SearchArgs};
 
 /// Arguments of `fewstep fit`
 #[derive(Debug, clap::Args)]
@@ -50,11 +47,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub rounds: usize,
 
-    /// Where phase 1 gets its plan: a search over a teacher (local/ipndm4, reachable/euler, ...: see `fewstep compare --help`),
-    /// or paper [default: least-squares+gauss-newton+moments; where --data has 1000 images or more, +data-moments in place of
-    /// +moments]
-    #[arg(long, value_name = "NAME", help_heading = "Phase 1")]
-    pub search: Option<Phase1Search>,
+    /// Where phase 1 gets its plan: least-squares+gauss-newton+moments, another search over a teacher (local/ipndm4,
+    /// reachable/euler, ...: see `fewstep compare --help`), or paper
+    #[arg(long, value_name = "NAME", default_value = "least-squares+gauss-newton+moments", help_heading = "Phase 1")]
+    pub search: Phase1Search,
     /// What the search `paper` minimises: Eq. 11, Eq. 12, or both as in the paper
     #[arg(long, value_name = "NAME", default_value = "bound", help_heading = "Phase 1")]
     pub objective: ObjectiveName,
@@ -223,8 +219,8 @@ impl Args {
     pub fn feature_network(&self, model: &Model) -> Result<Option<Box<dyn FeatureNetwork>>> {
         let tuned = self.weights == WeightsName::Rollout && self.phases.contains(&2);
         let refined = match &self.search {
-            Some(Phase1Search::Method(method)) => method.refinement == Some(Refinement::Rollout),
-            Some(Phase1Search::Paper) | None => false,
+            Phase1Search::Method(method) => method.refinement == Some(Refinement::Rollout),
+            Phase1Search::Paper => false,
         };
         let asked = [(tuned, self.distance), (refined, self.search_args.rollout_loss)];
         if !asked.contains(&(true, DistanceName::Features)) {
@@ -234,14 +230,8 @@ impl Args {
         Ok(Some(arguments.open(model.image_shape().map(|size| size as usize), model.device())?))
     }
 
-    /// What was asked for, or the best that so many training images allow.
-    fn search(&self, images: usize) -> Phase1Search {
-        let best = if images < LEAST_IMAGES { Method::BEST } else { Method::BEST_WITH_DATA };
-        self.search.clone().unwrap_or(Phase1Search::Method(best))
-    }
-
-    /// The settings, checked for contradictions; `images` training images were named.
-    pub fn settings(&self, images: usize) -> Result<FitSettings> {
+    /// The settings, checked for contradictions.
+    pub fn settings(&self) -> Result<FitSettings> {
         ensure!(self.steps.0.iter().all(|&n| n >= 2), "--steps needs numbers of at least 2");
         ensure!(self.rounds >= 1, "--rounds must be at least 1");
         ensure!(
@@ -266,8 +256,7 @@ impl Args {
             solver == Phase1Solver::Adam || self.objective == ObjectiveName::Bound,
             "--solver table minimises the bound; the other objectives need --solver adam"
         );
-        let search = self.search(images);
-        let paper = search == Phase1Search::Paper;
+        let paper = self.search == Phase1Search::Paper;
         ensure!(
             paper || (self.solver.is_none() && self.objective == ObjectiveName::Bound),
             "--objective and --solver are for --search paper"
@@ -282,7 +271,7 @@ impl Args {
             "--search-grid must have at least as many levels as the longest --steps"
         );
         Ok(FitSettings {
-            phase1: self.phase1(search, solver),
+            phase1: self.phase1(solver),
             search: self.search_args.settings(self.eval_batch.max(1))?,
             phase2: self.phase2(),
             held_out: self.held_out,
@@ -292,9 +281,9 @@ impl Args {
         })
     }
 
-    fn phase1(&self, search: Phase1Search, solver: Phase1Solver) -> Phase1Settings {
+    fn phase1(&self, solver: Phase1Solver) -> Phase1Settings {
         Phase1Settings {
-            search,
+            search: self.search.clone(),
             objective: match self.objective {
                 ObjectiveName::Discretization => Objective::Discretization,
                 ObjectiveName::Bound => Objective::Bound,

@@ -6,7 +6,6 @@ mod page;
 
 use anyhow::{Result, ensure};
 use fewstep_eval::features::FeatureId;
-use fewstep_io::dataset::Dataset;
 use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::data::Images;
@@ -57,7 +56,7 @@ struct Task {
 pub fn run(args: Args, output: Output) -> Result<()> {
     let (device, kind) = args.compute.resolve()?;
     let dataset = args.data.as_ref().map(|path| open_data(path, args.pad_to, args.max_images)).transpose()?;
-    let settings = args.settings(dataset.as_ref().map_or(0, Dataset::len))?;
+    let settings = args.settings()?;
     let opened = open_model(&args.model, device, kind)?;
     let data = dataset.as_ref().map(|data| Ok::<_, anyhow::Error>((data.name().to_owned(), data.fingerprint()?)));
     let (data, data_sha256) = data.transpose()?.unzip();

@@ -246,9 +246,8 @@ impl<'a> Lab<'a> {
         if self.found.get().is_none() {
             let path = self.folder.join("teacher.safetensors");
             let cache = Cache { path: &path, model_sha256: &self.subject.opened.hash };
-            let searcher = Searcher::new(self.fitter.base, &self.fitter.settings.search, Some(cache))?
-                .looking_at(self.fitter.images);
-            let found = searcher.find(&Method::BEST_WITH_DATA, &self.task.steps, None)?;
+            let searcher = Searcher::new(self.fitter.base, &self.fitter.settings.search, Some(cache))?;
+            let found = searcher.find(&Method::BEST, &self.task.steps, None)?;
             let _ = self.found.set((searcher, found));
         }
         self.found.get().context("the plans were just found")
@@ -257,7 +256,7 @@ impl<'a> Lab<'a> {
     /// The network tuned for a plan, or that of an earlier run, and the plan for it.
     fn tuned(&self, cell: Cell, plan: &Plan, settings: &Phase2Settings) -> Result<(Model, Plan)> {
         let gallery = self.gallery()?;
-        let moments = match Method::BEST_WITH_DATA.moments {
+        let moments = match Method::BEST.moments {
             Some(of) if cell == Cell::OursTuned => Some((&self.search()?.0, of)),
             _ => None,
         };

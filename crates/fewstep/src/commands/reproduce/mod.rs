@@ -161,11 +161,11 @@ fn forecast(task: &Task) -> Result<Forecast> {
         cost = cost
             .part(
                 "our search with its teacher",
-                fit.search.teacher_evaluations() + fit.search.evaluations(&Method::BEST_WITH_DATA, &task.steps),
+                fit.search.teacher_evaluations() + fit.search.evaluations(&Method::BEST, &task.steps),
             )
             .part("teacher's trajectories", trajectories)
             .part("moments matched anew", {
-                let each = |&steps: &usize| fit.search.matching_evaluations(Method::BEST_WITH_DATA.moments, &[steps]);
+                let each = |&steps: &usize| fit.search.matching_evaluations(Method::BEST.moments, &[steps]);
                 task.steps.iter().map(each).sum::<u64>()
             });
     }
