@@ -115,6 +115,7 @@ impl SearchArgs {
         ensure!(self.search_grid >= 2, "--search-grid must be at least 2");
         ensure!(self.teacher_parts >= 1, "--teacher-parts must be at least 1");
         ensure!(self.gauss_newton_samples >= 1, "--gauss-newton-samples must be at least 1");
+        ensure!(self.moments_control >= 2, "--moments-control must be at least 2: a mean of one image says nothing");
         ensure!(self.beam >= 1, "--beam must be at least 1");
         ensure!(self.ridge >= 0.0 && self.ridge.is_finite(), "--ridge must be a finite number that is not negative");
         ensure!(self.rollout_lr > 0.0 && self.rollout_lr.is_finite(), "--rollout-lr must be a finite number above 0");

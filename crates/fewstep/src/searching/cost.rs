@@ -56,7 +56,7 @@ impl SearchSettings {
     pub fn matching_evaluations(&self, of: Option<MomentsOf>, nfes: &[usize]) -> u64 {
         let samples = self.teacher.samples;
         let runs = nfes.iter().sum::<usize>() * samples;
-        let control = || nfes.iter().copied().max().unwrap_or(0) * self.moments.control.max(2);
+        let control = || nfes.iter().copied().max().unwrap_or(0) * self.moments.control;
         let all = match of {
             None => 0,
             Some(MomentsOf::Teacher) => runs,

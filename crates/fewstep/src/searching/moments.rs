@@ -22,7 +22,7 @@ use crate::ui::Progress;
 pub struct MomentsSettings {
     /// What the squared error counts beside them.
     pub error_weight: f64,
-    /// Latents, the search's own among them, on which a plan's images are compared with training images.
+    /// Latents on which a plan's images are compared with training images.
     pub control: usize,
 }
 
@@ -38,7 +38,7 @@ impl Searcher<'_> {
     }
 
     /// Fits the last combination of every plan so that mean and covariance of its images' features, of a network that
-    /// nobody trained, are those of the teacher's images or of training images. Returns the evaluations of single images.
+    /// nobody trained, are those of the teacher's images, as they are or moved to training images. Returns the evaluations of single images.
     pub(super) fn match_moments(&self, of: MomentsOf, plans: &mut BTreeMap<usize, Plan>) -> Result<u64> {
         let before = self.network.evaluations();
         let [channels, resolution, _] = self.model().image_shape();
@@ -82,7 +82,7 @@ impl Searcher<'_> {
         let Some(plan) = plans.values().next_back() else {
             return Ok((of_teacher, 0));
         };
-        let count = self.settings.moments.control.max(2);
+        let count = self.settings.moments.control;
         let seeds: Vec<u64> = (SEARCH_SEEDS..SEARCH_SEEDS + count as u64).collect();
         let run = Seeded { seeds: &seeds, class: None, batch: self.network.batch() };
         let mut progress = Progress::new("images of the control latents", "img", count as u64, 0);

@@ -109,6 +109,8 @@ fn a_fitted_plan_is_nearer_to_the_teacher_than_rho_7() {
     let other = joined("other", "karras/ipndm2+data-moments");
     assert!(other.code == 1 && other.stderr.contains("other models or settings"), "{}", other.stderr);
     assert_eq!(joined("other", "karras/ipndm2").code, 0);
+    let other = joined("other", "karras/ipndm2+data-moments");
+    assert_eq!(other.code, 1, "the first images' cells are still there: {}", other.stderr);
 }
 
 #[test]

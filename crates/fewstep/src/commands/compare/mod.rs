@@ -120,7 +120,7 @@ pub fn report(folder: &RunFolder) -> Result<Page> {
 
 fn open_folder(args: &Args, task: Task) -> Result<(RunFolder, Run)> {
     let out = &args.run.out;
-    let run = Run { kind: "compare".to_owned(), provenance: Provenance::now(), task };
+    let mut run = Run { kind: "compare".to_owned(), provenance: Provenance::now(), task };
     if !args.run.resume {
         return Ok((runs::create(out, &run)?, run));
     }
@@ -132,6 +132,10 @@ fn open_folder(args: &Args, task: Task) -> Result<(RunFolder, Run)> {
          be added), or choose a new --out",
         out.display()
     );
+    // cells that an earlier run made from images are still there
+    for (now, then) in run.task.models.iter_mut().zip(earlier.task.models) {
+        now.data = now.data.take().or(then.data);
+    }
     folder.write_json(RUN_FILE, &run)?;
     Ok((folder, run))
 }

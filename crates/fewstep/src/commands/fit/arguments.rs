@@ -25,8 +25,8 @@ pub struct Args {
     /// gaussian-mixture-classes)
     #[arg(long, value_name = "FILE")]
     pub model: String,
-    /// Training images, for phase 2, the look of phase 1's images, and the searches `paper` and `bound`: EDM zip, image folder, IDX file or folder,
-    /// CIFAR-10 archive, npz of images
+    /// Training images, for phase 2 and for the searches `paper`, `bound` and any that ends in +data-moments: EDM zip, image
+    /// folder, IDX file or folder, CIFAR-10 archive, npz of images
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Pad images with zeros to squares of this size (Fashion-MNIST: 32)

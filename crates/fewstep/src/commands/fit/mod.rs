@@ -55,9 +55,9 @@ struct Task {
 /// Fits and prints what it bought.
 pub fn run(args: Args, output: Output) -> Result<()> {
     let (device, kind) = args.compute.resolve()?;
-    let dataset = args.data.as_ref().map(|path| open_data(path, args.pad_to, args.max_images)).transpose()?;
     let settings = args.settings()?;
     let opened = open_model(&args.model, device, kind)?;
+    let dataset = args.data.as_ref().map(|path| open_data(path, args.pad_to, args.max_images)).transpose()?;
     let data = dataset.as_ref().map(|data| Ok::<_, anyhow::Error>((data.name().to_owned(), data.fingerprint()?)));
     let (data, data_sha256) = data.transpose()?.unzip();
     let features = args.feature_network(&opened.model)?;

@@ -256,8 +256,8 @@ impl<'a> Lab<'a> {
     /// The network tuned for a plan, or that of an earlier run, and the plan for it.
     fn tuned(&self, cell: Cell, plan: &Plan, settings: &Phase2Settings) -> Result<(Model, Plan)> {
         let gallery = self.gallery()?;
-        let moments = match Method::BEST.moments {
-            Some(of) if cell == Cell::OursTuned => Some((&self.search()?.0, of)),
+        let moments = match (cell, Method::BEST.moments) {
+            (Cell::OursTuned, Some(of)) => Some((&self.search()?.0, of)),
             _ => None,
         };
         let file = |extension: &str| gallery.file(cell.name(), plan.nfe(), extension);

@@ -59,7 +59,7 @@ pub struct Settings {
     seeds: SeedRanges,
     precision: String,
     fit: FitSettings,
-    /// How our tuning differs from the paper's phase 2.
+    /// Our tuning, where `fit` has the paper's phase 2.
     rollout: Phase2Settings,
 }
 
