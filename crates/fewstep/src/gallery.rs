@@ -95,6 +95,15 @@ impl Gallery<'_> {
         read(&self.file(method, nfe, "json"))
     }
 
+    /// The cell of `method`, if it was measured with this very plan.
+    pub fn kept_of(&self, method: &str, plan: &Plan) -> Result<Option<Row>> {
+        let Some(row) = self.kept(method, plan.nfe())? else { return Ok(None) };
+        let kept = read::<Plan>(&self.file(method, plan.nfe(), "plan.json"))?;
+        let same =
+            |kept: &Plan| (&kept.stages, &kept.output, &kept.constant) == (&plan.stages, &plan.output, &plan.constant);
+        Ok(kept.as_ref().is_some_and(same).then_some(row))
+    }
+
     /// Measures `model` under `plan`, whose rollout error is `rollout_error`, and keeps the cell.
     pub fn measure(&self, method: &str, model: &Model, plan: &Plan, rollout_error: f64, spent: Spent) -> Result<Row> {
         ui::note(format!("{method}, {} evaluations", plan.nfe()));
@@ -109,6 +118,7 @@ impl Gallery<'_> {
         }
         let [file, plan_file, grid_file] =
             ["json", "plan.json", "png"].map(|extension| self.file(method, plan.nfe(), extension));
+        let _ = std::fs::remove_file(&file); // a cell of another plan must not seem to be of this one
         atomic::write_bytes(&plan_file, plan.to_json()?.as_bytes())?;
         atomic::write_bytes(&grid_file, &grid.unwrap_or_default())?;
         let image = plan.unrolled().output;

@@ -5,7 +5,8 @@ use fewstep_core::solver::Solver;
 use fewstep_nn::distance::Distance;
 use serde::{Deserialize, Serialize};
 
-use super::{GaussNewtonSettings, MomentsSettings, RolloutSettings};
+use super::method::MomentsOf;
+use super::{GaussNewtonSettings, Method, MomentsSettings, Refinement, RolloutSettings, Search};
 
 /// How plans are searched, as `run.json` keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +64,39 @@ pub struct TeacherSettings {
     pub parts: usize,
 }
 
+impl SearchSettings {
+    /// What of these settings the plans of `method` depend on, beside the teacher: with other settings changed, its plans are
+    /// the same.
+    pub fn looked_at_by(&self, method: &Method) -> serde_json::Result<serde_json::Value> {
+        let mut names = match method.search {
+            Search::Fixed(..) | Search::Bound => vec![],
+            Search::Local(_) => vec!["metric"],
+            Search::Reachable => vec!["beam"],
+            Search::LeastSquares => {
+                vec!["history", "ridge", "beam", "view", "calibrated", "free", "robust", "constant"]
+            }
+        };
+        names.extend(match method.refinement {
+            None => &[][..],
+            Some(Refinement::Rollout) => &["rollout"],
+            Some(Refinement::GaussNewton) => &["gauss_newton", "view", "calibrated", "robust"],
+        });
+        let all = serde_json::to_value(self)?;
+        let mut looked_at: serde_json::Map<_, _> =
+            names.into_iter().map(|name| (name.to_owned(), all[name].clone())).collect();
+        match method.moments {
+            None => {}
+            Some(MomentsOf::Teacher) => {
+                looked_at.insert("error_weight".to_owned(), self.moments.error_weight.into());
+            }
+            Some(MomentsOf::Data) => {
+                looked_at.insert("moments".to_owned(), all["moments"].clone());
+            }
+        }
+        Ok(looked_at.into())
+    }
+}
+
 /// What `fit` and `compare` search with where nothing else is typed.
 impl Default for SearchSettings {
     fn default() -> Self {
@@ -96,5 +130,42 @@ mod tests {
         let command = SearchArgs::augment_args(clap::Command::new("search"));
         let typed = SearchArgs::from_arg_matches(&command.get_matches_from(["search"])).unwrap();
         assert_eq!(typed.settings(64).unwrap(), SearchSettings::default());
+    }
+
+    #[test]
+    fn methods_depend_on_what_they_look_at() {
+        let settings = SearchSettings::default();
+        let changed = |change: fn(&mut SearchSettings)| {
+            let mut other = settings.clone();
+            change(&mut other);
+            let differs = |name: &&str| {
+                let method = name.parse().unwrap();
+                let [before, after] = [&settings, &other].map(|settings| settings.looked_at_by(&method).unwrap());
+                assert!(before.as_object().unwrap().values().all(|value| !value.is_null()), "{name}: {before}");
+                before != after
+            };
+            let names = [
+                "karras/euler",
+                "local/ipndm4",
+                "reachable/ipndm4",
+                "least-squares",
+                "least-squares+gauss-newton",
+                "least-squares+gauss-newton+moments",
+                "karras/euler+rollout",
+                "karras/euler+data-moments",
+            ];
+            names.iter().copied().filter(differs).collect::<Vec<_>>()
+        };
+        let fitted = ["least-squares", "least-squares+gauss-newton", "least-squares+gauss-newton+moments"];
+        assert_eq!(changed(|s| s.ridge = 1.0), fitted);
+        assert_eq!(changed(|s| s.beam = 1), [&["reachable/ipndm4"][..], &fitted].concat());
+        assert_eq!(changed(|s| s.metric = CostMetric::L1), ["local/ipndm4"]);
+        assert_eq!(changed(|s| s.gauss_newton.rounds = 9), fitted[1..]);
+        assert_eq!(changed(|s| s.moments.control = 9), ["karras/euler+data-moments"]);
+        assert_eq!(
+            changed(|s| s.moments.error_weight = 9.0),
+            ["least-squares+gauss-newton+moments", "karras/euler+data-moments"]
+        );
+        assert_eq!(changed(|s| s.rollout.steps = 9), ["karras/euler+rollout"]);
     }
 }

@@ -70,7 +70,7 @@ impl<'a> Bench<'a> {
     }
 
     fn measured(&self, method: &str, plan: &Plan, spent: Spent) -> Result<Row> {
-        if let Some(row) = self.gallery.kept(method, plan.nfe())? {
+        if let Some(row) = self.gallery.kept_of(method, plan)? {
             return Ok(row);
         }
         let model = &self.subject.opened.model;
@@ -83,13 +83,21 @@ impl<'a> Bench<'a> {
         let name = method.to_string();
         if !self.found.contains_key(&name) {
             let file = self.gallery.folder.join(format!("{}.found.json", slug(&name)));
-            let kept = read::<Kept>(&file)?.filter(|kept| steps.iter().all(|step| kept.asked.contains(step)));
+            let settings = self.settings.search.looked_at_by(method)?;
+            let kept = read::<Kept>(&file)?.filter(|kept| kept.settings == settings);
+            let serves = |kept: &Kept| steps.iter().all(|step| kept.asked.contains(step));
             let found = match kept {
-                Some(kept) => kept.found,
-                None => {
+                Some(kept) if serves(&kept) => kept.found,
+                kept => {
                     let table = if method.search == Search::Bound { Some(self.table()?) } else { None };
-                    let found = self.searcher()?.find(method, steps, table)?;
-                    atomic::write_json(&file, &Kept { asked: steps.to_vec(), found: found.clone() })?;
+                    let mut found = self.searcher()?.find(method, steps, table)?;
+                    let mut asked = steps.to_vec();
+                    if let Some(kept) = kept {
+                        // what a search finds for few evaluations may depend on how many it goes on to: cells stay as they are
+                        found.plans.extend(kept.found.plans);
+                        asked.extend(kept.asked);
+                    }
+                    atomic::write_json(&file, &Kept { asked, settings, found: found.clone() })?;
                     found
                 }
             };
@@ -144,9 +152,11 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Plans in a file, and the numbers of steps that were asked for: some may have none.
+/// Plans in a file, the numbers of steps that were asked for (some may have none), and the settings that they depend on.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     asked: Vec<usize>,
+    #[serde(default)]
+    settings: serde_json::Value,
     found: Found,
 }

@@ -31,7 +31,8 @@ pub struct Run {
     task: Task,
 }
 
-/// What is compared. A resumed run may add methods, numbers of steps and models, and nothing else.
+/// What is compared. A resumed run may add methods, numbers of steps and models, and change what only the searches of some
+/// methods look at: their plans are then found anew, and cells whose plans have changed are measured anew.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     models: Vec<Entry>,
@@ -78,6 +79,15 @@ pub struct Settings {
     table_images: usize,
     precision: String,
     search: SearchSettings,
+}
+
+impl Settings {
+    /// Whether cells of both can stand in one table: measured alike, with searches from the same teacher.
+    fn continues(&self, earlier: &Self) -> bool {
+        let SearchSettings { teacher, batch, .. } = earlier.search.clone();
+        let search = SearchSettings { teacher, batch, ..self.search.clone() };
+        *self == Self { search, ..earlier.clone() }
+    }
 }
 
 /// Compares, or goes on comparing.
@@ -127,9 +137,9 @@ fn open_folder(args: &Args, task: Task) -> Result<(RunFolder, Run)> {
     let (folder, earlier) = runs::reopen::<Run>(out, "compare")?;
     let same_models = run.task.models.iter().zip(&earlier.task.models).all(|(now, then)| now.continues(then));
     ensure!(
-        earlier.task.settings == run.task.settings && same_models,
-        "the comparison in {} was started with other models or settings; repeat those (methods, steps and further models may \
-         be added), or choose a new --out",
+        run.task.settings.continues(&earlier.task.settings) && same_models,
+        "the comparison in {} was started with other models, another teacher or other settings of its judge; repeat those \
+         (methods, steps and further models may be added, and other options of the searches changed), or choose a new --out",
         out.display()
     );
     // cells that an earlier run made from images are still there
