@@ -1,6 +1,6 @@
 //! What tuning and sampling cost beside the network itself, for the shipped architecture:
 //!
-//! - an update of phase 2, by the bound and by rollout, beside a plain training step of as many network evaluations, all with
+//! - an update of phase 2, by the bound, by rollout and by rollout with its gradient through all steps, beside a plain training step of as many network evaluations, all with
 //!   graphs of 16 images, and its peak memory against the number of steps;
 //! - sampling with a plan beside its network evaluations alone.
 //!
@@ -26,7 +26,7 @@ use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::sample::sample;
 use fewstep_nn::tch::Device;
 use fewstep_nn::tensor::Batch;
-use fewstep_nn::train::{Lessons, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories};
+use fewstep_nn::train::{GradientFlow, Lessons, Loss, RolloutLoss, TrainConfig, Trainer, Trajectories};
 use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;
@@ -36,7 +36,7 @@ const GRAPH: usize = 16;
 /// Updates that a process times, after one to warm up.
 const UPDATES: usize = 3;
 const STEPS: [usize; 4] = [2, 4, 8, 16];
-const LOSSES: [&str; 3] = ["plain", "bound", "rollout"];
+const LOSSES: [&str; 4] = ["plain", "bound", "rollout", "through"];
 
 fn main() -> std::result::Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -88,7 +88,8 @@ fn update(kind: &str, loss: &str, steps: usize) -> std::result::Result<(), Failu
     let images =
         Images::for_model(dataset::Images::new(data, 1, shipped::RESOLUTION, shipped::RESOLUTION, None)?, &model)?;
     let schedule = karras(steps, 0.002, 80.0, 7.0)?;
-    let rollout = RolloutLoss { distance: Distance::Squared, weights: StepWeights::Signal, data: 0.0 };
+    let flow = if loss == "through" { GradientFlow::Through } else { GradientFlow::Step };
+    let rollout = RolloutLoss { flow, ..RolloutLoss::of(Distance::Squared) };
     let (loss, batch) = match loss {
         "plain" => (Loss::EDM, steps * GRAPH),
         "bound" => {

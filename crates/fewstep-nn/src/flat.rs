@@ -35,6 +35,19 @@ impl FlatWeights {
     /// d loss / d weights, flat; the graph of `loss` is freed.
     pub fn gradient(&self, loss: &Tensor) -> Result<Tensor> {
         let grads = Tensor::f_run_backward(&[loss], &self.leaves, false, false)?;
+        Ok(self.flat(&grads))
+    }
+
+    /// d loss / d weights, flat, and d loss / d x of a leaf `x`; the graph of `loss` is freed.
+    pub fn gradient_and(&self, loss: &Tensor, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let inputs: Vec<&Tensor> = [x].into_iter().chain(&self.leaves).collect();
+        let mut grads = Tensor::f_run_backward(&[loss], &inputs, false, false)?;
+        let of_x = grads.remove(0);
+        Ok((self.flat(&grads), of_x))
+    }
+
+    /// One gradient a leaf as one vector.
+    fn flat(&self, grads: &[Tensor]) -> Tensor {
         let flat: Vec<Tensor> = grads
             .iter()
             .zip(&self.leaves)
@@ -45,7 +58,7 @@ impl FlatWeights {
                 },
             )
             .collect();
-        Ok(Tensor::cat(&flat, 0))
+        Tensor::cat(&flat, 0)
     }
 }
 

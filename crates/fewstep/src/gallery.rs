@@ -25,6 +25,10 @@ pub struct Row {
     pub frechet: Vec<f64>,
     /// Mean squared difference of a pixel to the fine teacher's images on held-out latents.
     pub rollout_error: f64,
+    /// The same on the latents that the method's search looked at, if it looked at any: far below the other, the plan knows
+    /// these latents by heart.
+    #[serde(default)]
+    pub seen_error: Option<f64>,
     /// Evaluations of single images that finding this method's plans, for all numbers of steps, took beyond the teacher's.
     pub search_evaluations: u64,
     /// Seconds that it took beyond the teacher.
@@ -53,6 +57,15 @@ impl Row {
         let squares: f64 = self.frechet.iter().map(|value| (value - mean).powi(2)).sum();
         if n > 1.0 { (squares / (n - 1.0)).sqrt() } else { 0.0 }
     }
+}
+
+/// Rollout errors: mean squared differences of a pixel to the fine teacher's images.
+#[derive(Clone, Copy, Debug)]
+pub struct Errors {
+    /// On held-out latents.
+    pub held_out: f64,
+    /// On the latents that the method's search looked at, if any.
+    pub seen: Option<f64>,
 }
 
 /// What finding a sampler took: evaluations of single images, and seconds.
@@ -104,8 +117,8 @@ impl Gallery<'_> {
         Ok(kept.as_ref().is_some_and(same).then_some(row))
     }
 
-    /// Measures `model` under `plan`, whose rollout error is `rollout_error`, and keeps the cell.
-    pub fn measure(&self, method: &str, model: &Model, plan: &Plan, rollout_error: f64, spent: Spent) -> Result<Row> {
+    /// Measures `model` under `plan` and keeps the cell.
+    pub fn measure(&self, method: &str, model: &Model, plan: &Plan, errors: Errors, spent: Spent) -> Result<Row> {
         ui::note(format!("{method}, {} evaluations", plan.nfe()));
         let SeedRanges { images, ranges, first } = self.seeds;
         let (mut frechet, mut seconds, mut grid) = (Vec::new(), 0.0, None);
@@ -128,7 +141,8 @@ impl Gallery<'_> {
             method: method.to_owned(),
             nfe: plan.nfe(),
             frechet,
-            rollout_error,
+            rollout_error: errors.held_out,
+            seen_error: errors.seen,
             search_evaluations: spent.evaluations,
             search_seconds: spent.seconds,
             seconds_per_image: seconds,

@@ -3,6 +3,7 @@
 mod loss;
 mod rollout;
 mod state;
+mod trajectories;
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -18,7 +19,8 @@ use crate::model::Model;
 use crate::random;
 
 pub use self::loss::Loss;
-pub use self::rollout::{Course, RolloutLoss, StepWeights, Trajectories};
+pub use self::rollout::{GradientFlow, RolloutLoss, StepWeights};
+pub use self::trajectories::{Course, Trajectories};
 
 /// Settings of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Tuning against a teacher's trajectories.
 
-use fewstep_core::plan::Plan;
+use fewstep_core::plan::{Combination, Plan, Source};
 use fewstep_core::schedule::{Schedule, karras};
 use fewstep_core::search::Teacher;
 use fewstep_core::solver::{Solver, SolverOptions};
@@ -9,10 +9,12 @@ use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::distance::{Distance, FeatureMap};
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::HeldOut;
+use fewstep_nn::sample::Seeded;
 use fewstep_nn::search::Network;
-use fewstep_nn::tch::Tensor;
+use fewstep_nn::tch::{Kind, Tensor};
 use fewstep_nn::tensor::Batch;
-use fewstep_nn::train::{Course, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories};
+use fewstep_nn::train::{Course, GradientFlow, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories};
+use fewstep_nn::unet::Conditions;
 
 use crate::support::{alone, lively, ramps};
 
@@ -24,12 +26,18 @@ fn euler(steps: usize) -> Plan {
 
 /// Trajectories of `solver` on `fine`, for `plan`.
 fn trajectories(model: &Model, plan: &Plan, solver: Solver, fine: &Schedule) -> Trajectories {
+    taught(model, plan, solver, fine).1
+}
+
+/// The same, with their teacher.
+fn taught(model: &Model, plan: &Plan, solver: Solver, fine: &Schedule) -> (Teacher<Batch>, Trajectories) {
     let seeds: Vec<u64> = (0..COUNT).collect();
     let network = Network::new(model, &seeds, 5).unwrap();
     let (grid, fine) = (Trajectories::levels(plan, fine).unwrap(), Trajectories::fine(plan, fine).unwrap());
     let denoise = |x: &Batch, sigma: f64| network.denoised(x, sigma);
     let teacher = Teacher::solve(solver, &fine, &grid, network.latents().clone(), COUNT as usize, denoise).unwrap();
-    Trajectories::new(model, plan, &teacher, &seeds).unwrap()
+    let trajectories = Trajectories::new(model, plan, &teacher, &seeds).unwrap();
+    (teacher, trajectories)
 }
 
 fn config(distance: Distance) -> TrainConfig {
@@ -41,7 +49,7 @@ fn config(distance: Distance) -> TrainConfig {
         decay_images: None,
         adam: AdamConfig::default(),
         ema: EmaConfig { halflife_images: 1.0, rampup_ratio: None },
-        loss: Loss::Rollout(RolloutLoss { distance, weights: StepWeights::Signal, data: 0.0 }),
+        loss: Loss::Rollout(RolloutLoss::of(distance)),
         augment: None,
         xflip: false,
         seed: 0,
@@ -64,7 +72,12 @@ fn a_student_of_its_own_plan_has_no_loss() {
 #[test]
 fn tuning_brings_the_student_to_the_teacher() {
     let _turn = alone();
-    for distance in [Distance::Squared, Distance::PseudoHuber] {
+    let cases = [
+        (Distance::Squared, GradientFlow::Step),
+        (Distance::PseudoHuber, GradientFlow::Step),
+        (Distance::Squared, GradientFlow::Through),
+    ];
+    for (distance, flow) in cases {
         let (model, plan) = (lively(2), euler(3));
         let fine = karras(24, 0.01, 20.0, 7.0).unwrap();
         let lessons = trajectories(&model, &plan, Solver::Heun, &fine);
@@ -73,14 +86,84 @@ fn tuning_brings_the_student_to_the_teacher() {
         let teacher = Solver::Heun.plan(&fine, &SolverOptions::default()).unwrap();
         let judge = HeldOut::new(&model, &teacher, &seeds, 12).unwrap();
         let before = judge.rollout_error(&model, &plan).unwrap();
-        let mut trainer = Trainer::new(model, &lessons, config(distance)).unwrap();
+        let loss = Loss::Rollout(RolloutLoss { flow, ..RolloutLoss::of(distance) });
+        let mut trainer = Trainer::new(model, &lessons, TrainConfig { loss, ..config(distance) }).unwrap();
         let first = trainer.step().unwrap().loss;
         let mut last = first;
         for _ in 0..80 {
             last = trainer.step().unwrap().loss;
         }
         let after = judge.rollout_error(&trainer.averaged().unwrap(), &plan).unwrap();
-        assert!(last < 0.5 * first && after < 0.6 * before, "{distance:?}: {first} to {last}, {before} to {after}");
+        assert!(
+            last < 0.5 * first && after < 0.6 * before,
+            "{distance:?} {flow:?}: {first} to {last}, {before} to {after}"
+        );
+    }
+}
+
+/// The loss of all trajectories by one graph over the whole run, and the norm of its gradient.
+fn by_one_graph(model: &Model, plan: &Plan, teacher: &Teacher<Batch>, weights: StepWeights) -> (f64, f64) {
+    let leaves: Vec<Tensor> =
+        model.params().trainable().map(|(_, leaf)| leaf.shallow_clone().set_requires_grad(true)).collect();
+    let seeds: Vec<u64> = (0..COUNT).collect();
+    let classes = Seeded { seeds: &seeds, class: None, batch: 1 }.classes(model);
+    let labels = model.one_hot(&classes).unwrap();
+    let conditions = Conditions { class_labels: labels.as_ref(), ..Conditions::default() };
+    let (mut inputs, mut outputs): (Vec<Tensor>, Vec<Tensor>) = (Vec::new(), Vec::new());
+    let value = |terms: &Combination, inputs: &[Tensor], outputs: &[Tensor]| {
+        let term = |(source, c)| match source {
+            Source::Latent => &teacher.ends().latent.0 * c,
+            Source::Input(k) => &inputs[k] * c,
+            Source::Output(k) => &outputs[k] * c,
+            Source::Constant => panic!("this plan holds no image"),
+        };
+        terms.terms().map(term).reduce(|sum, term| sum + term).unwrap()
+    };
+    let mut loss = Tensor::from(0.0);
+    for (k, stage) in plan.stages.iter().enumerate() {
+        let x = value(&stage.input, &inputs, &outputs);
+        outputs.push(model.denoise(&x, &Tensor::from_slice(&[stage.sigma as f32]), &conditions));
+        inputs.push(x);
+        let (state, target, sigma) = match plan.stages.get(k + 1) {
+            Some(next) => {
+                let place = teacher.grid().levels().iter().position(|level| *level == next.sigma).unwrap();
+                (value(&next.input, &inputs, &outputs), &teacher.states()[place], next.sigma)
+            }
+            None => (value(&plan.output, &inputs, &outputs), &teacher.ends().image, 0.0),
+        };
+        let error = (state - &target.0).square().mean(Kind::Float);
+        loss += error * (weights.of(sigma) / plan.nfe() as f64);
+    }
+    let gradient = Tensor::run_backward(&[&loss], &leaves, false, false);
+    let squares: f64 =
+        gradient.iter().filter(|g| g.defined()).map(|g| g.square().sum(Kind::Double).double_value(&[])).sum();
+    (loss.double_value(&[]), squares.sqrt())
+}
+
+#[test]
+fn a_gradient_through_all_steps_is_that_of_one_graph() {
+    let _turn = alone();
+    let fine = karras(24, 0.01, 20.0, 7.0).unwrap();
+    for (classes, solver) in [(0, "ipndm3"), (3, "unipc2_bh2")] {
+        let solver: Solver = solver.parse().unwrap();
+        let plan = solver.plan(&karras(4, 0.01, 20.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
+        let model = lively(classes);
+        let (teacher, lessons) = taught(&model, &plan, Solver::Heun, &fine);
+        let update = |weights: StepWeights, flow: GradientFlow| {
+            let loss = Loss::Rollout(RolloutLoss { weights, flow, ..RolloutLoss::of(Distance::Squared) });
+            let all = COUNT as usize;
+            let config = TrainConfig { loss, batch: all, microbatch: all, ..config(Distance::Squared) };
+            Trainer::new(model.duplicate().unwrap(), &lessons, config).unwrap().step().unwrap()
+        };
+        for weights in [StepWeights::Signal, StepWeights::Equal, StepWeights::Image] {
+            let (loss, norm) = by_one_graph(&model, &plan, &teacher, weights);
+            let through = update(weights, GradientFlow::Through);
+            assert!((through.loss - loss).abs() < 1e-5 * loss, "{solver} {weights:?}: {through:?}, not {loss}");
+            assert!((through.grad_norm - norm).abs() < 1e-4 * norm, "{solver} {weights:?}: {through:?}, not {norm}");
+            let step = update(weights, GradientFlow::Step);
+            assert!((step.loss - loss).abs() < 1e-5 * loss, "{solver} {weights:?}: {step:?}, not {loss}");
+            assert!((step.grad_norm - norm).abs() > 1e-2 * norm, "{solver} {weights:?}: one step's graph is not all");
+        }
     }
 }
 
@@ -120,7 +203,7 @@ fn features_and_data_have_their_say() {
         let config = TrainConfig { loss: Loss::Rollout(loss), ..config(Distance::Squared) };
         Trainer::new(lively(0), course, config).and_then(|mut trainer| Ok(trainer.step()?.loss))
     };
-    let plain = RolloutLoss { distance: Distance::Squared, weights: StepWeights::Signal, data: 0.0 };
+    let plain = RolloutLoss::of(Distance::Squared);
     let loss = |loss: RolloutLoss| first(course, loss).unwrap();
     // the image's part, and what data add to it
     let image = loss(RolloutLoss { weights: StepWeights::Image, ..plain });
@@ -129,7 +212,7 @@ fn features_and_data_have_their_say() {
     );
     let [once, twice] = [1.0, 2.0].map(|data| loss(RolloutLoss { data, ..plain }) - loss(plain));
     assert!(once > 0.0 && (twice - 2.0 * once).abs() < 1e-5 * once, "{once} {twice}");
-    let featured = RolloutLoss { distance: Distance::Features, weights: StepWeights::Image, data: 0.0 };
+    let featured = RolloutLoss { weights: StepWeights::Image, ..RolloutLoss::of(Distance::Features) };
     assert!(loss(featured) != image);
     // what a loss needs must be there
     let bare = Course::from(&lessons);

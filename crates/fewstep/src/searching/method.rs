@@ -134,6 +134,12 @@ impl Method {
         self.search == Search::Bound || self.moments == Some(MomentsOf::Data)
     }
 
+    /// Whether it looks at a teacher's trajectories.
+    pub fn needs_teacher(&self) -> bool {
+        let plain = matches!(self.search, Search::Fixed(..) | Search::Bound);
+        !plain || self.before_last().is_some()
+    }
+
     /// Latents that it needs.
     pub fn least_latents(&self) -> usize {
         // one image has no covariance

@@ -90,7 +90,8 @@ fn every_objective_and_choice_of_phase_1_runs() {
     let features = ["--distance", "features", "--features", "features.safetensors", "--trajectories", "8"];
     let rest = ["--weights", "rollout", "--lr-schedule", "cosine", "--data-weight", "0.5", "--step-weights", "equal"];
     let rollout = [&features[..], &rest].concat();
-    let choices: [&[&str]; 11] = [
+    let through = [&features[..], &["--weights", "rollout", "--gradient", "through"]].concat();
+    let choices: [&[&str]; 12] = [
         &["--search", "paper", "--objective", "discretization", "--noise", "shared"],
         &["--search", "paper", "--objective", "joint", "--gamma", "0.5", "--parameter", "linear"],
         &["--search", "paper", "--objective", "bound", "--solver", "adam", "--no-early-stop"],
@@ -100,6 +101,7 @@ fn every_objective_and_choice_of_phase_1_runs() {
         &["--search", "bound/dpmpp2m", "--phases", "1", "--no-constant", "--rounds", "2"],
         &["--rounds", "2", "--no-early-stop"],
         &rollout,
+        &through,
         &["--search", "least-squares+gauss-newton", "--phases", "1", "--no-free-state", "--robust"],
         &[
             "--search",
@@ -146,6 +148,7 @@ fn contradictions_and_misfits_are_one_sentence() {
         (vec!["--search", "paper", "--objective", "bound", "--gamma=-1"], "--gamma"),
         (vec!["--objective", "joint"], "--search paper"),
         (vec!["--data-weight", "1"], "--weights rollout"),
+        (vec!["--gradient", "through"], "--weights rollout"),
         (vec!["--xflip", "--weights", "rollout"], "--data-weight"),
         (vec!["--data-weight=-1", "--weights", "rollout"], "--data-weight"),
         (vec!["--ridge=-1"], "--ridge"),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::arguments::Subject;
 use crate::fitting;
-use crate::gallery::{Gallery, Row, SeedRanges, Spent, read, slug};
+use crate::gallery::{Errors, Gallery, Row, SeedRanges, Spent, read, slug};
 use crate::searching::{Cache, Found, Method, Search, Searcher, held_out_teacher};
 use crate::studio::Studio;
 use crate::ui;
@@ -53,7 +53,7 @@ impl<'a> Bench<'a> {
     /// The Heun teacher's row.
     pub fn teacher(&mut self) -> Result<Row> {
         let plan = fitting::teacher(&self.subject.opened.model, self.settings.teacher_steps)?;
-        self.measured("teacher", &plan, Spent::default())
+        self.measured("teacher", &plan, Spent::default(), false)
     }
 
     /// One cell; none where the method has no plan of so many evaluations.
@@ -61,7 +61,7 @@ impl<'a> Bench<'a> {
         let found = self.plans(method, steps)?;
         let cost = Spent { evaluations: found.evaluations, seconds: found.seconds };
         match found.plans.get(&nfe).cloned() {
-            Some(plan) => Ok(Some(self.measured(&method.to_string(), &plan, cost)?)),
+            Some(plan) => Ok(Some(self.measured(&method.to_string(), &plan, cost, method.needs_teacher())?)),
             None => {
                 ui::note(format!("{method} has no plan of {nfe} evaluations"));
                 Ok(None)
@@ -69,13 +69,15 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn measured(&self, method: &str, plan: &Plan, spent: Spent) -> Result<Row> {
+    /// `searched`: whether the plan comes from a search that looked at latents.
+    fn measured(&self, method: &str, plan: &Plan, spent: Spent, searched: bool) -> Result<Row> {
         if let Some(row) = self.gallery.kept_of(method, plan)? {
             return Ok(row);
         }
         let model = &self.subject.opened.model;
-        let rollout_error = self.judge()?.rollout_error(model, plan)?;
-        self.gallery.measure(method, model, plan, rollout_error, spent)
+        let seen = if searched { Some(self.searcher()?.training_error(plan)?) } else { None };
+        let errors = Errors { held_out: self.judge()?.rollout_error(model, plan)?, seen };
+        self.gallery.measure(method, model, plan, errors, spent)
     }
 
     /// The plans of a method for all steps, searched once and kept.

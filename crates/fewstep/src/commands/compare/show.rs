@@ -39,6 +39,8 @@ pub fn terminal(rows: &[Row], task: &Task, colour: bool, folder: &RunFolder) -> 
 enum Measure {
     Frechet,
     Rollout,
+    /// The rollout error on the latents that the search looked at.
+    Seen,
 }
 
 fn of<'a>(rows: &'a [Row], model: &'a str) -> impl Iterator<Item = &'a Row> {
@@ -66,6 +68,9 @@ fn wide(rows: &[Row], task: &Task, model: &str, measure: Measure) -> Table {
         ),
         (Measure::Frechet, None) => format!("{model}: Frechet distance"),
         (Measure::Rollout, _) => format!("{model}: rollout error on {} held-out latents", task.settings.held_out),
+        (Measure::Seen, _) => {
+            format!("{model}: rollout error on the {} latents of the searches", task.settings.search.teacher.samples)
+        }
     };
     for method in &task.methods {
         let name = method.to_string();
@@ -75,6 +80,7 @@ fn wide(rows: &[Row], task: &Task, model: &str, measure: Measure) -> Table {
                 Measure::Frechet if row.frechet.len() > 1 => Cell::Spread(row.frechet_mean(), row.frechet_deviation()),
                 Measure::Frechet => Cell::Number(row.frechet_mean()),
                 Measure::Rollout => Cell::Number(row.rollout_error),
+                Measure::Seen => row.seen_error.map_or(Cell::Missing, Cell::Number),
             })
         };
         let cells: Vec<Cell> = task.steps.iter().map(cell).collect();
@@ -103,6 +109,7 @@ fn table(rows: &[Row]) -> Table {
         Column::number("frechet", Format::Significant(6)),
         Column::number("frechet deviation", Format::Significant(3)),
         Column::number("rollout error", Format::Significant(6)),
+        Column::number("rollout error of seen latents", Format::Significant(6)),
         Column::number("search evaluations", Format::Integer),
         Column::number("search seconds", Format::Fixed(2)),
         Column::number("seconds an image", Format::Significant(4)),
@@ -115,6 +122,7 @@ fn table(rows: &[Row]) -> Table {
             row.frechet_mean().into(),
             if row.frechet.len() > 1 { row.frechet_deviation().into() } else { Cell::Missing },
             row.rollout_error.into(),
+            row.seen_error.map_or(Cell::Missing, Cell::Number),
             Cell::from(row.search_evaluations as f64),
             row.search_seconds.into(),
             row.seconds_per_image.into(),
@@ -155,7 +163,8 @@ pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
             1 => what.to_owned(),
             _ => format!("{name}: {what}"),
         };
-        let tables = [Measure::Frechet, Measure::Rollout].map(|measure| Block::Table(wide(rows, task, name, measure)));
+        let tables = [Measure::Frechet, Measure::Rollout, Measure::Seen]
+            .map(|measure| Block::Table(wide(rows, task, name, measure)));
         sections.push(Section::new(heading("Distances"), tables.to_vec()));
         sections.push(Section::new(
             heading("Against the number of evaluations"),

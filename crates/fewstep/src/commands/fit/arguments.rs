@@ -8,7 +8,7 @@ use fewstep_core::schedule::Scale;
 use fewstep_eval::features::{Convention, FeatureNetwork};
 use fewstep_nn::Model;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
-use fewstep_nn::train::{RolloutLoss, StepWeights};
+use fewstep_nn::train::{GradientFlow, RolloutLoss, StepWeights};
 
 use crate::fitting::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::inputs::{Compute, FeatureArgs, Numbers};
@@ -91,9 +91,13 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "squared", help_heading = "Phase 2")]
     pub distance: DistanceName,
     /// What each step's distance counts, for rollout: signal (as much as data stand out of the noise after it), equal, or image
-    /// (the last step alone)
+    /// (nothing but the image)
     #[arg(long, value_name = "NAME", default_value = "signal", help_heading = "Phase 2")]
     pub step_weights: StepWeightsName,
+    /// Which evaluations learn from a state's distance, for rollout: step (the newest alone) or through (all before it; up to a
+    /// third dearer)
+    #[arg(long, value_name = "NAME", default_value = "step", help_heading = "Phase 2")]
+    pub gradient: GradientFlowName,
     /// Weight of denoising training images at the last level, for rollout, beside 1 for the image's distance
     #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
     pub data_weight: f64,
@@ -204,6 +208,22 @@ pub enum StepWeightsName {
     Image,
 }
 
+/// How far back a rollout's gradient goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum GradientFlowName {
+    Step,
+    Through,
+}
+
+impl From<GradientFlowName> for GradientFlow {
+    fn from(name: GradientFlowName) -> Self {
+        match name {
+            GradientFlowName::Step => Self::Step,
+            GradientFlowName::Through => Self::Through,
+        }
+    }
+}
+
 impl From<StepWeightsName> for StepWeights {
     fn from(name: StepWeightsName) -> Self {
         match name {
@@ -243,6 +263,10 @@ impl Args {
         ensure!(
             self.data_weight == 0.0 || self.weights == WeightsName::Rollout,
             "--data-weight is for --weights rollout: the other weights learn from data anyway"
+        );
+        ensure!(
+            self.gradient == GradientFlowName::Step || self.weights == WeightsName::Rollout,
+            "--gradient through is for --weights rollout: no other weights look at more than one step"
         );
         ensure!(
             !self.xflip || self.weights != WeightsName::Rollout || self.data_weight > 0.0,
@@ -317,6 +341,7 @@ impl Args {
                 WeightsName::Rollout => TuneWeights::Rollout(RolloutLoss {
                     distance: self.distance.into(),
                     weights: self.step_weights.into(),
+                    flow: self.gradient.into(),
                     data: self.data_weight,
                 }),
             },

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::arguments::Experiment;
 use super::{Settings, Task};
 use crate::fitting::{Fitter, Learned, Phase1Settings, Phase2Settings, Saved, euler, plan_for, teacher};
-use crate::gallery::{Gallery, Row, Spent, read, slug};
+use crate::gallery::{Errors, Gallery, Row, Spent, read, slug};
 use crate::inputs::{Judge, OpenModel};
 use crate::searching::{Cache, Found, Method, Searcher};
 use crate::studio::Studio;
@@ -227,8 +227,8 @@ impl<'a> Lab<'a> {
         if let Some(row) = gallery.kept(name, plan.nfe())? {
             return Ok(row);
         }
-        let error = self.fitter.judge.rollout_error(model, plan)?;
-        gallery.measure(name, model, plan, error, spent)
+        let errors = Errors { held_out: self.fitter.judge.rollout_error(model, plan)?, seen: None };
+        gallery.measure(name, model, plan, errors, spent)
     }
 
     fn gallery(&self) -> Result<&Gallery<'a>> {
