@@ -35,6 +35,22 @@ fn golden_outputs_and_gradients() {
     }
 }
 
+/// Rounded to bf16 every network says the same in fewer digits: kernels of its own, and resampling in f32 on a CPU.
+#[test]
+fn golden_outputs_and_gradients_are_near_in_bf16() {
+    for name in NETWORKS {
+        let (Some(folder), Some(model)) = (folder(), network(name)) else { return };
+        let (golden, model) = (arrays(folder.join(format!("{name}.npz"))), model.with_kind(Kind::BFloat16));
+        let x = golden["x"].copy().set_requires_grad(true);
+        let conditions = Conditions { class_labels: golden.get("class_labels"), ..Conditions::default() };
+        let denoised = model.denoise(&x, &golden["sigma"], &conditions);
+        assert_close(&format!("{name} denoised"), &denoised.detach(), &golden["denoised"], 2e-2);
+        let product = (&denoised * &golden["cotangent"]).sum(Kind::Float);
+        let grads = Tensor::run_backward(&[product], &[&x], false, false);
+        assert_close(&format!("{name} grad_x"), &grads[0], &golden["grad_x"], 4e-2);
+    }
+}
+
 #[test]
 fn golden_ranges_and_rounding() {
     for name in NETWORKS {
