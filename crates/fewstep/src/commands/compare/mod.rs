@@ -160,6 +160,7 @@ fn forecast(task: &Task) -> Result<Forecast> {
     let fine = search.teacher_evaluations() / search.teacher.samples.max(1) as u64;
     let bound = task.methods.iter().any(|method| method.search == Search::Bound);
     let steps: u64 = task.steps.iter().map(|&steps| steps as u64).sum();
+    let searched = task.methods.iter().filter(|method| method.needs_teacher()).count();
     let mut cost = Forecast::new(task)?
         .part("the table's teacher", models * judged * teacher)
         .part("teacher on held-out latents", models * held * fine)
@@ -169,5 +170,6 @@ fn forecast(task: &Task) -> Result<Forecast> {
         cost = cost.part(format!("search {method}"), models * search.evaluations(method, &task.steps));
     }
     Ok(cost
+        .part("a look at the searches' latents", models * (searched * search.teacher.samples) as u64 * steps)
         .part(format!("images of {} methods", task.methods.len()), models * task.methods.len() as u64 * judged * steps))
 }
