@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use fewstep_core::plan::Plan;
 use fewstep_core::search::{RefitOptions, refit_output};
 use fewstep_eval::features::RandomFeatures;
-use fewstep_eval::{FrechetReference, Moments, Statistics};
+use fewstep_eval::{FrechetReference, Moments, Statistics, mean_shift};
 use fewstep_nn::data::Images;
 use fewstep_nn::distance::FeatureMap;
 use fewstep_nn::sample::Seeded;
@@ -69,7 +69,8 @@ impl Searcher<'_> {
 
     /// The statistics of the teacher's images from the search's few latents, their mean moved by what the longest plan's images
     /// lack to training images. A few images miss the mean of many by far more than a teacher's images differ from training
-    /// images, so a plan must not be drawn to the latter as it is; that difference is measured on many latents instead.
+    /// images, so a plan must not be drawn to the latter as it is; that difference is measured on many latents instead, as far as
+    /// they can tell it ([`mean_shift`]).
     /// Covariances are too noisy for that, and distances rose with them. Second, evaluations of single images.
     fn teacher_moved_to_data(
         &self,
@@ -95,10 +96,9 @@ impl Searcher<'_> {
         };
         run.run(self.model(), plan, collect)?;
         progress.finish();
-        let made = made.statistics(None)?;
-        let mu =
-            of_teacher.mu.iter().zip(of_data.mu.iter().zip(&made.mu)).map(|(ours, (data, made))| ours + (data - made));
-        Ok((Statistics { mu: mu.collect(), ..of_teacher }, (count * plan.nfe()) as u64))
+        let shift = mean_shift(&made.statistics(None)?, &of_data)?;
+        let mu = of_teacher.mu.iter().zip(shift).map(|(ours, shift)| ours + shift).collect();
+        Ok((Statistics { mu, ..of_teacher }, (count * plan.nfe()) as u64))
     }
 
     /// Of images spread evenly over the data set, whose classes may come one after the other.
