@@ -22,9 +22,9 @@ shift 2
 fewstep=${FEWSTEP:-"cargo run --release --quiet -p fewstep --"}
 
 ours=least-squares+gauss-newton
-methods=$ours+data-moments,$ours+moments,$ours
-for search in karras local reachable; do
-    for solver in euler ipndm4 dpmpp3m unipc3_bh2; do
+methods=$ours+data-moments,$ours+moments
+for solver in ipndm4 dpmpp3m unipc3_bh2 euler; do
+    for search in reachable local karras; do
         methods=$methods,$search/$solver
     done
 done

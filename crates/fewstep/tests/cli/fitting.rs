@@ -90,7 +90,7 @@ fn every_objective_and_choice_of_phase_1_runs() {
     let features = ["--distance", "features", "--features", "features.safetensors", "--trajectories", "8"];
     let rest = ["--weights", "rollout", "--lr-schedule", "cosine", "--data-weight", "0.5", "--step-weights", "equal"];
     let rollout = [&features[..], &rest].concat();
-    let through = [&features[..], &["--weights", "rollout", "--gradient", "through"]].concat();
+    let by_step = [&features[..], &["--weights", "rollout", "--gradient", "step"]].concat();
     let choices: [&[&str]; 12] = [
         &["--search", "paper", "--objective", "discretization", "--noise", "shared"],
         &["--search", "paper", "--objective", "joint", "--gamma", "0.5", "--parameter", "linear"],
@@ -101,7 +101,7 @@ fn every_objective_and_choice_of_phase_1_runs() {
         &["--search", "bound/dpmpp2m", "--phases", "1", "--no-constant", "--rounds", "2"],
         &["--rounds", "2", "--no-early-stop"],
         &rollout,
-        &through,
+        &by_step,
         &["--search", "least-squares+gauss-newton", "--phases", "1", "--no-free-state", "--robust"],
         &[
             "--search",

@@ -95,9 +95,9 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "signal", help_heading = "Phase 2")]
     pub step_weights: StepWeightsName,
     /// Which evaluations learn from a state's distance, for rollout: step (the newest alone) or through (all before it; up to a
-    /// third dearer)
-    #[arg(long, value_name = "NAME", default_value = "step", help_heading = "Phase 2")]
-    pub gradient: GradientFlowName,
+    /// third dearer) [default: through]
+    #[arg(long, value_name = "NAME", help_heading = "Phase 2")]
+    pub gradient: Option<GradientFlowName>,
     /// Weight of denoising training images at the last level, for rollout, beside 1 for the image's distance
     #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
     pub data_weight: f64,
@@ -265,8 +265,8 @@ impl Args {
             "--data-weight is for --weights rollout: the other weights learn from data anyway"
         );
         ensure!(
-            self.gradient == GradientFlowName::Step || self.weights == WeightsName::Rollout,
-            "--gradient through is for --weights rollout: no other weights look at more than one step"
+            self.gradient.is_none() || self.weights == WeightsName::Rollout,
+            "--gradient is for --weights rollout: no other weights look at more than one step"
         );
         ensure!(
             !self.xflip || self.weights != WeightsName::Rollout || self.data_weight > 0.0,
@@ -341,7 +341,7 @@ impl Args {
                 WeightsName::Rollout => TuneWeights::Rollout(RolloutLoss {
                     distance: self.distance.into(),
                     weights: self.step_weights.into(),
-                    flow: self.gradient.into(),
+                    flow: self.gradient.unwrap_or(GradientFlowName::Through).into(),
                     data: self.data_weight,
                 }),
             },
