@@ -20,4 +20,4 @@ pub use latents::{LatentArgs, Latents};
 pub use model::{BUILT_IN, OpenModel, is_built_in, open_model};
 pub use numbers::Numbers;
 pub use output::{check_extension, check_new_file, has_extension};
-pub use plan::{PlanArgs, read_plan};
+pub use plan::{PlanArgs, read_plan, read_plan_for};

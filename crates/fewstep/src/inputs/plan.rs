@@ -54,7 +54,7 @@ impl PlanArgs {
     pub fn resolve(&self, opened: &OpenModel) -> Result<Plan> {
         let model = &opened.model;
         if let Some(path) = &self.plan {
-            let plan = read_plan_for(path, model)?;
+            let plan = read_plan_for(path, [model])?;
             let tuned_from = |hash: &String| opened.notes.get("tuned").is_some_and(|note| note.contains(hash));
             if plan.metadata.model.as_ref().is_some_and(|hash| *hash != opened.hash && !tuned_from(hash)) {
                 ui::note(format!(
@@ -95,10 +95,12 @@ impl PlanArgs {
     }
 }
 
-/// Reads a plan and checks that it fits `model`.
-fn read_plan_for(path: &Path, model: &Model) -> Result<Plan> {
+/// Reads a plan and checks that it fits all of `models`.
+pub fn read_plan_for<'a>(path: &Path, models: impl IntoIterator<Item = &'a Model>) -> Result<Plan> {
     let plan = read_plan(path)?;
-    check_model(&plan, model).with_context(|| format!("cannot use the plan {}", path.display()))?;
+    for model in models {
+        check_model(&plan, model).with_context(|| format!("cannot use the plan {}", path.display()))?;
+    }
     Ok(plan)
 }
 

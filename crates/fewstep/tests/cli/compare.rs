@@ -124,6 +124,37 @@ fn a_fitted_plan_is_nearer_to_the_teacher_than_rho_7() {
     assert_eq!(other.code, 1, "the first images' cells are still there: {}", other.stderr);
 }
 
+/// Plans from files have rows of their own, and are what they were when they were found.
+#[test]
+fn plans_from_files_stand_beside_methods() {
+    let place = place();
+    let run = |more: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&place.succeeds(&[&SMALL[..], &["--methods", "karras/ipndm2"], more].concat())).unwrap()
+    };
+    let rows = run(&["--steps", "3,4", "--out", "first"]);
+    for nfe in [3, 4] {
+        let folder = place.path(&format!("found/steps-00{nfe}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let plan = rows[nfe - 2]["plan"].as_str().unwrap();
+        std::fs::copy(place.path("first").join(plan), folder.join("plan.json")).unwrap();
+    }
+    let rows = run(&["--steps", "3", "--out", "second", "--plans", "found,found/steps-004/plan.json"]);
+    let rows = rows.as_array().unwrap();
+    let names: Vec<(&str, u64)> =
+        rows.iter().map(|row| (row["method"].as_str().unwrap(), row["nfe"].as_u64().unwrap())).collect();
+    let file = "found/steps-004/plan.json";
+    assert_eq!(names, [("teacher", 5), ("karras/ipndm2", 3), ("found", 3), ("found", 4), (file, 4)]);
+    for same in ["rollout_error", "frechet", "sigmas"] {
+        assert_eq!(rows[2][same], rows[1][same]);
+        assert_eq!(rows[3][same], rows[4][same]);
+    }
+    assert!(rows[2]["seen_error"].is_null());
+    for (plans, says) in [("data", "holds no plans"), ("none.json", "does not exist"), ("found,found", "named twice")] {
+        let run = place.run(&[&SMALL[..], &["--methods", "karras", "--out", "third", "--plans", plans]].concat());
+        assert!(run.code == 1 && run.stderr.contains(says), "{plans}: {}", run.stderr);
+    }
+}
+
 #[test]
 fn misfits_are_one_sentence() {
     let place = place();

@@ -1,13 +1,15 @@
 //! What can be typed after `fewstep compare`, and the models and settings that it means.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use fewstep_nn::data::Images;
 use fewstep_nn::tch::{Device, Kind};
 
-use super::{DataId, Entry, Settings};
+use super::{DataId, Entry, Given, Settings};
 use crate::assets;
+use crate::gallery::slug;
 use crate::inputs::{BUILT_IN, Compute, Judge, Numbers, OpenModel, is_built_in, open_data, open_model};
 use crate::runs::RunArgs;
 use crate::searching::{Method, SearchArgs};
@@ -41,6 +43,9 @@ pub struct Args {
     /// refines it, and +moments at the end matches its images' look with the teacher's, +data-moments with that of --data
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = METHODS, hide_default_value = true)]
     pub methods: Vec<Method>,
+    /// Plans from files beside them: plan files, or folders of `fewstep fit`, such as one that was run on another network
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub plans: Vec<PathBuf>,
     /// Numbers of network evaluations an image
     #[arg(long, value_name = "LIST", default_value = "3-10")]
     pub steps: Numbers,
@@ -138,6 +143,17 @@ impl Args {
             self.features.len()
         );
         self.models.iter().enumerate().map(|(index, name)| self.subject(index, name, device, kind)).collect()
+    }
+
+    /// The plans from files, which must suit every model.
+    pub fn given(&self, subjects: &[Subject]) -> Result<Vec<Given>> {
+        let models = subjects.iter().map(|subject| &subject.opened.model);
+        let given = self.plans.iter().map(|path| Given::open(path, models.clone())).collect::<Result<Vec<_>>>()?;
+        let mut files = BTreeSet::new();
+        for name in self.methods.iter().map(Method::to_string).chain(given.iter().map(|given| given.name.clone())) {
+            ensure!(files.insert(slug(&name)), "{name} is named twice in --methods and --plans");
+        }
+        Ok(given)
     }
 
     fn subject(&self, index: usize, name: &str, device: Device, kind: Kind) -> Result<Subject> {

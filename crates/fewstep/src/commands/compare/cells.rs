@@ -69,6 +69,11 @@ impl<'a> Bench<'a> {
         }
     }
 
+    /// One cell of a plan from a file.
+    pub fn given(&self, name: &str, plan: &Plan) -> Result<Row> {
+        self.measured(name, plan, Spent::default(), false)
+    }
+
     /// `searched`: whether the plan comes from a search that looked at latents.
     fn measured(&self, method: &str, plan: &Plan, spent: Spent, searched: bool) -> Result<Row> {
         if let Some(row) = self.gallery.kept_of(method, plan)? {

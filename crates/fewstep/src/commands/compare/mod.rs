@@ -2,7 +2,10 @@
 
 mod arguments;
 mod cells;
+mod given;
 mod show;
+
+use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use fewstep_eval::features::FeatureId;
@@ -14,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::arguments::Args;
 use self::arguments::Subject;
 use self::cells::Bench;
+use self::given::{Given, GivenEntry};
 pub use self::show::ROWS;
 use crate::fitting;
 use crate::forecast::Forecast;
@@ -37,8 +41,23 @@ pub struct Run {
 pub struct Task {
     models: Vec<Entry>,
     methods: Vec<Method>,
+    /// Plans from files beside them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    plans: Vec<GivenEntry>,
     steps: Vec<usize>,
     settings: Settings,
+}
+
+impl Task {
+    /// The names of the table's rows.
+    fn rows(&self) -> Vec<String> {
+        self.methods.iter().map(Method::to_string).chain(self.plans.iter().map(|plans| plans.name.clone())).collect()
+    }
+
+    /// Every number of evaluations in it.
+    fn columns(&self) -> BTreeSet<usize> {
+        self.steps.iter().chain(self.plans.iter().flat_map(|plans| &plans.steps)).copied().collect()
+    }
 }
 
 /// One model and its judge.
@@ -95,9 +114,11 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let (device, kind) = args.compute.resolve()?;
     let settings = args.settings()?;
     let subjects = args.subjects(device, kind)?;
+    let given = args.given(&subjects)?;
     let task = Task {
         models: subjects.iter().map(Subject::entry).collect(),
         methods: args.methods.clone(),
+        plans: given.iter().map(Given::entry).collect(),
         steps: args.steps.counts(),
         settings,
     };
@@ -114,6 +135,12 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         for method in &task.methods {
             for &steps in &task.steps {
                 rows.extend(bench.cell(method, &task.steps, steps)?);
+                show::save(&rows, &run, &folder)?;
+            }
+        }
+        for Given { name, plans } in &given {
+            for plan in plans.values() {
+                rows.push(bench.given(name, plan)?);
                 show::save(&rows, &run, &folder)?;
             }
         }
@@ -168,6 +195,10 @@ fn forecast(task: &Task) -> Result<Forecast> {
         .part("table of e(sigma)", if bound { models * (table_images * fitting::TABLE_GRID) as u64 } else { 0 });
     for method in &task.methods {
         cost = cost.part(format!("search {method}"), models * search.evaluations(method, &task.steps));
+    }
+    let given: u64 = task.plans.iter().flat_map(|plans| &plans.steps).map(|&steps| steps as u64).sum();
+    if given > 0 {
+        cost = cost.part("images of given plans", models * given * judged);
     }
     Ok(cost
         .part("a look at the searches' latents", models * (searched * search.teacher.samples) as u64 * steps)

@@ -51,7 +51,8 @@ fn of<'a>(rows: &'a [Row], model: &'a str) -> impl Iterator<Item = &'a Row> {
 fn wide(rows: &[Row], task: &Task, model: &str, measure: Measure) -> Table {
     let mut columns = vec![Column::text("method")];
     let column = |steps: &usize| Column::number(format!("{steps}"), Format::Significant(4)).lowest();
-    columns.extend(task.steps.iter().map(column));
+    let numbers = task.columns();
+    columns.extend(numbers.iter().map(column));
     if matches!(measure, Measure::Frechet) {
         columns.push(Column::number("search evaluations", Format::Integer));
         columns.push(Column::number("seconds", Format::Fixed(1)));
@@ -72,8 +73,7 @@ fn wide(rows: &[Row], task: &Task, model: &str, measure: Measure) -> Table {
             format!("{model}: rollout error on the {} latents of the searches", task.settings.search.teacher.samples)
         }
     };
-    for method in &task.methods {
-        let name = method.to_string();
+    for name in task.rows() {
         let cell = |steps: &usize| {
             let row = of(rows, model).find(|row| row.method == name && row.nfe == *steps);
             row.map_or(Cell::Missing, |row| match measure {
@@ -83,7 +83,7 @@ fn wide(rows: &[Row], task: &Task, model: &str, measure: Measure) -> Table {
                 Measure::Seen => row.seen_error.map_or(Cell::Missing, Cell::Number),
             })
         };
-        let cells: Vec<Cell> = task.steps.iter().map(cell).collect();
+        let cells: Vec<Cell> = numbers.iter().map(cell).collect();
         if cells.iter().all(|cell| *cell == Cell::Missing) {
             continue;
         }
@@ -171,7 +171,7 @@ pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
             vec![Block::Plots(curves(rows, task, name))],
         ));
         sections.push(Section::new(heading("Plans"), vec![Block::Plots(plans(rows, task, name))]));
-        for &steps in &task.steps {
+        for steps in task.columns() {
             let mut images = Vec::new();
             for row in of(rows, name).filter(|row| row.nfe == steps || row.method == "teacher") {
                 images.push(LabeledImage {
@@ -212,8 +212,7 @@ pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
 
 fn curves(rows: &[Row], task: &Task, model: &str) -> Vec<Plot> {
     let series = |value: &dyn Fn(&Row) -> f64| -> Vec<Series> {
-        let lines = task.methods.iter().map(|method| {
-            let name = method.to_string();
+        let lines = task.rows().into_iter().map(|name| {
             let points = of(rows, model).filter(|row| row.method == name).map(|row| (row.nfe as f64, value(row)));
             Series::new(name.clone(), points.collect(), Style::LineMarkers)
         });
@@ -257,5 +256,5 @@ fn plans(rows: &[Row], task: &Task, model: &str) -> Vec<Plot> {
             plot(steps, "Coefficients of the image", Axis::linear("weight of the output"), |row| &row.weights);
         [levels, weights]
     };
-    task.steps.iter().flat_map(both).collect()
+    task.columns().iter().flat_map(both).collect()
 }
