@@ -1,7 +1,7 @@
 #!/bin/sh
-# The comparison of docs/choosing.md on one of our two models: every method at 3 to 10 evaluations, 5,000 images a cell.
+# One of our two models under our plans and every rival's at 3 to 10 evaluations, 5,000 images a cell.
 #
-#     bench/compare.sh fashion-mnist|cifar10 OUT [OPTIONS OF fewstep compare]
+#     bench/compare.sh fashion-mnist|cifar10 OUT [FURTHER OPTIONS OF fewstep compare]
 #
 # OUT: a folder; with the cells that an earlier run left there it goes on. About two and a half hours a model on two idle
 # cores, minutes on a GPU. (A GPU and a CPU round differently: keep their cells apart.) cifar10 is the second model

@@ -14,7 +14,8 @@ use crate::statistics::Statistics;
 /// Statistics that do not say how many images they are of are taken to be exact.
 ///
 /// # Errors
-/// If the dimensions or features differ, or a side is not a valid Gaussian.
+/// If the dimensions or features differ, if a side is not a valid Gaussian, or if it is of too few images to know its own
+/// error: no more than dimensions.
 pub fn mean_shift(from: &Statistics, to: &Statistics) -> Result<Vec<f64>> {
     FeatureId::check_same(from.features.as_ref(), to.features.as_ref())?;
     if from.dim() != to.dim() {
@@ -22,9 +23,13 @@ pub fn mean_shift(from: &Statistics, to: &Statistics) -> Result<Vec<f64>> {
     }
     from.validate("the statistics shifted from")?;
     to.validate("the statistics shifted to")?;
-    let error = |side: &Statistics| {
-        let images = side.num_images.map_or(f64::INFINITY, |count| count.max(1) as f64);
-        Ok::<_, Error>(side.sigma_tensor()? / images)
+    let error = |side: &Statistics| match side.num_images {
+        Some(images) if images <= side.dim() as u64 => Err(Error::Input(format!(
+            "{images} images do not tell how far {} features spread: it takes more images than features",
+            side.dim()
+        ))),
+        Some(images) => Ok(side.sigma_tensor()? / images as f64),
+        None => Ok(side.sigma_tensor()? * 0.0),
     };
     let (variances, directions) = (error(from)? + error(to)?).f_linalg_eigh("L")?;
     let difference = directions.tr().f_mv(&(to.mu_tensor() - from.mu_tensor()))?;
@@ -60,10 +65,12 @@ mod tests {
         moments.statistics(None).unwrap()
     }
 
-    /// Mean squared errors of the plain difference of means and of the shift, over many pairs of samples.
-    fn errors(count: usize, shift: f64) -> (f64, f64) {
+    /// Mean squared errors of the plain difference of means and of the shift in the dimensions from `first` on, over many pairs
+    /// of samples.
+    fn errors(count: usize, shift: f64, first: usize) -> (f64, f64) {
         let truth = |j: usize| if j + 2 >= DIM { shift } else { 0.0 };
-        let error = |found: &[f64]| found.iter().enumerate().map(|(j, v)| (v - truth(j)).powi(2)).sum::<f64>();
+        let error =
+            |found: &[f64]| found.iter().enumerate().skip(first).map(|(j, v)| (v - truth(j)).powi(2)).sum::<f64>();
         let (mut plain, mut kept) = (0.0, 0.0);
         for seed in 0..40 {
             let (from, to) = (sample(2 * seed, count, 0.0), sample(2 * seed + 1, count, shift));
@@ -76,11 +83,14 @@ mod tests {
 
     #[test]
     fn what_samples_cannot_tell_is_left_out() {
-        let (plain, kept) = errors(100, 0.0);
+        let (plain, kept) = errors(100, 0.0, 0);
         assert!(kept < 0.5 * plain, "{kept} of {plain}");
         // a shift where the samples hardly err is found, though smaller than the errors elsewhere
-        let (plain, kept) = errors(100, 0.05);
-        assert!(kept < 0.6 * plain && 2.0 * 0.05f64.powi(2) > 0.02 * plain, "{kept} of {plain}");
+        let shift = 0.05f64;
+        let (plain, kept) = errors(100, shift, 0);
+        assert!(kept < 0.6 * plain && shift < 0.3 * plain.sqrt(), "{kept} of {plain}");
+        let (_, kept) = errors(100, shift, DIM - 2);
+        assert!(kept < 0.2 * 2.0 * shift.powi(2), "{kept}: the shift was not found");
     }
 
     #[test]
@@ -102,5 +112,7 @@ mod tests {
         assert!(mean_shift(&other, &Statistics { features: id("b"), ..other.clone() }).is_err());
         let short = Statistics { mu: vec![0.0], sigma: vec![1.0], ..other.clone() };
         assert!(mean_shift(&short, &other).unwrap_err().to_string().contains("dimensions"));
+        let error = mean_shift(&sample(1, DIM, 0.0), &sample(2, 50, 0.0)).unwrap_err();
+        assert!(error.to_string().contains("more images than features"), "{error}");
     }
 }

@@ -13,7 +13,7 @@ use crate::studio::Studio;
 use crate::ui;
 
 /// One cell of a table.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The model's name.
     pub model: String,
@@ -131,7 +131,7 @@ impl Gallery<'_> {
         }
         let [file, plan_file, grid_file] =
             ["json", "plan.json", "png"].map(|extension| self.file(method, plan.nfe(), extension));
-        let _ = std::fs::remove_file(&file); // a cell of another plan must not seem to be of this one
+        remove(&file)?; // a cell of another plan must not seem to be of this one
         atomic::write_bytes(&plan_file, plan.to_json()?.as_bytes())?;
         atomic::write_bytes(&grid_file, &grid.unwrap_or_default())?;
         let image = plan.unrolled().output;
@@ -155,6 +155,12 @@ impl Gallery<'_> {
         Ok(row)
     }
 
+    /// Keeps `row`, of a cell whose plan is `plan`, as it is now known.
+    pub fn update(&self, row: &Row, plan: &Plan) -> Result<()> {
+        atomic::write_bytes(self.file(&row.method, row.nfe, "plan.json"), plan.to_json()?.as_bytes())?;
+        Ok(atomic::write_json(self.file(&row.method, row.nfe, "json"), row)?)
+    }
+
     /// A file of a cell.
     pub fn file(&self, method: &str, nfe: usize, extension: &str) -> PathBuf {
         self.folder.join(format!("{}-{nfe:03}.{extension}", slug(method)))
@@ -169,6 +175,16 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let value = serde_json::from_str(&text);
     Ok(Some(value.with_context(|| format!("{} is damaged; remove it to measure that cell anew", path.display()))?))
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A name for files.

@@ -18,7 +18,7 @@ pub struct RunArgs {
     /// Folder of the run; must not exist yet
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
-    /// Go on with the run in --out; compare and reproduce may add methods and steps
+    /// Go on with the run in --out; compare and reproduce may add methods, plans and steps
     #[arg(long)]
     pub resume: bool,
     #[command(flatten)]

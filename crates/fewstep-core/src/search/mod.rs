@@ -38,6 +38,7 @@ pub use refine::{
 };
 pub use rollout::{
     DifferentiableDenoiser, PlanGradient, pseudo_huber, pseudo_huber_constant, rollout_gradient, squared_error,
+    states_gradient,
 };
 pub use student::StudentOptions;
 pub use table::{Found, minimise_bound, minimise_discretization};

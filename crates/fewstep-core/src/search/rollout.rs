@@ -58,13 +58,11 @@ pub fn pseudo_huber<V: Samples>(image: &V, target: &V, c: f64) -> (f64, V) {
     (lengths.iter().map(|length| length - c).sum::<f64>() / samples, error.scale_samples(&factors))
 }
 
-/// The loss of the plan's images and its gradient with respect to every coefficient and noise level.
+/// The loss of the plan's images and its gradient with respect to every coefficient and noise level: [`states_gradient`] of the
+/// image alone.
 ///
 /// `loss(image)` gives a number and its gradient with respect to the image; in a feature space, that is where the
-/// feature network is differentiated. Costs twice the plan's evaluations, half of them with a graph.
-///
-/// Memory: every input and output of the run and, while going back, the gradients of those not yet reached, at most
-/// `4 nfe + 2` batches; of the network's own graph, one evaluation's at a time.
+/// feature network is differentiated.
 ///
 /// # Errors
 /// The first error of the denoiser or the loss.
@@ -77,6 +75,32 @@ pub fn rollout_gradient<'a, V: VectorSpace + 'a, N: DifferentiableDenoiser<V>>(
     network: &mut N,
     loss: impl FnOnce(&V) -> Result<(f64, V), N::Error>,
 ) -> Result<(f64, PlanGradient), N::Error> {
+    let mut loss = Some(loss); // the image is judged first
+    states_gradient(plan, start, network, |_, state| loss.take().map(|loss| loss(state)).transpose())
+}
+
+/// The sum of the losses of a plan's states and its gradient with respect to every coefficient and noise level, through
+/// the whole run.
+///
+/// `loss(k, state)` gives the loss of stage `k`'s input, or of the image where `k` is the plan's NFE, and its gradient with
+/// respect to that state; none where it is not judged. It is called for the image, then for the inputs back to stage 1's: a
+/// network that learns beside the plan gathers its own gradient in [`DifferentiableDenoiser::pullback`].
+///
+/// Costs twice the plan's evaluations, half of them with a graph. Memory: every input and output of the run and, while going
+/// back, the gradients of those not yet reached, at most `4 nfe + 2` batches; of the network's own graph, one evaluation's at a
+/// time.
+///
+/// # Errors
+/// The first error of the denoiser or the loss.
+///
+/// # Panics
+/// If the plan is not valid.
+pub fn states_gradient<'a, V: VectorSpace + 'a, N: DifferentiableDenoiser<V>>(
+    plan: &Plan,
+    start: impl Into<Start<'a, V>>,
+    network: &mut N,
+    mut loss: impl FnMut(usize, &V) -> Result<Option<(f64, V)>, N::Error>,
+) -> Result<(f64, PlanGradient), N::Error> {
     let start = start.into();
     let mut tape = Tape { start, inputs: Vec::new(), outputs: Vec::new() };
     let denoise = |x: &V, sigma: f64| network.denoised(x, sigma);
@@ -85,18 +109,31 @@ pub fn rollout_gradient<'a, V: VectorSpace + 'a, N: DifferentiableDenoiser<V>>(
         tape.outputs.push(d.clone());
     };
     let image = execute_observed(plan, start, denoise, keep)?;
-    let (value, image_bar) = loss(&image)?;
+    let n = plan.nfe();
+    let judged = loss(n, &image)?;
     drop(image);
 
-    let n = plan.nfe();
+    let mut value = 0.0;
     let mut bars = Bars { inputs: vec![None; n], outputs: vec![None; n] };
     let mut gradient = PlanGradient { sigmas: vec![0.0; n], inputs: vec![Vec::new(); n], output: Vec::new() };
-    gradient.output = tape.pullback(&plan.output, &image_bar, &mut bars);
+    gradient.output = match judged {
+        Some((loss, bar)) => {
+            value += loss;
+            tape.pullback(&plan.output, &bar, &mut bars)
+        }
+        None => vec![0.0; plan.output.len()],
+    };
     for (k, stage) in plan.stages.iter().enumerate().rev() {
         if let Some(bar) = bars.outputs[k].take() {
             let (through_input, d_sigma) = network.pullback(&tape.inputs[k], stage.sigma, &bar)?;
             gradient.sigmas[k] = d_sigma;
             add(&mut bars.inputs[k], 1.0, &through_input);
+        }
+        if k > 0
+            && let Some((loss, bar)) = loss(k, &tape.inputs[k])?
+        {
+            value += loss;
+            add(&mut bars.inputs[k], 1.0, &bar);
         }
         // nothing before this stage refers to what it made
         tape.inputs.truncate(k);

@@ -1,7 +1,9 @@
 //! Learning from a teacher's trajectories: the student takes its own states under a plan, and every state is pulled to where the
 //! teacher is. One step's graph is alive at a time.
 
+use fewstep_core::execute::Start;
 use fewstep_core::plan::{Combination, Source};
+use fewstep_core::search::{DifferentiableDenoiser, states_gradient};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -9,6 +11,7 @@ use super::trajectories::{Course, Lesson};
 use super::{Loss, Trainer, mirror_at_random};
 use crate::distance::{Distance, Measure};
 use crate::error::{Error, Result};
+use crate::tensor::Batch;
 use crate::unet::Conditions;
 
 /// What a step away from the teacher counts.
@@ -19,8 +22,8 @@ pub struct RolloutLoss {
     /// What each step's distance counts.
     #[serde(default)]
     pub weights: StepWeights,
-    /// Which evaluations learn from it.
-    #[serde(default)]
+    /// Which evaluations learn from it; files that do not say so are of a time when there was one way.
+    #[serde(default = "GradientFlow::step")]
     pub flow: GradientFlow,
     /// Weight of the denoising error of data at the plan's last level, beside 1 for the distance of the image.
     #[serde(default)]
@@ -64,11 +67,17 @@ impl StepWeights {
 #[serde(rename_all = "snake_case")]
 pub enum GradientFlow {
     /// The newest: earlier states are taken as they are.
-    #[default]
     Step,
     /// All before it: an early evaluation learns what serves the image. All but the last are repeated with a graph, which
     /// costs up to a third more.
+    #[default]
     Through,
+}
+
+impl GradientFlow {
+    fn step() -> Self {
+        Self::Step
+    }
 }
 
 /// Karras et al.'s sigma_data^2.
@@ -105,37 +114,6 @@ impl<'a> Run<'a> {
         }
         sum.ok_or_else(|| Error::Input("the plan has a combination without terms".to_owned()))
     }
-}
-
-/// The derivatives of the loss by the vectors of a run, where there are any yet.
-struct Slopes {
-    inputs: Vec<Option<Tensor>>,
-    outputs: Vec<Option<Tensor>>,
-}
-
-impl Slopes {
-    fn new(steps: usize) -> Self {
-        let none = || (0..steps).map(|_| None).collect();
-        Self { inputs: none(), outputs: none() }
-    }
-
-    /// Hands `slope`, of a combination's value, to its terms.
-    fn hand_over(&mut self, terms: &Combination, slope: &Tensor) {
-        for (source, c) in terms.terms() {
-            match source {
-                Source::Latent | Source::Constant => {}
-                Source::Input(k) => add(&mut self.inputs[k], slope * c),
-                Source::Output(k) => add(&mut self.outputs[k], slope * c),
-            }
-        }
-    }
-}
-
-fn add(sum: &mut Option<Tensor>, term: Tensor) {
-    *sum = Some(match sum.take() {
-        None => term,
-        Some(sum) => sum + term,
-    });
 }
 
 /// A loss and its gradient with respect to the weights, gathered from parts.
@@ -178,10 +156,10 @@ impl Trainer<'_> {
         for (k, stage) in lesson.plan.stages.iter().enumerate() {
             let x = tch::no_grad(|| run.value(&stage.input, None))?;
             run.inputs.push(x.shallow_clone());
-            let (next, weight) = (lesson.after(k), weights.of(lesson.level_after(k)));
+            let (next, weight) = (lesson.terms(k + 1), weights.of(lesson.level(k + 1)));
             let output = if weight > 0.0 && next.coefficient(Source::Output(k)) != 0.0 {
                 let output = self.denoised(&x, stage.sigma, lesson);
-                let distance = lesson.distance(measure, weight, k, &run.value(next, Some(&output))?)?;
+                let distance = lesson.distance(measure, weight, k + 1, &run.value(next, Some(&output))?)?;
                 sum.loss += self.finite(&distance, stage.sigma)?;
                 sum.gradient += self.weights.gradient(&distance)?;
                 output.detach()
@@ -193,48 +171,33 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Every evaluation learns from all states after it: a run without graphs, then back from the image, each evaluation
-    /// repeated with a graph of its own.
+    /// Every evaluation learns from all states after it.
     fn through(&self, weights: StepWeights, measure: &Measure, lesson: &Lesson, sum: &mut Gathered) -> Result<()> {
-        let stages = &lesson.plan.stages;
-        let mut run = Run::new(lesson);
-        let mut newest = None; // the last evaluation's graph serves at once
-        for (k, stage) in stages.iter().enumerate() {
-            let x = tch::no_grad(|| run.value(&stage.input, None))?;
-            let output = if k + 1 == stages.len() {
-                let evaluated = self.with_graph(&x, stage.sigma, lesson);
-                newest.insert(evaluated).1.detach()
-            } else {
-                tch::no_grad(|| self.denoised(&x, stage.sigma, lesson))
-            };
-            run.inputs.push(x);
-            run.outputs.push(output);
-        }
-        let mut state = tch::no_grad(|| run.value(&lesson.plan.output, None))?;
-        let mut slopes = Slopes::new(stages.len());
-        for (k, stage) in stages.iter().enumerate().rev() {
-            let weight = weights.of(lesson.level_after(k));
-            let mut slope = slopes.inputs.get_mut(k + 1).and_then(Option::take);
-            if weight > 0.0 {
-                let state = state.detach().copy().set_requires_grad(true);
-                let distance = lesson.distance(measure, weight, k, &state)?;
-                sum.loss += self.finite(&distance, stage.sigma)?;
-                let [own] = Tensor::f_run_backward(&[&distance], &[&state], false, false)?
-                    .try_into()
-                    .map_err(|_| Error::Input("a distance without a derivative".to_owned()))?;
-                add(&mut slope, own);
+        let plan = lesson.plan;
+        let (latent, constant) = (Batch(lesson.latent.shallow_clone()), lesson.constant.as_ref());
+        let constant = constant.map(|constant| Batch(constant.shallow_clone()));
+        let last = Source::Output(plan.nfe() - 1);
+        let mut learner = Learner {
+            trainer: self,
+            lesson,
+            gradient: self.weights.values.zeros_like(),
+            ahead: if plan.uses(last) { plan.nfe() - 1 } else { usize::MAX },
+            newest: None,
+        };
+        let loss = |k: usize, state: &Batch| {
+            let weight = weights.of(lesson.level(k));
+            if weight == 0.0 {
+                return Ok(None);
             }
-            if let Some(slope) = slope {
-                slopes.hand_over(lesson.after(k), &slope);
-            }
-            if let Some(slope) = slopes.outputs[k].take() {
-                let (x, output) = newest.take().unwrap_or_else(|| self.with_graph(&run.inputs[k], stage.sigma, lesson));
-                let (gradient, through) = self.weights.gradient_and(&(output * slope).sum(Kind::Float), &x)?;
-                sum.gradient += gradient;
-                add(&mut slopes.inputs[k], through);
-            }
-            state = run.inputs[k].shallow_clone();
-        }
+            let state = leaf(&state.0);
+            let distance = lesson.distance(measure, weight, k, &state)?;
+            let value = self.finite(&distance, plan.stages[k - 1].sigma)?;
+            let mut slopes = Tensor::f_run_backward(&[&distance], &[&state], false, false)?;
+            Ok(Some((value, Batch(slopes.remove(0)))))
+        };
+        let start = Start { latent: &latent, constant: constant.as_ref() };
+        sum.loss += states_gradient(plan, start, &mut learner, loss)?.0;
+        sum.gradient += learner.gradient;
         Ok(())
     }
 
@@ -244,16 +207,60 @@ impl Trainer<'_> {
         self.model.denoise(x, &Tensor::from_slice(&[sigma]).to_kind(Kind::Float), &conditions)
     }
 
-    /// `x` as a leaf, and D of it.
-    fn with_graph(&self, x: &Tensor, sigma: f64, lesson: &Lesson) -> (Tensor, Tensor) {
-        let x = x.detach().copy().set_requires_grad(true);
-        let output = self.denoised(&x, sigma, lesson);
-        (x, output)
-    }
-
     /// The value of a loss at a level, if it is a number.
     fn finite(&self, loss: &Tensor, level: f64) -> Result<f64> {
         let value = loss.double_value(&[]);
         if value.is_finite() { Ok(value) } else { Err(self.diverged(value, Some(level))) }
     }
+}
+
+/// A network that gathers the gradient of its weights on the way back through a run.
+struct Learner<'a> {
+    trainer: &'a Trainer<'a>,
+    lesson: &'a Lesson<'a>,
+    gradient: Tensor,
+    /// Evaluations to come before the last, whose graph is made at once: it is the first to be needed.
+    ahead: usize,
+    newest: Option<(Tensor, Tensor)>,
+}
+
+impl Learner<'_> {
+    /// `x` as a leaf, and D of it with a graph.
+    fn with_graph(&self, x: &Batch, sigma: f64) -> (Tensor, Tensor) {
+        let x = leaf(&x.0);
+        let output = self.trainer.denoised(&x, sigma, self.lesson);
+        (x, output)
+    }
+}
+
+impl DifferentiableDenoiser<Batch> for Learner<'_> {
+    type Error = Error;
+
+    fn denoised(&mut self, x: &Batch, sigma: f64) -> Result<Batch> {
+        let output = if self.ahead == 0 {
+            let evaluated = self.with_graph(x, sigma);
+            self.newest.insert(evaluated).1.detach()
+        } else {
+            tch::no_grad(|| self.trainer.denoised(&x.0, sigma, self.lesson))
+        };
+        self.ahead = self.ahead.saturating_sub(1);
+        if output.isfinite().all().int64_value(&[]) == 0 {
+            return Err(self.trainer.diverged(f64::NAN, Some(sigma)));
+        }
+        Ok(Batch(output))
+    }
+
+    /// The levels do not learn: their derivative is left out.
+    fn pullback(&mut self, x: &Batch, sigma: f64, cotangent: &Batch) -> Result<(Batch, f64)> {
+        let (x, output) = self.newest.take().unwrap_or_else(|| self.with_graph(x, sigma));
+        let product = (output * &cotangent.0).sum(Kind::Float);
+        let (gradient, through) = self.trainer.weights.gradient_and(&product, &x)?;
+        self.gradient += gradient;
+        Ok((Batch(through), 0.0))
+    }
+}
+
+/// The same numbers, of which a derivative can be taken.
+fn leaf(x: &Tensor) -> Tensor {
+    x.detach().copy().set_requires_grad(true)
 }

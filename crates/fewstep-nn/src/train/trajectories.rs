@@ -21,7 +21,7 @@ pub struct Course<'a> {
     pub trajectories: &'a Trajectories,
     /// Clean images, for [`RolloutLoss::data`].
     pub images: Option<&'a Images>,
-    /// A feature network, for [`Distance::Features`].
+    /// A feature network, for [`Distance::Features`](crate::distance::Distance::Features).
     pub features: Option<&'a dyn FeatureMap>,
 }
 
@@ -135,20 +135,21 @@ impl<'a> Lesson<'a> {
         Self { plan, latent, constant, class_labels, targets: targets.iter().map(pick).collect() }
     }
 
-    /// How the state after stage `k` is made; after the last, the image.
-    pub fn after(&self, k: usize) -> &'a Combination {
-        self.plan.stages.get(k + 1).map_or(&self.plan.output, |stage| &stage.input)
+    /// How state `k` is made: the input of stage `k`, or the image where `k` is the plan's NFE.
+    pub fn terms(&self, k: usize) -> &'a Combination {
+        self.plan.stages.get(k).map_or(&self.plan.output, |stage| &stage.input)
     }
 
-    /// The noise level of the state after stage `k`; 0 for the image.
-    pub fn level_after(&self, k: usize) -> f64 {
-        self.plan.stages.get(k + 1).map_or(0.0, |stage| stage.sigma)
+    /// The noise level of state `k`; 0 for the image.
+    pub fn level(&self, k: usize) -> f64 {
+        self.plan.stages.get(k).map_or(0.0, |stage| stage.sigma)
     }
 
-    /// How far `state` is from where the teacher is after stage `k`: `weight` times the distance, per stage.
+    /// How far `state`, which is state `k` (not the first, where all is noise), is from the teacher's: `weight` times the
+    /// distance, divided by the number of states.
     pub fn distance(&self, measure: &Measure, weight: f64, k: usize, state: &Tensor) -> Result<Tensor> {
-        let target = &self.targets[k];
-        let distance = match self.plan.stages.get(k + 1) {
+        let target = &self.targets[k - 1];
+        let distance = match self.plan.stages.get(k) {
             Some(_) => measure.of_states(state, target),
             None => measure.of_images(state, target)?,
         };

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
+use fewstep_nn::train::{GradientFlow, RolloutLoss};
 use serde::{Deserialize, Serialize};
 
 use crate::searching::{Method, MomentsOf, Search, SearchSettings};
@@ -148,6 +149,19 @@ pub struct Phase2Settings {
     pub xflip: bool,
     /// Seed.
     pub seed: u64,
+}
+
+impl Phase2Settings {
+    /// Evaluations of single images without a gradient that updates for a plan of so many evaluations make beside those with one:
+    /// a gradient through all steps repeats all evaluations but the last.
+    pub fn repeated_evaluations(&self, nfe: usize) -> u64 {
+        match self.weights {
+            TuneWeights::Rollout(RolloutLoss { flow: GradientFlow::Through, .. }) => {
+                self.tune.iterations * (self.batch * nfe.saturating_sub(1)).div_ceil(nfe.max(1)) as u64
+            }
+            _ => 0,
+        }
+    }
 }
 
 /// The learning rate of phase 2 over its updates.

@@ -96,7 +96,8 @@ impl Searcher<'_> {
         };
         run.run(self.model(), plan, collect)?;
         progress.finish();
-        let shift = mean_shift(&made.statistics(None)?, &of_data)?;
+        let shift = mean_shift(&made.statistics(None)?, &of_data)
+            .context("cannot compare the images of --moments-control latents with --data")?;
         let mu = of_teacher.mu.iter().zip(shift).map(|(ours, shift)| ours + shift).collect();
         Ok((Statistics { mu, ..of_teacher }, (count * plan.nfe()) as u64))
     }

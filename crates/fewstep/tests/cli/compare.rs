@@ -149,7 +149,9 @@ fn plans_from_files_stand_beside_methods() {
         assert_eq!(rows[3][same], rows[4][same]);
     }
     assert!(rows[2]["seen_error"].is_null());
-    for (plans, says) in [("data", "holds no plans"), ("none.json", "does not exist"), ("found,found", "named twice")] {
+    for (plans, says) in
+        [("data", "holds no plans"), ("none.json", "does not exist"), ("found,found", "not the only row")]
+    {
         let run = place.run(&[&SMALL[..], &["--methods", "karras", "--out", "third", "--plans", plans]].concat());
         assert!(run.code == 1 && run.stderr.contains(says), "{plans}: {}", run.stderr);
     }

@@ -221,7 +221,7 @@ fn images_draw_the_look_of_a_plan() {
     images("flat.npz", 40, |_| 128);
     let fit = |out: &str, more: &[&str]| {
         let args = ["fit", "--model", "model.safetensors", "--phases", "1", "--steps", "3", "--search-samples", "8"];
-        let small = ["--search-grid", "8", "--held-out", "2", "--teacher-steps", "3", "--moments-control", "16"];
+        let small = ["--search-grid", "8", "--held-out", "2", "--teacher-steps", "3", "--moments-control", "128"];
         place.succeeds(&[&args[..], &small, &["--out", out], more].concat());
         let plan = std::fs::read_to_string(place.path(out).join("steps-003/plan.json")).unwrap();
         serde_json::from_str::<serde_json::Value>(&plan).unwrap()["metadata"]["found_by"]["method"].clone()

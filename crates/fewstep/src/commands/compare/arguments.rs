@@ -43,7 +43,8 @@ pub struct Args {
     /// refines it, and +moments at the end matches its images' look with the teacher's, +data-moments with that of --data
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = METHODS, hide_default_value = true)]
     pub methods: Vec<Method>,
-    /// Plans from files beside them: plan files, or folders of `fewstep fit`, such as one that was run on another network
+    /// Plans from files beside them: plan files, or folders of `fewstep fit`, such as one that was run on another network (plans
+    /// alone: a tuned network is a model of its own)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub plans: Vec<PathBuf>,
     /// Numbers of network evaluations an image
@@ -149,9 +150,12 @@ impl Args {
     pub fn given(&self, subjects: &[Subject]) -> Result<Vec<Given>> {
         let models = subjects.iter().map(|subject| &subject.opened.model);
         let given = self.plans.iter().map(|path| Given::open(path, models.clone())).collect::<Result<Vec<_>>>()?;
-        let mut files = BTreeSet::new();
+        let mut files = BTreeSet::from(["teacher".to_owned()]);
         for name in self.methods.iter().map(Method::to_string).chain(given.iter().map(|given| given.name.clone())) {
-            ensure!(files.insert(slug(&name)), "{name} is named twice in --methods and --plans");
+            ensure!(
+                files.insert(slug(&name)),
+                "{name} is not the only row of that name: rename or leave out one of --methods and --plans (the teacher has its own row)"
+            );
         }
         Ok(given)
     }

@@ -76,11 +76,23 @@ impl<'a> Bench<'a> {
 
     /// `searched`: whether the plan comes from a search that looked at latents.
     fn measured(&self, method: &str, plan: &Plan, spent: Spent, searched: bool) -> Result<Row> {
-        if let Some(row) = self.gallery.kept_of(method, plan)? {
+        let model = &self.subject.opened.model;
+        let seen =
+            || if searched { Ok(Some(self.searcher()?.training_error(plan)?)) } else { Ok::<_, anyhow::Error>(None) };
+        if let Some(kept) = self.gallery.kept_of(method, plan)? {
+            // the same plan, which may have been found at another cost
+            let row = Row {
+                search_evaluations: spent.evaluations,
+                search_seconds: spent.seconds,
+                seen_error: kept.seen_error.map_or_else(seen, |seen| Ok(Some(seen)))?,
+                ..kept.clone()
+            };
+            if row != kept {
+                self.gallery.update(&row, plan)?;
+            }
             return Ok(row);
         }
-        let model = &self.subject.opened.model;
-        let seen = if searched { Some(self.searcher()?.training_error(plan)?) } else { None };
+        let seen = seen()?;
         let errors = Errors { held_out: self.judge()?.rollout_error(model, plan)?, seen };
         self.gallery.measure(method, model, plan, errors, spent)
     }
@@ -90,7 +102,10 @@ impl<'a> Bench<'a> {
         let name = method.to_string();
         if !self.found.contains_key(&name) {
             let file = self.gallery.folder.join(format!("{}.found.json", slug(&name)));
-            let settings = self.settings.search.looked_at_by(method)?;
+            let mut settings = self.settings.search.looked_at_by(method)?;
+            if method.needs_images() {
+                settings["data"] = serde_json::to_value(self.subject.data.as_ref().map(|(_, id)| id))?;
+            }
             let kept = read::<Kept>(&file)?.filter(|kept| kept.settings == settings);
             let serves = |kept: &Kept| steps.iter().all(|step| kept.asked.contains(step));
             let found = match kept {
@@ -102,6 +117,8 @@ impl<'a> Bench<'a> {
                     if let Some(kept) = kept {
                         // what a search finds for few evaluations may depend on how many it goes on to: cells stay as they are
                         found.plans.extend(kept.found.plans);
+                        found.evaluations += kept.found.evaluations;
+                        found.seconds += kept.found.seconds;
                         asked.extend(kept.asked);
                     }
                     atomic::write_json(&file, &Kept { asked, settings, found: found.clone() })?;

@@ -8,7 +8,9 @@ use fewstep_core::plan::Plan;
 use fewstep_nn::Model;
 use serde::{Deserialize, Serialize};
 
+use crate::commands::fit::AS_IT_CAME;
 use crate::inputs::read_plan_for;
+use crate::ui;
 
 /// The plans of one file, or of one folder of `fewstep fit`: a row of the table.
 #[derive(Debug)]
@@ -35,6 +37,12 @@ impl Given {
         let mut plans = BTreeMap::new();
         for file in files(path)? {
             let plan = read_plan_for(&file, models.clone())?;
+            if is_of_tuned_network(&plan) {
+                ui::note(format!(
+                    "warning: {} was made for the tuned network beside it, and is compared without it",
+                    file.display()
+                ));
+            }
             let nfe = plan.nfe();
             ensure!(
                 plans.insert(nfe, plan).is_none(),
@@ -48,6 +56,12 @@ impl Given {
     pub fn entry(&self) -> GivenEntry {
         GivenEntry { name: self.name.clone(), steps: self.plans.keys().copied().collect() }
     }
+}
+
+/// Whether a fit left the plan for a network that it tuned.
+fn is_of_tuned_network(plan: &Plan) -> bool {
+    let network = plan.metadata.found_by.get("fit").and_then(|fit| fit["network"].as_str());
+    network.is_some_and(|network| network != AS_IT_CAME)
 }
 
 /// `path`, or the plans in the folder of a fit.

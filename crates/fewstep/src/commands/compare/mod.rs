@@ -35,7 +35,7 @@ pub struct Run {
     task: Task,
 }
 
-/// What is compared. A resumed run may add methods, numbers of steps and models, and change what only the searches of some
+/// What is compared. A resumed run may add methods, plans, numbers of steps and models, and change what only the searches of some
 /// methods look at: their plans are then found anew, and cells whose plans have changed are measured anew.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -162,11 +162,12 @@ fn open_folder(args: &Args, task: Task) -> Result<(RunFolder, Run)> {
         return Ok((runs::create(out, &run)?, run));
     }
     let (folder, earlier) = runs::reopen::<Run>(out, "compare")?;
-    let same_models = run.task.models.iter().zip(&earlier.task.models).all(|(now, then)| now.continues(then));
+    let same_models = run.task.models.len() >= earlier.task.models.len()
+        && run.task.models.iter().zip(&earlier.task.models).all(|(now, then)| now.continues(then));
     ensure!(
         run.task.settings.continues(&earlier.task.settings) && same_models,
         "the comparison in {} was started with other models, another teacher or other settings of its judge; repeat those \
-         (methods, steps and further models may be added, and other options of the searches changed), or choose a new --out",
+         (methods, plans, steps and further models may be added, and other options of the searches changed), or choose a new --out",
         out.display()
     );
     // cells that an earlier run made from images are still there

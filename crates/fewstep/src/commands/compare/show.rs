@@ -163,9 +163,10 @@ pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
             1 => what.to_owned(),
             _ => format!("{name}: {what}"),
         };
-        let tables = [Measure::Frechet, Measure::Rollout, Measure::Seen]
-            .map(|measure| Block::Table(wide(rows, task, name, measure)));
-        sections.push(Section::new(heading("Distances"), tables.to_vec()));
+        let seen = of(rows, name).any(|row| row.seen_error.is_some()).then_some(Measure::Seen);
+        let measures = [Measure::Frechet, Measure::Rollout].into_iter().chain(seen);
+        let tables: Vec<Block> = measures.map(|measure| Block::Table(wide(rows, task, name, measure))).collect();
+        sections.push(Section::new(heading("Distances"), tables));
         sections.push(Section::new(
             heading("Against the number of evaluations"),
             vec![Block::Plots(curves(rows, task, name))],

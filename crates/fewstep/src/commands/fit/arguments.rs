@@ -341,7 +341,7 @@ impl Args {
                 WeightsName::Rollout => TuneWeights::Rollout(RolloutLoss {
                     distance: self.distance.into(),
                     weights: self.step_weights.into(),
-                    flow: self.gradient.unwrap_or(GradientFlowName::Through).into(),
+                    flow: self.gradient.map_or_else(GradientFlow::default, GradientFlow::from),
                     data: self.data_weight,
                 }),
             },

@@ -14,6 +14,7 @@ use fewstep_report::{Cell, Column, Format, Page, Table};
 use serde::{Deserialize, Serialize};
 
 pub use self::arguments::Args;
+pub use self::one::AS_IT_CAME;
 use self::one::{First, Outcome};
 use crate::commands::report::REPORT;
 use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Solver};
@@ -169,6 +170,10 @@ fn forecast(task: &Task) -> Result<Forecast> {
                 let each = |&steps: &usize| phase2.batch.div_ceil(steps.max(1)) as u64;
                 if beside { rounds * phase2.tune.iterations * task.steps.iter().map(each).sum::<u64>() } else { 0 }
             })
+            .part(
+                "runs of phase 2 before their gradients",
+                rounds * task.steps.iter().map(|&steps| phase2.repeated_evaluations(steps)).sum::<u64>(),
+            )
             .training("phase 2", rounds * numbers * phase2.tune.iterations * phase2.batch as u64)
             .part("looks of phase 2", rounds * looks(phase2.tune.iterations, phase2.tune.check_every) * held * steps)
             .part("moments matched anew", {

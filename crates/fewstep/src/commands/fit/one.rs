@@ -303,6 +303,9 @@ fn read_finished<T: serde::de::DeserializeOwned>(path: &Path, resume: bool) -> R
     ))
 }
 
+/// What a plan says of its network where that is not a tuned one.
+pub const AS_IT_CAME: &str = "as it came";
+
 fn write_plan(args: &Args, opened: &OpenModel, folder: &Path, now: &Standing, baseline: f64) -> Result<PathBuf> {
     let mut plan = now.plan.clone();
     plan.metadata.model = Some(opened.hash.clone());
@@ -310,7 +313,7 @@ fn write_plan(args: &Args, opened: &OpenModel, folder: &Path, now: &Standing, ba
     let fit = json!({
         "phases": args.phases,
         "rounds": args.rounds,
-        "network": if now.tuned.is_some() { "model.safetensors beside this file" } else { "as it came" },
+        "network": if now.tuned.is_some() { "model.safetensors beside this file" } else { AS_IT_CAME },
     });
     plan.metadata.found_by.insert("fit".to_owned(), fit);
     plan.metadata.scores.insert("rollout_error".to_owned(), now.error);

@@ -7,7 +7,7 @@ use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::distance::Distance;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
-use fewstep_nn::train::{GradientFlow, RolloutLoss};
+use fewstep_nn::train::RolloutLoss;
 
 use super::Settings;
 use crate::fitting::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
@@ -157,10 +157,7 @@ impl Args {
                 batch: eval_batch,
             },
             rollout: Phase2Settings {
-                weights: TuneWeights::Rollout(RolloutLoss {
-                    flow: GradientFlow::Through,
-                    ..RolloutLoss::of(Distance::PseudoHuber)
-                }),
+                weights: TuneWeights::Rollout(RolloutLoss::of(Distance::PseudoHuber)),
                 trajectories: self.trajectories.unwrap_or(if paper { 16_384 } else { 4_096 }),
                 learning_rate: self.rollout_lr,
                 lr_schedule: LrSchedule::Cosine,

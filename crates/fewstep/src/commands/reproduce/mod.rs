@@ -164,6 +164,10 @@ fn forecast(task: &Task) -> Result<Forecast> {
                 fit.search.teacher_evaluations() + fit.search.evaluations(&Method::BEST, &task.steps),
             )
             .part("teacher's trajectories", trajectories)
+            .part("runs of our tuning before their gradients", {
+                let each = |&steps: &usize| task.settings.rollout.repeated_evaluations(steps);
+                task.steps.iter().map(each).sum::<u64>()
+            })
             .part("moments matched anew", {
                 let each = |&steps: &usize| fit.search.matching_evaluations(Method::BEST.moments, &[steps]);
                 task.steps.iter().map(each).sum::<u64>()
