@@ -1,11 +1,11 @@
 #!/bin/sh
 # The second model of our comparisons: a class-conditional NCSN++ of CIFAR-10, as large as two cores train to recognisable
-# images, with a feature network and statistics to judge it by. It is measured on and not shipped.
+# images, with a feature network and statistics to judge it by. It is measured on and no part of the program.
 #
 #     bench/second_model.sh DATA OUT [IMAGES]
 #
 # DATA: CIFAR-10 as an archive of its own site, an EDM zip or a folder of images in classes. OUT: a folder. IMAGES: training
-# images to see (default 1000000; about two and a half hours on two idle cores). Run again, it goes on where it stopped; with
+# images to see (default 1000000; about three hours on two idle cores). bench/cifar10 is such a run, stopped early. Run again, it goes on where it stopped; with
 # more IMAGES it trains further, exactly as if it had never stopped.
 set -eu
 
