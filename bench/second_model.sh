@@ -5,8 +5,8 @@
 #     bench/second_model.sh DATA OUT [IMAGES]
 #
 # DATA: CIFAR-10 as an archive of its own site, an EDM zip or a folder of images in classes. OUT: a folder. IMAGES: training
-# images to see (default 1000000; about three hours on two idle cores). bench/cifar10 is such a run, stopped early. Run again, it goes on where it stopped; with
-# more IMAGES it trains further, exactly as if it had never stopped.
+# images to see (default 1000000; about three hours on two idle cores). bench/cifar10 is such a run, stopped early. Run again,
+# it goes on where it stopped; with more IMAGES it trains further, exactly as if it had never stopped.
 set -eu
 
 [ $# -ge 2 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
