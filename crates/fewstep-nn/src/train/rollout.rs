@@ -69,7 +69,7 @@ pub enum GradientFlow {
     /// The newest: earlier states are taken as they are.
     Step,
     /// All before it: an early evaluation learns what serves the image. All but the last are repeated with a graph, which
-    /// costs up to a third more.
+    /// costs up to two fifths more (docs/choosing.md).
     #[default]
     Through,
 }
