@@ -50,19 +50,73 @@ pub fn execute_observed<'a, V: VectorSpace + 'a, E>(
     plan: &Plan,
     start: impl Into<Start<'a, V>>,
     mut denoise: impl FnMut(&V, f64) -> Result<V, E>,
-    mut observe: impl FnMut(usize, &V, &V),
+    observe: impl FnMut(usize, &V, &V),
 ) -> Result<V, E> {
-    if let Err(error) = plan.validate() {
-        panic!("execute was given an invalid plan: {error}");
+    let run = Run { plan, start: start.into(), known: &[] };
+    let images = run_all(&[run], one_by_one(&mut denoise), observe)?;
+    Ok(images.into_iter().next().expect("one run makes one image"))
+}
+
+/// A run of [`execute_together`].
+#[derive(Debug)]
+pub struct Run<'a, V> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// What it starts from.
+    pub start: Start<'a, V>,
+    /// The network's outputs at the first stages, where they are known: those are not evaluated.
+    pub known: &'a [V],
+}
+
+/// The images of several runs, stage by stage: what all of them ask the network at a stage it is asked at once. Networks
+/// answer one large batch sooner than several small ones.
+///
+/// `denoise(&[(x, sigma), ..])` returns one `D(x; sigma)` for each, in order; [`one_by_one`] makes it of a function that
+/// takes a single one.
+///
+/// # Panics
+/// As [`execute`], and if `denoise` returns fewer vectors than it was asked for.
+pub fn execute_together<V: VectorSpace, E>(
+    runs: &[Run<V>],
+    denoise: impl FnMut(&[(&V, f64)]) -> Result<Vec<V>, E>,
+) -> Result<Vec<V>, E> {
+    run_all(runs, denoise, |_, _, _| {})
+}
+
+/// A denoiser of several inputs, each at a level of its own, that evaluates one after the other.
+pub fn one_by_one<V, E>(
+    mut denoise: impl FnMut(&V, f64) -> Result<V, E>,
+) -> impl FnMut(&[(&V, f64)]) -> Result<Vec<V>, E> {
+    move |asked| asked.iter().map(|(x, sigma)| denoise(x, *sigma)).collect()
+}
+
+fn run_all<V: VectorSpace, E>(
+    runs: &[Run<V>],
+    mut denoise: impl FnMut(&[(&V, f64)]) -> Result<Vec<V>, E>,
+    mut observe: impl FnMut(usize, &V, &V),
+) -> Result<Vec<V>, E> {
+    for run in runs {
+        if let Err(error) = run.plan.validate() {
+            panic!("execute was given an invalid plan: {error}");
+        }
     }
-    let mut memory = Memory::new(plan, start.into());
-    for (k, stage) in plan.stages.iter().enumerate() {
-        let x = memory.gather(&stage.input, k);
-        let d = denoise(&x, stage.sigma)?;
-        observe(k, &x, &d);
-        memory.keep(k, x, d);
+    let mut memories: Vec<Memory<V>> = runs.iter().map(|run| Memory::new(run.plan, run.start)).collect();
+    for k in 0..runs.iter().map(|run| run.plan.nfe()).max().unwrap_or(0) {
+        let under_way =
+            runs.iter().zip(&mut memories).filter_map(|(run, memory)| Some((run, run.plan.stages.get(k)?, memory)));
+        let stages: Vec<_> = under_way
+            .map(|(run, stage, memory)| (memory.gather(&stage.input, k), stage.sigma, run.known.get(k), memory))
+            .collect();
+        let unknown = stages.iter().filter(|(.., known, _)| known.is_none());
+        let asked: Vec<(&V, f64)> = unknown.map(|(x, sigma, ..)| (x, *sigma)).collect();
+        let mut answers = if asked.is_empty() { Vec::new() } else { denoise(&asked)? }.into_iter();
+        for (x, _, known, memory) in stages {
+            let d = known.cloned().or_else(|| answers.next()).expect("a denoiser answers all that it is asked");
+            observe(k, &x, &d);
+            memory.keep(k, x, d);
+        }
     }
-    Ok(memory.gather(&plan.output, plan.nfe()))
+    Ok(runs.iter().zip(&mut memories).map(|(run, memory)| memory.gather(&run.plan.output, run.plan.nfe())).collect())
 }
 
 /// The vectors alive during a run.
@@ -155,6 +209,35 @@ mod tests {
         }
         // the token, the latent, the current input: an Euler state has replaced the one before it
         assert_eq!(most_alive(Solver::Euler, 12), 3);
+    }
+
+    #[test]
+    fn runs_together_are_the_runs_apart_and_ask_at_once() {
+        let schedule = |n| karras(n, 0.002, 80.0, 7.0).unwrap();
+        let plans = [(Solver::Heun, 3), (Solver::Euler, 5), (Solver::Euler, 2)]
+            .map(|(solver, n)| solver.plan(&schedule(n), &SolverOptions::default()).unwrap());
+        let latents = [vec![1.0, -2.0], vec![0.3, 0.1], vec![-1.0, 0.7]];
+        let denoise = |x: &Vec<f64>, sigma: f64| Ok::<_, ()>(x.iter().map(|x| x.sin() / (1.0 + sigma)).collect());
+        let apart: Vec<_> = plans.iter().zip(&latents).map(|(p, l)| execute(p, l, denoise).unwrap()).collect();
+        let mut known = Vec::new();
+        execute_observed(&plans[1], &latents[1], denoise, |_, _, d: &Vec<f64>| known.push(d.clone())).unwrap();
+        for known in [&[][..], &known[..2]] {
+            let mut asked_at_once = Vec::new();
+            let runs: Vec<_> = plans
+                .iter()
+                .zip(&latents)
+                .enumerate()
+                .map(|(i, (plan, latent))| Run { plan, start: latent.into(), known: if i == 1 { known } else { &[] } })
+                .collect();
+            let mut each = one_by_one(denoise);
+            let together = execute_together(&runs, |asked: &[(&Vec<f64>, f64)]| {
+                asked_at_once.push(asked.len());
+                each(asked)
+            });
+            assert_eq!(together.unwrap(), apart);
+            assert_eq!(asked_at_once, if known.is_empty() { [3, 3, 2, 2, 2] } else { [2, 2, 2, 2, 2] });
+        }
+        assert_eq!(execute_together::<Vec<f64>, ()>(&[], |_| Err(())), Ok(vec![]));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub mod trace;
 
 mod linear;
 
-pub use execute::{execute, execute_observed};
+pub use execute::{execute, execute_observed, execute_together, one_by_one};
 pub use plan::{Combination, Plan, PlanError, Source, Stage};
 pub use precondition::{Coefficients, Preconditioning};
 pub use scalar::Scalar;

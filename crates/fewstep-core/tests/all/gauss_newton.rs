@@ -8,7 +8,7 @@ use fewstep_core::schedule::karras;
 use fewstep_core::search::{
     Endpoints, Fit, GaussNewtonOptions, RefineError, StudentOptions, Teacher, gauss_newton, least_squares, refined,
 };
-use fewstep_core::{Plan, Solver, SolverOptions, execute};
+use fewstep_core::{Plan, Solver, SolverOptions, execute, one_by_one};
 
 use crate::support::{denoiser, images, latents, mixture, samples};
 
@@ -46,8 +46,8 @@ fn a_plan_that_can_be_reached_is_reached() {
                 apart(&data)(x, sigma)
             };
             let error = |plan: &Plan| ends.rollout_error(plan, apart(&data));
-            let options = GaussNewtonOptions { robust, ..options(6) };
-            let found = gauss_newton(&start, &ends, error, &options, denoise).unwrap();
+            let options = GaussNewtonOptions { robust, whole: usize::MAX, ..options(6) };
+            let found = gauss_newton(&start, &ends, error, &options, one_by_one(denoise)).unwrap();
             let [before, after] = [&start, &found.plan].map(|plan| error(plan).unwrap());
             assert!(after < 1e-4 * before, "{solver}, robust {robust}: {before} to {after}");
             assert_eq!(found.evaluations, calls.get());
@@ -79,7 +79,7 @@ fn fitted_plans_are_improved_together() {
         for found in &fitted[1..] {
             let options = GaussNewtonOptions { robust, sigma_range: (0.002, 80.0), ..options(1) };
             let judge = |plan: &Plan| others.rollout_error(plan, apart(&data));
-            let refined = gauss_newton(&found.plan, &training, judge, &options, apart(&data)).unwrap();
+            let refined = gauss_newton(&found.plan, &training, judge, &options, one_by_one(apart(&data))).unwrap();
             let error = |plan: &Plan| held_out.rollout_error(plan, apart(&data)).unwrap();
             let (before, after) = (error(&found.plan), error(&refined.plan));
             println!(
@@ -101,10 +101,10 @@ fn networks_that_fail_say_so() {
     let data = mixture();
     let ends = Endpoints { latent: samples(&data, 0, 3), held: None, image: samples(&data, 9, 3), samples: 3 };
     let broken = |_: &Vec<Vec<f64>>, _: f64| Err("out of memory");
-    let failed = gauss_newton(&plan("euler", 3), &ends, |_| Ok(1.0), &options(2), broken);
+    let failed = gauss_newton(&plan("euler", 3), &ends, |_| Ok(1.0), &options(2), one_by_one(broken));
     assert_eq!(failed, Err(RefineError::Denoiser("out of memory")));
     // a network of NaN leaves the plan as it is
     let nan = |x: &Vec<Vec<f64>>, _: f64| Ok::<_, &str>(x.iter().map(|x| vec![f64::NAN; x.len()]).collect());
-    let same = gauss_newton(&plan("euler", 3), &ends, |_| Ok(1.0), &options(2), nan).unwrap();
+    let same = gauss_newton(&plan("euler", 3), &ends, |_| Ok(1.0), &options(2), one_by_one(nan)).unwrap();
     assert_eq!(same.plan.stages, plan("euler", 3).stages);
 }

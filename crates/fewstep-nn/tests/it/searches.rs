@@ -60,6 +60,26 @@ fn parts_make_no_difference() {
 }
 
 #[test]
+fn vectors_denoised_together_are_those_denoised_apart() {
+    let _turn = alone();
+    let model = lively(3);
+    for batch in [64, 4] {
+        let network = Network::new(&model, &[0, 1, 2, 3, 4], batch).unwrap();
+        let latents = network.latents();
+        let scaled = |factor: f64| Batch(&latents.0 * factor);
+        let asked = [(scaled(30.0), 30.0), (scaled(1.0), 0.7), (scaled(-0.1), 0.05)];
+        let together = network.denoised_together(&asked.each_ref().map(|(x, sigma)| (x, *sigma))).unwrap();
+        assert_eq!((together.len(), network.evaluations()), (3, 15));
+        for ((x, sigma), together) in asked.iter().zip(&together) {
+            let apart = network.denoised(x, *sigma).unwrap();
+            let furthest = (&apart.0 - &together.0).abs().max().double_value(&[]);
+            assert!(furthest < 1e-5, "{sigma}: {furthest}");
+        }
+        assert!(network.denoised_together(&[]).unwrap().is_empty());
+    }
+}
+
+#[test]
 fn every_sample_gets_its_class_s_image() {
     let constant = Constant { sigma: 80.0, shape: [1, 1, 2], images: vec![vec![1.0, 2.0], vec![-1.0, 4.0]] };
     let like = Tensor::zeros([3, 1, 1, 2], (Kind::Float, Device::Cpu));

@@ -28,6 +28,9 @@ pub struct SearchArgs {
     /// What the local search counts: l1, l2, or the deviation from the line between the teacher's ends (GITS)
     #[arg(long, value_name = "NAME", default_value = "deviation")]
     pub local_metric: MetricName,
+    /// Latents that least-squares fits, the first of the search's; all others are left to judge its refinement by
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub fit_samples: usize,
     /// Outputs before the newest that a fitted step may use
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub history: usize,
@@ -67,15 +70,16 @@ pub struct SearchArgs {
     /// Rounds of methods that end in +gauss-newton
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub gauss_newton_rounds: usize,
-    /// Most evaluations of the plans that these refine: with more there is less to gain, at a price that grows with their square
-    #[arg(long, value_name = "N", default_value_t = 6)]
+    /// Most evaluations of the plans that these refine, at a price that grows with their square
+    #[arg(long, value_name = "N", default_value_t = 10)]
     pub gauss_newton_most: usize,
-    /// Latents that they look at, and as many that judge: at most all of the search's together
+    /// Latents that they look at, and as many that judge: at most all of the search's together, and half as many or fewer for
+    /// plans of more than 6 evaluations
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub gauss_newton_samples: usize,
     /// What the rollout error counts beside the look of the images in methods that end in +moments or +data-moments, each in
-    /// units of what it was before
-    #[arg(long, value_name = "W", default_value_t = 0.15)]
+    /// units of what it was before, for each of the plan's evaluations: the more they are, the nearer its images already come
+    #[arg(long, value_name = "W", default_value_t = 0.05)]
     pub moments_weight: f64,
     /// Latents on which the longest plan's images are compared with training images, in methods that end in +data-moments
     #[arg(long, value_name = "N", default_value_t = 1024)]
@@ -114,6 +118,7 @@ impl SearchArgs {
         ensure!(self.search_samples >= 1, "--search-samples must be at least 1");
         ensure!(self.search_grid >= 2, "--search-grid must be at least 2");
         ensure!(self.teacher_parts >= 1, "--teacher-parts must be at least 1");
+        ensure!(self.fit_samples >= 1, "--fit-samples must be at least 1");
         ensure!(self.gauss_newton_samples >= 1, "--gauss-newton-samples must be at least 1");
         ensure!(self.moments_control >= 2, "--moments-control must be at least 2: a mean of one image says nothing");
         ensure!(self.beam >= 1, "--beam must be at least 1");
@@ -135,6 +140,7 @@ impl SearchArgs {
                 MetricName::L2 => CostMetric::L2,
                 MetricName::Deviation => CostMetric::Deviation,
             },
+            fit_samples: self.fit_samples,
             history: self.history,
             ridge: self.ridge,
             beam: self.beam,

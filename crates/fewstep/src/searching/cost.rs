@@ -1,7 +1,7 @@
 //! What searches cost, before they run.
 
 use super::method::MomentsOf;
-use super::{COEFFICIENTS, Method, Refinement, Search, SearchSettings, TeacherSettings};
+use super::{COEFFICIENTS, GaussNewtonSettings, Method, Refinement, Search, SearchSettings, TeacherSettings};
 
 impl SearchSettings {
     /// Evaluations of single images that the teacher and the constant image take.
@@ -30,8 +30,8 @@ impl SearchSettings {
                 let looks = if coefficient.is_some() { 0 } else { COEFFICIENTS.len() * most * (most + 1) / 2 };
                 samples * (self.teacher.grid + looks)
             }
-            Search::Reachable => self.student_bound(false, most),
-            Search::LeastSquares => self.student_bound(self.constant, most),
+            Search::Reachable => self.student_bound(false, most) * samples,
+            Search::LeastSquares => self.student_bound(self.constant, most) * self.seen_by_fits(),
         };
         let total: usize = nfes.iter().sum();
         let refined = match method.refinement {
@@ -41,12 +41,21 @@ impl SearchSettings {
                 let (judged, seen) = (samples / 4, samples - samples / 4);
                 total * (4 * self.rollout.steps * seen + (super::refinement::LOOKS + 2) * judged)
             }
-            // a stage has a level and at most a term for everything before it; what follows it is repeated for each
+            // Of a stage its level and its terms move, at most one for everything before it; of one whose outputs' coefficients
+            // stay, two beside the states. What follows is repeated for each.
             Some(Refinement::GaussNewton) => {
-                let few = nfes.iter().filter(|n| **n <= self.gauss_newton.most);
-                let repeated = |n: usize| (0..n).map(|k| (n - k) * (k + 4)).sum::<usize>();
-                let round = |n: usize| self.gauss_newton.rounds * (repeated(n) + 19 * n) + 2 * n;
-                few.map(|n| round(*n)).sum::<usize>() * samples.div_ceil(2).min(self.gauss_newton.samples)
+                let GaussNewtonSettings { most, rounds, .. } = self.gauss_newton;
+                let states = |k: usize| if method.search == Search::LeastSquares { 1 } else { k };
+                let repeated = |n: usize| {
+                    let whole = self.gauss_newton.whole(n);
+                    let moving = |k: usize| if k + whole > n { k + 4 } else { states(k) + 3 };
+                    (0..n).map(|k| (n - k) * moving(k)).sum::<usize>()
+                };
+                let at_most = |n: usize| {
+                    let (seen, judging) = self.gauss_newton.latents(n, samples);
+                    rounds * ((repeated(n) + 4 * n) * seen + 15 * n * judging) + 2 * n * judging
+                };
+                nfes.iter().filter(|n| **n <= most).map(|n| at_most(*n)).sum()
             }
         };
         (plain + refined) as u64 + self.matching_evaluations(method.moments, nfes)
@@ -65,12 +74,17 @@ impl SearchSettings {
         all as u64
     }
 
-    /// Every state that a search over the student's own states may evaluate: first the latent at sigma_max, and below it what a
+    /// How often a search over the student's own states may evaluate all its latents: first the latent at sigma_max, and below it what a
     /// constant image leads to; then a beam at every level that can be reached with so many evaluations.
     pub(super) fn student_bound(&self, constant: bool, most: usize) -> usize {
         let grid = self.teacher.grid;
         let first = if constant { grid } else { 1 };
         let later: usize = (2..=most).map(|nfe| self.beam * (grid + 1).saturating_sub(nfe)).sum();
-        (first + later) * self.teacher.samples
+        first + later
+    }
+
+    /// Latents that least-squares fits.
+    pub(super) fn seen_by_fits(&self) -> usize {
+        self.fit_samples.min(self.teacher.samples)
     }
 }

@@ -136,6 +136,7 @@ impl<'a> Searcher<'a> {
 
     fn search(&self, method: &Method, nfes: &[usize], table: Option<&BoundTable>) -> Result<Found> {
         let (started, before) = (Instant::now(), self.network.evaluations());
+        let mut of_a_part = 0;
         let most = nfes.iter().copied().max().unwrap_or(0);
         let all: Vec<Plan> = match (&method.search, method.solver) {
             (Search::Fixed(_, family), Some(solver)) => self.fixed(family, solver, nfes)?,
@@ -146,7 +147,11 @@ impl<'a> Searcher<'a> {
                 let found = minimise_bound(table, most).into_iter().map(|found| on_schedule(solver, &found.schedule));
                 found.collect::<Result<_>>()?
             }
-            (Search::LeastSquares, _) => self.least_squares(most)?,
+            (Search::LeastSquares, _) => {
+                let (plans, evaluations) = self.least_squares(most)?;
+                of_a_part += evaluations;
+                plans
+            }
             (_, None) => anyhow::bail!("the method {method} needs a solver"),
         };
         let mut plans = BTreeMap::new();
@@ -156,7 +161,7 @@ impl<'a> Searcher<'a> {
                 plans.entry(plan.nfe()).or_insert(plan);
             }
         }
-        let evaluations = self.network.evaluations() - before;
+        let evaluations = self.network.evaluations() - before + of_a_part;
         Ok(Found { plans, evaluations, seconds: started.elapsed().as_secs_f64() })
     }
 
@@ -221,12 +226,12 @@ impl<'a> Searcher<'a> {
     /// For solvers that the search cannot step with, Euler's schedules serve, as they do in OSS. Every state is gone on from,
     /// as there: to drop the idle ones can cost a fixed solver its best plan.
     fn reachable(&self, solver: Solver, most: usize) -> Result<Vec<Plan>> {
-        let mut progress = self.progress("reachable search", most);
+        let mut progress = self.progress("reachable search", most, self.settings.teacher.samples);
         let options = StudentOptions { gain: f64::NEG_INFINITY, ..self.student_options(most) };
-        match reachable(&self.teacher, solver, &options, self.counted(&mut progress)) {
+        match reachable(&self.teacher, solver, &options, counted(&self.network, &mut progress)) {
             Ok(outcome) => Ok(plans(outcome.plans)),
             Err(SearchError::Solver { .. }) => {
-                let outcome = reachable(&self.teacher, Solver::Euler, &options, self.counted(&mut progress));
+                let outcome = reachable(&self.teacher, Solver::Euler, &options, counted(&self.network, &mut progress));
                 let found = outcome.map_err(|error| failed(&error))?.plans.into_iter();
                 let on = |found: FoundPlan| {
                     let mut plan = on_schedule(solver, found.plan.schedule.as_ref().context("a plan without levels")?)?;
@@ -240,12 +245,18 @@ impl<'a> Searcher<'a> {
         }
     }
 
-    fn least_squares(&self, most: usize) -> Result<Vec<Plan>> {
-        let mut progress = self.progress("least-squares search", most);
+    /// On the first of the latents. Second, evaluations of single images.
+    fn least_squares(&self, most: usize) -> Result<(Vec<Plan>, u64)> {
+        let mut progress = self.progress("least-squares search", most, self.settings.seen_by_fits());
+        let (network, ends) = self.part(0, self.settings.seen_by_fits())?;
+        let first = |state: &Batch| Batch(state.0.narrow(0, 0, ends.samples as i64));
+        let (states, evaluations) = (self.teacher.states().iter().map(first).collect(), self.teacher.evaluations());
+        let teacher = Teacher::from_parts(self.teacher.grid().clone(), states, ends, evaluations)
+            .map_err(|error| failed(&error))?;
         let SearchSettings { history, ridge, calibrated, free, robust, .. } = *self.settings;
         let fit = Fit { history, ridge, calibrated, free, robust };
         let options = self.student_options(most);
-        let outcome = least_squares_seen(&self.teacher, &fit, &options, self.view(), self.counted(&mut progress));
+        let outcome = least_squares_seen(&teacher, &fit, &options, self.view(), counted(&network, &mut progress));
         let plans = plans(outcome.map_err(|error| failed(&error))?.plans);
         let raised = |plan: &&Plan| plan.metadata.found_by.get("regularised").is_some_and(|raised| raised == true);
         let raised: Vec<String> = plans.iter().filter(raised).map(|plan| plan.nfe().to_string()).collect();
@@ -255,7 +266,7 @@ impl<'a> Searcher<'a> {
                 raised.join(", ")
             ));
         }
-        Ok(plans)
+        Ok((plans, network.evaluations()))
     }
 
     /// Images as fits see them.
@@ -268,25 +279,9 @@ impl<'a> Searcher<'a> {
         }
     }
 
-    fn progress(&self, name: &str, most: usize) -> Progress {
-        Progress::new(
-            name,
-            "evaluations (at most)",
-            self.settings.student_bound(self.settings.constant, most) as u64,
-            0,
-        )
-    }
-
-    fn counted<'b>(
-        &'b self,
-        progress: &'b mut Progress,
-    ) -> impl FnMut(&Batch, f64) -> fewstep_nn::Result<Batch> + use<'a, 'b> {
-        let before = self.network.evaluations();
-        move |x, sigma| {
-            let outputs = self.network.denoised(x, sigma)?;
-            progress.set(self.network.evaluations() - before, "");
-            Ok(outputs)
-        }
+    fn progress(&self, name: &str, most: usize, samples: usize) -> Progress {
+        let total = self.settings.student_bound(self.settings.constant, most) * samples;
+        Progress::new(name, "evaluations (at most)", total as u64, 0)
     }
 
     /// The rollout error on the search's own latents, per pixel.
@@ -294,6 +289,15 @@ impl<'a> Searcher<'a> {
         let denoise = |x: &Batch, sigma: f64| self.network.denoised(x, sigma);
         let pixels = self.model().image_shape().iter().product::<i64>() as f64;
         Ok(self.teacher.ends().rollout_error(plan, denoise)? / pixels)
+    }
+}
+
+fn counted(network: &Network, progress: &mut Progress) -> impl FnMut(&Batch, f64) -> fewstep_nn::Result<Batch> {
+    let before = network.evaluations();
+    move |x, sigma| {
+        let outputs = network.denoised(x, sigma)?;
+        progress.set(network.evaluations() - before, "");
+        Ok(outputs)
     }
 }
 

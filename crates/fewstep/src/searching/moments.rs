@@ -20,7 +20,7 @@ use crate::ui::Progress;
 /// How moments are matched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MomentsSettings {
-    /// What the squared error counts beside them.
+    /// What the squared error counts beside them, for each of the plan's evaluations.
     pub error_weight: f64,
     /// Latents on which a plan's images are compared with training images.
     pub control: usize,
@@ -54,11 +54,12 @@ impl Searcher<'_> {
             }
         };
         let reference = FrechetReference::new(&target)?;
-        let options = RefitOptions { error_weight: self.settings.moments.error_weight, ..RefitOptions::default() };
         let mut progress = Progress::new("matching moments", "plans", plans.len() as u64, 0);
         for (done, plan) in (1..).zip(plans.values_mut()) {
             let distance = |images: &Batch| distance(&features, &reference, images);
             let denoise = |x: &Batch, sigma: f64| self.network.denoised(x, sigma);
+            let error_weight = self.settings.moments.error_weight * plan.nfe() as f64;
+            let options = RefitOptions { error_weight, ..RefitOptions::default() };
             let refitted = refit_output(plan, self.teacher.ends(), &options, distance, denoise);
             *plan = refitted.map_err(|error| anyhow!(error.to_string()))?.plan;
             progress.set(done, "");

@@ -38,8 +38,26 @@ pub struct GaussNewtonSettings {
     pub rounds: usize,
     /// Plans of more evaluations stay as they are.
     pub most: usize,
-    /// Latents at most.
+    /// Latents at most, for a plan of few evaluations; see [`GaussNewtonSettings::latents`].
     pub samples: usize,
+}
+
+/// Plans of more evaluations are refined on fewer latents, as their errors are small and differ less from one to another, and
+/// of outputs' coefficients only the last ones: else it would take too long for what it buys.
+const MANY_EVALUATIONS: usize = 6;
+
+impl GaussNewtonSettings {
+    /// Latents that a plan of `nfe` evaluations is refined on and that judge it, of `all`: none twice.
+    pub fn latents(&self, nfe: usize, all: usize) -> (usize, usize) {
+        let [seen, judging] =
+            if nfe > MANY_EVALUATIONS { [3 * self.samples / 8, self.samples / 2] } else { [self.samples; 2] };
+        (seen.clamp(1, all.div_ceil(2)), judging.clamp(1, (all / 2).max(1)))
+    }
+
+    /// Combinations at the end, of a plan of `nfe` evaluations, of which all coefficients move.
+    pub fn whole(&self, nfe: usize) -> usize {
+        if nfe > MANY_EVALUATIONS { 2 } else { nfe + 1 }
+    }
 }
 
 /// Some of the teacher's latents, with a network that knows their classes.
@@ -79,18 +97,27 @@ impl Searcher<'_> {
         Ok(training.0.evaluations() + judge.0.evaluations())
     }
 
-    /// The plans of few evaluations, on the first of the search's latents; the last of them judge.
+    /// The plans of up to so many evaluations, on the first of the search's latents; the last of them judge.
     fn all_by_gauss_newton(&self, plans: &mut BTreeMap<usize, Plan>) -> Result<u64> {
-        let GaussNewtonSettings { rounds, most, samples } = self.settings.gauss_newton;
-        if plans.range(..=most).next().is_none() {
-            return Ok(0);
+        let settings = &self.settings.gauss_newton;
+        let mut progress =
+            Progress::new("Gauss-Newton refinement", "plans", plans.range(..=settings.most).count() as u64, 0);
+        let mut evaluations = 0;
+        for (done, (nfe, plan)) in (1..).zip(plans.range_mut(..=settings.most)) {
+            let (seen, others) = settings.latents(*nfe, self.settings.teacher.samples);
+            evaluations += self.by_gauss_newton(plan, seen, others)?;
+            progress.set(done, "");
         }
+        progress.finish();
+        Ok(evaluations)
+    }
+
+    fn by_gauss_newton(&self, plan: &mut Plan, seen: usize, others: usize) -> Result<u64> {
         let all = self.settings.teacher.samples;
-        let (seen, others) = (samples.min(all.div_ceil(2)), samples.min(all / 2));
         let ((network, batch), judge) = (self.part(0, seen)?, self.part(all - others, others)?);
         let precond = &self.model().config().precond;
         let options = GaussNewtonOptions {
-            rounds,
+            rounds: self.settings.gauss_newton.rounds,
             sigma_range: (precond.sigma_min(), precond.sigma_max()),
             // differences of runs must stand out of the network's rounding
             difference: if self.model().kind() == Kind::Float { 1e-3 } else { 3e-2 },
@@ -98,17 +125,12 @@ impl Searcher<'_> {
             moving: Moving { levels: !matches!(precond, Preconditioning::Iddpm { .. }), coefficients: true },
             robust: self.settings.robust,
             calibrated: self.settings.calibrated,
+            whole: self.settings.gauss_newton.whole(plan.nfe()),
         };
-        let few = plans.range(..=most).count() as u64;
-        let mut progress = Progress::new("Gauss-Newton refinement", "plans", few, 0);
-        for (done, plan) in (1..).zip(plans.range_mut(..=most).map(|(_, plan)| plan)) {
-            let denoise = |x: &Batch, sigma: f64| network.denoised(x, sigma);
-            let judged = |plan: &Plan| error(&judge, plan);
-            let solved = gauss_newton_seen(plan, &batch, judged, &options, self.view(), denoise);
-            *plan = solved.map_err(|error| anyhow!(error.to_string()))?.plan;
-            progress.set(done, "");
-        }
-        progress.finish();
+        let denoise = |asked: &[(&Batch, f64)]| network.denoised_together(asked);
+        let judged = |plan: &Plan| error(&judge, plan);
+        let solved = gauss_newton_seen(plan, &batch, judged, &options, self.view(), denoise);
+        *plan = solved.map_err(|error| anyhow!(error.to_string()))?.plan;
         Ok(network.evaluations() + judge.0.evaluations())
     }
 
@@ -140,7 +162,7 @@ impl Searcher<'_> {
     }
 
     /// Some of the teacher's latents and images, with a network that knows their classes.
-    fn part(&self, from: usize, count: usize) -> Result<Part<'_>> {
+    pub(super) fn part(&self, from: usize, count: usize) -> Result<Part<'_>> {
         let seeds = seeds(self.settings);
         let seeds = seeds.get(from..from + count).context("a part of the latents that there are")?;
         let network = Network::new(self.network.model(), seeds, self.settings.batch)?;

@@ -15,6 +15,9 @@ pub struct SearchSettings {
     pub teacher: TeacherSettings,
     /// What the local search counts.
     pub metric: CostMetric,
+    /// Latents that fits see, the first of the teacher's.
+    #[serde(default = "all")]
+    pub fit_samples: usize,
     /// Outputs before the newest that a fitted step may use.
     pub history: usize,
     /// Strength of the ridge towards Euler's step.
@@ -39,6 +42,11 @@ pub struct SearchSettings {
     pub moments: MomentsSettings,
     /// Images at once.
     pub batch: usize,
+}
+
+/// What runs of versions without the setting did.
+fn all() -> usize {
+    usize::MAX
 }
 
 /// How errors of images are seen: as they are, as differences of neighbouring pixels with a tenth of the image, or both at full
@@ -73,7 +81,7 @@ impl SearchSettings {
             Search::Local(_) => vec!["metric"],
             Search::Reachable => vec!["beam"],
             Search::LeastSquares => {
-                vec!["history", "ridge", "beam", "view", "calibrated", "free", "robust", "constant"]
+                vec!["fit_samples", "history", "ridge", "beam", "view", "calibrated", "free", "robust", "constant"]
             }
         };
         names.extend(match method.refinement {
@@ -103,6 +111,7 @@ impl Default for SearchSettings {
         Self {
             teacher: TeacherSettings { samples: 64, grid: 21, solver: Solver::Heun, parts: 1 },
             metric: CostMetric::default(),
+            fit_samples: 32,
             history: 3,
             ridge: 1e-6,
             beam: 2,
@@ -112,8 +121,8 @@ impl Default for SearchSettings {
             robust: false,
             constant: true,
             rollout: RolloutSettings { steps: 40, learning_rate: 1e-3, loss: Distance::Squared },
-            gauss_newton: GaussNewtonSettings { rounds: 1, most: 6, samples: 32 },
-            moments: MomentsSettings { error_weight: 0.15, control: 1024 },
+            gauss_newton: GaussNewtonSettings { rounds: 1, most: 10, samples: 32 },
+            moments: MomentsSettings { error_weight: 0.05, control: 1024 },
             batch: 64,
         }
     }
@@ -158,6 +167,7 @@ mod tests {
         };
         let fitted = ["least-squares", "least-squares+gauss-newton", "least-squares+gauss-newton+moments"];
         assert_eq!(changed(|s| s.ridge = 1.0), fitted);
+        assert_eq!(changed(|s| s.fit_samples = 8), fitted);
         assert_eq!(changed(|s| s.beam = 1), [&["reachable/ipndm4"][..], &fitted].concat());
         assert_eq!(changed(|s| s.metric = CostMetric::L1), ["local/ipndm4"]);
         assert_eq!(changed(|s| s.gauss_newton.rounds = 9), fitted[1..]);

@@ -28,7 +28,7 @@ const SMALL: [&str; 20] = [
     "--batch",
     "8",
     "--held-out",
-    "8",
+    "64",
     "--out",
     "run",
 ];
