@@ -92,7 +92,7 @@ impl<'a> Network<'a> {
         Ok(Batch(outputs))
     }
 
-    /// `D(x; sigma)` of several vectors a latent, each at a level of its own, as one batch: what
+    /// `D(x; sigma)` of several vectors a latent, each at a level of its own, in batches that they fill together: what
     /// [`fewstep_core::execute_together`] asks for.
     pub fn denoised_together(&self, asked: &[(&Batch, f64)]) -> Result<Vec<Batch>> {
         let (several, latents) = (asked.len() as i64, self.latents.samples() as i64);
@@ -102,10 +102,7 @@ impl<'a> Network<'a> {
         let x = Tensor::f_cat(&asked.iter().map(|(x, _)| &x.0).collect::<Vec<_>>(), 0)?;
         let levels: Vec<f32> = asked.iter().map(|(_, sigma)| *sigma as f32).collect();
         let levels = Tensor::from_slice(&levels).f_repeat_interleave_self_int(latents, 0, several * latents)?;
-        let labels = self.class_labels.as_ref().map(|labels| match labels.size()[0] {
-            1 => labels.shallow_clone(),
-            _ => labels.repeat([several, 1]),
-        });
+        let labels = self.class_labels.as_ref().map(|labels| labels.repeat([several, 1]));
         let levels = levels.split(self.batch.max(1) as i64, 0);
         let of_part = |((x, labels), level): ((Tensor, Option<Tensor>), Tensor)| {
             let conditions = Conditions { class_labels: labels.as_ref(), ..Conditions::default() };

@@ -48,7 +48,7 @@ impl<'a, V: Samples> Normal<'a, V> {
     }
 
     /// The index of the ridge whose fits to some of the samples explain the others best: [`FOLDS`] times, every sample is
-    /// left out once. With fewer than two samples, that of the last.
+    /// left out once. By the squared error, whatever the fit makes small. With fewer than two samples, the last.
     pub fn cross_validated(&self, target: &V, ridges: &[f64]) -> usize {
         let samples = target.samples();
         let folds = FOLDS.min(samples);
@@ -60,7 +60,8 @@ impl<'a, V: Samples> Normal<'a, V> {
             let weights: Vec<f64> = (0..samples).map(|s| if s % folds == fold { 0.0 } else { 1.0 }).collect();
             let solution = self.solve(&right, &weights, ridge).solution;
             // less the targets' squares, which are the same for all
-            (fold..samples).step_by(folds).map(|s| -self.explained(&solution, &right, s)).sum()
+            let error: f64 = (fold..samples).step_by(folds).map(|s| -self.explained(&solution, &right, s)).sum();
+            if error.is_nan() { f64::INFINITY } else { error }
         };
         let errors: Vec<f64> = ridges.iter().map(|ridge| (0..folds).map(|fold| left_out(*ridge, fold)).sum()).collect();
         let order = |(_, a): &(usize, &f64), (_, b): &(usize, &f64)| a.total_cmp(b);

@@ -28,7 +28,8 @@ pub struct SearchArgs {
     /// What the local search counts: l1, l2, or the deviation from the line between the teacher's ends (GITS)
     #[arg(long, value_name = "NAME", default_value = "deviation")]
     pub local_metric: MetricName,
-    /// Latents that least-squares fits, the first of the search's; all others are left to judge its refinement by
+    /// Latents that least-squares fits, the first of the search's; the last, which no fit saw where there are as many more, judge
+    /// its refinement
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub fit_samples: usize,
     /// Outputs before the newest that a fitted step may use
@@ -73,8 +74,8 @@ pub struct SearchArgs {
     /// Most evaluations of the plans that these refine, at a price that grows with their square
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub gauss_newton_most: usize,
-    /// Latents that they look at, and as many that judge: at most all of the search's together, and half as many or fewer for
-    /// plans of more than 6 evaluations
+    /// Latents that they look at, and as many that judge: at most all of the search's together; for plans of more than 6
+    /// evaluations three eighths and half as many
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub gauss_newton_samples: usize,
     /// What the rollout error counts beside the look of the images in methods that end in +moments or +data-moments, each in

@@ -42,7 +42,7 @@ impl SearchSettings {
                 total * (4 * self.rollout.steps * seen + (super::refinement::LOOKS + 2) * judged)
             }
             // Of a stage its level and its terms move, at most one for everything before it; of one whose outputs' coefficients
-            // stay, two beside the states. What follows is repeated for each.
+            // stay, three and the states. What follows is repeated for each.
             Some(Refinement::GaussNewton) => {
                 let GaussNewtonSettings { most, rounds, .. } = self.gauss_newton;
                 let states = |k: usize| if method.search == Search::LeastSquares { 1 } else { k };

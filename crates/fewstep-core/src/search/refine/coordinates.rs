@@ -52,10 +52,10 @@ impl Coordinates<'_> {
         levels.chain(terms.filter(|_| self.moving.coefficients)).collect()
     }
 
-    /// Whether each coordinate is coarse: a level, or of a term that is no output; or of the last `last` combinations.
-    pub fn coarse(&self, last: usize) -> Vec<bool> {
+    /// Whether each coordinate moves where of outputs' coefficients only those of the last `whole` combinations do.
+    pub fn moves(&self, whole: usize) -> Vec<bool> {
         let levels = vec![true; if self.moving.levels { self.plan.nfe() } else { 0 }];
-        let fine_before = (self.plan.nfe() + 1).saturating_sub(last);
+        let fine_before = (self.plan.nfe() + 1).saturating_sub(whole);
         let terms = combinations(self.plan).enumerate().flat_map(|(k, (combination, _))| {
             combination.terms().map(move |(source, _)| k >= fine_before || !matches!(source, Source::Output(_)))
         });
@@ -196,18 +196,18 @@ mod tests {
     }
 
     #[test]
-    fn coarse_coordinates_are_levels_states_and_the_last_combinations() {
+    fn levels_states_and_the_last_combinations_move() {
         let schedule = karras(3, 0.1, 20.0, 7.0).unwrap();
         let plan = "ipndm2".parse::<Solver>().unwrap().plan(&schedule, &SolverOptions::default()).unwrap();
         let coordinates = Coordinates { plan: &plan, moving: ALL };
-        let (coarse, stages) = (coordinates.coarse(2), coordinates.stages());
-        assert_eq!((coarse.len(), stages.len()), (coordinates.encode().len(), coordinates.encode().len()));
-        assert!(coarse[..3].iter().all(|coarse| *coarse));
+        let (moves, stages) = (coordinates.moves(2), coordinates.stages());
+        assert_eq!((moves.len(), stages.len()), (coordinates.encode().len(), coordinates.encode().len()));
+        assert!(moves[..3].iter().all(|moves| *moves));
         // the second stage: the state stays, its output does not; the third and the image stay whole
-        let of = |k: usize| -> Vec<bool> { (3..coarse.len()).filter(|i| stages[*i] == k).map(|i| coarse[i]).collect() };
+        let of = |k: usize| -> Vec<bool> { (3..moves.len()).filter(|i| stages[*i] == k).map(|i| moves[i]).collect() };
         assert_eq!(of(1), [true, false]);
-        assert!([of(2), of(3)].concat().iter().all(|coarse| *coarse));
-        assert!(coordinates.coarse(usize::MAX).iter().all(|coarse| *coarse));
+        assert!([of(2), of(3)].concat().iter().all(|moves| *moves));
+        assert!(coordinates.moves(usize::MAX).iter().all(|moves| *moves));
     }
 
     /// The chain rule, on a loss that is linear in the plan's own numbers.

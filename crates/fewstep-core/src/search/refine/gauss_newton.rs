@@ -81,9 +81,10 @@ const TOGETHER: usize = 8;
 ///
 /// Needs no gradient of the network, and so far fewer evaluations than following one: a round takes at most about
 /// `P n / 2 + 4 n` of the whole batch, `P` the coordinates that move (of a fitted plan of `n` evaluations about `6 n`, or
-/// `2 n + 10` with [`GaussNewtonOptions::whole`] 2), and 17 looks of the judge at most, 5 where every step is liked. Memory: `P + 16 n` batches.
+/// `2 n + 10` with [`GaussNewtonOptions::whole`] 2), and 15 looks of the judge at most, 3 where every step is liked, beside
+/// one before the first round and one at the end. Memory: `P + 17 n` batches.
 ///
-/// `denoise` evaluates several inputs at once; see [`execute_together`].
+/// `denoise` evaluates several inputs at once; see [`execute_together`], also for when it panics.
 ///
 /// # Errors
 /// If the plan is not valid, and the first error of the denoiser.
@@ -199,31 +200,30 @@ impl<V: Samples> Jacobian<V> {
         let alone = |x: &V, sigma: f64| denoise(&[(x, sigma)]).map(|mut outputs| outputs.remove(0));
         let image = execute_observed(plan, batch.start(), alone, keep).map_err(RefineError::Denoiser)?;
         let (place, mut evaluations) = (coordinates.encode(), plan.nfe());
+        let here = coordinates.decode(&place, options.sigma_range);
+        let mut moving = Vec::with_capacity(place.len());
+        for ((i, first), moves) in coordinates.stages().into_iter().enumerate().zip(coordinates.moves(options.whole)) {
+            let mut moved = place.clone();
+            moved[i] += options.difference;
+            let moved = coordinates.decode(&moved, options.sigma_range);
+            // a level at the upper end of the range stays there
+            if moves && (moved.stages != here.stages || moved.output != here.output) {
+                moved.validate()?;
+                moving.push((i, first, moved));
+            }
+        }
         // in order of the stages, so that those measured at once repeat about the same ones
-        let mut moving: Vec<(usize, usize)> = coordinates.stages().into_iter().enumerate().collect();
-        let coarse = coordinates.coarse(options.whole);
-        moving.retain(|(i, _)| coarse[*i]);
-        moving.sort_by_key(|(_, first)| *first);
+        moving.sort_by_key(|(_, first, _)| *first);
         let (mut columns, mut units) = (Vec::with_capacity(moving.len()), Vec::with_capacity(moving.len()));
         for moving in moving.chunks(TOGETHER) {
-            let mut plans = Vec::with_capacity(moving.len());
-            for (i, _) in moving {
-                let mut moved = place.clone();
-                // a level at the upper end of the range stays there: its derivative comes out as 0
-                moved[*i] += options.difference;
-                let moved = coordinates.decode(&moved, options.sigma_range);
-                moved.validate()?;
-                plans.push(moved);
-            }
             // what comes before a coordinate has a say is as it was
             let runs: Vec<Run<V>> = moving
                 .iter()
-                .zip(&plans)
-                .map(|((_, first), plan)| Run { plan, start: batch.start(), known: &outputs[..*first] })
+                .map(|(_, first, plan)| Run { plan, start: batch.start(), known: &outputs[..*first] })
                 .collect();
-            evaluations += moving.iter().map(|(_, first)| plan.nfe() - first).sum::<usize>();
+            evaluations += moving.iter().map(|(_, first, _)| plan.nfe() - first).sum::<usize>();
             let shifted = execute_together(&runs, &mut denoise).map_err(RefineError::Denoiser)?;
-            for ((i, _), shifted) in moving.iter().zip(shifted) {
+            for ((i, ..), shifted) in moving.iter().zip(shifted) {
                 let change = view(&shifted.difference(&image));
                 let length = change.norm_squared().sqrt();
                 let (unit, change) = if length.is_finite() && length > 0.0 {
