@@ -28,8 +28,7 @@ pub struct SearchArgs {
     /// What the local search counts: l1, l2, or the deviation from the line between the teacher's ends (GITS)
     #[arg(long, value_name = "NAME", default_value = "deviation")]
     pub local_metric: MetricName,
-    /// Latents that least-squares fits, the first of the search's; the last, which no fit saw where there are as many more, judge
-    /// its refinement
+    /// Latents that least-squares fits, the first of the search's
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub fit_samples: usize,
     /// Outputs before the newest that a fitted step may use
@@ -75,12 +74,12 @@ pub struct SearchArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub gauss_newton_most: usize,
     /// Latents that they look at, and as many that judge: at most all of the search's together; for plans of more than 6
-    /// evaluations three eighths and half as many
+    /// evaluations a quarter and half as many
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub gauss_newton_samples: usize,
     /// What the rollout error counts beside the look of the images in methods that end in +moments or +data-moments, each in
-    /// units of what it was before, for each of the plan's evaluations: the more they are, the nearer its images already come
-    #[arg(long, value_name = "W", default_value_t = 0.05)]
+    /// units of what it was before; in proportion more for plans of more than 5 evaluations, whose images come nearer as it is
+    #[arg(long, value_name = "W", default_value_t = 0.15)]
     pub moments_weight: f64,
     /// Latents on which the longest plan's images are compared with training images, in methods that end in +data-moments
     #[arg(long, value_name = "N", default_value_t = 1024)]

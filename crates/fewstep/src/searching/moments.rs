@@ -20,10 +20,20 @@ use crate::ui::Progress;
 /// How moments are matched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MomentsSettings {
-    /// What the squared error counts beside them, for each of the plan's evaluations.
+    /// What the squared error counts beside them, for a plan of up to 5 evaluations; in proportion more for one of more.
     pub error_weight: f64,
     /// Latents on which a plan's images are compared with training images.
     pub control: usize,
+}
+
+/// With more evaluations than these, images come near the teacher's as they are, and less of it is given for their look.
+const FEW_EVALUATIONS: usize = 5;
+
+impl MomentsSettings {
+    /// What the squared error counts for a plan of `nfe` evaluations.
+    fn error_weight_for(&self, nfe: usize) -> f64 {
+        self.error_weight * nfe.max(FEW_EVALUATIONS) as f64 / FEW_EVALUATIONS as f64
+    }
 }
 
 /// Training images that are looked at, at most.
@@ -58,7 +68,7 @@ impl Searcher<'_> {
         for (done, plan) in (1..).zip(plans.values_mut()) {
             let distance = |images: &Batch| distance(&features, &reference, images);
             let denoise = |x: &Batch, sigma: f64| self.network.denoised(x, sigma);
-            let error_weight = self.settings.moments.error_weight * plan.nfe() as f64;
+            let error_weight = self.settings.moments.error_weight_for(plan.nfe());
             let options = RefitOptions { error_weight, ..RefitOptions::default() };
             let refitted = refit_output(plan, self.teacher.ends(), &options, distance, denoise);
             *plan = refitted.map_err(|error| anyhow!(error.to_string()))?.plan;

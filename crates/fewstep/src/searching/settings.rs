@@ -122,7 +122,7 @@ impl Default for SearchSettings {
             constant: true,
             rollout: RolloutSettings { steps: 40, learning_rate: 1e-3, loss: Distance::Squared },
             gauss_newton: GaussNewtonSettings { rounds: 1, most: 10, samples: 32 },
-            moments: MomentsSettings { error_weight: 0.05, control: 1024 },
+            moments: MomentsSettings { error_weight: 0.15, control: 1024 },
             batch: 64,
         }
     }

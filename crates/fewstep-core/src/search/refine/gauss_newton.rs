@@ -81,7 +81,7 @@ const TOGETHER: usize = 8;
 ///
 /// Needs no gradient of the network, and so far fewer evaluations than following one: a round takes at most about
 /// `P n / 2 + 4 n` of the whole batch, `P` the coordinates that move (of a fitted plan of `n` evaluations about `6 n`, or
-/// `2 n + 10` with [`GaussNewtonOptions::whole`] 2), and 15 looks of the judge at most, 3 where every step is liked, beside
+/// `2 n + 10` with [`GaussNewtonOptions::whole`] 2), and 11 looks of the judge at most, 3 where every step is liked, beside
 /// one before the first round and one at the end. Memory: `P + 17 n` batches.
 ///
 /// `denoise` evaluates several inputs at once; see [`execute_together`], also for when it panics.
@@ -128,7 +128,14 @@ pub fn gauss_newton_seen<V: Samples, E: Debug>(
         for _ in 0..CHORDS {
             let likeliest = normal.cross_validated(&missing, &RIDGES);
             let mut better = None;
-            for ridge in RIDGES[likeliest..].iter().chain(RIDGES[..likeliest].iter().rev()) {
+            let (weaker, stronger) = RIDGES.split_at(likeliest);
+            let (count, back) = if solved.errors.len() == steps_before {
+                (RIDGES.len(), RIDGES.len())
+            } else {
+                (2, 1) // what is left to gain is not worth more looks
+            };
+            let tries = stronger.iter().take(count).chain(weaker.iter().rev().take(back));
+            for ridge in tries {
                 let step = normal.fit(&missing, *ridge).solution;
                 let mut to = place.clone();
                 for (step, (index, unit)) in step.iter().zip(&jacobian.units) {
