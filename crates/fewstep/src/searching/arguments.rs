@@ -73,8 +73,8 @@ pub struct SearchArgs {
     /// Most evaluations of the plans that these refine, at a price that grows with their square
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub gauss_newton_most: usize,
-    /// Latents that they look at, and as many that judge: at most all of the search's together; for plans of more than 6
-    /// evaluations a quarter and half as many
+    /// Latents that they look at, and as many that judge: at most all of the search's together, and half as many for plans of
+    /// more than 6 evaluations
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub gauss_newton_samples: usize,
     /// What the rollout error counts beside the look of the images in methods that end in +moments or +data-moments, each in

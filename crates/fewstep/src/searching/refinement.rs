@@ -49,9 +49,8 @@ const MANY_EVALUATIONS: usize = 6;
 impl GaussNewtonSettings {
     /// Latents that a plan of `nfe` evaluations is refined on and that judge it, of `all`: none twice.
     pub fn latents(&self, nfe: usize, all: usize) -> (usize, usize) {
-        let [seen, judging] =
-            if nfe > MANY_EVALUATIONS { [self.samples / 4, self.samples / 2] } else { [self.samples; 2] };
-        (seen.clamp(1, all.div_ceil(2)), judging.clamp(1, (all / 2).max(1)))
+        let samples = if nfe > MANY_EVALUATIONS { self.samples / 2 } else { self.samples };
+        (samples.clamp(1, all.div_ceil(2)), samples.clamp(1, (all / 2).max(1)))
     }
 
     /// Combinations at the end, of a plan of `nfe` evaluations, of which all coefficients move.
