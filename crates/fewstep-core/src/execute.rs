@@ -49,11 +49,11 @@ pub fn execute<'a, V: VectorSpace + 'a, E>(
 pub fn execute_observed<'a, V: VectorSpace + 'a, E>(
     plan: &Plan,
     start: impl Into<Start<'a, V>>,
-    mut denoise: impl FnMut(&V, f64) -> Result<V, E>,
+    denoise: impl FnMut(&V, f64) -> Result<V, E>,
     observe: impl FnMut(usize, &V, &V),
 ) -> Result<V, E> {
     let run = Run { plan, start: start.into(), known: &[] };
-    let images = run_all(&[run], one_by_one(&mut denoise), observe)?;
+    let images = run_all(&[run], one_by_one(denoise), observe)?;
     Ok(images.into_iter().next().expect("one run makes one image"))
 }
 
