@@ -117,17 +117,26 @@ impl FrechetReference {
         let features = features.to_device(self.mu.device()).to_kind(Kind::Double);
         let mean = features.mean_dim(&[0i64][..], false, Kind::Double);
         let centred = &features - &mean;
-        let squared = (&mean - &self.mu).square().sum(Kind::Double);
-        let trace = centred.square().sum(Kind::Double) / (n - 1) as f64;
+        self.differentiable_moments(&mean, &(centred.tr().matmul(&centred) / (n - 1) as f64))
+    }
+
+    /// The distance of a Gaussian of this mean `[d]` and covariance `[d, d]`, which must be f64 on the CPU, with the graph that they
+    /// have, a scalar. Directions in which it does not vary have no gradient.
+    ///
+    /// # Errors
+    /// If they are not finite.
+    pub fn differentiable_moments(&self, mean: &Tensor, covariance: &Tensor) -> Result<Tensor> {
+        let squared = (mean - &self.mu).square().sum(Kind::Double);
+        let trace = covariance.trace();
         if self.half.numel() == 0 {
             return Ok(squared + trace + self.trace);
         }
-        let half = centred.matmul(&self.half);
-        let values = (half.tr().matmul(&half) / (n - 1) as f64).f_linalg_eigvalsh("L")?;
-        let largest = values.max().double_value(&[]);
-        if !largest.is_finite() {
+        let product = self.half.tr().matmul(covariance).matmul(&self.half);
+        if !product.isfinite().all().int64_value(&[]).eq(&1) {
             return Err(Error::Input("features are not finite".to_owned()));
         }
+        let values = product.f_linalg_eigvalsh("L")?;
+        let largest = values.max().double_value(&[]);
         // a root's slope is infinite at 0, and rounding's share would outweigh small distances
         let kept = values.masked_select(&values.gt(SMALLEST_EIGENVALUE * largest));
         Ok(squared + trace + self.trace - kept.sqrt().sum(Kind::Double) * 2.0)

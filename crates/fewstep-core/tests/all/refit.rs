@@ -1,10 +1,9 @@
 //! The last combination of a plan, fitted to a distance of images.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 
 use fewstep_core::schedule::karras;
-use fewstep_core::search::{Endpoints, RefineError, RefitOptions, refit_output, squared_error};
+use fewstep_core::search::{Endpoints, Made, RefineError, Refitted, RefitOptions, refit_output, squared_error};
 use fewstep_core::space::VectorSpace;
 use fewstep_core::{Plan, Solver, SolverOptions, execute};
 
@@ -21,9 +20,37 @@ fn ends(data: &fewstep_core::mixture::Mixture) -> Endpoints<Vec<f64>> {
 }
 
 /// How far apart the sums of squares are: what a fit that leaves too little variance gets wrong.
-fn energy(image: &Vec<f64>, wanted: f64) -> (f64, Vec<f64>) {
-    let gap = image.norm_squared() / wanted - 1.0;
+fn energy(image: &[f64], wanted: f64) -> (f64, Vec<f64>) {
+    let gap = image.iter().map(|x| x * x).sum::<f64>() / wanted - 1.0;
     (gap * gap, image.iter().map(|x| 4.0 * gap * x / wanted).collect())
+}
+
+/// A distance of images, wherever it is asked for.
+fn exactly<'a>(
+    distance: impl Fn(&Vec<f64>) -> (f64, Vec<f64>) + Copy + 'a,
+) -> impl FnMut(&Vec<f64>, &[Vec<f64>]) -> Result<Model<'a, Infallible>, Infallible> {
+    move |images, directions| {
+        let (images, directions) = (images.clone(), directions.to_vec());
+        Ok(Box::new(move |q: &[f64]| {
+            let terms: Vec<(f64, &Vec<f64>)> = q.iter().copied().zip(&directions).collect();
+            let (value, slope) = distance(&Vec::combine(&[vec![(1.0, &images)], terms].concat()));
+            Ok((value, directions.iter().map(|u| slope.dot(u)).collect()))
+        }))
+    }
+}
+
+type Model<'a, E> = Box<dyn FnMut(&[f64]) -> Result<(f64, Vec<f64>), E> + 'a>;
+
+fn refitted<E: std::fmt::Debug + PartialEq>(
+    plan: &Plan,
+    batch: &Endpoints<Vec<f64>>,
+    options: &RefitOptions,
+    near: impl FnMut(&Vec<f64>, &[Vec<f64>]) -> Result<Model<'static, E>, E>,
+) -> Result<Refitted, RefineError<E>> {
+    let data = mixture();
+    let denoise = |x: &Vec<f64>, sigma: f64| Ok::<_, E>(denoiser(&data)(x, sigma).unwrap());
+    let made = Made::run(plan, batch.start(), denoise).unwrap();
+    refit_output(plan, &made, (&batch.image, batch.samples), options, near)
 }
 
 #[test]
@@ -32,19 +59,13 @@ fn what_the_last_combination_can_reach_is_reached() {
     let wanted = plan("dpmpp3m", 5);
     let latent = latents(&data, 0, 64);
     let image = execute(&wanted, &latent, denoiser(&data)).unwrap();
-    let batch = Endpoints { latent, held: None, image: image.clone(), samples: 64 };
+    let batch = Endpoints { latent, held: None, image, samples: 64 };
     let mut start = wanted.clone();
     start.output.terms_mut().enumerate().for_each(|(i, (_, c))| *c *= if i % 2 == 0 { 0.9 } else { 1.2 });
     let options = RefitOptions { steps: 400, ..RefitOptions::default() };
-    let distance = |found: &Vec<f64>| Ok::<_, Infallible>(squared_error(found, &image, 64));
-    let calls = Cell::new(0);
-    let counted = |x: &Vec<f64>, sigma: f64| {
-        calls.set(calls.get() + 1);
-        denoiser(&data)(x, sigma)
-    };
-    let found = refit_output(&start, &batch, &options, distance, counted).unwrap();
+    let image: &'static Vec<f64> = Box::leak(Box::new(batch.image.clone()));
+    let found = refitted(&start, &batch, &options, exactly(|found| squared_error(found, image, 64))).unwrap();
     assert!(found.errors[1] < 1e-3 * found.errors[0], "{:?}", found.errors);
-    assert_eq!((found.evaluations, calls.get()), (5, 5));
     let error = batch.rollout_error(&found.plan, denoiser(&data)).unwrap();
     assert!((error - found.errors[1]).abs() < 1e-9 * (1.0 + error), "{error} {:?}", found.errors);
     assert_eq!(found.plan.stages, start.stages);
@@ -53,15 +74,15 @@ fn what_the_last_combination_can_reach_is_reached() {
 /// The gap closes for little error, for less of it the more the error counts.
 #[test]
 fn the_weight_trades_the_distance_for_the_error() {
-    let data = mixture();
-    let batch = ends(&data);
+    let batch = ends(&mixture());
     let start = plan("dpmpp3m", 5);
     let wanted = batch.image.norm_squared();
     let fitted = |error_weight: f64| {
         let options = RefitOptions { error_weight, ..RefitOptions::default() };
-        refit_output(&start, &batch, &options, |x| Ok(energy(x, wanted)), denoiser(&data)).unwrap()
+        refitted(&start, &batch, &options, exactly(move |x| energy(x, wanted))).unwrap()
     };
-    let found = [0.1, 1.0, 10.0].map(fitted);
+    let weights = [0.1, 1.0, 10.0];
+    let found = weights.map(fitted);
     for pair in found.windows(2) {
         assert!(pair[0].distances[1] <= pair[1].distances[1] + 1e-12, "{pair:?}");
         assert!(pair[0].errors[1] >= pair[1].errors[1] - 1e-9, "{pair:?}");
@@ -69,24 +90,45 @@ fn the_weight_trades_the_distance_for_the_error() {
     let [before, after] = found[0].distances;
     assert!(after < 0.1 * before, "{before} to {after}");
     // the sum of both never rises
-    for (found, w) in found.iter().zip([0.1, 1.0, 10.0]) {
+    for (found, w) in found.iter().zip(weights) {
         let sum = found.distances[1] / found.distances[0] + w * found.errors[1] / found.errors[0];
         assert!(sum <= 1.0 + w, "{sum}");
     }
 }
 
+/// A distance that is told to first order: the steps go where it leads all the same.
+#[test]
+fn distances_may_be_of_first_order() {
+    let data = mixture();
+    let (batch, start) = (ends(&data), plan("dpmpp3m", 5));
+    let wanted = 1.2 * batch.image.norm_squared();
+    let options = RefitOptions { error_weight: 0.01, ..RefitOptions::default() };
+    let near = |images: &Vec<f64>, directions: &[Vec<f64>]| {
+        let gap = images.norm_squared() / wanted - 1.0;
+        let slopes: Vec<f64> = directions.iter().map(|u| 2.0 * images.dot(u) / wanted).collect();
+        let model: Model<Infallible> = Box::new(move |q: &[f64]| {
+            let gap = gap + q.iter().zip(&slopes).map(|(q, slope)| q * slope).sum::<f64>();
+            Ok((gap * gap, slopes.iter().map(|slope| 2.0 * gap * slope).collect()))
+        });
+        Ok(model)
+    };
+    let found = refitted(&start, &batch, &options, near).unwrap();
+    let images = execute(&found.plan, batch.start(), denoiser(&data)).unwrap();
+    let distance = energy(&images, wanted).0;
+    assert!((distance - found.distances[1]).abs() < 1e-9, "{distance} {:?}", found.distances);
+    assert!(distance < 0.1 * found.distances[0], "{:?}", found.distances);
+}
+
 #[test]
 fn where_there_is_nothing_to_gain_or_to_go_by_plans_stay() {
-    let data = mixture();
-    let batch = ends(&data);
+    let batch = ends(&mixture());
     let start = plan("ipndm2", 4);
     for nothing in [0.0, f64::NAN, f64::INFINITY] {
-        let distance = |x: &Vec<f64>| Ok((nothing, vec![0.0; x.len()]));
-        let found = refit_output(&start, &batch, &RefitOptions::default(), distance, denoiser(&data)).unwrap();
+        let distance = exactly(move |x: &Vec<f64>| (nothing, vec![0.0; x.len()]));
+        let found = refitted(&start, &batch, &RefitOptions::default(), distance).unwrap();
         assert_eq!(found.plan, start, "{nothing}");
     }
-    let fail = |_: &Vec<f64>| Err("no features");
-    let denoise = |x: &Vec<f64>, sigma: f64| Ok(denoiser(&data)(x, sigma).unwrap());
-    let error = refit_output(&start, &batch, &RefitOptions::default(), fail, denoise).unwrap_err();
+    let fail = |_: &Vec<f64>, _: &[Vec<f64>]| Err::<Model<'static, _>, _>("no features");
+    let error = refitted(&start, &batch, &RefitOptions::default(), fail).unwrap_err();
     assert_eq!(error, RefineError::Denoiser("no features"));
 }

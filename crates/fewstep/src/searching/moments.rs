@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow};
 use fewstep_core::plan::Plan;
-use fewstep_core::search::{RefitOptions, refit_output};
+use fewstep_core::search::{Made, RefineError, RefitOptions, refit_output};
 use fewstep_eval::features::RandomFeatures;
 use fewstep_eval::{FrechetReference, Moments, Statistics, mean_shift};
 use fewstep_nn::data::Images;
 use fewstep_nn::distance::FeatureMap;
 use fewstep_nn::sample::Seeded;
-use fewstep_nn::tch::Tensor;
+use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use serde::{Deserialize, Serialize};
 
@@ -53,8 +53,9 @@ impl Searcher<'_> {
         let before = self.network.evaluations();
         let [channels, resolution, _] = self.model().image_shape();
         let features = RandomFeatures::new(channels, resolution, self.model().device());
+        let ends = self.teacher.ends();
         let (target, control) = match of {
-            MomentsOf::Teacher => (statistics(&features, &self.teacher.ends().image.0)?, 0),
+            MomentsOf::Teacher => (self.statistics(&features, &ends.image.0)?, 0),
             MomentsOf::Data => {
                 let images = self.images.context(
                     "methods that end in +data-moments need training images: name them with --data, or write +moments for the \
@@ -63,19 +64,24 @@ impl Searcher<'_> {
                 self.teacher_moved_to_data(&features, images, plans)?
             }
         };
-        let reference = FrechetReference::new(&target)?;
+        let look = Look { features, reference: FrechetReference::new(&target)?, batch: self.network.batch() };
         let mut progress = Progress::new("matching moments", "plans", plans.len() as u64, 0);
         for (done, plan) in (1..).zip(plans.values_mut()) {
-            let distance = |images: &Batch| distance(&features, &reference, images);
-            let denoise = |x: &Batch, sigma: f64| self.network.denoised(x, sigma);
-            let error_weight = self.settings.moments.error_weight_for(plan.nfe());
-            let options = RefitOptions { error_weight, ..RefitOptions::default() };
-            let refitted = refit_output(plan, self.teacher.ends(), &options, distance, denoise);
-            *plan = refitted.map_err(|error| anyhow!(error.to_string()))?.plan;
+            *plan = self.refitted(plan, &look).map_err(|error| anyhow!(error.to_string()))?;
             progress.set(done, "");
         }
         progress.finish();
         Ok(self.network.evaluations() - before + control)
+    }
+
+    /// The plan with a last combination that `look` likes.
+    fn refitted(&self, plan: &Plan, look: &Look) -> Result<Plan, RefineError<fewstep_nn::Error>> {
+        let ends = self.teacher.ends();
+        let made = Made::run(plan, ends.start(), |x, sigma| self.network.denoised(x, sigma))?;
+        let error_weight = self.settings.moments.error_weight_for(plan.nfe());
+        let options = RefitOptions { error_weight, ..RefitOptions::default() };
+        let near = |images: &Batch, directions: &[Batch]| look.near(images, directions);
+        Ok(refit_output(plan, &made, (&ends.image, ends.samples), &options, near)?.plan)
     }
 
     /// The statistics of the teacher's images from the search's few latents, their mean moved by what the longest plan's images
@@ -90,7 +96,7 @@ impl Searcher<'_> {
         plans: &BTreeMap<usize, Plan>,
     ) -> Result<(Statistics, u64)> {
         let of_data = self.data_statistics(features, images)?;
-        let of_teacher = statistics(features, &self.teacher.ends().image.0)?;
+        let of_teacher = self.statistics(features, &self.teacher.ends().image.0)?;
         let Some(plan) = plans.values().next_back() else {
             return Ok((of_teacher, 0));
         };
@@ -113,6 +119,12 @@ impl Searcher<'_> {
         Ok((Statistics { mu, ..of_teacher }, (count * plan.nfe()) as u64))
     }
 
+    fn statistics(&self, features: &RandomFeatures, images: &Tensor) -> Result<Statistics> {
+        let mut moments = Moments::new(features.dim())?;
+        moments.update(&in_parts(features, images, self.network.batch())?)?;
+        Ok(moments.statistics(None)?)
+    }
+
     /// Of images spread evenly over the data set, whose classes may come one after the other.
     fn data_statistics(&self, features: &RandomFeatures, images: &Images) -> Result<Statistics> {
         let count = images.len().min(MOST_IMAGES);
@@ -125,22 +137,58 @@ impl Searcher<'_> {
     }
 }
 
-fn statistics(features: &RandomFeatures, images: &Tensor) -> Result<Statistics> {
-    let mut moments = Moments::new(features.dim())?;
-    moments.update(&features.features(images)?)?;
-    Ok(moments.statistics(None)?)
+/// The features of `images` `[N, C, H, W]`, so many at once, `[N, d]`.
+fn in_parts(features: &RandomFeatures, images: &Tensor, batch: usize) -> fewstep_nn::Result<Tensor> {
+    let parts = images.split(batch.max(1) as i64, 0);
+    Ok(Tensor::f_cat(&parts.iter().map(|part| features.features(part)).collect::<fewstep_nn::Result<Vec<_>>>()?, 0)?)
 }
 
-/// The Frechet distance of `images` and its gradient.
-fn distance(
-    features: &RandomFeatures,
-    reference: &FrechetReference,
-    images: &Batch,
-) -> fewstep_nn::Result<(f64, Batch)> {
-    let images = images.0.detach().copy().set_requires_grad(true);
-    let distance = reference
-        .differentiable(&features.features(&images)?)
-        .map_err(|error| fewstep_nn::Error::Input(error.to_string()))?;
-    let slope = Tensor::f_run_backward(&[&distance], &[&images], false, false)?;
-    Ok((distance.double_value(&[]).max(0.0), Batch(slope[0].shallow_clone())))
+/// What sets of images are compared by.
+struct Look {
+    features: RandomFeatures,
+    reference: FrechetReference,
+    batch: usize,
+}
+
+/// How far images are moved along a direction to see what it does, in units of the error that a plan leaves.
+const DIFFERENCE: f64 = 0.1;
+
+impl Look {
+    /// The Frechet distance of `images` plus so much of each of the `directions`, with its gradient by how much: features are
+    /// taken to be linear in it, so that their moments are polynomials.
+    fn near(
+        &self,
+        images: &Batch,
+        directions: &[Batch],
+    ) -> fewstep_nn::Result<impl FnMut(&[f64]) -> fewstep_nn::Result<(f64, Vec<f64>)> + use<'_>> {
+        let features = |images: &Tensor| Ok::<_, fewstep_nn::Error>(in_parts(&self.features, images, self.batch)?);
+        let here = features(&images.0)?;
+        let slope = |direction: &Batch| Ok::<_, fewstep_nn::Error>((features(&(&images.0 + &direction.0 * DIFFERENCE))? - &here) / DIFFERENCE);
+        let mut linear = vec![here.shallow_clone()];
+        for direction in directions {
+            linear.push(slope(direction)?);
+        }
+        // [N, 1 + directions, d]
+        let linear = Tensor::f_stack(&linear, 1)?;
+        let linear = linear.to_device(Device::Cpu).to_kind(Kind::Double);
+        let (n, terms, dim) = linear.size3()?;
+        let means = linear.mean_dim(&[0i64][..], false, Kind::Double);
+        let centred = (linear - &means).view([n, terms * dim]);
+        // [terms, d, terms, d] as [terms, terms, d d]
+        let products = (centred.tr().f_matmul(&centred)? / (n - 1).max(1) as f64).view([terms, dim, terms, dim]);
+        let products = products.permute([0, 2, 1, 3]).contiguous().view([terms * terms, dim * dim]);
+        Ok(move |along: &[f64]| {
+            let along = Tensor::from_slice(along).set_requires_grad(true);
+            let weights = Tensor::f_cat(&[Tensor::ones([1], (Kind::Double, Device::Cpu)), along.shallow_clone()], 0)?;
+            let mean = weights.f_unsqueeze(0)?.f_matmul(&means)?.squeeze_dim(0);
+            let pairs = (weights.unsqueeze(1) * weights.unsqueeze(0)).view([1, terms * terms]);
+            let covariance = pairs.f_matmul(&products)?.view([dim, dim]);
+            let distance = self
+                .reference
+                .differentiable_moments(&mean, &covariance)
+                .map_err(|error| fewstep_nn::Error::Input(error.to_string()))?;
+            let slope = Tensor::f_run_backward(&[&distance], &[&along], false, false)?;
+            Ok((distance.double_value(&[]).max(0.0), Vec::<f64>::try_from(&slope[0])?))
+        })
+    }
 }

@@ -79,6 +79,12 @@ pub struct Args {
     /// Learning rate of our tuning at the start; it falls to 0 along a cosine
     #[arg(long, value_name = "RATE", default_value_t = 5e-4, help_heading = "Scale")]
     pub rollout_lr: f64,
+    /// Updates of our tuning [default: those of stage 2]
+    #[arg(long, value_name = "N", help_heading = "Scale")]
+    pub rollout_updates: Option<u64>,
+    /// Evaluations with gradients an update of our tuning [default: the batch]
+    #[arg(long, value_name = "N", help_heading = "Scale")]
+    pub rollout_batch: Option<usize>,
     /// Weight of the bound (Eq. 12) in stage 1's objective
     #[arg(long, default_value_t = 1.0, help_heading = "Scale")]
     pub gamma: f64,
@@ -132,7 +138,7 @@ impl Args {
         let batch = self.batch.unwrap_or(if paper { 512 } else { 128 });
         let updates = by_preset(self.updates, 1_000, 50_000);
         let eval_batch = self.eval_batch.max(1);
-        let phase2 = Phase2Settings {
+        let phase2 = |updates: u64, batch: usize| Phase2Settings {
             weights: TuneWeights::Bound { last: 1.0 },
             trajectories: 0,
             tune: TuneConfig { iterations: updates, check_every: updates.div_ceil(20).max(1), patience: 5 },
@@ -150,7 +156,7 @@ impl Args {
             fit: FitSettings {
                 phase1: self.phase1(by_preset(self.phase1_updates, 400, 50_000)),
                 search: SearchSettings { batch: eval_batch, ..SearchSettings::default() },
-                phase2: phase2.clone(),
+                phase2: phase2(updates, batch),
                 held_out: self.held_out,
                 teacher_steps: 18,
                 early_stop: self.early_stop,
@@ -161,7 +167,7 @@ impl Args {
                 trajectories: self.trajectories.unwrap_or(if paper { 16_384 } else { 4_096 }),
                 learning_rate: self.rollout_lr,
                 lr_schedule: LrSchedule::Cosine,
-                ..phase2
+                ..phase2(self.rollout_updates.unwrap_or(updates), self.rollout_batch.unwrap_or(batch))
             },
         })
     }

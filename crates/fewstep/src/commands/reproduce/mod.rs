@@ -148,13 +148,14 @@ fn forecast(task: &Task) -> Result<Forecast> {
         return Ok(cost);
     }
     let cells = task.experiment.cells(task.ours);
-    let tuned = cells.iter().filter(|cell| cell.tuning(&task.settings).is_some()).count() as u64;
+    let tuned: Vec<Phase2Settings> = cells.iter().filter_map(|cell| cell.tuning(&task.settings)).collect();
+    let gradients: u64 = tuned.iter().map(|settings| settings.tune.iterations * settings.batch as u64).sum();
+    let looks_of_tuning = tuned.iter().map(|Phase2Settings { tune, .. }| looks(tune.iterations, tune.check_every)).sum();
     let images = seeds.images * seeds.ranges;
-    let tune = &fit.phase2.tune;
     cost = cost
         .part("the teacher's images", (images + held) * teacher)
-        .training("stage 2", tuned * task.steps.len() as u64 * tune.iterations * fit.phase2.batch as u64)
-        .part("looks of stage 2", tuned * looks(tune.iterations, tune.check_every));
+        .training("stage 2", task.steps.len() as u64 * gradients)
+        .part("looks of stage 2", looks_of_tuning);
     if cells.contains(&Cell::Ours) {
         let each = |&steps: &usize| fit.search.trajectory_evaluations(task.settings.rollout.trajectories, steps);
         let trajectories: u64 = task.steps.iter().map(each).sum();
