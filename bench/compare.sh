@@ -22,7 +22,7 @@ shift 2
 fewstep=${FEWSTEP:-"cargo run --release --quiet -p fewstep --"}
 
 ours=least-squares+gauss-newton
-methods=$ours+data-moments,$ours+moments
+methods=$ours+data-moments,$ours+moments,$ours
 for solver in ipndm4 dpmpp3m unipc3_bh2 euler; do
     for search in reachable local karras; do
         methods=$methods,$search/$solver

@@ -33,6 +33,8 @@ pub trait FeatureMap: std::fmt::Debug {
 pub struct Measure<'a> {
     distance: Distance,
     features: Option<&'a dyn FeatureMap>,
+    /// What the look of all images together counts beside, and by which features.
+    look: Option<(f64, &'a dyn FeatureMap)>,
 }
 
 impl<'a> Measure<'a> {
@@ -41,7 +43,13 @@ impl<'a> Measure<'a> {
         if distance == Distance::Features && features.is_none() {
             return Err(Error::Input("a distance of features needs a feature network".to_owned()));
         }
-        Ok(Self { distance, features })
+        Ok(Self { distance, features, look: None })
+    }
+
+    /// With `weight` times what the look of all finished images together lacks, by other features, such as those of a network that
+    /// nobody trained ([`look_distance`]).
+    pub fn looking(self, weight: f64, features: &'a dyn FeatureMap) -> Self {
+        Self { look: Some((weight, features)), ..self }
     }
 
     /// The distance of states `[N, C, H, W]` under noise, the mean over samples and pixels.
@@ -63,12 +71,38 @@ impl<'a> Measure<'a> {
     /// # Errors
     /// If the feature network cannot take them.
     pub fn of_images(&self, images: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let distance = self.of_each_image(images, targets)?;
+        match self.look {
+            None => Ok(distance),
+            Some((weight, map)) => {
+                let wanted = tch::no_grad(|| map.features(targets))?;
+                Ok(distance + look_distance(&map.features(images)?, &wanted) * weight)
+            }
+        }
+    }
+
+    fn of_each_image(&self, images: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let Some(map) = self.features.filter(|_| self.distance == Distance::Features) else {
             return Ok(self.of_states(images, targets));
         };
         let wanted = tch::no_grad(|| map.features(targets))?;
         Ok(relative(images, targets) + relative(&map.features(images)?, &wanted))
     }
+}
+
+/// How far mean and standard deviation over the samples of features `[N, d]` are from those of `wanted` `[N, d]`: the squares
+/// of both differences in units of the wanted deviation, the mean over the features. A regression leaves out what it cannot predict; this
+/// sees it where every sample lacks a little of the same.
+pub fn look_distance(found: &Tensor, wanted: &Tensor) -> Tensor {
+    let moments = |features: &Tensor| {
+        let features = features.to_kind(Kind::Float);
+        let mean = features.mean_dim(&[0i64][..], true, Kind::Float);
+        let variance = (features - &mean).square().mean_dim(&[0i64][..], true, Kind::Float);
+        (mean, (variance + 1e-12).sqrt())
+    };
+    let ((mean, deviation), (wanted_mean, wanted_deviation)) = (moments(found), moments(wanted));
+    let squares = (mean - wanted_mean).square() + (deviation - &wanted_deviation).square();
+    (squares / wanted_deviation.square().clamp_min(1e-6)).mean(Kind::Float)
 }
 
 /// `E |x - x*|^2 / E |x*|^2`.

@@ -11,7 +11,6 @@ use tch::{Kind, Tensor};
 use crate::adam::{Adam, AdamConfig};
 use crate::augment::AugmentConfig;
 use crate::data::{EpochOrder, Images};
-use crate::distance::Measure;
 use crate::ema::{self, EmaConfig};
 use crate::error::{Error, Result};
 use crate::flat::{FlatWeights, unflatten};
@@ -138,7 +137,7 @@ impl<'a> Trainer<'a> {
         }
         let data_order = match (&config.loss, lessons) {
             (Loss::Rollout(loss), Lessons::Trajectories(course)) => {
-                Measure::new(loss.distance, course.features)?;
+                course.measure(*loss)?;
                 course.images_for(*loss)?.map(|images| EpochOrder::new(config.seed, images.len()))
             }
             (Loss::Rollout(_), Lessons::Images(_)) => {

@@ -28,12 +28,16 @@ pub struct RolloutLoss {
     /// Weight of the denoising error of data at the plan's last level, beside 1 for the distance of the image.
     #[serde(default)]
     pub data: f64,
+    /// Weight of what the look of a batch's images lacks to the teacher's ([`look_distance`](crate::distance::look_distance)),
+    /// beside 1 for the distance of the image.
+    #[serde(default)]
+    pub look: f64,
 }
 
 impl RolloutLoss {
     /// The distance alone, all else as by default.
     pub fn of(distance: Distance) -> Self {
-        Self { distance, weights: StepWeights::default(), flow: GradientFlow::default(), data: 0.0 }
+        Self { distance, weights: StepWeights::default(), flow: GradientFlow::default(), data: 0.0, look: 0.0 }
     }
 }
 
@@ -129,7 +133,7 @@ impl Trainer<'_> {
         let Loss::Rollout(loss) = self.config.loss else {
             return Err(Error::Input("trajectories need the rollout loss".to_owned()));
         };
-        let measure = Measure::new(loss.distance, course.features)?;
+        let measure = course.measure(loss)?;
         let lesson = Lesson::new(course.trajectories, indices, &self.model);
         let mut sum = Gathered { loss: 0.0, gradient: self.weights.values.zeros_like() };
         match loss.flow {

@@ -23,15 +23,27 @@ pub struct Course<'a> {
     pub images: Option<&'a Images>,
     /// A feature network, for [`Distance::Features`](crate::distance::Distance::Features).
     pub features: Option<&'a dyn FeatureMap>,
+    /// Another, for [`RolloutLoss::look`].
+    pub look: Option<&'a dyn FeatureMap>,
 }
 
 impl<'a> From<&'a Trajectories> for Course<'a> {
     fn from(trajectories: &'a Trajectories) -> Self {
-        Self { trajectories, images: None, features: None }
+        Self { trajectories, images: None, features: None, look: None }
     }
 }
 
 impl<'a> Course<'a> {
+    /// What `loss` makes small.
+    pub(super) fn measure(&self, loss: RolloutLoss) -> Result<Measure<'a>> {
+        let measure = Measure::new(loss.distance, self.features)?;
+        match self.look {
+            _ if loss.look == 0.0 => Ok(measure),
+            None => Err(Error::Input("a loss on the look of images needs features to look by".to_owned())),
+            Some(look) => Ok(measure.looking(loss.look, look)),
+        }
+    }
+
     /// The images that `loss` looks at, if it does.
     pub(super) fn images_for(&self, loss: RolloutLoss) -> Result<Option<&'a Images>> {
         match self.images {

@@ -6,7 +6,7 @@ use fewstep_core::search::Teacher;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
-use fewstep_nn::distance::{Distance, FeatureMap};
+use fewstep_nn::distance::{Distance, FeatureMap, look_distance};
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::HeldOut;
 use fewstep_nn::sample::Seeded;
@@ -198,7 +198,7 @@ fn features_and_data_have_their_say() {
     let (model, plan) = (lively(0), euler(3));
     let lessons = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
     let images = ramps(&model);
-    let course = Course { trajectories: &lessons, images: Some(&images), features: Some(&Quarters) };
+    let course = Course { trajectories: &lessons, images: Some(&images), features: Some(&Quarters), look: Some(&Quarters) };
     let first = |course: Course, loss: RolloutLoss| {
         let config = TrainConfig { loss: Loss::Rollout(loss), ..config(Distance::Squared) };
         Trainer::new(lively(0), course, config).and_then(|mut trainer| Ok(trainer.step()?.loss))
@@ -214,11 +214,30 @@ fn features_and_data_have_their_say() {
     assert!(once > 0.0 && (twice - 2.0 * once).abs() < 1e-5 * once, "{once} {twice}");
     let featured = RolloutLoss { weights: StepWeights::Image, ..RolloutLoss::of(Distance::Features) };
     assert!(loss(featured) != image);
+    let [once, twice] = [1.0, 2.0].map(|look| loss(RolloutLoss { look, ..plain }) - loss(plain));
+    assert!(once > 0.0 && (twice - 2.0 * once).abs() < 1e-5 * once, "{once} {twice}");
     // what a loss needs must be there
     let bare = Course::from(&lessons);
     let error = |loss: RolloutLoss| first(bare, loss).unwrap_err().to_string();
     assert!(error(featured).contains("needs a feature network"));
     assert!(error(RolloutLoss { data: 1.0, ..plain }).contains("needs images beside"));
+    assert!(error(RolloutLoss { look: 1.0, ..plain }).contains("needs features to look by"));
+}
+
+/// What all images lack alike is seen, and what differs from one to another is not.
+#[test]
+fn the_look_is_of_all_images_together() {
+    let wanted = Tensor::from_slice(&[1.0_f32, 0.0, 3.0, 2.0, -1.0, 1.0]).view([3, 2]);
+    let swapped = wanted.flip([0]);
+    let of = |found: &Tensor| look_distance(found, &wanted).double_value(&[]);
+    assert!(of(&swapped) < 1e-12);
+    // the deviations of both features over three samples: sqrt(8 / 3) and sqrt(2 / 3)
+    let variances = [8.0 / 3.0, 2.0 / 3.0];
+    let moved = variances.map(|variance| 0.25 / variance).iter().sum::<f64>() / 2.0;
+    assert!((of(&(&wanted + 0.5)) - moved).abs() < 1e-5);
+    // means are 1, deviations half
+    let halved = variances.map(|variance| 0.25 + 0.25 / variance).iter().sum::<f64>() / 2.0;
+    assert!((of(&(&wanted * 0.5)) - halved).abs() < 1e-5);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use fewstep_core::objective::BoundTable;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_core::search::minimise_bound;
-use fewstep_eval::features::Differentiable;
+use fewstep_eval::features::{Differentiable, RandomFeatures};
 use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::distance::FeatureMap;
@@ -100,11 +100,14 @@ impl Fitter<'_> {
             _ => None,
         };
         let features = self.features.map(Differentiable);
+        let [channels, resolution, _] = model.image_shape();
+        let look = RandomFeatures::new(channels, resolution, model.device());
         let lessons = match &trajectories {
             Some(trajectories) => Lessons::from(Course {
                 trajectories,
                 images: self.images,
                 features: features.as_ref().map(|map| map as &dyn FeatureMap),
+                look: Some(&look),
             }),
             None => Lessons::from(self.needed_images()?),
         };
@@ -116,7 +119,8 @@ impl Fitter<'_> {
             batch: microbatch * parts,
             microbatch,
             learning_rate: settings.learning_rate,
-            rampup_images: 0,
+            // Adam's first steps are as long as the rate whatever the gradient: a network that is nearly right would be thrown off
+            rampup_images: settings.tune.iterations * (microbatch * parts) as u64 / 20,
             decay_images: match settings.lr_schedule {
                 LrSchedule::Constant => None,
                 LrSchedule::Cosine => Some(settings.tune.iterations * (microbatch * parts) as u64),

@@ -29,7 +29,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "NAME", default_value = "deviation")]
     pub local_metric: MetricName,
     /// Latents that least-squares fits, the first of the search's
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 64)]
     pub fit_samples: usize,
     /// Outputs before the newest that a fitted step may use
     #[arg(long, value_name = "N", default_value_t = 3)]

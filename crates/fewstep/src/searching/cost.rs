@@ -53,7 +53,7 @@ impl SearchSettings {
                 };
                 let at_most = |n: usize| {
                     let (seen, judging) = self.gauss_newton.latents(n, samples);
-                    rounds * ((repeated(n) + 4 * n) * seen + 11 * n * judging) + 2 * n * judging
+                    rounds * ((repeated(n) + 4 * n) * seen + 11 * n * judging) + n * judging
                 };
                 nfes.iter().filter(|n| **n <= most).map(|n| at_most(*n)).sum()
             }

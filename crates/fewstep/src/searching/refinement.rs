@@ -44,7 +44,7 @@ pub struct GaussNewtonSettings {
 
 /// Plans of more evaluations are refined on fewer latents, as their errors are small and differ less from one to another, and
 /// of outputs' coefficients only the last ones: else it would take too long for what it buys.
-const MANY_EVALUATIONS: usize = 6;
+const MANY_EVALUATIONS: usize = 4;
 
 impl GaussNewtonSettings {
     /// Latents that a plan of `nfe` evaluations is refined on and that judge it, of `all`: none twice.

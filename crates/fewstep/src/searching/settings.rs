@@ -111,7 +111,7 @@ impl Default for SearchSettings {
         Self {
             teacher: TeacherSettings { samples: 64, grid: 21, solver: Solver::Heun, parts: 1 },
             metric: CostMetric::default(),
-            fit_samples: 32,
+            fit_samples: 64,
             history: 3,
             ridge: 1e-6,
             beam: 2,

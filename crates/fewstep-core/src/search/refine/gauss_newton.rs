@@ -82,7 +82,7 @@ const TOGETHER: usize = 8;
 /// Needs no gradient of the network, and so far fewer evaluations than following one: a round takes at most about
 /// `P n / 2 + 4 n` of the whole batch, `P` the coordinates that move (of a fitted plan of `n` evaluations about `6 n`, or
 /// `2 n + 10` with [`GaussNewtonOptions::whole`] 2), and 11 looks of the judge at most, 3 where every step is liked, beside
-/// one before the first round and one at the end. Memory: `P + 17 n` batches.
+/// one before the first round. Memory: `P + 17 n` batches.
 ///
 /// `denoise` evaluates several inputs at once; see [`execute_together`], also for when it panics.
 ///
@@ -171,12 +171,10 @@ pub fn gauss_newton_seen<V: Samples, E: Debug>(
         if options.calibrated {
             calibrate(plan, batch, &image, view);
         }
-        let calibrated_error = judge(plan).map_err(RefineError::Denoiser)?;
         let found_by = serde_json::json!({
             "by": "gauss_newton", "robust": options.robust, "moving": options.moving,
             "whole": options.whole, "calibrated": options.calibrated, "samples": batch.samples, "evaluations": solved.evaluations,
             "judged_before": solved.errors[0], "judged": solved.errors.last(),
-            "judged_calibrated": calibrated_error,
         });
         plan.metadata.found_by.insert("refined".into(), found_by);
     }

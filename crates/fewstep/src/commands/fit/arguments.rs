@@ -101,6 +101,10 @@ pub struct Args {
     /// Weight of denoising training images at the last level, for rollout, beside 1 for the image's distance
     #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
     pub data_weight: f64,
+    /// Weight of what the look of a batch's images lacks to the teacher's, for rollout, beside 1 for the image's distance: mean and
+    /// spread of what +moments looks at
+    #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
+    pub look_weight: f64,
     /// Feature network of the distance features, in phase 2 and in --rollout-loss [default: the built-in one for Fashion-MNIST]
     #[arg(long, value_name = "FILE", help_heading = "Phase 2")]
     pub features: Option<PathBuf>,
@@ -343,6 +347,7 @@ impl Args {
                     weights: self.step_weights.into(),
                     flow: self.gradient.map_or_else(GradientFlow::default, GradientFlow::from),
                     data: self.data_weight,
+                    look: self.look_weight,
                 }),
             },
             trajectories: self.trajectories,

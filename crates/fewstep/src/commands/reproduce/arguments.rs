@@ -10,6 +10,7 @@ use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 use fewstep_nn::train::RolloutLoss;
 
 use super::Settings;
+use super::lab::Cell;
 use crate::fitting::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::gallery::SeedRanges;
 use crate::inputs::{BUILT_IN, Compute, DataArgs, Numbers};
@@ -46,6 +47,9 @@ pub struct Args {
     /// Besides the paper's methods: our plan, and our plan with rollout tuning
     #[arg(long)]
     pub ours: bool,
+    /// Only these rows of the table: baseline, stage1, stage2, original, both, ours, ours-tuned
+    #[arg(long, value_name = "LIST", value_delimiter = ',', hide_possible_values = true)]
+    pub rows: Vec<Cell>,
     #[command(flatten)]
     pub run: RunArgs,
 

@@ -24,7 +24,8 @@ use crate::studio::Studio;
 use crate::ui;
 
 /// One way to sample: the paper's, and ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cell {
     /// rho = 7, the network as it came.
     Baseline,
@@ -43,6 +44,10 @@ pub enum Cell {
 }
 
 impl Cell {
+    /// The order of tables.
+    const ALL: [Self; 7] =
+        [Self::Baseline, Self::Stage1, Self::Stage2, Self::Original, Self::Both, Self::Ours, Self::OursTuned];
+
     /// As tables call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -74,17 +79,30 @@ impl Experiment {
         matches!(self, Self::Fig2 | Self::Table1)
     }
 
-    /// The methods that it compares, the paper's order.
-    pub fn cells(self, ours: bool) -> Vec<Cell> {
-        let mut cells = match self {
-            Self::Fig2 => vec![Cell::Baseline, Cell::Both],
-            Self::Table1 => vec![Cell::Baseline, Cell::Stage1, Cell::Stage2, Cell::Original, Cell::Both],
-            Self::Fig3 | Self::Fig4 | Self::Objectives => Vec::new(),
-        };
-        if ours && self.measures() {
-            cells.extend([Cell::Ours, Cell::OursTuned]);
+    /// The methods that the paper compares in it.
+    fn cells(self) -> &'static [Cell] {
+        match self {
+            Self::Fig2 => &[Cell::Baseline, Cell::Both],
+            Self::Table1 => &[Cell::Baseline, Cell::Stage1, Cell::Stage2, Cell::Original, Cell::Both],
+            Self::Fig3 | Self::Fig4 | Self::Objectives => &[],
         }
-        cells
+    }
+}
+
+impl Task {
+    /// The rows of its table, in order: those that were asked for, or all that the experiment has.
+    pub fn cells(&self) -> Vec<Cell> {
+        let ours = |cell: &Cell| self.ours && matches!(cell, Cell::Ours | Cell::OursTuned);
+        let asked = |cell: &Cell| match self.rows.as_slice() {
+            [] => self.experiment.cells().contains(cell) || ours(cell),
+            rows => rows.contains(cell),
+        };
+        Cell::ALL.into_iter().filter(|cell| self.experiment.measures() && asked(cell)).collect()
+    }
+
+    /// Whether it takes the levels of stage 1.
+    pub fn learns_levels(&self) -> bool {
+        !self.experiment.measures() || self.cells().iter().any(|cell| matches!(cell, Cell::Stage1 | Cell::Both))
     }
 }
 
@@ -158,7 +176,7 @@ impl<'a> Lab<'a> {
             rows.push(self.measured("teacher", self.fitter.base, &plan, Spent::default())?);
         }
         for &steps in &self.task.steps {
-            for cell in self.task.experiment.cells(self.task.ours) {
+            for cell in self.task.cells() {
                 rows.push(self.cell(cell, steps)?);
             }
         }

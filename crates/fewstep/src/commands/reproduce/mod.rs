@@ -32,12 +32,15 @@ pub struct Run {
     task: Task,
 }
 
-/// What is reproduced. A resumed run may add numbers of steps, our rows and other experiments, and nothing else.
+/// What is reproduced. A resumed run may ask for other numbers of steps, rows and experiments, and nothing else.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Task {
     experiment: Experiment,
     steps: Vec<usize>,
     ours: bool,
+    /// The rows that were asked for, if not all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rows: Vec<Cell>,
     subject: Names,
     settings: Settings,
 }
@@ -70,6 +73,7 @@ pub const ROWS: &str = "reproduce.json";
 pub fn run(args: Args, output: Output) -> Result<()> {
     let (device, kind) = args.compute.resolve()?;
     let settings = args.settings()?;
+    ensure!(args.rows.is_empty() || args.experiment.measures(), "--rows is for fig2 and table1, which have a table");
     let steps = args.steps.counts();
     let opened = open_model(&args.model, device, kind)?;
     let dataset = args.data.open()?;
@@ -83,6 +87,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         experiment: args.experiment,
         steps,
         ours: args.ours,
+        rows: args.rows.clone(),
         subject: Names {
             model: opened.name.clone(),
             model_sha256: opened.hash.clone(),
@@ -124,8 +129,8 @@ fn open_folder(args: &Args, task: Task) -> Result<(RunFolder, Run)> {
     let (folder, earlier) = runs::reopen::<Run>(out, "reproduce")?;
     ensure!(
         earlier.task.settings == run.task.settings && earlier.task.subject == run.task.subject,
-        "the run in {} was started with another model, data set or other settings; repeat those (steps and --ours may be \
-         added), or choose a new --out",
+        "the run in {} was started with another model, data set or other settings; repeat those (steps, --ours and \
+         --rows may be others), or choose a new --out",
         out.display()
     );
     folder.write_json(RUN_FILE, &run)?;
@@ -140,14 +145,16 @@ fn forecast(task: &Task) -> Result<Forecast> {
     let teacher = 2 * fit.teacher_steps as u64 - 1;
     let looks = |updates: u64, every: u64| (updates.div_ceil(every.max(1)) + 1) * held * steps;
     let descents = if task.experiment == Experiment::Objectives { 4 } else { 1 };
-    let mut cost = Forecast::new(task)?
-        .part("teacher on held-out latents", held * teacher)
-        .training("stage 1", descents * fit.phase1.iterations * fit.phase1.batch as u64 * steps)
-        .part("looks of stage 1", descents * looks(fit.phase1.iterations, fit.phase1.check_every));
+    let mut cost = Forecast::new(task)?.part("teacher on held-out latents", held * teacher);
+    if task.learns_levels() {
+        cost = cost
+            .training("stage 1", descents * fit.phase1.iterations * fit.phase1.batch as u64 * steps)
+            .part("looks of stage 1", descents * looks(fit.phase1.iterations, fit.phase1.check_every));
+    }
     if !task.experiment.measures() {
         return Ok(cost);
     }
-    let cells = task.experiment.cells(task.ours);
+    let cells = task.cells();
     let tuned: Vec<Phase2Settings> = cells.iter().filter_map(|cell| cell.tuning(&task.settings)).collect();
     let gradients: u64 = tuned.iter().map(|settings| settings.tune.iterations * settings.batch as u64).sum();
     let looks_of_tuning = tuned.iter().map(|Phase2Settings { tune, .. }| looks(tune.iterations, tune.check_every)).sum();
@@ -156,23 +163,20 @@ fn forecast(task: &Task) -> Result<Forecast> {
         .part("the teacher's images", (images + held) * teacher)
         .training("stage 2", task.steps.len() as u64 * gradients)
         .part("looks of stage 2", looks_of_tuning);
-    if cells.contains(&Cell::Ours) {
-        let each = |&steps: &usize| fit.search.trajectory_evaluations(task.settings.rollout.trajectories, steps);
-        let trajectories: u64 = task.steps.iter().map(each).sum();
+    if cells.iter().any(|cell| matches!(cell, Cell::Ours | Cell::OursTuned)) {
+        let found = fit.search.teacher_evaluations() + fit.search.evaluations(&Method::BEST, &task.steps);
+        cost = cost.part("our search with its teacher", found);
+    }
+    if cells.contains(&Cell::OursTuned) {
+        let of_all = |each: &dyn Fn(usize) -> u64| task.steps.iter().map(|&steps| each(steps)).sum::<u64>();
+        let trajectories = task.settings.rollout.trajectories;
         cost = cost
+            .part("teacher's trajectories", of_all(&|n| fit.search.trajectory_evaluations(trajectories, n)))
             .part(
-                "our search with its teacher",
-                fit.search.teacher_evaluations() + fit.search.evaluations(&Method::BEST, &task.steps),
+                "runs of our tuning before their gradients",
+                of_all(&|n| task.settings.rollout.repeated_evaluations(n)),
             )
-            .part("teacher's trajectories", trajectories)
-            .part("runs of our tuning before their gradients", {
-                let each = |&steps: &usize| task.settings.rollout.repeated_evaluations(steps);
-                task.steps.iter().map(each).sum::<u64>()
-            })
-            .part("moments matched anew", {
-                let each = |&steps: &usize| fit.search.matching_evaluations(Method::BEST.moments, &[steps]);
-                task.steps.iter().map(each).sum::<u64>()
-            });
+            .part("moments matched anew", of_all(&|n| fit.search.matching_evaluations(Method::BEST.moments, &[n])));
     }
     Ok(cost.part(format!("images of {} methods", cells.len()), cells.len() as u64 * (images + held) * steps))
 }

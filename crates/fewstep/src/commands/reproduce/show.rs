@@ -46,6 +46,9 @@ pub fn save(rows: &[Row], lab: &Lab, run: &Run, folder: &RunFolder) -> Result<()
             drawn.descents.extend(lab.objectives(steps)?);
             continue;
         }
+        if !run.task.learns_levels() {
+            continue;
+        }
         let rho_7 = baseline(lab.base(), steps)?.levels().to_vec();
         drawn.levels.push(Levels { steps, rho_7, learned: lab.levels(steps)?.levels().to_vec() });
     }
@@ -97,7 +100,7 @@ fn table(rows: &[Row], run: &Run) -> Table {
             teacher.nfe
         ))
     );
-    for cell in run.task.experiment.cells(run.task.ours) {
+    for cell in run.task.cells() {
         let mut row: Vec<Cell> = vec![cell.name().into()];
         for steps in &run.task.steps {
             match rows.iter().find(|row| row.method == cell.name() && row.nfe == *steps) {
@@ -151,9 +154,13 @@ fn headline(rows: &[Row], run: &Run) -> String {
         rows.iter().find(|row| row.method == name && row.nfe == steps).map(Row::frechet_mean)
     };
     let sentence = |&steps: &usize| {
-        let [base, both] = ["baseline", "both stages"].map(|name| value(name, steps));
-        let (Some(base), Some(both)) = (base, both) else { return format!("{steps} steps: unmeasured") };
         let write = |distance: f64| Format::Significant(3).write(distance);
+        let [base, both] = ["baseline", "both stages"].map(|name| value(name, steps));
+        let (Some(base), Some(both)) = (base, both) else {
+            let found = run.task.cells().into_iter().filter_map(|cell| Some((cell.name(), value(cell.name(), steps)?)));
+            let found: Vec<String> = found.map(|(name, distance)| format!("{name} {}", write(distance))).collect();
+            return format!("{steps} steps: {}", found.join(", "));
+        };
         let single = ["stage 1: levels", "stage 2: network"].map(|name| value(name, steps));
         let order = match single {
             [Some(first), Some(second)] => {
@@ -234,7 +241,7 @@ fn curves(rows: &[Row], run: &Run) -> Plot {
         let points = rows.iter().filter(|row| row.method == name).map(|row| (row.nfe as f64, row.frechet_mean()));
         Series::new(name, points.collect(), Style::LineMarkers)
     };
-    let cells = run.task.experiment.cells(run.task.ours);
+    let cells = run.task.cells();
     let teacher = rows.iter().find(|row| row.method == "teacher");
     let reference =
         teacher.map(|row| Reference { name: format!("teacher, {} evaluations", row.nfe), y: row.frechet_mean() });
