@@ -1,4 +1,4 @@
-"""The Frechet distances and rollout errors of `bench/compare.sh`'s cells as the tables of docs/choosing.md.
+"""The Frechet distances and rollout errors of `bench/compare.sh`'s cells as the tables of bench/results/README.md.
 
     python bench/table.py bench/results/fashion-mnist
 
@@ -29,4 +29,10 @@ def table(title, key, write):
 
 print(f"Teacher: {float(teacher['frechet']):.2f} with {teacher['nfe']} evaluations.\n")
 table("Frechet distance", "frechet", lambda value: f"{value:.2f}")
-table("rollout error, in thousandths", "rollout error", lambda value: f"{1000 * value:.2g}" if value < 0.01 else f"{1000 * value:.0f}")
+
+
+def thousandths(value):
+    return f"{1000 * value:.0f}" if value >= 0.01 else f"{1000 * value:.2f}"
+
+
+table("rollout error, in thousandths", "rollout error", thousandths)

@@ -120,21 +120,21 @@ impl FrechetReference {
         self.differentiable_moments(&mean, &(centred.tr().matmul(&centred) / (n - 1) as f64))
     }
 
-    /// The distance of a Gaussian of this mean `[d]` and covariance `[d, d]`, which must be f64 on the CPU, with the graph that they
+    /// The distance of a Gaussian of this `mean` `[d]` and `covariance` `[d, d]`, f64 on the CPU, with the graph that they
     /// have, a scalar. Directions in which it does not vary have no gradient.
     ///
     /// # Errors
-    /// If they are not finite.
+    /// If they are not finite, or of another dimension.
     pub fn differentiable_moments(&self, mean: &Tensor, covariance: &Tensor) -> Result<Tensor> {
-        let squared = (mean - &self.mu).square().sum(Kind::Double);
-        let trace = covariance.trace();
+        let squared = mean.f_sub(&self.mu)?.square().sum(Kind::Double);
+        let trace = covariance.f_trace()?;
+        if !(&squared + &trace).double_value(&[]).is_finite() {
+            return Err(Error::Input("features are not finite".to_owned()));
+        }
         if self.half.numel() == 0 {
             return Ok(squared + trace + self.trace);
         }
-        let product = self.half.tr().matmul(covariance).matmul(&self.half);
-        if !product.isfinite().all().int64_value(&[]).eq(&1) {
-            return Err(Error::Input("features are not finite".to_owned()));
-        }
+        let product = self.half.tr().f_matmul(covariance)?.f_matmul(&self.half)?;
         let values = product.f_linalg_eigvalsh("L")?;
         let largest = values.max().double_value(&[]);
         // a root's slope is infinite at 0, and rounding's share would outweigh small distances

@@ -46,8 +46,8 @@ impl<'a> Measure<'a> {
         Ok(Self { distance, features, look: None })
     }
 
-    /// With `weight` times what the look of all finished images together lacks, by other features, such as those of a network that
-    /// nobody trained ([`look_distance`]).
+    /// With `weight` times what the look of all finished images together lacks ([`look_distance`]), by other features, such
+    /// as those of a network that nobody trained.
     pub fn looking(self, weight: f64, features: &'a dyn FeatureMap) -> Self {
         Self { look: Some((weight, features)), ..self }
     }
@@ -91,8 +91,8 @@ impl<'a> Measure<'a> {
 }
 
 /// How far mean and standard deviation over the samples of features `[N, d]` are from those of `wanted` `[N, d]`: the squares
-/// of both differences in units of the wanted deviation, the mean over the features. A regression leaves out what it cannot predict; this
-/// sees it where every sample lacks a little of the same.
+/// of both differences in units of the wanted deviation, the mean over the features. A regression leaves out what it
+/// cannot predict; this sees it where every sample lacks a little of the same.
 pub fn look_distance(found: &Tensor, wanted: &Tensor) -> Tensor {
     let moments = |features: &Tensor| {
         let features = features.to_kind(Kind::Float);
@@ -102,7 +102,10 @@ pub fn look_distance(found: &Tensor, wanted: &Tensor) -> Tensor {
     };
     let ((mean, deviation), (wanted_mean, wanted_deviation)) = (moments(found), moments(wanted));
     let squares = (mean - wanted_mean).square() + (deviation - &wanted_deviation).square();
-    (squares / wanted_deviation.square().clamp_min(1e-6)).mean(Kind::Float)
+    // a feature that is hardly ever anything else is not to rule
+    let unit = wanted_deviation.square();
+    let least = unit.mean(Kind::Float) * 1e-2 + 1e-12;
+    (squares / unit.maximum(&least)).mean(Kind::Float)
 }
 
 /// `E |x - x*|^2 / E |x*|^2`.

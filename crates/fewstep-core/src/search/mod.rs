@@ -33,7 +33,7 @@ pub use outcome::{FoundPlan, Outcome, SearchError};
 pub use paths::{ShortestPath, shortest_paths};
 pub use reachable::reachable;
 pub use refine::{
-    GaussNewtonOptions, Made, Moving, RefineError, RefineOptions, Refined, Refiner, RefitOptions, Refitted, Solved,
+    GaussNewtonOptions, Moving, RefineError, RefineOptions, Refined, Refiner, RefitOptions, Refitted, Solved,
     gauss_newton, gauss_newton_seen, refine, refit_output,
 };
 pub use rollout::{

@@ -28,7 +28,7 @@ pub struct StudentOptions {
 
 impl Default for StudentOptions {
     fn default() -> Self {
-        Self { most: 10, beam: 2, gain: 0.2, last_step: LastStep::ToZero }
+        Self { most: 10, beam: 2, gain: 0.1, last_step: LastStep::ToZero }
     }
 }
 

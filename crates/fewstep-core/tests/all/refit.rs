@@ -1,9 +1,10 @@
 //! The last combination of a plan, fitted to a distance of images.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 
 use fewstep_core::schedule::karras;
-use fewstep_core::search::{Endpoints, Made, RefineError, Refitted, RefitOptions, refit_output, squared_error};
+use fewstep_core::search::{Endpoints, RefineError, RefitOptions, Refitted, refit_output, squared_error};
 use fewstep_core::space::VectorSpace;
 use fewstep_core::{Plan, Solver, SolverOptions, execute};
 
@@ -41,16 +42,21 @@ fn exactly<'a>(
 
 type Model<'a, E> = Box<dyn FnMut(&[f64]) -> Result<(f64, Vec<f64>), E> + 'a>;
 
-fn refitted<E: std::fmt::Debug + PartialEq>(
+fn refitted<'a, E: std::fmt::Debug>(
     plan: &Plan,
     batch: &Endpoints<Vec<f64>>,
     options: &RefitOptions,
-    near: impl FnMut(&Vec<f64>, &[Vec<f64>]) -> Result<Model<'static, E>, E>,
+    near: impl FnMut(&Vec<f64>, &[Vec<f64>]) -> Result<Model<'a, E>, E>,
 ) -> Result<Refitted, RefineError<E>> {
     let data = mixture();
-    let denoise = |x: &Vec<f64>, sigma: f64| Ok::<_, E>(denoiser(&data)(x, sigma).unwrap());
-    let made = Made::run(plan, batch.start(), denoise).unwrap();
-    refit_output(plan, &made, (&batch.image, batch.samples), options, near)
+    let calls = Cell::new(0);
+    let denoise = |x: &Vec<f64>, sigma: f64| {
+        calls.set(calls.get() + 1);
+        Ok(denoiser(&data)(x, sigma).unwrap())
+    };
+    let found = refit_output(plan, batch, options, near, denoise)?;
+    assert_eq!((found.evaluations, calls.get()), (plan.nfe(), plan.nfe()));
+    Ok(found)
 }
 
 #[test]
@@ -63,7 +69,7 @@ fn what_the_last_combination_can_reach_is_reached() {
     let mut start = wanted.clone();
     start.output.terms_mut().enumerate().for_each(|(i, (_, c))| *c *= if i % 2 == 0 { 0.9 } else { 1.2 });
     let options = RefitOptions { steps: 400, ..RefitOptions::default() };
-    let image: &'static Vec<f64> = Box::leak(Box::new(batch.image.clone()));
+    let image = &batch.image;
     let found = refitted(&start, &batch, &options, exactly(|found| squared_error(found, image, 64))).unwrap();
     assert!(found.errors[1] < 1e-3 * found.errors[0], "{:?}", found.errors);
     let error = batch.rollout_error(&found.plan, denoiser(&data)).unwrap();
@@ -119,6 +125,29 @@ fn distances_may_be_of_first_order() {
     assert!(distance < 0.1 * found.distances[0], "{:?}", found.distances);
 }
 
+/// A model that promises more than there is: steps are halved until they gain, and it is asked no more often than agreed.
+#[test]
+fn steps_that_lead_too_far_are_halved() {
+    let batch = ends(&mixture());
+    let start = plan("dpmpp3m", 5);
+    let wanted = batch.image.norm_squared();
+    let options = RefitOptions { error_weight: 0.01, ..RefitOptions::default() };
+    let asked = Cell::new(0);
+    let near = |images: &Vec<f64>, directions: &[Vec<f64>]| {
+        asked.set(asked.get() + 1);
+        let (value, slope) = energy(images, wanted);
+        let slopes: Vec<f64> = directions.iter().map(|u| slope.dot(u)).collect();
+        let model: Model<Infallible> = Box::new(move |q: &[f64]| {
+            Ok((value + q.iter().zip(&slopes).map(|(q, slope)| q * slope).sum::<f64>(), slopes.clone()))
+        });
+        Ok(model)
+    };
+    let found = refitted(&start, &batch, &options, near).unwrap();
+    let sum = found.distances[1] / found.distances[0] + 0.01 * found.errors[1] / found.errors[0];
+    assert!(sum < 0.9, "{sum}");
+    assert!(asked.get() <= options.rounds + 1, "{}", asked.get());
+}
+
 #[test]
 fn where_there_is_nothing_to_gain_or_to_go_by_plans_stay() {
     let batch = ends(&mixture());
@@ -128,7 +157,7 @@ fn where_there_is_nothing_to_gain_or_to_go_by_plans_stay() {
         let found = refitted(&start, &batch, &RefitOptions::default(), distance).unwrap();
         assert_eq!(found.plan, start, "{nothing}");
     }
-    let fail = |_: &Vec<f64>, _: &[Vec<f64>]| Err::<Model<'static, _>, _>("no features");
+    let fail = |_: &Vec<f64>, _: &[Vec<f64>]| Err::<Model<_>, _>("no features");
     let error = refitted(&start, &batch, &RefitOptions::default(), fail).unwrap_err();
     assert_eq!(error, RefineError::Denoiser("no features"));
 }

@@ -137,7 +137,7 @@ impl<'a> Trainer<'a> {
         }
         let data_order = match (&config.loss, lessons) {
             (Loss::Rollout(loss), Lessons::Trajectories(course)) => {
-                course.measure(*loss)?;
+                course.measure(*loss, config.microbatch)?;
                 course.images_for(*loss)?.map(|images| EpochOrder::new(config.seed, images.len()))
             }
             (Loss::Rollout(_), Lessons::Images(_)) => {

@@ -28,8 +28,8 @@ pub struct RolloutLoss {
     /// Weight of the denoising error of data at the plan's last level, beside 1 for the distance of the image.
     #[serde(default)]
     pub data: f64,
-    /// Weight of what the look of a batch's images lacks to the teacher's ([`look_distance`](crate::distance::look_distance)),
-    /// beside 1 for the distance of the image.
+    /// Weight of what the look of the images of a microbatch lacks to the teacher's
+    /// ([`look_distance`](crate::distance::look_distance)), beside 1 for the distance of the image.
     #[serde(default)]
     pub look: f64,
 }
@@ -133,7 +133,7 @@ impl Trainer<'_> {
         let Loss::Rollout(loss) = self.config.loss else {
             return Err(Error::Input("trajectories need the rollout loss".to_owned()));
         };
-        let measure = course.measure(loss)?;
+        let measure = course.measure(loss, self.config.microbatch)?;
         let lesson = Lesson::new(course.trajectories, indices, &self.model);
         let mut sum = Gathered { loss: 0.0, gradient: self.weights.values.zeros_like() };
         match loss.flow {

@@ -33,13 +33,20 @@ impl<'a> From<&'a Trajectories> for Course<'a> {
     }
 }
 
+/// Fewer images do not say how far features spread.
+const LEAST_LOOK: usize = 8;
+
 impl<'a> Course<'a> {
     /// What `loss` makes small.
-    pub(super) fn measure(&self, loss: RolloutLoss) -> Result<Measure<'a>> {
+    pub(super) fn measure(&self, loss: RolloutLoss, microbatch: usize) -> Result<Measure<'a>> {
         let measure = Measure::new(loss.distance, self.features)?;
         match self.look {
             _ if loss.look == 0.0 => Ok(measure),
             None => Err(Error::Input("a loss on the look of images needs features to look by".to_owned())),
+            Some(_) if microbatch < LEAST_LOOK => Err(Error::Input(format!(
+                "the look of images needs at least {LEAST_LOOK} trajectories held at once, these are {microbatch}: raise --batch or \
+                 --microbatch, of which a trajectory takes as many as the plan has evaluations"
+            ))),
             Some(look) => Ok(measure.looking(loss.look, look)),
         }
     }

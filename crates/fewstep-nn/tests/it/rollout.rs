@@ -198,9 +198,11 @@ fn features_and_data_have_their_say() {
     let (model, plan) = (lively(0), euler(3));
     let lessons = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
     let images = ramps(&model);
-    let course = Course { trajectories: &lessons, images: Some(&images), features: Some(&Quarters), look: Some(&Quarters) };
+    let course =
+        Course { trajectories: &lessons, images: Some(&images), features: Some(&Quarters), look: Some(&Quarters) };
+    let all = TrainConfig { batch: COUNT as usize, microbatch: COUNT as usize, ..config(Distance::Squared) };
     let first = |course: Course, loss: RolloutLoss| {
-        let config = TrainConfig { loss: Loss::Rollout(loss), ..config(Distance::Squared) };
+        let config = TrainConfig { loss: Loss::Rollout(loss), ..all.clone() };
         Trainer::new(lively(0), course, config).and_then(|mut trainer| Ok(trainer.step()?.loss))
     };
     let plain = RolloutLoss::of(Distance::Squared);
@@ -222,6 +224,9 @@ fn features_and_data_have_their_say() {
     assert!(error(featured).contains("needs a feature network"));
     assert!(error(RolloutLoss { data: 1.0, ..plain }).contains("needs images beside"));
     assert!(error(RolloutLoss { look: 1.0, ..plain }).contains("needs features to look by"));
+    let few = TrainConfig { loss: Loss::Rollout(RolloutLoss { look: 1.0, ..plain }), microbatch: 3, ..all.clone() };
+    let few = Trainer::new(lively(0), course, few).unwrap_err().to_string();
+    assert!(few.contains("at least 8 trajectories"), "{few}");
 }
 
 /// What all images lack alike is seen, and what differs from one to another is not.

@@ -24,6 +24,12 @@ pub const HELD_OUT_SEEDS: u64 = 1 << 40;
 /// Levels of the grid of e(sigma) where none are asked for.
 pub const TABLE_GRID: usize = 65;
 
+/// Trajectories of the teacher that rollout tuning learns from: a thousand were learned by heart.
+pub const TRAJECTORIES: usize = 4_096;
+
+/// Learning rate of rollout tuning at the start; it falls to 0 along a cosine.
+pub const ROLLOUT_LEARNING_RATE: f64 = 5e-4;
+
 /// A model, the data it is fitted on, and the judge.
 pub struct Fitter<'a> {
     /// The network as it came.

@@ -119,7 +119,7 @@ impl Fitter<'_> {
             batch: microbatch * parts,
             microbatch,
             learning_rate: settings.learning_rate,
-            // Adam's first steps are as long as the rate whatever the gradient: a network that is nearly right would be thrown off
+            // Adam's first steps are as long as the rate, whatever the gradient: they would throw off a network that is nearly right
             rampup_images: settings.tune.iterations * (microbatch * parts) as u64 / 20,
             decay_images: match settings.lr_schedule {
                 LrSchedule::Constant => None,

@@ -74,7 +74,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub gauss_newton_most: usize,
     /// Latents that they look at, and as many that judge: at most all of the search's together, and half as many for plans of
-    /// more than 6 evaluations
+    /// more than 4 evaluations, of whose outputs only the last ones' coefficients move
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub gauss_newton_samples: usize,
     /// What the rollout error counts beside the look of the images in methods that end in +moments or +data-moments, each in

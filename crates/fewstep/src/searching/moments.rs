@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow};
 use fewstep_core::plan::Plan;
-use fewstep_core::search::{Made, RefineError, RefitOptions, refit_output};
+use fewstep_core::search::{RefitOptions, refit_output};
 use fewstep_eval::features::RandomFeatures;
 use fewstep_eval::{FrechetReference, Moments, Statistics, mean_shift};
 use fewstep_nn::data::Images;
@@ -67,21 +67,16 @@ impl Searcher<'_> {
         let look = Look { features, reference: FrechetReference::new(&target)?, batch: self.network.batch() };
         let mut progress = Progress::new("matching moments", "plans", plans.len() as u64, 0);
         for (done, plan) in (1..).zip(plans.values_mut()) {
-            *plan = self.refitted(plan, &look).map_err(|error| anyhow!(error.to_string()))?;
+            let near = |images: &Batch, directions: &[Batch]| look.near(images, directions);
+            let denoise = |x: &Batch, sigma: f64| self.network.denoised(x, sigma);
+            let error_weight = self.settings.moments.error_weight_for(plan.nfe());
+            let options = RefitOptions { error_weight, ..RefitOptions::default() };
+            let refitted = refit_output(plan, ends, &options, near, denoise);
+            *plan = refitted.map_err(|error| anyhow!(error.to_string()))?.plan;
             progress.set(done, "");
         }
         progress.finish();
         Ok(self.network.evaluations() - before + control)
-    }
-
-    /// The plan with a last combination that `look` likes.
-    fn refitted(&self, plan: &Plan, look: &Look) -> Result<Plan, RefineError<fewstep_nn::Error>> {
-        let ends = self.teacher.ends();
-        let made = Made::run(plan, ends.start(), |x, sigma| self.network.denoised(x, sigma))?;
-        let error_weight = self.settings.moments.error_weight_for(plan.nfe());
-        let options = RefitOptions { error_weight, ..RefitOptions::default() };
-        let near = |images: &Batch, directions: &[Batch]| look.near(images, directions);
-        Ok(refit_output(plan, &made, (&ends.image, ends.samples), &options, near)?.plan)
     }
 
     /// The statistics of the teacher's images from the search's few latents, their mean moved by what the longest plan's images
@@ -121,7 +116,7 @@ impl Searcher<'_> {
 
     fn statistics(&self, features: &RandomFeatures, images: &Tensor) -> Result<Statistics> {
         let mut moments = Moments::new(features.dim())?;
-        moments.update(&in_parts(features, images, self.network.batch())?)?;
+        moments.update(&in_batches(features, images, self.network.batch())?)?;
         Ok(moments.statistics(None)?)
     }
 
@@ -137,16 +132,11 @@ impl Searcher<'_> {
     }
 }
 
-/// The features of `images` `[N, C, H, W]`, so many at once, `[N, d]`.
-fn in_parts(features: &RandomFeatures, images: &Tensor, batch: usize) -> fewstep_nn::Result<Tensor> {
-    let parts = images.split(batch.max(1) as i64, 0);
-    Ok(Tensor::f_cat(&parts.iter().map(|part| features.features(part)).collect::<fewstep_nn::Result<Vec<_>>>()?, 0)?)
-}
-
 /// What sets of images are compared by.
 struct Look {
     features: RandomFeatures,
     reference: FrechetReference,
+    /// Images at once.
     batch: usize,
 }
 
@@ -161,28 +151,26 @@ impl Look {
         images: &Batch,
         directions: &[Batch],
     ) -> fewstep_nn::Result<impl FnMut(&[f64]) -> fewstep_nn::Result<(f64, Vec<f64>)> + use<'_>> {
-        let features = |images: &Tensor| Ok::<_, fewstep_nn::Error>(in_parts(&self.features, images, self.batch)?);
-        let here = features(&images.0)?;
-        let slope = |direction: &Batch| Ok::<_, fewstep_nn::Error>((features(&(&images.0 + &direction.0 * DIFFERENCE))? - &here) / DIFFERENCE);
+        let here = self.of(&images.0)?;
         let mut linear = vec![here.shallow_clone()];
-        for direction in directions {
-            linear.push(slope(direction)?);
+        for Batch(direction) in directions {
+            linear.push((self.of(&(&images.0 + direction * DIFFERENCE))? - &here) / DIFFERENCE);
         }
         // [N, 1 + directions, d]
-        let linear = Tensor::f_stack(&linear, 1)?;
-        let linear = linear.to_device(Device::Cpu).to_kind(Kind::Double);
+        let linear = Tensor::f_stack(&linear, 1)?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
         let (n, terms, dim) = linear.size3()?;
-        let means = linear.mean_dim(&[0i64][..], false, Kind::Double);
-        let centred = (linear - &means).view([n, terms * dim]);
-        // [terms, d, terms, d] as [terms, terms, d d]
-        let products = (centred.tr().f_matmul(&centred)? / (n - 1).max(1) as f64).view([terms, dim, terms, dim]);
-        let products = products.permute([0, 2, 1, 3]).contiguous().view([terms * terms, dim * dim]);
+        let means = linear.f_mean_dim(&[0i64][..], false, Kind::Double)?;
+        let centred = linear.f_sub(&means)?.f_view([n, terms * dim])?;
+        let products =
+            (centred.f_tr()?.f_matmul(&centred)? / (n - 1).max(1) as f64).f_view([terms, dim, terms, dim])?;
+        // [(1 + directions)^2, d^2]
+        let products = products.f_permute([0, 2, 1, 3])?.f_reshape([terms * terms, dim * dim])?;
         Ok(move |along: &[f64]| {
             let along = Tensor::from_slice(along).set_requires_grad(true);
             let weights = Tensor::f_cat(&[Tensor::ones([1], (Kind::Double, Device::Cpu)), along.shallow_clone()], 0)?;
-            let mean = weights.f_unsqueeze(0)?.f_matmul(&means)?.squeeze_dim(0);
-            let pairs = (weights.unsqueeze(1) * weights.unsqueeze(0)).view([1, terms * terms]);
-            let covariance = pairs.f_matmul(&products)?.view([dim, dim]);
+            let mean = weights.f_unsqueeze(0)?.f_matmul(&means)?.f_squeeze_dim(0)?;
+            let pairs = weights.f_outer(&weights)?.f_view([1, terms * terms])?;
+            let covariance = pairs.f_matmul(&products)?.f_view([dim, dim])?;
             let distance = self
                 .reference
                 .differentiable_moments(&mean, &covariance)
@@ -190,5 +178,51 @@ impl Look {
             let slope = Tensor::f_run_backward(&[&distance], &[&along], false, false)?;
             Ok((distance.double_value(&[]).max(0.0), Vec::<f64>::try_from(&slope[0])?))
         })
+    }
+
+    /// The features of `images` `[N, C, H, W]`, `[N, d]`.
+    fn of(&self, images: &Tensor) -> fewstep_nn::Result<Tensor> {
+        in_batches(&self.features, images, self.batch)
+    }
+}
+
+/// The features of `images` `[N, C, H, W]`, so many at once, `[N, d]`.
+fn in_batches(features: &RandomFeatures, images: &Tensor, batch: usize) -> fewstep_nn::Result<Tensor> {
+    let parts = images.split(batch.max(1) as i64, 0);
+    let parts = parts.iter().map(|part| features.features(part)).collect::<fewstep_nn::Result<Vec<_>>>()?;
+    Ok(Tensor::f_cat(&parts, 0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At 0 the distance is that of the images' own moments, near by it is nearly that, and its gradient is that of differences.
+    #[test]
+    fn a_look_near_images_is_a_look_at_them() {
+        fewstep_nn::tch::manual_seed(3);
+        let draw = |n: i64, size: f64| Tensor::randn([n, 1, 16, 16], (Kind::Float, Device::Cpu)) * size;
+        let features = RandomFeatures::new(1, 16, Device::Cpu);
+        let mut target = Moments::new(features.dim()).unwrap();
+        target.update(&features.features(&draw(300, 0.4)).unwrap()).unwrap();
+        let reference = FrechetReference::new(&target.statistics(None).unwrap()).unwrap();
+        let look = Look { features, reference, batch: 7 };
+        let (images, directions) = (draw(80, 0.3), [draw(80, 0.02), draw(80, 0.02) + 0.02]);
+        let exactly = |q: [f64; 2]| {
+            let moved = &images + &directions[0] * q[0] + &directions[1] * q[1];
+            look.reference.differentiable(&look.features.features(&moved).unwrap()).unwrap().double_value(&[])
+        };
+        let mut near = look
+            .near(&Batch(images.shallow_clone()), &directions.each_ref().map(|d| Batch(d.shallow_clone())))
+            .unwrap();
+        let (here, slope) = near(&[0.0, 0.0]).unwrap();
+        assert!((here - exactly([0.0, 0.0])).abs() < 1e-6 * here, "{here} {}", exactly([0.0, 0.0]));
+        let there = [0.2, -0.1];
+        let (found, expected) = (near(&there).unwrap().0, exactly(there));
+        assert!((found - expected).abs() < 0.05 * (here - expected).abs(), "{here} to {found}, not {expected}");
+        let difference = (near(&[1e-4, 0.0]).unwrap().0 - near(&[-1e-4, 0.0]).unwrap().0) / 2e-4;
+        assert!((slope[0] - difference).abs() < 1e-3 * difference.abs(), "{slope:?} {difference}");
+        let difference = (exactly([0.0, 0.1]) - exactly([0.0, -0.1])) / 0.2;
+        assert!((slope[1] - difference).abs() < 0.1 * difference.abs(), "{slope:?} {difference}");
     }
 }

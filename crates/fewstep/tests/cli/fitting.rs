@@ -151,6 +151,8 @@ fn contradictions_and_misfits_are_one_sentence() {
         (vec!["--gradient", "through"], "--weights rollout"),
         (vec!["--xflip", "--weights", "rollout"], "--data-weight"),
         (vec!["--data-weight=-1", "--weights", "rollout"], "--data-weight"),
+        (vec!["--look-weight", "1"], "--look-weight is for --weights rollout"),
+        (vec!["--look-weight=-1", "--weights", "rollout"], "--look-weight must not"),
         (vec!["--ridge=-1"], "--ridge"),
     ] {
         let error = place.fails(&fit("new", &args));

@@ -32,25 +32,21 @@ fn info_sample_and_denoise_know_it_by_name() {
 fn a_fit_and_its_plan() {
     let place = Place::new();
     let fit = on_mixture("fit", &["--phases", "1", "--steps", "3,5", "--out", "fit", "--held-out", "256"]);
-    // two digits: the last ones differ from processor to processor
-    let rounded = |word: &str| match word.split('×').next().map(str::parse::<f64>) {
-        Some(Ok(number)) if word.contains('.') => format!("{number:.1e}"),
-        _ => word.to_owned(),
-    };
     let lines = place.succeeds(&fit);
-    let lines = lines.lines().map(|line| line.split_whitespace().map(rounded).collect::<Vec<_>>().join(" "));
-    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r#"
-    steps after rollout error ↓
-    ──────────────────────────────────────────
-    3 rho = 7 (baseline) 1.1e-1
-    3 round 1, phase 1 1.4e-2
-    ──────────────────────────────────────────
-    5 rho = 7 (baseline) 4.9e-2
-    5 round 1, phase 1 8.5e-4
-
-    model gaussian-mixture; all files, report.html among them, are in fit
-    "#);
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let rows: Vec<Vec<String>> = lines.lines().map(words).collect();
+    // the errors themselves hang on single latents that end in another class, which differ from processor to processor
+    let error = |steps: &str, after: &str| {
+        let row = rows.iter().find(|row| row.join(" ").starts_with(&format!("{steps} {after}")));
+        let last = row.and_then(|row| row.last()).unwrap_or_else(|| panic!("no {after} at {steps} in {lines}"));
+        last.split('×').next().unwrap_or_default().parse::<f64>().unwrap_or_else(|_| panic!("{last} in {lines}"))
+    };
+    assert!(lines.starts_with("steps  after") && lines.contains("model gaussian-mixture; all files"), "{lines}");
     // the fit's errors are of latents that it never saw, yet far below the baseline's
+    for steps in ["3", "5"] {
+        let (baseline, fitted) = (error(steps, "rho = 7"), error(steps, "round 1, phase 1"));
+        assert!((0.01..1.0).contains(&baseline) && fitted < 0.3 * baseline, "{lines}");
+    }
     let plan = place.json(&["info", "fit/steps-005/plan.json"]);
     assert_eq!(plan[0]["nfe"], 5);
     insta::assert_snapshot!(place.fails(&["export", "fit/steps-005/plan.json", "--to", "comfyui"]), @"ComfyUI cannot express this plan: its coefficients are no public solver's (it was fitted, or edited); --nearest exports its noise levels for a solver of ComfyUI's own, --to python a sampler that runs it as it is");

@@ -75,6 +75,37 @@ fn table_1_has_every_cell_and_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn rows_can_be_asked_for_alone() {
+    let place = place();
+    let asked = ["--steps", "3", "--rows", "ours-tuned,baseline", "--rollout-updates", "2", "--rollout-batch", "6"];
+    let rows = place.json(&reproduce("table1", &asked));
+    let names = |rows: &serde_json::Value| -> Vec<String> {
+        rows.as_array().unwrap().iter().map(|row| row["method"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&rows), ["teacher", "baseline", "our plan, rollout tuning"]);
+    // no levels were learned, and nothing is drawn of them
+    let files = place.list("run");
+    assert!(files.contains(&"fig2.svg".to_owned()) && !files.contains(&"fig3-003.svg".to_owned()), "{files:?}");
+    let run = std::fs::read_to_string(place.path("run/run.json")).unwrap();
+    let run: serde_json::Value = serde_json::from_str(&run).unwrap();
+    let settings = &run["task"]["settings"];
+    assert_eq!((&settings["rollout"]["batch"], &settings["fit"]["phase2"]["batch"]), (&6.into(), &8.into()));
+    assert_eq!(settings["rollout"]["tune"]["iterations"], 2);
+    // a row that is asked for later; the teacher is measured once
+    let more = place.json(&reproduce("table1", &[&asked[..2], &asked[4..], &["--rows", "ours", "--resume"]].concat()));
+    assert_eq!(names(&more), ["teacher", "our plan"]);
+    assert_eq!(more[0], rows[0]);
+    let cost = place.json(&reproduce("table1", &[&asked[..], &["--dry-run"]].concat()));
+    let parts: Vec<&str> =
+        cost["parts"].as_array().unwrap().iter().map(|part| part["what"].as_str().unwrap()).collect();
+    assert!(!parts.contains(&"stage 1") && parts.contains(&"teacher's trajectories"), "{parts:?}");
+    let error = place.fails(&reproduce("fig3", &["--steps", "3", "--rows", "ours"]));
+    assert!(error.contains("--rows is for fig2 and table1"), "{error}");
+    let error = place.fails(&reproduce("table1", &["--rollout-batch", "0"]));
+    assert!(error.contains("--rollout-batch"), "{error}");
+}
+
+#[test]
 fn figures_of_the_levels_need_no_images() {
     let place = place();
     let text = place.succeeds(&reproduce("fig3", &["--steps", "4"]));

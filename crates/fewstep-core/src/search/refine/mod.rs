@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use self::coordinates::Coordinates;
 pub use self::coordinates::Moving;
 pub use self::gauss_newton::{GaussNewtonOptions, Solved, gauss_newton, gauss_newton_seen};
-pub use self::output::{Made, RefitOptions, Refitted, refit_output};
+pub use self::output::{RefitOptions, Refitted, refit_output};
 use super::rollout::{DifferentiableDenoiser, rollout_gradient};
 use super::teacher::Endpoints;
 use crate::optimise::{Adam, AdamError, cosine};

@@ -10,7 +10,10 @@ use fewstep_nn::Model;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 use fewstep_nn::train::{GradientFlow, RolloutLoss, StepWeights};
 
-use crate::fitting::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
+use crate::fitting::{
+    FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings, ROLLOUT_LEARNING_RATE,
+    TRAJECTORIES,
+};
 use crate::inputs::{Compute, FeatureArgs, Numbers};
 use crate::runs::RunArgs;
 use crate::searching::{DistanceName, Refinement, SearchArgs};
@@ -88,7 +91,7 @@ pub struct Args {
     pub weights: WeightsName,
     /// Distance from the teacher, for rollout: squared, pseudo-huber, in which no few bad images rule, or features (half in
     /// pixels, half in a network's features)
-    #[arg(long, value_name = "NAME", default_value = "squared", help_heading = "Phase 2")]
+    #[arg(long, value_name = "NAME", default_value = "pseudo-huber", help_heading = "Phase 2")]
     pub distance: DistanceName,
     /// What each step's distance counts, for rollout: signal (as much as data stand out of the noise after it), equal, or image
     /// (nothing but the image)
@@ -101,15 +104,15 @@ pub struct Args {
     /// Weight of denoising training images at the last level, for rollout, beside 1 for the image's distance
     #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
     pub data_weight: f64,
-    /// Weight of what the look of a batch's images lacks to the teacher's, for rollout, beside 1 for the image's distance: mean and
-    /// spread of what +moments looks at
+    /// Weight of what the look of all images held at once lacks to the teacher's, for rollout, beside 1 for the image's distance: mean
+    /// and spread of what +moments looks at
     #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
     pub look_weight: f64,
     /// Feature network of the distance features, in phase 2 and in --rollout-loss [default: the built-in one for Fashion-MNIST]
     #[arg(long, value_name = "FILE", help_heading = "Phase 2")]
     pub features: Option<PathBuf>,
     /// Trajectories of the teacher, for rollout
-    #[arg(long, value_name = "N", default_value_t = 512, help_heading = "Phase 2")]
+    #[arg(long, value_name = "N", default_value_t = TRAJECTORIES, help_heading = "Phase 2")]
     pub trajectories: usize,
     /// Weight of the last level, which Eq. 12 leaves out (0: the paper's, 1: its coefficient in the image)
     #[arg(long, value_name = "W", default_value_t = 1.0, help_heading = "Phase 2")]
@@ -123,12 +126,12 @@ pub struct Args {
     /// Images held by the graph at once [default: the batch]
     #[arg(long, value_name = "N", help_heading = "Phase 2")]
     pub microbatch: Option<usize>,
-    /// Learning rate of the network
-    #[arg(long, value_name = "RATE", default_value_t = 1e-4, help_heading = "Phase 2")]
-    pub lr: f64,
-    /// Whether it stays (constant) or falls to 0 over all updates (cosine)
-    #[arg(long, value_name = "NAME", default_value = "constant", help_heading = "Phase 2")]
-    pub lr_schedule: LrSchedule,
+    /// Learning rate of the network [default: 1e-4, for rollout 5e-4]
+    #[arg(long, value_name = "RATE", help_heading = "Phase 2")]
+    pub lr: Option<f64>,
+    /// Whether it stays (constant) or falls to 0 over all updates (cosine) [default: constant, for rollout cosine]
+    #[arg(long, value_name = "NAME", hide_possible_values = true, help_heading = "Phase 2")]
+    pub lr_schedule: Option<LrSchedule>,
     /// Half-life of the weights' moving average, in images
     #[arg(long, value_name = "N", default_value_t = 2000.0, help_heading = "Phase 2")]
     pub ema: f64,
@@ -268,6 +271,11 @@ impl Args {
             self.data_weight == 0.0 || self.weights == WeightsName::Rollout,
             "--data-weight is for --weights rollout: the other weights learn from data anyway"
         );
+        ensure!(self.look_weight >= 0.0 && self.look_weight.is_finite(), "--look-weight must not be negative");
+        ensure!(
+            self.look_weight == 0.0 || self.weights == WeightsName::Rollout,
+            "--look-weight is for --weights rollout: the other weights make no images"
+        );
         ensure!(
             self.gradient.is_none() || self.weights == WeightsName::Rollout,
             "--gradient is for --weights rollout: no other weights look at more than one step"
@@ -338,6 +346,10 @@ impl Args {
     }
 
     fn phase2(&self) -> Phase2Settings {
+        let (learning_rate, lr_schedule) = match self.weights {
+            WeightsName::Rollout => (ROLLOUT_LEARNING_RATE, LrSchedule::Cosine),
+            WeightsName::Bound | WeightsName::Original => (1e-4, LrSchedule::Constant),
+        };
         Phase2Settings {
             weights: match self.weights {
                 WeightsName::Bound => TuneWeights::Bound { last: self.last_weight },
@@ -354,8 +366,8 @@ impl Args {
             tune: TuneConfig { iterations: self.updates, check_every: self.check_every, patience: self.patience },
             batch: self.batch,
             microbatch: self.microbatch.unwrap_or(self.batch),
-            learning_rate: self.lr,
-            lr_schedule: self.lr_schedule,
+            learning_rate: self.lr.unwrap_or(learning_rate),
+            lr_schedule: self.lr_schedule.unwrap_or(lr_schedule),
             ema_images: self.ema,
             xflip: self.xflip,
             seed: self.seed,

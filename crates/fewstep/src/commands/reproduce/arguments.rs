@@ -11,7 +11,10 @@ use fewstep_nn::train::RolloutLoss;
 
 use super::Settings;
 use super::lab::Cell;
-use crate::fitting::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
+use crate::fitting::{
+    FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings, ROLLOUT_LEARNING_RATE,
+    TRAJECTORIES,
+};
 use crate::gallery::SeedRanges;
 use crate::inputs::{BUILT_IN, Compute, DataArgs, Numbers};
 use crate::runs::RunArgs;
@@ -47,8 +50,8 @@ pub struct Args {
     /// Besides the paper's methods: our plan, and our plan with rollout tuning
     #[arg(long)]
     pub ours: bool,
-    /// Only these rows of the table: baseline, stage1, stage2, original, both, ours, ours-tuned
-    #[arg(long, value_name = "LIST", value_delimiter = ',', hide_possible_values = true)]
+    /// Only these rows of fig2 or table1, beside the teacher's: baseline, stage1, stage2, original, both, ours, ours-tuned
+    #[arg(long, value_name = "LIST", value_delimiter = ',', hide_possible_values = true, conflicts_with = "ours")]
     pub rows: Vec<Cell>,
     #[command(flatten)]
     pub run: RunArgs,
@@ -81,7 +84,7 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = "Scale")]
     pub trajectories: Option<usize>,
     /// Learning rate of our tuning at the start; it falls to 0 along a cosine
-    #[arg(long, value_name = "RATE", default_value_t = 5e-4, help_heading = "Scale")]
+    #[arg(long, value_name = "RATE", default_value_t = ROLLOUT_LEARNING_RATE, help_heading = "Scale")]
     pub rollout_lr: f64,
     /// Updates of our tuning [default: those of stage 2]
     #[arg(long, value_name = "N", help_heading = "Scale")]
@@ -138,6 +141,10 @@ impl Args {
         ensure!(seeds.ranges >= 1 && self.held_out >= 1, "--seed-ranges and --held-out must be at least 1");
         ensure!(self.rollout_lr > 0.0 && self.rollout_lr.is_finite(), "--rollout-lr must be a finite number above 0");
         ensure!(self.trajectories != Some(0), "--trajectories must be at least 1");
+        let counts = [self.updates, self.rollout_updates, self.phase1_updates];
+        ensure!(!counts.contains(&Some(0)), "--updates, --rollout-updates and --phase1-updates must be at least 1");
+        let batches = [self.batch, self.rollout_batch, self.microbatch];
+        ensure!(!batches.contains(&Some(0)), "--batch, --rollout-batch and --microbatch must be at least 1");
         ensure!(self.gamma >= 0.0 && self.gamma.is_finite(), "--gamma must not be negative");
         let batch = self.batch.unwrap_or(if paper { 512 } else { 128 });
         let updates = by_preset(self.updates, 1_000, 50_000);
@@ -150,7 +157,7 @@ impl Args {
             microbatch: self.microbatch.unwrap_or(batch),
             learning_rate: self.lr,
             lr_schedule: LrSchedule::Constant,
-            ema_images: 16.0 * batch as f64,
+            ema_images: (updates * batch as u64) as f64 / 20.0,
             xflip: false,
             seed: 0,
         };
@@ -168,7 +175,7 @@ impl Args {
             },
             rollout: Phase2Settings {
                 weights: TuneWeights::Rollout(RolloutLoss::of(Distance::PseudoHuber)),
-                trajectories: self.trajectories.unwrap_or(if paper { 16_384 } else { 4_096 }),
+                trajectories: self.trajectories.unwrap_or(if paper { 16_384 } else { TRAJECTORIES }),
                 learning_rate: self.rollout_lr,
                 lr_schedule: LrSchedule::Cosine,
                 ..phase2(self.rollout_updates.unwrap_or(updates), self.rollout_batch.unwrap_or(batch))

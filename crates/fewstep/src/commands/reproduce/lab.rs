@@ -25,7 +25,7 @@ use crate::ui;
 
 /// One way to sample: the paper's, and ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Cell {
     /// rho = 7, the network as it came.
     Baseline,

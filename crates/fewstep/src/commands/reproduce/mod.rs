@@ -32,7 +32,8 @@ pub struct Run {
     task: Task,
 }
 
-/// What is reproduced. A resumed run may ask for other numbers of steps, rows and experiments, and nothing else.
+/// What is reproduced. A resumed run may ask for other numbers of steps, rows and experiments, and nothing
+/// else; cells that it does not ask for stay in the folder.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Task {
     experiment: Experiment,
@@ -157,12 +158,12 @@ fn forecast(task: &Task) -> Result<Forecast> {
     let cells = task.cells();
     let tuned: Vec<Phase2Settings> = cells.iter().filter_map(|cell| cell.tuning(&task.settings)).collect();
     let gradients: u64 = tuned.iter().map(|settings| settings.tune.iterations * settings.batch as u64).sum();
-    let looks_of_tuning = tuned.iter().map(|Phase2Settings { tune, .. }| looks(tune.iterations, tune.check_every)).sum();
+    let looked: u64 = tuned.iter().map(|Phase2Settings { tune, .. }| looks(tune.iterations, tune.check_every)).sum();
     let images = seeds.images * seeds.ranges;
     cost = cost
         .part("the teacher's images", (images + held) * teacher)
         .training("stage 2", task.steps.len() as u64 * gradients)
-        .part("looks of stage 2", looks_of_tuning);
+        .part("looks of stage 2", looked);
     if cells.iter().any(|cell| matches!(cell, Cell::Ours | Cell::OursTuned)) {
         let found = fit.search.teacher_evaluations() + fit.search.evaluations(&Method::BEST, &task.steps);
         cost = cost.part("our search with its teacher", found);
