@@ -132,6 +132,9 @@ impl Searcher<'_> {
     }
 }
 
+/// A distance and its gradient.
+type WithGradient = fewstep_nn::Result<(f64, Vec<f64>)>;
+
 /// What sets of images are compared by.
 struct Look {
     features: RandomFeatures,
@@ -150,7 +153,7 @@ impl Look {
         &self,
         images: &Batch,
         directions: &[Batch],
-    ) -> fewstep_nn::Result<impl FnMut(&[f64]) -> fewstep_nn::Result<(f64, Vec<f64>)> + use<'_>> {
+    ) -> fewstep_nn::Result<impl FnMut(&[f64]) -> WithGradient + use<'_>> {
         let here = self.of(&images.0)?;
         let mut linear = vec![here.shallow_clone()];
         for Batch(direction) in directions {
