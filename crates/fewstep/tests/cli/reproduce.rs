@@ -98,7 +98,7 @@ fn rows_can_be_asked_for_alone() {
     let cost = place.json(&reproduce("table1", &[&asked[..], &["--dry-run"]].concat()));
     let parts: Vec<&str> =
         cost["parts"].as_array().unwrap().iter().map(|part| part["what"].as_str().unwrap()).collect();
-    assert!(!parts.contains(&"stage 1") && parts.contains(&"teacher's trajectories"), "{parts:?}");
+    assert!(parts.contains(&"our tuning") && !parts.iter().any(|part| part.starts_with("stage")), "{parts:?}");
     let error = place.fails(&reproduce("fig3", &["--steps", "3", "--rows", "ours"]));
     assert!(error.contains("--rows is for fig2 and table1"), "{error}");
     let error = place.fails(&reproduce("table1", &["--rollout-batch", "0"]));

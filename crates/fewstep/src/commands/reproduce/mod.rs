@@ -156,14 +156,23 @@ fn forecast(task: &Task) -> Result<Forecast> {
         return Ok(cost);
     }
     let cells = task.cells();
-    let tuned: Vec<Phase2Settings> = cells.iter().filter_map(|cell| cell.tuning(&task.settings)).collect();
-    let gradients: u64 = tuned.iter().map(|settings| settings.tune.iterations * settings.batch as u64).sum();
-    let looked: u64 = tuned.iter().map(|Phase2Settings { tune, .. }| looks(tune.iterations, tune.check_every)).sum();
+    let tunings = |ours: bool| {
+        let of = cells.iter().filter(move |cell| (**cell == Cell::OursTuned) == ours);
+        of.filter_map(|cell| cell.tuning(&task.settings)).collect::<Vec<Phase2Settings>>()
+    };
+    let gradients = |tunings: &[Phase2Settings]| {
+        let each = tunings.iter().map(|settings| settings.tune.iterations * settings.batch as u64);
+        task.steps.len() as u64 * each.sum::<u64>()
+    };
+    let looked = |tunings: &[Phase2Settings]| {
+        tunings.iter().map(|Phase2Settings { tune, .. }| looks(tune.iterations, tune.check_every)).sum::<u64>()
+    };
+    let (paper, ours) = (tunings(false), tunings(true));
     let images = seeds.images * seeds.ranges;
-    cost = cost
-        .part("the teacher's images", (images + held) * teacher)
-        .training("stage 2", task.steps.len() as u64 * gradients)
-        .part("looks of stage 2", looked);
+    cost = cost.part("the teacher's images", (images + held) * teacher);
+    if !paper.is_empty() {
+        cost = cost.training("stage 2", gradients(&paper)).part("looks of stage 2", looked(&paper));
+    }
     if cells.iter().any(|cell| matches!(cell, Cell::Ours | Cell::OursTuned)) {
         let found = fit.search.teacher_evaluations() + fit.search.evaluations(&Method::BEST, &task.steps);
         cost = cost.part("our search with its teacher", found);
@@ -177,6 +186,8 @@ fn forecast(task: &Task) -> Result<Forecast> {
                 "runs of our tuning before their gradients",
                 of_all(&|n| task.settings.rollout.repeated_evaluations(n)),
             )
+            .training("our tuning", gradients(&ours))
+            .part("looks of our tuning", looked(&ours))
             .part("moments matched anew", of_all(&|n| fit.search.matching_evaluations(Method::BEST.moments, &[n])));
     }
     Ok(cost.part(format!("images of {} methods", cells.len()), cells.len() as u64 * (images + held) * steps))

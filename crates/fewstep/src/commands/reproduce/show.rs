@@ -144,7 +144,7 @@ fn flat(rows: &[Row]) -> Table {
     table
 }
 
-/// Whether the paper's ordering holds, number of steps by number of steps.
+/// Whether the paper's ordering holds, number of steps by number of steps; where its rows lack, what those that there are have.
 fn headline(rows: &[Row], run: &Run) -> String {
     if rows.is_empty() {
         let steps = run.task.steps.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
