@@ -74,15 +74,26 @@ pub enum GradientFlow {
     Step,
     /// All before it: an early evaluation learns what serves the image. All but the last are repeated with a graph, which
     /// costs up to two fifths more (docs/choosing.md).
-    #[default]
     Through,
+    /// All before it in plans of up to 4 evaluations, the newest in longer ones: there a batch of as many evaluations holds
+    /// few trajectories, and gradients through them all are noise.
+    #[default]
+    ByBudget,
 }
 
 impl GradientFlow {
+    /// Whether all evaluations of a plan of so many learn.
+    pub fn is_through(self, nfe: usize) -> bool {
+        self == Self::Through || self == Self::ByBudget && nfe <= FEW_EVALUATIONS
+    }
+
     fn step() -> Self {
         Self::Step
     }
 }
+
+/// Most evaluations of a plan through all of which gradients go by default.
+const FEW_EVALUATIONS: usize = 4;
 
 /// Karras et al.'s sigma_data^2.
 const DATA_VARIANCE: f64 = 0.25;
@@ -136,9 +147,10 @@ impl Trainer<'_> {
         let measure = course.measure(loss, self.config.microbatch)?;
         let lesson = Lesson::new(course.trajectories, indices, &self.model);
         let mut sum = Gathered { loss: 0.0, gradient: self.weights.values.zeros_like() };
-        match loss.flow {
-            GradientFlow::Step => self.step_by_step(loss.weights, &measure, &lesson, &mut sum)?,
-            GradientFlow::Through => self.through(loss.weights, &measure, &lesson, &mut sum)?,
+        if loss.flow.is_through(lesson.plan.nfe()) {
+            self.through(loss.weights, &measure, &lesson, &mut sum)?;
+        } else {
+            self.step_by_step(loss.weights, &measure, &lesson, &mut sum)?;
         }
         let plan = lesson.plan;
         if let (Some(images), Some(indices), Some(last)) = (course.images_for(loss)?, of_data, plan.stages.last()) {

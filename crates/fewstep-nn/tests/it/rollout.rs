@@ -229,6 +229,26 @@ fn features_and_data_have_their_say() {
     assert!(few.contains("at least 8 trajectories"), "{few}");
 }
 
+/// By default a long plan is tuned step by step and a short one through all of its evaluations, exactly as if that was asked for.
+#[test]
+fn how_far_gradients_go_is_a_matter_of_the_budget() {
+    let _turn = alone();
+    let update = |n: usize, flow: GradientFlow| {
+        let (model, plan) = (lively(0), euler(n));
+        let lessons = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
+        let loss = Loss::Rollout(RolloutLoss { flow, ..RolloutLoss::of(Distance::Squared) });
+        let mut trainer = Trainer::new(model, &lessons, TrainConfig { loss, ..config(Distance::Squared) }).unwrap();
+        trainer.step().unwrap().grad_norm
+    };
+    for (n, flow, other) in
+        [(4, GradientFlow::Through, GradientFlow::Step), (5, GradientFlow::Step, GradientFlow::Through)]
+    {
+        let usual = update(n, GradientFlow::default());
+        let [same, not] = [flow, other].map(|flow| (update(n, flow) - usual).abs() / usual);
+        assert!(same < 1e-5 && not > 1e-3, "{n}: {same} {not}");
+    }
+}
+
 /// What all images lack alike is seen, and what differs from one to another is not.
 #[test]
 fn the_look_is_of_all_images_together() {

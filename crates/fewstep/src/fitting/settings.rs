@@ -5,7 +5,7 @@ use std::str::FromStr;
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
-use fewstep_nn::train::{GradientFlow, RolloutLoss};
+use fewstep_nn::train::RolloutLoss;
 use serde::{Deserialize, Serialize};
 
 use crate::searching::{Method, MomentsOf, Search, SearchSettings};
@@ -156,7 +156,7 @@ impl Phase2Settings {
     /// a gradient through all steps repeats all evaluations but the last.
     pub fn repeated_evaluations(&self, nfe: usize) -> u64 {
         match self.weights {
-            TuneWeights::Rollout(RolloutLoss { flow: GradientFlow::Through, .. }) => {
+            TuneWeights::Rollout(RolloutLoss { flow, .. }) if flow.is_through(nfe) => {
                 self.tune.iterations * (self.batch * nfe.saturating_sub(1)).div_ceil(nfe.max(1)) as u64
             }
             _ => 0,
