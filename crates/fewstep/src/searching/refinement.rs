@@ -47,7 +47,8 @@ pub struct GaussNewtonSettings {
 const MANY_EVALUATIONS: usize = 4;
 
 impl GaussNewtonSettings {
-    /// Latents that a plan of `nfe` evaluations is refined on and that judge it, of `all`: none twice.
+    /// Latents that a plan of `nfe` evaluations is refined on and that judge it, of `all`: none twice. (A
+    /// search that fits all of them has seen the judges, too; fits of fewer latents were worse all the same, see docs/choosing.md.)
     pub fn latents(&self, nfe: usize, all: usize) -> (usize, usize) {
         let samples = if nfe > MANY_EVALUATIONS { self.samples / 2 } else { self.samples };
         (samples.clamp(1, all.div_ceil(2)), samples.clamp(1, (all / 2).max(1)))
