@@ -1,7 +1,7 @@
 //! What tuning and sampling cost beside the network itself, for the shipped architecture:
 //!
-//! - an update of phase 2, by the bound, by rollout and by rollout with its gradient through all steps, beside a plain training step of as many network evaluations, all with
-//!   graphs of 16 images, and its peak memory against the number of steps;
+//! - an update of phase 2, by the bound, by rollout, by rollout with its gradient through all steps, and by that with a critic, beside a
+//!   plain training step of as many network evaluations, all with graphs of 16 images, and its peak memory against the number of steps;
 //! - sampling with a plan beside its network evaluations alone.
 //!
 //! `cargo run --release -p fewstep-nn --example tuning_cost -- [f32|bf16] [repeats]`. Every update is measured in a process
@@ -36,7 +36,7 @@ const GRAPH: usize = 16;
 /// Updates that a process times, after one to warm up.
 const UPDATES: usize = 3;
 const STEPS: [usize; 4] = [2, 4, 8, 16];
-const LOSSES: [&str; 4] = ["plain", "bound", "rollout", "through"];
+const LOSSES: [&str; 5] = ["plain", "bound", "rollout", "through", "critic"];
 
 fn main() -> std::result::Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -88,8 +88,9 @@ fn update(kind: &str, loss: &str, steps: usize) -> std::result::Result<(), Failu
     let images =
         Images::for_model(dataset::Images::new(data, 1, shipped::RESOLUTION, shipped::RESOLUTION, None)?, &model)?;
     let schedule = karras(steps, 0.002, 80.0, 7.0)?;
-    let flow = if loss == "through" { GradientFlow::Through } else { GradientFlow::Step };
-    let rollout = RolloutLoss { flow, ..RolloutLoss::of(Distance::Squared) };
+    let flow = if matches!(loss, "through" | "critic") { GradientFlow::Through } else { GradientFlow::Step };
+    let critic = if loss == "critic" { 0.03 } else { 0.0 };
+    let rollout = RolloutLoss { flow, critic, ..RolloutLoss::of(Distance::Squared) };
     let (loss, batch) = match loss {
         "plain" => (Loss::EDM, steps * GRAPH),
         "bound" => {

@@ -4,6 +4,7 @@ use fewstep_core::search::pseudo_huber_constant;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::critic::Critic;
 use crate::error::{Error, Result};
 
 /// What refinements and tuning make small.
@@ -33,8 +34,8 @@ pub trait FeatureMap: std::fmt::Debug {
 pub struct Measure<'a> {
     distance: Distance,
     features: Option<&'a dyn FeatureMap>,
-    /// What the look of all images together counts beside, and by which features.
-    look: Option<(f64, &'a dyn FeatureMap)>,
+    /// What a critic of finished images counts beside.
+    critic: Option<(f64, &'a Critic)>,
 }
 
 impl<'a> Measure<'a> {
@@ -43,13 +44,12 @@ impl<'a> Measure<'a> {
         if distance == Distance::Features && features.is_none() {
             return Err(Error::Input("a distance of features needs a feature network".to_owned()));
         }
-        Ok(Self { distance, features, look: None })
+        Ok(Self { distance, features, critic: None })
     }
 
-    /// With `weight` times what the look of all finished images together lacks ([`look_distance`]), by other features, such
-    /// as those of a network that nobody trained.
-    pub fn looking(self, weight: f64, features: &'a dyn FeatureMap) -> Self {
-        Self { look: Some((weight, features)), ..self }
+    /// With `weight` times how much less finished images look like the teacher's than those do ([`Critic::distance`]).
+    pub fn criticised(self, weight: f64, critic: &'a Critic) -> Self {
+        Self { critic: Some((weight, critic)), ..self }
     }
 
     /// The distance of states `[N, C, H, W]` under noise, the mean over samples and pixels.
@@ -72,12 +72,9 @@ impl<'a> Measure<'a> {
     /// If the feature network cannot take them.
     pub fn of_images(&self, images: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let distance = self.of_each_image(images, targets)?;
-        match self.look {
+        match self.critic {
             None => Ok(distance),
-            Some((weight, map)) => {
-                let wanted = tch::no_grad(|| map.features(targets))?;
-                Ok(distance + look_distance(&map.features(images)?, &wanted) * weight)
-            }
+            Some((weight, critic)) => Ok(distance + critic.distance(images, targets)? * weight),
         }
     }
 
@@ -88,24 +85,6 @@ impl<'a> Measure<'a> {
         let wanted = tch::no_grad(|| map.features(targets))?;
         Ok(relative(images, targets) + relative(&map.features(images)?, &wanted))
     }
-}
-
-/// How far mean and standard deviation over the samples of features `[N, d]` are from those of `wanted` `[N, d]`: the squares
-/// of both differences in units of the wanted deviation, the mean over the features. A regression leaves out what it
-/// cannot predict; this sees it where every sample lacks a little of the same.
-pub fn look_distance(found: &Tensor, wanted: &Tensor) -> Tensor {
-    let moments = |features: &Tensor| {
-        let features = features.to_kind(Kind::Float);
-        let mean = features.mean_dim(&[0i64][..], true, Kind::Float);
-        let variance = (features - &mean).square().mean_dim(&[0i64][..], true, Kind::Float);
-        (mean, (variance + 1e-12).sqrt())
-    };
-    let ((mean, deviation), (wanted_mean, wanted_deviation)) = (moments(found), moments(wanted));
-    let squares = (mean - wanted_mean).square() + (deviation - &wanted_deviation).square();
-    // a feature that is hardly ever anything else is not to rule
-    let unit = wanted_deviation.square();
-    let least = unit.mean(Kind::Float) * 1e-2 + 1e-12;
-    (squares / unit.maximum(&least)).mean(Kind::Float)
 }
 
 /// `E |x - x*|^2 / E |x*|^2`.

@@ -32,6 +32,7 @@ pub mod adam;
 pub mod augment;
 pub mod checkpoint;
 pub mod config;
+pub mod critic;
 pub mod data;
 pub mod device;
 pub mod distance;

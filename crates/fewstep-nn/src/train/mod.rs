@@ -10,16 +10,26 @@ use tch::{Kind, Tensor};
 
 use crate::adam::{Adam, AdamConfig};
 use crate::augment::AugmentConfig;
+use crate::critic::Critic;
 use crate::data::{EpochOrder, Images};
+use crate::distance::Measure;
 use crate::ema::{self, EmaConfig};
 use crate::error::{Error, Result};
 use crate::flat::{FlatWeights, unflatten};
 use crate::model::Model;
 use crate::random;
 
+use self::rollout::Gathered;
+
 pub use self::loss::Loss;
 pub use self::rollout::{GradientFlow, RolloutLoss, StepWeights};
 pub use self::trajectories::{Course, Trajectories};
+
+/// Updates of a critic after every microbatch, on its images.
+const CRITIC_UPDATES: usize = 2;
+
+/// Counter for a critic's first weights, in [`random::reseed`]; no run has so many updates.
+const CRITIC_STREAM: u64 = u64::from_le_bytes(*b"critic\0\0");
 
 /// Settings of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,6 +122,8 @@ pub struct Trainer<'a> {
     weights: FlatWeights,
     average: Tensor,
     adam: Adam,
+    /// Where the loss asks for one.
+    critic: Option<Critic>,
     iteration: u64,
     seen: u64,
 }
@@ -137,7 +149,7 @@ impl<'a> Trainer<'a> {
         }
         let data_order = match (&config.loss, lessons) {
             (Loss::Rollout(loss), Lessons::Trajectories(course)) => {
-                course.measure(*loss, config.microbatch)?;
+                Measure::new(loss.distance, course.features)?;
                 course.images_for(*loss)?.map(|images| EpochOrder::new(config.seed, images.len()))
             }
             (Loss::Rollout(_), Lessons::Images(_)) => {
@@ -151,8 +163,15 @@ impl<'a> Trainer<'a> {
         let weights = FlatWeights::new(model.params());
         let average = weights.values.copy();
         let adam = Adam::new(config.adam, &weights.values);
+        let critic = match config.loss {
+            Loss::Rollout(loss) if loss.critic > 0.0 => {
+                random::reseed(config.seed, CRITIC_STREAM);
+                Some(Critic::new(model.config().img_channels, model.device())?)
+            }
+            _ => None,
+        };
         let order = EpochOrder::new(config.seed, lessons.len());
-        Ok(Self { config, model, lessons, order, data_order, weights, average, adam, iteration: 0, seen: 0 })
+        Ok(Self { config, model, lessons, order, data_order, weights, average, adam, critic, iteration: 0, seen: 0 })
     }
 
     /// Images seen so far.
@@ -174,7 +193,13 @@ impl<'a> Trainer<'a> {
                 Lessons::Images(images) => self.denoising(images, &indices)?,
                 Lessons::Trajectories(course) => {
                     let of_data = self.data_order.as_mut().map(|order| order.indices(start, microbatch));
-                    self.rollout(course, &indices, of_data.as_deref())?
+                    let Gathered { loss, gradient, images } = self.rollout(course, &indices, of_data.as_deref())?;
+                    if let (Some(critic), Some([found, wanted])) = (&mut self.critic, images) {
+                        for _ in 0..CRITIC_UPDATES {
+                            critic.learn(&found, &wanted)?;
+                        }
+                    }
+                    (loss, gradient)
                 }
             };
             loss_sum += loss;

@@ -28,16 +28,16 @@ pub struct RolloutLoss {
     /// Weight of the denoising error of data at the plan's last level, beside 1 for the distance of the image.
     #[serde(default)]
     pub data: f64,
-    /// Weight of what the look of the images of a microbatch lacks to the teacher's
-    /// ([`look_distance`](crate::distance::look_distance)), beside 1 for the distance of the image.
+    /// Weight of how well a critic tells the images from the teacher's ([`Critic`](crate::critic::Critic)), beside 1 for the
+    /// distance of the image.
     #[serde(default)]
-    pub look: f64,
+    pub critic: f64,
 }
 
 impl RolloutLoss {
     /// The distance alone, all else as by default.
     pub fn of(distance: Distance) -> Self {
-        Self { distance, weights: StepWeights::default(), flow: GradientFlow::default(), data: 0.0, look: 0.0 }
+        Self { distance, weights: StepWeights::default(), flow: GradientFlow::default(), data: 0.0, critic: 0.0 }
     }
 }
 
@@ -132,21 +132,26 @@ impl<'a> Run<'a> {
 }
 
 /// A loss and its gradient with respect to the weights, gathered from parts.
-struct Gathered {
-    loss: f64,
-    gradient: Tensor,
+pub(super) struct Gathered {
+    pub loss: f64,
+    pub gradient: Tensor,
+    /// The student's images and the teacher's, for a critic to learn from.
+    pub images: Option<[Tensor; 2]>,
 }
 
 impl Trainer<'_> {
     /// The mean loss of a step of the trajectories at `indices`, with that of the images `of_data` if the loss counts them, and
     /// its gradient: every evaluation's graph is freed before the next is made.
-    pub(super) fn rollout(&self, course: Course, indices: &[i64], of_data: Option<&[i64]>) -> Result<(f64, Tensor)> {
+    pub(super) fn rollout(&self, course: Course, indices: &[i64], of_data: Option<&[i64]>) -> Result<Gathered> {
         let Loss::Rollout(loss) = self.config.loss else {
             return Err(Error::Input("trajectories need the rollout loss".to_owned()));
         };
-        let measure = course.measure(loss, self.config.microbatch)?;
+        let mut measure = Measure::new(loss.distance, course.features)?;
+        if let Some(critic) = &self.critic {
+            measure = measure.criticised(loss.critic, critic);
+        }
         let lesson = Lesson::new(course.trajectories, indices, &self.model);
-        let mut sum = Gathered { loss: 0.0, gradient: self.weights.values.zeros_like() };
+        let mut sum = Gathered { loss: 0.0, gradient: self.weights.values.zeros_like(), images: None };
         if loss.flow.is_through(lesson.plan.nfe()) {
             self.through(loss.weights, &measure, &lesson, &mut sum)?;
         } else {
@@ -163,7 +168,7 @@ impl Trainer<'_> {
             sum.loss += self.finite(&mean, last.sigma)?;
             sum.gradient += self.weights.gradient(&mean)?;
         }
-        Ok((sum.loss, sum.gradient))
+        Ok(sum)
     }
 
     /// Every evaluation learns from the state that it leads to.
@@ -184,6 +189,9 @@ impl Trainer<'_> {
             };
             run.outputs.push(output);
         }
+        if let Some(wanted) = lesson.images().filter(|_| self.critic.is_some()) {
+            sum.images = Some([tch::no_grad(|| run.value(&lesson.plan.output, None))?, wanted.shallow_clone()]);
+        }
         Ok(())
     }
 
@@ -200,7 +208,11 @@ impl Trainer<'_> {
             ahead: if plan.uses(last) { plan.nfe() - 1 } else { usize::MAX },
             newest: None,
         };
+        let mut image = None;
         let loss = |k: usize, state: &Batch| {
+            if k == plan.nfe() {
+                image = Some(state.0.detach());
+            }
             let weight = weights.of(lesson.level(k));
             if weight == 0.0 {
                 return Ok(None);
@@ -214,6 +226,7 @@ impl Trainer<'_> {
         let start = Start { latent: &latent, constant: constant.as_ref() };
         sum.loss += states_gradient(plan, start, &mut learner, loss)?.0;
         sum.gradient += learner.gradient;
+        sum.images = image.zip(lesson.images()).map(|(image, wanted)| [image, wanted.shallow_clone()]);
         Ok(())
     }
 

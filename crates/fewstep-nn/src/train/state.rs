@@ -6,15 +6,21 @@ use fewstep_io::safetensors::{self, File, Metadata};
 use fewstep_io::tensors::TensorMap;
 use tch::Tensor;
 
-use super::Trainer;
+use super::{CRITIC_UPDATES, Trainer};
 use crate::checkpoint::{tensor_data, tensor_from};
+use crate::critic::Critic;
 use crate::error::{Error, Result};
 
-const NAMES: [&str; 4] = ["weights", "average", "adam.mean", "adam.square"];
-
 impl Trainer<'_> {
-    fn vectors(&mut self) -> [&mut Tensor; 4] {
-        [&mut self.weights.values, &mut self.average, &mut self.adam.mean, &mut self.adam.square]
+    /// By the names that they have in the file.
+    fn vectors(&mut self) -> Vec<(&'static str, &mut Tensor)> {
+        let own = [
+            ("weights", &mut self.weights.values),
+            ("average", &mut self.average),
+            ("adam.mean", &mut self.adam.mean),
+            ("adam.square", &mut self.adam.square),
+        ];
+        own.into_iter().chain(self.critic.iter_mut().flat_map(Critic::vectors)).collect()
     }
 
     /// The run as tensors and text.
@@ -27,8 +33,7 @@ impl Trainer<'_> {
             ("images", self.seen.to_string()),
         ];
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into_iter().collect();
-        let tensors =
-            NAMES.iter().zip(self.vectors()).map(|(name, tensor)| Ok(((*name).to_owned(), tensor_data(tensor)?)));
+        let tensors = self.vectors().into_iter().map(|(name, tensor)| Ok((name.to_owned(), tensor_data(tensor)?)));
         Ok((tensors.collect::<Result<_>>()?, metadata))
     }
 
@@ -51,24 +56,23 @@ impl Trainer<'_> {
         let number = |key: &str| text(key)?.parse::<u64>().map_err(|_| fail(format!("'{key}' is not a number")));
         let (iteration, seen) = (number("iteration")?, number("images")?);
         let mut loaded = Vec::new();
-        for name in NAMES {
+        for (name, target) in self.vectors() {
             let data = state.tensors.get(name).ok_or_else(|| fail(format!("lacks the tensor '{name}'")))?;
             let tensor = tensor_from(data)?;
-            if tensor.size() != self.weights.values.size() {
-                return Err(fail(format!(
-                    "'{name}' has {} values, the network {}",
-                    tensor.numel(),
-                    self.weights.values.numel()
-                )));
+            if tensor.size() != target.size() {
+                return Err(fail(format!("'{name}' has {} values, not {}", tensor.numel(), target.numel())));
             }
             loaded.push(tensor);
         }
         tch::no_grad(|| {
-            for (target, source) in self.vectors().into_iter().zip(&loaded) {
+            for ((_, target), source) in self.vectors().into_iter().zip(&loaded) {
                 target.copy_(source);
             }
         });
         (self.iteration, self.seen, self.adam.step) = (iteration, seen, iteration);
+        if let Some(critic) = &mut self.critic {
+            critic.set_updates(iteration * (self.config.batch / self.config.microbatch * CRITIC_UPDATES) as u64);
+        }
         Ok(())
     }
 

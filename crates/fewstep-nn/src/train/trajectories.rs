@@ -23,34 +23,15 @@ pub struct Course<'a> {
     pub images: Option<&'a Images>,
     /// A feature network, for [`Distance::Features`](crate::distance::Distance::Features).
     pub features: Option<&'a dyn FeatureMap>,
-    /// Another, for [`RolloutLoss::look`].
-    pub look: Option<&'a dyn FeatureMap>,
 }
 
 impl<'a> From<&'a Trajectories> for Course<'a> {
     fn from(trajectories: &'a Trajectories) -> Self {
-        Self { trajectories, images: None, features: None, look: None }
+        Self { trajectories, images: None, features: None }
     }
 }
 
-/// Fewer images do not say how far features spread.
-const LEAST_LOOK: usize = 8;
-
 impl<'a> Course<'a> {
-    /// What `loss` makes small.
-    pub(super) fn measure(&self, loss: RolloutLoss, microbatch: usize) -> Result<Measure<'a>> {
-        let measure = Measure::new(loss.distance, self.features)?;
-        match self.look {
-            _ if loss.look == 0.0 => Ok(measure),
-            None => Err(Error::Input("a loss on the look of images needs features to look by".to_owned())),
-            Some(_) if microbatch < LEAST_LOOK => Err(Error::Input(format!(
-                "the look of images needs at least {LEAST_LOOK} trajectories held at once, these are {microbatch}: raise --batch or \
-                 --microbatch, of which a trajectory takes as many as the plan has evaluations"
-            ))),
-            Some(look) => Ok(measure.looking(loss.look, look)),
-        }
-    }
-
     /// The images that `loss` looks at, if it does.
     pub(super) fn images_for(&self, loss: RolloutLoss) -> Result<Option<&'a Images>> {
         match self.images {
@@ -162,6 +143,11 @@ impl<'a> Lesson<'a> {
     /// The noise level of state `k`; 0 for the image.
     pub fn level(&self, k: usize) -> f64 {
         self.plan.stages.get(k).map_or(0.0, |stage| stage.sigma)
+    }
+
+    /// The teacher's images.
+    pub fn images(&self) -> Option<&Tensor> {
+        self.targets.last()
     }
 
     /// How far `state`, which is state `k` (not the first, where all is noise), is from the teacher's: `weight` times the

@@ -6,12 +6,13 @@ use fewstep_core::search::Teacher;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
-use fewstep_nn::distance::{Distance, FeatureMap, look_distance};
+use fewstep_nn::critic::Critic;
+use fewstep_nn::distance::{Distance, FeatureMap};
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::HeldOut;
 use fewstep_nn::sample::Seeded;
 use fewstep_nn::search::Network;
-use fewstep_nn::tch::{Kind, Tensor};
+use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::train::{Course, GradientFlow, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories};
 use fewstep_nn::unet::Conditions;
@@ -198,8 +199,7 @@ fn features_and_data_have_their_say() {
     let (model, plan) = (lively(0), euler(3));
     let lessons = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
     let images = ramps(&model);
-    let course =
-        Course { trajectories: &lessons, images: Some(&images), features: Some(&Quarters), look: Some(&Quarters) };
+    let course = Course { trajectories: &lessons, images: Some(&images), features: Some(&Quarters) };
     let all = TrainConfig { batch: COUNT as usize, microbatch: COUNT as usize, ..config(Distance::Squared) };
     let first = |course: Course, loss: RolloutLoss| {
         let config = TrainConfig { loss: Loss::Rollout(loss), ..all.clone() };
@@ -216,17 +216,13 @@ fn features_and_data_have_their_say() {
     assert!(once > 0.0 && (twice - 2.0 * once).abs() < 1e-5 * once, "{once} {twice}");
     let featured = RolloutLoss { weights: StepWeights::Image, ..RolloutLoss::of(Distance::Features) };
     assert!(loss(featured) != image);
-    let [once, twice] = [1.0, 2.0].map(|look| loss(RolloutLoss { look, ..plain }) - loss(plain));
+    let [once, twice] = [1.0, 2.0].map(|critic| loss(RolloutLoss { critic, ..plain }) - loss(plain));
     assert!(once > 0.0 && (twice - 2.0 * once).abs() < 1e-5 * once, "{once} {twice}");
     // what a loss needs must be there
     let bare = Course::from(&lessons);
     let error = |loss: RolloutLoss| first(bare, loss).unwrap_err().to_string();
     assert!(error(featured).contains("needs a feature network"));
     assert!(error(RolloutLoss { data: 1.0, ..plain }).contains("needs images beside"));
-    assert!(error(RolloutLoss { look: 1.0, ..plain }).contains("needs features to look by"));
-    let few = TrainConfig { loss: Loss::Rollout(RolloutLoss { look: 1.0, ..plain }), microbatch: 3, ..all.clone() };
-    let few = Trainer::new(lively(0), course, few).unwrap_err().to_string();
-    assert!(few.contains("at least 8 trajectories"), "{few}");
 }
 
 /// By default a long plan is tuned step by step and a short one through all of its evaluations, exactly as if that was asked for.
@@ -249,20 +245,65 @@ fn how_far_gradients_go_is_a_matter_of_the_budget() {
     }
 }
 
-/// What all images lack alike is seen, and what differs from one to another is not.
+/// A critic knows nothing at first, learns what smooth images lack, and its slope puts some of it back.
 #[test]
-fn the_look_is_of_all_images_together() {
-    let wanted = Tensor::from_slice(&[1.0_f32, 0.0, 3.0, 2.0, -1.0, 1.0]).view([3, 2]);
-    let swapped = wanted.flip([0]);
-    let of = |found: &Tensor| look_distance(found, &wanted).double_value(&[]);
-    assert!(of(&swapped) < 1e-12);
-    // the deviations of both features over three samples: sqrt(8 / 3) and sqrt(2 / 3)
-    let variances = [8.0 / 3.0, 2.0 / 3.0];
-    let moved = variances.map(|variance| 0.25 / variance).iter().sum::<f64>() / 2.0;
-    assert!((of(&(&wanted + 0.5)) - moved).abs() < 1e-5);
-    // means are 1, deviations half
-    let halved = variances.map(|variance| 0.25 + 0.25 / variance).iter().sum::<f64>() / 2.0;
-    assert!((of(&(&wanted * 0.5)) - halved).abs() < 1e-5);
+fn a_critic_sees_what_smooth_images_lack() {
+    let _turn = alone();
+    tch::manual_seed(4);
+    let mut critic = Critic::new(1, Device::Cpu).unwrap();
+    let pair = || {
+        let wanted = Tensor::randn([16, 1, 16, 16], (Kind::Float, Device::Cpu)) * 0.5;
+        (wanted.avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None) * 2.0, wanted)
+    };
+    let told_apart = |critic: &Critic| {
+        let (smooth, wanted) = pair();
+        critic.distance(&smooth, &wanted).unwrap().double_value(&[])
+    };
+    assert!((told_apart(&critic) - std::f64::consts::LN_2).abs() < 0.05, "{}", told_apart(&critic));
+    let (same, _) = pair();
+    assert!((critic.distance(&same, &same).unwrap().double_value(&[]) - std::f64::consts::LN_2).abs() < 1e-6);
+    let losses: Vec<f64> =
+        (0..60).map(|_| pair()).map(|(smooth, wanted)| critic.learn(&smooth, &wanted).unwrap()).collect();
+    assert!(losses[59] < 0.3 && told_apart(&critic) > 1.2, "{losses:?}");
+    let (smooth, wanted) = pair();
+    let smooth = smooth.set_requires_grad(true);
+    let distance = critic.distance(&smooth, &wanted).unwrap();
+    let slope = Tensor::run_backward(&[&distance], &[&smooth], false, false).remove(0);
+    let moved = &smooth - &slope * (1.0 / slope.abs().mean(Kind::Float).double_value(&[])) * 0.05;
+    let detail = |images: &Tensor| (images - images.roll([1], [3])).square().mean(Kind::Float).double_value(&[]);
+    assert!(detail(&moved) > 1.02 * detail(&smooth), "{} {}", detail(&moved), detail(&smooth));
+    assert!(critic.distance(&moved, &wanted).unwrap().double_value(&[]) < distance.double_value(&[]));
+}
+
+/// The critic learns beside the network, and goes on where it stood.
+#[test]
+fn a_run_with_a_critic_resumes_exactly() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    for n in [3, 5] {
+        let (model, plan) = (lively(0), euler(n));
+        let lessons = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
+        let start = |critic: f64| {
+            let loss = Loss::Rollout(RolloutLoss { critic, ..RolloutLoss::of(Distance::PseudoHuber) });
+            Trainer::new(model.duplicate().unwrap(), &lessons, TrainConfig { loss, ..config(Distance::Squared) })
+                .unwrap()
+        };
+        let mut straight = start(0.1);
+        for _ in 0..2 {
+            straight.step().unwrap();
+        }
+        straight.save_state(&path).unwrap();
+        let expected: Vec<_> = (0..3).map(|_| straight.step().unwrap()).collect();
+        let mut resumed = start(0.1);
+        resumed.load_state(&path).unwrap();
+        assert_eq!((0..3).map(|_| resumed.step().unwrap()).collect::<Vec<_>>(), expected);
+        let mut alone = start(0.0);
+        let norms: Vec<f64> = (0..5).map(|_| alone.step().unwrap().grad_norm).collect();
+        assert!((norms[4] - expected[2].grad_norm).abs() > 1e-6, "{norms:?} {expected:?}");
+        let error = alone.load_state(&path).unwrap_err().to_string();
+        assert!(error.contains("another config"), "{error}");
+    }
 }
 
 #[test]

@@ -7,13 +7,13 @@ use fewstep_core::objective::BoundTable;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_core::search::minimise_bound;
-use fewstep_eval::features::{Differentiable, RandomFeatures};
+use fewstep_eval::features::Differentiable;
 use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::distance::FeatureMap;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{LearnConfig, Learner, TuneConfig, TuneWeights, Tuner, level_loss};
-use fewstep_nn::train::{Course, Lessons, RolloutLoss, TrainConfig, Trainer, Trajectories};
+use fewstep_nn::train::{Course, Lessons, TrainConfig, Trainer, Trajectories};
 
 use super::{Fitter, Learned, LrSchedule, Phase1Settings, Phase2Settings, Tuned, euler};
 use crate::interrupt;
@@ -100,17 +100,11 @@ impl Fitter<'_> {
             _ => None,
         };
         let features = self.features.map(Differentiable);
-        let look =
-            matches!(settings.weights, TuneWeights::Rollout(RolloutLoss { look, .. }) if look > 0.0).then(|| {
-                let [channels, resolution, _] = model.image_shape();
-                RandomFeatures::new(channels, resolution, model.device())
-            });
         let lessons = match &trajectories {
             Some(trajectories) => Lessons::from(Course {
                 trajectories,
                 images: self.images,
                 features: features.as_ref().map(|map| map as &dyn FeatureMap),
-                look: look.as_ref().map(|look| look as &dyn FeatureMap),
             }),
             None => Lessons::from(self.needed_images()?),
         };

@@ -90,7 +90,7 @@ fn every_objective_and_choice_of_phase_1_runs() {
     let features = ["--distance", "features", "--features", "features.safetensors", "--trajectories", "8"];
     let rest = ["--weights", "rollout", "--lr-schedule", "cosine", "--data-weight", "0.5", "--step-weights", "equal"];
     let rollout = [&features[..], &rest].concat();
-    let by_step = [&features[..], &["--weights", "rollout", "--gradient", "step"]].concat();
+    let by_step = [&features[..], &["--weights", "rollout", "--gradient", "step", "--critic-weight", "0.03"]].concat();
     let choices: [&[&str]; 12] = [
         &["--search", "paper", "--objective", "discretization", "--noise", "shared"],
         &["--search", "paper", "--objective", "joint", "--gamma", "0.5", "--parameter", "linear"],
@@ -151,8 +151,8 @@ fn contradictions_and_misfits_are_one_sentence() {
         (vec!["--gradient", "through"], "--weights rollout"),
         (vec!["--xflip", "--weights", "rollout"], "--data-weight"),
         (vec!["--data-weight=-1", "--weights", "rollout"], "--data-weight"),
-        (vec!["--look-weight", "1"], "--look-weight is for --weights rollout"),
-        (vec!["--look-weight=-1", "--weights", "rollout"], "--look-weight must not"),
+        (vec!["--critic-weight", "1"], "--critic-weight is for --weights rollout"),
+        (vec!["--critic-weight=-1", "--weights", "rollout"], "--critic-weight must be"),
         (vec!["--ridge=-1"], "--ridge"),
     ] {
         let error = place.fails(&fit("new", &args));

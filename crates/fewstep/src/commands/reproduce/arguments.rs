@@ -92,6 +92,9 @@ pub struct Args {
     /// Evaluations with gradients an update of our tuning [default: the batch]
     #[arg(long, value_name = "N", help_heading = "Scale")]
     pub rollout_batch: Option<usize>,
+    /// Weight of how well a critic tells our tuning's images from the teacher's (`fit --critic-weight`)
+    #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Scale")]
+    pub rollout_critic: f64,
     /// Weight of the bound (Eq. 12) in stage 1's objective
     #[arg(long, default_value_t = 1.0, help_heading = "Scale")]
     pub gamma: f64,
@@ -140,6 +143,10 @@ impl Args {
         ensure!(seeds.images >= 2, "--images must be at least 2: a covariance needs two");
         ensure!(seeds.ranges >= 1 && self.held_out >= 1, "--seed-ranges and --held-out must be at least 1");
         ensure!(self.rollout_lr > 0.0 && self.rollout_lr.is_finite(), "--rollout-lr must be a finite number above 0");
+        ensure!(
+            self.rollout_critic >= 0.0 && self.rollout_critic.is_finite(),
+            "--rollout-critic must be a finite number of at least 0"
+        );
         ensure!(self.trajectories != Some(0), "--trajectories must be at least 1");
         let counts = [self.updates, self.rollout_updates, self.phase1_updates];
         ensure!(!counts.contains(&Some(0)), "--updates, --rollout-updates and --phase1-updates must be at least 1");
@@ -174,7 +181,10 @@ impl Args {
                 batch: eval_batch,
             },
             rollout: Phase2Settings {
-                weights: TuneWeights::Rollout(RolloutLoss::of(Distance::PseudoHuber)),
+                weights: TuneWeights::Rollout(RolloutLoss {
+                    critic: self.rollout_critic,
+                    ..RolloutLoss::of(Distance::PseudoHuber)
+                }),
                 trajectories: self.trajectories.unwrap_or(if paper { 16_384 } else { TRAJECTORIES }),
                 learning_rate: self.rollout_lr,
                 lr_schedule: LrSchedule::Cosine,
