@@ -6,7 +6,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::adam::{Adam, AdamConfig};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flat::FlatWeights;
 use crate::params::{Builder, Init, InitMode, Origin};
 
@@ -14,7 +14,7 @@ use crate::params::{Builder, Init, InitMode, Origin};
 /// patch.
 const LAYERS: [(i64, i64, i64); 4] = [(32, 4, 2), (64, 4, 2), (96, 3, 1), (96, 3, 1)];
 
-/// Steep critics are held back: weight of the mean squared slope of a patch's score.
+/// Steep critics are held back: weight of the squared slope of the sum of an image's scores, divided by the number of patches.
 const SLOPE_WEIGHT: f64 = 1e-3;
 
 /// Its own learning rate; it never falls, as the student never stops changing.
@@ -33,8 +33,17 @@ pub struct Critic {
 }
 
 impl Critic {
-    /// One that knows nothing, for images of so many channels; its weights are drawn from libtorch's generator.
-    pub fn new(channels: i64, device: Device) -> Result<Self> {
+    /// One that knows nothing, for images `[N, channels, resolution, resolution]`; its weights are drawn from libtorch's generator.
+    ///
+    /// # Errors
+    /// If the images are too small.
+    pub fn new(channels: i64, resolution: i64, device: Device) -> Result<Self> {
+        let least: i64 = LAYERS.iter().map(|(.., stride)| stride).product();
+        if resolution < least {
+            return Err(Error::Input(format!(
+                "images of {resolution} pixels a side are too small for a critic ({least} at least)"
+            )));
+        }
         let mut builder = Builder::new(Origin::Fresh, device);
         let mut layers = Vec::new();
         let mut c_in = channels;
@@ -73,19 +82,41 @@ impl Critic {
         Ok((wanted - self.scores(images)?).f_softplus()?.mean(Kind::Float))
     }
 
-    /// One update towards telling `images` from `wanted`, with the slopes of both kept small (Mescheder et al. 2018; with the
-    /// relativistic loss, Huang et al. 2024). Returns the loss, without the slopes': `log 2` for one that cannot.
-    pub fn learn(&mut self, images: &Tensor, wanted: &Tensor) -> Result<f64> {
-        let both = [images, wanted].map(|images| images.detach().to_kind(Kind::Float).set_requires_grad(true));
-        let [found, true_ones] = [self.scores(&both[0])?, self.scores(&both[1])?];
-        let loss = (&found - &true_ones).f_softplus()?.mean(Kind::Float);
-        let sum = found.sum(Kind::Float) + true_ones.sum(Kind::Float);
+    /// One update towards telling the first of each of the `pairs` from the second, its teacher's, with the slopes of both kept
+    /// small (Mescheder et al. 2018; with the relativistic loss, Huang et al. 2024): all of equal shape, the graph of one pair alive
+    /// at a time. Returns the mean loss, without the slopes': `log 2` for one that cannot tell.
+    ///
+    /// # Errors
+    /// If the loss is not finite; nothing is changed then.
+    pub fn learn(&mut self, pairs: &[[Tensor; 2]]) -> Result<f64> {
+        let (mut sum, mut gradient) = (0.0, self.weights.values.zeros_like());
+        for pair in pairs {
+            let (loss, slope) = self.lesson(pair)?;
+            sum += loss;
+            gradient += slope;
+        }
+        gradient /= pairs.len().max(1) as f64;
+        let loss = sum / pairs.len().max(1) as f64;
+        if !loss.is_finite() || gradient.isfinite().all().int64_value(&[]) == 0 {
+            return Err(Error::Input(format!(
+                "the critic diverged after {} updates of its own: give it less weight, or do without",
+                self.adam.step
+            )));
+        }
+        self.adam.update(&mut self.weights.values, &gradient, LEARNING_RATE);
+        Ok(loss)
+    }
+
+    /// The loss of a pair, and the gradient of it and of the slopes' penalty.
+    fn lesson(&self, pair: &[Tensor; 2]) -> Result<(f64, Tensor)> {
+        let both = pair.each_ref().map(|images| images.detach().to_kind(Kind::Float).set_requires_grad(true));
+        let [found, wanted] = [self.scores(&both[0])?, self.scores(&both[1])?];
+        let loss = (&found - &wanted).f_softplus()?.mean(Kind::Float);
+        let sum = found.sum(Kind::Float) + wanted.sum(Kind::Float);
         let slopes = Tensor::f_run_backward(&[&sum], &both, true, true)?;
         let squares: Tensor = slopes.iter().map(|slope| slope.square().sum(Kind::Float)).sum();
         let penalty = squares * (SLOPE_WEIGHT / 2.0 / found.numel() as f64);
-        let gradient = self.weights.gradient(&(&loss + penalty))?;
-        self.adam.update(&mut self.weights.values, &gradient, LEARNING_RATE);
-        Ok(loss.double_value(&[]))
+        Ok((loss.double_value(&[]), self.weights.gradient(&(loss + penalty))?))
     }
 
     /// Says that so many updates led here.

@@ -25,7 +25,7 @@ pub use self::loss::Loss;
 pub use self::rollout::{GradientFlow, RolloutLoss, StepWeights};
 pub use self::trajectories::{Course, Trajectories};
 
-/// Updates of a critic after every microbatch, on its images.
+/// Updates of a critic an update of the network, on its images.
 const CRITIC_UPDATES: usize = 2;
 
 /// Counter for a critic's first weights, in [`random::reseed`]; no run has so many updates.
@@ -164,9 +164,13 @@ impl<'a> Trainer<'a> {
         let average = weights.values.copy();
         let adam = Adam::new(config.adam, &weights.values);
         let critic = match config.loss {
+            Loss::Rollout(loss) if !(loss.critic >= 0.0 && loss.critic.is_finite()) => {
+                return Err(Error::Input(format!("a critic's weight cannot be {}", loss.critic)));
+            }
             Loss::Rollout(loss) if loss.critic > 0.0 => {
                 random::reseed(config.seed, CRITIC_STREAM);
-                Some(Critic::new(model.config().img_channels, model.device())?)
+                let [channels, resolution, _] = model.image_shape();
+                Some(Critic::new(channels, resolution, model.device())?)
             }
             _ => None,
         };
@@ -186,6 +190,7 @@ impl<'a> Trainer<'a> {
         random::reseed(seed, self.iteration);
         let parts = batch / microbatch;
         let (mut loss_sum, mut gradient) = (0.0, self.weights.values.zeros_like());
+        let mut pairs = Vec::new();
         for part in 0..parts {
             let start = self.seen + (part * microbatch) as u64;
             let indices = self.order.indices(start, microbatch);
@@ -194,11 +199,7 @@ impl<'a> Trainer<'a> {
                 Lessons::Trajectories(course) => {
                     let of_data = self.data_order.as_mut().map(|order| order.indices(start, microbatch));
                     let Gathered { loss, gradient, images } = self.rollout(course, &indices, of_data.as_deref())?;
-                    if let (Some(critic), Some([found, wanted])) = (&mut self.critic, images) {
-                        for _ in 0..CRITIC_UPDATES {
-                            critic.learn(&found, &wanted)?;
-                        }
-                    }
+                    pairs.extend(images);
                     (loss, gradient)
                 }
             };
@@ -207,6 +208,11 @@ impl<'a> Trainer<'a> {
         }
         let loss = loss_sum / parts as f64;
         gradient /= parts as f64;
+        if let Some(critic) = &mut self.critic {
+            for _ in 0..CRITIC_UPDATES {
+                critic.learn(&pairs)?;
+            }
+        }
         let learning_rate = self.learning_rate();
         self.adam.update(&mut self.weights.values, &gradient, learning_rate);
         self.iteration += 1;

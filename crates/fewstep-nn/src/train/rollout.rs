@@ -226,7 +226,8 @@ impl Trainer<'_> {
         let start = Start { latent: &latent, constant: constant.as_ref() };
         sum.loss += states_gradient(plan, start, &mut learner, loss)?.0;
         sum.gradient += learner.gradient;
-        sum.images = image.zip(lesson.images()).map(|(image, wanted)| [image, wanted.shallow_clone()]);
+        let wanted = lesson.images().filter(|_| self.critic.is_some());
+        sum.images = image.zip(wanted).map(|(image, wanted)| [image, wanted.shallow_clone()]);
         Ok(())
     }
 

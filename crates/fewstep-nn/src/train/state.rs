@@ -71,7 +71,7 @@ impl Trainer<'_> {
         });
         (self.iteration, self.seen, self.adam.step) = (iteration, seen, iteration);
         if let Some(critic) = &mut self.critic {
-            critic.set_updates(iteration * (self.config.batch / self.config.microbatch * CRITIC_UPDATES) as u64);
+            critic.set_updates(iteration * CRITIC_UPDATES as u64);
         }
         Ok(())
     }

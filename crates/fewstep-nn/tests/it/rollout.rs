@@ -250,7 +250,7 @@ fn how_far_gradients_go_is_a_matter_of_the_budget() {
 fn a_critic_sees_what_smooth_images_lack() {
     let _turn = alone();
     tch::manual_seed(4);
-    let mut critic = Critic::new(1, Device::Cpu).unwrap();
+    let mut critic = Critic::new(1, 16, Device::Cpu).unwrap();
     let pair = || {
         let wanted = Tensor::randn([16, 1, 16, 16], (Kind::Float, Device::Cpu)) * 0.5;
         (wanted.avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None) * 2.0, wanted)
@@ -263,7 +263,7 @@ fn a_critic_sees_what_smooth_images_lack() {
     let (same, _) = pair();
     assert!((critic.distance(&same, &same).unwrap().double_value(&[]) - std::f64::consts::LN_2).abs() < 1e-6);
     let losses: Vec<f64> =
-        (0..60).map(|_| pair()).map(|(smooth, wanted)| critic.learn(&smooth, &wanted).unwrap()).collect();
+        (0..60).map(|_| pair()).map(|(smooth, wanted)| critic.learn(&[[smooth, wanted]]).unwrap()).collect();
     assert!(losses[59] < 0.3 && told_apart(&critic) > 1.2, "{losses:?}");
     let (smooth, wanted) = pair();
     let smooth = smooth.set_requires_grad(true);
@@ -273,6 +273,36 @@ fn a_critic_sees_what_smooth_images_lack() {
     let detail = |images: &Tensor| (images - images.roll([1], [3])).square().mean(Kind::Float).double_value(&[]);
     assert!(detail(&moved) > 1.02 * detail(&smooth), "{} {}", detail(&moved), detail(&smooth));
     assert!(critic.distance(&moved, &wanted).unwrap().double_value(&[]) < distance.double_value(&[]));
+}
+
+#[test]
+fn a_critic_learns_the_same_from_parts_and_nothing_from_what_is_no_number() {
+    let _turn = alone();
+    let draw = |seed: i64| {
+        tch::manual_seed(seed);
+        [0.3, 0.5].map(|size| Tensor::randn([8, 3, 8, 8], (Kind::Float, Device::Cpu)) * size)
+    };
+    let fresh = || {
+        tch::manual_seed(1);
+        Critic::new(3, 8, Device::Cpu).unwrap()
+    };
+    let (left, right) = (draw(2), draw(3));
+    let whole = [0, 1].map(|side: usize| Tensor::cat(&[&left[side], &right[side]], 0));
+    let [of_parts, of_whole] = [vec![left, right], vec![whole.each_ref().map(Tensor::shallow_clone)]].map(|pairs| {
+        let mut critic = fresh();
+        for _ in 0..5 {
+            critic.learn(&pairs).unwrap();
+        }
+        critic.distance(&whole[0], &whole[1]).unwrap().double_value(&[])
+    });
+    assert!((of_parts - of_whole).abs() < 1e-3 && of_whole > 0.75, "{of_parts} {of_whole}");
+    let mut critic = fresh();
+    let before = critic.distance(&whole[0], &whole[1]).unwrap().double_value(&[]);
+    let error = critic.learn(&[[&whole[0] * f64::NAN, whole[1].shallow_clone()]]).unwrap_err().to_string();
+    assert!(error.contains("critic diverged"), "{error}");
+    assert_eq!(critic.distance(&whole[0], &whole[1]).unwrap().double_value(&[]), before);
+    let error = Critic::new(1, 3, Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("too small for a critic (4 at least)"), "{error}");
 }
 
 /// The critic learns beside the network, and goes on where it stood.

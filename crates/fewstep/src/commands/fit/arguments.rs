@@ -105,7 +105,7 @@ pub struct Args {
     #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
     pub data_weight: f64,
     /// Weight of how well a critic, a small network that learns beside, tells the images from the teacher's, for rollout, beside 1
-    /// for the image's distance; 0.03 with pseudo-huber is about as strong as that
+    /// for the image's distance (0.03 was tried)
     #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
     pub critic_weight: f64,
     /// Feature network of the distance features, in phase 2 and in --rollout-loss [default: the built-in one for Fashion-MNIST]
