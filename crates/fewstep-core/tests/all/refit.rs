@@ -47,7 +47,7 @@ fn refitted<'a, E: std::fmt::Debug>(
     batch: &Endpoints<Vec<f64>>,
     options: &RefitOptions,
     near: impl FnMut(&Vec<f64>, &[Vec<f64>]) -> Result<Model<'a, E>, E>,
-) -> Result<Refitted, RefineError<E>> {
+) -> Result<Refitted<Vec<f64>>, RefineError<E>> {
     let data = mixture();
     let calls = Cell::new(0);
     let denoise = |x: &Vec<f64>, sigma: f64| {
@@ -74,6 +74,8 @@ fn what_the_last_combination_can_reach_is_reached() {
     assert!(found.errors[1] < 1e-3 * found.errors[0], "{:?}", found.errors);
     let error = batch.rollout_error(&found.plan, denoiser(&data)).unwrap();
     assert!((error - found.errors[1]).abs() < 1e-9 * (1.0 + error), "{error} {:?}", found.errors);
+    let images = execute(&found.plan, &batch.latent, denoiser(&data)).unwrap();
+    assert!(images.difference(&found.image).norm_squared() < 1e-18 * images.norm_squared());
     assert_eq!(found.plan.stages, start.stages);
 }
 

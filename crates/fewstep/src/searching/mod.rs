@@ -5,6 +5,7 @@ mod cost;
 mod method;
 mod moments;
 mod refinement;
+mod saturation;
 mod settings;
 mod teacher;
 

@@ -9,11 +9,13 @@ use fewstep_eval::features::RandomFeatures;
 use fewstep_eval::{FrechetReference, Moments, Statistics, mean_shift};
 use fewstep_nn::data::Images;
 use fewstep_nn::distance::FeatureMap;
+use fewstep_nn::random;
 use fewstep_nn::sample::Seeded;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use serde::{Deserialize, Serialize};
 
+use super::saturation::{Ends, SaturationTarget};
 use super::{MomentsOf, SEARCH_SEEDS, Searcher};
 use crate::ui::Progress;
 
@@ -39,6 +41,19 @@ impl MomentsSettings {
 /// Training images that are looked at, at most.
 const MOST_IMAGES: usize = 10_000;
 
+/// Seed of which ones.
+const DATA_SEED: u64 = u64::from_le_bytes(*b"moments ");
+
+/// What plans' images are to be like, all of them together.
+struct Target {
+    /// Mean and covariance of their features.
+    features: Statistics,
+    /// How much of them lies at the ends of the range; none where that is left as it is.
+    saturation: Option<SaturationTarget>,
+    /// Evaluations of single images that it took to know.
+    evaluations: u64,
+}
+
 impl Searcher<'_> {
     /// `plan` for this network with its images' moments matched: once more, where it was found for another one.
     pub fn matched(&self, of: MomentsOf, plan: &Plan) -> Result<Plan> {
@@ -48,70 +63,88 @@ impl Searcher<'_> {
     }
 
     /// Fits the last combination of every plan so that mean and covariance of its images' features, of a network that
-    /// nobody trained, are those of the teacher's images, as they are or moved to training images. Returns the evaluations of single images.
+    /// nobody trained, are those of the teacher's images, as they are or moved to training images; the latter also as to how much
+    /// of them is black or white. Returns the evaluations of single images.
     pub(super) fn match_moments(&self, of: MomentsOf, plans: &mut BTreeMap<usize, Plan>) -> Result<u64> {
         let before = self.network.evaluations();
         let [channels, resolution, _] = self.model().image_shape();
         let features = RandomFeatures::new(channels, resolution, self.model().device());
         let ends = self.teacher.ends();
-        let (target, control) = match of {
-            MomentsOf::Teacher => (self.statistics(&features, &ends.image.0)?, 0),
+        let of_teacher = self.statistics(&features, &ends.image.0)?;
+        let target = match of {
+            MomentsOf::Teacher => Target { features: of_teacher, saturation: None, evaluations: 0 },
             MomentsOf::Data => {
                 let images = self.images.context(
                     "methods that end in +data-moments need training images: name them with --data, or write +moments for the \
                      teacher's",
                 )?;
-                self.teacher_moved_to_data(&features, images, plans)?
+                self.moved_to_data(of_teacher, &features, images, plans)?
             }
         };
-        let look = Look { features, reference: FrechetReference::new(&target)?, batch: self.network.batch() };
+        let look = Look { features, reference: FrechetReference::new(&target.features)?, batch: self.network.batch() };
         let mut progress = Progress::new("matching moments", "plans", plans.len() as u64, 0);
         for (done, plan) in (1..).zip(plans.values_mut()) {
             let near = |images: &Batch, directions: &[Batch]| look.near(images, directions);
             let denoise = |x: &Batch, sigma: f64| self.network.denoised(x, sigma);
             let error_weight = self.settings.moments.error_weight_for(plan.nfe());
             let options = RefitOptions { error_weight, ..RefitOptions::default() };
-            let refitted = refit_output(plan, ends, &options, near, denoise);
-            *plan = refitted.map_err(|error| anyhow!(error.to_string()))?.plan;
+            let refitted =
+                refit_output(plan, ends, &options, near, denoise).map_err(|error| anyhow!(error.to_string()))?;
+            *plan = refitted.plan;
+            if let Some(target) = &target.saturation {
+                target.reach(plan, &refitted.image.0, &ends.image.0)?;
+            }
             progress.set(done, "");
         }
         progress.finish();
-        Ok(self.network.evaluations() - before + control)
+        Ok(self.network.evaluations() - before + target.evaluations)
     }
 
     /// The statistics of the teacher's images from the search's few latents, their mean moved by what the longest plan's images
     /// lack to training images. A few images miss the mean of many by far more than a teacher's images differ from training
     /// images, so a plan must not be drawn to the latter as it is; that difference is measured on many latents instead, as far as
-    /// they can tell it ([`mean_shift`]).
-    /// Covariances are too noisy for that, and distances rose with them. Second, evaluations of single images.
-    fn teacher_moved_to_data(
+    /// they can tell it ([`mean_shift`]). Covariances are too noisy for that, and distances rose with them.
+    fn moved_to_data(
         &self,
+        of_teacher: Statistics,
         features: &RandomFeatures,
         images: &Images,
         plans: &BTreeMap<usize, Plan>,
-    ) -> Result<(Statistics, u64)> {
-        let of_data = self.data_statistics(features, images)?;
-        let of_teacher = self.statistics(features, &self.teacher.ends().image.0)?;
+    ) -> Result<Target> {
         let Some(plan) = plans.values().next_back() else {
-            return Ok((of_teacher, 0));
+            return Ok(Target { features: of_teacher, saturation: None, evaluations: 0 });
         };
+        let of_data = self.seen_in_data(features, images)?;
+        let (mut of_plan, of_search) = self.seen_in_control(features, plan)?;
+        let all_data = of_data.features.statistics(None).context("cannot match the moments of --data")?;
+        let shift = mean_shift(&of_plan.features.statistics(None)?, &all_data)
+            .context("cannot compare the images of --moments-control latents with --data")?;
+        let mu = of_teacher.mu.iter().zip(shift).map(|(ours, shift)| ours + shift).collect();
+        let latents = self.settings.moments.control.min(self.settings.teacher.samples);
+        Ok(Target {
+            features: Statistics { mu, ..of_teacher },
+            saturation: SaturationTarget::new(&of_data.ends, &mut of_plan.ends, &of_search, latents),
+            evaluations: (self.settings.moments.control * plan.nfe()) as u64,
+        })
+    }
+
+    /// The images that `plan` makes of `--moments-control` latents; second, those of the search's own latents, which come first.
+    fn seen_in_control(&self, features: &RandomFeatures, plan: &Plan) -> Result<(Seen, Ends)> {
         let count = self.settings.moments.control;
         let seeds: Vec<u64> = (SEARCH_SEEDS..SEARCH_SEEDS + count as u64).collect();
         let run = Seeded { seeds: &seeds, class: None, batch: self.network.batch() };
         let mut progress = Progress::new("images of the control latents", "img", count as u64, 0);
-        let mut made = Moments::new(features.dim())?;
+        let (mut seen, mut of_search) = (Seen::new(features)?, Ends::default());
         let collect = |start: usize, images: &Tensor| {
-            let found = features.features(images)?;
-            made.update(&found).map_err(|error| fewstep_nn::Error::Input(error.to_string()))?;
+            seen.look(features, images).map_err(|error| fewstep_nn::Error::Input(error.to_string()))?;
+            let of_these = self.settings.teacher.samples.saturating_sub(start) as i64;
+            of_search.look(&images.f_narrow(0, 0, of_these.min(images.size()[0]))?)?;
             progress.set((start + images.size()[0] as usize) as u64, "");
             Ok(())
         };
         run.run(self.model(), plan, collect)?;
         progress.finish();
-        let shift = mean_shift(&made.statistics(None)?, &of_data)
-            .context("cannot compare the images of --moments-control latents with --data")?;
-        let mu = of_teacher.mu.iter().zip(shift).map(|(ours, shift)| ours + shift).collect();
-        Ok((Statistics { mu, ..of_teacher }, (count * plan.nfe()) as u64))
+        Ok((seen, of_search))
     }
 
     fn statistics(&self, features: &RandomFeatures, images: &Tensor) -> Result<Statistics> {
@@ -120,15 +153,37 @@ impl Searcher<'_> {
         Ok(moments.statistics(None)?)
     }
 
-    /// Of images spread evenly over the data set, whose classes may come one after the other.
-    fn data_statistics(&self, features: &RandomFeatures, images: &Images) -> Result<Statistics> {
-        let count = images.len().min(MOST_IMAGES);
-        let indices: Vec<i64> = (0..count).map(|i| (i * images.len() / count) as i64).collect();
-        let mut moments = Moments::new(features.dim())?;
-        for indices in indices.chunks(self.network.batch()) {
-            moments.update(&features.features(&images.batch(indices, self.model())?.images)?)?;
+    fn seen_in_data(&self, features: &RandomFeatures, images: &Images) -> Result<Seen> {
+        let mut seen = Seen::new(features)?;
+        for indices in drawn(images.len()).chunks(self.network.batch()) {
+            seen.look(features, &images.batch(indices, self.model())?.images)?;
         }
-        moments.statistics(None).context("cannot match the moments of --data")
+        Ok(seen)
+    }
+}
+
+/// The training images that are looked at, of so many: drawn at random, as their classes may come one after the other, or take turns.
+fn drawn(len: usize) -> Vec<i64> {
+    let mut order = random::permutation(DATA_SEED, 0, len);
+    order.truncate(MOST_IMAGES);
+    order
+}
+
+/// What was seen in images so far.
+struct Seen {
+    features: Moments,
+    ends: Ends,
+}
+
+impl Seen {
+    fn new(features: &RandomFeatures) -> fewstep_eval::Result<Self> {
+        Ok(Self { features: Moments::new(features.dim())?, ends: Ends::default() })
+    }
+
+    /// Looks at `images` `[N, C, H, W]`, too.
+    fn look(&mut self, features: &RandomFeatures, images: &Tensor) -> Result<()> {
+        self.features.update(&features.features(images)?)?;
+        Ok(self.ends.look(images)?)
     }
 }
 
@@ -199,6 +254,17 @@ fn in_batches(features: &RandomFeatures, images: &Tensor, batch: usize) -> fewst
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_class_is_looked_at_in_whatever_order_they_come() {
+        let drawn = drawn(50_000);
+        assert_eq!(drawn.len(), MOST_IMAGES);
+        for class_of in [|index: i64| index % 10, |index: i64| index / 5000] {
+            let of_class = |class: i64| drawn.iter().filter(|index| class_of(**index) == class).count();
+            assert!((0..10).all(|class| (900..1100).contains(&of_class(class))));
+        }
+        assert_eq!(super::drawn(3).len(), 3);
+    }
 
     /// At 0 the distance is that of the images' own moments, near by it is nearly that, and its gradient is that of differences.
     #[test]

@@ -32,9 +32,11 @@ impl Default for RefitOptions {
 
 /// A plan whose output [`refit_output`] has fitted.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refitted {
+pub struct Refitted<V> {
     /// The plan with the least sum of both, the one it started from included.
     pub plan: Plan,
+    /// Its images.
+    pub image: V,
     /// The distance before and after; NaN where the plan makes no error, and so is not looked at.
     pub distances: [f64; 2],
     /// The rollout error before and after, per sample.
@@ -72,7 +74,7 @@ pub fn refit_output<V: VectorSpace, E, N>(
     options: &RefitOptions,
     mut near: impl FnMut(&V, &[V]) -> Result<N, E>,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
-) -> Result<Refitted, RefineError<E>>
+) -> Result<Refitted<V>, RefineError<E>>
 where
     N: FnMut(&[f64]) -> Result<(f64, Vec<f64>), E>,
 {
@@ -81,6 +83,7 @@ where
     let terms: Vec<&V> = known.iter().map(|(.., vector)| vector).collect();
     let mut refitted = Refitted {
         plan: plan.clone(),
+        image: image.clone(),
         distances: [f64::NAN; 2],
         errors: [image.difference(&batch.image).norm_squared() / batch.samples.max(1) as f64; 2],
         evaluations: plan.nfe(),
@@ -125,6 +128,7 @@ where
         }
     }
     let more = rein.more(&best);
+    refitted.image = V::combine(&[(1.0, &image), (1.0, &combined(&more, &terms))]);
     let new = known.iter().zip(more).map(|((source, c, _), more)| (*source, c + more)).collect();
     refitted.plan.output = Combination::new(new);
     refitted.plan.validate()?;
