@@ -46,7 +46,7 @@ impl Ends {
         (self.beyond + near as u64) as f64 / self.values.max(1) as f64
     }
 
-    /// The gain between `1 / MOST` and `MOST` with which the share is nearest to this one.
+    /// The gain between `1 / MOST` and `MOST` with which the share is nearest to this one; of several that near to 1.
     pub fn gain(&mut self, share: f64) -> f64 {
         self.near.sort_by(|a, b| b.total_cmp(a));
         let wanted = (share * self.values as f64).round() as u64;
@@ -55,8 +55,10 @@ impl Ends {
         let size = |at: Option<u64>| at.and_then(|at| self.near.get(at as usize)).map(|size| f64::from(*size));
         match (size(wanted.checked_sub(1)), size(Some(wanted))) {
             (Some(last), Some(next)) => 2.0 * END / (last + next),
-            (_, None) => MOST,
-            (None, Some(_)) => 1.0 / MOST,
+            (None, Some(next)) => (END / next).min(1.0),
+            (Some(last), None) => (END / last).max(1.0),
+            (None, None) if wanted == 0 => 1.0,
+            (None, None) => MOST,
         }
     }
 }
@@ -145,6 +147,12 @@ mod tests {
             assert_eq!(stored(&(&images * found)), share, "{gain} {found}");
         }
         assert_eq!([seen.gain(0.0), seen.gain(1.0)], [1.0 / MOST, MOST]);
+        let at = |values: &[f32], share: f64| ends(&Tensor::from_slice(values).view([-1, 1])).gain(share);
+        assert_eq!([at(&[0.5, 0.98], 0.0), at(&[0.5, 0.999], 0.5), at(&[0.5, 0.2], 0.0)], [1.0; 3]);
+        assert!(
+            (at(&[0.5, 0.98], 0.5) - END / 0.98).abs() < 1e-6 && (at(&[0.5, 0.999], 0.0) - END / 0.999).abs() < 1e-6
+        );
+        assert_eq!(at(&[0.5, 0.2], 0.5), MOST);
     }
 
     #[test]
