@@ -56,6 +56,21 @@ impl Model {
         Ok(Self { kind: self.kind, ..copy })
     }
 
+    /// A network so much of the way from this one to `other`, of the same architecture: `w + share (w' - w)` of every weight
+    /// (Wortsman et al. 2022). 0 is this one, 1 the other.
+    ///
+    /// # Errors
+    /// If the other network lacks a weight of this one, or has it in another shape.
+    pub fn between(&self, other: &Self, share: f64) -> Result<Self> {
+        let between = self.duplicate()?;
+        for (name, weight) in between.params.trainable() {
+            let end = other.params.get(name).filter(|end| end.size() == weight.size());
+            let end = end.ok_or_else(|| Error::MissingTensor { name: name.to_owned() })?.to_device(self.device);
+            let _ = tch::no_grad(|| weight.shallow_clone().f_lerp_(&end, share))?;
+        }
+        Ok(between)
+    }
+
     /// The description.
     pub fn config(&self) -> &ModelConfig {
         &self.config

@@ -2,9 +2,10 @@
 
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::unet::Conditions;
-use fewstep_nn::{Model, checkpoint};
+use fewstep_nn::{Model, checkpoint, data};
 
 use crate::golden::{arrays, assert_close, folder};
+use crate::support::{alone, small};
 
 const NETWORKS: [&str; 6] =
     ["ddpmpp_edm", "ncsnpp_edm_cond", "ddpmpp_vp", "ncsnpp_ve", "adm_edm_cond_fp16", "adm_iddpm_cond"];
@@ -86,4 +87,33 @@ fn golden_networks_survive_our_own_file_format() {
         let x = Tensor::randn([2, 3, 16, 16], (Kind::Float, Device::Cpu));
         assert_eq!(read.model.denoise_at(&x, 1.5, None), model.denoise_at(&x, 1.5, None), "{name}");
     }
+}
+
+/// On the way from one network to another the ends are theirs, and weights go straight.
+#[test]
+fn weights_between_two_networks() {
+    let _turn = alone();
+    let a = small(0);
+    let b = Model::fresh(a.config().clone(), 2, Device::Cpu).unwrap();
+    let between = |start: &Model, end: &Model, share: f64| start.between(end, share).unwrap();
+    let difference = |one: &Model, other: &Model, share: f64, of: &Model| {
+        let far = one.params().trainable().map(|(name, weight)| {
+            let expected = weight * (1.0 - share) + other.params().get(name).unwrap() * share;
+            (of.params().get(name).unwrap() - expected).abs().max().double_value(&[])
+        });
+        far.fold(0.0, f64::max)
+    };
+    let quarter = between(&a, &b, 0.25);
+    for (share, found) in [(0.0, &between(&a, &b, 0.0)), (1.0, &between(&a, &b, 1.0))] {
+        assert_eq!(difference(&a, &b, share, found), 0.0);
+    }
+    assert!(difference(&a, &b, 0.25, &quarter) < 1e-6);
+    assert!(difference(&a, &b, 0.0, &quarter) > 1e-3);
+    // the layers see them
+    let x = data::latents(&[1, 2], a.image_shape(), Device::Cpu);
+    let of = |model: &Model| model.denoise_at(&x, 0.7, None);
+    assert_eq!(of(&between(&a, &b, 1.0)), of(&b));
+    assert_ne!(of(&quarter), of(&a));
+    let error = small(10).between(&a, 0.5).unwrap_err();
+    assert!(matches!(error, fewstep_nn::Error::MissingTensor { .. }), "{error}");
 }
