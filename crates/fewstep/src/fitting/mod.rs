@@ -1,5 +1,6 @@
 //! The two phases as `fit` and `demo` run them: on one model and data set, judged on the same held-out latents.
 
+mod between;
 mod phases;
 mod rollout;
 mod settings;
@@ -14,7 +15,8 @@ use fewstep_nn::Model;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{HeldOut, LearnStep, TableConfig, TuneStep, tabulate};
 
-pub use self::phases::{Saved, plan_for};
+pub use self::between::{Between, SHARES, Settled, percent, plan_for};
+pub use self::phases::Saved;
 pub use self::settings::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::ui::Progress;
 
@@ -29,6 +31,9 @@ pub const TRAJECTORIES: usize = 4_096;
 
 /// Learning rate of rollout tuning at the start; it falls to 0 along a cosine.
 pub const ROLLOUT_LEARNING_RATE: f64 = 5e-4;
+
+/// Images by which the way back from a tuned network is judged where there is something to judge by.
+pub const SETTLING_IMAGES: usize = 2_000;
 
 /// A model, the data it is fitted on, and the judge.
 pub struct Fitter<'a> {

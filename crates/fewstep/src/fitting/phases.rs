@@ -17,7 +17,7 @@ use fewstep_nn::train::{Course, Lessons, TrainConfig, Trainer, Trajectories};
 
 use super::{Fitter, Learned, LrSchedule, Phase1Settings, Phase2Settings, Tuned, euler};
 use crate::interrupt;
-use crate::searching::{Cache, Found, MomentsOf, Searcher};
+use crate::searching::{Cache, Found};
 use crate::ui::Progress;
 
 /// Where an unfinished phase 2 keeps its state, for a later `--resume`.
@@ -163,14 +163,5 @@ impl Fitter<'_> {
         };
         let rollout_error = self.judge.rollout_error(&model, plan)?;
         Ok(Tuned { model, rollout_error, looks: tuner.history().to_vec() })
-    }
-}
-
-/// `plan` for a network that was tuned for it: the same, or with the moments of its images matched anew from a search's latents,
-/// as a tuned network's images are smooth in a way of their own.
-pub fn plan_for(tuned: &Model, plan: &Plan, moments: Option<(&Searcher, MomentsOf)>) -> Result<Plan> {
-    match moments {
-        Some((searcher, of)) => searcher.for_network(tuned)?.matched(of, plan),
-        None => Ok(plan.clone()),
     }
 }

@@ -25,6 +25,9 @@ pub struct FitSettings {
     pub teacher_steps: usize,
     /// Whether the held-out error decides when to stop and which outcome is kept.
     pub early_stop: bool,
+    /// Images that say how much of the way to a tuned network is gone; none: all of it.
+    #[serde(default)]
+    pub settling_images: usize,
     /// Images at once in evaluations without a graph.
     pub batch: usize,
 }

@@ -1,6 +1,7 @@
 //! What searches cost, before they run.
 
 use super::method::MomentsOf;
+use super::moments::control_evaluations;
 use super::{COEFFICIENTS, GaussNewtonSettings, Method, Refinement, Search, SearchSettings, TeacherSettings};
 
 impl SearchSettings {
@@ -65,7 +66,7 @@ impl SearchSettings {
     pub fn matching_evaluations(&self, of: Option<MomentsOf>, nfes: &[usize]) -> u64 {
         let samples = self.teacher.samples;
         let runs = nfes.iter().sum::<usize>() * samples;
-        let control = || nfes.iter().copied().max().unwrap_or(0) * self.moments.control;
+        let control = || control_evaluations(nfes.iter().copied().max().unwrap_or(0)) * self.moments.control;
         let all = match of {
             None => 0,
             Some(MomentsOf::Teacher) => runs,

@@ -11,6 +11,7 @@ mod teacher;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -63,6 +64,10 @@ pub struct Searcher<'a> {
     costs: OnceCell<StepCosts>,
     /// What was found before: methods that go on from the same search share it.
     known: RefCell<BTreeMap<String, Found>>,
+    /// What images were last to be like where they are moved to training images, and the plan that told what the teacher lacks.
+    target: RefCell<Option<(Plan, Rc<moments::Target>)>>,
+    /// That of the network as it came, where this one's was tuned from it.
+    origin: Option<&'a Searcher<'a>>,
     /// Evaluations of single images, and seconds, that the teacher took; none where it was found in a file.
     pub teacher_cost: (u64, f64),
 }
@@ -75,8 +80,18 @@ impl<'a> Searcher<'a> {
         let network = Network::new(model, &seeds(settings), settings.batch)?;
         let teacher = teacher::obtain(&network, settings, cache)?;
         let teacher_cost = (network.evaluations(), started.elapsed().as_secs_f64());
-        let (costs, known) = (OnceCell::new(), RefCell::default());
-        Ok(Self { network, teacher, settings, features: None, images: None, costs, known, teacher_cost })
+        Ok(Self {
+            network,
+            teacher,
+            settings,
+            features: None,
+            images: None,
+            costs: OnceCell::new(),
+            known: RefCell::default(),
+            target: RefCell::default(),
+            origin: None,
+            teacher_cost,
+        })
     }
 
     /// With the feature network that refinement by [`Distance::Features`] needs.
@@ -92,15 +107,23 @@ impl<'a> Searcher<'a> {
     }
 
     /// The same teacher for another network: a tuned one, which steps in place of the one that it was tuned from.
-    pub fn for_network<'b>(&self, model: &'b Model) -> Result<Searcher<'b>>
+    pub fn for_network<'b>(&'b self, model: &'b Model) -> Result<Searcher<'b>>
     where
         'a: 'b,
     {
         let network = Network::new(model, &seeds(self.settings), self.settings.batch)?;
-        let (teacher, settings) = (self.teacher.clone(), self.settings);
-        let (costs, known) = (OnceCell::new(), RefCell::default());
-        let (features, images) = (self.features, self.images);
-        Ok(Searcher { network, teacher, settings, features, images, costs, known, teacher_cost: (0, 0.0) })
+        Ok(Searcher {
+            network,
+            teacher: self.teacher.clone(),
+            settings: self.settings,
+            features: self.features,
+            images: self.images,
+            costs: OnceCell::new(),
+            known: RefCell::default(),
+            target: RefCell::default(),
+            origin: Some(self.origin.unwrap_or(self)),
+            teacher_cost: (0, 0.0),
+        })
     }
 
     /// The plans of `method` for these numbers of evaluations. `table` is e(sigma), for the bound.

@@ -1,10 +1,13 @@
 //! Plans whose images look like the teacher's, or like training images, all of them together.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow};
 use fewstep_core::plan::Plan;
+use fewstep_core::schedule::karras;
 use fewstep_core::search::{RefitOptions, refit_output};
+use fewstep_core::solver::Solver;
 use fewstep_eval::features::RandomFeatures;
 use fewstep_eval::{FrechetReference, Moments, Statistics, mean_shift};
 use fewstep_nn::data::Images;
@@ -16,7 +19,7 @@ use fewstep_nn::tensor::Batch;
 use serde::{Deserialize, Serialize};
 
 use super::saturation::{Ends, SaturationTarget};
-use super::{MomentsOf, SEARCH_SEEDS, Searcher};
+use super::{MomentsOf, SEARCH_SEEDS, Searcher, on_schedule};
 use crate::ui::Progress;
 
 /// How moments are matched.
@@ -44,8 +47,20 @@ const MOST_IMAGES: usize = 10_000;
 /// Seed of which ones.
 const DATA_SEED: u64 = u64::from_le_bytes(*b"moments ");
 
+/// Plans of fewer evaluations than these are too far from the teacher to tell what it lacks.
+const LEAST_CONTROL: usize = 8;
+
+/// Evaluations of the sampler that tells it where only such plans are asked for.
+pub(super) const CONTROL_EVALUATIONS: usize = 15;
+
+/// Evaluations of a plan that tells what the teacher lacks, where plans of so many are asked for.
+pub(super) fn control_evaluations(longest: usize) -> usize {
+    if longest < LEAST_CONTROL { CONTROL_EVALUATIONS } else { longest }
+}
+
 /// What plans' images are to be like, all of them together.
-struct Target {
+#[derive(Debug)]
+pub(super) struct Target {
     /// Mean and covariance of their features.
     features: Statistics,
     /// How much of them lies at the ends of the range; none where that is left as it is.
@@ -67,20 +82,8 @@ impl Searcher<'_> {
     /// of them is black or white. Returns the evaluations of single images.
     pub(super) fn match_moments(&self, of: MomentsOf, plans: &mut BTreeMap<usize, Plan>) -> Result<u64> {
         let before = self.network.evaluations();
-        let [channels, resolution, _] = self.model().image_shape();
-        let features = RandomFeatures::new(channels, resolution, self.model().device());
-        let ends = self.teacher.ends();
-        let of_teacher = self.statistics(&features, &ends.image.0)?;
-        let target = match of {
-            MomentsOf::Teacher => Target { features: of_teacher, saturation: None, evaluations: 0 },
-            MomentsOf::Data => {
-                let images = self.images.context(
-                    "methods that end in +data-moments need training images: name them with --data, or write +moments for the \
-                     teacher's",
-                )?;
-                self.moved_to_data(of_teacher, &features, images, plans)?
-            }
-        };
+        let target = self.target(of, plans)?;
+        let (features, ends) = (self.random_features(), self.teacher.ends());
         let look = Look { features, reference: FrechetReference::new(&target.features)?, batch: self.network.batch() };
         let mut progress = Progress::new("matching moments", "plans", plans.len() as u64, 0);
         for (done, plan) in (1..).zip(plans.values_mut()) {
@@ -100,7 +103,50 @@ impl Searcher<'_> {
         Ok(self.network.evaluations() - before + target.evaluations)
     }
 
-    /// The statistics of the teacher's images from the search's few latents, their mean moved by what the longest plan's images
+    /// What the images of these plans are to be like.
+    fn target(&self, of: MomentsOf, plans: &BTreeMap<usize, Plan>) -> Result<Rc<Target>> {
+        if let Some(origin) = self.origin {
+            // a tuned network is no judge of what its teacher lacks
+            let known = origin.target.borrow().as_ref().map(|(_, target)| Rc::clone(target));
+            return known.filter(|_| of == MomentsOf::Data).map_or_else(|| origin.target(of, plans), Ok);
+        }
+        let features = self.random_features();
+        let of_teacher = self.statistics(&features, &self.teacher.ends().image.0)?;
+        let MomentsOf::Data = of else {
+            return Ok(Rc::new(Target { features: of_teacher, saturation: None, evaluations: 0 }));
+        };
+        let images = self.images.context(
+            "methods that end in +data-moments need training images: name them with --data, or write +moments for the teacher's",
+        )?;
+        let plan = match plans.values().next_back().filter(|plan| plan.nfe() >= LEAST_CONTROL) {
+            Some(plan) => plan.clone(),
+            None => self.control()?,
+        };
+        if let Some((known, target)) = self.target.borrow().as_ref()
+            && (&known.stages, &known.output) == (&plan.stages, &plan.output)
+        {
+            return Ok(Rc::clone(target));
+        }
+        let target = Rc::new(self.moved_to_data(of_teacher, &features, images, &plan)?);
+        *self.target.borrow_mut() = Some((plan, Rc::clone(&target)));
+        Ok(target)
+    }
+
+    /// A sampler that says what the teacher lacks where no long plan is asked for: DPM-Solver++ on rho = 7.
+    fn control(&self) -> Result<Plan> {
+        let precond = &self.model().config().precond;
+        let (low, high) = precond.sampling_range();
+        let solver = Solver::DpmPp { order: 3, lower_order_final: true };
+        on_schedule(solver, &karras(CONTROL_EVALUATIONS, low, high, 7.0)?.round(precond)?)
+    }
+
+    /// The network that nobody trained.
+    fn random_features(&self) -> RandomFeatures {
+        let [channels, resolution, _] = self.model().image_shape();
+        RandomFeatures::new(channels, resolution, self.model().device())
+    }
+
+    /// The statistics of the teacher's images from the search's few latents, their mean moved by what a long plan's images
     /// lack to training images. A few images miss the mean of many by far more than a teacher's images differ from training
     /// images, so a plan must not be drawn to the latter as it is; that difference is measured on many latents instead, as far as
     /// they can tell it ([`mean_shift`]). Covariances are too noisy for that, and distances rose with them.
@@ -109,11 +155,8 @@ impl Searcher<'_> {
         of_teacher: Statistics,
         features: &RandomFeatures,
         images: &Images,
-        plans: &BTreeMap<usize, Plan>,
+        plan: &Plan,
     ) -> Result<Target> {
-        let Some(plan) = plans.values().next_back() else {
-            return Ok(Target { features: of_teacher, saturation: None, evaluations: 0 });
-        };
         let of_data = self.seen_in_data(features, images)?;
         let (mut of_plan, of_search) = self.seen_in_control(features, plan)?;
         let all_data = of_data.features.statistics(None).context("cannot match the moments of --data")?;

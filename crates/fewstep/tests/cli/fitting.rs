@@ -252,3 +252,51 @@ fn images_draw_the_look_of_a_plan() {
     ]);
     assert!(error.contains("--data"), "{error}");
 }
+
+/// With something to judge images by, a fit goes as far towards the tuned network as its images come nearer.
+#[test]
+fn a_fit_settles_on_the_way_to_the_tuned_network() {
+    let place = place();
+    place.succeeds(&["features", "--data", "images", "--out", "features.safetensors", "--epochs", "1", "--batch", "9"]);
+    place.succeeds(&["ref", "--data", "images", "--features", "features.safetensors", "--out", "ref.npz"]);
+    let judged = ["--ref", "ref.npz", "--features", "features.safetensors", "--settling-images", "16"];
+    let rollout = ["--weights", "rollout", "--trajectories", "8", "--search", "karras+data-moments", "--rounds", "2"];
+    let more = [&judged[..], &rollout, &["--moments-control", "32"]].concat();
+    let outcomes: serde_json::Value = serde_json::from_str(&place.succeeds(&fit("run", &more))).unwrap();
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    for outcome in outcomes.as_array().unwrap() {
+        let stages = outcome["stages"].as_array().unwrap();
+        let tunings: Vec<_> = stages.iter().filter(|stage| stage["phase"] == 2).collect();
+        let rounds = outcome["between"].as_array().unwrap();
+        assert_eq!(rounds.len(), 2);
+        for (looks, stage) in rounds.iter().zip(tunings) {
+            let looks = looks.as_array().unwrap();
+            let shares: Vec<f64> = looks.iter().map(|look| number(&look["share"])).collect();
+            assert_eq!(shares, [0.0, 0.25, 0.5, 0.75, 1.0]);
+            let best =
+                looks[1..].iter().min_by(|a, b| number(&a["frechet"]).total_cmp(&number(&b["frechet"]))).unwrap();
+            assert_eq!(best["rollout_error"], stage["rollout_error"]);
+            assert_eq!(stage["kept"], number(&best["frechet"]) <= number(&looks[0]["frechet"]));
+        }
+    }
+    let table = place.succeeds(
+        &fit("run", &[&more[..], &["--resume"]].concat())
+            .into_iter()
+            .filter(|word| *word != "--json")
+            .collect::<Vec<_>>(),
+    );
+    assert!(table.contains("of the way to the tuned network") && table.contains("75 %"), "{table}");
+    let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert!(page.contains("On the way to the tuned network"));
+    let cost: serde_json::Value =
+        serde_json::from_str(&place.succeeds(&fit("new", &[&more[..], &["--dry-run"]].concat()))).unwrap();
+    let parts = cost["parts"].as_array().unwrap();
+    let part = |name: &str| parts.iter().find(|part| part["what"] == name).unwrap()["evaluations"].as_u64().unwrap();
+    // 2 rounds of 5 networks, 16 images and 2 held out, 3 and 4 evaluations
+    assert_eq!(part("images on the way to the tuned network"), 2 * 5 * 18 * 7);
+
+    let error = place.fails(&fit("new", &[&judged[..4], &["--settling-images", "1"]].concat()));
+    assert!(error.contains("--settling-images"), "{error}");
+    let alone = place.run(&fit("new", &judged[..2]));
+    assert!(alone.code == 2 && alone.stderr.contains("--features"), "{}", alone.stderr);
+}

@@ -78,7 +78,8 @@ fn table_1_has_every_cell_and_goes_on_where_it_stopped() {
 fn rows_can_be_asked_for_alone() {
     let place = place();
     let asked = ["--steps", "3", "--rows", "ours-tuned,baseline", "--rollout-updates", "2", "--rollout-batch", "6"];
-    let asked = [&asked[..], &["--rollout-critic", "0.03"]].concat();
+    let asked =
+        [&asked[..], &["--rollout-critic", "0.03", "--settling-images", "64", "--search-samples", "48"]].concat();
     let rows = place.json(&reproduce("table1", &asked));
     let names = |rows: &serde_json::Value| -> Vec<String> {
         rows.as_array().unwrap().iter().map(|row| row["method"].as_str().unwrap().to_owned()).collect()
@@ -93,6 +94,12 @@ fn rows_can_be_asked_for_alone() {
     assert_eq!((&settings["rollout"]["batch"], &settings["fit"]["phase2"]["batch"]), (&6.into(), &8.into()));
     assert_eq!(settings["rollout"]["tune"]["iterations"], 2);
     assert_eq!(settings["rollout"]["weights"]["rollout"]["critic"], 0.03);
+    assert_eq!(settings["search"], "least-squares+gauss-newton+data-moments");
+    assert_eq!(settings["fit"]["search"]["gauss_newton"]["samples"], 24);
+    // which network between the one as it came and the tuned one was taken
+    let between = std::fs::read_to_string(place.path("run/cells/our-plan--rollout-tuning-003.between.json")).unwrap();
+    let between: serde_json::Value = serde_json::from_str(&between).unwrap();
+    assert_eq!(between.as_array().unwrap().len(), 5);
     // a row that is asked for later; the teacher is measured once
     let more = place.json(&reproduce("table1", &[&asked[..2], &asked[4..], &["--rows", "ours", "--resume"]].concat()));
     assert_eq!(names(&more), ["teacher", "our plan"]);
@@ -103,7 +110,13 @@ fn rows_can_be_asked_for_alone() {
     assert!(parts.contains(&"our tuning") && !parts.iter().any(|part| part.starts_with("stage")), "{parts:?}");
     let error = place.fails(&reproduce("fig3", &["--steps", "3", "--rows", "ours"]));
     assert!(error.contains("--rows is for fig2 and table1"), "{error}");
-    for (option, value) in [("--rollout-batch", "0"), ("--rollout-critic", "inf")] {
+    for (option, value) in [
+        ("--rollout-batch", "0"),
+        ("--rollout-critic", "inf"),
+        ("--settling-images", "1"),
+        ("--search-samples", "1"),
+        ("--search", "bound/euler"),
+    ] {
         let error = place.fails(&reproduce("table1", &[option, value]));
         assert!(error.contains(option), "{error}");
     }

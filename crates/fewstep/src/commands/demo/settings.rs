@@ -41,6 +41,7 @@ pub fn settings(args: &Args) -> FitSettings {
         },
         held_out: 48,
         teacher_steps: 18,
+        settling_images: 0,
         early_stop: true,
         batch: 50,
     }

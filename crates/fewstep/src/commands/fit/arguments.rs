@@ -12,9 +12,9 @@ use fewstep_nn::train::{GradientFlow, RolloutLoss, StepWeights};
 
 use crate::fitting::{
     FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings, ROLLOUT_LEARNING_RATE,
-    TRAJECTORIES,
+    SETTLING_IMAGES, TRAJECTORIES,
 };
-use crate::inputs::{Compute, FeatureArgs, Numbers};
+use crate::inputs::{Compute, FeatureArgs, Judge, Numbers, OpenModel, is_built_in};
 use crate::runs::RunArgs;
 use crate::searching::{DistanceName, Refinement, SearchArgs};
 
@@ -108,7 +108,8 @@ pub struct Args {
     /// for the image's distance (0.03 was tried)
     #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
     pub critic_weight: f64,
-    /// Feature network of the distance features, in phase 2 and in --rollout-loss [default: the built-in one for Fashion-MNIST]
+    /// Feature network of the distance features, in phase 2 and in --rollout-loss, and of --ref [default: the built-in one for
+    /// Fashion-MNIST]
     #[arg(long, value_name = "FILE", help_heading = "Phase 2")]
     pub features: Option<PathBuf>,
     /// Trajectories of the teacher, for rollout
@@ -151,6 +152,13 @@ pub struct Args {
     /// Looks without improvement before a phase stops
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Judge")]
     pub patience: u64,
+    /// Statistics of what the model should make (`fewstep ref`), to choose among networks between the one as it came and the tuned
+    /// one by their images' Frechet distance [default for a built-in model: its own]
+    #[arg(long = "ref", value_name = "FILE", requires = "features", help_heading = "Judge")]
+    pub reference: Option<PathBuf>,
+    /// Images of each of these networks, of seeds of their own (0: take the tuned one)
+    #[arg(long, value_name = "N", default_value_t = SETTLING_IMAGES, help_heading = "Judge")]
+    pub settling_images: usize,
     /// Run every phase to its end and keep its last outcome, not its best
     #[arg(long, help_heading = "Judge")]
     pub no_early_stop: bool,
@@ -242,6 +250,17 @@ impl From<StepWeightsName> for StepWeights {
 }
 
 impl Args {
+    /// What the way to a tuned network is judged by, if there is anything, and nothing was tuned on it.
+    pub fn judge(&self, opened: &OpenModel) -> Result<Option<Judge>> {
+        let given = self.reference.is_some() || (is_built_in(&opened.name) && self.features.is_none());
+        let tuned_on = self.weights == WeightsName::Rollout && self.distance == DistanceName::Features;
+        if !given || tuned_on || self.settling_images == 0 || !self.phases.contains(&2) {
+            return Ok(None);
+        }
+        let (features, device) = (self.features.clone(), opened.model.device());
+        Judge::open(opened, features, self.reference.as_ref(), Convention::Tf1.name(), device).map(Some)
+    }
+
     /// The feature network, if a distance needs it.
     pub fn feature_network(&self, model: &Model) -> Result<Option<Box<dyn FeatureNetwork>>> {
         let tuned = self.weights == WeightsName::Rollout && self.phases.contains(&2);
@@ -265,6 +284,7 @@ impl Args {
             self.held_out >= 1 && self.teacher_steps >= 2,
             "--held-out must be at least 1 and --teacher-steps at least 2"
         );
+        ensure!(self.settling_images != 1, "--settling-images must be at least 2, as a covariance needs two, or 0");
         ensure!(self.gamma >= 0.0 && self.gamma.is_finite(), "--gamma must not be negative");
         ensure!(self.data_weight >= 0.0 && self.data_weight.is_finite(), "--data-weight must not be negative");
         ensure!(
@@ -316,6 +336,7 @@ impl Args {
             held_out: self.held_out,
             teacher_steps: self.teacher_steps,
             early_stop: !self.no_early_stop,
+            settling_images: self.settling_images,
             batch: self.eval_batch.max(1),
         })
     }

@@ -17,12 +17,13 @@ pub use self::arguments::Args;
 pub use self::one::AS_IT_CAME;
 use self::one::{First, Outcome};
 use crate::commands::report::REPORT;
-use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Solver};
+use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Solver, SHARES, percent};
 use crate::forecast::Forecast;
 use crate::inputs::{OpenModel, open_data, open_model};
 use crate::provenance::Provenance;
 use crate::runs;
 use crate::searching::{Cache, Searcher};
+use crate::studio::Studio;
 use crate::ui::{self, Output};
 
 /// Where the outcomes stand, in the run folder.
@@ -46,6 +47,9 @@ struct Task {
     /// The feature network of distances of features.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     features: Option<FeatureId>,
+    /// What the way to a tuned network is judged by: the feature network, and the reference's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    judge: Option<(FeatureId, String)>,
     precision: String,
     steps: Vec<usize>,
     phases: Vec<u8>,
@@ -62,7 +66,9 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let data = dataset.as_ref().map(|data| Ok::<_, anyhow::Error>((data.name().to_owned(), data.fingerprint()?)));
     let (data, data_sha256) = data.transpose()?.unzip();
     let features = args.feature_network(&opened.model)?;
+    let judge = args.judge(&opened)?;
     let task = Task {
+        judge: judge.as_ref().map(|judge| (judge.id().clone(), judge.reference_name.clone())),
         features: features.as_ref().map(|network| network.id().clone()),
         model: opened.name.clone(),
         model_sha256: opened.hash.clone(),
@@ -90,7 +96,9 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         settings.teacher_steps, settings.held_out
     ));
     let fitter = Fitter::new(&opened.model, images.as_ref(), &settings)?.seen_by(features.as_deref());
-    let first = first(&args, &fitter, &opened, &folder)?;
+    let studio =
+        judge.as_ref().map(|judge| Studio::new(&*judge.features, &judge.reference, settings.batch)).transpose()?;
+    let first = First { studio, ..first(&args, &fitter, &opened, &folder)? };
     let mut outcomes = Vec::new();
     for steps in args.steps.counts() {
         outcomes.push(one::fit(&args, &fitter, &opened, &folder, &first, steps)?);
@@ -158,6 +166,8 @@ fn forecast(task: &Task) -> Result<Forecast> {
         cost = cost.part("plans on held-out latents", rounds * held * steps);
     }
     if task.phases.contains(&2) {
+        // networks between the one as it came and the tuned one
+        let settled = if task.judge.is_some() { SHARES.len() as u64 } else { 1 };
         let each = |&steps: &usize| match phase2.weights {
             TuneWeights::Rollout(_) => search.trajectory_evaluations(phase2.trajectories, steps),
             _ => 0,
@@ -178,7 +188,12 @@ fn forecast(task: &Task) -> Result<Forecast> {
             .part("looks of phase 2", rounds * looks(phase2.tune.iterations, phase2.tune.check_every) * held * steps)
             .part("moments matched anew", {
                 let of = phase1.moments().filter(|_| task.phases.contains(&1));
-                rounds * task.steps.iter().map(|&steps| search.matching_evaluations(of, &[steps])).sum::<u64>()
+                let each = task.steps.iter().map(|&steps| search.matching_evaluations(of, &[steps])).sum::<u64>();
+                rounds * settled * each
+            })
+            .part("images on the way to the tuned network", {
+                let images = if task.judge.is_some() { task.settings.settling_images as u64 + held } else { 0 };
+                rounds * (1 + settled) * images * steps
             })
             .part("tuned networks under the other plans", 2 * (numbers - 1) * held * steps);
     }
@@ -219,7 +234,7 @@ fn first<'a>(args: &Args, fitter: &Fitter<'a>, opened: &'a OpenModel, folder: &R
 
 fn print(outcomes: &[Outcome], opened: &OpenModel, folder: &RunFolder, output: Output) -> Result<()> {
     output.result(&outcomes, || {
-        let tables = [Some(table(outcomes)), elsewhere(outcomes)].into_iter().flatten();
+        let tables = [Some(table(outcomes)), between(outcomes), elsewhere(outcomes)].into_iter().flatten();
         let tables: Vec<String> = tables.map(|table| table.to_terminal(output.colour())).collect();
         format!(
             "{}\nmodel {}; all files, {REPORT} among them, are in {}",
@@ -228,6 +243,28 @@ fn print(outcomes: &[Outcome], opened: &OpenModel, folder: &RunFolder, output: O
             folder.path().display()
         )
     })
+}
+
+/// Networks on the way to the tuned ones; none where none were looked at.
+fn between(outcomes: &[Outcome]) -> Option<Table> {
+    let mut table = Table::new(vec![
+        Column::number("steps", Format::Integer),
+        Column::number("round", Format::Integer),
+        Column::text("of the way to the tuned network"),
+        Column::number("Frechet distance", Format::Significant(4)).lowest(),
+        Column::number("rollout error", Format::Significant(4)).lowest(),
+    ]);
+    for outcome in outcomes {
+        for (round, looks) in outcome.between.iter().enumerate().filter(|(_, looks)| !looks.is_empty()) {
+            table.start_group();
+            for look in looks {
+                let numbers = [outcome.steps as f64, (round + 1) as f64].map(Cell::from);
+                let found = [look.frechet, look.rollout_error].map(Cell::from);
+                table.push([&numbers[..], &[percent(look.share).into()], &found].concat());
+            }
+        }
+    }
+    outcomes.iter().any(|outcome| outcome.between.iter().any(|looks| !looks.is_empty())).then_some(table)
 }
 
 /// How far the tuned networks keep working under the other plans; none where there is nothing to say.

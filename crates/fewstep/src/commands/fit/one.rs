@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Args;
-use crate::fitting::{Fitter, Learned, Phase1Search, Phase1Solver, Saved, euler, plan_for};
+use crate::fitting::{Between, Fitter, Learned, Phase1Search, Phase1Solver, Saved, Settled, euler};
 use crate::inputs::{OpenModel, read_plan};
 use crate::searching::{Cache, Found, Searcher};
-use crate::studio;
+use crate::studio::{self, Studio};
 
 /// What a fit for one number of steps left.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Outcome {
     /// The held-out error while the network was tuned, one list a round.
     #[serde(default)]
     pub tuning: Vec<Vec<TuneStep>>,
+    /// Networks on the way to the tuned one, one list a round.
+    #[serde(default)]
+    pub between: Vec<Vec<Between>>,
     /// What the tuned network is worth under the plans of the other numbers of steps.
     #[serde(default)]
     pub elsewhere: Vec<Elsewhere>,
@@ -86,13 +89,17 @@ pub struct Stage {
 /// What phase 2 leaves beside its network.
 #[derive(Debug, Serialize, Deserialize)]
 struct TunedSummary {
-    /// Under the plan that it was tuned for, by which it is kept or not.
+    /// Of the network tuned to the end under the plan that it was tuned for: by it the outcome is kept or not, where no images
+    /// are judged.
     tuned_error: f64,
     /// The same plan, or one whose images' moments were matched for it.
     plan: Plan,
     /// Under that plan.
     rollout_error: f64,
     looks: Vec<TuneStep>,
+    /// Networks on the way, by whose images the outcome was chosen.
+    #[serde(default)]
+    between: Vec<Between>,
 }
 
 /// What the base network is worth for all numbers of steps at once.
@@ -104,6 +111,8 @@ pub struct First<'a> {
     pub searcher: Option<Searcher<'a>>,
     /// Plans of the first round.
     pub found: Option<Found>,
+    /// What judges networks on the way to a tuned one.
+    pub studio: Option<Studio<'a>>,
 }
 
 /// Where the fit for one number of steps stands.
@@ -113,6 +122,7 @@ struct Standing {
     error: f64,
     stages: Vec<Stage>,
     tuning: Vec<Vec<TuneStep>>,
+    between: Vec<Vec<Between>>,
 }
 
 /// Where the outcome of the first round's phase 1 is kept, in the run folder.
@@ -137,7 +147,14 @@ pub fn fit(
     let folder = run.subfolder(&folder_name(steps))?;
     let plan = euler(&fitter.baseline(steps)?)?;
     let baseline = fitter.judge.rollout_error(fitter.base, &plan)?;
-    let mut now = Standing { plan: plan.clone(), tuned: None, error: baseline, stages: Vec::new(), tuning: Vec::new() };
+    let mut now = Standing {
+        plan: plan.clone(),
+        tuned: None,
+        error: baseline,
+        stages: Vec::new(),
+        tuning: Vec::new(),
+        between: Vec::new(),
+    };
     let rho_7 = plan;
     for round in 1..=args.rounds {
         if args.phases.contains(&1) {
@@ -163,6 +180,7 @@ pub fn fit(
         model,
         grids,
         tuning: now.tuning,
+        between: now.between,
         elsewhere: Vec::new(),
     })
 }
@@ -271,20 +289,23 @@ fn tune(
             let saved = Saved { path: &state_file, trajectories: cache, resume: args.run.resume };
             let base = now.tuned.as_ref().unwrap_or(fitter.base);
             let tuned = fitter.phase2(base, &now.plan, &fitter.settings.phase2, Some(saved))?;
-            write_model(opened, &model_file, &tuned.model, now.plan.nfe())?;
             let moments = first.searcher.as_ref().zip(fitter.settings.phase1.moments());
-            let plan = plan_for(&tuned.model, &now.plan, moments)?;
-            let rollout_error = fitter.judge.rollout_error(&tuned.model, &plan)?;
+            let settled = fitter.settle(base, tuned.model, &now.plan, moments, first.studio.as_ref())?;
+            let Settled { model, plan, rollout_error, looks: between } = settled;
+            write_model(opened, &model_file, &model, now.plan.nfe())?;
             // Written last: it says that the phase is finished.
-            let summary = TunedSummary { tuned_error: tuned.rollout_error, plan, rollout_error, looks: tuned.looks };
+            let (tuned_error, looks) = (tuned.rollout_error, tuned.looks);
+            let summary = TunedSummary { tuned_error, plan, rollout_error, looks, between };
             atomic::write_json(&summary_file, &summary)?;
             let _ = std::fs::remove_file(&state_file);
             let _ = std::fs::remove_file(&trajectories);
-            (tuned.model, summary)
+            (model, summary)
         }
     };
     now.tuning.push(summary.looks);
-    let kept = !fitter.settings.early_stop || summary.tuned_error <= now.error;
+    let better = Settled::is_nearer(&summary.between).unwrap_or(summary.tuned_error <= now.error);
+    let kept = !fitter.settings.early_stop || better;
+    now.between.push(summary.between);
     now.stages.push(Stage { round, phase: 2, rollout_error: summary.rollout_error, kept });
     if kept {
         (now.tuned, now.plan, now.error) = (Some(tuned), summary.plan, summary.rollout_error);

@@ -8,7 +8,7 @@ use fewstep_nn::fit::TuneStep;
 use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Series, Style};
 
 use super::one::{Outcome, folder_name};
-use super::{Run, elsewhere, table};
+use super::{Run, between, elsewhere, table};
 use crate::figures;
 use crate::inputs::read_plan;
 
@@ -30,6 +30,13 @@ pub fn build(run: &Run, outcomes: &[Outcome], folder: &RunFolder) -> Result<Page
     let tuning = tuning(outcomes);
     if !tuning.is_empty() {
         sections.push(Section::new("Tuning the network", vec![Block::Plots(vec![figures::tuning(&tuning)])]));
+    }
+    if let Some(table) = between(outcomes) {
+        let text = "Tuning lowers the error and makes images smoother. Of the networks on the way from the one as it came (0 %) to \
+                    the tuned one the one is taken whose images have the least Frechet distance, on seeds that nothing else looks \
+                    at, each with its moments matched anew where the search's name ends so.";
+        let blocks = vec![Block::Text(text.to_owned()), Block::Table(table)];
+        sections.push(Section::new("On the way to the tuned network", blocks));
     }
     if let Some(table) = elsewhere(outcomes) {
         let text = "A tuned network is good at what it was tuned for. Under the plans of the other numbers of steps it does \

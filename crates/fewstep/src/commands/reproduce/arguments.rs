@@ -13,12 +13,12 @@ use super::Settings;
 use super::lab::Cell;
 use crate::fitting::{
     FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings, ROLLOUT_LEARNING_RATE,
-    TRAJECTORIES,
+    SETTLING_IMAGES, TRAJECTORIES,
 };
 use crate::gallery::SeedRanges;
 use crate::inputs::{BUILT_IN, Compute, DataArgs, Numbers};
 use crate::runs::RunArgs;
-use crate::searching::SearchSettings;
+use crate::searching::{GaussNewtonSettings, Method, Search, SearchSettings, TeacherSettings};
 
 /// Arguments of `fewstep reproduce`
 #[derive(Debug, clap::Args)]
@@ -53,6 +53,9 @@ pub struct Args {
     /// Only these rows of fig2 or table1, beside the teacher's: baseline, stage1, stage2, original, both, ours, ours-tuned
     #[arg(long, value_name = "LIST", value_delimiter = ',', hide_possible_values = true, conflicts_with = "ours")]
     pub rows: Vec<Cell>,
+    /// The search of our rows (see `fewstep compare --help`)
+    #[arg(long, value_name = "NAME", default_value = "least-squares+gauss-newton+data-moments")]
+    pub search: Method,
     #[command(flatten)]
     pub run: RunArgs,
 
@@ -95,6 +98,12 @@ pub struct Args {
     /// Weight of how well a critic tells our tuning's images from the teacher's (`fit --critic-weight`)
     #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Scale")]
     pub rollout_critic: f64,
+    /// Images by whose Frechet distance a network on the way to the tuned one is chosen in our tuning (0: take the tuned one)
+    #[arg(long, value_name = "N", default_value_t = SETTLING_IMAGES, help_heading = "Scale")]
+    pub settling_images: usize,
+    /// Latents that our search looks at: all in its fits, half in its refinement
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Scale")]
+    pub search_samples: usize,
     /// Weight of the bound (Eq. 12) in stage 1's objective
     #[arg(long, default_value_t = 1.0, help_heading = "Scale")]
     pub gamma: f64,
@@ -168,16 +177,25 @@ impl Args {
             xflip: false,
             seed: 0,
         };
+        ensure!(self.settling_images != 1, "--settling-images must be at least 2, as a covariance needs two, or 0");
+        ensure!(
+            self.search.search != Search::Bound,
+            "--search is for searches over a teacher; the bound is what stage 1 minimises"
+        );
+        let least = self.search.least_latents().max(1);
+        ensure!(self.search_samples >= least, "--search-samples must be at least {least} for {}", self.search);
         Ok(Settings {
+            search: self.search.clone(),
             seeds,
             precision: self.compute.precision.clone(),
             fit: FitSettings {
                 phase1: self.phase1(by_preset(self.phase1_updates, 400, 50_000)),
-                search: SearchSettings { batch: eval_batch, ..SearchSettings::default() },
+                search: self.our_search(eval_batch),
                 phase2: phase2(updates, batch),
                 held_out: self.held_out,
                 teacher_steps: 18,
                 early_stop: self.early_stop,
+                settling_images: self.settling_images,
                 batch: eval_batch,
             },
             rollout: Phase2Settings {
@@ -191,6 +209,18 @@ impl Args {
                 ..phase2(self.rollout_updates.unwrap_or(updates), self.rollout_batch.unwrap_or(batch))
             },
         })
+    }
+
+    /// All latents serve in the fits, half of them in the refinement, the others judge it.
+    fn our_search(&self, batch: usize) -> SearchSettings {
+        let (samples, defaults) = (self.search_samples, SearchSettings::default());
+        SearchSettings {
+            teacher: TeacherSettings { samples, ..defaults.teacher },
+            fit_samples: samples,
+            gauss_newton: GaussNewtonSettings { samples: samples / 2, ..defaults.gauss_newton },
+            batch,
+            ..defaults
+        }
     }
 
     /// Stage 1 as the paper has it: Eq. 11 and gamma times Eq. 12, by gradient on Eq. 13's parameters.

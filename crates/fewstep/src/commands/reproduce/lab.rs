@@ -19,7 +19,7 @@ use super::{Settings, Task};
 use crate::fitting::{Fitter, Learned, Phase1Settings, Phase2Settings, Saved, euler, plan_for, teacher};
 use crate::gallery::{Errors, Gallery, Row, Spent, read, slug};
 use crate::inputs::{Judge, OpenModel};
-use crate::searching::{Cache, Found, Method, Searcher};
+use crate::searching::{Cache, Found, Searcher};
 use crate::studio::Studio;
 use crate::ui;
 
@@ -265,7 +265,8 @@ impl<'a> Lab<'a> {
             let path = self.folder.join("teacher.safetensors");
             let cache = Cache { path: &path, model_sha256: &self.subject.opened.hash };
             let searcher = Searcher::new(self.fitter.base, &self.fitter.settings.search, Some(cache))?;
-            let found = searcher.find(&Method::BEST, &self.task.steps, None)?;
+            let searcher = searcher.looking_at(self.fitter.images);
+            let found = searcher.find(&self.task.settings.search, &self.task.steps, None)?;
             let _ = self.found.set((searcher, found));
         }
         self.found.get().context("the plans were just found")
@@ -274,9 +275,10 @@ impl<'a> Lab<'a> {
     /// The network tuned for a plan, or that of an earlier run, and the plan for it.
     fn tuned(&self, cell: Cell, plan: &Plan, settings: &Phase2Settings) -> Result<(Model, Plan)> {
         let gallery = self.gallery()?;
-        let moments = match (cell, Method::BEST.moments) {
-            (Cell::OursTuned, Some(of)) => Some((&self.search()?.0, of)),
-            _ => None,
+        let ours = cell == Cell::OursTuned;
+        let moments = match self.task.settings.search.moments.filter(|_| ours) {
+            Some(of) => Some((&self.search()?.0, of)),
+            None => None,
         };
         let file = |extension: &str| gallery.file(cell.name(), plan.nfe(), extension);
         let path = file("safetensors");
@@ -291,12 +293,17 @@ impl<'a> Lab<'a> {
         let saved = Saved { path: &state, trajectories: cache, resume: self.resume };
         let tuned = self.fitter.phase2(self.fitter.base, plan, settings, Some(saved))?;
         atomic::write_json(file("looks.json"), &tuned.looks)?;
+        // the paper's rows are its own: all of the way
+        let settled =
+            self.fitter.settle(self.fitter.base, tuned.model, plan, moments, ours.then_some(&gallery.studio))?;
+        if ours {
+            atomic::write_json(file("between.json"), &settled.looks)?;
+        }
         let mut notes = self.subject.opened.notes.clone();
         notes.insert("tuned".to_owned(), format!("{} at {} steps, by fewstep reproduce", cell.name(), plan.nfe()));
-        checkpoint::save(&path, &tuned.model, Storage::F32, &notes)?;
+        checkpoint::save(&path, &settled.model, Storage::F32, &notes)?;
         let _ = std::fs::remove_file(&state);
         let _ = std::fs::remove_file(&trajectories);
-        let plan = plan_for(&tuned.model, plan, moments)?;
-        Ok((tuned.model, plan))
+        Ok((settled.model, settled.plan))
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::arguments::Args;
 use self::arguments::Experiment;
 use self::lab::{Cell, Lab, Subject};
-use crate::fitting::{FitSettings, Fitter, Phase2Settings};
+use crate::fitting::{FitSettings, Fitter, Phase2Settings, SHARES};
 use crate::forecast::Forecast;
 use crate::gallery::{Row, SeedRanges};
 use crate::inputs::{Judge, open_model};
@@ -63,8 +63,15 @@ pub struct Settings {
     seeds: SeedRanges,
     precision: String,
     fit: FitSettings,
+    /// Our search; runs that do not say so are of a time when there was one.
+    #[serde(default = "first_search")]
+    search: Method,
     /// Our tuning, where `fit` has the paper's phase 2.
     rollout: Phase2Settings,
+}
+
+fn first_search() -> Method {
+    Method::BEST
 }
 
 /// Where the cells stand, in the run folder.
@@ -174,12 +181,14 @@ fn forecast(task: &Task) -> Result<Forecast> {
         cost = cost.training("stage 2", gradients(&paper)).part("looks of stage 2", looked(&paper));
     }
     if cells.iter().any(|cell| matches!(cell, Cell::Ours | Cell::OursTuned)) {
-        let found = fit.search.teacher_evaluations() + fit.search.evaluations(&Method::BEST, &task.steps);
+        let found = fit.search.teacher_evaluations() + fit.search.evaluations(&task.settings.search, &task.steps);
         cost = cost.part("our search with its teacher", found);
     }
     if cells.contains(&Cell::OursTuned) {
         let of_all = |each: &dyn Fn(usize) -> u64| task.steps.iter().map(|&steps| each(steps)).sum::<u64>();
         let trajectories = task.settings.rollout.trajectories;
+        // networks between the one as it came and the tuned one
+        let settled = if fit.settling_images > 0 { SHARES.len() as u64 } else { 1 };
         cost = cost
             .part("teacher's trajectories", of_all(&|n| fit.search.trajectory_evaluations(trajectories, n)))
             .part(
@@ -188,7 +197,14 @@ fn forecast(task: &Task) -> Result<Forecast> {
             )
             .training("our tuning", gradients(&ours))
             .part("looks of our tuning", looked(&ours))
-            .part("moments matched anew", of_all(&|n| fit.search.matching_evaluations(Method::BEST.moments, &[n])));
+            .part("moments matched anew", {
+                let of = task.settings.search.moments;
+                settled * of_all(&|n| fit.search.matching_evaluations(of, &[n]))
+            })
+            .part("images on the way to the tuned network", {
+                let images = if fit.settling_images > 0 { fit.settling_images as u64 + held } else { 0 };
+                (1 + settled) * images * steps
+            });
     }
     Ok(cost.part(format!("images of {} methods", cells.len()), cells.len() as u64 * (images + held) * steps))
 }
