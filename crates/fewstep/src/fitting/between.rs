@@ -13,8 +13,11 @@ use crate::searching::{MomentsOf, Searcher};
 use crate::studio::Studio;
 use crate::ui;
 
-/// Shares of the way that are looked at beside 0, the network as it came.
-pub const SHARES: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
+/// Shares of the way that are looked at beside 0, the network as it came, and 1, the tuned one.
+const SHARES: [f64; 3] = [0.25, 0.5, 0.75];
+
+/// Networks that a plan is matched with on the way: all but the one as it came.
+pub const SETTLING_NETWORKS: u64 = SHARES.len() as u64 + 1;
 
 /// The images that decide have seeds from here on: apart from those that anyone samples with, and from all others of a fit.
 const SETTLING_SEEDS: u64 = 5 << 40;
@@ -47,13 +50,8 @@ impl Settled {
     /// Whether images of what was settled on are nearer than those of the network as it came; none where none were judged.
     pub fn is_nearer(looks: &[Between]) -> Option<bool> {
         let (start, rest) = looks.split_first()?;
-        Some(nearest(rest)?.frechet <= start.frechet)
+        Some(rest.iter().any(|look| look.frechet <= start.frechet))
     }
-}
-
-/// The nearest of the networks that were looked at.
-fn nearest(looks: &[Between]) -> Option<&Between> {
-    looks.iter().min_by(|a, b| a.frechet.total_cmp(&b.frechet))
 }
 
 impl Fitter<'_> {
@@ -79,19 +77,23 @@ impl Fitter<'_> {
             let frechet = studio.measure(model, plan, &seeds)?.frechet;
             Ok::<_, anyhow::Error>(Between { share, frechet, rollout_error: self.judge.rollout_error(model, plan)? })
         };
-        let mut looks = vec![look(0.0, start, plan)?];
-        let mut best: Option<(f64, Model, Plan)> = None;
-        for share in SHARES {
-            let model = start.between(&tuned, share)?;
+        let matched = |share: f64, model: Model| {
             let plan = plan_for(&model, plan, moments)?;
-            let found = look(share, &model, &plan)?;
-            looks.push(found);
-            if best.as_ref().is_none_or(|(least, ..)| found.frechet < *least) {
-                best = Some((found.frechet, model, plan));
+            Ok::<_, anyhow::Error>((look(share, &model, &plan)?, model, plan))
+        };
+        let mut looks = vec![look(0.0, start, plan)?];
+        let end = tuned.duplicate()?;
+        let mut best = matched(1.0, tuned)?;
+        looks.push(best.0);
+        for share in SHARES {
+            let found = matched(share, start.between(&end, share)?)?;
+            looks.push(found.0);
+            if found.0.frechet < best.0.frechet {
+                best = found;
             }
         }
-        let (_, model, plan) = best.unwrap_or((0.0, tuned, plan.clone()));
-        let rollout_error = nearest(&looks[1..]).map_or(f64::NAN, |look| look.rollout_error);
+        looks.sort_by(|a, b| a.share.total_cmp(&b.share));
+        let (Between { rollout_error, .. }, model, plan) = best;
         Ok(Settled { model, plan, rollout_error, looks })
     }
 }

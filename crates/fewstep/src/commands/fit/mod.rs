@@ -17,7 +17,7 @@ pub use self::arguments::Args;
 pub use self::one::AS_IT_CAME;
 use self::one::{First, Outcome};
 use crate::commands::report::REPORT;
-use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Solver, SHARES, percent};
+use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Solver, SETTLING_NETWORKS, percent};
 use crate::forecast::Forecast;
 use crate::inputs::{OpenModel, open_data, open_model};
 use crate::provenance::Provenance;
@@ -167,7 +167,7 @@ fn forecast(task: &Task) -> Result<Forecast> {
     }
     if task.phases.contains(&2) {
         // networks between the one as it came and the tuned one
-        let settled = if task.judge.is_some() { SHARES.len() as u64 } else { 1 };
+        let settled = if task.judge.is_some() { SETTLING_NETWORKS } else { 1 };
         let each = |&steps: &usize| match phase2.weights {
             TuneWeights::Rollout(_) => search.trajectory_evaluations(phase2.trajectories, steps),
             _ => 0,

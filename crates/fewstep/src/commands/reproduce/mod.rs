@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::arguments::Args;
 use self::arguments::Experiment;
 use self::lab::{Cell, Lab, Subject};
-use crate::fitting::{FitSettings, Fitter, Phase2Settings, SHARES};
+use crate::fitting::{FitSettings, Fitter, Phase2Settings, SETTLING_NETWORKS};
 use crate::forecast::Forecast;
 use crate::gallery::{Row, SeedRanges};
 use crate::inputs::{Judge, open_model};
@@ -188,7 +188,7 @@ fn forecast(task: &Task) -> Result<Forecast> {
         let of_all = |each: &dyn Fn(usize) -> u64| task.steps.iter().map(|&steps| each(steps)).sum::<u64>();
         let trajectories = task.settings.rollout.trajectories;
         // networks between the one as it came and the tuned one
-        let settled = if fit.settling_images > 0 { SHARES.len() as u64 } else { 1 };
+        let settled = if fit.settling_images > 0 { SETTLING_NETWORKS } else { 1 };
         cost = cost
             .part("teacher's trajectories", of_all(&|n| fit.search.trajectory_evaluations(trajectories, n)))
             .part(
