@@ -23,9 +23,9 @@ pub struct FitSettings {
     pub held_out: usize,
     /// Noise levels of the Heun teacher.
     pub teacher_steps: usize,
-    /// Whether the held-out error decides when to stop and which outcome is kept.
+    /// Whether the held-out error decides when to stop and which outcome is kept (of a tuning whose images are judged, they do).
     pub early_stop: bool,
-    /// Images that say how much of the way to a tuned network is gone; none: all of it.
+    /// Images that say how much of the way to a tuned network is gone; 0: all of it.
     #[serde(default)]
     pub settling_images: usize,
     /// Images at once in evaluations without a graph.

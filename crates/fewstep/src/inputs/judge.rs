@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use fewstep_eval::features::{FeatureId, FeatureNetwork};
 use fewstep_eval::{Collector, Keep, Statistics};
+use fewstep_io::hash;
 use fewstep_nn::mixture;
 use fewstep_nn::tch::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::{FeatureArgs, OpenModel, is_built_in};
 use crate::assets;
@@ -23,6 +25,18 @@ pub struct Judge {
     pub reference: Statistics,
     /// Where they come from.
     pub reference_name: String,
+}
+
+/// A judge by name and hash, as `run.json` keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JudgeId {
+    /// The feature network.
+    pub features: FeatureId,
+    /// Where the reference comes from.
+    pub reference: String,
+    /// SHA-256 of its file, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_sha256: Option<String>,
 }
 
 impl Judge {
@@ -49,6 +63,15 @@ impl Judge {
             },
         };
         Ok(Self { features, reference, reference_name })
+    }
+
+    /// The judge by name; `reference` is the file given, if any.
+    pub fn named(&self, reference: Option<&PathBuf>) -> Result<JudgeId> {
+        Ok(JudgeId {
+            features: self.id().clone(),
+            reference: self.reference_name.clone(),
+            reference_sha256: reference.map(hash::sha256_file).transpose()?,
+        })
     }
 
     /// Name and hash of the feature network.

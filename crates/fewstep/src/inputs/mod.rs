@@ -15,7 +15,7 @@ pub use arrays::Arrays;
 pub use compute::{Compute, DeviceArgs};
 pub use data::{DataArgs, open_data};
 pub use features::FeatureArgs;
-pub use judge::Judge;
+pub use judge::{Judge, JudgeId};
 pub use latents::{LatentArgs, Latents};
 pub use model::{BUILT_IN, OpenModel, is_built_in, open_model};
 pub use numbers::Numbers;

@@ -81,7 +81,7 @@ pub struct SearchArgs {
     /// units of what it was before; in proportion more for plans of more than 5 evaluations, whose images come nearer as it is
     #[arg(long, value_name = "W", default_value_t = 0.15)]
     pub moments_weight: f64,
-    /// Latents on which the longest plan's images are compared with training images, in methods that end in +data-moments
+    /// Latents of the images that are compared with training images, in methods that end in +data-moments
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub moments_control: usize,
 }

@@ -1,7 +1,7 @@
 //! What searches cost, before they run.
 
 use super::method::MomentsOf;
-use super::moments::control_evaluations;
+use super::moments::CONTROL_EVALUATIONS;
 use super::{COEFFICIENTS, GaussNewtonSettings, Method, Refinement, Search, SearchSettings, TeacherSettings};
 
 impl SearchSettings {
@@ -59,20 +59,18 @@ impl SearchSettings {
                 nfes.iter().filter(|n| **n <= most).map(|n| at_most(*n)).sum()
             }
         };
-        (plain + refined) as u64 + self.matching_evaluations(method.moments, nfes)
+        let matched: u64 = nfes.iter().map(|nfe| self.matching_evaluations(method.moments, *nfe)).sum();
+        (plain + refined) as u64 + matched + self.control_evaluations(method.moments)
     }
 
-    /// Evaluations of single images that matching the moments of plans takes, of plans with so many evaluations each.
-    pub fn matching_evaluations(&self, of: Option<MomentsOf>, nfes: &[usize]) -> u64 {
-        let samples = self.teacher.samples;
-        let runs = nfes.iter().sum::<usize>() * samples;
-        let control = || control_evaluations(nfes.iter().copied().max().unwrap_or(0)) * self.moments.control;
-        let all = match of {
-            None => 0,
-            Some(MomentsOf::Teacher) => runs,
-            Some(MomentsOf::Data) => runs + control(),
-        };
-        all as u64
+    /// Evaluations of single images that matching the moments of a plan of so many evaluations takes, once it is known with what.
+    pub fn matching_evaluations(&self, of: Option<MomentsOf>, nfe: usize) -> u64 {
+        if of.is_some() { (nfe * self.teacher.samples) as u64 } else { 0 }
+    }
+
+    /// Evaluations of single images that it takes to know it.
+    fn control_evaluations(&self, of: Option<MomentsOf>) -> u64 {
+        if of == Some(MomentsOf::Data) { (CONTROL_EVALUATIONS * self.moments.control) as u64 } else { 0 }
     }
 
     /// How often a search over the student's own states may evaluate all its latents: first the latent at sigma_max, and below it what a

@@ -121,13 +121,12 @@ pub fn parse_solver(name: &str) -> Result<Solver> {
 }
 
 impl Method {
-    /// The search that wins our comparisons (docs/choosing.md).
-    pub const BEST: Self = Self {
-        search: Search::LeastSquares,
-        solver: None,
-        refinement: Some(Refinement::GaussNewton),
-        moments: Some(MomentsOf::Teacher),
-    };
+    /// Our search, refined.
+    pub const LEAST_SQUARES: Self =
+        Self { search: Search::LeastSquares, solver: None, refinement: Some(Refinement::GaussNewton), moments: None };
+
+    /// The search that wins our comparisons of those that need no data (docs/choosing.md).
+    pub const BEST: Self = Self { moments: Some(MomentsOf::Teacher), ..Self::LEAST_SQUARES };
 
     /// Whether it looks at training images.
     pub fn needs_images(&self) -> bool {

@@ -64,8 +64,8 @@ pub struct Searcher<'a> {
     costs: OnceCell<StepCosts>,
     /// What was found before: methods that go on from the same search share it.
     known: RefCell<BTreeMap<String, Found>>,
-    /// What images were last to be like where they are moved to training images, and the plan that told what the teacher lacks.
-    target: RefCell<Option<(Plan, Rc<moments::Target>)>>,
+    /// What images are to be like where they are moved to training images.
+    target: OnceCell<Rc<moments::Target>>,
     /// That of the network as it came, where this one's was tuned from it.
     origin: Option<&'a Searcher<'a>>,
     /// Evaluations of single images, and seconds, that the teacher took; none where it was found in a file.
@@ -88,7 +88,7 @@ impl<'a> Searcher<'a> {
             images: None,
             costs: OnceCell::new(),
             known: RefCell::default(),
-            target: RefCell::default(),
+            target: OnceCell::new(),
             origin: None,
             teacher_cost,
         })
@@ -120,7 +120,7 @@ impl<'a> Searcher<'a> {
             images: self.images,
             costs: OnceCell::new(),
             known: RefCell::default(),
-            target: RefCell::default(),
+            target: OnceCell::new(),
             origin: Some(self.origin.unwrap_or(self)),
             teacher_cost: (0, 0.0),
         })

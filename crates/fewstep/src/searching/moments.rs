@@ -47,16 +47,8 @@ const MOST_IMAGES: usize = 10_000;
 /// Seed of which ones.
 const DATA_SEED: u64 = u64::from_le_bytes(*b"moments ");
 
-/// Plans of fewer evaluations than these are too far from the teacher to tell what it lacks.
-const LEAST_CONTROL: usize = 8;
-
-/// Evaluations of the sampler that tells it where only such plans are asked for.
+/// Evaluations of the sampler whose images are compared with training images: what they lack the teacher is taken to lack.
 pub(super) const CONTROL_EVALUATIONS: usize = 15;
-
-/// Evaluations of a plan that tells what the teacher lacks, where plans of so many are asked for.
-pub(super) fn control_evaluations(longest: usize) -> usize {
-    if longest < LEAST_CONTROL { CONTROL_EVALUATIONS } else { longest }
-}
 
 /// What plans' images are to be like, all of them together.
 #[derive(Debug)]
@@ -65,7 +57,7 @@ pub(super) struct Target {
     features: Statistics,
     /// How much of them lies at the ends of the range; none where that is left as it is.
     saturation: Option<SaturationTarget>,
-    /// Evaluations of single images that it took to know.
+    /// Evaluations of single images that it takes to know; everyone who uses it is charged them.
     evaluations: u64,
 }
 
@@ -81,8 +73,11 @@ impl Searcher<'_> {
     /// nobody trained, are those of the teacher's images, as they are or moved to training images; the latter also as to how much
     /// of them is black or white. Returns the evaluations of single images.
     pub(super) fn match_moments(&self, of: MomentsOf, plans: &mut BTreeMap<usize, Plan>) -> Result<u64> {
+        if plans.is_empty() {
+            return Ok(0);
+        }
         let before = self.network.evaluations();
-        let target = self.target(of, plans)?;
+        let target = self.target(of)?;
         let (features, ends) = (self.random_features(), self.teacher.ends());
         let look = Look { features, reference: FrechetReference::new(&target.features)?, batch: self.network.batch() };
         let mut progress = Progress::new("matching moments", "plans", plans.len() as u64, 0);
@@ -103,12 +98,13 @@ impl Searcher<'_> {
         Ok(self.network.evaluations() - before + target.evaluations)
     }
 
-    /// What the images of these plans are to be like.
-    fn target(&self, of: MomentsOf, plans: &BTreeMap<usize, Plan>) -> Result<Rc<Target>> {
+    /// What images are to be like.
+    fn target(&self, of: MomentsOf) -> Result<Rc<Target>> {
         if let Some(origin) = self.origin {
-            // a tuned network is no judge of what its teacher lacks
-            let known = origin.target.borrow().as_ref().map(|(_, target)| Rc::clone(target));
-            return known.filter(|_| of == MomentsOf::Data).map_or_else(|| origin.target(of, plans), Ok);
+            return origin.target(of); // a tuned network is no judge of what its teacher lacks
+        }
+        if let (MomentsOf::Data, Some(known)) = (of, self.target.get()) {
+            return Ok(Rc::clone(known));
         }
         let features = self.random_features();
         let of_teacher = self.statistics(&features, &self.teacher.ends().image.0)?;
@@ -118,21 +114,12 @@ impl Searcher<'_> {
         let images = self.images.context(
             "methods that end in +data-moments need training images: name them with --data, or write +moments for the teacher's",
         )?;
-        let plan = match plans.values().next_back().filter(|plan| plan.nfe() >= LEAST_CONTROL) {
-            Some(plan) => plan.clone(),
-            None => self.control()?,
-        };
-        if let Some((known, target)) = self.target.borrow().as_ref()
-            && (&known.stages, &known.output) == (&plan.stages, &plan.output)
-        {
-            return Ok(Rc::clone(target));
-        }
-        let target = Rc::new(self.moved_to_data(of_teacher, &features, images, &plan)?);
-        *self.target.borrow_mut() = Some((plan, Rc::clone(&target)));
-        Ok(target)
+        let target = Rc::new(self.moved_to_data(of_teacher, &features, images)?);
+        Ok(Rc::clone(self.target.get_or_init(|| target)))
     }
 
-    /// A sampler that says what the teacher lacks where no long plan is asked for: DPM-Solver++ on rho = 7.
+    /// A sampler near enough to the teacher to say what that lacks: DPM-Solver++ on rho = 7. It is the same whatever plans are asked
+    /// for, so that no plan depends on the others.
     fn control(&self) -> Result<Plan> {
         let precond = &self.model().config().precond;
         let (low, high) = precond.sampling_range();
@@ -146,19 +133,14 @@ impl Searcher<'_> {
         RandomFeatures::new(channels, resolution, self.model().device())
     }
 
-    /// The statistics of the teacher's images from the search's few latents, their mean moved by what a long plan's images
-    /// lack to training images. A few images miss the mean of many by far more than a teacher's images differ from training
+    /// The statistics of the teacher's images from the search's few latents, their mean moved by what another sampler's
+    /// images lack to training images. A few images miss the mean of many by far more than a teacher's images differ from training
     /// images, so a plan must not be drawn to the latter as it is; that difference is measured on many latents instead, as far as
     /// they can tell it ([`mean_shift`]). Covariances are too noisy for that, and distances rose with them.
-    fn moved_to_data(
-        &self,
-        of_teacher: Statistics,
-        features: &RandomFeatures,
-        images: &Images,
-        plan: &Plan,
-    ) -> Result<Target> {
+    fn moved_to_data(&self, of_teacher: Statistics, features: &RandomFeatures, images: &Images) -> Result<Target> {
+        let plan = self.control()?;
         let of_data = self.seen_in_data(features, images)?;
-        let (mut of_plan, of_search) = self.seen_in_control(features, plan)?;
+        let (mut of_plan, of_search) = self.seen_in_control(features, &plan)?;
         let all_data = of_data.features.statistics(None).context("cannot match the moments of --data")?;
         let shift = mean_shift(&of_plan.features.statistics(None)?, &all_data)
             .context("cannot compare the images of --moments-control latents with --data")?;

@@ -6,6 +6,7 @@ use fewstep_nn::distance::Distance;
 use serde::{Deserialize, Serialize};
 
 use super::method::MomentsOf;
+use super::moments::CONTROL_EVALUATIONS;
 use super::{GaussNewtonSettings, Method, MomentsSettings, Refinement, RolloutSettings, Search};
 
 /// How plans are searched, as `run.json` keeps it.
@@ -99,6 +100,7 @@ impl SearchSettings {
             }
             Some(MomentsOf::Data) => {
                 looked_at.insert("moments".to_owned(), all["moments"].clone());
+                looked_at.insert("control_evaluations".to_owned(), CONTROL_EVALUATIONS.into());
             }
         }
         Ok(looked_at.into())

@@ -100,9 +100,17 @@ fn rows_can_be_asked_for_alone() {
     let between = std::fs::read_to_string(place.path("run/cells/our-plan--rollout-tuning-003.between.json")).unwrap();
     let between: serde_json::Value = serde_json::from_str(&between).unwrap();
     assert_eq!(between.as_array().unwrap().len(), 5);
+    let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert!(page.contains("On the way to the tuned network"));
     // a row that is asked for later; the teacher is measured once
     let more = place.json(&reproduce("table1", &[&asked[..2], &asked[4..], &["--rows", "ours", "--resume"]].concat()));
     assert_eq!(names(&more), ["teacher", "our plan"]);
+    // the plan of the tuning, though the search was not run again
+    let plan = |name: &str| {
+        let plan = std::fs::read_to_string(place.path("run/cells").join(name)).unwrap();
+        serde_json::from_str::<serde_json::Value>(&plan).unwrap()
+    };
+    assert_eq!(plan("our-plan-003.plan.json")["stages"], plan("our-plan--rollout-tuning-003.plan.json")["stages"]);
     assert_eq!(more[0], rows[0]);
     let cost = place.json(&reproduce("table1", &[&asked[..], &["--dry-run"]].concat()));
     let parts: Vec<&str> =

@@ -152,8 +152,8 @@ pub struct Args {
     /// Looks without improvement before a phase stops
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Judge")]
     pub patience: u64,
-    /// Statistics of what the model should make (`fewstep ref`), to choose among networks between the one as it came and the tuned
-    /// one by their images' Frechet distance [default for a built-in model: its own]
+    /// Statistics of what the model should make (`fewstep ref`), to choose among networks on the way to the tuned one by their images'
+    /// Frechet distance; not with --distance features or --no-early-stop [default for a built-in model: its own]
     #[arg(long = "ref", value_name = "FILE", requires = "features", help_heading = "Judge")]
     pub reference: Option<PathBuf>,
     /// Images of each of these networks, of seeds of their own (0: take the tuned one)
@@ -250,11 +250,17 @@ impl From<StepWeightsName> for StepWeights {
 }
 
 impl Args {
-    /// What the way to a tuned network is judged by, if there is anything, and nothing was tuned on it.
+    /// What networks on the way to a tuned one are judged by, if there is anything, and nothing was tuned on it.
     pub fn judge(&self, opened: &OpenModel) -> Result<Option<Judge>> {
-        let given = self.reference.is_some() || (is_built_in(&opened.name) && self.features.is_none());
         let tuned_on = self.weights == WeightsName::Rollout && self.distance == DistanceName::Features;
-        if !given || tuned_on || self.settling_images == 0 || !self.phases.contains(&2) {
+        let settles = self.phases.contains(&2) && self.settling_images > 0 && !self.no_early_stop && !tuned_on;
+        ensure!(
+            settles || self.reference.is_none(),
+            "--ref chooses among networks on the way to the tuned one: that takes phase 2 in --phases, --settling-images above 0, \
+             another --distance than features, and no --no-early-stop"
+        );
+        let given = self.reference.is_some() || (is_built_in(&opened.name) && self.features.is_none());
+        if !given || !settles {
             return Ok(None);
         }
         let (features, device) = (self.features.clone(), opened.model.device());

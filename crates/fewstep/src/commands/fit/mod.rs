@@ -17,9 +17,9 @@ pub use self::arguments::Args;
 pub use self::one::AS_IT_CAME;
 use self::one::{First, Outcome};
 use crate::commands::report::REPORT;
-use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Solver, SETTLING_NETWORKS, percent};
+use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Solver, between_table};
 use crate::forecast::Forecast;
-use crate::inputs::{OpenModel, open_data, open_model};
+use crate::inputs::{JudgeId, OpenModel, open_data, open_model};
 use crate::provenance::Provenance;
 use crate::runs;
 use crate::searching::{Cache, Searcher};
@@ -47,9 +47,9 @@ struct Task {
     /// The feature network of distances of features.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     features: Option<FeatureId>,
-    /// What the way to a tuned network is judged by: the feature network, and the reference's name.
+    /// What networks on the way to a tuned one are judged by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    judge: Option<(FeatureId, String)>,
+    judge: Option<JudgeId>,
     precision: String,
     steps: Vec<usize>,
     phases: Vec<u8>,
@@ -67,8 +67,10 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let (data, data_sha256) = data.transpose()?.unzip();
     let features = args.feature_network(&opened.model)?;
     let judge = args.judge(&opened)?;
+    let settling_images = if judge.is_some() { settings.settling_images } else { 0 };
+    let settings = FitSettings { settling_images, ..settings };
     let task = Task {
-        judge: judge.as_ref().map(|judge| (judge.id().clone(), judge.reference_name.clone())),
+        judge: judge.as_ref().map(|judge| judge.named(args.reference.as_ref())).transpose()?,
         features: features.as_ref().map(|network| network.id().clone()),
         model: opened.name.clone(),
         model_sha256: opened.hash.clone(),
@@ -166,8 +168,6 @@ fn forecast(task: &Task) -> Result<Forecast> {
         cost = cost.part("plans on held-out latents", rounds * held * steps);
     }
     if task.phases.contains(&2) {
-        // networks between the one as it came and the tuned one
-        let settled = if task.judge.is_some() { SETTLING_NETWORKS } else { 1 };
         let each = |&steps: &usize| match phase2.weights {
             TuneWeights::Rollout(_) => search.trajectory_evaluations(phase2.trajectories, steps),
             _ => 0,
@@ -186,14 +186,9 @@ fn forecast(task: &Task) -> Result<Forecast> {
             )
             .training("phase 2", rounds * numbers * phase2.tune.iterations * phase2.batch as u64)
             .part("looks of phase 2", rounds * looks(phase2.tune.iterations, phase2.tune.check_every) * held * steps)
-            .part("moments matched anew", {
+            .part("settling on the way to the tuned network", {
                 let of = phase1.moments().filter(|_| task.phases.contains(&1));
-                let each = task.steps.iter().map(|&steps| search.matching_evaluations(of, &[steps])).sum::<u64>();
-                rounds * settled * each
-            })
-            .part("images on the way to the tuned network", {
-                let images = if task.judge.is_some() { task.settings.settling_images as u64 + held } else { 0 };
-                rounds * (1 + settled) * images * steps
+                rounds * task.steps.iter().map(|&steps| task.settings.settling_evaluations(of, steps)).sum::<u64>()
             })
             .part("tuned networks under the other plans", 2 * (numbers - 1) * held * steps);
     }
@@ -247,24 +242,9 @@ fn print(outcomes: &[Outcome], opened: &OpenModel, folder: &RunFolder, output: O
 
 /// Networks on the way to the tuned ones; none where none were looked at.
 fn between(outcomes: &[Outcome]) -> Option<Table> {
-    let mut table = Table::new(vec![
-        Column::number("steps", Format::Integer),
-        Column::number("round", Format::Integer),
-        Column::text("of the way to the tuned network"),
-        Column::number("Frechet distance", Format::Significant(4)).lowest(),
-        Column::number("rollout error", Format::Significant(4)).lowest(),
-    ]);
-    for outcome in outcomes {
-        for (round, looks) in outcome.between.iter().enumerate().filter(|(_, looks)| !looks.is_empty()) {
-            table.start_group();
-            for look in looks {
-                let numbers = [outcome.steps as f64, (round + 1) as f64].map(Cell::from);
-                let found = [look.frechet, look.rollout_error].map(Cell::from);
-                table.push([&numbers[..], &[percent(look.share).into()], &found].concat());
-            }
-        }
-    }
-    outcomes.iter().any(|outcome| outcome.between.iter().any(|looks| !looks.is_empty())).then_some(table)
+    between_table(outcomes.iter().flat_map(|outcome| {
+        outcome.between.iter().enumerate().map(|(round, looks)| (outcome.steps, round + 1, looks.as_slice()))
+    }))
 }
 
 /// How far the tuned networks keep working under the other plans; none where there is nothing to say.

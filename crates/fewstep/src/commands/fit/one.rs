@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Args;
-use crate::fitting::{Between, Fitter, Learned, Phase1Search, Phase1Solver, Saved, Settled, euler};
+use crate::fitting::{
+    Between, Fitter, Learned, Phase1Search, Phase1Solver, Saved, Settled, comes_nearer, euler, percent,
+};
 use crate::inputs::{OpenModel, read_plan};
 use crate::searching::{Cache, Found, Searcher};
 use crate::studio::{self, Studio};
@@ -97,9 +99,16 @@ struct TunedSummary {
     /// Under that plan.
     rollout_error: f64,
     looks: Vec<TuneStep>,
+    /// How much of the way to the tuned network was gone.
+    #[serde(default = "all_of_it")]
+    share: f64,
     /// Networks on the way, by whose images the outcome was chosen.
     #[serde(default)]
     between: Vec<Between>,
+}
+
+fn all_of_it() -> f64 {
+    1.0
 }
 
 /// What the base network is worth for all numbers of steps at once.
@@ -119,6 +128,8 @@ pub struct First<'a> {
 struct Standing {
     plan: Plan,
     tuned: Option<Model>,
+    /// How much of the way of its last tuning that is.
+    share: f64,
     error: f64,
     stages: Vec<Stage>,
     tuning: Vec<Vec<TuneStep>>,
@@ -150,6 +161,7 @@ pub fn fit(
     let mut now = Standing {
         plan: plan.clone(),
         tuned: None,
+        share: 1.0,
         error: baseline,
         stages: Vec::new(),
         tuning: Vec::new(),
@@ -167,7 +179,7 @@ pub fn fit(
     let plan = write_plan(args, opened, &folder, &now, baseline)?;
     let grids = draw(fitter, &now, &rho_7, &folder, &folder_name(steps))?;
     let model = match &now.tuned {
-        Some(tuned) => Some(write_model(opened, &folder.join("model.safetensors"), tuned, steps)?),
+        Some(tuned) => Some(write_model(opened, &folder.join("model.safetensors"), tuned, steps, now.share)?),
         None => None,
     };
     let sigmas = now.plan.sigmas();
@@ -231,7 +243,7 @@ fn learn(
         None => {
             // later rounds tabulate the tuned network
             let later = match &fitter.settings.phase1.search {
-                Phase1Search::Method(_) if round > 1 && fitter.settings.phase1.needs_images() => {
+                Phase1Search::Method(_) if round > 1 && fitter.settings.phase1.needs_table() => {
                     Some(fitter.table(model)?)
                 }
                 _ => None,
@@ -291,11 +303,11 @@ fn tune(
             let tuned = fitter.phase2(base, &now.plan, &fitter.settings.phase2, Some(saved))?;
             let moments = first.searcher.as_ref().zip(fitter.settings.phase1.moments());
             let settled = fitter.settle(base, tuned.model, &now.plan, moments, first.studio.as_ref())?;
-            let Settled { model, plan, rollout_error, looks: between } = settled;
-            write_model(opened, &model_file, &model, now.plan.nfe())?;
+            let Settled { model, plan, share, rollout_error, looks: between } = settled;
+            write_model(opened, &model_file, &model, now.plan.nfe(), share)?;
             // Written last: it says that the phase is finished.
             let (tuned_error, looks) = (tuned.rollout_error, tuned.looks);
-            let summary = TunedSummary { tuned_error, plan, rollout_error, looks, between };
+            let summary = TunedSummary { tuned_error, plan, share, rollout_error, looks, between };
             atomic::write_json(&summary_file, &summary)?;
             let _ = std::fs::remove_file(&state_file);
             let _ = std::fs::remove_file(&trajectories);
@@ -303,12 +315,13 @@ fn tune(
         }
     };
     now.tuning.push(summary.looks);
-    let better = Settled::is_nearer(&summary.between).unwrap_or(summary.tuned_error <= now.error);
+    let better = comes_nearer(&summary.between).unwrap_or(summary.tuned_error <= now.error);
     let kept = !fitter.settings.early_stop || better;
     now.between.push(summary.between);
     now.stages.push(Stage { round, phase: 2, rollout_error: summary.rollout_error, kept });
     if kept {
-        (now.tuned, now.plan, now.error) = (Some(tuned), summary.plan, summary.rollout_error);
+        (now.tuned, now.share) = (Some(tuned), summary.share);
+        (now.plan, now.error) = (summary.plan, summary.rollout_error);
     }
     Ok(())
 }
@@ -344,11 +357,15 @@ fn write_plan(args: &Args, opened: &OpenModel, folder: &Path, now: &Standing, ba
     Ok(path)
 }
 
-fn write_model(opened: &OpenModel, path: &Path, model: &Model, steps: usize) -> Result<PathBuf> {
+fn write_model(opened: &OpenModel, path: &Path, model: &Model, steps: usize, share: f64) -> Result<PathBuf> {
     let mut notes: BTreeMap<String, String> = opened.notes.clone();
     notes.insert(
         "tuned".to_owned(),
-        format!("by fewstep fit for {steps} steps, from the network with SHA-256 {}", opened.hash),
+        format!(
+            "by fewstep fit for {steps} steps, {} of the way from the network with SHA-256 {}",
+            percent(share),
+            opened.hash
+        ),
     );
     checkpoint::save(path, model, Storage::F32, &notes)?;
     Ok(path.to_path_buf())

@@ -10,7 +10,8 @@ use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Ser
 use super::one::{Outcome, folder_name};
 use super::{Run, between, elsewhere, table};
 use crate::figures;
-use crate::inputs::read_plan;
+use crate::fitting::TABLE_TEXT;
+use crate::inputs::{JudgeId, read_plan};
 
 /// The page of these outcomes, whose plans and images are in `folder`.
 pub fn build(run: &Run, outcomes: &[Outcome], folder: &RunFolder) -> Result<Page> {
@@ -32,10 +33,7 @@ pub fn build(run: &Run, outcomes: &[Outcome], folder: &RunFolder) -> Result<Page
         sections.push(Section::new("Tuning the network", vec![Block::Plots(vec![figures::tuning(&tuning)])]));
     }
     if let Some(table) = between(outcomes) {
-        let text = "Tuning lowers the error and makes images smoother. Of the networks on the way from the one as it came (0 %) to \
-                    the tuned one the one is taken whose images have the least Frechet distance, on seeds that nothing else looks \
-                    at, each with its moments matched anew where the search's name ends so.";
-        let blocks = vec![Block::Text(text.to_owned()), Block::Table(table)];
+        let blocks = vec![Block::Text(TABLE_TEXT.to_owned()), Block::Table(table)];
         sections.push(Section::new("On the way to the tuned network", blocks));
     }
     if let Some(table) = elsewhere(outcomes) {
@@ -48,6 +46,9 @@ pub fn build(run: &Run, outcomes: &[Outcome], folder: &RunFolder) -> Result<Page
     facts.push(("model".to_owned(), format!("{}, SHA-256 {}", run.task.model, run.task.model_sha256)));
     if let (Some(data), Some(hash)) = (&run.task.data, &run.task.data_sha256) {
         facts.push(("data".to_owned(), format!("{data}, SHA-256 {hash}")));
+    }
+    if let Some(JudgeId { features, reference, .. }) = &run.task.judge {
+        facts.push(("judge".to_owned(), format!("features {features}; reference {reference}")));
     }
     let settings = serde_json::to_string_pretty(&run.task.settings)?;
     sections.push(Section::new("How to repeat it", vec![Block::Facts(facts), Block::Code(settings)]));

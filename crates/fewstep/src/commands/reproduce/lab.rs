@@ -16,10 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use super::arguments::Experiment;
 use super::{Settings, Task};
-use crate::fitting::{Fitter, Learned, Phase1Settings, Phase2Settings, Saved, euler, plan_for, teacher};
+use crate::fitting::{
+    Between, Fitter, Learned, Phase1Settings, Phase2Settings, Saved, euler, percent, plan_for, teacher,
+};
 use crate::gallery::{Errors, Gallery, Row, Spent, read, slug};
 use crate::inputs::{Judge, OpenModel};
-use crate::searching::{Cache, Found, Searcher};
+use crate::searching::{Cache, Searcher};
 use crate::studio::Studio;
 use crate::ui;
 
@@ -37,7 +39,7 @@ pub enum Cell {
     Original,
     /// Learned levels, the network tuned by Eq. 12 for them.
     Both,
-    /// Levels and coefficients of the least-squares search.
+    /// What our search finds.
     Ours,
     /// The same, the network tuned on the sampler's own states.
     OursTuned,
@@ -136,8 +138,8 @@ pub struct Lab<'a> {
     task: &'a Task,
     folder: PathBuf,
     gallery: Option<Gallery<'a>>,
-    /// Our search's teacher, and what was found.
-    found: OnceCell<(Searcher<'a>, Found)>,
+    /// Our search.
+    searcher: OnceCell<Searcher<'a>>,
     resume: bool,
 }
 
@@ -160,7 +162,7 @@ impl<'a> Lab<'a> {
                 seeds: task.settings.seeds,
             })
         });
-        Ok(Self { subject, fitter, task, folder, gallery: gallery.transpose()?, found: OnceCell::new(), resume })
+        Ok(Self { subject, fitter, task, folder, gallery: gallery.transpose()?, searcher: OnceCell::new(), resume })
     }
 
     /// The network as it came.
@@ -253,23 +255,30 @@ impl<'a> Lab<'a> {
         self.gallery.as_ref().context("this experiment measures no images")
     }
 
-    /// Our plan of so many evaluations.
+    /// Our plan of so many evaluations, or that of an earlier run: what is found for some may depend on how many others are asked for.
     fn ours(&self, steps: usize) -> Result<Plan> {
-        let plan = self.search()?.1.plans.get(&steps);
-        plan.cloned().with_context(|| format!("the search's grid is too small for {steps} steps"))
+        let file = |steps: usize| self.folder.join(format!("ours-{steps:03}.json"));
+        if let Some(plan) = read(&file(steps))? {
+            return Ok(plan);
+        }
+        // one search serves all numbers of steps
+        let found = self.searcher()?.find(&self.task.settings.search, &self.task.steps, None)?;
+        for (steps, plan) in &found.plans {
+            if !file(*steps).exists() {
+                atomic::write_json(file(*steps), plan)?;
+            }
+        }
+        read(&file(steps))?.with_context(|| format!("the search's grid is too small for {steps} steps"))
     }
 
-    /// Our search; one serves all numbers of steps.
-    fn search(&self) -> Result<&(Searcher<'a>, Found)> {
-        if self.found.get().is_none() {
+    fn searcher(&self) -> Result<&Searcher<'a>> {
+        if self.searcher.get().is_none() {
             let path = self.folder.join("teacher.safetensors");
             let cache = Cache { path: &path, model_sha256: &self.subject.opened.hash };
             let searcher = Searcher::new(self.fitter.base, &self.fitter.settings.search, Some(cache))?;
-            let searcher = searcher.looking_at(self.fitter.images);
-            let found = searcher.find(&self.task.settings.search, &self.task.steps, None)?;
-            let _ = self.found.set((searcher, found));
+            let _ = self.searcher.set(searcher.looking_at(self.fitter.images));
         }
-        self.found.get().context("the plans were just found")
+        self.searcher.get().context("the searcher was just made")
     }
 
     /// The network tuned for a plan, or that of an earlier run, and the plan for it.
@@ -277,7 +286,7 @@ impl<'a> Lab<'a> {
         let gallery = self.gallery()?;
         let ours = cell == Cell::OursTuned;
         let moments = match self.task.settings.search.moments.filter(|_| ours) {
-            Some(of) => Some((&self.search()?.0, of)),
+            Some(of) => Some((self.searcher()?, of)),
             None => None,
         };
         let file = |extension: &str| gallery.file(cell.name(), plan.nfe(), extension);
@@ -294,16 +303,26 @@ impl<'a> Lab<'a> {
         let tuned = self.fitter.phase2(self.fitter.base, plan, settings, Some(saved))?;
         atomic::write_json(file("looks.json"), &tuned.looks)?;
         // the paper's rows are its own: all of the way
-        let settled =
-            self.fitter.settle(self.fitter.base, tuned.model, plan, moments, ours.then_some(&gallery.studio))?;
-        if ours {
+        let (model, plan, share) = if ours {
+            let settled = self.fitter.settle(self.fitter.base, tuned.model, plan, moments, Some(&gallery.studio))?;
             atomic::write_json(file("between.json"), &settled.looks)?;
-        }
+            (settled.model, settled.plan, settled.share)
+        } else {
+            (tuned.model, plan.clone(), 1.0)
+        };
         let mut notes = self.subject.opened.notes.clone();
-        notes.insert("tuned".to_owned(), format!("{} at {} steps, by fewstep reproduce", cell.name(), plan.nfe()));
-        checkpoint::save(&path, &settled.model, Storage::F32, &notes)?;
+        let by =
+            format!("{} at {} steps, {} of the way, by fewstep reproduce", cell.name(), plan.nfe(), percent(share));
+        notes.insert("tuned".to_owned(), by);
+        checkpoint::save(&path, &model, Storage::F32, &notes)?;
         let _ = std::fs::remove_file(&state);
         let _ = std::fs::remove_file(&trajectories);
-        Ok((settled.model, settled.plan))
+        Ok((model, plan))
+    }
+
+    /// Networks on the way to the one tuned for our plan; none where none were looked at.
+    pub fn between(&self, steps: usize) -> Result<Vec<Between>> {
+        let Some(gallery) = &self.gallery else { return Ok(Vec::new()) };
+        Ok(read(&gallery.file(Cell::OursTuned.name(), steps, "between.json"))?.unwrap_or_default())
     }
 }

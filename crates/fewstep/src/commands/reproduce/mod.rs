@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 pub use self::arguments::Args;
 use self::arguments::Experiment;
 use self::lab::{Cell, Lab, Subject};
-use crate::fitting::{FitSettings, Fitter, Phase2Settings, SETTLING_NETWORKS};
+use crate::fitting::{FitSettings, Fitter, Phase2Settings};
 use crate::forecast::Forecast;
 use crate::gallery::{Row, SeedRanges};
 use crate::inputs::{Judge, open_model};
 use crate::provenance::Provenance;
 use crate::runs;
-use crate::searching::Method;
+use crate::searching::{Method, MomentsOf};
 use crate::ui::{self, Output};
 
 /// `run.json` of a reproduction.
@@ -71,7 +71,7 @@ pub struct Settings {
 }
 
 fn first_search() -> Method {
-    Method::BEST
+    Method { moments: Some(MomentsOf::Teacher), ..Method::LEAST_SQUARES }
 }
 
 /// Where the cells stand, in the run folder.
@@ -138,8 +138,9 @@ fn open_folder(args: &Args, task: Task) -> Result<(RunFolder, Run)> {
     ensure!(
         earlier.task.settings == run.task.settings && earlier.task.subject == run.task.subject,
         "the run in {} was started with another model, data set or other settings; repeat those (steps, --ours and \
-         --rows may be others), or choose a new --out",
-        out.display()
+         --rows may be others; a run of an earlier version has --search {} and --settling-images 0), or choose a new --out",
+        out.display(),
+        first_search()
     );
     folder.write_json(RUN_FILE, &run)?;
     Ok((folder, run))
@@ -187,8 +188,6 @@ fn forecast(task: &Task) -> Result<Forecast> {
     if cells.contains(&Cell::OursTuned) {
         let of_all = |each: &dyn Fn(usize) -> u64| task.steps.iter().map(|&steps| each(steps)).sum::<u64>();
         let trajectories = task.settings.rollout.trajectories;
-        // networks between the one as it came and the tuned one
-        let settled = if fit.settling_images > 0 { SETTLING_NETWORKS } else { 1 };
         cost = cost
             .part("teacher's trajectories", of_all(&|n| fit.search.trajectory_evaluations(trajectories, n)))
             .part(
@@ -197,14 +196,10 @@ fn forecast(task: &Task) -> Result<Forecast> {
             )
             .training("our tuning", gradients(&ours))
             .part("looks of our tuning", looked(&ours))
-            .part("moments matched anew", {
-                let of = task.settings.search.moments;
-                settled * of_all(&|n| fit.search.matching_evaluations(of, &[n]))
-            })
-            .part("images on the way to the tuned network", {
-                let images = if fit.settling_images > 0 { fit.settling_images as u64 + held } else { 0 };
-                (1 + settled) * images * steps
-            });
+            .part(
+                "settling on the way to the tuned network",
+                of_all(&|n| fit.settling_evaluations(task.settings.search.moments, n)),
+            );
     }
     Ok(cost.part(format!("images of {} methods", cells.len()), cells.len() as u64 * (images + held) * steps))
 }

@@ -13,7 +13,7 @@ use super::lab::{Descent, Lab};
 use super::{Row, Run};
 use crate::commands::report::REPORT;
 use crate::figures;
-use crate::fitting::baseline;
+use crate::fitting::{Between, TABLE_TEXT, baseline, between_table};
 use crate::ui;
 
 /// Pixels of a figure's PNG for each of the SVG's.
@@ -33,6 +33,9 @@ struct Drawn {
     precond: Preconditioning,
     levels: Vec<Levels>,
     descents: Vec<Descent>,
+    /// Networks on the way to those of our tuning, by number of steps.
+    #[serde(default)]
+    between: Vec<(usize, Vec<Between>)>,
 }
 
 /// Where it stands, in the run folder.
@@ -40,8 +43,10 @@ const DRAWN: &str = "figures.json";
 
 /// Writes tables, figures and the report.
 pub fn save(rows: &[Row], lab: &Lab, run: &Run, folder: &RunFolder) -> Result<()> {
-    let mut drawn = Drawn { precond: lab.base().config().precond, levels: Vec::new(), descents: Vec::new() };
+    let mut drawn =
+        Drawn { precond: lab.base().config().precond, levels: Vec::new(), descents: Vec::new(), between: Vec::new() };
     for &steps in &run.task.steps {
+        drawn.between.push((steps, lab.between(steps)?));
         if run.task.experiment == Experiment::Objectives {
             drawn.descents.extend(lab.objectives(steps)?);
             continue;
@@ -273,6 +278,10 @@ pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
     }
     let plots = figures_of(rows, run, &drawn)?.into_iter().map(|(_, plot)| plot).collect();
     sections.push(Section::new("Figures", vec![Block::Plots(plots)]));
+    if let Some(table) = between_table(drawn.between.iter().map(|(steps, looks)| (*steps, 1, looks.as_slice()))) {
+        let blocks = vec![Block::Text(TABLE_TEXT.to_owned()), Block::Table(table)];
+        sections.push(Section::new("On the way to the tuned network", blocks));
+    }
     let mut facts = run.provenance.facts();
     let names = &run.task.subject;
     facts.push(("model".to_owned(), format!("{}, SHA-256 {}", names.model, names.model_sha256)));
