@@ -65,7 +65,7 @@ pub struct Learned {
 /// Outcome of phase 2.
 #[derive(Debug)]
 pub struct Tuned {
-    /// The network with the best averaged weights by the held-out rollout error.
+    /// The network with averaged weights: the best by the held-out rollout error, or the last.
     pub model: Model,
     /// Its rollout error.
     pub rollout_error: f64,

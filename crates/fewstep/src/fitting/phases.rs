@@ -90,8 +90,17 @@ impl Fitter<'_> {
         Ok(Learned { plan: best.1, rollout_error: best.0, steps, looks })
     }
 
-    /// Phase 2 for the noise levels of `plan`, starting from the weights of `model`; `model` itself stays as it is.
-    pub fn phase2(&self, model: &Model, plan: &Plan, settings: &Phase2Settings, saved: Option<Saved>) -> Result<Tuned> {
+    /// Phase 2 for the noise levels of `plan`, starting from the weights of `model`; `model` itself stays as it is. The outcome is
+    /// the best by the held-out error where that stops early, and the last `to_the_end`: where images decide afterwards
+    /// ([`Fitter::settle`]), the least error is not what is looked for.
+    pub fn phase2(
+        &self,
+        model: &Model,
+        plan: &Plan,
+        settings: &Phase2Settings,
+        saved: Option<Saved>,
+        to_the_end: bool,
+    ) -> Result<Tuned> {
         let levels = Schedule::new(plan.sigmas()).context("phase 2 needs a plan whose noise levels fall")?;
         let trajectories = match settings.weights {
             TuneWeights::Rollout(_) => {
@@ -135,7 +144,7 @@ impl Fitter<'_> {
         {
             tuner.load(path)?;
         }
-        let patience = if self.settings.early_stop { settings.tune.patience } else { u64::MAX };
+        let patience = if self.settings.early_stop && !to_the_end { settings.tune.patience } else { u64::MAX };
         let tune = TuneConfig { patience, ..settings.tune };
         let name = format!("phase 2, {} steps", plan.nfe());
         let done = tuner.history().last().map_or(0, |look| look.iteration);

@@ -272,7 +272,6 @@ fn a_fit_settles_on_the_way_to_the_tuned_network() {
     let more = [&judged[..], &search, &["--steps", "3,4", "--updates", "8", "--lr", "0.001"]].concat();
     let outcomes = place.json(&on_mixture("run", &more));
     let number = |value: &serde_json::Value| value.as_f64().unwrap();
-    let mut settled = 0;
     for outcome in outcomes.as_array().unwrap() {
         let stages = outcome["stages"].as_array().unwrap();
         let tunings: Vec<_> = stages.iter().filter(|stage| stage["phase"] == 2).collect();
@@ -280,10 +279,6 @@ fn a_fit_settles_on_the_way_to_the_tuned_network() {
         assert_eq!(rounds.len(), 2);
         for (looks, stage) in rounds.iter().zip(tunings) {
             let looks = looks.as_array().unwrap();
-            if looks.is_empty() {
-                continue; // no update made it better: there is no way
-            }
-            settled += 1;
             let shares: Vec<f64> = looks.iter().map(|look| number(&look["share"])).collect();
             assert_eq!(shares, [0.0, 0.25, 0.5, 0.75, 1.0]);
             let best =
@@ -292,7 +287,6 @@ fn a_fit_settles_on_the_way_to_the_tuned_network() {
             assert_eq!(stage["kept"], number(&best["frechet"]) <= number(&looks[0]["frechet"]));
         }
     }
-    assert!(settled > 0);
     let table = place.succeeds(&on_mixture("run", &[&more[..], &["--resume"]].concat()));
     assert!(table.contains("of the way to the tuned network") && table.contains("75 %"), "{table}");
     let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
@@ -322,11 +316,11 @@ fn a_fit_settles_on_the_way_to_the_tuned_network() {
     }
 }
 
-/// A built-in model is judged by its own reference; a tuning that changed nothing has no way to look at.
+/// A built-in model is judged by its own reference, and stays as it was where no network on the way is nearer.
 #[test]
 fn built_in_models_settle_by_themselves() {
     let place = Place::new();
-    let small = ["--steps", "3", "--search", "karras", "--settling-images", "96"];
+    let small = ["--steps", "3", "--search", "least-squares", "--settling-images", "96"];
     let fit = |out, more: &[&'static str]| place.json(&on_mixture(out, &[&small[..], more].concat()));
     let tuned = fit("tuned", &["--updates", "8", "--lr", "0.001"]);
     assert_eq!(tuned[0]["between"][0].as_array().unwrap().len(), 5);
@@ -334,7 +328,7 @@ fn built_in_models_settle_by_themselves() {
     let run: serde_json::Value = serde_json::from_str(&run).unwrap();
     assert!(run["task"]["judge"]["reference"].as_str().unwrap().contains("exact samples"));
     // so long steps that nothing is kept of them
-    let untuned = fit("untuned", &["--updates", "2", "--lr", "10"]);
-    assert_eq!(untuned[0]["between"][0].as_array().unwrap().len(), 0);
-    assert_eq!(untuned[0]["stages"][0]["rollout_error"], untuned[0]["stages"][1]["rollout_error"]);
+    let untuned = fit("untuned", &["--updates", "6", "--lr", "10", "--ema", "1"]);
+    assert_eq!(untuned[0]["stages"][1]["kept"], false);
+    assert!(untuned[0]["model"].is_null());
 }

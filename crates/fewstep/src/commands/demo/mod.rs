@@ -223,8 +223,8 @@ impl Bench<'_> {
         for (method, schedule) in [("phase 2: network", &baseline), ("both phases", learned)] {
             let plan = euler(schedule)?;
             let name = format!("{method}, {steps} steps");
-            let tuned =
-                results.timed(&name, || self.fitter.phase2(self.base, &plan, &self.fitter.settings.phase2, None))?;
+            let tuned = results
+                .timed(&name, || self.fitter.phase2(self.base, &plan, &self.fitter.settings.phase2, None, false))?;
             results.training_rate = (args.updates as usize * self.fitter.settings.phase2.batch) as f64
                 / results.parts.last().map_or(f64::NAN, |part| part.seconds);
             results.tuning.push((name, tuned.looks));

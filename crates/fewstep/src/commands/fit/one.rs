@@ -300,7 +300,7 @@ fn tune(
             let cache = Cache { path: &trajectories, model_sha256: &opened.hash };
             let saved = Saved { path: &state_file, trajectories: cache, resume: args.run.resume };
             let base = now.tuned.as_ref().unwrap_or(fitter.base);
-            let tuned = fitter.phase2(base, &now.plan, &fitter.settings.phase2, Some(saved))?;
+            let tuned = fitter.phase2(base, &now.plan, &fitter.settings.phase2, Some(saved), first.studio.is_some())?;
             let moments = first.searcher.as_ref().zip(fitter.settings.phase1.moments());
             let settled = fitter.settle(base, tuned.model, &now.plan, moments, first.studio.as_ref())?;
             let Settled { model, plan, share, rollout_error, looks: between } = settled;

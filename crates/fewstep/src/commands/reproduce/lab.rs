@@ -300,7 +300,13 @@ impl<'a> Lab<'a> {
         let (state, trajectories) = (file("state.safetensors"), file("trajectories.safetensors"));
         let cache = Cache { path: &trajectories, model_sha256: &self.subject.opened.hash };
         let saved = Saved { path: &state, trajectories: cache, resume: self.resume };
-        let tuned = self.fitter.phase2(self.fitter.base, plan, settings, Some(saved))?;
+        let tuned = self.fitter.phase2(
+            self.fitter.base,
+            plan,
+            settings,
+            Some(saved),
+            ours && self.fitter.settings.settling_images > 0,
+        )?;
         atomic::write_json(file("looks.json"), &tuned.looks)?;
         // the paper's rows are its own: all of the way
         let (model, plan, share) = if ours {
