@@ -79,8 +79,9 @@ pub struct SearchArgs {
     pub gauss_newton_samples: usize,
     /// What the rollout error counts beside the look of the images in methods that end in +moments or +data-moments, each in
     /// units of what it was before; in proportion more for plans of more than 5 evaluations, whose images come nearer as it is
-    #[arg(long, value_name = "W", default_value_t = 0.15)]
-    pub moments_weight: f64,
+    /// [default: 0.15, and 0.6 beside training images]
+    #[arg(long, value_name = "W")]
+    pub moments_weight: Option<f64>,
     /// Latents of the images that are compared with training images, in methods that end in +data-moments
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub moments_control: usize,
@@ -125,9 +126,10 @@ impl SearchArgs {
         ensure!(self.ridge >= 0.0 && self.ridge.is_finite(), "--ridge must be a finite number that is not negative");
         ensure!(self.rollout_lr > 0.0 && self.rollout_lr.is_finite(), "--rollout-lr must be a finite number above 0");
         ensure!(
-            self.moments_weight >= 0.0 && self.moments_weight.is_finite(),
+            self.moments_weight.is_none_or(|weight| weight >= 0.0 && weight.is_finite()),
             "--moments-weight must be a finite number that is not negative"
         );
+        let defaults = SearchSettings::default().moments;
         Ok(SearchSettings {
             teacher: TeacherSettings {
                 samples: self.search_samples,
@@ -159,7 +161,11 @@ impl SearchArgs {
                 most: self.gauss_newton_most,
                 samples: self.gauss_newton_samples,
             },
-            moments: MomentsSettings { error_weight: self.moments_weight, control: self.moments_control },
+            moments: MomentsSettings {
+                error_weight: self.moments_weight.unwrap_or(defaults.error_weight),
+                data_error_weight: self.moments_weight.unwrap_or(defaults.data_error_weight),
+                control: self.moments_control,
+            },
             batch,
         })
     }

@@ -25,8 +25,12 @@ use crate::ui::Progress;
 /// How moments are matched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MomentsSettings {
-    /// What the squared error counts beside them, for a plan of up to 5 evaluations; in proportion more for one of more.
+    /// What the squared error counts beside the teacher's moments, for a plan of up to 5 evaluations; in proportion more for one of
+    /// more.
     pub error_weight: f64,
+    /// The same beside training images' moments, which are further off. (Files that do not say so are of a time with one weight.)
+    #[serde(default = "one_weight")]
+    pub data_error_weight: f64,
     /// Latents on which a plan's images are compared with training images.
     pub control: usize,
 }
@@ -34,10 +38,18 @@ pub struct MomentsSettings {
 /// With more evaluations than these, images come near the teacher's as they are, and less of it is given for their look.
 const FEW_EVALUATIONS: usize = 5;
 
+fn one_weight() -> f64 {
+    0.15
+}
+
 impl MomentsSettings {
     /// What the squared error counts for a plan of `nfe` evaluations.
-    fn error_weight_for(&self, nfe: usize) -> f64 {
-        self.error_weight * nfe.max(FEW_EVALUATIONS) as f64 / FEW_EVALUATIONS as f64
+    fn error_weight_for(&self, of: MomentsOf, nfe: usize) -> f64 {
+        let weight = match of {
+            MomentsOf::Teacher => self.error_weight,
+            MomentsOf::Data => self.data_error_weight,
+        };
+        weight * nfe.max(FEW_EVALUATIONS) as f64 / FEW_EVALUATIONS as f64
     }
 }
 
@@ -84,7 +96,7 @@ impl Searcher<'_> {
         for (done, plan) in (1..).zip(plans.values_mut()) {
             let near = |images: &Batch, directions: &[Batch]| look.near(images, directions);
             let denoise = |x: &Batch, sigma: f64| self.network.denoised(x, sigma);
-            let error_weight = self.settings.moments.error_weight_for(plan.nfe());
+            let error_weight = self.settings.moments.error_weight_for(of, plan.nfe());
             let options = RefitOptions { error_weight, ..RefitOptions::default() };
             let refitted =
                 refit_output(plan, ends, &options, near, denoise).map_err(|error| anyhow!(error.to_string()))?;

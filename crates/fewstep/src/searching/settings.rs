@@ -99,7 +99,8 @@ impl SearchSettings {
                 looked_at.insert("error_weight".to_owned(), self.moments.error_weight.into());
             }
             Some(MomentsOf::Data) => {
-                looked_at.insert("moments".to_owned(), all["moments"].clone());
+                looked_at.insert("error_weight".to_owned(), self.moments.data_error_weight.into());
+                looked_at.insert("control".to_owned(), self.moments.control.into());
                 looked_at.insert("control_evaluations".to_owned(), CONTROL_EVALUATIONS.into());
             }
         }
@@ -124,7 +125,7 @@ impl Default for SearchSettings {
             constant: true,
             rollout: RolloutSettings { steps: 40, learning_rate: 1e-3, loss: Distance::Squared },
             gauss_newton: GaussNewtonSettings { rounds: 1, most: 10, samples: 32 },
-            moments: MomentsSettings { error_weight: 0.15, control: 1024 },
+            moments: MomentsSettings { error_weight: 0.15, data_error_weight: 0.6, control: 1024 },
             batch: 64,
         }
     }
@@ -174,10 +175,8 @@ mod tests {
         assert_eq!(changed(|s| s.metric = CostMetric::L1), ["local/ipndm4"]);
         assert_eq!(changed(|s| s.gauss_newton.rounds = 9), fitted[1..]);
         assert_eq!(changed(|s| s.moments.control = 9), ["karras/euler+data-moments"]);
-        assert_eq!(
-            changed(|s| s.moments.error_weight = 9.0),
-            ["least-squares+gauss-newton+moments", "karras/euler+data-moments"]
-        );
+        assert_eq!(changed(|s| s.moments.error_weight = 9.0), ["least-squares+gauss-newton+moments"]);
+        assert_eq!(changed(|s| s.moments.data_error_weight = 9.0), ["karras/euler+data-moments"]);
         assert_eq!(changed(|s| s.rollout.steps = 9), ["karras/euler+rollout"]);
     }
 }
