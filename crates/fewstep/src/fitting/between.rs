@@ -110,7 +110,7 @@ pub fn comes_nearer(looks: &[Between]) -> Option<bool> {
 }
 
 /// What was looked at on the way to tuned networks, by steps and round; none where nothing was.
-pub fn table<'a>(looked: impl IntoIterator<Item = (usize, usize, &'a [Between])>) -> Option<Table> {
+pub fn settling_table<'a>(looked: impl IntoIterator<Item = (usize, usize, &'a [Between])>) -> Option<Table> {
     let mut table = Table::new(vec![
         Column::number("steps", Format::Integer),
         Column::number("round", Format::Integer),
@@ -131,7 +131,7 @@ pub fn table<'a>(looked: impl IntoIterator<Item = (usize, usize, &'a [Between])>
 }
 
 /// What reports say of that table.
-pub const TABLE_TEXT: &str = "Tuning lowers the error and makes images smoother. Of the networks on the way from the one that it \
+pub const SETTLING_TEXT: &str = "Tuning lowers the error and makes images smoother. Of the networks on the way from the one that it \
     started from (0 %) to the tuned one (100 %) the one is taken whose images have the least Frechet distance, on seeds that nothing \
     else looks at, each with its moments matched anew where the search's name ends so.";
 

@@ -310,7 +310,8 @@ fn a_fit_settles_on_the_way_to_the_tuned_network() {
     assert!(error.contains("--settling-images"), "{error}");
     let alone = place.run(&on_mixture("new", &judged[..2]));
     assert!(alone.code == 2 && alone.stderr.contains("--features"), "{}", alone.stderr);
-    for idle in [&["--no-early-stop"][..], &["--phases", "1"], &["--distance", "features"]] {
+    let refined = ["--search", "karras+rollout", "--rollout-loss", "features"];
+    for idle in [&["--no-early-stop"][..], &["--phases", "1"], &["--distance", "features"], &refined] {
         let error = place.fails(&on_mixture("new", &[&judged[..], idle].concat()));
         assert!(error.contains("--ref chooses among networks on the way"), "{error}");
     }

@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
-use fewstep_eval::features::{Convention, FeatureNetwork};
-use fewstep_nn::Model;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 use fewstep_nn::train::{GradientFlow, RolloutLoss, StepWeights};
 
@@ -14,9 +12,9 @@ use crate::fitting::{
     FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings, ROLLOUT_LEARNING_RATE,
     SETTLING_IMAGES, TRAJECTORIES,
 };
-use crate::inputs::{Compute, FeatureArgs, Judge, Numbers, OpenModel, is_built_in};
+use crate::inputs::{Compute, Numbers};
 use crate::runs::RunArgs;
-use crate::searching::{DistanceName, Refinement, SearchArgs};
+use crate::searching::{DistanceName, SearchArgs};
 
 /// Arguments of `fewstep fit`
 #[derive(Debug, clap::Args)]
@@ -153,7 +151,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Judge")]
     pub patience: u64,
     /// Statistics of what the model should make (`fewstep ref`), to choose among networks on the way to the tuned one by their images'
-    /// Frechet distance; not with --distance features or --no-early-stop [default for a built-in model: its own]
+    /// Frechet distance; not with distances of features or --no-early-stop [default for a built-in model: its own]
     #[arg(long = "ref", value_name = "FILE", requires = "features", help_heading = "Judge")]
     pub reference: Option<PathBuf>,
     /// Images of each of these networks, of seeds of their own (0: take the tuned one)
@@ -250,38 +248,6 @@ impl From<StepWeightsName> for StepWeights {
 }
 
 impl Args {
-    /// What networks on the way to a tuned one are judged by, if there is anything, and nothing was tuned on it.
-    pub fn judge(&self, opened: &OpenModel) -> Result<Option<Judge>> {
-        let tuned_on = self.weights == WeightsName::Rollout && self.distance == DistanceName::Features;
-        let settles = self.phases.contains(&2) && self.settling_images > 0 && !self.no_early_stop && !tuned_on;
-        ensure!(
-            settles || self.reference.is_none(),
-            "--ref chooses among networks on the way to the tuned one: that takes phase 2 in --phases, --settling-images above 0, \
-             another --distance than features, and no --no-early-stop"
-        );
-        let given = self.reference.is_some() || (is_built_in(&opened.name) && self.features.is_none());
-        if !given || !settles {
-            return Ok(None);
-        }
-        let (features, device) = (self.features.clone(), opened.model.device());
-        Judge::open(opened, features, self.reference.as_ref(), Convention::Tf1.name(), device).map(Some)
-    }
-
-    /// The feature network, if a distance needs it.
-    pub fn feature_network(&self, model: &Model) -> Result<Option<Box<dyn FeatureNetwork>>> {
-        let tuned = self.weights == WeightsName::Rollout && self.phases.contains(&2);
-        let refined = match &self.search {
-            Phase1Search::Method(method) => method.refinement == Some(Refinement::Rollout),
-            Phase1Search::Paper => false,
-        };
-        let asked = [(tuned, self.distance), (refined, self.search_args.rollout_loss)];
-        if !asked.contains(&(true, DistanceName::Features)) {
-            return Ok(None);
-        }
-        let arguments = FeatureArgs::file(self.features.clone(), Convention::Tf1.name());
-        Ok(Some(arguments.open(model.image_shape().map(|size| size as usize), model.device())?))
-    }
-
     /// The settings, checked for contradictions.
     pub fn settings(&self) -> Result<FitSettings> {
         ensure!(self.steps.0.iter().all(|&n| n >= 2), "--steps needs numbers of at least 2");

@@ -1,6 +1,7 @@
 //! `fewstep fit`: the two phases of the paper, for every number of steps asked for.
 
 mod arguments;
+mod features;
 mod one;
 mod page;
 
@@ -17,7 +18,7 @@ pub use self::arguments::Args;
 pub use self::one::AS_IT_CAME;
 use self::one::{First, Outcome};
 use crate::commands::report::REPORT;
-use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Solver, between_table};
+use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Solver, settling_table};
 use crate::forecast::Forecast;
 use crate::inputs::{JudgeId, OpenModel, open_data, open_model};
 use crate::provenance::Provenance;
@@ -242,7 +243,7 @@ fn print(outcomes: &[Outcome], opened: &OpenModel, folder: &RunFolder, output: O
 
 /// Networks on the way to the tuned ones; none where none were looked at.
 fn between(outcomes: &[Outcome]) -> Option<Table> {
-    between_table(outcomes.iter().flat_map(|outcome| {
+    settling_table(outcomes.iter().flat_map(|outcome| {
         outcome.between.iter().enumerate().map(|(round, looks)| (outcome.steps, round + 1, looks.as_slice()))
     }))
 }

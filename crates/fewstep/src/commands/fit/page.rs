@@ -10,7 +10,7 @@ use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Ser
 use super::one::{Outcome, folder_name};
 use super::{Run, between, elsewhere, table};
 use crate::figures;
-use crate::fitting::TABLE_TEXT;
+use crate::fitting::SETTLING_TEXT;
 use crate::inputs::{JudgeId, read_plan};
 
 /// The page of these outcomes, whose plans and images are in `folder`.
@@ -33,7 +33,7 @@ pub fn build(run: &Run, outcomes: &[Outcome], folder: &RunFolder) -> Result<Page
         sections.push(Section::new("Tuning the network", vec![Block::Plots(vec![figures::tuning(&tuning)])]));
     }
     if let Some(table) = between(outcomes) {
-        let blocks = vec![Block::Text(TABLE_TEXT.to_owned()), Block::Table(table)];
+        let blocks = vec![Block::Text(SETTLING_TEXT.to_owned()), Block::Table(table)];
         sections.push(Section::new("On the way to the tuned network", blocks));
     }
     if let Some(table) = elsewhere(outcomes) {

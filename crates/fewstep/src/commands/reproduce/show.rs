@@ -13,7 +13,7 @@ use super::lab::{Descent, Lab};
 use super::{Row, Run};
 use crate::commands::report::REPORT;
 use crate::figures;
-use crate::fitting::{Between, TABLE_TEXT, baseline, between_table};
+use crate::fitting::{Between, SETTLING_TEXT, baseline, settling_table};
 use crate::ui;
 
 /// Pixels of a figure's PNG for each of the SVG's.
@@ -278,8 +278,8 @@ pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
     }
     let plots = figures_of(rows, run, &drawn)?.into_iter().map(|(_, plot)| plot).collect();
     sections.push(Section::new("Figures", vec![Block::Plots(plots)]));
-    if let Some(table) = between_table(drawn.between.iter().map(|(steps, looks)| (*steps, 1, looks.as_slice()))) {
-        let blocks = vec![Block::Text(TABLE_TEXT.to_owned()), Block::Table(table)];
+    if let Some(table) = settling_table(drawn.between.iter().map(|(steps, looks)| (*steps, 1, looks.as_slice()))) {
+        let blocks = vec![Block::Text(SETTLING_TEXT.to_owned()), Block::Table(table)];
         sections.push(Section::new("On the way to the tuned network", blocks));
     }
     let mut facts = run.provenance.facts();
