@@ -1,5 +1,7 @@
 //! `least_squares`: schedule and solver together, each step the best linear combination of what the student knows.
 
+use std::ops::RangeInclusive;
+
 use super::calibration::{gathered, stretch, stretched};
 use super::normal::{Normal, distance};
 use super::rollout::pseudo_huber_constant;
@@ -72,15 +74,31 @@ pub fn least_squares_seen<V: Samples, E>(
     view: impl Fn(&V) -> V,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
 ) -> Result<Outcome, SearchError<E>> {
-    if !(fit.ridge.is_finite() && fit.ridge >= 0.0) {
-        return Err(SearchError::Option { name: "ridge", rule: "finite and not negative", value: fit.ridge });
-    }
-    let centre = teacher.ends().held.as_ref().map(|held| &held.batch).filter(|_| fit.calibrated);
-    // latents are unit normal
-    let ends = teacher.ends();
-    let dimensions = ends.latent.norm_squared() / ends.samples.max(1) as f64;
-    let softness = fit.robust.then(|| pseudo_huber_constant(dimensions));
-    student::search("least_squares", teacher, options, &Fitting { fit, view, centre, softness }, denoise)
+    student::search("least_squares", teacher, options, &Fitting::new(teacher, fit, view)?, denoise)
+}
+
+/// [`least_squares_seen`] along `paths` through the teacher's grid (indices into it, which rise), one plan each. With `sweeps`,
+/// paths first move to where their end is nearer to the teacher. The dynamic program keeps the states that are nearest at every
+/// level, and those are not always the best to go on from; here a path is judged by its end alone. From the last path to the
+/// first, each is compared with the one after it less any one of its levels, if that has one more; then, in at most so many
+/// sweeps, each of its levels moves to its neighbours on the grid for as long as that is an improvement. Any few of the samples
+/// serve for that: [`Teacher::from_parts`] of some states, and then all of them along the paths found, without sweeps.
+///
+/// Of the options it looks at [`StudentOptions::last_step`] alone. Costs for a path of `n` levels `n` evaluations, with sweeps at
+/// most `n (n + 1) / 2` more for what the longer path leaves and `n (n + 1)` a sweep.
+///
+/// # Errors
+/// As [`least_squares`], and if a path does not rise or leaves the grid.
+pub fn least_squares_along<V: Samples, E>(
+    teacher: &Teacher<V>,
+    fit: &Fit,
+    options: &StudentOptions,
+    paths: &[Vec<usize>],
+    sweeps: usize,
+    view: impl Fn(&V) -> V,
+    denoise: impl FnMut(&V, f64) -> Result<V, E>,
+) -> Result<Outcome, SearchError<E>> {
+    student::along("least_squares", teacher, options, &Fitting::new(teacher, fit, view)?, paths, sweeps, denoise)
 }
 
 /// A fit at work.
@@ -102,9 +120,8 @@ impl<V: Samples, S: Fn(&V) -> V> Rule<V> for Fitting<'_, V, S> {
         true
     }
 
-    fn steps(&self, path: &[usize], past: &Past<V>, nodes: &Nodes<V>) -> Vec<Step> {
-        let newest = path.len() - 1;
-        let from = nodes.sigma(path[newest]);
+    fn steps(&self, path: &[usize], past: &Past<V>, nodes: &Nodes<V>, to: RangeInclusive<usize>) -> Vec<Step> {
+        let from = nodes.sigma(path[path.len() - 1]);
         let (x, outputs) = (&past.inputs[0], &past.outputs);
         // the latent is the state in units of its noise level
         let unit = if x.source == Source::Latent { from } else { 1.0 };
@@ -135,7 +152,7 @@ impl<V: Samples, S: Fn(&V) -> V> Rule<V> for Fitting<'_, V, S> {
             };
             Step { terms: gathered(terms), error: self.error(&left), regularised: fitted.raised }
         };
-        (path[newest] + 1..=nodes.end()).map(step).collect()
+        to.map(step).collect()
     }
 
     fn describe(&self, metadata: &mut serde_json::Map<String, serde_json::Value>) -> String {
@@ -149,7 +166,22 @@ impl<V: Samples, S: Fn(&V) -> V> Rule<V> for Fitting<'_, V, S> {
     }
 }
 
-impl<V: Samples, S: Fn(&V) -> V> Fitting<'_, V, S> {
+impl<'a, V: Samples, S: Fn(&V) -> V> Fitting<'a, V, S> {
+    fn new<E>(teacher: &'a Teacher<V>, fit: &'a Fit, view: S) -> Result<Self, SearchError<E>> {
+        if !(fit.ridge.is_finite() && fit.ridge >= 0.0) {
+            return Err(SearchError::Option { name: "ridge", rule: "finite and not negative", value: fit.ridge });
+        }
+        let ends = teacher.ends();
+        // latents are unit normal
+        let dimensions = ends.latent.norm_squared() / ends.samples.max(1) as f64;
+        Ok(Self {
+            fit,
+            view,
+            centre: ends.held.as_ref().map(|held| &held.batch).filter(|_| fit.calibrated),
+            softness: fit.robust.then(|| pseudo_huber_constant(dimensions)),
+        })
+    }
+
     /// What a state that leaves `left` to be explained counts, the whole batch.
     fn error(&self, left: &V) -> f64 {
         distance(left, self.softness)

@@ -6,7 +6,8 @@
 //!
 //! - [`StepCosts`] (`local`, GITS): single steps from the teacher's states;
 //! - [`reachable`] (OSS): a solver's steps from the student's own states;
-//! - [`least_squares`]: fitted steps from the student's own states, schedule and solver together.
+//! - [`least_squares`]: fitted steps from the student's own states, schedule and solver together; [`least_squares_along`] moves
+//!   the levels that it chose.
 //!
 //! [`gauss_newton`] then moves the levels and coefficients of any plan together, from evaluations alone; [`refine`] moves
 //! them down the gradient of its rollout error; [`refit_output`] fits the last combination to a distance between sets of
@@ -27,7 +28,7 @@ mod student;
 mod table;
 mod teacher;
 
-pub use least_squares::{Fit, least_squares, least_squares_seen};
+pub use least_squares::{Fit, least_squares, least_squares_along, least_squares_seen};
 pub use local::{CostMetric, StepCosts};
 pub use outcome::{FoundPlan, Outcome, SearchError};
 pub use paths::{ShortestPath, shortest_paths};

@@ -25,6 +25,16 @@ pub struct Outcome {
     pub evaluations: usize,
 }
 
+impl Outcome {
+    /// Plans whose metadata say what all of them took together.
+    pub(super) fn counted(mut plans: Vec<FoundPlan>, evaluations: usize) -> Self {
+        for found in &mut plans {
+            found.plan.metadata.found_by.insert("evaluations".into(), evaluations.into());
+        }
+        Self { plans, evaluations }
+    }
+}
+
 /// Why a search leaves no plans.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SearchError<E> {

@@ -1,6 +1,8 @@
 //! `reachable`: a solver's steps, each level chosen by where the student's own states get to (optimal stepsize
 //! distillation, OSS, Pei et al. 2025, "Optimal Stepsize for Diffusion Sampling").
 
+use std::ops::RangeInclusive;
+
 use super::student::{self, Past, Rule, Step, StudentOptions};
 use super::teacher::{Nodes, Teacher};
 use super::{Outcome, SearchError};
@@ -90,9 +92,8 @@ impl<V: VectorSpace> Rule<V> for SolverRule {
         false
     }
 
-    fn steps(&self, path: &[usize], past: &Past<V>, nodes: &Nodes<V>) -> Vec<Step> {
+    fn steps(&self, path: &[usize], past: &Past<V>, nodes: &Nodes<V>, to: RangeInclusive<usize>) -> Vec<Step> {
         let levels: Vec<f64> = path.iter().map(|&j| nodes.sigma(j)).collect();
-        let newest = path.len() - 1;
         let step = |j: usize| match self.terms(&levels, nodes.sigma(j), j == nodes.end()) {
             Some(terms) => {
                 let error = past.value(&terms, Some(nodes.state(j))).norm_squared();
@@ -101,7 +102,7 @@ impl<V: VectorSpace> Rule<V> for SolverRule {
             // levels so extreme that a coefficient overflows
             None => Step { terms: Combination::default(), error: f64::INFINITY, regularised: false },
         };
-        (path[newest] + 1..=nodes.end()).map(step).collect()
+        to.map(step).collect()
     }
 
     fn describe(&self, _: &mut serde_json::Map<String, serde_json::Value>) -> String {

@@ -32,7 +32,7 @@ impl SearchSettings {
                 samples * (self.teacher.grid + looks)
             }
             Search::Reachable => self.student_bound(false, most) * samples,
-            Search::LeastSquares => self.student_bound(self.constant, most) * self.seen_by_fits(),
+            Search::LeastSquares => self.fitting_evaluations(most),
         };
         let total: usize = nfes.iter().sum();
         let refined = match method.refinement {
@@ -80,6 +80,24 @@ impl SearchSettings {
         let first = if constant { grid } else { 1 };
         let later: usize = (2..=most).map(|nfe| self.beam * (grid + 1).saturating_sub(nfe)).sum();
         first + later
+    }
+
+    /// Evaluations of single images that least-squares takes at most for plans of up to `most` evaluations: for the program, and,
+    /// where there are sweeps, to move their levels, to judge that, and to fit along them (see `least_squares_along`).
+    pub(super) fn fitting_evaluations(&self, most: usize) -> usize {
+        let (fitted, program) = (self.seen_by_fits(), self.seen_by_program());
+        let found = self.student_bound(self.constant, most) * program;
+        if self.sweeps == 0 {
+            return found;
+        }
+        let walks = most * (most + 1) / 2;
+        let moves: usize = (1..=most).map(|n| n + n * (n + 1) / 2 + self.sweeps * n * (n + 1)).sum();
+        found + moves * program.div_ceil(2) + walks * (program + fitted)
+    }
+
+    /// Latents that the program of least-squares looks at.
+    pub(super) fn seen_by_program(&self) -> usize {
+        if self.sweeps == 0 { self.seen_by_fits() } else { self.path_samples.min(self.seen_by_fits()) }
     }
 
     /// Latents that least-squares fits.

@@ -19,7 +19,8 @@ use fewstep_core::objective::BoundTable;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_core::search::{
-    Fit, FoundPlan, SearchError, StepCosts, StudentOptions, Teacher, least_squares_seen, minimise_bound, reachable,
+    Fit, FoundPlan, SearchError, StepCosts, StudentOptions, Teacher, least_squares_along, least_squares_seen,
+    minimise_bound, reachable,
 };
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
 use fewstep_eval::features::FeatureNetwork;
@@ -250,7 +251,8 @@ impl<'a> Searcher<'a> {
     /// For solvers that the search cannot step with, Euler's schedules serve, as they do in OSS. Every state is gone on from,
     /// as there: to drop the idle ones can cost a fixed solver its best plan.
     fn reachable(&self, solver: Solver, most: usize) -> Result<Vec<Plan>> {
-        let mut progress = self.progress("reachable search", most, self.settings.teacher.samples);
+        let total = self.settings.student_bound(false, most) * self.settings.teacher.samples;
+        let mut progress = Progress::new("reachable search", "evaluations (at most)", total as u64, 0);
         let options = StudentOptions { gain: f64::NEG_INFINITY, ..self.student_options(most) };
         match reachable(&self.teacher, solver, &options, counted(&self.network, &mut progress)) {
             Ok(outcome) => Ok(plans(outcome.plans)),
@@ -271,17 +273,39 @@ impl<'a> Searcher<'a> {
 
     /// On the first of the latents. Second, evaluations of single images.
     fn least_squares(&self, most: usize) -> Result<(Vec<Plan>, u64)> {
-        let mut progress = self.progress("least-squares search", most, self.settings.seen_by_fits());
-        let (network, ends) = self.part(0, self.settings.seen_by_fits())?;
-        let first = |state: &Batch| Batch(state.0.narrow(0, 0, ends.samples as i64));
-        let (states, evaluations) = (self.teacher.states().iter().map(first).collect(), self.teacher.evaluations());
-        let teacher = Teacher::from_parts(self.teacher.grid().clone(), states, ends, evaluations)
-            .map_err(|error| failed(&error))?;
-        let SearchSettings { history, ridge, calibrated, free, robust, .. } = *self.settings;
+        let SearchSettings { history, ridge, calibrated, free, robust, sweeps, .. } = *self.settings;
         let fit = Fit { history, ridge, calibrated, free, robust };
         let options = self.student_options(most);
+        let (fitted, program) = (self.settings.seen_by_fits(), self.settings.seen_by_program());
+        let total = self.settings.fitting_evaluations(most) as u64;
+        let mut progress = Progress::new("least-squares search", "evaluations (at most)", total, 0);
+        let (network, teacher) = self.first(program)?;
         let outcome = least_squares_seen(&teacher, &fit, &options, self.view(), counted(&network, &mut progress));
-        let plans = plans(outcome.map_err(|error| failed(&error))?.plans);
+        let mut found = outcome.map_err(|error| failed(&error))?.plans;
+        let mut evaluations = network.evaluations();
+        if sweeps > 0 {
+            let mut along = |found: &[FoundPlan], sweeps: usize, samples: usize| {
+                let (network, teacher) = self.first(samples)?;
+                let paths: Vec<Vec<usize>> = found.iter().map(|found| found.path.clone()).collect();
+                let denoise = |x: &Batch, sigma: f64| {
+                    let outputs = network.denoised(x, sigma)?;
+                    progress.set(evaluations + network.evaluations(), "");
+                    Ok(outputs)
+                };
+                let outcome = least_squares_along(&teacher, &fit, &options, &paths, sweeps, self.view(), denoise);
+                evaluations += network.evaluations();
+                Ok::<_, anyhow::Error>(outcome.map_err(|error| failed(&error))?.plans)
+            };
+            // few latents say where a path might go, and twice as many whether it is to
+            let moved = along(&found, sweeps, program.div_ceil(2))?;
+            for (found, moved) in found.iter_mut().zip(along(&moved, 0, program)?) {
+                if moved.error < found.error {
+                    *found = moved;
+                }
+            }
+            found = along(&found, 0, fitted)?;
+        }
+        let plans = plans(found);
         let raised = |plan: &&Plan| plan.metadata.found_by.get("regularised").is_some_and(|raised| raised == true);
         let raised: Vec<String> = plans.iter().filter(raised).map(|plan| plan.nfe().to_string()).collect();
         if !raised.is_empty() {
@@ -290,7 +314,16 @@ impl<'a> Searcher<'a> {
                 raised.join(", ")
             ));
         }
-        Ok((plans, network.evaluations()))
+        Ok((plans, evaluations))
+    }
+
+    /// The teacher of the first of the latents alone, with a network that knows their classes.
+    fn first(&self, samples: usize) -> Result<(Network<'_>, Teacher<Batch>)> {
+        let (network, ends) = self.part(0, samples)?;
+        let first = |state: &Batch| Batch(state.0.narrow(0, 0, ends.samples as i64));
+        let states = self.teacher.states().iter().map(first).collect();
+        let teacher = Teacher::from_parts(self.teacher.grid().clone(), states, ends, self.teacher.evaluations());
+        Ok((network, teacher.map_err(|error| failed(&error))?))
     }
 
     /// Images as fits see them.
@@ -301,11 +334,6 @@ impl<'a> Searcher<'a> {
             View::Gradients => x.with_gradients(0.1),
             View::Both => x.with_gradients(1.0),
         }
-    }
-
-    fn progress(&self, name: &str, most: usize, samples: usize) -> Progress {
-        let total = self.settings.student_bound(self.settings.constant, most) * samples;
-        Progress::new(name, "evaluations (at most)", total as u64, 0)
     }
 
     /// The rollout error on the search's own latents, per pixel.

@@ -25,6 +25,13 @@ pub struct SearchSettings {
     pub ridge: f64,
     /// States kept at every level and number of steps.
     pub beam: usize,
+    /// Sweeps over the levels that the program chose for a fitted plan, at most.
+    #[serde(default)]
+    pub sweeps: usize,
+    /// Latents that say which levels are best where there are sweeps, the first of those that fits see; half of them in the
+    /// sweeps themselves.
+    #[serde(default = "all")]
+    pub path_samples: usize,
     /// What fitted steps make small.
     pub view: View,
     /// Whether fitted images are stretched until their variance is the teacher's.
@@ -82,7 +89,8 @@ impl SearchSettings {
             Search::Local(_) => vec!["metric"],
             Search::Reachable => vec!["beam"],
             Search::LeastSquares => {
-                vec!["fit_samples", "history", "ridge", "beam", "view", "calibrated", "free", "robust", "constant"]
+                let fit = ["fit_samples", "history", "ridge", "view", "calibrated", "free", "robust", "constant"];
+                [&fit[..], &["beam", "sweeps", "path_samples"]].concat()
             }
         };
         names.extend(match method.refinement {
@@ -118,6 +126,8 @@ impl Default for SearchSettings {
             history: 3,
             ridge: 1e-6,
             beam: 2,
+            sweeps: 0,
+            path_samples: 32,
             view: View::Both,
             calibrated: true,
             free: true,
@@ -171,6 +181,8 @@ mod tests {
         let fitted = ["least-squares", "least-squares+gauss-newton", "least-squares+gauss-newton+moments"];
         assert_eq!(changed(|s| s.ridge = 1.0), fitted);
         assert_eq!(changed(|s| s.fit_samples = 8), fitted);
+        assert_eq!(changed(|s| s.sweeps = 9), fitted);
+        assert_eq!(changed(|s| s.path_samples = 9), fitted);
         assert_eq!(changed(|s| s.beam = 1), [&["reachable/ipndm4"][..], &fitted].concat());
         assert_eq!(changed(|s| s.metric = CostMetric::L1), ["local/ipndm4"]);
         assert_eq!(changed(|s| s.gauss_newton.rounds = 9), fitted[1..]);

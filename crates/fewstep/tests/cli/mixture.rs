@@ -80,3 +80,34 @@ fn a_comparison_with_exact_samples() {
         assert!(ours.0 > 0.5 * teacher, "nothing is much nearer to the truth than the teacher: {ours:?} {teacher}");
     }
 }
+
+/// Where levels move, no plan is further from the teacher's images of the latents that judge, and the forecast holds.
+#[test]
+fn sweeps_move_levels() {
+    let place = Place::new();
+    let found = |sweeps: &'static str| {
+        let own = ["--methods", "least-squares", "--steps", "1-8", "--images", "2", "--held-out", "8", "--out", sweeps];
+        let all =
+            [&own[..], &["--fit-samples", "32", "--teacher-steps", "2", "--beam", "1", "--sweeps", sweeps]].concat();
+        let cost = place.json(&on_mixture("compare", &[&all[..], &["--dry-run"]].concat()));
+        let parts = cost["parts"].as_array().unwrap();
+        let part = parts.iter().find(|part| part["what"].as_str().unwrap().contains("search least")).unwrap();
+        place.json(&on_mixture("compare", &all));
+        let folder =
+            place.list(sweeps).into_iter().find(|name| place.path(&format!("{sweeps}/{name}")).is_dir()).unwrap();
+        let found = place.path(&format!("{sweeps}/{folder}/least-squares.found.json"));
+        let found = std::fs::read_to_string(found).unwrap();
+        let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+        let taken = found["found"]["evaluations"].as_u64().unwrap();
+        assert!(taken <= part["evaluations"].as_u64().unwrap(), "{taken} {part}");
+        let error = |nfe: u64| {
+            let plan = &found["found"]["plans"][nfe.to_string()];
+            plan["metadata"]["found_by"]["training_error"].as_f64().unwrap()
+        };
+        (taken, (1..=8).map(error).collect::<Vec<f64>>())
+    };
+    let (still, moved) = (found("0"), found("2"));
+    assert!(still.0 < moved.0);
+    let ratios: Vec<f64> = moved.1.iter().zip(&still.1).map(|(moved, still)| moved / still).collect();
+    assert!(ratios.iter().all(|ratio| *ratio < 1.0 + 1e-6) && ratios.iter().any(|ratio| *ratio < 0.95), "{ratios:?}");
+}

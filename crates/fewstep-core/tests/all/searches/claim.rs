@@ -14,7 +14,7 @@ use crate::support::{denoiser, images, latents, samples};
 use super::*;
 
 /// The mean of outputs on 64-dimensional data, as a constant image and repeated.
-fn held(outputs: &[f64], samples: usize) -> Held<Vec<f64>> {
+pub fn held(outputs: &[f64], samples: usize) -> Held<Vec<f64>> {
     let count = outputs.len() as f64 / 64.0;
     let mean: Vec<f64> = (0..64).map(|d| outputs.iter().skip(d).step_by(64).sum::<f64>() / count).collect();
     let image = mean.iter().map(|value| *value as f32).collect();

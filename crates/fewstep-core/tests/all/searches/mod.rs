@@ -1,5 +1,6 @@
 //! Searches over a teacher: against brute force and their own definitions, and against each other.
 
+mod along;
 mod claim;
 mod constant;
 mod least_squares;

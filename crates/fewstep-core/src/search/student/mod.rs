@@ -1,7 +1,11 @@
 //! The dynamic program over the student's own states that `reachable` and `least_squares` share.
 
+mod along;
+
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
+pub(super) use self::along::along;
 use super::teacher::{Held, Nodes, Teacher};
 use super::{FoundPlan, Outcome, SearchError};
 use crate::plan::{Combination, Plan, Source, Stage};
@@ -48,7 +52,8 @@ pub(super) struct Known<V> {
     pub value: Rc<V>,
 }
 
-/// A sampler under way: it stands at a node and has not been evaluated there yet.
+/// A sampler under way: it stands at a node, and is evaluated there next or was evaluated there last.
+#[derive(Clone)]
 pub(super) struct Student<V> {
     /// The nodes it is evaluated at, last the one where it stands.
     path: Vec<usize>,
@@ -60,6 +65,7 @@ pub(super) struct Student<V> {
 }
 
 /// A step that a rule offers.
+#[derive(Clone)]
 pub(super) struct Step {
     /// The state it leads to, in inputs and outputs of the student's evaluations.
     pub terms: Combination,
@@ -77,9 +83,9 @@ pub(super) trait Rule<V> {
     /// Whether it can step from a constant image in place of an output.
     fn takes_constant(&self) -> bool;
 
-    /// The steps to every later node in order, the end last, of a student that was evaluated at the nodes of `path`. Its
+    /// The steps to the nodes `to` in order, all of them later, of a student that was evaluated at the nodes of `path`. Its
     /// newest input is the state at the last of them.
-    fn steps(&self, path: &[usize], past: &Past<V>, nodes: &Nodes<V>) -> Vec<Step>;
+    fn steps(&self, path: &[usize], past: &Past<V>, nodes: &Nodes<V>, to: RangeInclusive<usize>) -> Vec<Step>;
 
     /// Sampler's name in its plan, and what the plan's metadata says beside what every search writes.
     fn describe(&self, metadata: &mut serde_json::Map<String, serde_json::Value>) -> String;
@@ -119,14 +125,14 @@ pub(super) fn search<V: VectorSpace, E>(
     let nodes = teacher.nodes(last_step);
     let mut layer = first_layer(teacher, &nodes, rule);
     let mut least = vec![f64::INFINITY; nodes.end()];
-    let mut outcome = Outcome { plans: Vec::new(), evaluations: 0 };
+    let (mut plans, mut evaluations) = (Vec::new(), 0);
     for step in 1..=most.min(nodes.end()) {
         let mut best: Vec<Vec<Candidate>> = (0..=nodes.end()).map(|_| Vec::new()).collect();
         for (index, student) in layer.iter_mut().enumerate() {
             let at = student.path[student.path.len() - 1];
             student.evaluate(&nodes, rule.depth(), &mut denoise)?;
-            outcome.evaluations += 1;
-            let steps = rule.steps(&student.path, &student.past, &nodes);
+            evaluations += 1;
+            let steps = rule.steps(&student.path, &student.past, &nodes, at + 1..=nodes.end());
             for (j, step) in (at + 1..).zip(steps) {
                 let kept = if j == nodes.end() { 1 } else { beam };
                 keep(&mut best[j], Candidate { student: index, step }, kept);
@@ -135,38 +141,46 @@ pub(super) fn search<V: VectorSpace, E>(
         let Some(end) = best.pop().and_then(|ends| ends.into_iter().next()) else {
             return Err(SearchError::NotFinite { what: "every state that the search reached" });
         };
-        outcome.plans.push(layer[end.student].finish(search, end.step, teacher, options, rule));
+        plans.push(layer[end.student].finish(search, end.step, teacher, options, rule));
         if step < most {
             let below = most.min(nodes.end()) - step;
             drop_idle(&mut best, &mut least, gain, nodes.end() - below);
             layer = advance(&layer, best);
         }
     }
-    for found in &mut outcome.plans {
-        found.plan.metadata.found_by.insert("evaluations".into(), outcome.evaluations.into());
-    }
-    Ok(outcome)
+    Ok(Outcome::counted(plans, evaluations))
 }
 
 /// Students before their first evaluation: one at the first node, and one at every other that a constant image, where
 /// there is one, gets it to.
 fn first_layer<V: VectorSpace>(teacher: &Teacher<V>, nodes: &Nodes<V>, rule: &impl Rule<V>) -> Vec<Student<V>> {
-    let latent = &teacher.ends().latent;
-    let mut layer = vec![Student::start(nodes, latent)];
-    if let Some(Held { batch, .. }) = teacher.ends().held.as_ref().filter(|_| rule.takes_constant()) {
-        let known = |source, value: &V| vec![Known { source, value: Rc::new(value.clone()) }];
-        let past = Past { inputs: known(Source::Latent, latent), outputs: known(Source::Constant, batch) };
-        let steps = rule.steps(&[0], &past, nodes).into_iter().take(nodes.end() - 1);
-        let student = |(j, step): (usize, Step)| Student {
-            path: vec![j],
-            x: Rc::new(past.value(&step.terms, None)),
-            inputs: vec![step.terms],
-            past: past.clone(),
-            regularised: step.regularised,
-        };
-        layer.extend((1..).zip(steps).filter(|(_, step)| step.error.is_finite()).map(student));
-    }
+    let mut layer = vec![Student::start(nodes, &teacher.ends().latent)];
+    layer.extend(by_constant(teacher, nodes, rule, 1..=nodes.end() - 1));
     layer
+}
+
+/// The students that the constant image, where there is one, gets to the nodes `to`.
+fn by_constant<V: VectorSpace>(
+    teacher: &Teacher<V>,
+    nodes: &Nodes<V>,
+    rule: &impl Rule<V>,
+    to: RangeInclusive<usize>,
+) -> Vec<Student<V>> {
+    let Some(Held { batch, .. }) = teacher.ends().held.as_ref().filter(|_| rule.takes_constant()) else {
+        return Vec::new();
+    };
+    let known = |source, value: &V| vec![Known { source, value: Rc::new(value.clone()) }];
+    let (inputs, outputs) = (known(Source::Latent, &teacher.ends().latent), known(Source::Constant, batch));
+    let past = Past { inputs, outputs };
+    let steps = rule.steps(&[0], &past, nodes, to.clone());
+    let student = |(j, step): (usize, Step)| Student {
+        path: vec![j],
+        x: Rc::new(past.value(&step.terms, None)),
+        inputs: vec![step.terms],
+        past: past.clone(),
+        regularised: step.regularised,
+    };
+    to.zip(steps).filter(|(_, step)| step.error.is_finite()).map(student).collect()
 }
 
 /// Adds a candidate to the best few, least error first; one that is not finite is dropped.
