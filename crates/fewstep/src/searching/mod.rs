@@ -304,6 +304,12 @@ impl<'a> Searcher<'a> {
                 }
             }
             found = along(&found, 0, fitted)?;
+            for found in &mut found {
+                let found_by = &mut found.plan.metadata.found_by;
+                found_by.insert("sweeps".into(), sweeps.into());
+                // of as many latents as are fitted, like those of the program
+                found_by.insert("evaluations".into(), evaluations.div_ceil(fitted as u64).into());
+            }
         }
         let plans = plans(found);
         let raised = |plan: &&Plan| plan.metadata.found_by.get("regularised").is_some_and(|raised| raised == true);

@@ -102,6 +102,7 @@ fn sweeps_move_levels() {
         assert!(taken <= part["evaluations"].as_u64().unwrap(), "{taken} {part}");
         let error = |nfe: u64| {
             let plan = &found["found"]["plans"][nfe.to_string()];
+            assert_eq!(plan["metadata"]["found_by"]["sweeps"].as_u64().unwrap_or(0).to_string(), sweeps);
             plan["metadata"]["found_by"]["training_error"].as_f64().unwrap()
         };
         (taken, (1..=8).map(error).collect::<Vec<f64>>())
