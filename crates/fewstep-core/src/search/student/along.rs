@@ -27,13 +27,8 @@ struct Walker<'a, V, R, F> {
     evaluations: usize,
 }
 
-/// Steps along `paths`, and moves them if `sweeps` is not 0. The dynamic program keeps what is nearest to the teacher at every
-/// node, and that is not always the best to go on from; here a path is judged by its end alone. From the last path to the first,
-/// each is compared with the one after it without any one of its nodes, if that has one more; then every node moves to its
-/// neighbours for as long as that is an improvement, in so many sweeps at most.
-///
-/// Costs for a path of `n` nodes `n` evaluations, and with sweeps at most `n (n + 1) / 2` for what the longer path leaves and
-/// `n (n + 1)` a sweep.
+/// Steps along `paths`, which move first if `sweeps` is not 0: how, and at what price, is at
+/// [`least_squares_along`](crate::search::least_squares_along). From the last to the first, as each leaves paths for the one before it.
 pub(in crate::search) fn along<V: VectorSpace, E>(
     search: &str,
     teacher: &Teacher<V>,
