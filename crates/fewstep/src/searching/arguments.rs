@@ -40,13 +40,16 @@ pub struct SearchArgs {
     /// States kept at every level and number of steps
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub beam: usize,
-    /// Sweeps in which the levels of plans that least-squares found move to neighbouring ones while their images come nearer
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Sweeps in which the levels of plans of many evaluations that least-squares found move to neighbouring ones while their
+    /// images come nearer; 0 leaves them as its dynamic program chose them
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub sweeps: usize,
-    /// Latents that levels are chosen by where there are sweeps, half of them in the sweeps themselves; coefficients are then
-    /// fitted on all
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    pub path_samples: usize,
+    /// Fewest evaluations of such plans
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub sweeps_from: usize,
+    /// Latents that say where levels might move; coefficients are then fitted on all, which also say whether it is worth it
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub sweep_samples: usize,
     /// What fitted steps make small: differences of pixels, of the images' gradients, in which fine detail counts, or both
     #[arg(long, value_name = "NAME", default_value = "both")]
     pub view: View,
@@ -127,7 +130,8 @@ impl SearchArgs {
         ensure!(self.search_grid >= 2, "--search-grid must be at least 2");
         ensure!(self.teacher_parts >= 1, "--teacher-parts must be at least 1");
         ensure!(self.fit_samples >= 1, "--fit-samples must be at least 1");
-        ensure!(self.path_samples >= 1, "--path-samples must be at least 1");
+        ensure!(self.sweeps_from >= 1, "--sweeps-from must be at least 1");
+        ensure!(self.sweep_samples >= 1, "--sweep-samples must be at least 1");
         ensure!(self.gauss_newton_samples >= 1, "--gauss-newton-samples must be at least 1");
         ensure!(self.moments_control >= 2, "--moments-control must be at least 2: a mean of one image says nothing");
         ensure!(self.beam >= 1, "--beam must be at least 1");
@@ -155,7 +159,8 @@ impl SearchArgs {
             ridge: self.ridge,
             beam: self.beam,
             sweeps: self.sweeps,
-            path_samples: self.path_samples,
+            sweeps_from: self.sweeps_from,
+            sweep_samples: self.sweep_samples,
             view: self.view,
             calibrated: !self.no_calibration,
             free: !self.no_free_state,

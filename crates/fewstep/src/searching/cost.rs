@@ -83,21 +83,17 @@ impl SearchSettings {
     }
 
     /// Evaluations of single images that least-squares takes at most for plans of up to `most` evaluations: for the program, and,
-    /// where there are sweeps, to move their levels, to judge that, and to fit along them (see `least_squares_along`).
+    /// where there are sweeps, to move levels and to fit along them (see `least_squares_along`).
     pub(super) fn fitting_evaluations(&self, most: usize) -> usize {
-        let (fitted, program) = (self.seen_by_fits(), self.seen_by_program());
-        let found = self.student_bound(self.constant, most) * program;
-        if self.sweeps == 0 {
-            return found;
-        }
-        let walks = most * (most + 1) / 2;
-        let moves: usize = (1..=most).map(|n| n + n * (n + 1) / 2 + self.sweeps * n * (n + 1)).sum();
-        found + moves * program.div_ceil(2) + walks * (program + fitted)
+        let found = self.student_bound(self.constant, most) * self.seen_by_fits();
+        let moves = |n: usize| n + n * (n + 1) / 2 + self.sweeps * n * (n + 1);
+        let moved = |n: usize| moves(n) * self.seen_by_sweeps() + n * self.seen_by_fits();
+        found + if self.sweeps == 0 { 0 } else { (self.sweeps_from..=most).map(moved).sum() }
     }
 
-    /// Latents that the program of least-squares looks at.
-    pub(super) fn seen_by_program(&self) -> usize {
-        if self.sweeps == 0 { self.seen_by_fits() } else { self.path_samples.min(self.seen_by_fits()) }
+    /// Latents that sweeps look at.
+    pub(super) fn seen_by_sweeps(&self) -> usize {
+        self.sweep_samples.min(self.seen_by_fits())
     }
 
     /// Latents that least-squares fits.

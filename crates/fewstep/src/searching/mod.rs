@@ -273,17 +273,17 @@ impl<'a> Searcher<'a> {
 
     /// On the first of the latents. Second, evaluations of single images.
     fn least_squares(&self, most: usize) -> Result<(Vec<Plan>, u64)> {
-        let SearchSettings { history, ridge, calibrated, free, robust, sweeps, .. } = *self.settings;
+        let SearchSettings { history, ridge, calibrated, free, robust, sweeps, sweeps_from, .. } = *self.settings;
         let fit = Fit { history, ridge, calibrated, free, robust };
         let options = self.student_options(most);
-        let (fitted, program) = (self.settings.seen_by_fits(), self.settings.seen_by_program());
+        let fitted = self.settings.seen_by_fits();
         let total = self.settings.fitting_evaluations(most) as u64;
         let mut progress = Progress::new("least-squares search", "evaluations (at most)", total, 0);
-        let (network, teacher) = self.first(program)?;
+        let (network, teacher) = self.first(fitted)?;
         let outcome = least_squares_seen(&teacher, &fit, &options, self.view(), counted(&network, &mut progress));
         let mut found = outcome.map_err(|error| failed(&error))?.plans;
         let mut evaluations = network.evaluations();
-        if sweeps > 0 {
+        if sweeps > 0 && found.len() >= sweeps_from {
             let mut along = |found: &[FoundPlan], sweeps: usize, samples: usize| {
                 let (network, teacher) = self.first(samples)?;
                 let paths: Vec<Vec<usize>> = found.iter().map(|found| found.path.clone()).collect();
@@ -296,19 +296,18 @@ impl<'a> Searcher<'a> {
                 evaluations += network.evaluations();
                 Ok::<_, anyhow::Error>(outcome.map_err(|error| failed(&error))?.plans)
             };
-            // few latents say where a path might go, and twice as many whether it is to
-            let moved = along(&found, sweeps, program.div_ceil(2))?;
-            for (found, moved) in found.iter_mut().zip(along(&moved, 0, program)?) {
+            let swept = &mut found[sweeps_from - 1..];
+            // few latents say where a path might go, and all whether it is to
+            let moved = along(swept, sweeps, self.settings.seen_by_sweeps())?;
+            for (found, mut moved) in swept.iter_mut().zip(along(&moved, 0, fitted)?) {
                 if moved.error < found.error {
+                    moved.plan.metadata.found_by.insert("sweeps".into(), sweeps.into());
                     *found = moved;
                 }
             }
-            found = along(&found, 0, fitted)?;
-            for found in &mut found {
-                let found_by = &mut found.plan.metadata.found_by;
-                found_by.insert("sweeps".into(), sweeps.into());
+            for found in swept {
                 // of as many latents as are fitted, like those of the program
-                found_by.insert("evaluations".into(), evaluations.div_ceil(fitted as u64).into());
+                found.plan.metadata.found_by.insert("evaluations".into(), evaluations.div_ceil(fitted as u64).into());
             }
         }
         let plans = plans(found);

@@ -25,13 +25,15 @@ pub struct SearchSettings {
     pub ridge: f64,
     /// States kept at every level and number of steps.
     pub beam: usize,
-    /// Sweeps over the levels that the program chose for a fitted plan, at most.
+    /// Sweeps over the levels that the program chose for a fitted plan of many evaluations, at most.
     #[serde(default)]
     pub sweeps: usize,
-    /// Latents that say which levels are best where there are sweeps, the first of those that fits see; half of them in the
-    /// sweeps themselves.
+    /// Fewest evaluations of such plans.
     #[serde(default = "all")]
-    pub path_samples: usize,
+    pub sweeps_from: usize,
+    /// Latents that say where those levels might go, the first of those that fits see.
+    #[serde(default = "all")]
+    pub sweep_samples: usize,
     /// What fitted steps make small.
     pub view: View,
     /// Whether fitted images are stretched until their variance is the teacher's.
@@ -90,7 +92,7 @@ impl SearchSettings {
             Search::Reachable => vec!["beam"],
             Search::LeastSquares => {
                 let fit = ["fit_samples", "history", "ridge", "view", "calibrated", "free", "robust", "constant"];
-                [&fit[..], &["beam", "sweeps", "path_samples"]].concat()
+                [&fit[..], &["beam", "sweeps", "sweeps_from", "sweep_samples"]].concat()
             }
         };
         names.extend(match method.refinement {
@@ -126,8 +128,9 @@ impl Default for SearchSettings {
             history: 3,
             ridge: 1e-6,
             beam: 2,
-            sweeps: 0,
-            path_samples: 32,
+            sweeps: 1,
+            sweeps_from: 7,
+            sweep_samples: 16,
             view: View::Both,
             calibrated: true,
             free: true,
@@ -182,7 +185,8 @@ mod tests {
         assert_eq!(changed(|s| s.ridge = 1.0), fitted);
         assert_eq!(changed(|s| s.fit_samples = 8), fitted);
         assert_eq!(changed(|s| s.sweeps = 9), fitted);
-        assert_eq!(changed(|s| s.path_samples = 9), fitted);
+        assert_eq!(changed(|s| s.sweeps_from = 9), fitted);
+        assert_eq!(changed(|s| s.sweep_samples = 9), fitted);
         assert_eq!(changed(|s| s.beam = 1), [&["reachable/ipndm4"][..], &fitted].concat());
         assert_eq!(changed(|s| s.metric = CostMetric::L1), ["local/ipndm4"]);
         assert_eq!(changed(|s| s.gauss_newton.rounds = 9), fitted[1..]);

@@ -217,6 +217,7 @@ impl Args {
         SearchSettings {
             teacher: TeacherSettings { samples, ..defaults.teacher },
             fit_samples: samples,
+            sweep_samples: samples.div_ceil(4),
             gauss_newton: GaussNewtonSettings { samples: samples / 2, ..defaults.gauss_newton },
             batch,
             ..defaults
