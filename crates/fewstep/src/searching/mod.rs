@@ -296,7 +296,7 @@ impl<'a> Searcher<'a> {
                 evaluations += network.evaluations();
                 Ok::<_, anyhow::Error>(outcome.map_err(|error| failed(&error))?.plans)
             };
-            let swept = &mut found[sweeps_from - 1..];
+            let swept = &mut found[sweeps_from.saturating_sub(1)..];
             // few latents say where a path might go, and all whether it is to
             let moved = along(swept, sweeps, self.settings.seen_by_sweeps())?;
             for (found, mut moved) in swept.iter_mut().zip(along(&moved, 0, fitted)?) {

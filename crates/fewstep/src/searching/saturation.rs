@@ -10,7 +10,8 @@ const END: f64 = 254.0 / 255.0;
 /// Values are stretched, or drawn together, by at most so much: what would take more is not for a gain to mend.
 const MOST: f64 = 1.05;
 
-/// A gain may make so much of the rollout error that there is. (A quarter more bought 4 per cent of the distance at most.)
+/// A gain may make so much of the rollout error that there is. Chosen on the two models of docs/choosing.md: a quarter more bought
+/// at most 4 per cent of the distance there.
 const MOST_ERROR: f64 = 1.0625;
 
 /// Data that are clipped more rarely than this say nothing about a gain.

@@ -28,7 +28,7 @@ pub struct SearchSettings {
     /// Sweeps over the levels that the program chose for a fitted plan of many evaluations, at most.
     #[serde(default)]
     pub sweeps: usize,
-    /// Fewest evaluations of such plans.
+    /// Fewest evaluations of the plans that are swept.
     #[serde(default = "all")]
     pub sweeps_from: usize,
     /// Latents that say where those levels might go, the first of those that fits see.
