@@ -80,9 +80,9 @@ pub fn least_squares_seen<V: Samples, E>(
 /// [`least_squares_seen`] along `paths` through the teacher's grid (indices into it, which rise), one plan each. With `sweeps`,
 /// paths first move to where their end is nearer to the teacher. The dynamic program keeps the states that are nearest at every
 /// level, and those are not always the best to go on from; here a path is judged by its end alone. From the last path to the
-/// first, each is compared with the one after it less any one of its levels, if that has one more; then, in at most so many
-/// sweeps, each of its levels moves to its neighbours on the grid for as long as that is an improvement. Any few of the samples
-/// serve for that: [`Teacher::from_parts`] of some states, and then all of them along the paths found, without sweeps.
+/// first, each is compared with the one after it less any one of its levels, if that has one more; then, in each of at most so many
+/// sweeps, every one of its levels in turn moves one place up or down on the grid if that is an improvement (none follows one that
+/// gains less than 2 per cent). Any few of the samples serve for that: [`Teacher::from_parts`] of some states, and then all of them along the paths found, without sweeps.
 ///
 /// Of the options it looks at [`StudentOptions::last_step`] alone. Costs for a path of `n` levels `n` evaluations, with sweeps at
 /// most `n (n + 1) / 2` more for what the longer path leaves and `n (n + 1)` a sweep.

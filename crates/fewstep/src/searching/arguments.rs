@@ -40,14 +40,16 @@ pub struct SearchArgs {
     /// States kept at every level and number of steps
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub beam: usize,
-    /// Sweeps in which the levels of plans of many evaluations that least-squares found move to neighbouring ones while their
-    /// images come nearer; 0 leaves them as its dynamic program chose them
+    /// Sweeps over the levels of plans that least-squares found: in each, every level moves one place up or down on the grid if
+    /// that brings the images nearer (fewer sweeps once one gains less than 2 per cent); 0 leaves levels as its dynamic
+    /// program chose them
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub sweeps: usize,
-    /// Fewest evaluations of such plans
+    /// Fewest evaluations of the plans that are swept
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub sweeps_from: usize,
-    /// Latents that say where levels might move; coefficients are then fitted on all, which also say whether it is worth it
+    /// Latents, the first of --fit-samples, that say where levels might move; coefficients are then fitted on all of them, which
+    /// also say whether it is worth it
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub sweep_samples: usize,
     /// What fitted steps make small: differences of pixels, of the images' gradients, in which fine detail counts, or both

@@ -1,5 +1,7 @@
 //! What searches cost, before they run.
 
+use std::ops::Range;
+
 use super::method::MomentsOf;
 use super::moments::CONTROL_EVALUATIONS;
 use super::{COEFFICIENTS, GaussNewtonSettings, Method, Refinement, Search, SearchSettings, TeacherSettings};
@@ -32,7 +34,7 @@ impl SearchSettings {
                 samples * (self.teacher.grid + looks)
             }
             Search::Reachable => self.student_bound(false, most) * samples,
-            Search::LeastSquares => self.fitting_evaluations(most),
+            Search::LeastSquares => self.fitting_evaluations(nfes),
         };
         let total: usize = nfes.iter().sum();
         let refined = match method.refinement {
@@ -82,13 +84,21 @@ impl SearchSettings {
         first + later
     }
 
-    /// Evaluations of single images that least-squares takes at most for plans of up to `most` evaluations: for the program, and,
-    /// where there are sweeps, to move levels and to fit along them (see `least_squares_along`).
-    pub(super) fn fitting_evaluations(&self, most: usize) -> usize {
+    /// Evaluations of single images that least-squares takes at most for plans of so many evaluations: for the program, and, where
+    /// there are sweeps, to move levels and to fit along them (see `least_squares_along`).
+    pub(super) fn fitting_evaluations(&self, nfes: &[usize]) -> usize {
+        let most = nfes.iter().copied().max().unwrap_or(0);
         let found = self.student_bound(self.constant, most) * self.seen_by_fits();
         let moves = |n: usize| n + n * (n + 1) / 2 + self.sweeps * n * (n + 1);
         let moved = |n: usize| moves(n) * self.seen_by_sweeps() + n * self.seen_by_fits();
-        found + if self.sweeps == 0 { 0 } else { (self.sweeps_from..=most).map(moved).sum() }
+        found + if self.sweeps == 0 { 0 } else { self.swept(nfes).map(moved).sum() }
+    }
+
+    /// Evaluations of the plans that are swept if there are to be plans of so many: those from `sweeps_from` on and, as each is
+    /// compared with the next longer one, every one between the least and the most.
+    pub(super) fn swept(&self, nfes: &[usize]) -> Range<usize> {
+        let (least, most) = (nfes.iter().copied().min(), nfes.iter().copied().max());
+        self.sweeps_from.max(least.unwrap_or(0))..most.map_or(0, |most| most.saturating_add(1))
     }
 
     /// Latents that sweeps look at.

@@ -173,7 +173,7 @@ impl<'a> Searcher<'a> {
                 found.collect::<Result<_>>()?
             }
             (Search::LeastSquares, _) => {
-                let (plans, evaluations) = self.least_squares(most)?;
+                let (plans, evaluations) = self.least_squares(nfes)?;
                 of_a_part += evaluations;
                 plans
             }
@@ -272,42 +272,39 @@ impl<'a> Searcher<'a> {
     }
 
     /// On the first of the latents. Second, evaluations of single images.
-    fn least_squares(&self, most: usize) -> Result<(Vec<Plan>, u64)> {
-        let SearchSettings { history, ridge, calibrated, free, robust, sweeps, sweeps_from, .. } = *self.settings;
+    fn least_squares(&self, nfes: &[usize]) -> Result<(Vec<Plan>, u64)> {
+        let SearchSettings { history, ridge, calibrated, free, robust, .. } = *self.settings;
         let fit = Fit { history, ridge, calibrated, free, robust };
-        let options = self.student_options(most);
-        let fitted = self.settings.seen_by_fits();
-        let total = self.settings.fitting_evaluations(most) as u64;
+        let options = self.student_options(nfes.iter().copied().max().unwrap_or(0));
+        let total = self.settings.fitting_evaluations(nfes) as u64;
         let mut progress = Progress::new("least-squares search", "evaluations (at most)", total, 0);
-        let (network, teacher) = self.first(fitted)?;
+        let (network, teacher) = self.first(self.settings.seen_by_fits())?;
         let outcome = least_squares_seen(&teacher, &fit, &options, self.view(), counted(&network, &mut progress));
         let mut found = outcome.map_err(|error| failed(&error))?.plans;
         let mut evaluations = network.evaluations();
-        if sweeps > 0 && found.len() >= sweeps_from {
-            let mut along = |found: &[FoundPlan], sweeps: usize, samples: usize| {
+        let start = self.settings.swept(nfes).start.saturating_sub(1);
+        if let Some(swept) = found.get_mut(start..).filter(|swept| self.settings.sweeps > 0 && !swept.is_empty()) {
+            let along = |paths: &[Vec<usize>], sweeps: usize, samples: usize| {
                 let (network, teacher) = self.first(samples)?;
-                let paths: Vec<Vec<usize>> = found.iter().map(|found| found.path.clone()).collect();
                 let denoise = |x: &Batch, sigma: f64| {
                     let outputs = network.denoised(x, sigma)?;
                     progress.set(evaluations + network.evaluations(), "");
                     Ok(outputs)
                 };
-                let outcome = least_squares_along(&teacher, &fit, &options, &paths, sweeps, self.view(), denoise);
+                let outcome = least_squares_along(&teacher, &fit, &options, paths, sweeps, self.view(), denoise);
                 evaluations += network.evaluations();
-                Ok::<_, anyhow::Error>(outcome.map_err(|error| failed(&error))?.plans)
-            };
-            let swept = &mut found[sweeps_from.saturating_sub(1)..];
-            // few latents say where a path might go, and all whether it is to
-            let moved = along(swept, sweeps, self.settings.seen_by_sweeps())?;
-            for (found, mut moved) in swept.iter_mut().zip(along(&moved, 0, fitted)?) {
-                if moved.error < found.error {
-                    moved.plan.metadata.found_by.insert("sweeps".into(), sweeps.into());
-                    *found = moved;
+                match outcome {
+                    Ok(outcome) => Ok(outcome.plans),
+                    // the program's plans stay
+                    Err(SearchError::NotFinite { .. }) => Ok(Vec::new()),
+                    Err(error) => Err(failed(&error)),
                 }
-            }
+            };
+            self.sweep(swept, along)?;
             for found in swept {
                 // of as many latents as are fitted, like those of the program
-                found.plan.metadata.found_by.insert("evaluations".into(), evaluations.div_ceil(fitted as u64).into());
+                let of_all = evaluations.div_ceil(self.settings.seen_by_fits() as u64);
+                found.plan.metadata.found_by.insert("evaluations".into(), of_all.into());
             }
         }
         let plans = plans(found);
@@ -320,6 +317,31 @@ impl<'a> Searcher<'a> {
             ));
         }
         Ok((plans, evaluations))
+    }
+
+    /// Moves the paths of plans, and takes those that lead nearer to the teacher. `along(paths, sweeps, latents)` are the plans along
+    /// paths, or none where a state is not finite.
+    fn sweep(
+        &self,
+        swept: &mut [FoundPlan],
+        mut along: impl FnMut(&[Vec<usize>], usize, usize) -> Result<Vec<FoundPlan>>,
+    ) -> Result<()> {
+        let SearchSettings { sweeps, .. } = *self.settings;
+        let (few, all) = (self.settings.seen_by_sweeps(), self.settings.seen_by_fits());
+        let paths: Vec<Vec<usize>> = swept.iter().map(|found| found.path.clone()).collect();
+        // few latents say where a path might go, and all whether it is to
+        let moved = along(&paths, sweeps, few)?;
+        for (found, FoundPlan { path, .. }) in swept.iter_mut().zip(moved) {
+            if path == found.path {
+                continue;
+            }
+            if let Some(mut moved) = along(&[path], 0, all)?.pop().filter(|moved| moved.error < found.error) {
+                moved.plan.metadata.found_by.insert("sweeps".into(), sweeps.into());
+                moved.plan.metadata.found_by.insert("sweep_samples".into(), few.into());
+                *found = moved;
+            }
+        }
+        Ok(())
     }
 
     /// The teacher of the first of the latents alone, with a network that knows their classes.

@@ -1,5 +1,7 @@
 //! The exact mixture through every command that takes a model: what is printed, from no file at all.
 
+use std::collections::BTreeMap;
+
 use crate::support::{Place, steady};
 
 const MODEL: [&str; 2] = ["--model", "gaussian-mixture"];
@@ -81,39 +83,50 @@ fn a_comparison_with_exact_samples() {
     }
 }
 
-/// Where levels move, no plan is further from the teacher's images of the latents that judge, and the forecast holds.
+/// What `compare` with these options finds by least squares, a training error a plan and whether its levels moved, and the evaluations that
+/// took, which are no more than the forecast's.
+fn fitted(options: &[&'static str]) -> (u64, BTreeMap<usize, (f64, bool)>) {
+    let place = Place::new();
+    let own =
+        ["--methods", "least-squares", "--images", "2", "--held-out", "8", "--teacher-steps", "2", "--out", "run"];
+    let all = [&own[..], options].concat();
+    let cost = place.json(&on_mixture("compare", &[&all[..], &["--dry-run"]].concat()));
+    let parts = cost["parts"].as_array().unwrap();
+    let part = parts.iter().find(|part| part["what"].as_str().unwrap().contains("search least")).unwrap();
+    place.json(&on_mixture("compare", &all));
+    let folder = place.list("run").into_iter().find(|name| place.path(&format!("run/{name}")).is_dir()).unwrap();
+    let found = std::fs::read_to_string(place.path(&format!("run/{folder}/least-squares.found.json"))).unwrap();
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    let taken = found["found"]["evaluations"].as_u64().unwrap();
+    assert!(taken <= part["evaluations"].as_u64().unwrap(), "{taken} {part}");
+    let plans = found["found"]["plans"].as_object().unwrap().iter().map(|(nfe, plan)| {
+        let found_by = &plan["metadata"]["found_by"];
+        assert_eq!(found_by["sweeps"].is_null(), found_by["sweep_samples"].is_null());
+        (nfe.parse().unwrap(), (found_by["training_error"].as_f64().unwrap(), !found_by["sweeps"].is_null()))
+    });
+    (taken, plans.collect())
+}
+
+/// Where levels move, no plan is further from the teacher's images of the latents that judge. Plans do not depend on whether
+/// shorter ones are asked for, too, which is only dearer.
 #[test]
 fn sweeps_move_levels() {
-    let place = Place::new();
-    let found = |sweeps: &'static str| {
-        let own = ["--methods", "least-squares", "--steps", "1-8", "--images", "2", "--held-out", "8", "--out", sweeps];
-        let all = [
-            &own[..],
-            &["--fit-samples", "32", "--teacher-steps", "2", "--beam", "1", "--sweeps-from", "3", "--sweeps", sweeps],
-        ]
-        .concat();
-        let cost = place.json(&on_mixture("compare", &[&all[..], &["--dry-run"]].concat()));
-        let parts = cost["parts"].as_array().unwrap();
-        let part = parts.iter().find(|part| part["what"].as_str().unwrap().contains("search least")).unwrap();
-        place.json(&on_mixture("compare", &all));
-        let folder =
-            place.list(sweeps).into_iter().find(|name| place.path(&format!("{sweeps}/{name}")).is_dir()).unwrap();
-        let found = place.path(&format!("{sweeps}/{folder}/least-squares.found.json"));
-        let found = std::fs::read_to_string(found).unwrap();
-        let found: serde_json::Value = serde_json::from_str(&found).unwrap();
-        let taken = found["found"]["evaluations"].as_u64().unwrap();
-        assert!(taken <= part["evaluations"].as_u64().unwrap(), "{taken} {part}");
-        let error = |nfe: u64| {
-            let plan = &found["found"]["plans"][nfe.to_string()];
-            let found_by = &plan["metadata"]["found_by"];
-            assert!(nfe >= 3 && sweeps != "0" || found_by["sweeps"].is_null(), "{found_by}");
-            (found_by["training_error"].as_f64().unwrap(), !found_by["sweeps"].is_null())
-        };
-        (taken, (1..=8).map(error).collect::<Vec<(f64, bool)>>())
+    let found = |steps: &'static str, sweeps: &'static str| {
+        let options = ["--fit-samples", "32", "--beam", "1", "--sweeps-from", "3"];
+        fitted(&[&options[..], &["--steps", steps, "--sweeps", sweeps]].concat())
     };
-    let (still, moved) = (found("0"), found("2"));
-    assert!(still.0 < moved.0);
-    let pairs = || moved.1.iter().zip(&still.1);
+    let (still, moved, long) = (found("1-8", "0"), found("1-8", "2"), found("6,8", "2"));
+    assert!(still.0 < long.0 && long.0 < moved.0, "{} {} {}", still.0, long.0, moved.0);
+    assert!(still.1.values().chain(moved.1.range(..3).map(|(_, plan)| plan)).all(|(_, moved)| !moved));
+    let pairs = || moved.1.iter().map(|(nfe, moved)| (*moved, still.1[nfe]));
     assert!(pairs().all(|(moved, still)| if moved.1 { moved.0 < still.0 } else { moved.0 == still.0 }), "{moved:?}");
     assert!(pairs().any(|(moved, still)| moved.0 < 0.95 * still.0), "{moved:?} {still:?}");
+    assert!(long.1.len() == 2 && long.1.iter().all(|(nfe, plan)| moved.1[nfe] == *plan), "{long:?} {moved:?}");
+}
+
+/// On a grid that has fewer plans than are swept.
+#[test]
+fn there_may_be_nothing_to_sweep() {
+    let (_, plans) = fitted(&["--search-grid", "4", "--steps", "1-9"]);
+    assert!(plans.keys().eq(&[1, 2, 3]) && plans.values().all(|(_, moved)| !moved), "{plans:?}");
 }
