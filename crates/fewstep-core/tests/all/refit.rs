@@ -104,6 +104,24 @@ fn the_weight_trades_the_distance_for_the_error() {
     }
 }
 
+/// An error that hardly matters is the unit of lesser ones, and nothing to greater ones.
+#[test]
+fn little_error_counts_little() {
+    let batch = ends(&mixture());
+    let start = plan("dpmpp3m", 5);
+    let wanted = batch.image.norm_squared();
+    let fitted = |error_weight: f64, hardly_matters: f64| {
+        let options = RefitOptions { error_weight, hardly_matters, ..RefitOptions::default() };
+        refitted(&start, &batch, &options, exactly(move |x| energy(x, wanted))).unwrap()
+    };
+    let plain = fitted(4.0, 0.0);
+    let before = plain.errors[0];
+    assert_eq!(fitted(4.0, 0.9 * before), plain);
+    let (gone, quarter) = (fitted(4.0, 4.0 * before), fitted(1.0, 0.0));
+    assert_eq!(gone.plan, quarter.plan);
+    assert!(gone.errors[1] > plain.errors[1] && gone.distances[1] < plain.distances[1]);
+}
+
 /// A distance that is told to first order: the steps go where it leads all the same.
 #[test]
 fn distances_may_be_of_first_order() {

@@ -90,8 +90,8 @@ pub struct SearchArgs {
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub gauss_newton_samples: usize,
     /// What the rollout error counts beside the look of the images in methods that end in +moments or +data-moments, each in
-    /// units of what it was before; in proportion more for plans of more than 5 evaluations, whose images come nearer as it is
-    /// [default: 0.15, and 0.6 beside training images]
+    /// units of what it was before [default: 0.15, in proportion more for plans of more than 5 evaluations; and 0.8 beside
+    /// training images, where an error below three grey levels counts in units of these]
     #[arg(long, value_name = "W")]
     pub moments_weight: Option<f64>,
     /// Latents of the images that are compared with training images, in methods that end in +data-moments

@@ -35,21 +35,29 @@ pub struct MomentsSettings {
     pub control: usize,
 }
 
-/// With more evaluations than these, images come near the teacher's as they are, and less of it is given for their look.
+/// With more evaluations than these, images come near the teacher's as they are, and what a few latents say of its moments is worth
+/// less of that.
 const FEW_EVALUATIONS: usize = 5;
+
+/// Half the range of an image's values is as many grey levels.
+const GREY_LEVELS: f64 = 127.5;
+
+/// Root mean square, in grey levels, of an error that hardly matters beside training images: images that are nearer to the teacher's
+/// have some of it to give away. Chosen on the two models of docs/choosing.md.
+pub(super) const HARDLY_MATTERS: f64 = 3.0;
 
 fn one_weight() -> f64 {
     0.15
 }
 
 impl MomentsSettings {
-    /// What the squared error counts for a plan of `nfe` evaluations.
-    fn error_weight_for(&self, of: MomentsOf, nfe: usize) -> f64 {
-        let weight = match of {
-            MomentsOf::Teacher => self.error_weight,
-            MomentsOf::Data => self.data_error_weight,
+    /// How moments of images of `pixels` values are matched for a plan of `nfe` evaluations.
+    fn options(&self, of: MomentsOf, nfe: usize, pixels: f64) -> RefitOptions {
+        let (error_weight, hardly_matters) = match of {
+            MomentsOf::Teacher => (self.error_weight * nfe.max(FEW_EVALUATIONS) as f64 / FEW_EVALUATIONS as f64, 0.0),
+            MomentsOf::Data => (self.data_error_weight, (HARDLY_MATTERS / GREY_LEVELS).powi(2) * pixels),
         };
-        weight * nfe.max(FEW_EVALUATIONS) as f64 / FEW_EVALUATIONS as f64
+        RefitOptions { error_weight, hardly_matters, ..RefitOptions::default() }
     }
 }
 
@@ -92,12 +100,12 @@ impl Searcher<'_> {
         let target = self.target(of)?;
         let (features, ends) = (self.random_features(), self.teacher.ends());
         let look = Look { features, reference: FrechetReference::new(&target.features)?, batch: self.network.batch() };
+        let pixels = self.model().image_shape().iter().product::<i64>() as f64;
         let mut progress = Progress::new("matching moments", "plans", plans.len() as u64, 0);
         for (done, plan) in (1..).zip(plans.values_mut()) {
             let near = |images: &Batch, directions: &[Batch]| look.near(images, directions);
             let denoise = |x: &Batch, sigma: f64| self.network.denoised(x, sigma);
-            let error_weight = self.settings.moments.error_weight_for(of, plan.nfe());
-            let options = RefitOptions { error_weight, ..RefitOptions::default() };
+            let options = self.settings.moments.options(of, plan.nfe(), pixels);
             let refitted =
                 refit_output(plan, ends, &options, near, denoise).map_err(|error| anyhow!(error.to_string()))?;
             *plan = refitted.plan;

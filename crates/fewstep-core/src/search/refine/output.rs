@@ -16,6 +16,9 @@ pub struct RefitOptions {
     /// What the squared error counts beside the distance, both in units of what they are before: 0 forgets which image
     /// belongs to which latent, a large one moves nothing.
     pub error_weight: f64,
+    /// An error, per sample, that hardly matters: where there is less of it before, errors count in units of this one instead. 0: in
+    /// units of what they are before, however little that is.
+    pub hardly_matters: f64,
     /// Times that the distance is looked at and made small near by.
     pub rounds: usize,
     /// Steps of Adam in every round.
@@ -26,7 +29,7 @@ pub struct RefitOptions {
 
 impl Default for RefitOptions {
     fn default() -> Self {
-        Self { error_weight: 0.3, rounds: 6, steps: 60, learning_rate: 0.1 }
+        Self { error_weight: 0.3, hardly_matters: 0.0, rounds: 6, steps: 60, learning_rate: 0.1 }
     }
 }
 
@@ -55,7 +58,9 @@ const LEAST_GAIN: f64 = 1e-3;
 /// Fits the coefficients of the plan's image so that a distance of its images, between all of them and what they should
 /// be like, falls, with the squared error from the teacher's images as a rein:
 ///
-/// `distance(x) / distance(x_before) + w |x - x*|^2 / |x_before - x*|^2`.
+/// `distance(x) / distance(x_before) + w |x - x*|^2 / |x_before - x*|^2`,
+///
+/// less of the latter for images that are very near already ([`RefitOptions::hardly_matters`]).
 ///
 /// A regression leaves out what it cannot predict, so its images are smoother than the teacher's, each by little and all
 /// of them in the same way. A distance between sets sees that, and what it asks for costs little error. Images are
@@ -91,6 +96,7 @@ where
     let Some(rein) = Rein::new(&terms, &image.difference(&batch.image), batch.samples) else { return Ok(refitted) };
     let directions: Vec<V> = (0..terms.len()).map(|j| combined(&rein.more(&unit(j, terms.len())), &terms)).collect();
 
+    let error_weight = options.error_weight * refitted.errors[0] / refitted.errors[0].max(options.hardly_matters);
     let (mut place, mut learning_rate) = (vec![0.0; terms.len()], options.learning_rate);
     let (mut best, mut least) = (place.clone(), f64::INFINITY);
     for round in 0..=options.rounds {
@@ -104,7 +110,7 @@ where
             }
         }
         let (error, _) = rein.error(&place);
-        let sum = distance / refitted.distances[0] + options.error_weight * error;
+        let sum = distance / refitted.distances[0] + error_weight * error;
         if sum.is_nan() || sum >= least {
             place.iter_mut().zip(&best).for_each(|(to, from)| *to = 0.5 * (*to + from));
             learning_rate *= 0.5;
@@ -122,7 +128,7 @@ where
             let (_, of_distance) = model(&moved).map_err(RefineError::Denoiser)?;
             let (_, of_error) = rein.error(&place);
             let both = of_distance.iter().zip(of_error);
-            let gradient: Vec<f64> = both.map(|(d, e)| d / refitted.distances[0] + options.error_weight * e).collect();
+            let gradient: Vec<f64> = both.map(|(d, e)| d / refitted.distances[0] + error_weight * e).collect();
             adam.learning_rate = learning_rate * cosine(step as f64 / options.steps as f64);
             adam.step(&mut place, &gradient)?;
         }
@@ -133,7 +139,7 @@ where
     refitted.plan.output = Combination::new(new);
     refitted.plan.validate()?;
     let found_by = serde_json::json!({
-        "by": "refit_output", "error_weight": options.error_weight, "rounds": options.rounds, "steps": options.steps,
+        "by": "refit_output", "error_weight": error_weight, "rounds": options.rounds, "steps": options.steps,
         "samples": batch.samples, "distances": refitted.distances, "errors": refitted.errors,
     });
     refitted.plan.metadata.found_by.insert("refitted".into(), found_by);
