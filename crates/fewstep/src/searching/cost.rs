@@ -94,8 +94,8 @@ impl SearchSettings {
         found + if self.sweeps == 0 { 0 } else { self.swept(nfes).map(moved).sum() }
     }
 
-    /// Evaluations of the plans that are swept if there are to be plans of so many: those from `sweeps_from` on and, as each is
-    /// compared with the next longer one, every one between the least and the most.
+    /// Numbers of evaluations whose plans are swept, if there are to be plans of these: from `sweeps_from` on and, as each plan is
+    /// compared with the next longer one, all between the least and the most.
     pub(super) fn swept(&self, nfes: &[usize]) -> Range<usize> {
         let (least, most) = (nfes.iter().copied().min(), nfes.iter().copied().max());
         self.sweeps_from.max(least.unwrap_or(0))..most.map_or(0, |most| most.saturating_add(1))
