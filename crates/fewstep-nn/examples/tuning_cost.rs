@@ -89,7 +89,7 @@ fn update(kind: &str, loss: &str, steps: usize) -> std::result::Result<(), Failu
         Images::for_model(dataset::Images::new(data, 1, shipped::RESOLUTION, shipped::RESOLUTION, None)?, &model)?;
     let schedule = karras(steps, 0.002, 80.0, 7.0)?;
     let flow = if matches!(loss, "through" | "critic") { GradientFlow::Through } else { GradientFlow::Step };
-    let critic = if loss == "critic" { 0.03 } else { 0.0 };
+    let critic = if loss == "critic" { 0.1 } else { 0.0 };
     let rollout = RolloutLoss { flow, critic, ..RolloutLoss::of(Distance::Squared) };
     let (loss, batch) = match loss {
         "plain" => (Loss::EDM, steps * GRAPH),

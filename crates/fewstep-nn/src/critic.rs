@@ -1,130 +1,213 @@
-//! A critic: a small network that learns to tell a student's images from its teacher's while the student learns to be taken for it.
+//! A critic: it learns to tell a student's images from those that they should look like, while the student learns to be taken for
+//! them.
 //!
-//! A regression leaves out what it cannot predict, and its images are smooth. A critic sees that they are, without another
-//! network and without data: it learns from the images that tuning makes anyway, each beside the teacher's from the same latent.
+//! A regression leaves out what it cannot predict, and its images are smooth. A critic sees that they are. It looks through the
+//! encoder of the network itself, as that was before it was tuned, at images with a little noise: a network that removes noise
+//! knows at every scale what images look like (Lin et al. 2024, Sauer et al. 2024, Yin et al. 2024). Only small heads on what it sees
+//! learn.
 
-use tch::{Device, Kind, Tensor};
+use std::cell::RefCell;
+
+use tch::{Kind, Tensor};
 
 use crate::adam::{Adam, AdamConfig};
 use crate::error::{Error, Result};
 use crate::flat::FlatWeights;
+use crate::model::Model;
 use crate::params::{Builder, Init, InitMode, Origin};
+use crate::unet::Conditions;
 
-/// Channels, kernel and stride of the hidden convolutions, each with a leaky ReLU; one without follows, with a score for every
-/// patch.
-const LAYERS: [(i64, i64, i64); 4] = [(32, 4, 2), (64, 4, 2), (96, 3, 1), (96, 3, 1)];
+/// Channels of a head's hidden layers.
+const HIDDEN: i64 = 32;
 
-/// Steep critics are held back: weight of the squared slope of the sum of an image's scores, divided by the number of patches.
-const SLOPE_WEIGHT: f64 = 1e-3;
+/// Kernels of a head's convolutions; all but the last have a leaky ReLU, which leaves a score for every place.
+const KERNELS: [i64; 3] = [1, 3, 1];
 
-/// Its own learning rate; it never falls, as the student never stops changing.
+/// Steep heads are held back: weight of the squared slope of the sum of an image's scores, divided by the number of places, the mean over
+/// resolutions.
+const SLOPE_WEIGHT: f64 = 3e-2;
+
+/// The heads' own learning rate; it never falls, as the student never stops changing.
 const LEARNING_RATE: f64 = 1e-3;
 
-/// With less memory than usual, as what it learns to see moves.
+/// With less memory than usual, as what is to be told apart moves.
 const ADAM: AdamConfig = AdamConfig { beta1: 0.5, beta2: 0.99, eps: 1e-8 };
 
-/// Convolutions over patches of images, with what trains them.
+/// Updates of the heads in a lesson.
+const UPDATES: u64 = 2;
+
+/// Images are seen under noise of levels between these, log-uniform: with little every detail shows, with much only what is large.
+const NOISE: [f64; 2] = [0.02, 1.0];
+
+/// Images and what they are of.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// `[N, C, H, W]`.
+    pub images: &'a Tensor,
+    /// `[N, label_dim]`, for class-conditional networks.
+    pub class_labels: Option<&'a Tensor>,
+}
+
+/// Heads on a network's encoder, with what trains them.
 #[derive(Debug)]
 pub struct Critic {
-    /// Weight, bias, stride.
-    layers: Vec<(Tensor, Tensor, i64)>,
+    /// The network as it was.
+    eye: Model,
+    /// Weight and bias of every convolution, for each of its encoder's resolutions.
+    heads: Vec<Vec<[Tensor; 2]>>,
     weights: FlatWeights,
     adam: Adam,
+    /// What was compared since the last lesson: maps of images, and of those that they should look like.
+    seen: RefCell<Vec<[Vec<Tensor>; 2]>>,
 }
 
 impl Critic {
-    /// One that knows nothing, for images `[N, channels, resolution, resolution]`; its weights are drawn from libtorch's generator.
+    /// One that knows nothing yet and looks through `network` as it is now; its weights are drawn from libtorch's generator.
     ///
     /// # Errors
-    /// If the images are too small.
-    pub fn new(channels: i64, resolution: i64, device: Device) -> Result<Self> {
-        let least: i64 = LAYERS.iter().map(|(.., stride)| stride).product();
-        if resolution < least {
-            return Err(Error::Input(format!(
-                "images of {resolution} pixels a side are too small for a critic ({least} at least)"
-            )));
-        }
-        let mut builder = Builder::new(Origin::Fresh, device);
-        let mut layers = Vec::new();
-        let mut c_in = channels;
-        for (index, (c_out, kernel, stride)) in LAYERS.into_iter().chain([(1, 1, 1)]).enumerate() {
-            // He et al. 2015 for what a ReLU follows; the scores begin near 0
-            let init = Init::new(InitMode::KaimingNormal, if c_out == 1 { 0.1 } else { std::f64::consts::SQRT_2 });
-            let fan = (c_in * kernel * kernel, c_out * kernel * kernel);
-            let weight = builder.weight(&format!("{index}.weight"), &[c_out, c_in, kernel, kernel], fan, init)?;
-            let bias = builder.weight(&format!("{index}.bias"), &[c_out], fan, init)?;
-            layers.push((weight, bias, stride));
-            c_in = c_out;
+    /// If the network cannot be copied.
+    pub fn new(network: &Model) -> Result<Self> {
+        let eye = network.duplicate()?;
+        let [channels, resolution, _] = eye.image_shape();
+        let blank = Tensor::zeros([1, channels, resolution, resolution], (Kind::Float, eye.device()));
+        let maps = tch::no_grad(|| eye.encoded(&blank, &Tensor::from(1.0), &Conditions::default()));
+        let mut builder = Builder::new(Origin::Fresh, eye.device());
+        let mut heads = Vec::new();
+        for (place, map) in maps.iter().enumerate() {
+            let mut head = Vec::new();
+            let mut c_in = map.size()[1];
+            for (layer, kernel) in KERNELS.into_iter().enumerate() {
+                let last = layer + 1 == KERNELS.len();
+                let c_out = if last { 1 } else { HIDDEN };
+                // He et al. 2015 for what a ReLU follows; the scores begin near 0
+                let init = Init::new(InitMode::KaimingNormal, if last { 0.1 } else { std::f64::consts::SQRT_2 });
+                let fan = (c_in * kernel * kernel, c_out * kernel * kernel);
+                let name = format!("{place}.{layer}");
+                let weight = builder.weight(&format!("{name}.weight"), &[c_out, c_in, kernel, kernel], fan, init)?;
+                head.push([weight, builder.weight(&format!("{name}.bias"), &[c_out], fan, init)?]);
+                c_in = c_out;
+            }
+            heads.push(head);
         }
         let weights = FlatWeights::new(&builder.finish()?);
         let adam = Adam::new(ADAM, &weights.values);
-        Ok(Self { layers, weights, adam })
+        Ok(Self { eye, heads, weights, adam, seen: RefCell::default() })
     }
 
-    /// How much every patch of `images` `[N, C, H, W]` looks like the teacher's, `[N, 1, h, w]`: only differences mean anything.
-    fn scores(&self, images: &Tensor) -> Result<Tensor> {
-        let mut x = images.to_kind(Kind::Float);
-        for (index, (weight, bias, stride)) in self.layers.iter().enumerate() {
-            let pad = (weight.size()[3] - 1) / 2;
-            x = x.f_conv2d(weight, Some(bias), [*stride; 2], [pad; 2], [1, 1], 1)?;
-            if index < LAYERS.len() {
-                x = x.f_leaky_relu()?;
+    /// What the encoder makes of images under `noise` times `levels`, every place of every map of unit mean square (a map of one
+    /// channel, of which that would leave the sign, is as it is).
+    fn maps(&self, shown: Shown, noise: &Tensor, levels: &Tensor) -> Vec<Tensor> {
+        let conditions = Conditions { class_labels: shown.class_labels, ..Conditions::default() };
+        let noised = shown.images.to_kind(Kind::Float) + noise * levels.reshape([-1, 1, 1, 1]);
+        let maps = self.eye.encoded(&noised, levels, &conditions);
+        let unit = |map: Tensor| match map.size()[1] {
+            1 => map,
+            _ => &map / (map.square().mean_dim(&[1][..], true, Kind::Float) + 1e-6).sqrt(),
+        };
+        maps.into_iter().map(unit).collect()
+    }
+
+    /// How much every place of the maps looks as it should, `[N, 1, h, w]` each: only differences mean anything.
+    fn scores(&self, maps: &[Tensor]) -> Result<Vec<Tensor>> {
+        let score = |(map, head): (&Tensor, &Vec<[Tensor; 2]>)| {
+            let mut x = map.shallow_clone();
+            for (layer, [weight, bias]) in head.iter().enumerate() {
+                let pad = (weight.size()[3] - 1) / 2;
+                x = x.f_conv2d(weight, Some(bias), [1, 1], [pad, pad], [1, 1], 1)?;
+                if layer + 1 < KERNELS.len() {
+                    x = x.f_leaky_relu()?;
+                }
             }
-        }
-        Ok(x)
+            Ok(x)
+        };
+        maps.iter().zip(&self.heads).map(score).collect()
     }
 
-    /// How much less the patches of `images` look like the teacher's than the teacher's own from the same latents do, `wanted`:
-    /// `log(1 + exp(s(wanted) - s(images)))`, the mean over patches and images (the relativistic loss of Jolicoeur-Martineau
-    /// 2019). `log 2` where they cannot be told apart.
-    pub fn distance(&self, images: &Tensor, wanted: &Tensor) -> Result<Tensor> {
-        let wanted = tch::no_grad(|| self.scores(wanted))?;
-        Ok((wanted - self.scores(images)?).f_softplus()?.mean(Kind::Float))
-    }
-
-    /// One update towards telling the first of each of the `pairs` from the second, its teacher's, with the slopes of both kept
-    /// small (Mescheder et al. 2018; with the relativistic loss, Huang et al. 2024): all of equal shape, the graph of one pair alive
-    /// at a time. Returns the mean loss, without the slopes': `log 2` for one that cannot tell.
+    /// How much less the images `found` look as they should than `wanted` do: `log(1 + exp(s(wanted) - s(found)))`, the mean over
+    /// places, images and resolutions (the relativistic loss of Jolicoeur-Martineau 2019). `log 2` where they cannot be told apart.
+    /// Both are seen under the same noise, of libtorch's generator; what was seen, a map of every resolution, is kept for
+    /// [`Critic::learn`].
     ///
     /// # Errors
-    /// If the loss is not finite; nothing is changed then.
-    pub fn learn(&mut self, pairs: &[[Tensor; 2]]) -> Result<f64> {
-        let (mut sum, mut gradient) = (0.0, self.weights.values.zeros_like());
-        for pair in pairs {
-            let (loss, slope) = self.lesson(pair)?;
-            sum += loss;
-            gradient += slope;
-        }
-        gradient /= pairs.len().max(1) as f64;
-        let loss = sum / pairs.len().max(1) as f64;
-        if !loss.is_finite() || gradient.isfinite().all().int64_value(&[]) == 0 {
+    /// If there are not as many images of the same shape.
+    pub fn distance(&self, found: Shown, wanted: Shown) -> Result<Tensor> {
+        let shapes = [found, wanted].map(|shown| shown.images.size());
+        if shapes[0] != shapes[1] {
             return Err(Error::Input(format!(
-                "the critic diverged after {} updates of its own: give it less weight, or do without",
-                self.adam.step
+                "a critic cannot compare images {:?} with images {:?}",
+                shapes[0], shapes[1]
             )));
         }
-        self.adam.update(&mut self.weights.values, &gradient, LEARNING_RATE);
+        let options = (Kind::Float, self.eye.device());
+        let [low, high] = NOISE.map(f64::ln);
+        let levels = (Tensor::rand([found.images.size()[0]], options) * (high - low) + low).exp();
+        let noise = Tensor::randn(found.images.size(), options);
+        let found = self.maps(found, &noise, &levels);
+        let wanted = tch::no_grad(|| self.maps(wanted, &noise, &levels));
+        let distance = lost(&self.scores(&found)?, &tch::no_grad(|| self.scores(&wanted))?);
+        self.seen.borrow_mut().push([found.iter().map(Tensor::detach).collect(), wanted]);
+        distance
+    }
+
+    /// Forgets what was compared since the last lesson.
+    pub(crate) fn forget(&mut self) {
+        self.seen.take();
+    }
+
+    /// A lesson: a few updates towards telling apart what was compared since the last one, with the slopes kept small (Mescheder et al.
+    /// 2018; with the relativistic loss, Huang et al. 2024), the graph of one comparison alive at a time. Returns the mean loss before
+    /// the last update, without the slopes': `log 2` for one that cannot tell.
+    ///
+    /// # Errors
+    /// If the loss is not finite; that update is not made.
+    pub fn learn(&mut self) -> Result<f64> {
+        let seen = self.seen.take();
+        let mut loss = std::f64::consts::LN_2;
+        let updates = if seen.is_empty() { 0 } else { UPDATES };
+        for _ in 0..updates {
+            let (mut sum, mut gradient) = (0.0, self.weights.values.zeros_like());
+            for pair in &seen {
+                let (loss, slope) = self.lesson(pair)?;
+                sum += loss;
+                gradient += slope;
+            }
+            gradient /= seen.len() as f64;
+            loss = sum / seen.len() as f64;
+            if !loss.is_finite() || gradient.isfinite().all().int64_value(&[]) == 0 {
+                return Err(Error::Input(format!(
+                    "the critic diverged after {} updates of its own: give it less weight, or do without",
+                    self.adam.step
+                )));
+            }
+            self.adam.update(&mut self.weights.values, &gradient, LEARNING_RATE);
+        }
         Ok(loss)
     }
 
-    /// The loss of a pair, and the gradient of it and of the slopes' penalty.
-    fn lesson(&self, pair: &[Tensor; 2]) -> Result<(f64, Tensor)> {
-        let both = pair.each_ref().map(|images| images.detach().to_kind(Kind::Float).set_requires_grad(true));
-        let [found, wanted] = [self.scores(&both[0])?, self.scores(&both[1])?];
-        let loss = (&found - &wanted).f_softplus()?.mean(Kind::Float);
-        let sum = found.sum(Kind::Float) + wanted.sum(Kind::Float);
-        let slopes = Tensor::f_run_backward(&[&sum], &both, true, true)?;
-        let squares: Tensor = slopes.iter().map(|slope| slope.square().sum(Kind::Float)).sum();
-        let penalty = squares * (SLOPE_WEIGHT / 2.0 / found.numel() as f64);
+    /// The loss of a comparison, and the gradient of it and of the slopes' penalty.
+    fn lesson(&self, pair: &[Vec<Tensor>; 2]) -> Result<(f64, Tensor)> {
+        let leaves = pair.each_ref().map(|maps| {
+            let leaf = |map: &Tensor| map.detach().set_requires_grad(true);
+            maps.iter().map(leaf).collect::<Vec<Tensor>>()
+        });
+        let [found, wanted] = [self.scores(&leaves[0])?, self.scores(&leaves[1])?];
+        let loss = lost(&wanted, &found)?; // the student's is the other way round
+        let scores = || found.iter().chain(&wanted);
+        let sum: Tensor = scores().map(|scores| scores.sum(Kind::Float)).sum();
+        let inputs: Vec<&Tensor> = leaves.iter().flatten().collect();
+        let slopes = Tensor::f_run_backward(&[&sum], &inputs, true, true)?;
+        let squares =
+            slopes.iter().zip(scores()).map(|(slope, scores)| slope.square().sum(Kind::Float) / scores.numel() as f64);
+        let penalty = squares.sum::<Tensor>() * (SLOPE_WEIGHT / 2.0 / found.len() as f64);
         Ok((loss.double_value(&[]), self.weights.gradient(&(loss + penalty))?))
     }
 
-    /// Says that so many updates led here.
-    pub(crate) fn set_updates(&mut self, updates: u64) {
-        self.adam.step = updates;
+    /// Says that so many lessons led here.
+    pub(crate) fn set_lessons(&mut self, lessons: u64) {
+        self.adam.step = lessons * UPDATES;
     }
 
-    /// Everything that the next update depends on beside their number.
+    /// Everything that the next lesson depends on beside their number.
     pub(crate) fn vectors(&mut self) -> [(&'static str, &mut Tensor); 3] {
         [
             ("critic.weights", &mut self.weights.values),
@@ -132,4 +215,12 @@ impl Critic {
             ("critic.adam.square", &mut self.adam.square),
         ]
     }
+}
+
+/// `log(1 + exp(high - low))`, the mean over places, images and resolutions: what is lost where the `low` scores are not above the
+/// `high` ones.
+fn lost(low: &[Tensor], high: &[Tensor]) -> Result<Tensor> {
+    let of_each = low.iter().zip(high).map(|(low, high)| Ok((high - low).f_softplus()?.mean(Kind::Float)));
+    let sum: Tensor = of_each.collect::<Result<Vec<Tensor>>>()?.into_iter().sum();
+    Ok(sum / low.len() as f64)
 }

@@ -4,7 +4,8 @@ use fewstep_core::search::pseudo_huber_constant;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::critic::Critic;
+use crate::critic::{Critic, Shown};
+use crate::data::Minibatch;
 use crate::error::{Error, Result};
 
 /// What refinements and tuning make small.
@@ -34,8 +35,21 @@ pub trait FeatureMap: std::fmt::Debug {
 pub struct Measure<'a> {
     distance: Distance,
     features: Option<&'a dyn FeatureMap>,
-    /// What a critic of finished images counts beside.
-    critic: Option<(f64, &'a Critic)>,
+    /// Of finished images, beside.
+    criticism: Option<Criticism<'a>>,
+}
+
+/// What a critic of finished images counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Criticism<'a> {
+    /// The critic.
+    pub critic: &'a Critic,
+    /// What its distance counts.
+    pub weight: f64,
+    /// What the images are of.
+    pub class_labels: Option<&'a Tensor>,
+    /// As many images that they should look like, in place of those that they should be.
+    pub data: Option<&'a Minibatch>,
 }
 
 impl<'a> Measure<'a> {
@@ -44,12 +58,12 @@ impl<'a> Measure<'a> {
         if distance == Distance::Features && features.is_none() {
             return Err(Error::Input("a distance of features needs a feature network".to_owned()));
         }
-        Ok(Self { distance, features, critic: None })
+        Ok(Self { distance, features, criticism: None })
     }
 
-    /// With `weight` times how much less finished images look like the teacher's than those do ([`Critic::distance`]).
-    pub fn criticised(self, weight: f64, critic: &'a Critic) -> Self {
-        Self { critic: Some((weight, critic)), ..self }
+    /// With a critic's distance of finished images ([`Critic::distance`]).
+    pub fn criticised(self, criticism: Criticism<'a>) -> Self {
+        Self { criticism: Some(criticism), ..self }
     }
 
     /// The distance of states `[N, C, H, W]` under noise, the mean over samples and pixels.
@@ -72,10 +86,12 @@ impl<'a> Measure<'a> {
     /// If the feature network cannot take them.
     pub fn of_images(&self, images: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let distance = self.of_each_image(images, targets)?;
-        match self.critic {
-            None => Ok(distance),
-            Some((weight, critic)) => Ok(distance + critic.distance(images, targets)? * weight),
-        }
+        let Some(Criticism { critic, weight, class_labels, data }) = self.criticism else { return Ok(distance) };
+        let wanted = match data {
+            None => Shown { images: targets, class_labels },
+            Some(data) => Shown { images: &data.images, class_labels: data.class_labels.as_ref() },
+        };
+        Ok(distance + critic.distance(Shown { images, class_labels }, wanted)? * weight)
     }
 
     fn of_each_image(&self, images: &Tensor, targets: &Tensor) -> Result<Tensor> {

@@ -115,6 +115,16 @@ impl Model {
         wide(c_skip) * x + wide(c_out) * out
     }
 
+    /// What the network's encoder makes of `x` under the noise `sigma`, as in [`Model::denoise`]: a map `[N, c, h, w]` f32 for each
+    /// of its resolutions, finest first, differentiable in `x`. A mixture of Gaussians, which has no encoder, answers `c_in x`.
+    pub fn encoded(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
+        let sigma = sigma.to_kind(Kind::Float).to_device(self.device).reshape([-1]);
+        let Coefficients { c_in, c_noise, .. } = self.config.precond.coefficients(&Sigma(sigma));
+        let input = (c_in.0.reshape([-1, 1, 1, 1]) * x).to_kind(self.kind);
+        let maps = self.net.encoded(&input, &c_noise.0, conditions);
+        maps.into_iter().map(|map| map.to_kind(Kind::Float)).collect()
+    }
+
     /// D(x; sigma) at one noise level for the whole batch, without a graph.
     pub fn denoise_at(&self, x: &Tensor, sigma: f64, class_labels: Option<&Tensor>) -> Tensor {
         let conditions = Conditions { class_labels, ..Conditions::default() };

@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 use crate::adam::{Adam, AdamConfig};
 use crate::augment::AugmentConfig;
 use crate::critic::Critic;
-use crate::data::{EpochOrder, Images};
+use crate::data::{EpochOrder, Images, Minibatch};
 use crate::distance::Measure;
 use crate::ema::{self, EmaConfig};
 use crate::error::{Error, Result};
@@ -22,11 +22,8 @@ use crate::random;
 use self::rollout::Gathered;
 
 pub use self::loss::Loss;
-pub use self::rollout::{GradientFlow, RolloutLoss, StepWeights};
+pub use self::rollout::{CriticOf, GradientFlow, RolloutLoss, StepWeights};
 pub use self::trajectories::{Course, Trajectories};
-
-/// Updates of a critic an update of the network, on its images.
-const CRITIC_UPDATES: usize = 2;
 
 /// Counter for a critic's first weights, in [`random::reseed`]; no run has so many updates.
 const CRITIC_STREAM: u64 = u64::from_le_bytes(*b"critic\0\0");
@@ -169,8 +166,7 @@ impl<'a> Trainer<'a> {
             }
             Loss::Rollout(loss) if loss.critic > 0.0 => {
                 random::reseed(config.seed, CRITIC_STREAM);
-                let [channels, resolution, _] = model.image_shape();
-                Some(Critic::new(channels, resolution, model.device())?)
+                Some(Critic::new(&model)?)
             }
             _ => None,
         };
@@ -188,9 +184,11 @@ impl<'a> Trainer<'a> {
         let TrainConfig { batch, microbatch, seed, .. } = self.config;
         // Reseeded every update, so that a resumed run needs no generator state to repeat itself.
         random::reseed(seed, self.iteration);
+        if let Some(critic) = &mut self.critic {
+            critic.forget(); // an update that failed leaves nothing
+        }
         let parts = batch / microbatch;
         let (mut loss_sum, mut gradient) = (0.0, self.weights.values.zeros_like());
-        let mut pairs = Vec::new();
         for part in 0..parts {
             let start = self.seen + (part * microbatch) as u64;
             let indices = self.order.indices(start, microbatch);
@@ -198,8 +196,7 @@ impl<'a> Trainer<'a> {
                 Lessons::Images(images) => self.denoising(images, &indices)?,
                 Lessons::Trajectories(course) => {
                     let of_data = self.data_order.as_mut().map(|order| order.indices(start, microbatch));
-                    let Gathered { loss, gradient, images } = self.rollout(course, &indices, of_data.as_deref())?;
-                    pairs.extend(images);
+                    let Gathered { loss, gradient } = self.rollout(course, &indices, of_data.as_deref())?;
                     (loss, gradient)
                 }
             };
@@ -209,9 +206,7 @@ impl<'a> Trainer<'a> {
         let loss = loss_sum / parts as f64;
         gradient /= parts as f64;
         if let Some(critic) = &mut self.critic {
-            for _ in 0..CRITIC_UPDATES {
-                critic.learn(&pairs)?;
-            }
+            critic.learn()?;
         }
         let learning_rate = self.learning_rate();
         self.adam.update(&mut self.weights.values, &gradient, learning_rate);
@@ -224,16 +219,22 @@ impl<'a> Trainer<'a> {
 
     /// The loss of the images at `indices`, and its gradient.
     fn denoising(&self, images: &Images, indices: &[i64]) -> Result<(f64, Tensor)> {
-        let mut minibatch = images.batch(indices, &self.model)?;
-        if self.config.xflip {
-            minibatch.images = mirror_at_random(&minibatch.images);
-        }
+        let minibatch = self.clean(images, indices)?;
         let evaluated = self.config.loss.evaluate(&self.model, &minibatch, self.config.augment.as_ref())?;
         let loss = evaluated.mean.double_value(&[]);
         if !loss.is_finite() {
             return Err(self.diverged(loss, evaluated.bad_level()));
         }
         Ok((loss, self.weights.gradient(&evaluated.mean)?))
+    }
+
+    /// The images at `indices`, mirrored at random if that is asked for.
+    fn clean(&self, images: &Images, indices: &[i64]) -> Result<Minibatch> {
+        let mut minibatch = images.batch(indices, &self.model)?;
+        if self.config.xflip {
+            minibatch.images = mirror_at_random(&minibatch.images);
+        }
+        Ok(minibatch)
     }
 
     /// The loss left the numbers. Nothing of this update was applied.

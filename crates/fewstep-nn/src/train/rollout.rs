@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::trajectories::{Course, Lesson};
-use super::{Loss, Trainer, mirror_at_random};
-use crate::distance::{Distance, Measure};
+use super::{Loss, Trainer};
+use crate::distance::{Criticism, Distance, Measure};
 use crate::error::{Error, Result};
 use crate::tensor::Batch;
 use crate::unet::Conditions;
@@ -28,17 +28,43 @@ pub struct RolloutLoss {
     /// Weight of the denoising error of data at the plan's last level, beside 1 for the distance of the image.
     #[serde(default)]
     pub data: f64,
-    /// Weight of how well a critic tells the images from the teacher's ([`Critic`](crate::critic::Critic)), beside 1 for the
-    /// distance of the image.
+    /// Weight of how well a critic ([`Critic`](crate::critic::Critic)) tells the images from what they should look like, beside 1 for
+    /// the distance of the image.
     #[serde(default)]
     pub critic: f64,
+    /// What that is.
+    #[serde(default)]
+    pub critic_of: CriticOf,
 }
 
 impl RolloutLoss {
     /// The distance alone, all else as by default.
     pub fn of(distance: Distance) -> Self {
-        Self { distance, weights: StepWeights::default(), flow: GradientFlow::default(), data: 0.0, critic: 0.0 }
+        Self {
+            distance,
+            weights: StepWeights::default(),
+            flow: GradientFlow::default(),
+            data: 0.0,
+            critic: 0.0,
+            critic_of: CriticOf::default(),
+        }
     }
+
+    /// Whether it takes clean images beside trajectories.
+    pub fn looks_at_data(&self) -> bool {
+        self.data > 0.0 || self.critic > 0.0 && self.critic_of == CriticOf::Data
+    }
+}
+
+/// What a critic tells a student's images from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CriticOf {
+    /// The teacher's images from the same latents.
+    #[default]
+    Teacher,
+    /// Clean images.
+    Data,
 }
 
 /// What the distance of a step's state from the teacher's counts, by the noise level that the step leads to.
@@ -135,8 +161,6 @@ impl<'a> Run<'a> {
 pub(super) struct Gathered {
     pub loss: f64,
     pub gradient: Tensor,
-    /// The student's images and the teacher's, for a critic to learn from.
-    pub images: Option<[Tensor; 2]>,
 }
 
 impl Trainer<'_> {
@@ -146,25 +170,30 @@ impl Trainer<'_> {
         let Loss::Rollout(loss) = self.config.loss else {
             return Err(Error::Input("trajectories need the rollout loss".to_owned()));
         };
+        let lesson = Lesson::new(course.trajectories, indices, &self.model);
+        let data = match (course.images_for(loss)?, of_data) {
+            (Some(images), Some(indices)) => Some(self.clean(images, indices)?),
+            _ => None,
+        };
         let mut measure = Measure::new(loss.distance, course.features)?;
         if let Some(critic) = &self.critic {
-            measure = measure.criticised(loss.critic, critic);
+            measure = measure.criticised(Criticism {
+                critic,
+                weight: loss.critic,
+                class_labels: lesson.class_labels.as_ref(),
+                data: data.as_ref().filter(|_| loss.critic_of == CriticOf::Data),
+            });
         }
-        let lesson = Lesson::new(course.trajectories, indices, &self.model);
-        let mut sum = Gathered { loss: 0.0, gradient: self.weights.values.zeros_like(), images: None };
+        let mut sum = Gathered { loss: 0.0, gradient: self.weights.values.zeros_like() };
         if loss.flow.is_through(lesson.plan.nfe()) {
             self.through(loss.weights, &measure, &lesson, &mut sum)?;
         } else {
             self.step_by_step(loss.weights, &measure, &lesson, &mut sum)?;
         }
         let plan = lesson.plan;
-        if let (Some(images), Some(indices), Some(last)) = (course.images_for(loss)?, of_data, plan.stages.last()) {
+        if let (Some(data), Some(last)) = (data.filter(|_| loss.data > 0.0), plan.stages.last()) {
             let denoising = Loss::Levels { sigmas: vec![last.sigma], weights: vec![loss.data / plan.nfe() as f64] };
-            let mut minibatch = images.batch(indices, &self.model)?;
-            if self.config.xflip {
-                minibatch.images = mirror_at_random(&minibatch.images);
-            }
-            let mean = denoising.evaluate(&self.model, &minibatch, None)?.mean;
+            let mean = denoising.evaluate(&self.model, &data, None)?.mean;
             sum.loss += self.finite(&mean, last.sigma)?;
             sum.gradient += self.weights.gradient(&mean)?;
         }
@@ -189,9 +218,6 @@ impl Trainer<'_> {
             };
             run.outputs.push(output);
         }
-        if let Some(wanted) = lesson.images().filter(|_| self.critic.is_some()) {
-            sum.images = Some([tch::no_grad(|| run.value(&lesson.plan.output, None))?, wanted.shallow_clone()]);
-        }
         Ok(())
     }
 
@@ -208,11 +234,7 @@ impl Trainer<'_> {
             ahead: if plan.uses(last) { plan.nfe() - 1 } else { usize::MAX },
             newest: None,
         };
-        let mut image = None;
         let loss = |k: usize, state: &Batch| {
-            if k == plan.nfe() {
-                image = Some(state.0.detach());
-            }
             let weight = weights.of(lesson.level(k));
             if weight == 0.0 {
                 return Ok(None);
@@ -226,8 +248,6 @@ impl Trainer<'_> {
         let start = Start { latent: &latent, constant: constant.as_ref() };
         sum.loss += states_gradient(plan, start, &mut learner, loss)?.0;
         sum.gradient += learner.gradient;
-        let wanted = lesson.images().filter(|_| self.critic.is_some());
-        sum.images = image.zip(wanted).map(|(image, wanted)| [image, wanted.shallow_clone()]);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use fewstep_io::safetensors::{self, File, Metadata};
 use fewstep_io::tensors::TensorMap;
 use tch::Tensor;
 
-use super::{CRITIC_UPDATES, Trainer};
+use super::Trainer;
 use crate::checkpoint::{tensor_data, tensor_from};
 use crate::critic::Critic;
 use crate::error::{Error, Result};
@@ -71,7 +71,7 @@ impl Trainer<'_> {
         });
         (self.iteration, self.seen, self.adam.step) = (iteration, seen, iteration);
         if let Some(critic) = &mut self.critic {
-            critic.set_updates(iteration * CRITIC_UPDATES as u64);
+            critic.set_lessons(iteration);
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::tensor::Batch;
 pub struct Course<'a> {
     /// Where the teacher goes.
     pub trajectories: &'a Trajectories,
-    /// Clean images, for [`RolloutLoss::data`].
+    /// Clean images, for [`RolloutLoss::data`] and [`CriticOf::Data`](super::CriticOf::Data).
     pub images: Option<&'a Images>,
     /// A feature network, for [`Distance::Features`](crate::distance::Distance::Features).
     pub features: Option<&'a dyn FeatureMap>,
@@ -35,8 +35,8 @@ impl<'a> Course<'a> {
     /// The images that `loss` looks at, if it does.
     pub(super) fn images_for(&self, loss: RolloutLoss) -> Result<Option<&'a Images>> {
         match self.images {
-            _ if loss.data == 0.0 => Ok(None),
-            None => Err(Error::Input("a loss on data needs images beside the trajectories".to_owned())),
+            _ if !loss.looks_at_data() => Ok(None),
+            None => Err(Error::Input("a loss that looks at data needs images beside the trajectories".to_owned())),
             images => Ok(images),
         }
     }
@@ -143,11 +143,6 @@ impl<'a> Lesson<'a> {
     /// The noise level of state `k`; 0 for the image.
     pub fn level(&self, k: usize) -> f64 {
         self.plan.stages.get(k).map_or(0.0, |stage| stage.sigma)
-    }
-
-    /// The teacher's images.
-    pub fn images(&self) -> Option<&Tensor> {
-        self.targets.last()
     }
 
     /// How far `state`, which is state `k` (not the first, where all is noise), is from the teacher's: `weight` times the

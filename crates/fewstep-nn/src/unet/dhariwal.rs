@@ -86,12 +86,7 @@ impl DhariwalUNet {
     /// `x`: `[N, C, H, W]`, `c_noise`: `[N or 1]`; returns `[N, out, H, W]`.
     pub fn forward(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Tensor {
         let emb = self.embedding(c_noise, conditions);
-        let mut x = self.input.forward(x);
-        let mut skips = vec![x.shallow_clone()];
-        for block in &self.enc {
-            x = block.forward(&x, &emb, conditions.train);
-            skips.push(x.shallow_clone());
-        }
+        let (mut x, mut skips) = self.encode(x, &emb, conditions.train);
         for block in &self.dec {
             if x.size()[1] != block.in_channels
                 && let Some(skip) = skips.pop()
@@ -101,6 +96,21 @@ impl DhariwalUNet {
             x = block.forward(&x, &emb, conditions.train);
         }
         self.out_conv.forward(&self.out_norm.silu(&x))
+    }
+
+    /// What the encoder hands to the decoder, first to last.
+    pub fn encoded(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
+        self.encode(x, &self.embedding(c_noise, conditions), conditions.train).1
+    }
+
+    fn encode(&self, x: &Tensor, emb: &Tensor, train: bool) -> (Tensor, Vec<Tensor>) {
+        let mut x = self.input.forward(x);
+        let mut skips = vec![x.shallow_clone()];
+        for block in &self.enc {
+            x = block.forward(&x, emb, train);
+            skips.push(x.shallow_clone());
+        }
+        (x, skips)
     }
 
     fn embedding(&self, c_noise: &Tensor, conditions: &Conditions) -> Tensor {

@@ -54,6 +54,18 @@ impl RawNetwork {
             Self::Mixture(net) => net.forward(x, c_noise, conditions),
         }
     }
+
+    /// What the encoder makes of `x` at each of its resolutions, `[N, c, h, w]` each, finest first. A mixture has none: `x`
+    /// itself.
+    pub fn encoded(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
+        let maps = match self {
+            Self::Song(net) => net.encoded(x, c_noise, conditions),
+            Self::Dhariwal(net) => net.encoded(x, c_noise, conditions),
+            Self::Mixture(_) => return vec![x.shallow_clone()],
+        };
+        let last_at_its_size = |k: &usize| maps.get(k + 1).is_none_or(|next| next.size()[2] != maps[*k].size()[2]);
+        (0..maps.len()).filter(last_at_its_size).map(|k| maps[k].shallow_clone()).collect()
+    }
 }
 
 /// Hides each sample's label with probability `p` while training (classifier-free guidance).

@@ -81,6 +81,11 @@ impl SongUNet {
         self.decode(x, skips, &emb, conditions.train)
     }
 
+    /// What the encoder hands to the decoder, first to last.
+    pub fn encoded(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
+        self.encode(x, &self.embedding(c_noise, conditions), conditions.train).1
+    }
+
     fn embedding(&self, c_noise: &Tensor, conditions: &Conditions) -> Tensor {
         let emb = self.map_noise.forward(c_noise);
         let halves = emb.chunk(2, 1);

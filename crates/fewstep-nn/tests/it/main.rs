@@ -1,5 +1,6 @@
 //! Integration tests of fewstep-nn: agreement with the reference code first.
 
+mod critic;
 mod cuda;
 mod golden;
 mod kernels;

@@ -29,6 +29,11 @@ fn golden_outputs_and_gradients() {
         let grads = Tensor::run_backward(&[product], &[&x, &sigma], false, false);
         assert_close(&format!("{name} grad_x"), &grads[0], &golden["grad_x"], 1e-5);
         assert_close(&format!("{name} grad_sigma"), &grads[1], &golden["grad_sigma"], 1e-5);
+        // the encoder's maps: one a resolution, each half as large as the one before
+        let maps = model.encoded(&golden["x"], &golden["sigma"], &conditions);
+        let size = |map: &Tensor| map.size()[2];
+        assert!(maps.len() > 1 && size(&maps[0]) == golden["x"].size()[2], "{name}");
+        assert!(maps.windows(2).all(|pair| size(&pair[1]) * 2 == size(&pair[0])), "{name}");
         if let Some(expected) = golden.get("denoised_nolabel") {
             let unlabelled = model.denoise(&golden["x"], &golden["sigma"], &Conditions::default());
             assert_close(&format!("{name} denoised_nolabel"), &unlabelled, expected, 1e-5);

@@ -6,27 +6,28 @@ use fewstep_core::search::Teacher;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
-use fewstep_nn::critic::Critic;
 use fewstep_nn::distance::{Distance, FeatureMap};
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::HeldOut;
 use fewstep_nn::sample::Seeded;
 use fewstep_nn::search::Network;
-use fewstep_nn::tch::{self, Device, Kind, Tensor};
+use fewstep_nn::tch::{Kind, Tensor};
 use fewstep_nn::tensor::Batch;
-use fewstep_nn::train::{Course, GradientFlow, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories};
+use fewstep_nn::train::{
+    Course, CriticOf, GradientFlow, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories,
+};
 use fewstep_nn::unet::Conditions;
 
 use crate::support::{alone, lively, ramps};
 
 const COUNT: u64 = 12;
 
-fn euler(steps: usize) -> Plan {
+pub fn euler(steps: usize) -> Plan {
     Solver::Euler.plan(&karras(steps, 0.01, 20.0, 7.0).unwrap(), &SolverOptions::default()).unwrap()
 }
 
 /// Trajectories of `solver` on `fine`, for `plan`.
-fn trajectories(model: &Model, plan: &Plan, solver: Solver, fine: &Schedule) -> Trajectories {
+pub fn trajectories(model: &Model, plan: &Plan, solver: Solver, fine: &Schedule) -> Trajectories {
     taught(model, plan, solver, fine).1
 }
 
@@ -41,7 +42,7 @@ fn taught(model: &Model, plan: &Plan, solver: Solver, fine: &Schedule) -> (Teach
     (teacher, trajectories)
 }
 
-fn config(distance: Distance) -> TrainConfig {
+pub fn config(distance: Distance) -> TrainConfig {
     TrainConfig {
         batch: 6,
         microbatch: 3,
@@ -222,7 +223,18 @@ fn features_and_data_have_their_say() {
     let bare = Course::from(&lessons);
     let error = |loss: RolloutLoss| first(bare, loss).unwrap_err().to_string();
     assert!(error(featured).contains("needs a feature network"));
-    assert!(error(RolloutLoss { data: 1.0, ..plain }).contains("needs images beside"));
+    let of_data = RolloutLoss { critic: 1.0, critic_of: CriticOf::Data, ..plain };
+    for loss in [RolloutLoss { data: 1.0, ..plain }, of_data] {
+        assert!(error(loss).contains("needs images beside"));
+    }
+    // a critic of data does not look at the teacher's images, and its weight is no weight of denoising
+    let more = |critic_of: CriticOf, critic: f64, data: f64| {
+        loss(RolloutLoss { critic, critic_of, data, ..plain }) - loss(plain)
+    };
+    let teacher = more(CriticOf::Teacher, 1.0, 0.0);
+    let [data, twice] = [1.0, 2.0].map(|critic| more(CriticOf::Data, critic, 0.0));
+    assert!(teacher > 0.0 && teacher != data && (twice - 2.0 * data).abs() < 1e-5 * data, "{teacher} {data} {twice}");
+    assert!(more(CriticOf::Data, 1.0, 1e5) > 2.0 * data);
 }
 
 /// By default a long plan is tuned step by step and a short one through all of its evaluations, exactly as if that was asked for.
@@ -242,97 +254,6 @@ fn how_far_gradients_go_is_a_matter_of_the_budget() {
         let usual = update(n, GradientFlow::default());
         let [same, not] = [flow, other].map(|flow| (update(n, flow) - usual).abs() / usual);
         assert!(same < 1e-5 && not > 1e-3, "{n}: {same} {not}");
-    }
-}
-
-/// A critic knows nothing at first, learns what smooth images lack, and its slope puts some of it back.
-#[test]
-fn a_critic_sees_what_smooth_images_lack() {
-    let _turn = alone();
-    tch::manual_seed(4);
-    let mut critic = Critic::new(1, 16, Device::Cpu).unwrap();
-    let pair = || {
-        let wanted = Tensor::randn([16, 1, 16, 16], (Kind::Float, Device::Cpu)) * 0.5;
-        (wanted.avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None) * 2.0, wanted)
-    };
-    let told_apart = |critic: &Critic| {
-        let (smooth, wanted) = pair();
-        critic.distance(&smooth, &wanted).unwrap().double_value(&[])
-    };
-    assert!((told_apart(&critic) - std::f64::consts::LN_2).abs() < 0.05, "{}", told_apart(&critic));
-    let (same, _) = pair();
-    assert!((critic.distance(&same, &same).unwrap().double_value(&[]) - std::f64::consts::LN_2).abs() < 1e-6);
-    let losses: Vec<f64> =
-        (0..60).map(|_| pair()).map(|(smooth, wanted)| critic.learn(&[[smooth, wanted]]).unwrap()).collect();
-    assert!(losses[59] < 0.3 && told_apart(&critic) > 1.2, "{losses:?}");
-    let (smooth, wanted) = pair();
-    let smooth = smooth.set_requires_grad(true);
-    let distance = critic.distance(&smooth, &wanted).unwrap();
-    let slope = Tensor::run_backward(&[&distance], &[&smooth], false, false).remove(0);
-    let moved = &smooth - &slope * (1.0 / slope.abs().mean(Kind::Float).double_value(&[])) * 0.05;
-    let detail = |images: &Tensor| (images - images.roll([1], [3])).square().mean(Kind::Float).double_value(&[]);
-    assert!(detail(&moved) > 1.02 * detail(&smooth), "{} {}", detail(&moved), detail(&smooth));
-    assert!(critic.distance(&moved, &wanted).unwrap().double_value(&[]) < distance.double_value(&[]));
-}
-
-#[test]
-fn a_critic_learns_the_same_from_parts_and_nothing_from_what_is_no_number() {
-    let _turn = alone();
-    let draw = |seed: i64| {
-        tch::manual_seed(seed);
-        [0.3, 0.5].map(|size| Tensor::randn([8, 3, 8, 8], (Kind::Float, Device::Cpu)) * size)
-    };
-    let fresh = || {
-        tch::manual_seed(1);
-        Critic::new(3, 8, Device::Cpu).unwrap()
-    };
-    let (left, right) = (draw(2), draw(3));
-    let whole = [0, 1].map(|side: usize| Tensor::cat(&[&left[side], &right[side]], 0));
-    let [of_parts, of_whole] = [vec![left, right], vec![whole.each_ref().map(Tensor::shallow_clone)]].map(|pairs| {
-        let mut critic = fresh();
-        for _ in 0..5 {
-            critic.learn(&pairs).unwrap();
-        }
-        critic.distance(&whole[0], &whole[1]).unwrap().double_value(&[])
-    });
-    assert!((of_parts - of_whole).abs() < 1e-3 && of_whole > 0.75, "{of_parts} {of_whole}");
-    let mut critic = fresh();
-    let before = critic.distance(&whole[0], &whole[1]).unwrap().double_value(&[]);
-    let error = critic.learn(&[[&whole[0] * f64::NAN, whole[1].shallow_clone()]]).unwrap_err().to_string();
-    assert!(error.contains("critic diverged"), "{error}");
-    assert_eq!(critic.distance(&whole[0], &whole[1]).unwrap().double_value(&[]), before);
-    let error = Critic::new(1, 3, Device::Cpu).unwrap_err().to_string();
-    assert!(error.contains("too small for a critic (4 at least)"), "{error}");
-}
-
-/// The critic learns beside the network, and goes on where it stood.
-#[test]
-fn a_run_with_a_critic_resumes_exactly() {
-    let _turn = alone();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("state.safetensors");
-    for n in [3, 5] {
-        let (model, plan) = (lively(0), euler(n));
-        let lessons = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
-        let start = |critic: f64| {
-            let loss = Loss::Rollout(RolloutLoss { critic, ..RolloutLoss::of(Distance::PseudoHuber) });
-            Trainer::new(model.duplicate().unwrap(), &lessons, TrainConfig { loss, ..config(Distance::Squared) })
-                .unwrap()
-        };
-        let mut straight = start(0.1);
-        for _ in 0..2 {
-            straight.step().unwrap();
-        }
-        straight.save_state(&path).unwrap();
-        let expected: Vec<_> = (0..3).map(|_| straight.step().unwrap()).collect();
-        let mut resumed = start(0.1);
-        resumed.load_state(&path).unwrap();
-        assert_eq!((0..3).map(|_| resumed.step().unwrap()).collect::<Vec<_>>(), expected);
-        let mut alone = start(0.0);
-        let norms: Vec<f64> = (0..5).map(|_| alone.step().unwrap().grad_norm).collect();
-        assert!((norms[4] - expected[2].grad_norm).abs() > 1e-6, "{norms:?} {expected:?}");
-        let error = alone.load_state(&path).unwrap_err().to_string();
-        assert!(error.contains("another config"), "{error}");
     }
 }
 

@@ -17,7 +17,9 @@ use fewstep_nn::fit::{HeldOut, LearnStep, TableConfig, TuneStep, tabulate};
 
 pub use self::between::{Between, SETTLING_TEXT, Settled, comes_nearer, percent, plan_for, settling_table};
 pub use self::phases::Saved;
-pub use self::settings::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
+pub use self::settings::{
+    CriticName, FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings,
+};
 use crate::ui::Progress;
 
 /// Held-out latents have seeds from here on: far from those that anyone samples with by default.

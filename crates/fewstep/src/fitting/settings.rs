@@ -5,7 +5,7 @@ use std::str::FromStr;
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
-use fewstep_nn::train::RolloutLoss;
+use fewstep_nn::train::{CriticOf, RolloutLoss};
 use serde::{Deserialize, Serialize};
 
 use crate::searching::{Method, MomentsOf, Search, SearchSettings};
@@ -91,11 +91,27 @@ pub struct Phase1Settings {
     pub seed: u64,
 }
 
+/// What a critic tells images from, as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CriticName {
+    Teacher,
+    Data,
+}
+
+impl From<CriticName> for CriticOf {
+    fn from(name: CriticName) -> Self {
+        match name {
+            CriticName::Teacher => Self::Teacher,
+            CriticName::Data => Self::Data,
+        }
+    }
+}
+
 impl FitSettings {
     /// Whether these phases look at training images.
     pub fn needs_images(&self, phases: &[u8]) -> bool {
         let tuning = match self.phase2.weights {
-            TuneWeights::Rollout(loss) => loss.data > 0.0,
+            TuneWeights::Rollout(loss) => loss.looks_at_data(),
             TuneWeights::Bound { .. } | TuneWeights::Original => true,
         };
         (phases.contains(&1) && self.phase1.needs_images()) || (phases.contains(&2) && tuning)
@@ -161,6 +177,17 @@ impl Phase2Settings {
         match self.weights {
             TuneWeights::Rollout(RolloutLoss { flow, .. }) if flow.is_through(nfe) => {
                 self.tune.iterations * (self.batch * nfe.saturating_sub(1)).div_ceil(nfe.max(1)) as u64
+            }
+            _ => 0,
+        }
+    }
+
+    /// Images that a critic sees in phase 2 for a plan of so many evaluations: the student's, and as many that they should look
+    /// like. It sees them with a part of the network.
+    pub fn criticised_images(&self, nfe: usize) -> u64 {
+        match self.weights {
+            TuneWeights::Rollout(RolloutLoss { critic, .. }) if critic > 0.0 => {
+                2 * self.tune.iterations * self.batch.div_ceil(nfe.max(1)) as u64
             }
             _ => 0,
         }

@@ -90,8 +90,10 @@ fn every_objective_and_choice_of_phase_1_runs() {
     let features = ["--distance", "features", "--features", "features.safetensors", "--trajectories", "8"];
     let rest = ["--weights", "rollout", "--lr-schedule", "cosine", "--data-weight", "0.5", "--step-weights", "equal"];
     let rollout = [&features[..], &rest].concat();
-    let by_step = [&features[..], &["--weights", "rollout", "--gradient", "step", "--critic-weight", "0.03"]].concat();
-    let choices: [&[&str]; 12] = [
+    let critic = ["--weights", "rollout", "--critic-weight", "0.1", "--gradient"];
+    let by_step = [&features[..], &critic, &["step"]].concat();
+    let by_data = [&features[4..], &critic, &["through", "--critic-of", "data", "--xflip"]].concat();
+    let choices: [&[&str]; 13] = [
         &["--search", "paper", "--objective", "discretization", "--noise", "shared"],
         &["--search", "paper", "--objective", "joint", "--gamma", "0.5", "--parameter", "linear"],
         &["--search", "paper", "--objective", "bound", "--solver", "adam", "--no-early-stop"],
@@ -102,6 +104,7 @@ fn every_objective_and_choice_of_phase_1_runs() {
         &["--rounds", "2", "--no-early-stop"],
         &rollout,
         &by_step,
+        &by_data,
         &["--search", "least-squares+gauss-newton", "--phases", "1", "--no-free-state", "--robust"],
         &[
             "--search",
@@ -153,6 +156,7 @@ fn contradictions_and_misfits_are_one_sentence() {
         (vec!["--data-weight=-1", "--weights", "rollout"], "--data-weight"),
         (vec!["--critic-weight", "1"], "--critic-weight is for --weights rollout"),
         (vec!["--critic-weight=-1", "--weights", "rollout"], "--critic-weight must be"),
+        (vec!["--critic-of", "data", "--weights", "rollout"], "give it a --critic-weight"),
         (vec!["--ridge=-1"], "--ridge"),
     ] {
         let error = place.fails(&fit("new", &args));

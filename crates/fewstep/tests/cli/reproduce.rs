@@ -79,7 +79,7 @@ fn rows_can_be_asked_for_alone() {
     let place = place();
     let asked = ["--steps", "3", "--rows", "ours-tuned,baseline", "--rollout-updates", "2", "--rollout-batch", "6"];
     let asked =
-        [&asked[..], &["--rollout-critic", "0.03", "--settling-images", "64", "--search-samples", "48"]].concat();
+        [&asked[..], &["--rollout-critic", "0.1", "--settling-images", "64", "--search-samples", "48"]].concat();
     let rows = place.json(&reproduce("table1", &asked));
     let names = |rows: &serde_json::Value| -> Vec<String> {
         rows.as_array().unwrap().iter().map(|row| row["method"].as_str().unwrap().to_owned()).collect()
@@ -93,7 +93,7 @@ fn rows_can_be_asked_for_alone() {
     let settings = &run["task"]["settings"];
     assert_eq!((&settings["rollout"]["batch"], &settings["fit"]["phase2"]["batch"]), (&6.into(), &8.into()));
     assert_eq!(settings["rollout"]["tune"]["iterations"], 2);
-    assert_eq!(settings["rollout"]["weights"]["rollout"]["critic"], 0.03);
+    assert_eq!(settings["rollout"]["weights"]["rollout"]["critic"], 0.1);
     assert_eq!(settings["search"], "least-squares+gauss-newton+data-moments");
     assert_eq!(settings["fit"]["search"]["gauss_newton"]["samples"], 24);
     // which network between the one as it came and the tuned one was taken
@@ -121,6 +121,7 @@ fn rows_can_be_asked_for_alone() {
     for (option, value) in [
         ("--rollout-batch", "0"),
         ("--rollout-critic", "inf"),
+        ("--rollout-critic-of", "data"),
         ("--settling-images", "1"),
         ("--search-samples", "1"),
         ("--search", "bound/euler"),

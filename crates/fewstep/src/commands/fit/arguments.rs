@@ -9,8 +9,8 @@ use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 use fewstep_nn::train::{GradientFlow, RolloutLoss, StepWeights};
 
 use crate::fitting::{
-    FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings, ROLLOUT_LEARNING_RATE,
-    SETTLING_IMAGES, TRAJECTORIES,
+    CriticName, FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings,
+    ROLLOUT_LEARNING_RATE, SETTLING_IMAGES, TRAJECTORIES,
 };
 use crate::inputs::{Compute, Numbers};
 use crate::runs::RunArgs;
@@ -102,10 +102,13 @@ pub struct Args {
     /// Weight of denoising training images at the last level, for rollout, beside 1 for the image's distance
     #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
     pub data_weight: f64,
-    /// Weight of how well a critic, a small network that learns beside, tells the images from the teacher's, for rollout, beside 1
-    /// for the image's distance (0.03 was tried)
+    /// Weight of how well a critic tells the images from what they should look like, for rollout, beside 1 for the image's
+    /// distance. A critic is small heads on the encoder of the network as it was, which learn beside it
     #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
     pub critic_weight: f64,
+    /// What a critic tells images from: the teacher's from the same latents, or training images
+    #[arg(long, value_name = "NAME", default_value = "teacher", help_heading = "Phase 2")]
+    pub critic_of: CriticName,
     /// Feature network of the distance features, in phase 2 and in --rollout-loss, and of --ref [default: the built-in one for
     /// Fashion-MNIST]
     #[arg(long, value_name = "FILE", help_heading = "Phase 2")]
@@ -272,12 +275,16 @@ impl Args {
             "--critic-weight is for --weights rollout: the other weights make no images"
         );
         ensure!(
+            self.critic_of == CriticName::Teacher || self.critic_weight > 0.0,
+            "--critic-of data is for a critic: give it a --critic-weight"
+        );
+        ensure!(
             self.gradient.is_none() || self.weights == WeightsName::Rollout,
             "--gradient is for --weights rollout: no other weights look at more than one step"
         );
         ensure!(
-            !self.xflip || self.weights != WeightsName::Rollout || self.data_weight > 0.0,
-            "--xflip mirrors training images, which --weights rollout looks at with --data-weight alone"
+            !self.xflip || self.weights != WeightsName::Rollout || self.rollout_loss().looks_at_data(),
+            "--xflip mirrors training images, which --weights rollout looks at with --data-weight or --critic-of data alone"
         );
         ensure!(self.last_weight >= 0.0 && self.last_weight.is_finite(), "--last-weight must not be negative");
         let default_solver =
@@ -341,6 +348,17 @@ impl Args {
         }
     }
 
+    fn rollout_loss(&self) -> RolloutLoss {
+        RolloutLoss {
+            distance: self.distance.into(),
+            weights: self.step_weights.into(),
+            flow: self.gradient.map_or_else(GradientFlow::default, GradientFlow::from),
+            data: self.data_weight,
+            critic: self.critic_weight,
+            critic_of: self.critic_of.into(),
+        }
+    }
+
     fn phase2(&self) -> Phase2Settings {
         let (learning_rate, lr_schedule) = match self.weights {
             WeightsName::Rollout => (ROLLOUT_LEARNING_RATE, LrSchedule::Cosine),
@@ -350,13 +368,7 @@ impl Args {
             weights: match self.weights {
                 WeightsName::Bound => TuneWeights::Bound { last: self.last_weight },
                 WeightsName::Original => TuneWeights::Original,
-                WeightsName::Rollout => TuneWeights::Rollout(RolloutLoss {
-                    distance: self.distance.into(),
-                    weights: self.step_weights.into(),
-                    flow: self.gradient.map_or_else(GradientFlow::default, GradientFlow::from),
-                    data: self.data_weight,
-                    critic: self.critic_weight,
-                }),
+                WeightsName::Rollout => TuneWeights::Rollout(self.rollout_loss()),
             },
             trajectories: self.trajectories,
             tune: TuneConfig { iterations: self.updates, check_every: self.check_every, patience: self.patience },

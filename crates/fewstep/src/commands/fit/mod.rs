@@ -85,8 +85,8 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     };
     ensure!(
         dataset.is_some() || !settings.needs_images(&args.phases),
-        "phase 2, but for --weights rollout, and the searches paper, bound and any that ends in +data-moments need training \
-         images: name them with --data, or leave phase 2 out with --phases 1"
+        "phase 2 (but for --weights rollout without --data-weight and --critic-of data) and the searches paper, bound and any that \
+         ends in +data-moments need training images: name them with --data, or leave phase 2 out with --phases 1"
     );
     if args.run.repeat.dry_run {
         return forecast(&task)?.print(output);
@@ -184,6 +184,10 @@ fn forecast(task: &Task) -> Result<Forecast> {
             .part(
                 "runs of phase 2 before their gradients",
                 rounds * task.steps.iter().map(|&steps| phase2.repeated_evaluations(steps)).sum::<u64>(),
+            )
+            .training(
+                "what phase 2's critic sees",
+                rounds * task.steps.iter().map(|&steps| phase2.criticised_images(steps)).sum::<u64>(),
             )
             .training("phase 2", rounds * numbers * phase2.tune.iterations * phase2.batch as u64)
             .part("looks of phase 2", rounds * looks(phase2.tune.iterations, phase2.tune.check_every) * held * steps)

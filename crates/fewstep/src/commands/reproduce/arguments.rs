@@ -12,8 +12,8 @@ use fewstep_nn::train::RolloutLoss;
 use super::Settings;
 use super::lab::Cell;
 use crate::fitting::{
-    FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings, ROLLOUT_LEARNING_RATE,
-    SETTLING_IMAGES, TRAJECTORIES,
+    CriticName, FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings,
+    ROLLOUT_LEARNING_RATE, SETTLING_IMAGES, TRAJECTORIES,
 };
 use crate::gallery::SeedRanges;
 use crate::inputs::{BUILT_IN, Compute, DataArgs, Numbers};
@@ -95,9 +95,12 @@ pub struct Args {
     /// Evaluations with gradients an update of our tuning [default: the batch]
     #[arg(long, value_name = "N", help_heading = "Scale")]
     pub rollout_batch: Option<usize>,
-    /// Weight of how well a critic tells our tuning's images from the teacher's (`fit --critic-weight`)
+    /// Weight of how well a critic tells our tuning's images from what they should look like (`fit --critic-weight`)
     #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Scale")]
     pub rollout_critic: f64,
+    /// What a critic tells our tuning's images from: the teacher's from the same latents, or training images
+    #[arg(long, value_name = "NAME", default_value = "teacher", help_heading = "Scale")]
+    pub rollout_critic_of: CriticName,
     /// Images by whose Frechet distance a network on the way to the tuned one is chosen in our tuning (0: take the tuned one)
     #[arg(long, value_name = "N", default_value_t = SETTLING_IMAGES, help_heading = "Scale")]
     pub settling_images: usize,
@@ -156,6 +159,10 @@ impl Args {
             self.rollout_critic >= 0.0 && self.rollout_critic.is_finite(),
             "--rollout-critic must be a finite number of at least 0"
         );
+        ensure!(
+            self.rollout_critic_of == CriticName::Teacher || self.rollout_critic > 0.0,
+            "--rollout-critic-of data is for a critic: give it a weight with --rollout-critic"
+        );
         ensure!(self.trajectories != Some(0), "--trajectories must be at least 1");
         let counts = [self.updates, self.rollout_updates, self.phase1_updates];
         ensure!(!counts.contains(&Some(0)), "--updates, --rollout-updates and --phase1-updates must be at least 1");
@@ -201,6 +208,7 @@ impl Args {
             rollout: Phase2Settings {
                 weights: TuneWeights::Rollout(RolloutLoss {
                     critic: self.rollout_critic,
+                    critic_of: self.rollout_critic_of.into(),
                     ..RolloutLoss::of(Distance::PseudoHuber)
                 }),
                 trajectories: self.trajectories.unwrap_or(if paper { 16_384 } else { TRAJECTORIES }),
@@ -211,7 +219,7 @@ impl Args {
         })
     }
 
-    /// All latents serve in the fits, half of them in the refinement, the others judge it.
+    /// All latents serve in the fits, half of them in the refinement, the others judge it; a quarter says where levels might move.
     fn our_search(&self, batch: usize) -> SearchSettings {
         let (samples, defaults) = (self.search_samples, SearchSettings::default());
         SearchSettings {

@@ -194,6 +194,7 @@ fn forecast(task: &Task) -> Result<Forecast> {
                 "runs of our tuning before their gradients",
                 of_all(&|n| task.settings.rollout.repeated_evaluations(n)),
             )
+            .training("what its critic sees", of_all(&|n| task.settings.rollout.criticised_images(n)))
             .training("our tuning", gradients(&ours))
             .part("looks of our tuning", looked(&ours))
             .part(

@@ -1,0 +1,171 @@
+//! Critics: what they see, and how they learn.
+
+use std::f64::consts::LN_2;
+
+use fewstep_core::schedule::karras;
+use fewstep_core::solver::Solver;
+use fewstep_nn::Model;
+use fewstep_nn::critic::{Critic, Shown};
+use fewstep_nn::distance::Distance;
+use fewstep_nn::tch::{self, Device, Kind, Tensor};
+use fewstep_nn::train::{Course, CriticOf, Loss, RolloutLoss, TrainConfig, Trainer};
+use fewstep_nn::unet::Conditions;
+
+use crate::rollout::{config, euler, trajectories};
+use crate::support::{alone, lively, ramps};
+
+fn shown(images: &Tensor) -> Shown<'_> {
+    Shown { images, class_labels: None }
+}
+
+/// An encoder's maps are one for each resolution, of the network as it is called otherwise, and know what an image is of.
+#[test]
+fn an_encoder_has_a_map_at_each_resolution() {
+    let _turn = alone();
+    let model = lively(3);
+    let x = Tensor::randn([4, 1, 8, 8], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let sigma = Tensor::from_slice(&[0.5f32]);
+    let labels = |class: i64| model.one_hot(&[class]).unwrap().unwrap();
+    let maps = |class: i64| {
+        let labels = labels(class);
+        model.encoded(&x, &sigma, &Conditions { class_labels: Some(&labels), ..Conditions::default() })
+    };
+    let of_one = maps(1);
+    assert_eq!(of_one.iter().map(Tensor::size).collect::<Vec<_>>(), [[4, 8, 8, 8], [4, 16, 4, 4]]);
+    assert!(of_one.iter().zip(maps(1)).all(|(a, b)| a.equal(&b)));
+    assert!(of_one.iter().zip(maps(2)).all(|(a, b)| !a.equal(&b)));
+    let slope = Tensor::run_backward(&[&of_one[1].square().sum(Kind::Float)], &[&x], false, false).remove(0);
+    assert!(slope.abs().min().double_value(&[]) > 0.0);
+}
+
+/// A critic knows nothing at first, learns what smooth images lack, and its slope puts some of it back.
+#[test]
+fn a_critic_sees_what_smooth_images_lack() {
+    let _turn = alone();
+    tch::manual_seed(4);
+    let mut critic = Critic::new(&lively(0)).unwrap();
+    let pair = || {
+        let wanted = Tensor::randn([16, 1, 8, 8], (Kind::Float, Device::Cpu)) * 0.5;
+        (wanted.avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None) * 2.0, wanted)
+    };
+    let told_apart = |critic: &Critic| {
+        let (smooth, wanted) = pair();
+        tch::no_grad(|| critic.distance(shown(&smooth), shown(&wanted))).unwrap().double_value(&[])
+    };
+    let at_first = told_apart(&critic);
+    assert!((at_first - LN_2).abs() < 0.05, "{at_first}");
+    let (same, _) = pair();
+    let of_the_same = tch::no_grad(|| critic.distance(shown(&same), shown(&same))).unwrap().double_value(&[]);
+    assert!((of_the_same - LN_2).abs() < 1e-6);
+    let mut losses = Vec::new();
+    for _ in 0..100 {
+        let _ = told_apart(&critic);
+        losses.push(critic.learn().unwrap());
+    }
+    let now = told_apart(&critic);
+    // told apart the right way round: what a student loses is what the critic gained
+    let late = losses[90..].iter().sum::<f64>() / 10.0;
+    assert!(late < 0.45 && now > 0.9, "{late} {now}");
+    let (smooth, wanted) = pair();
+    let smooth = smooth.set_requires_grad(true);
+    let distance = critic.distance(shown(&smooth), shown(&wanted)).unwrap();
+    let slope = Tensor::run_backward(&[&distance], &[&smooth], false, false).remove(0);
+    let moved = &smooth - &slope * (1.0 / slope.abs().mean(Kind::Float).double_value(&[])) * 0.05;
+    let detail = |images: &Tensor| (images - images.roll([1], [3])).square().mean(Kind::Float).double_value(&[]);
+    assert!(detail(&moved) > 1.02 * detail(&smooth), "{} {}", detail(&moved), detail(&smooth));
+}
+
+#[test]
+fn a_critic_learns_the_same_from_parts_and_nothing_from_what_is_no_number() {
+    let _turn = alone();
+    tch::manual_seed(2);
+    let model = lively(0);
+    let fresh = || {
+        tch::manual_seed(1);
+        Critic::new(&model).unwrap()
+    };
+    let draw = |size: f64| Tensor::randn([16, 1, 8, 8], (Kind::Float, Device::Cpu)) * size;
+    let (found, wanted) = (draw(0.3), draw(0.5));
+    // noise differs from part to part, so the parts are the same images
+    let weights = |parts: usize| {
+        let mut critic = fresh();
+        for _ in 0..parts {
+            tch::manual_seed(7);
+            let _ = critic.distance(shown(&found), shown(&wanted)).unwrap();
+        }
+        critic.learn().unwrap();
+        tch::manual_seed(8);
+        critic.distance(shown(&found), shown(&wanted)).unwrap().double_value(&[])
+    };
+    let (once, thrice) = (weights(1), weights(3));
+    assert!((once - thrice).abs() < 1e-5 && (once - LN_2).abs() > 1e-4, "{once} {thrice}");
+    let mut critic = fresh();
+    assert_eq!(critic.learn().unwrap(), LN_2); // nothing was compared
+    let distance = |critic: &Critic| {
+        tch::manual_seed(7);
+        critic.distance(shown(&found), shown(&wanted)).unwrap().double_value(&[])
+    };
+    let before = distance(&fresh());
+    let _ = critic.distance(shown(&(&found * f64::NAN)), shown(&wanted)).unwrap();
+    let error = critic.learn().unwrap_err().to_string();
+    assert!(error.contains("critic diverged"), "{error}");
+    assert_eq!(distance(&critic), before);
+}
+
+/// It goes on seeing with the network as it was.
+#[test]
+fn a_critic_looks_through_the_network_as_it_was() {
+    let _turn = alone();
+    tch::manual_seed(3);
+    let model = lively(0);
+    let critic = Critic::new(&model).unwrap();
+    let draw = || Tensor::randn([4, 1, 8, 8], (Kind::Float, Device::Cpu)) * 0.5;
+    let (found, wanted) = (draw(), draw());
+    let distance = || {
+        tch::manual_seed(5);
+        critic.distance(shown(&found), shown(&wanted)).unwrap().double_value(&[])
+    };
+    let before = distance();
+    for (_, weight) in model.params().trainable() {
+        let _ = tch::no_grad(|| weight.shallow_clone().g_mul_scalar_(0.5));
+    }
+    assert_eq!(distance(), before);
+    let other = Critic::new(&model).unwrap();
+    tch::manual_seed(5);
+    assert!(other.distance(shown(&found), shown(&wanted)).unwrap().double_value(&[]) != before);
+    let error = critic.distance(shown(&found), shown(&wanted.narrow(0, 0, 2))).unwrap_err().to_string();
+    assert!(error.contains("[4, 1, 8, 8]"), "{error}");
+}
+
+/// The critic learns beside the network, which it sees as it was at the start, and goes on where it stood.
+#[test]
+fn a_run_with_a_critic_resumes_exactly() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    for (n, critic_of, classes) in [(3, CriticOf::Teacher, 0), (5, CriticOf::Teacher, 2), (3, CriticOf::Data, 2)] {
+        let (model, plan) = (lively(classes), euler(n));
+        let images = ramps(&model);
+        let lessons = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
+        let course = Course { images: Some(&images), ..Course::from(&lessons) };
+        let start = |critic: f64| {
+            let loss = Loss::Rollout(RolloutLoss { critic, critic_of, ..RolloutLoss::of(Distance::PseudoHuber) });
+            Trainer::new(Model::duplicate(&model).unwrap(), course, TrainConfig { loss, ..config(Distance::Squared) })
+                .unwrap()
+        };
+        let mut straight = start(10.0);
+        for _ in 0..2 {
+            straight.step().unwrap();
+        }
+        straight.save_state(&path).unwrap();
+        let expected: Vec<_> = (0..3).map(|_| straight.step().unwrap()).collect();
+        let mut resumed = start(10.0);
+        resumed.load_state(&path).unwrap();
+        assert_eq!((0..3).map(|_| resumed.step().unwrap()).collect::<Vec<_>>(), expected);
+        let mut alone = start(0.0);
+        let norms: Vec<f64> = (0..5).map(|_| alone.step().unwrap().grad_norm).collect();
+        assert!((norms[4] - expected[2].grad_norm).abs() > 1e-5, "{norms:?} {expected:?}");
+        let error = alone.load_state(&path).unwrap_err().to_string();
+        assert!(error.contains("another config"), "{error}");
+    }
+}
