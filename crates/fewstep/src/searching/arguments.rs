@@ -90,8 +90,9 @@ pub struct SearchArgs {
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub gauss_newton_samples: usize,
     /// What the rollout error counts beside the look of the images in methods that end in +moments or +data-moments, each in
-    /// units of what it was before [default: 0.15, in proportion more for plans of more than 5 evaluations; and 0.8 beside
-    /// training images, where an error below three grey levels counts in units of these]
+    /// units of what it was before: beside the teacher's images in proportion more for plans of more than 5 evaluations; beside
+    /// training images an error below three grey levels (root mean square) is in units of these [default: 0.15, and 0.8 beside
+    /// training images]
     #[arg(long, value_name = "W")]
     pub moments_weight: Option<f64>,
     /// Latents of the images that are compared with training images, in methods that end in +data-moments
@@ -182,6 +183,7 @@ impl SearchArgs {
                 error_weight: self.moments_weight.unwrap_or(defaults.error_weight),
                 data_error_weight: self.moments_weight.unwrap_or(defaults.data_error_weight),
                 control: self.moments_control,
+                hardly_matters: defaults.hardly_matters,
             },
             batch,
         })

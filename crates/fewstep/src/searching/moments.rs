@@ -33,6 +33,10 @@ pub struct MomentsSettings {
     pub data_error_weight: f64,
     /// Latents on which a plan's images are compared with training images.
     pub control: usize,
+    /// Root mean square, in grey levels, of an error that hardly matters beside training images: images that are nearer to the
+    /// teacher's have some of it to give away. (Files that do not say so are of a time when all of it mattered.)
+    #[serde(default)]
+    pub hardly_matters: f64,
 }
 
 /// With more evaluations than these, images come near the teacher's as they are, and what a few latents say of its moments is worth
@@ -41,10 +45,6 @@ const FEW_EVALUATIONS: usize = 5;
 
 /// Half the range of an image's values is as many grey levels.
 const GREY_LEVELS: f64 = 127.5;
-
-/// Root mean square, in grey levels, of an error that hardly matters beside training images: images that are nearer to the teacher's
-/// have some of it to give away. Chosen on the two models of docs/choosing.md.
-pub(super) const HARDLY_MATTERS: f64 = 3.0;
 
 fn one_weight() -> f64 {
     0.15
@@ -55,7 +55,7 @@ impl MomentsSettings {
     fn options(&self, of: MomentsOf, nfe: usize, pixels: f64) -> RefitOptions {
         let (error_weight, hardly_matters) = match of {
             MomentsOf::Teacher => (self.error_weight * nfe.max(FEW_EVALUATIONS) as f64 / FEW_EVALUATIONS as f64, 0.0),
-            MomentsOf::Data => (self.data_error_weight, (HARDLY_MATTERS / GREY_LEVELS).powi(2) * pixels),
+            MomentsOf::Data => (self.data_error_weight, (self.hardly_matters / GREY_LEVELS).powi(2) * pixels),
         };
         RefitOptions { error_weight, hardly_matters, ..RefitOptions::default() }
     }
@@ -309,6 +309,21 @@ mod tests {
             assert!((0..10).all(|class| (900..1100).contains(&of_class(class))));
         }
         assert_eq!(super::drawn(3).len(), 3);
+    }
+
+    /// Beside the teacher's moments the error counts more in longer plans; beside training images' a little of it is the unit.
+    #[test]
+    fn what_the_error_counts() {
+        let settings = MomentsSettings { error_weight: 0.15, data_error_weight: 0.8, control: 2, hardly_matters: 3.0 };
+        let of = |of: MomentsOf, nfe: usize| {
+            let options = settings.options(of, nfe, 100.0);
+            (options.error_weight, options.hardly_matters)
+        };
+        assert_eq!([3, 5, 10].map(|nfe| of(MomentsOf::Teacher, nfe)), [(0.15, 0.0), (0.15, 0.0), (0.3, 0.0)]);
+        for nfe in [3, 10] {
+            let (weight, unit) = of(MomentsOf::Data, nfe);
+            assert!(weight == 0.8 && (unit - 100.0 * (6.0f64 / 255.0).powi(2)).abs() < 1e-12, "{weight} {unit}");
+        }
     }
 
     /// At 0 the distance is that of the images' own moments, near by it is nearly that, and its gradient is that of differences.

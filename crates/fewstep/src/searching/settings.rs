@@ -6,7 +6,7 @@ use fewstep_nn::distance::Distance;
 use serde::{Deserialize, Serialize};
 
 use super::method::MomentsOf;
-use super::moments::{CONTROL_EVALUATIONS, HARDLY_MATTERS};
+use super::moments::CONTROL_EVALUATIONS;
 use super::{GaussNewtonSettings, Method, MomentsSettings, Refinement, RolloutSettings, Search};
 
 /// How plans are searched, as `run.json` keeps it.
@@ -110,7 +110,7 @@ impl SearchSettings {
             }
             Some(MomentsOf::Data) => {
                 looked_at.insert("error_weight".to_owned(), self.moments.data_error_weight.into());
-                looked_at.insert("hardly_matters".to_owned(), HARDLY_MATTERS.into());
+                looked_at.insert("hardly_matters".to_owned(), self.moments.hardly_matters.into());
                 looked_at.insert("control".to_owned(), self.moments.control.into());
                 looked_at.insert("control_evaluations".to_owned(), CONTROL_EVALUATIONS.into());
             }
@@ -139,7 +139,7 @@ impl Default for SearchSettings {
             constant: true,
             rollout: RolloutSettings { steps: 40, learning_rate: 1e-3, loss: Distance::Squared },
             gauss_newton: GaussNewtonSettings { rounds: 1, most: 10, samples: 32 },
-            moments: MomentsSettings { error_weight: 0.15, data_error_weight: 0.8, control: 1024 },
+            moments: MomentsSettings { error_weight: 0.15, data_error_weight: 0.8, control: 1024, hardly_matters: 3.0 },
             batch: 64,
         }
     }
@@ -192,6 +192,7 @@ mod tests {
         assert_eq!(changed(|s| s.metric = CostMetric::L1), ["local/ipndm4"]);
         assert_eq!(changed(|s| s.gauss_newton.rounds = 9), fitted[1..]);
         assert_eq!(changed(|s| s.moments.control = 9), ["karras/euler+data-moments"]);
+        assert_eq!(changed(|s| s.moments.hardly_matters = 9.0), ["karras/euler+data-moments"]);
         assert_eq!(changed(|s| s.moments.error_weight = 9.0), ["least-squares+gauss-newton+moments"]);
         assert_eq!(changed(|s| s.moments.data_error_weight = 9.0), ["karras/euler+data-moments"]);
         assert_eq!(changed(|s| s.rollout.steps = 9), ["karras/euler+rollout"]);

@@ -139,7 +139,8 @@ where
     refitted.plan.output = Combination::new(new);
     refitted.plan.validate()?;
     let found_by = serde_json::json!({
-        "by": "refit_output", "error_weight": error_weight, "rounds": options.rounds, "steps": options.steps,
+        "by": "refit_output", "error_weight": options.error_weight, "hardly_matters": options.hardly_matters,
+        "error_counts": error_weight, "rounds": options.rounds, "steps": options.steps,
         "samples": batch.samples, "distances": refitted.distances, "errors": refitted.errors,
     });
     refitted.plan.metadata.found_by.insert("refitted".into(), found_by);
