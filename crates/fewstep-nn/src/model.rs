@@ -104,24 +104,25 @@ impl Model {
 
     /// D(x; sigma). `x`: `[N, C, H, W]` f32, `sigma`: `[N]` or `[1]`; returns `[N, C, H, W]` f32, differentiable in both and in the weights.
     pub fn denoise(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Tensor {
-        let sigma = sigma.to_kind(Kind::Float).to_device(self.device).reshape([-1]);
-        let Coefficients { c_skip, c_out, c_in, c_noise } = self.config.precond.coefficients(&Sigma(sigma));
-        let wide = |c: Sigma| c.0.reshape([-1, 1, 1, 1]);
-        let input = (wide(c_in) * x).to_kind(self.kind);
+        let Coefficients { c_skip, c_out, c_in, c_noise } = self.coefficients(sigma);
+        let input = (wide(&c_in) * x).to_kind(self.kind);
         let mut out = self.net.forward(&input, &c_noise.0, conditions).to_kind(Kind::Float);
         if out.size()[1] != self.config.img_channels {
             out = out.narrow(1, 0, self.config.img_channels); // iDDPM's variance channels
         }
-        wide(c_skip) * x + wide(c_out) * out
+        wide(&c_skip) * x + wide(&c_out) * out
+    }
+
+    fn coefficients(&self, sigma: &Tensor) -> Coefficients<Sigma> {
+        let sigma = sigma.to_kind(Kind::Float).to_device(self.device).reshape([-1]);
+        self.config.precond.coefficients(&Sigma(sigma))
     }
 
     /// What the network's encoder makes of `x` under the noise `sigma`, as in [`Model::denoise`]: a map `[N, c, h, w]` f32 for each
     /// of its resolutions, finest first, differentiable in `x`. A mixture of Gaussians, which has no encoder, answers `c_in x`.
     pub fn encoded(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
-        let sigma = sigma.to_kind(Kind::Float).to_device(self.device).reshape([-1]);
-        let Coefficients { c_in, c_noise, .. } = self.config.precond.coefficients(&Sigma(sigma));
-        let input = (c_in.0.reshape([-1, 1, 1, 1]) * x).to_kind(self.kind);
-        let maps = self.net.encoded(&input, &c_noise.0, conditions);
+        let Coefficients { c_in, c_noise, .. } = self.coefficients(sigma);
+        let maps = self.net.encoded(&(wide(&c_in) * x).to_kind(self.kind), &c_noise.0, conditions);
         maps.into_iter().map(|map| map.to_kind(Kind::Float)).collect()
     }
 
@@ -147,4 +148,9 @@ impl Model {
         let labels = Tensor::from_slice(classes).one_hot(dim).to_kind(Kind::Float);
         Ok(Some(labels.to_device(self.device)))
     }
+}
+
+/// A coefficient for every image, as images are multiplied by it.
+fn wide(coefficient: &Sigma) -> Tensor {
+    coefficient.0.reshape([-1, 1, 1, 1])
 }

@@ -240,7 +240,7 @@ fn one_seed_one_image() {
         assert_eq!(found.size(), [6, 3, 16, 16]);
         for k in 0..6 {
             let difference = apart(&together.get(k), &found.get(5 - k));
-            assert!(difference <= 3e-5, "seed {} in batches of {batch}: {difference:.1e}", seeds[k as usize]);
+            assert!(difference <= 1e-5, "seed {} in batches of {batch}: {difference:.1e}", seeds[k as usize]);
         }
     }
     let classes = Seeded { seeds: &seeds, class: None, batch: 4 }.classes(&model);
