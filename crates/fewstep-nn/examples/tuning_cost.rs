@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 type Failure = Box<dyn std::error::Error>;
 
 /// Images, or trajectories, that a graph holds.
-const GRAPH: usize = 16;
+const GRAPH: usize = 32;
 /// Updates that a process times, after one to warm up.
 const UPDATES: usize = 3;
 const STEPS: [usize; 4] = [2, 4, 8, 16];

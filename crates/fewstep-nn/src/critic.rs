@@ -20,11 +20,12 @@ use crate::unet::Conditions;
 /// Channels of a head's hidden layers.
 const HIDDEN: i64 = 32;
 
-/// Kernels of a head's convolutions; all but the last have a leaky ReLU, which leaves a score for every place.
-const KERNELS: [i64; 3] = [1, 3, 1];
+/// Kernels and strides of a head's convolutions; all but the last have a leaky ReLU, which leaves a score for every second place of
+/// every second row.
+const LAYERS: [(i64, i64); 3] = [(1, 1), (3, 2), (1, 1)];
 
 /// Steep heads are held back: weight of the squared slope of the sum of an image's scores, divided by the number of places, the mean over
-/// resolutions.
+/// resolutions. It counts in the first update of a lesson, for all of them, as a slope's slope is dear (Karras et al. 2020).
 const SLOPE_WEIGHT: f64 = 3e-2;
 
 /// The heads' own learning rate; it never falls, as the student never stops changing.
@@ -33,8 +34,13 @@ const LEARNING_RATE: f64 = 1e-3;
 /// With less memory than usual, as what is to be told apart moves.
 const ADAM: AdamConfig = AdamConfig { beta1: 0.5, beta2: 0.99, eps: 1e-8 };
 
-/// Updates of the heads in a lesson.
+/// Updates of the heads in a lesson, each on images of its own.
 const UPDATES: u64 = 2;
+
+/// How many of so many images a critic looks at: updates are many, and looking is what costs.
+pub fn looked_at(images: usize) -> usize {
+    images.div_ceil(3)
+}
 
 /// Images are seen under noise of levels between these, log-uniform: with little every detail shows, with much only what is large.
 const NOISE: [f64; 2] = [0.02, 1.0];
@@ -57,8 +63,9 @@ pub struct Critic {
     heads: Vec<Vec<[Tensor; 2]>>,
     weights: FlatWeights,
     adam: Adam,
-    /// What was compared since the last lesson: maps of images, and of those that they should look like.
-    seen: RefCell<Vec<[Vec<Tensor>; 2]>>,
+    /// What was compared since the last lesson: of every resolution, `[N, 2, c, h, w]` maps of images and of those that they should
+    /// look like.
+    seen: RefCell<Vec<Vec<Tensor>>>,
 }
 
 impl Critic {
@@ -76,8 +83,8 @@ impl Critic {
         for (place, map) in maps.iter().enumerate() {
             let mut head = Vec::new();
             let mut c_in = map.size()[1];
-            for (layer, kernel) in KERNELS.into_iter().enumerate() {
-                let last = layer + 1 == KERNELS.len();
+            for (layer, (kernel, _)) in LAYERS.into_iter().enumerate() {
+                let last = layer + 1 == LAYERS.len();
                 let c_out = if last { 1 } else { HIDDEN };
                 // He et al. 2015 for what a ReLU follows; the scores begin near 0
                 let init = Init::new(InitMode::KaimingNormal, if last { 0.1 } else { std::f64::consts::SQRT_2 });
@@ -94,11 +101,13 @@ impl Critic {
         Ok(Self { eye, heads, weights, adam, seen: RefCell::default() })
     }
 
-    /// What the encoder makes of images under `noise` times `levels`, every place of every map of unit mean square (a map of one
-    /// channel, of which that would leave the sign, is as it is).
+    /// What the encoder makes of the first images under `noise` times `levels`, as many as these are, every place of every map of unit mean
+    /// square (a map of one channel, of which that would leave the sign, is as it is).
     fn maps(&self, shown: Shown, noise: &Tensor, levels: &Tensor) -> Vec<Tensor> {
-        let conditions = Conditions { class_labels: shown.class_labels, ..Conditions::default() };
-        let noised = shown.images.to_kind(Kind::Float) + noise * levels.reshape([-1, 1, 1, 1]);
+        let first = |of_all: &Tensor| of_all.narrow(0, 0, levels.size()[0]);
+        let class_labels = shown.class_labels.map(first);
+        let conditions = Conditions { class_labels: class_labels.as_ref(), ..Conditions::default() };
+        let noised = first(shown.images).to_kind(Kind::Float) + noise * levels.reshape([-1, 1, 1, 1]);
         let maps = self.eye.encoded(&noised, levels, &conditions);
         let unit = |map: Tensor| match map.size()[1] {
             1 => map,
@@ -111,10 +120,10 @@ impl Critic {
     fn scores(&self, maps: &[Tensor]) -> Result<Vec<Tensor>> {
         let score = |(map, head): (&Tensor, &Vec<[Tensor; 2]>)| {
             let mut x = map.shallow_clone();
-            for (layer, [weight, bias]) in head.iter().enumerate() {
-                let pad = (weight.size()[3] - 1) / 2;
-                x = x.f_conv2d(weight, Some(bias), [1, 1], [pad, pad], [1, 1], 1)?;
-                if layer + 1 < KERNELS.len() {
+            for (layer, ([weight, bias], (kernel, stride))) in head.iter().zip(LAYERS).enumerate() {
+                let pad = (kernel - 1) / 2;
+                x = x.f_conv2d(weight, Some(bias), [stride, stride], [pad, pad], [1, 1], 1)?;
+                if layer + 1 < LAYERS.len() {
                     x = x.f_leaky_relu()?;
                 }
             }
@@ -125,8 +134,8 @@ impl Critic {
 
     /// How much less the images `found` look as they should than `wanted` do: `log(1 + exp(s(wanted) - s(found)))`, the mean over
     /// places, images and resolutions (the relativistic loss of Jolicoeur-Martineau 2019). `log 2` where they cannot be told apart.
-    /// Both are seen under the same noise, of libtorch's generator; what was seen, a map of every resolution, is kept for
-    /// [`Critic::learn`].
+    /// Of both the first [`looked_at`] are looked at, under the same noise, of libtorch's generator; what was seen, a map of every
+    /// resolution, is kept for [`Critic::learn`].
     ///
     /// # Errors
     /// If there are not as many images of the same shape.
@@ -138,14 +147,17 @@ impl Critic {
                 shapes[0], shapes[1]
             )));
         }
+        let (count, channels, height, width) = found.images.size4()?;
+        let count = looked_at(count as usize) as i64;
         let options = (Kind::Float, self.eye.device());
         let [low, high] = NOISE.map(f64::ln);
-        let levels = (Tensor::rand([found.images.size()[0]], options) * (high - low) + low).exp();
-        let noise = Tensor::randn(found.images.size(), options);
+        let levels = (Tensor::rand([count], options) * (high - low) + low).exp();
+        let noise = Tensor::randn([count, channels, height, width], options);
         let found = self.maps(found, &noise, &levels);
         let wanted = tch::no_grad(|| self.maps(wanted, &noise, &levels));
         let distance = lost(&self.scores(&found)?, &tch::no_grad(|| self.scores(&wanted))?);
-        self.seen.borrow_mut().push([found.iter().map(Tensor::detach).collect(), wanted]);
+        let pairs = found.iter().zip(&wanted).map(|(found, wanted)| Tensor::f_stack(&[&found.detach(), wanted], 1));
+        self.seen.borrow_mut().push(pairs.collect::<std::result::Result<_, _>>()?);
         distance
     }
 
@@ -164,10 +176,10 @@ impl Critic {
         let seen = self.seen.take();
         let mut loss = std::f64::consts::LN_2;
         let updates = if seen.is_empty() { 0 } else { UPDATES };
-        for _ in 0..updates {
+        for update in 0..updates {
             let (mut sum, mut gradient) = (0.0, self.weights.values.zeros_like());
-            for pair in &seen {
-                let (loss, slope) = self.lesson(pair)?;
+            for pairs in &seen {
+                let (loss, slope) = self.lesson(pairs, update)?;
                 sum += loss;
                 gradient += slope;
             }
@@ -184,22 +196,24 @@ impl Critic {
         Ok(loss)
     }
 
-    /// The loss of a comparison, and the gradient of it and of the slopes' penalty.
-    fn lesson(&self, pair: &[Vec<Tensor>; 2]) -> Result<(f64, Tensor)> {
-        let leaves = pair.each_ref().map(|maps| {
-            let leaf = |map: &Tensor| map.detach().set_requires_grad(true);
-            maps.iter().map(leaf).collect::<Vec<Tensor>>()
+    /// The loss of an update's share of a comparison, and the gradient of it and of the slopes' penalty.
+    fn lesson(&self, pairs: &[Tensor], update: u64) -> Result<(f64, Tensor)> {
+        let leaf = |pairs: &Tensor| own(pairs, update).flatten(0, 1).detach().set_requires_grad(true);
+        let maps: Vec<Tensor> = pairs.iter().map(leaf).collect();
+        let scores = self.scores(&maps)?;
+        let of = |side: i64| scores.iter().map(|scores| scores.slice(0, side, None, 2)).collect::<Vec<Tensor>>();
+        let mut loss = lost(&of(1), &of(0))?; // the student's is the other way round
+        let value = loss.double_value(&[]);
+        if update > 0 {
+            return Ok((value, self.weights.gradient(&loss)?));
+        }
+        let sum: Tensor = scores.iter().map(|scores| scores.sum(Kind::Float)).sum();
+        let slopes = Tensor::f_run_backward(&[&sum], &maps, true, true)?;
+        let squares = slopes.iter().zip(&scores).map(|(slope, scores)| {
+            slope.square().sum(Kind::Float) / (scores.numel() / 2) as f64 // one of both sides, as the loss is
         });
-        let [found, wanted] = [self.scores(&leaves[0])?, self.scores(&leaves[1])?];
-        let loss = lost(&wanted, &found)?; // the student's is the other way round
-        let scores = || found.iter().chain(&wanted);
-        let sum: Tensor = scores().map(|scores| scores.sum(Kind::Float)).sum();
-        let inputs: Vec<&Tensor> = leaves.iter().flatten().collect();
-        let slopes = Tensor::f_run_backward(&[&sum], &inputs, true, true)?;
-        let squares =
-            slopes.iter().zip(scores()).map(|(slope, scores)| slope.square().sum(Kind::Float) / scores.numel() as f64);
-        let penalty = squares.sum::<Tensor>() * (SLOPE_WEIGHT / 2.0 / found.len() as f64);
-        Ok((loss.double_value(&[]), self.weights.gradient(&(loss + penalty))?))
+        loss += squares.sum::<Tensor>() * (UPDATES as f64 * SLOPE_WEIGHT / 2.0 / maps.len() as f64);
+        Ok((value, self.weights.gradient(&loss)?))
     }
 
     /// Says that so many lessons led here.
@@ -215,6 +229,12 @@ impl Critic {
             ("critic.adam.square", &mut self.adam.square),
         ]
     }
+}
+
+/// The pairs of an update among those that a lesson is about: all of them where they are too few to share out.
+fn own(pairs: &Tensor, update: u64) -> Tensor {
+    let (update, updates) = (update as i64, UPDATES as i64);
+    if pairs.size()[0] < updates { pairs.shallow_clone() } else { pairs.slice(0, update, None, updates) }
 }
 
 /// `log(1 + exp(high - low))`, the mean over places, images and resolutions: what is lost where the `low` scores are not above the

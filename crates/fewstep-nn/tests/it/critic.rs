@@ -5,7 +5,7 @@ use std::f64::consts::LN_2;
 use fewstep_core::schedule::karras;
 use fewstep_core::solver::Solver;
 use fewstep_nn::Model;
-use fewstep_nn::critic::{Critic, Shown};
+use fewstep_nn::critic::{Critic, Shown, looked_at};
 use fewstep_nn::distance::Distance;
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::train::{Course, CriticOf, Loss, RolloutLoss, TrainConfig, Trainer};
@@ -114,6 +114,31 @@ fn a_critic_learns_the_same_from_parts_and_nothing_from_what_is_no_number() {
     let error = critic.learn().unwrap_err().to_string();
     assert!(error.contains("critic diverged"), "{error}");
     assert_eq!(distance(&critic), before);
+}
+
+/// Of a batch it looks at the first third alone, at one image at least, and one pair serves all updates of a lesson.
+#[test]
+fn a_critic_looks_at_a_third_of_the_images() {
+    let _turn = alone();
+    assert_eq!([1, 2, 3, 4, 7].map(looked_at), [1, 1, 1, 2, 3]);
+    tch::manual_seed(5);
+    let mut critic = Critic::new(&lively(0)).unwrap();
+    let draw = |count: i64| Tensor::randn([count, 1, 8, 8], (Kind::Float, Device::Cpu));
+    let (found, wanted) = (draw(7).set_requires_grad(true), draw(7));
+    let distance = critic.distance(shown(&found), shown(&wanted)).unwrap();
+    let slope = Tensor::run_backward(&[&distance], &[&found], false, false).remove(0);
+    let each = slope.abs().flatten(1, -1).sum_dim_intlist(1, false, Kind::Double);
+    let each: Vec<f64> = each.try_into().unwrap();
+    assert!(each[..3].iter().all(|of_one| *of_one > 0.0) && each[3..].iter().all(|of_one| *of_one == 0.0), "{each:?}");
+    critic.learn().unwrap();
+    let (found, wanted) = (draw(1), draw(1));
+    let told_apart = |critic: &Critic| critic.distance(shown(&found), shown(&wanted)).unwrap().double_value(&[]);
+    let mut losses = Vec::new();
+    for _ in 0..60 {
+        let _ = told_apart(&critic);
+        losses.push(critic.learn().unwrap());
+    }
+    assert!(losses[50..].iter().sum::<f64>() / 10.0 < 0.5, "{losses:?}");
 }
 
 /// It goes on seeing with the network as it was.

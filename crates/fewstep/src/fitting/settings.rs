@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
+use fewstep_nn::critic;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 use fewstep_nn::train::{CriticOf, RolloutLoss};
 use serde::{Deserialize, Serialize};
@@ -187,7 +188,7 @@ impl Phase2Settings {
     pub fn criticised_images(&self, nfe: usize) -> u64 {
         match self.weights {
             TuneWeights::Rollout(RolloutLoss { critic, .. }) if critic > 0.0 => {
-                2 * self.tune.iterations * self.batch.div_ceil(nfe.max(1)) as u64
+                2 * self.tune.iterations * critic::looked_at(self.batch.div_ceil(nfe.max(1))) as u64
             }
             _ => 0,
         }
