@@ -1,7 +1,7 @@
 //! What tuning and sampling cost beside the network itself, for the shipped architecture:
 //!
 //! - an update of phase 2, by the bound, by rollout, by rollout with its gradient through all steps, and by that with a critic, beside a
-//!   plain training step of as many network evaluations, all with graphs of 16 images, and its peak memory against the number of steps;
+//!   plain training step of as many network evaluations, all with graphs of 32 images, and its peak memory against the number of steps;
 //! - sampling with a plan beside its network evaluations alone.
 //!
 //! `cargo run --release -p fewstep-nn --example tuning_cost -- [f32|bf16] [repeats]`. Every update is measured in a process

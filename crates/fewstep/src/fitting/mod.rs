@@ -1,6 +1,7 @@
 //! The two phases as `fit` and `demo` run them: on one model and data set, judged on the same held-out latents.
 
 mod between;
+mod critic;
 mod phases;
 mod rollout;
 mod settings;
@@ -16,10 +17,9 @@ use fewstep_nn::data::Images;
 use fewstep_nn::fit::{HeldOut, LearnStep, TableConfig, TuneStep, tabulate};
 
 pub use self::between::{Between, SETTLING_TEXT, Settled, comes_nearer, percent, plan_for, settling_table};
+pub use self::critic::{CriticArgs, CriticName};
 pub use self::phases::Saved;
-pub use self::settings::{
-    CriticName, FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings,
-};
+pub use self::settings::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
 use crate::ui::Progress;
 
 /// Held-out latents have seeds from here on: far from those that anyone samples with by default.

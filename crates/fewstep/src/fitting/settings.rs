@@ -6,7 +6,7 @@ use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::critic;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
-use fewstep_nn::train::{CriticOf, RolloutLoss};
+use fewstep_nn::train::RolloutLoss;
 use serde::{Deserialize, Serialize};
 
 use crate::searching::{Method, MomentsOf, Search, SearchSettings};
@@ -90,22 +90,6 @@ pub struct Phase1Settings {
     pub table_images: usize,
     /// Seed.
     pub seed: u64,
-}
-
-/// What a critic tells images from, as it is typed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum CriticName {
-    Teacher,
-    Data,
-}
-
-impl From<CriticName> for CriticOf {
-    fn from(name: CriticName) -> Self {
-        match name {
-            CriticName::Teacher => Self::Teacher,
-            CriticName::Data => Self::Data,
-        }
-    }
 }
 
 impl FitSettings {

@@ -152,11 +152,15 @@ fn contradictions_and_misfits_are_one_sentence() {
         (vec!["--objective", "joint"], "--search paper"),
         (vec!["--data-weight", "1"], "--weights rollout"),
         (vec!["--gradient", "through"], "--weights rollout"),
-        (vec!["--xflip", "--weights", "rollout"], "--data-weight"),
+        (vec!["--xflip", "--weights", "rollout", "--critic-weight", "0"], "--data-weight"),
         (vec!["--data-weight=-1", "--weights", "rollout"], "--data-weight"),
-        (vec!["--critic-weight", "1"], "--critic-weight is for --weights rollout"),
+        (vec!["--critic-weight", "1"], "are for --weights rollout"),
+        (vec!["--critic-of", "teacher"], "are for --weights rollout"),
         (vec!["--critic-weight=-1", "--weights", "rollout"], "--critic-weight must be"),
-        (vec!["--critic-of", "data", "--weights", "rollout"], "give it a --critic-weight"),
+        (
+            vec!["--critic-of", "data", "--critic-weight", "0", "--weights", "rollout"],
+            "give it a weight with --critic-weight",
+        ),
         (vec!["--ridge=-1"], "--ridge"),
     ] {
         let error = place.fails(&fit("new", &args));

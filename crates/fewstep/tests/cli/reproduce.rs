@@ -121,7 +121,6 @@ fn rows_can_be_asked_for_alone() {
     for (option, value) in [
         ("--rollout-batch", "0"),
         ("--rollout-critic", "inf"),
-        ("--rollout-critic-of", "data"),
         ("--settling-images", "1"),
         ("--search-samples", "1"),
         ("--search", "bound/euler"),

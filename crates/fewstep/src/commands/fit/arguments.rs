@@ -9,7 +9,7 @@ use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 use fewstep_nn::train::{GradientFlow, RolloutLoss, StepWeights};
 
 use crate::fitting::{
-    CriticName, FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings,
+    CriticArgs, CriticName, FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings,
     ROLLOUT_LEARNING_RATE, SETTLING_IMAGES, TRAJECTORIES,
 };
 use crate::inputs::{Compute, Numbers};
@@ -103,12 +103,14 @@ pub struct Args {
     #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
     pub data_weight: f64,
     /// Weight of how well a critic tells the images from what they should look like, for rollout, beside 1 for the image's
-    /// distance. A critic is small heads on the encoder of the network as it was, which learn beside it
-    #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Phase 2")]
-    pub critic_weight: f64,
-    /// What a critic tells images from: the teacher's from the same latents, or training images
-    #[arg(long, value_name = "NAME", default_value = "teacher", help_heading = "Phase 2")]
-    pub critic_of: CriticName,
+    /// distance; 0 for none. A critic is small heads on the encoder of the network as it was, which learn beside it
+    /// [default: 0.3]
+    #[arg(long, value_name = "W", help_heading = "Phase 2")]
+    pub critic_weight: Option<f64>,
+    /// What a critic tells images from: the teacher's from the same latents, or training images [default: data where --data is
+    /// given]
+    #[arg(long, value_name = "NAME", help_heading = "Phase 2")]
+    pub critic_of: Option<CriticName>,
     /// Feature network of the distance features, in phase 2 and in --rollout-loss, and of --ref [default: the built-in one for
     /// Fashion-MNIST]
     #[arg(long, value_name = "FILE", help_heading = "Phase 2")]
@@ -267,23 +269,16 @@ impl Args {
             "--data-weight is for --weights rollout: the other weights learn from data anyway"
         );
         ensure!(
-            self.critic_weight >= 0.0 && self.critic_weight.is_finite(),
-            "--critic-weight must be a finite number of at least 0"
+            self.critic_weight.is_none() && self.critic_of.is_none() || self.weights == WeightsName::Rollout,
+            "--critic-weight and --critic-of are for --weights rollout: the other weights make no images"
         );
-        ensure!(
-            self.critic_weight == 0.0 || self.weights == WeightsName::Rollout,
-            "--critic-weight is for --weights rollout: the other weights make no images"
-        );
-        ensure!(
-            self.critic_of == CriticName::Teacher || self.critic_weight > 0.0,
-            "--critic-of data is for a critic: give it a --critic-weight"
-        );
+        let rollout = self.rollout_loss()?;
         ensure!(
             self.gradient.is_none() || self.weights == WeightsName::Rollout,
             "--gradient is for --weights rollout: no other weights look at more than one step"
         );
         ensure!(
-            !self.xflip || self.weights != WeightsName::Rollout || self.rollout_loss().looks_at_data(),
+            !self.xflip || self.weights != WeightsName::Rollout || rollout.looks_at_data(),
             "--xflip mirrors training images, which --weights rollout looks at with --data-weight or --critic-of data alone"
         );
         ensure!(self.last_weight >= 0.0 && self.last_weight.is_finite(), "--last-weight must not be negative");
@@ -311,7 +306,7 @@ impl Args {
         Ok(FitSettings {
             phase1: self.phase1(solver),
             search: self.search_args.settings(self.eval_batch.max(1))?,
-            phase2: self.phase2(),
+            phase2: self.phase2(rollout),
             held_out: self.held_out,
             teacher_steps: self.teacher_steps,
             early_stop: !self.no_early_stop,
@@ -348,18 +343,24 @@ impl Args {
         }
     }
 
-    fn rollout_loss(&self) -> RolloutLoss {
-        RolloutLoss {
+    fn rollout_loss(&self) -> Result<RolloutLoss> {
+        let (critic, critic_of) = CriticArgs {
+            weight: ("critic-weight", self.critic_weight),
+            of: ("critic-of", self.critic_of),
+            data: self.data.is_some(),
+        }
+        .checked()?;
+        Ok(RolloutLoss {
             distance: self.distance.into(),
             weights: self.step_weights.into(),
             flow: self.gradient.map_or_else(GradientFlow::default, GradientFlow::from),
             data: self.data_weight,
-            critic: self.critic_weight,
-            critic_of: self.critic_of.into(),
-        }
+            critic,
+            critic_of,
+        })
     }
 
-    fn phase2(&self) -> Phase2Settings {
+    fn phase2(&self, rollout: RolloutLoss) -> Phase2Settings {
         let (learning_rate, lr_schedule) = match self.weights {
             WeightsName::Rollout => (ROLLOUT_LEARNING_RATE, LrSchedule::Cosine),
             WeightsName::Bound | WeightsName::Original => (1e-4, LrSchedule::Constant),
@@ -368,7 +369,7 @@ impl Args {
             weights: match self.weights {
                 WeightsName::Bound => TuneWeights::Bound { last: self.last_weight },
                 WeightsName::Original => TuneWeights::Original,
-                WeightsName::Rollout => TuneWeights::Rollout(self.rollout_loss()),
+                WeightsName::Rollout => TuneWeights::Rollout(rollout),
             },
             trajectories: self.trajectories,
             tune: TuneConfig { iterations: self.updates, check_every: self.check_every, patience: self.patience },

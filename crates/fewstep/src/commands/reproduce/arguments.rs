@@ -12,7 +12,7 @@ use fewstep_nn::train::RolloutLoss;
 use super::Settings;
 use super::lab::Cell;
 use crate::fitting::{
-    CriticName, FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings,
+    CriticArgs, CriticName, FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings,
     ROLLOUT_LEARNING_RATE, SETTLING_IMAGES, TRAJECTORIES,
 };
 use crate::gallery::SeedRanges;
@@ -95,12 +95,13 @@ pub struct Args {
     /// Evaluations with gradients an update of our tuning [default: the batch]
     #[arg(long, value_name = "N", help_heading = "Scale")]
     pub rollout_batch: Option<usize>,
-    /// Weight of how well a critic tells our tuning's images from what they should look like (`fit --critic-weight`)
-    #[arg(long, value_name = "W", default_value_t = 0.0, help_heading = "Scale")]
-    pub rollout_critic: f64,
-    /// What a critic tells our tuning's images from: the teacher's from the same latents, or training images
-    #[arg(long, value_name = "NAME", default_value = "teacher", help_heading = "Scale")]
-    pub rollout_critic_of: CriticName,
+    /// Weight of how well a critic tells our tuning's images from what they should look like (`fit --critic-weight`), 0 for none
+    /// [default: 0.3]
+    #[arg(long, value_name = "W", help_heading = "Scale")]
+    pub rollout_critic: Option<f64>,
+    /// What a critic tells our tuning's images from: the teacher's from the same latents, or training images [default: data]
+    #[arg(long, value_name = "NAME", hide_possible_values = true, help_heading = "Scale")]
+    pub rollout_critic_of: Option<CriticName>,
     /// Images by whose Frechet distance a network on the way to the tuned one is chosen in our tuning (0: take the tuned one)
     #[arg(long, value_name = "N", default_value_t = SETTLING_IMAGES, help_heading = "Scale")]
     pub settling_images: usize,
@@ -155,14 +156,12 @@ impl Args {
         ensure!(seeds.images >= 2, "--images must be at least 2: a covariance needs two");
         ensure!(seeds.ranges >= 1 && self.held_out >= 1, "--seed-ranges and --held-out must be at least 1");
         ensure!(self.rollout_lr > 0.0 && self.rollout_lr.is_finite(), "--rollout-lr must be a finite number above 0");
-        ensure!(
-            self.rollout_critic >= 0.0 && self.rollout_critic.is_finite(),
-            "--rollout-critic must be a finite number of at least 0"
-        );
-        ensure!(
-            self.rollout_critic_of == CriticName::Teacher || self.rollout_critic > 0.0,
-            "--rollout-critic-of data is for a critic: give it a weight with --rollout-critic"
-        );
+        let (critic, critic_of) = CriticArgs {
+            weight: ("rollout-critic", self.rollout_critic),
+            of: ("rollout-critic-of", self.rollout_critic_of),
+            data: true,
+        }
+        .checked()?;
         ensure!(self.trajectories != Some(0), "--trajectories must be at least 1");
         let counts = [self.updates, self.rollout_updates, self.phase1_updates];
         ensure!(!counts.contains(&Some(0)), "--updates, --rollout-updates and --phase1-updates must be at least 1");
@@ -207,8 +206,8 @@ impl Args {
             },
             rollout: Phase2Settings {
                 weights: TuneWeights::Rollout(RolloutLoss {
-                    critic: self.rollout_critic,
-                    critic_of: self.rollout_critic_of.into(),
+                    critic,
+                    critic_of,
                     ..RolloutLoss::of(Distance::PseudoHuber)
                 }),
                 trajectories: self.trajectories.unwrap_or(if paper { 16_384 } else { TRAJECTORIES }),

@@ -138,7 +138,8 @@ fn open_folder(args: &Args, task: Task) -> Result<(RunFolder, Run)> {
     ensure!(
         earlier.task.settings == run.task.settings && earlier.task.subject == run.task.subject,
         "the run in {} was started with another model, data set or other settings; repeat those (steps, --ours and \
-         --rows may be others; a run of an earlier version has --search {} and --settling-images 0), or choose a new --out",
+         --rows may be others; a run of an earlier version has --search {}, --settling-images 0 and --rollout-critic 0), or \
+         choose a new --out",
         out.display(),
         first_search()
     );
