@@ -25,7 +25,7 @@ const HIDDEN: i64 = 32;
 const LAYERS: [(i64, i64); 3] = [(1, 1), (3, 2), (1, 1)];
 
 /// Steep heads are held back: weight of the squared slope of the sum of an image's scores, divided by the number of places, the mean over
-/// resolutions. It counts in the first update of a lesson, for all of them, as a slope's slope is dear (Karras et al. 2020).
+/// resolutions. It counts in the first update of a lesson, with the weight of all of them, as a slope's slope is dear (Karras et al. 2020).
 const SLOPE_WEIGHT: f64 = 3e-2;
 
 /// The heads' own learning rate; it never falls, as the student never stops changing.
@@ -37,7 +37,7 @@ const ADAM: AdamConfig = AdamConfig { beta1: 0.5, beta2: 0.99, eps: 1e-8 };
 /// Updates of the heads in a lesson, each on images of its own.
 const UPDATES: u64 = 2;
 
-/// How many of so many images a critic looks at: updates are many, and looking is what costs.
+/// How many of a batch's first so many images are shown to a critic: updates are many, and looking is what costs.
 pub fn looked_at(images: usize) -> usize {
     images.div_ceil(3)
 }
@@ -101,13 +101,11 @@ impl Critic {
         Ok(Self { eye, heads, weights, adam, seen: RefCell::default() })
     }
 
-    /// What the encoder makes of the first images under `noise` times `levels`, as many as these are, every place of every map of unit mean
-    /// square (a map of one channel, of which that would leave the sign, is as it is).
+    /// What the encoder makes of images under `noise` times `levels`, every place of every map of unit mean square (a map of one
+    /// channel, of which that would leave the sign, is as it is).
     fn maps(&self, shown: Shown, noise: &Tensor, levels: &Tensor) -> Vec<Tensor> {
-        let first = |of_all: &Tensor| of_all.narrow(0, 0, levels.size()[0]);
-        let class_labels = shown.class_labels.map(first);
-        let conditions = Conditions { class_labels: class_labels.as_ref(), ..Conditions::default() };
-        let noised = first(shown.images).to_kind(Kind::Float) + noise * levels.reshape([-1, 1, 1, 1]);
+        let conditions = Conditions { class_labels: shown.class_labels, ..Conditions::default() };
+        let noised = shown.images.to_kind(Kind::Float) + noise * levels.reshape([-1, 1, 1, 1]);
         let maps = self.eye.encoded(&noised, levels, &conditions);
         let unit = |map: Tensor| match map.size()[1] {
             1 => map,
@@ -134,8 +132,8 @@ impl Critic {
 
     /// How much less the images `found` look as they should than `wanted` do: `log(1 + exp(s(wanted) - s(found)))`, the mean over
     /// places, images and resolutions (the relativistic loss of Jolicoeur-Martineau 2019). `log 2` where they cannot be told apart.
-    /// Of both the first [`looked_at`] are looked at, under the same noise, of libtorch's generator; what was seen, a map of every
-    /// resolution, is kept for [`Critic::learn`].
+    /// Both are seen under the same noise, of libtorch's generator; what was seen, a map of every resolution, is kept for
+    /// [`Critic::learn`].
     ///
     /// # Errors
     /// If there are not as many images of the same shape.
@@ -147,12 +145,10 @@ impl Critic {
                 shapes[0], shapes[1]
             )));
         }
-        let (count, channels, height, width) = found.images.size4()?;
-        let count = looked_at(count as usize) as i64;
         let options = (Kind::Float, self.eye.device());
         let [low, high] = NOISE.map(f64::ln);
-        let levels = (Tensor::rand([count], options) * (high - low) + low).exp();
-        let noise = Tensor::randn([count, channels, height, width], options);
+        let levels = (Tensor::rand([found.images.size()[0]], options) * (high - low) + low).exp();
+        let noise = Tensor::randn(found.images.size(), options);
         let found = self.maps(found, &noise, &levels);
         let wanted = tch::no_grad(|| self.maps(wanted, &noise, &levels));
         let distance = lost(&self.scores(&found)?, &tch::no_grad(|| self.scores(&wanted))?);
@@ -171,20 +167,28 @@ impl Critic {
     /// the last update, without the slopes': `log 2` for one that cannot tell.
     ///
     /// # Errors
-    /// If the loss is not finite; that update is not made.
+    /// If the loss is not finite; that update is not made, one before it stays.
     pub fn learn(&mut self) -> Result<f64> {
         let seen = self.seen.take();
         let mut loss = std::f64::consts::LN_2;
         let updates = if seen.is_empty() { 0 } else { UPDATES };
+        let total: i64 = seen.iter().map(|pairs| count(pairs)).sum();
         for update in 0..updates {
             let (mut sum, mut gradient) = (0.0, self.weights.values.zeros_like());
+            let (mut before, mut own) = (0, 0);
             for pairs in &seen {
-                let (loss, slope) = self.lesson(pairs, update)?;
-                sum += loss;
-                gradient += slope;
+                let share = share(pairs, update as i64 - before, total);
+                before += count(pairs);
+                let images = count(&share);
+                if images > 0 {
+                    let (loss, slope) = self.lesson(&share, update)?;
+                    sum += loss * images as f64;
+                    gradient += slope * images as f64;
+                    own += images;
+                }
             }
-            gradient /= seen.len() as f64;
-            loss = sum / seen.len() as f64;
+            gradient /= own as f64;
+            loss = sum / own as f64;
             if !loss.is_finite() || gradient.isfinite().all().int64_value(&[]) == 0 {
                 return Err(Error::Input(format!(
                     "the critic diverged after {} updates of its own: give it less weight, or do without",
@@ -196,9 +200,9 @@ impl Critic {
         Ok(loss)
     }
 
-    /// The loss of an update's share of a comparison, and the gradient of it and of the slopes' penalty.
+    /// The loss of an update's share of a comparison, and the gradient of it, in the first update with the slopes' penalty.
     fn lesson(&self, pairs: &[Tensor], update: u64) -> Result<(f64, Tensor)> {
-        let leaf = |pairs: &Tensor| own(pairs, update).flatten(0, 1).detach().set_requires_grad(true);
+        let leaf = |pairs: &Tensor| pairs.flatten(0, 1).detach().set_requires_grad(true);
         let maps: Vec<Tensor> = pairs.iter().map(leaf).collect();
         let scores = self.scores(&maps)?;
         let of = |side: i64| scores.iter().map(|scores| scores.slice(0, side, None, 2)).collect::<Vec<Tensor>>();
@@ -231,10 +235,19 @@ impl Critic {
     }
 }
 
-/// The pairs of an update among those that a lesson is about: all of them where they are too few to share out.
-fn own(pairs: &Tensor, update: u64) -> Tensor {
-    let (update, updates) = (update as i64, UPDATES as i64);
-    if pairs.size()[0] < updates { pairs.shallow_clone() } else { pairs.slice(0, update, None, updates) }
+/// How many images a comparison is of.
+fn count(pairs: &[Tensor]) -> i64 {
+    pairs.first().map_or(0, |pairs| pairs.size()[0])
+}
+
+/// The pairs of the update whose turn is at `first`, one in [`UPDATES`]; all of them where a lesson's `total` is too few to share out.
+fn share(pairs: &[Tensor], first: i64, total: i64) -> Vec<Tensor> {
+    let updates = UPDATES as i64;
+    let of_update = |pairs: &Tensor| match total < updates {
+        true => pairs.shallow_clone(),
+        false => pairs.slice(0, first.rem_euclid(updates), None, updates),
+    };
+    pairs.iter().map(of_update).collect()
 }
 
 /// `log(1 + exp(high - low))`, the mean over places, images and resolutions: what is lost where the `low` scores are not above the

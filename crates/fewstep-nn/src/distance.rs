@@ -46,9 +46,11 @@ pub struct Criticism<'a> {
     pub critic: &'a Critic,
     /// What its distance counts.
     pub weight: f64,
+    /// How many of the images it is shown: the first ones, and none for 0.
+    pub shown: i64,
     /// What the images are of.
     pub class_labels: Option<&'a Tensor>,
-    /// As many images that they should look like, in place of those that they should be.
+    /// At least as many images that they should look like, in place of those that they should be.
     pub data: Option<&'a Minibatch>,
 }
 
@@ -86,12 +88,20 @@ impl<'a> Measure<'a> {
     /// If the feature network cannot take them.
     pub fn of_images(&self, images: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let distance = self.of_each_image(images, targets)?;
-        let Some(Criticism { critic, weight, class_labels, data }) = self.criticism else { return Ok(distance) };
-        let wanted = match data {
-            None => Shown { images: targets, class_labels },
-            Some(data) => Shown { images: &data.images, class_labels: data.class_labels.as_ref() },
+        let Some(Criticism { critic, weight, shown, class_labels, data }) = self.criticism.filter(|by| by.shown > 0)
+        else {
+            return Ok(distance);
         };
-        Ok(distance + critic.distance(Shown { images, class_labels }, wanted)? * weight)
+        let first = |of_all: &Tensor| of_all.narrow(0, 0, shown);
+        let (wanted, their_labels) = match data {
+            None => (targets, class_labels),
+            Some(data) => (&data.images, data.class_labels.as_ref()),
+        };
+        let (images, wanted) = (first(images), first(wanted));
+        let [class_labels, their_labels] = [class_labels, their_labels].map(|labels| labels.map(first));
+        let found = Shown { images: &images, class_labels: class_labels.as_ref() };
+        let wanted = Shown { images: &wanted, class_labels: their_labels.as_ref() };
+        Ok(distance + critic.distance(found, wanted)? * weight)
     }
 
     fn of_each_image(&self, images: &Tensor, targets: &Tensor) -> Result<Tensor> {

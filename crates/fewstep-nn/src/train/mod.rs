@@ -196,7 +196,7 @@ impl<'a> Trainer<'a> {
                 Lessons::Images(images) => self.denoising(images, &indices)?,
                 Lessons::Trajectories(course) => {
                     let of_data = self.data_order.as_mut().map(|order| order.indices(start, microbatch));
-                    let Gathered { loss, gradient } = self.rollout(course, &indices, of_data.as_deref())?;
+                    let Gathered { loss, gradient } = self.rollout(course, part, &indices, of_data.as_deref())?;
                     (loss, gradient)
                 }
             };

@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::trajectories::{Course, Lesson};
 use super::{Loss, Trainer};
+use crate::critic;
 use crate::distance::{Criticism, Distance, Measure};
 use crate::error::{Error, Result};
 use crate::tensor::Batch;
@@ -164,22 +165,36 @@ pub(super) struct Gathered {
 }
 
 impl Trainer<'_> {
-    /// The mean loss of a step of the trajectories at `indices`, with that of the images `of_data` if the loss counts them, and
-    /// its gradient: every evaluation's graph is freed before the next is made.
-    pub(super) fn rollout(&self, course: Course, indices: &[i64], of_data: Option<&[i64]>) -> Result<Gathered> {
+    /// The mean loss of a step of the trajectories at `indices`, a `part` of the batch, with that of the images `of_data` if the
+    /// loss counts them, and its gradient: every evaluation's graph is freed before the next is made.
+    pub(super) fn rollout(
+        &self,
+        course: Course,
+        part: usize,
+        indices: &[i64],
+        of_data: Option<&[i64]>,
+    ) -> Result<Gathered> {
         let Loss::Rollout(loss) = self.config.loss else {
             return Err(Error::Input("trajectories need the rollout loss".to_owned()));
         };
         let lesson = Lesson::new(course.trajectories, indices, &self.model);
+        // so that parts come to what a whole batch would
+        let [before, after, all] = [part, part + 1, self.config.batch / self.config.microbatch]
+            .map(|parts| critic::looked_at(parts * self.config.microbatch));
+        let shown = if self.critic.is_some() { after - before } else { 0 };
         let data = match (course.images_for(loss)?, of_data) {
-            (Some(images), Some(indices)) => Some(self.clean(images, indices)?),
+            (Some(images), Some(indices)) => {
+                let seen = if loss.data > 0.0 { indices } else { &indices[..shown] };
+                if seen.is_empty() { None } else { Some(self.clean(images, seen)?) }
+            }
             _ => None,
         };
         let mut measure = Measure::new(loss.distance, course.features)?;
         if let Some(critic) = &self.critic {
             measure = measure.criticised(Criticism {
                 critic,
-                weight: loss.critic,
+                weight: loss.critic * (shown * self.config.batch) as f64 / (all * self.config.microbatch) as f64,
+                shown: shown as i64,
                 class_labels: lesson.class_labels.as_ref(),
                 data: data.as_ref().filter(|_| loss.critic_of == CriticOf::Data),
             });

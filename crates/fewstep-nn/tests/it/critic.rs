@@ -6,7 +6,8 @@ use fewstep_core::schedule::karras;
 use fewstep_core::solver::Solver;
 use fewstep_nn::Model;
 use fewstep_nn::critic::{Critic, Shown, looked_at};
-use fewstep_nn::distance::Distance;
+use fewstep_nn::data::Minibatch;
+use fewstep_nn::distance::{Criticism, Distance, Measure};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::train::{Course, CriticOf, Loss, RolloutLoss, TrainConfig, Trainer};
 use fewstep_nn::unet::Conditions;
@@ -116,29 +117,57 @@ fn a_critic_learns_the_same_from_parts_and_nothing_from_what_is_no_number() {
     assert_eq!(distance(&critic), before);
 }
 
-/// Of a batch it looks at the first third alone, at one image at least, and one pair serves all updates of a lesson.
+/// A critic is shown the first images of a batch, of their own classes, and nothing else of it has a slope.
 #[test]
-fn a_critic_looks_at_a_third_of_the_images() {
+fn a_critic_is_shown_some_of_the_images() {
     let _turn = alone();
-    assert_eq!([1, 2, 3, 4, 7].map(looked_at), [1, 1, 1, 2, 3]);
+    assert_eq!([0, 1, 2, 3, 4, 7].map(looked_at), [0, 1, 1, 1, 2, 3]);
+    let model = lively(3);
     tch::manual_seed(5);
-    let mut critic = Critic::new(&lively(0)).unwrap();
-    let draw = |count: i64| Tensor::randn([count, 1, 8, 8], (Kind::Float, Device::Cpu));
-    let (found, wanted) = (draw(7).set_requires_grad(true), draw(7));
-    let distance = critic.distance(shown(&found), shown(&wanted)).unwrap();
-    let slope = Tensor::run_backward(&[&distance], &[&found], false, false).remove(0);
-    let each = slope.abs().flatten(1, -1).sum_dim_intlist(1, false, Kind::Double);
-    let each: Vec<f64> = each.try_into().unwrap();
-    assert!(each[..3].iter().all(|of_one| *of_one > 0.0) && each[3..].iter().all(|of_one| *of_one == 0.0), "{each:?}");
-    critic.learn().unwrap();
-    let (found, wanted) = (draw(1), draw(1));
-    let told_apart = |critic: &Critic| critic.distance(shown(&found), shown(&wanted)).unwrap().double_value(&[]);
-    let mut losses = Vec::new();
-    for _ in 0..60 {
-        let _ = told_apart(&critic);
-        losses.push(critic.learn().unwrap());
-    }
-    assert!(losses[50..].iter().sum::<f64>() / 10.0 < 0.5, "{losses:?}");
+    let critic = Critic::new(&model).unwrap();
+    let draw = || Tensor::randn([5, 1, 8, 8], (Kind::Float, Device::Cpu));
+    let (images, wanted) = (draw().set_requires_grad(true), draw());
+    let labels = model.one_hot(&[0, 1, 2, 0, 1]).unwrap().unwrap();
+    let data = Minibatch { images: wanted, class_labels: Some(model.one_hot(&[2, 2, 1, 1, 0]).unwrap().unwrap()) };
+    let measured = |shown: i64, images: &Tensor, labels: &Tensor| {
+        let by = Criticism { critic: &critic, weight: 2.0, shown, class_labels: Some(labels), data: Some(&data) };
+        tch::manual_seed(6);
+        // they are where they should be, so that nothing but the critic has a say
+        Measure::new(Distance::Squared, None).unwrap().criticised(by).of_images(images, &images.detach()).unwrap()
+    };
+    let two = measured(2, &images, &labels);
+    let slope = Tensor::run_backward(&[&two], &[&images], false, false).remove(0);
+    let of_each: Vec<f64> = slope.abs().flatten(1, -1).sum_dim_intlist(1, false, Kind::Double).try_into().unwrap();
+    assert!(of_each[..2].iter().all(|slope| *slope > 0.0) && of_each[2..] == [0.0; 3], "{of_each:?}");
+    let alone = measured(2, &images.narrow(0, 0, 2), &labels.narrow(0, 0, 2));
+    assert_eq!(two.double_value(&[]), alone.double_value(&[]));
+    assert!((two.double_value(&[]) - 2.0 * LN_2).abs() < 0.1);
+    let others = measured(2, &images, &model.one_hot(&[1, 1, 2, 0, 1]).unwrap().unwrap());
+    assert_ne!(two.double_value(&[]), others.double_value(&[]));
+    assert_eq!(measured(0, &images, &labels).double_value(&[]), 0.0);
+}
+
+/// Every second pair of a lesson is the second update's, also where every comparison is of one; one pair serves both.
+#[test]
+fn updates_of_a_lesson_share_its_pairs() {
+    let _turn = alone();
+    let model = lively(0);
+    let draw = || Tensor::randn([1, 1, 8, 8], (Kind::Float, Device::Cpu));
+    tch::manual_seed(7);
+    let (a, b) = (draw(), draw());
+    // the loss before the second update of a lesson on these comparisons of `found` with `wanted`
+    let second = |comparisons: &[[&[&Tensor]; 2]]| {
+        tch::manual_seed(8);
+        let mut critic = Critic::new(&model).unwrap();
+        for [found, wanted] in comparisons {
+            let _ = critic.distance(shown(&Tensor::cat(found, 0)), shown(&Tensor::cat(wanted, 0))).unwrap();
+        }
+        critic.learn().unwrap()
+    };
+    let is_nothing = |loss: f64| (loss - LN_2).abs() < 1e-7;
+    assert!(is_nothing(second(&[[&[&a, &b], &[&b, &b]]])) && !is_nothing(second(&[[&[&b, &a], &[&b, &b]]])));
+    assert!(is_nothing(second(&[[&[&a], &[&b]], [&[&b], &[&b]]])));
+    assert!(!is_nothing(second(&[[&[&b], &[&b]], [&[&a], &[&b]]])) && !is_nothing(second(&[[&[&a], &[&b]]])));
 }
 
 /// It goes on seeing with the network as it was.

@@ -212,6 +212,10 @@ fn plans_need_no_data() {
     let args = ["fit", "--model", "model.safetensors", "--steps", "3", "--out", "tuned", "--distance", "pseudo-huber"];
     let outcome = place.json(&args.into_iter().chain(search).chain(rollout).collect::<Vec<_>>());
     assert_eq!(outcome[0]["stages"][1]["phase"], 2);
+    let run: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(place.path("tuned/run.json")).unwrap()).unwrap();
+    let loss = &run["task"]["settings"]["phase2"]["weights"]["rollout"];
+    assert_eq!((&loss["critic"], &loss["critic_of"]), (&0.3.into(), &"teacher".into()), "{run}");
     assert!(place.path("tuned/steps-003/round-1-phase-2.safetensors").exists());
     assert!(!place.path("tuned/steps-003/round-1-phase-2-trajectories.safetensors").exists());
 

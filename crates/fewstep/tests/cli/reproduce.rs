@@ -93,7 +93,8 @@ fn rows_can_be_asked_for_alone() {
     let settings = &run["task"]["settings"];
     assert_eq!((&settings["rollout"]["batch"], &settings["fit"]["phase2"]["batch"]), (&6.into(), &8.into()));
     assert_eq!(settings["rollout"]["tune"]["iterations"], 2);
-    assert_eq!(settings["rollout"]["weights"]["rollout"]["critic"], 0.1);
+    let loss = &settings["rollout"]["weights"]["rollout"];
+    assert_eq!((&loss["critic"], &loss["critic_of"]), (&0.1.into(), &"data".into()));
     assert_eq!(settings["search"], "least-squares+gauss-newton+data-moments");
     assert_eq!(settings["fit"]["search"]["gauss_newton"]["samples"], 24);
     // which network between the one as it came and the tuned one was taken
@@ -118,6 +119,8 @@ fn rows_can_be_asked_for_alone() {
     assert!(parts.contains(&"our tuning") && !parts.iter().any(|part| part.starts_with("stage")), "{parts:?}");
     let error = place.fails(&reproduce("fig3", &["--steps", "3", "--rows", "ours"]));
     assert!(error.contains("--rows is for fig2 and table1"), "{error}");
+    let error = place.fails(&reproduce("table1", &["--rollout-critic", "0", "--rollout-critic-of", "data"]));
+    assert!(error.contains("give it a weight with --rollout-critic"), "{error}");
     for (option, value) in [
         ("--rollout-batch", "0"),
         ("--rollout-critic", "inf"),

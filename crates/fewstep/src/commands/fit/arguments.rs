@@ -108,7 +108,7 @@ pub struct Args {
     #[arg(long, value_name = "W", help_heading = "Phase 2")]
     pub critic_weight: Option<f64>,
     /// What a critic tells images from: the teacher's from the same latents, or training images [default: data where --data is
-    /// given]
+    /// given, else teacher]
     #[arg(long, value_name = "NAME", help_heading = "Phase 2")]
     pub critic_of: Option<CriticName>,
     /// Feature network of the distance features, in phase 2 and in --rollout-loss, and of --ref [default: the built-in one for
@@ -269,7 +269,8 @@ impl Args {
             "--data-weight is for --weights rollout: the other weights learn from data anyway"
         );
         ensure!(
-            self.critic_weight.is_none() && self.critic_of.is_none() || self.weights == WeightsName::Rollout,
+            self.weights == WeightsName::Rollout
+                || self.critic_weight.unwrap_or(0.0) == 0.0 && self.critic_of.is_none(),
             "--critic-weight and --critic-of are for --weights rollout: the other weights make no images"
         );
         let rollout = self.rollout_loss()?;

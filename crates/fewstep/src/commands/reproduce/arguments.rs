@@ -100,7 +100,7 @@ pub struct Args {
     #[arg(long, value_name = "W", help_heading = "Scale")]
     pub rollout_critic: Option<f64>,
     /// What a critic tells our tuning's images from: the teacher's from the same latents, or training images [default: data]
-    #[arg(long, value_name = "NAME", hide_possible_values = true, help_heading = "Scale")]
+    #[arg(long, value_name = "NAME", help_heading = "Scale")]
     pub rollout_critic_of: Option<CriticName>,
     /// Images by whose Frechet distance a network on the way to the tuned one is chosen in our tuning (0: take the tuned one)
     #[arg(long, value_name = "N", default_value_t = SETTLING_IMAGES, help_heading = "Scale")]
