@@ -7,13 +7,14 @@ use crate::error::{Error, Result};
 /// Parses `auto`, `cpu`, `cuda` or `cuda:N`.
 pub fn parse_device(name: &str) -> Result<Device> {
     let cuda = |index: usize| {
-        load_cuda();
+        let closed = load_cuda();
         let count = tch::Cuda::device_count().max(0) as usize;
         if index < count {
             Ok(Device::Cuda(index))
         } else {
+            let why = closed.map_or_else(String::new, |why| format!(" (its CUDA library cannot be opened: {why})"));
             Err(Error::Input(format!(
-                "device cuda:{index} is not there: libtorch sees {count} CUDA device(s); use --device cpu"
+                "device cuda:{index} is not there: libtorch sees {count} CUDA device(s){why}; use --device cpu"
             )))
         }
     };
@@ -44,38 +45,68 @@ pub fn set_threads(threads: usize) {
 }
 
 /// libtorch's CUDA half is a library of its own, opened only when a device of its kind is asked for:
-/// one binary serves machines with and without a GPU.
-fn load_cuda() {
+/// one binary serves machines with and without a GPU. Says why it cannot be opened, if so.
+fn load_cuda() -> Option<&'static str> {
     #[cfg(unix)]
     {
-        use std::sync::Once;
-        static LOAD: Once = Once::new();
-        LOAD.call_once(|| {
-            if std::env::var_os("FEWSTEP_NO_CUDA").is_none() {
-                cuda_library::open();
-                crate::kernels::full_precision();
+        use std::sync::OnceLock;
+        static CLOSED: OnceLock<Option<String>> = OnceLock::new();
+        let closed = CLOSED.get_or_init(|| {
+            if std::env::var_os("FEWSTEP_NO_CUDA").is_some() {
+                return Some("FEWSTEP_NO_CUDA is set".to_owned());
             }
+            let closed = cuda_library::open().err();
+            crate::kernels::full_precision();
+            closed
         });
+        closed.as_deref()
     }
+    #[cfg(not(unix))]
+    None
 }
 
 #[cfg(unix)]
 mod cuda_library {
-    use std::ffi::{CString, c_char, c_int, c_void};
+    use std::ffi::{CStr, c_char, c_int, c_void};
 
     unsafe extern "C" {
         fn dlopen(filename: *const c_char, flags: c_int) -> *mut c_void;
+        fn dlerror() -> *const c_char;
     }
 
     const RTLD_NOW: c_int = 2;
     const RTLD_GLOBAL: c_int = 0x100;
 
     /// Opens libtorch_cuda.so from the run path; where it is missing or its driver is, CUDA stays unavailable.
-    pub fn open() {
-        let Ok(name) = CString::new("libtorch_cuda.so") else { return };
-        // SAFETY: `name` is a valid C string, and the library is libtorch's own, whose initialisers register kernels only.
+    pub fn open() -> Result<(), String> {
+        // SAFETY: the name is a valid C string, and the library is libtorch's own, whose initialisers register kernels only;
+        // after a failure dlerror returns a C string that stays until this thread's next call, or null.
         unsafe {
-            dlopen(name.as_ptr(), RTLD_NOW | RTLD_GLOBAL);
+            if !dlopen(c"libtorch_cuda.so".as_ptr(), RTLD_NOW | RTLD_GLOBAL).is_null() {
+                return Ok(());
+            }
+            let why = dlerror();
+            if why.is_null() {
+                return Err("no reason given".to_owned());
+            }
+            Err(CStr::from_ptr(why).to_string_lossy().into_owned())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_an_error_that_says_why() {
+        let error = parse_device("cuda:99").unwrap_err().to_string();
+        assert!(
+            error.contains("cuda:99 is not there: libtorch sees ") && error.contains("use --device cpu"),
+            "{error}"
+        );
+        let closed = load_cuda();
+        assert_eq!(closed.is_some(), error.contains("cannot be opened: "), "{error}");
+        assert!(closed.is_none_or(|why| !why.is_empty() && error.contains(why)), "{error}");
     }
 }
