@@ -35,7 +35,7 @@ type Failure = Box<dyn std::error::Error>;
 const GRAPH: usize = 32;
 /// Updates that a process times, after one to warm up.
 const UPDATES: usize = 3;
-const STEPS: [usize; 4] = [2, 4, 8, 16];
+const STEPS: [usize; 5] = [2, 3, 4, 8, 16];
 const LOSSES: [&str; 5] = ["plain", "bound", "rollout", "through", "critic"];
 
 fn main() -> std::result::Result<(), Failure> {

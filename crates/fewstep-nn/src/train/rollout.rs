@@ -100,7 +100,7 @@ pub enum GradientFlow {
     /// The newest: earlier states are taken as they are.
     Step,
     /// All before it: an early evaluation learns what serves the image. All but the last are repeated with a graph, which
-    /// costs up to two fifths more (docs/tuning.md).
+    /// costs up to three tenths more (docs/tuning.md).
     Through,
     /// All before it in plans of up to 4 evaluations, the newest in longer ones: there a batch of as many evaluations holds
     /// few trajectories, and gradients through them all are noise.

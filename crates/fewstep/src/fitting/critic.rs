@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use fewstep_nn::train::CriticOf;
 
-/// Its weight where none is given: of those that were tried the one that costs no error (docs/tuning.md).
+/// Its weight where none is given: 1 is no better and costs more of the error (docs/tuning.md).
 const WEIGHT: f64 = 0.3;
 
 /// What a critic tells images from, as it is typed.

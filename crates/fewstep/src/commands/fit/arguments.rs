@@ -95,8 +95,8 @@ pub struct Args {
     /// (nothing but the image)
     #[arg(long, value_name = "NAME", default_value = "signal", help_heading = "Phase 2")]
     pub step_weights: StepWeightsName,
-    /// Which evaluations learn from a state's distance, for rollout: step (the newest alone) or through (all before it; up to two
-    /// fifths dearer) [default: through for up to 4 evaluations, step for more]
+    /// Which evaluations learn from a state's distance, for rollout: step (the newest alone) or through (all before it; up to three
+    /// tenths dearer) [default: through for up to 4 evaluations, step for more]
     #[arg(long, value_name = "NAME", help_heading = "Phase 2")]
     pub gradient: Option<GradientFlowName>,
     /// Weight of denoising training images at the last level, for rollout, beside 1 for the image's distance
