@@ -55,7 +55,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
 }
 
 fn describe(path: &Path) -> Result<Info> {
-    if let Some(name) = path.to_str().filter(|name| is_built_in(name)) {
+    if let Some(name) = path.to_str().filter(|name| is_built_in(name) && !path.exists()) {
         let opened = open_model(name, Device::Cpu, Kind::Float)?;
         let checkpoint = Checkpoint { model: opened.model, notes: opened.notes };
         return Ok(describe_model("built-in model", &checkpoint).fact("sha256", opened.hash));

@@ -29,19 +29,22 @@ pub struct OpenModel {
     pub notes: BTreeMap<String, String>,
 }
 
-/// Whether a name means a built-in model; a file of that name comes first.
+/// Whether a name means a built-in model; a file of that name, or a folder of it with a model inside, comes first. (A folder of
+/// images may well be called so.)
 pub fn is_built_in(name: &str) -> bool {
-    (name == BUILT_IN || MIXTURES.contains(&name)) && !Path::new(name).exists()
+    let path = Path::new(name);
+    (name == BUILT_IN || MIXTURES.contains(&name)) && !path.is_file() && !path.join("model.safetensors").exists()
 }
 
 /// Opens a model by path (of its file, or of a run folder with one), or a built-in one by name.
 pub fn open_model(name: &str, device: Device, kind: Kind) -> Result<OpenModel> {
     let folder = Path::new(name).join("model.safetensors");
     let path = if folder.exists() { folder.as_path() } else { Path::new(name) };
-    if path.is_dir() {
+    let built_in = is_built_in(name);
+    if path.is_dir() && !built_in {
         bail!("{name} is a folder without a model.safetensors: name the model's file");
     }
-    if path.exists() {
+    if path.exists() && !built_in {
         let checkpoint = checkpoint::load(path, device)?;
         return Ok(opened(checkpoint, name, hash::sha256_file(path)?, kind));
     }
