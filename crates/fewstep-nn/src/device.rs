@@ -5,6 +5,9 @@ use tch::{Device, Kind};
 use crate::error::{Error, Result};
 
 /// Parses `auto`, `cpu`, `cuda` or `cuda:N`.
+///
+/// A GPU is asked for before a network is made or a number drawn: libtorch looks for its CUDA library once, at the first call that
+/// could concern it, and this opens that library.
 pub fn parse_device(name: &str) -> Result<Device> {
     let cuda = |index: usize| {
         let closed = load_cuda();
@@ -12,7 +15,11 @@ pub fn parse_device(name: &str) -> Result<Device> {
         if index < count {
             Ok(Device::Cuda(index))
         } else {
-            let why = closed.map_or_else(String::new, |why| format!(" (its CUDA library cannot be opened: {why})"));
+            let why = match closed {
+                Some(why) => format!(" (its CUDA library cannot be opened: {why})"),
+                None if count == 0 => " (without a driver, or asked for after libtorch was used)".to_owned(),
+                None => String::new(),
+            };
             Err(Error::Input(format!(
                 "device cuda:{index} is not there: libtorch sees {count} CUDA device(s){why}; use --device cpu"
             )))

@@ -10,6 +10,7 @@ use fewstep_nn::train::Trainer;
 
 use crate::support::{alone, lively, ramps, recipe, small};
 
+/// Asked for before a network is made: libtorch looks for its CUDA library once.
 fn gpu() -> Device {
     parse_device("cuda").expect("these tests need a GPU")
 }
@@ -53,12 +54,13 @@ fn cuda_networks_give_the_numbers_of_the_cpu() {
 #[ignore = "needs a GPU: cargo xtask gpu"]
 fn cuda_samples_are_those_of_the_cpu() {
     let _turn = alone();
+    let device = gpu();
     let model = lively(2);
     let plan =
         Solver::Ipndm { order: 4 }.plan(&karras(6, 0.01, 20.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
     let seeded = Seeded { seeds: &[0, 1, 2, 3, 4], class: None, batch: 2 };
     let here = seeded.collect(&model, &plan).unwrap();
-    let there = seeded.collect(&moved(&model, gpu()), &plan).unwrap();
+    let there = seeded.collect(&moved(&model, device), &plan).unwrap();
     assert!(relative(&there, &here) < 1e-4, "{}", relative(&there, &here));
 }
 
@@ -67,11 +69,12 @@ fn cuda_samples_are_those_of_the_cpu() {
 #[ignore = "needs a GPU: cargo xtask gpu"]
 fn cuda_training_learns() {
     let _turn = alone();
-    let model = moved(&small(2), gpu());
+    let device = gpu();
+    let model = moved(&small(2), device);
     let images = ramps(&model);
     let mut trainer = Trainer::new(model, &images, recipe()).unwrap();
     let losses: Vec<f64> = (0..60).map(|_| trainer.step().unwrap().loss).collect();
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     assert!(mean(&losses[50..]) < 0.75 * mean(&losses[..10]), "{losses:?}");
-    assert_eq!(trainer.averaged().unwrap().device(), gpu());
+    assert_eq!(trainer.averaged().unwrap().device(), device);
 }

@@ -19,11 +19,12 @@ pub struct DeviceArgs {
 impl DeviceArgs {
     /// Applies the choice of threads; the device.
     pub fn resolve(&self) -> Result<Device> {
+        let device = device::parse_device(&self.device)?; // first: see there
         if let Some(threads) = self.threads {
             anyhow::ensure!(threads > 0, "--threads must be at least 1");
             device::set_threads(threads);
         }
-        Ok(device::parse_device(&self.device)?)
+        Ok(device)
     }
 }
 
