@@ -170,6 +170,25 @@ fn updates_of_a_lesson_share_its_pairs() {
     assert!(!is_nothing(second(&[[&[&b], &[&b]], [&[&a], &[&b]]])) && !is_nothing(second(&[[&[&a], &[&b]]])));
 }
 
+/// However long a critic looks at what is easy to tell apart, its slopes stay small enough to learn from.
+#[test]
+fn a_critic_does_not_become_steep() {
+    let _turn = alone();
+    tch::manual_seed(10);
+    let mut critic = Critic::new(&lively(0)).unwrap();
+    let draw = |size: f64| Tensor::randn([2, 1, 8, 8], (Kind::Float, Device::Cpu)) * size;
+    let (found, wanted) = (draw(0.1), draw(0.8));
+    for _ in 0..200 {
+        let _ = tch::no_grad(|| critic.distance(shown(&found), shown(&wanted))).unwrap();
+        critic.learn().unwrap();
+    }
+    let images = found.copy().set_requires_grad(true);
+    let distance = critic.distance(shown(&images), shown(&wanted)).unwrap();
+    let slope = Tensor::run_backward(&[&distance], &[&images], false, false).remove(0);
+    let slope = slope.norm().double_value(&[]);
+    assert!((0.5..4.0).contains(&slope), "{slope}"); // 2.0, and 7.9 where nothing holds it back
+}
+
 /// It goes on seeing with the network as it was.
 #[test]
 fn a_critic_looks_through_the_network_as_it_was() {
