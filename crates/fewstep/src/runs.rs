@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use fewstep_io::RunFolder;
 use fewstep_io::run_folder::RUN_FILE;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::ui;
@@ -38,8 +39,16 @@ pub struct Repeat {
 
 /// What is run: the arguments of this process, with those of --config in front of its own.
 static COMMAND: OnceLock<Vec<String>> = OnceLock::new();
-/// `run.json` of the run that is repeated.
-static REPEATED: OnceLock<Value> = OnceLock::new();
+/// The run that is repeated.
+static REPEATED: OnceLock<Repeated> = OnceLock::new();
+
+#[derive(Debug)]
+struct Repeated {
+    /// Its `run.json`.
+    run: Value,
+    /// Whether all its options stand as they were.
+    as_it_was: bool,
+}
 
 /// The command as `run.json` keeps it.
 pub fn command() -> Vec<String> {
@@ -61,7 +70,9 @@ pub fn arguments(program: &clap::Command) -> Result<Vec<OsString>> {
     };
     let run = read(&path)?;
     let all = repeated(&typed, &run, &path, command)?;
-    let _ = REPEATED.set(run);
+    let own = command_of(&typed).map_or(typed.len(), |at| at + 1);
+    let as_it_was = Words::new(&words(&typed[own..]), command).are_of_the_run_alone();
+    let _ = REPEATED.set(Repeated { run, as_it_was });
     // what is repeated stands there in full: the file needs not be there again
     let parsed = Words::new(&words(&all)[2..], command);
     let own =
@@ -105,6 +116,12 @@ impl Words {
             }
         }
         Self { positional, options }
+    }
+
+    /// Whether they say where a run goes and comes from, and nothing of what is run.
+    fn are_of_the_run_alone(&self) -> bool {
+        let of_the_run = ["--config", "--out", "--resume", "--dry-run", "--json"];
+        self.positional.is_empty() && self.options.iter().all(|option| of_the_run.contains(&name_of(option)))
     }
 }
 
@@ -155,18 +172,50 @@ fn repeated(typed: &[OsString], run: &Value, path: &Path, command: &clap::Comman
 pub fn warn_of_changes(now: &Value) {
     let Some(earlier) = REPEATED.get() else { return };
     let mut others = Vec::new();
-    changed_hashes(earlier, now, &mut others);
+    changed_hashes(&earlier.run, now, &mut others);
     if !others.is_empty() {
         ui::note(format!("warning: not the files of the run that is repeated: {}", others.join(", ")));
     }
 }
 
 /// A new run folder with its `run.json`.
-pub fn create<T: Serialize>(out: &Path, run: &T) -> Result<RunFolder> {
+pub fn create<T: Serialize + DeserializeOwned>(out: &Path, run: &T) -> Result<RunFolder> {
     let folder = RunFolder::create(out)?;
     folder.write_json(RUN_FILE, run)?;
-    warn_of_changes(&serde_json::to_value(run)?);
+    let now = serde_json::to_value(run)?;
+    warn_of_changes(&now);
+    warn_of_defaults::<T>(&now)?;
     Ok(folder)
+}
+
+/// Says so where a run that is repeated with the same options is another all the same, as this version has other defaults.
+fn warn_of_defaults<T: Serialize + DeserializeOwned>(now: &Value) -> Result<()> {
+    let Some(earlier) = REPEATED.get().filter(|earlier| earlier.as_it_was) else { return Ok(()) };
+    // as this version understands it: what its file does not say had a meaning, too
+    let Ok(earlier) = serde_json::from_value::<T>(earlier.run.clone()) else { return Ok(()) };
+    let mut others = Vec::new();
+    changed_settings(&serde_json::to_value(earlier)?["task"]["settings"], &now["task"]["settings"], "", &mut others);
+    if !others.is_empty() {
+        ui::note(format!(
+            "warning: not the settings of the run that is repeated, of an earlier version: {}",
+            others.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// The settings that differ, by their place, with both values.
+fn changed_settings(earlier: &Value, now: &Value, place: &str, found: &mut Vec<String>) {
+    match (earlier, now) {
+        (Value::Object(before), Value::Object(after)) if before.keys().eq(after.keys()) => {
+            for ((key, value), other) in before.iter().zip(after.values()) {
+                let dot = if place.is_empty() { "" } else { "." };
+                changed_settings(value, other, &format!("{place}{dot}{key}"), found);
+            }
+        }
+        _ if earlier == now => {}
+        _ => found.push(format!("{place} {now} (was {earlier})")),
+    }
 }
 
 /// What hashes differ of, by the name that stands beside them if there is one.
@@ -194,7 +243,7 @@ fn changed_hashes(earlier: &Value, now: &Value, found: &mut Vec<String>) {
 }
 
 /// Opens the folder of an earlier run of this kind and its `run.json`.
-pub fn reopen<T: serde::de::DeserializeOwned>(out: &Path, kind: &str) -> Result<(RunFolder, T)> {
+pub fn reopen<T: DeserializeOwned>(out: &Path, kind: &str) -> Result<(RunFolder, T)> {
     let folder = RunFolder::open_existing(out)?;
     let run: Value = folder.read_json(RUN_FILE)?;
     ensure!(
@@ -240,6 +289,18 @@ mod tests {
         assert_eq!(all, split(expected));
         let error = repeated("fewstep train --config run.json --out fit").unwrap_err();
         assert!(error.to_string().contains("fewstep fit --config run.json"), "{error}");
+    }
+
+    #[test]
+    fn settings_that_changed_are_named_where_nothing_was_typed() {
+        let settings = |critic: f64| serde_json::json!({ "lr": 1, "weights": { "rollout": { "critic": critic } } });
+        let mut found = Vec::new();
+        changed_settings(&settings(0.0), &settings(0.3), "", &mut found);
+        assert_eq!(found, ["weights.rollout.critic 0.3 (was 0.0)"]);
+        changed_settings(&settings(0.3), &settings(0.3), "", &mut found);
+        assert_eq!(found.len(), 1);
+        let typed = |text: &str| Words::new(&words(&split(text)), &command()).are_of_the_run_alone();
+        assert!(typed("--config run.json --out=b --resume") && !typed("--config a --gamma 2") && !typed("all --out b"));
     }
 
     #[test]

@@ -19,7 +19,8 @@ fn json(place: &Place, name: &str) -> Value {
 fn a_run_is_repeated_from_its_run_json() {
     let place = Place::new();
     place.succeeds(&fit(&["3,4", "--search-samples", "16", "--out", "first"]));
-    place.succeeds(&["fit", "--config", "first/run.json", "--out", "second"]);
+    let run = place.run(&["fit", "--config", "first/run.json", "--out", "second"]);
+    assert!(run.code == 0 && !run.stderr.contains("warning: not"), "{}", run.stderr);
     let (first, second) = (json(&place, "first/run.json"), json(&place, "second/run.json"));
     assert_eq!(first["task"], second["task"]);
     let plan = |run: &str| json(&place, &format!("{run}/steps-004/plan.json"))["stages"].clone();
@@ -33,6 +34,16 @@ fn a_run_is_repeated_from_its_run_json() {
     let other = ["fit", "--config", "first", "--out", "fourth", "--model", "gaussian-mixture-classes"];
     let run = place.run(&other);
     assert!(run.code == 0 && run.stderr.contains("warning: not the files"), "{}", run.stderr);
+    // a version with other defaults says so
+    let mut older = first.clone();
+    older["task"]["settings"]["phase2"]["trajectories"] = 7.into();
+    std::fs::write(place.path("older.json"), older.to_string()).unwrap();
+    let run = place.run(&["fit", "--config", "older.json", "--out", "fifth"]);
+    let warning =
+        "not the settings of the run that is repeated, of an earlier version: phase2.trajectories 4096 (was 7)";
+    assert!(run.code == 0 && run.stderr.contains(warning), "{}", run.stderr);
+    let typed = place.run(&["fit", "--config", "older.json", "--out", "sixth", "--trajectories", "9"]);
+    assert!(typed.code == 0 && !typed.stderr.contains("not the settings"), "{}", typed.stderr);
     insta::assert_snapshot!(place.fails(&["train", "--config", "first/run.json", "--out", "new"]), @"first/run.json is of `fewstep fit`: write `fewstep fit --config first/run.json`");
     insta::assert_snapshot!(place.fails(&["fit", "--config", "first/fit.json", "--out", "new"]), @"first/fit.json does not say what was run: it is no run.json");
     insta::assert_snapshot!(place.fails(&["fit", "--config", "none.json", "--out", "new"]), @"cannot read none.json: No such file or directory (os error 2)");
