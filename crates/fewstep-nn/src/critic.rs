@@ -37,13 +37,13 @@ const ADAM: AdamConfig = AdamConfig { beta1: 0.5, beta2: 0.99, eps: 1e-8 };
 /// Updates of the heads in a lesson, each on images of its own.
 const UPDATES: u64 = 2;
 
+/// Images are seen under noise of levels between these, log-uniform: with little every detail shows, with much only what is large.
+const NOISE: [f64; 2] = [0.02, 1.0];
+
 /// How many of a batch's first so many images are shown to a critic: updates are many, and looking is what costs.
 pub fn looked_at(images: usize) -> usize {
     images.div_ceil(3)
 }
-
-/// Images are seen under noise of levels between these, log-uniform: with little every detail shows, with much only what is large.
-const NOISE: [f64; 2] = [0.02, 1.0];
 
 /// Images and what they are of.
 #[derive(Clone, Copy, Debug)]

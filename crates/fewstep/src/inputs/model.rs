@@ -38,15 +38,16 @@ pub fn is_built_in(name: &str) -> bool {
 
 /// Opens a model by path (of its file, or of a run folder with one), or a built-in one by name.
 pub fn open_model(name: &str, device: Device, kind: Kind) -> Result<OpenModel> {
-    let folder = Path::new(name).join("model.safetensors");
-    let path = if folder.exists() { folder.as_path() } else { Path::new(name) };
-    let built_in = is_built_in(name);
-    if path.is_dir() && !built_in {
-        bail!("{name} is a folder without a model.safetensors: name the model's file");
-    }
-    if path.exists() && !built_in {
-        let checkpoint = checkpoint::load(path, device)?;
-        return Ok(opened(checkpoint, name, hash::sha256_file(path)?, kind));
+    if !is_built_in(name) {
+        let folder = Path::new(name).join("model.safetensors");
+        let path = if folder.exists() { folder.as_path() } else { Path::new(name) };
+        if path.is_dir() {
+            bail!("{name} is a folder without a model.safetensors: name the model's file");
+        }
+        if path.exists() {
+            let checkpoint = checkpoint::load(path, device)?;
+            return Ok(opened(checkpoint, name, hash::sha256_file(path)?, kind));
+        }
     }
     if name == BUILT_IN {
         let bytes = crate::assets::MODEL;
