@@ -190,10 +190,9 @@ impl Critic {
             gradient /= own as f64;
             loss = sum / own as f64;
             if !loss.is_finite() || gradient.isfinite().all().int64_value(&[]) == 0 {
-                return Err(Error::Input(format!(
-                    "the critic diverged after {} updates of its own: give it less weight, or do without",
-                    self.adam.step
-                )));
+                let advice = "the update was not made; give the critic less weight, or do without".to_owned();
+                let (what, iteration) = ("the critic's loss or its gradient", self.adam.step);
+                return Err(Error::Diverged { what, value: f64::NAN, iteration, level: String::new(), advice });
             }
             self.adam.update(&mut self.weights.values, &gradient, LEARNING_RATE);
         }

@@ -60,11 +60,21 @@ pub enum Error {
         /// Updates made.
         iteration: u64,
     },
-    /// Training produced a loss that is not finite.
-    #[error("the loss became {loss} at iteration {iteration}{level}; {advice}")]
+    /// Noise levels that are learned came to coincide.
+    #[error("after {iteration} updates {reason}")]
+    Coinciding {
+        /// Updates made: the next was not.
+        iteration: u64,
+        /// Which levels.
+        reason: String,
+    },
+    /// Training produced a number that is not finite.
+    #[error("{what} became {value} at iteration {iteration}{level}; {advice}")]
     Diverged {
-        /// The loss.
-        loss: f64,
+        /// What, in words.
+        what: &'static str,
+        /// Its value.
+        value: f64,
         /// Iterations completed before it.
         iteration: u64,
         /// Where, in words; empty if it is not known.

@@ -105,6 +105,44 @@ fn the_bound_is_above_the_discretization_loss() {
     }
 }
 
+/// Outputs that do not depend on the level.
+struct Agreeing(Vec<f64>);
+
+impl ForwardNoised<Vec<f64>> for Agreeing {
+    type Error = ();
+
+    fn clean(&self) -> &Vec<f64> {
+        &self.0
+    }
+
+    fn denoised(&mut self, _: usize, _: f64) -> Result<Vec<f64>, ()> {
+        Ok(self.0.iter().enumerate().map(|(pixel, value)| value * 0.5 + pixel as f64).collect())
+    }
+
+    fn pullback(&mut self, _: usize, _: f64, _: &Vec<f64>) -> Result<f64, ()> {
+        Ok(0.0)
+    }
+}
+
+/// Jensen's inequality is an equality of convex combinations where all outputs agree. The weights sum to `A = 1 - sigma_1 / sigma_N`,
+/// not to 1, which leaves a factor `A` between the two.
+#[test]
+fn the_bound_is_tight_where_outputs_agree() {
+    let mut batch = Agreeing(vec![0.3, -1.2, 0.7]);
+    for n in [2, 5, 20] {
+        let schedule = karras(n, 0.01, 50.0, 7.0).unwrap();
+        let sum = 1.0 - schedule.sigma_min() / schedule.sigma_max();
+        let found = loss(Objective::Discretization, &schedule, &mut batch).unwrap();
+        assert!((found.discretization - sum * found.bound).abs() < 1e-12 * found.bound, "{n}: {found:?}");
+        assert!(found.bound > 1.0);
+    }
+    // and nowhere near it where they do not
+    let data = mixture();
+    let mut batch = NoisedBatch::new(&data, 16, 1, NoiseSharing::Independent);
+    let found = loss(Objective::Discretization, &karras(5, 0.01, 50.0, 7.0).unwrap(), &mut batch).unwrap();
+    assert!(found.discretization < 0.9 * found.bound, "{found:?}");
+}
+
 /// Adam on theta with the gradient of Eq. 14, as phase 1 runs it.
 fn optimise(objective: Objective, start: &Schedule, batch: &mut NoisedBatch, steps: usize) -> Schedule {
     let (parameterisation, mut theta) = Parameterisation::from_schedule(start, Scale::Log);

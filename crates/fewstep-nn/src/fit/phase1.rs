@@ -1,6 +1,6 @@
 //! Phase 1: learn the noise levels by Adam on theta (Eq. 13), with the gradient of Eq. 14 on forward-noised minibatches.
 
-use fewstep_core::objective::{Objective, loss_and_gradient};
+use fewstep_core::objective::{ForwardNoised, Objective, loss_and_gradient};
 use fewstep_core::optimise::Adam;
 use fewstep_core::schedule::{Parameterisation, Scale, Schedule};
 use serde::{Deserialize, Serialize};
@@ -64,18 +64,39 @@ impl Learner {
         self.iteration >= self.config.iterations
     }
 
+    /// Updates made.
+    pub fn iteration(&self) -> u64 {
+        self.iteration
+    }
+
     /// The levels as they are.
     pub fn schedule(&self) -> Result<Schedule> {
-        self.parameterisation
-            .sigmas(&self.theta)
-            .map_err(|error| Error::Input(format!("phase 1 left the range: {error}")))
+        self.schedule_of(&self.theta)
+    }
+
+    fn schedule_of(&self, theta: &[f64]) -> Result<Schedule> {
+        let coinciding = |error: fewstep_core::schedule::ScheduleError| Error::Coinciding {
+            iteration: self.iteration,
+            reason: error.to_string(),
+        };
+        self.parameterisation.sigmas(theta).map_err(coinciding)
     }
 
     /// One update; memory does not depend on the number of levels, since each level's graph is freed before the next.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] where the objective or its gradient is not finite, [`Error::Coinciding`] where levels would meet. The
+    /// update is not made then.
     pub fn step(&mut self, model: &Model, images: &Images) -> Result<LearnStep> {
         let schedule = self.schedule()?;
         random::reseed(self.config.seed, self.iteration);
-        let batch = self.config.batch.min(images.len());
+        let batch = self.config.batch;
+        if batch == 0 || batch > images.len() {
+            return Err(Error::Input(format!(
+                "phase 1 looks at {batch} images an update, which must be 1 to the {} of the data set",
+                images.len()
+            )));
+        }
         let start = self.iteration * batch as u64;
         let indices = EpochOrder::new(self.config.seed, images.len()).indices(start, batch);
         let minibatch = images.batch(&indices, model)?;
@@ -84,14 +105,35 @@ impl Learner {
         let (loss, mut d_sigma) = loss_and_gradient(self.config.objective, &schedule, &mut noised)?;
         let loss = loss.total / pixels;
         if !loss.is_finite() {
-            let advice = "lower the learning rate of phase 1".to_owned();
-            return Err(Error::Diverged { loss, iteration: self.iteration, level: String::new(), advice });
+            let bad = |place: usize, sigma: f64| {
+                noised.denoised(place, sigma).is_ok_and(|output| output.0.isfinite().all().int64_value(&[]) == 0)
+            };
+            return Err(self.diverged("the objective", loss, first(&schedule, bad)));
+        }
+        if let Some(slope) = d_sigma.iter().find(|slope| !slope.is_finite()) {
+            let bad = |place: usize, _| !d_sigma[place].is_finite();
+            return Err(self.diverged("the objective's gradient", *slope, first(&schedule, bad)));
         }
         d_sigma.iter_mut().for_each(|d| *d /= pixels);
         let d_theta =
             self.parameterisation.pullback(&self.theta, &d_sigma).map_err(|error| Error::Input(error.to_string()))?;
-        self.adam.step(&mut self.theta, &d_theta).map_err(|error| Error::Input(format!("phase 1: {error}")))?;
+        let (mut adam, mut theta) = (self.adam.clone(), self.theta.clone());
+        adam.step(&mut theta, &d_theta).map_err(|error| Error::Input(format!("phase 1: {error}")))?;
+        let sigmas = self.schedule_of(&theta)?.levels().to_vec();
+        (self.adam, self.theta) = (adam, theta);
         self.iteration += 1;
-        Ok(LearnStep { iteration: self.iteration, loss, sigmas: self.schedule()?.levels().to_vec() })
+        Ok(LearnStep { iteration: self.iteration, loss, sigmas })
     }
+
+    fn diverged(&self, what: &'static str, value: f64, level: Option<f64>) -> Error {
+        let level = level.map_or_else(String::new, |sigma| format!(" at the noise level {sigma:.4}"));
+        let advice = "the update was not made; a lower learning rate of phase 1 helps most often".to_owned();
+        Error::Diverged { what, value, iteration: self.iteration, level, advice }
+    }
+}
+
+/// The first level for which something holds.
+fn first(schedule: &Schedule, mut holds: impl FnMut(usize, f64) -> bool) -> Option<f64> {
+    let mut levels = schedule.levels().iter().enumerate();
+    levels.find(|(place, sigma)| holds(*place, **sigma)).map(|(_, sigma)| *sigma)
 }

@@ -131,10 +131,15 @@ impl<'a> Tuner<'a> {
         Ok(model)
     }
 
-    /// Judges the averaged network and remembers it if it is the best so far.
+    /// Judges the averaged network and remembers it if it is the best so far; one that makes no images of numbers ends the run.
     fn look(&mut self, plan: &Plan, judge: &HeldOut, loss: Option<f64>) -> Result<()> {
         let rollout_error = judge.rollout_error(&self.trainer.averaged()?, plan)?;
         let iteration = self.progress.iteration;
+        if !rollout_error.is_finite() {
+            let advice = "nothing of this look was kept; a lower learning rate helps most often".to_owned();
+            let (what, level) = ("the held-out rollout error of the averaged network", String::new());
+            return Err(Error::Diverged { what, value: rollout_error, iteration, level, advice });
+        }
         self.progress.history.push(TuneStep { iteration, loss, rollout_error });
         if self.best.as_ref().is_none_or(|(best, _)| rollout_error < *best) {
             self.best = Some((rollout_error, self.trainer.average().copy()));

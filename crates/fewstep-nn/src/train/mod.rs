@@ -25,6 +25,9 @@ pub use self::loss::Loss;
 pub use self::rollout::{CriticOf, GradientFlow, RolloutLoss, StepWeights};
 pub use self::trajectories::{Course, Trajectories};
 
+/// What diverges most often.
+const LOSS: &str = "the loss";
+
 /// Counter for a critic's first weights, in [`random::reseed`]; no run has so many updates.
 const CRITIC_STREAM: u64 = u64::from_le_bytes(*b"critic\0\0");
 
@@ -205,15 +208,23 @@ impl<'a> Trainer<'a> {
         }
         let loss = loss_sum / parts as f64;
         gradient /= parts as f64;
+        let grad_norm = gradient.norm().double_value(&[]);
+        if !grad_norm.is_finite() {
+            return Err(self.diverged("the gradient's norm", grad_norm, None));
+        }
         if let Some(critic) = &mut self.critic {
-            critic.learn()?;
+            critic.learn().map_err(|error| match error {
+                Error::Diverged { what, value, level, advice, .. } => {
+                    Error::Diverged { what, value, iteration: self.iteration, level, advice }
+                }
+                error => error,
+            })?;
         }
         let learning_rate = self.learning_rate();
         self.adam.update(&mut self.weights.values, &gradient, learning_rate);
         self.iteration += 1;
         self.seen += batch as u64;
         ema::update(&mut self.average, &self.weights.values, self.config.ema.beta(self.seen, batch as u64));
-        let grad_norm = gradient.norm().double_value(&[]);
         Ok(StepStats { iteration: self.iteration, images: self.seen, loss, grad_norm, learning_rate })
     }
 
@@ -223,7 +234,7 @@ impl<'a> Trainer<'a> {
         let evaluated = self.config.loss.evaluate(&self.model, &minibatch, self.config.augment.as_ref())?;
         let loss = evaluated.mean.double_value(&[]);
         if !loss.is_finite() {
-            return Err(self.diverged(loss, evaluated.bad_level()));
+            return Err(self.diverged(LOSS, loss, evaluated.bad_level()));
         }
         Ok((loss, self.weights.gradient(&evaluated.mean)?))
     }
@@ -237,11 +248,11 @@ impl<'a> Trainer<'a> {
         Ok(minibatch)
     }
 
-    /// The loss left the numbers. Nothing of this update was applied.
-    fn diverged(&self, loss: f64, level: Option<f64>) -> Error {
+    /// Something left the numbers. Nothing of this update was applied.
+    fn diverged(&self, what: &'static str, value: f64, level: Option<f64>) -> Error {
         let advice = "the update was not made; a lower learning rate helps most often".to_owned();
         let level = level.map_or_else(String::new, |sigma| format!(" at the noise level {sigma:.4}"));
-        Error::Diverged { loss, iteration: self.iteration, level, advice }
+        Error::Diverged { what, value, iteration: self.iteration, level, advice }
     }
 
     fn learning_rate(&self) -> f64 {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::trajectories::{Course, Lesson};
-use super::{Loss, Trainer};
+use super::{LOSS, Loss, Trainer};
 use crate::critic;
 use crate::distance::{Criticism, Distance, Measure};
 use crate::error::{Error, Result};
@@ -275,7 +275,7 @@ impl Trainer<'_> {
     /// The value of a loss at a level, if it is a number.
     fn finite(&self, loss: &Tensor, level: f64) -> Result<f64> {
         let value = loss.double_value(&[]);
-        if value.is_finite() { Ok(value) } else { Err(self.diverged(value, Some(level))) }
+        if value.is_finite() { Ok(value) } else { Err(self.diverged(LOSS, value, Some(level))) }
     }
 }
 
@@ -310,7 +310,7 @@ impl DifferentiableDenoiser<Batch> for Learner<'_> {
         };
         self.ahead = self.ahead.saturating_sub(1);
         if output.isfinite().all().int64_value(&[]) == 0 {
-            return Err(self.trainer.diverged(f64::NAN, Some(sigma)));
+            return Err(self.trainer.diverged("an output of the network", f64::NAN, Some(sigma)));
         }
         Ok(Batch(output))
     }

@@ -10,7 +10,7 @@ use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{HeldOut, NoiseSharing, Noised, TuneConfig, TuneWeights, Tuner, level_loss};
 use fewstep_nn::random;
 use fewstep_nn::tch::{Device, Kind, Tensor};
-use fewstep_nn::train::{TrainConfig, Trainer};
+use fewstep_nn::train::{Loss, TrainConfig, Trainer};
 
 use crate::support::{alone, ramps, recipe, small};
 
@@ -85,6 +85,62 @@ fn a_loss_that_is_not_finite_stops_the_run() {
     let mut trainer = Trainer::new(model, &images, config).unwrap();
     let error = (0..5).find_map(|_| trainer.step().err()).expect("an infinite learning rate must diverge");
     assert!(error.to_string().contains("at iteration"), "{error}");
+}
+
+/// Weights of 1e30 leave the loss finite and its gradient beyond what can be summed: no weight moves.
+#[test]
+fn a_gradient_that_is_not_finite_stops_the_run() {
+    let _turn = alone();
+    let model = small(0);
+    let images = ramps(&model);
+    let loss = Loss::Levels { sigmas: vec![0.5], weights: vec![1e30] };
+    let config = TrainConfig { loss, augment: None, ..recipe() };
+    let mut trainer = Trainer::new(model.duplicate().unwrap(), &images, config).unwrap();
+    let error = trainer.step().unwrap_err().to_string();
+    assert!(error.contains("the gradient's norm became inf at iteration 0"), "{error}");
+    assert_eq!(trainer.images_seen(), 0);
+    assert_eq!(weights(&trainer.averaged().unwrap()), weights(&model));
+}
+
+/// The held-out error decides what stands and when it ends, whatever the loss does.
+#[test]
+fn phase_2_stops_early_and_keeps_the_best() {
+    let _turn = alone();
+    let model = small(0);
+    let images = ramps(&model);
+    let mut trainer = Trainer::new(model.duplicate().unwrap(), &images, recipe()).unwrap();
+    for _ in 0..80 {
+        trainer.step().unwrap();
+    }
+    let teacher = trainer.averaged().unwrap();
+    let schedule = karras(4, 0.02, 40.0, 7.0).unwrap();
+    let plan = Solver::Euler.plan(&schedule, &SolverOptions::default()).unwrap();
+    let judge = HeldOut::new(&teacher, &plan, &[100, 101, 102, 103], 2).unwrap();
+    // a student a little off its teacher, that learns far too fast: it comes nearer to the data and not to the teacher
+    let config = TrainConfig {
+        augment: None,
+        rampup_images: 0,
+        learning_rate: 0.02,
+        loss: level_loss(&schedule, TuneWeights::Bound { last: 1.0 }),
+        ema: EmaConfig { halflife_images: 1.0, rampup_ratio: None },
+        ..recipe()
+    };
+    let tune = TuneConfig { iterations: 200, check_every: 2, patience: 3 };
+    let run = |patience| {
+        let mut tuner = Tuner::new(Trainer::new(teacher.duplicate().unwrap(), &images, config.clone()).unwrap());
+        let tuned = tuner.run(&plan, &judge, TuneConfig { patience, ..tune }, |_, _, _| Ok(())).unwrap();
+        (judge.rollout_error(&tuned, &plan).unwrap(), tuner.history().to_vec())
+    };
+    let (error, history) = run(3);
+    let errors: Vec<f64> = history.iter().map(|look| look.rollout_error).collect();
+    let best = (0..errors.len()).min_by(|&a, &b| errors[a].total_cmp(&errors[b])).unwrap();
+    assert_eq!(error, errors[best]);
+    assert_eq!(errors.len(), best + 1 + 3, "three looks without a new best end it: {errors:?}");
+    // to the end: the last stands, good or bad
+    let (error, history) = run(u64::MAX);
+    assert_eq!(history.len(), 101);
+    assert_eq!(error, history[100].rollout_error);
+    assert!(error > errors[best]);
 }
 
 #[test]
