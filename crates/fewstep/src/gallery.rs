@@ -1,5 +1,6 @@
 //! Cells of tables: a sampler measured once, and kept with its plan and images in the run folder.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -88,6 +89,14 @@ pub struct SeedRanges {
     pub first: u64,
 }
 
+impl SeedRanges {
+    /// The seeds of the range of this number, from 0.
+    pub fn range(&self, range: u64) -> Range<u64> {
+        let first = self.first + range * self.images;
+        first..first + self.images
+    }
+}
+
 /// Where the cells of one model are measured and kept.
 pub struct Gallery<'a> {
     /// The model's name.
@@ -120,11 +129,10 @@ impl Gallery<'_> {
     /// Measures `model` under `plan` and keeps the cell.
     pub fn measure(&self, method: &str, model: &Model, plan: &Plan, errors: Errors, spent: Spent) -> Result<Row> {
         ui::note(format!("{method}, {} evaluations", plan.nfe()));
-        let SeedRanges { images, ranges, first } = self.seeds;
+        let ranges = self.seeds.ranges;
         let (mut frechet, mut seconds, mut grid) = (Vec::new(), 0.0, None);
         for range in 0..ranges {
-            let first = first + range * images;
-            let measured = self.studio.measure(model, plan, &(first..first + images).collect::<Vec<_>>())?;
+            let measured = self.studio.measure(model, plan, &self.seeds.range(range).collect::<Vec<_>>())?;
             frechet.push(measured.frechet);
             seconds += measured.seconds / ranges as f64;
             grid.get_or_insert(measured.grid);
@@ -174,7 +182,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let value = serde_json::from_str(&text);
-    Ok(Some(value.with_context(|| format!("{} is damaged; remove it to measure that cell anew", path.display()))?))
+    Ok(Some(value.with_context(|| format!("{} is damaged; remove it to do that part anew", path.display()))?))
 }
 
 /// Removes a file, if it is there.

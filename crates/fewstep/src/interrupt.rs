@@ -4,6 +4,9 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level;
 
 use crate::ui;
 
@@ -12,6 +15,7 @@ pub const EXIT_CODE: u8 = 130;
 
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
+static RESUMABLE: AtomicBool = AtomicBool::new(false);
 
 /// As long as it lives, Ctrl-C (or a request to terminate) only asks, and the work looks at [`asked`] after every update.
 /// Elsewhere it ends the process: files appear whole or not at all, so nothing is lost that was finished.
@@ -20,19 +24,39 @@ pub struct Listener(());
 
 /// Starts to listen.
 pub fn listen() -> Result<Listener> {
+    install()?;
+    LISTENING.store(true, Ordering::SeqCst);
+    Ok(Listener(()))
+}
+
+/// From now on what ends the process says how to go on: the run folder keeps what is finished.
+pub fn resumable() -> Result<()> {
+    install()?;
+    RESUMABLE.store(true, Ordering::SeqCst);
+    Ok(())
+}
+
+fn install() -> Result<()> {
     static ONCE: Once = Once::new();
     let mut installed = Ok(());
     ONCE.call_once(|| {
-        installed = ctrlc::set_handler(|| {
-            if !LISTENING.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
-                std::process::exit(i32::from(EXIT_CODE));
-            }
-            ui::note("stopping after this update; Ctrl-C again quits at once");
+        installed = Signals::new([SIGINT, SIGTERM]).map(|mut signals| {
+            std::thread::spawn(move || signals.forever().for_each(|_| handle()));
         });
     });
-    installed?;
-    LISTENING.store(true, Ordering::SeqCst);
-    Ok(Listener(()))
+    Ok(installed?)
+}
+
+fn handle() {
+    if LISTENING.load(Ordering::SeqCst) && !ASKED.swap(true, Ordering::SeqCst) {
+        ui::note("stopping after this update; Ctrl-C again quits at once");
+        return;
+    }
+    if RESUMABLE.load(Ordering::SeqCst) {
+        ui::note("stopped at once; what was finished is kept: the same command with --resume goes on from there");
+    }
+    // nothing is torn down that the other threads, in the middle of an update, still use
+    low_level::exit(i32::from(EXIT_CODE));
 }
 
 impl Drop for Listener {

@@ -37,6 +37,15 @@ pub struct Repeat {
     pub dry_run: bool,
 }
 
+/// An error of work that saves its state in a file, with what there is to go on from.
+pub fn failed(error: impl Into<anyhow::Error>, state: &Path) -> anyhow::Error {
+    error.into().context(if state.exists() {
+        format!("{} is the last good state, and --resume goes on from it", state.display())
+    } else {
+        "no state was saved yet".to_owned()
+    })
+}
+
 /// What is run: the arguments of this process, with those of --config in front of its own.
 static COMMAND: OnceLock<Vec<String>> = OnceLock::new();
 /// The run that is repeated.

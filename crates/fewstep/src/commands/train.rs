@@ -6,7 +6,7 @@ mod page;
 use std::collections::VecDeque;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use fewstep_core::schedule::karras;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_io::dataset::Dataset;
@@ -148,8 +148,7 @@ fn train_until(args: &Args, trainer: &mut Trainer<'_>, folder: &RunFolder) -> Re
     let (mut losses, mut iterations) = (VecDeque::with_capacity(LOSSES), 0);
     let _listener = interrupt::listen()?;
     while trainer.images_seen() < total {
-        let saved = || format!("the run is in {}: {}", folder.path().display(), last_state(folder));
-        let stats = trainer.step().with_context(saved)?;
+        let stats = trainer.step().map_err(|error| runs::failed(error, &folder.file(STATE)))?;
         folder.append_line(STATS, &stats)?;
         if losses.len() == LOSSES {
             losses.pop_front();
@@ -181,16 +180,6 @@ fn train_until(args: &Args, trainer: &mut Trainer<'_>, folder: &RunFolder) -> Re
 /// The mean of some losses.
 fn mean(losses: &VecDeque<f64>) -> Option<f64> {
     (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64)
-}
-
-/// What a failed run can be resumed from.
-fn last_state(folder: &RunFolder) -> String {
-    let path = folder.file(STATE);
-    if path.exists() {
-        format!("{} is the last good state, and --resume goes on from it", path.display())
-    } else {
-        "no state was saved yet".to_owned()
-    }
 }
 
 /// The state first: a model without its state could not be resumed.

@@ -2,6 +2,7 @@
 
 mod between;
 mod critic;
+mod learning;
 mod phases;
 mod rollout;
 mod settings;

@@ -12,13 +12,14 @@ use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::distance::FeatureMap;
 use fewstep_nn::ema::EmaConfig;
-use fewstep_nn::fit::{LearnConfig, Learner, TuneConfig, TuneWeights, Tuner, level_loss};
+use fewstep_nn::fit::{TuneConfig, TuneWeights, Tuner, level_loss};
 use fewstep_nn::train::{Course, Lessons, TrainConfig, Trainer, Trajectories};
 
-use super::{Fitter, Learned, LrSchedule, Phase1Settings, Phase2Settings, Tuned, euler};
-use crate::interrupt;
+use super::settings::Parts;
+use super::{Fitter, Learned, LrSchedule, Phase2Settings, Tuned, euler};
 use crate::searching::{Cache, Found};
 use crate::ui::Progress;
+use crate::{interrupt, runs};
 
 /// Where an unfinished phase 2 keeps its state, for a later `--resume`.
 #[derive(Clone, Copy, Debug)]
@@ -54,42 +55,6 @@ impl Fitter<'_> {
         Ok(Learned { plan, rollout_error, steps: Vec::new(), looks: vec![(0, rollout_error)] })
     }
 
-    /// Phase 1 by Adam from `initial`, keeping the best levels by the held-out rollout error.
-    pub fn phase1_by_adam(&self, model: &Model, initial: &Schedule, settings: &Phase1Settings) -> Result<Learned> {
-        let config = LearnConfig {
-            objective: settings.objective,
-            noise: settings.noise,
-            parameter: settings.parameter,
-            iterations: settings.iterations,
-            batch: settings.batch,
-            learning_rate: settings.learning_rate,
-            seed: settings.seed,
-        };
-        let mut learner = Learner::new(initial, config);
-        let initial_plan = euler(initial)?;
-        let mut best = (self.judge.rollout_error(model, &initial_plan)?, initial_plan);
-        let (mut steps, mut looks, mut since_best) = (Vec::new(), vec![(0, best.0)], 0);
-        let name = format!("phase 1, {} steps", initial.len());
-        let mut progress = Progress::new(&name, "updates", settings.iterations, 0);
-        while !learner.is_done() && (!self.settings.early_stop || since_best < settings.patience.max(1)) {
-            let step = learner.step(model, self.needed_images()?)?;
-            let iteration = step.iteration;
-            progress.set(iteration, format!("objective {:.4}", step.loss));
-            steps.push(step);
-            if iteration.is_multiple_of(settings.check_every.max(1)) || learner.is_done() {
-                let plan = euler(&learner.schedule()?.round(&model.config().precond)?)?;
-                let error = self.judge.rollout_error(model, &plan)?;
-                looks.push((iteration, error));
-                since_best += 1;
-                if error < best.0 || !self.settings.early_stop {
-                    (best, since_best) = ((error, plan), 0);
-                }
-            }
-        }
-        progress.finish();
-        Ok(Learned { plan: best.1, rollout_error: best.0, steps, looks })
-    }
-
     /// Phase 2 for the noise levels of `plan`, starting from the weights of `model`; `model` itself stays as it is. The outcome is
     /// the best by the held-out error where that stops early, and the last `to_the_end`: where images decide afterwards
     /// ([`Fitter::settle`]), the least error is not what is looked for.
@@ -117,19 +82,17 @@ impl Fitter<'_> {
             }),
             None => Lessons::from(self.needed_images()?),
         };
-        // A trajectory costs as many evaluations as the plan has, so that equal batches cost the same.
         let each = trajectories.as_ref().map_or(1, Trajectories::steps);
-        let parts = settings.batch.div_ceil(settings.microbatch.max(1));
-        let microbatch = (settings.batch / each).div_ceil(parts).max(1);
+        let Parts { batch, microbatch } = settings.parts(each);
         let config = TrainConfig {
-            batch: microbatch * parts,
+            batch,
             microbatch,
             learning_rate: settings.learning_rate,
             // Adam's first steps are as long as the rate, whatever the gradient: they would throw off a network that is nearly right
-            rampup_images: settings.tune.iterations * (microbatch * parts) as u64 / 20,
+            rampup_images: settings.tune.iterations * batch as u64 / 20,
             decay_images: match settings.lr_schedule {
                 LrSchedule::Constant => None,
-                LrSchedule::Cosine => Some(settings.tune.iterations * (microbatch * parts) as u64),
+                LrSchedule::Cosine => Some(settings.tune.iterations * batch as u64),
             },
             adam: AdamConfig::default(),
             ema: EmaConfig { halflife_images: settings.ema_images / each as f64, rampup_ratio: None },
@@ -153,11 +116,11 @@ impl Fitter<'_> {
         let tuned = tuner.run(plan, &self.judge, tune, |tuner, stats, looked| {
             let error = tuner.history().last().map_or(f64::NAN, |look| look.rollout_error);
             progress.set(stats.iteration, format!("loss {:.4}, rollout error {error:.5}", stats.loss));
-            match saved {
-                Some(Saved { path, .. }) if looked || interrupt::asked() => tuner.save(path)?,
-                _ => {}
+            let asked = saved.is_some() && interrupt::asked();
+            if let Some(Saved { path, .. }) = saved.filter(|_| looked || asked) {
+                tuner.save(path)?;
             }
-            if interrupt::asked() { Err(fewstep_nn::Error::Stopped { iteration: stats.iteration }) } else { Ok(()) }
+            if asked { Err(fewstep_nn::Error::Stopped { iteration: stats.iteration }) } else { Ok(()) }
         });
         progress.finish();
         drop(listener);
@@ -168,7 +131,10 @@ impl Fitter<'_> {
                     plan.nfe()
                 ));
             }
-            tuned => tuned?,
+            tuned => tuned.map_err(|error| match saved {
+                Some(Saved { path, .. }) => runs::failed(error, path),
+                None => error.into(),
+            })?,
         };
         let rollout_error = self.judge.rollout_error(&model, plan)?;
         Ok(Tuned { model, rollout_error, looks: tuner.history().to_vec() })

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use anyhow::{Result, ensure};
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::critic;
@@ -46,7 +47,7 @@ pub enum Phase1Search {
 impl FromStr for Phase1Search {
     type Err = anyhow::Error;
 
-    fn from_str(text: &str) -> anyhow::Result<Self> {
+    fn from_str(text: &str) -> Result<Self> {
         if text == "paper" { Ok(Self::Paper) } else { Ok(Self::Method(text.parse()?)) }
     }
 }
@@ -155,7 +156,61 @@ pub struct Phase2Settings {
     pub seed: u64,
 }
 
+impl Phase1Settings {
+    /// Refuses data sets too small for an update.
+    pub fn check(&self, images: usize) -> Result<()> {
+        let adam = self.search == Phase1Search::Paper && self.solver == Phase1Solver::Adam;
+        ensure!(
+            !adam || self.batch <= images,
+            "the data set has {images} images, fewer than one update of phase 1 looks at; give --phase1-batch, {} now, at \
+             most as many",
+            self.batch
+        );
+        Ok(())
+    }
+}
+
+/// How an update of phase 2 is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// Images an update, or trajectories.
+    pub batch: usize,
+    /// So many at once: divides the batch.
+    pub microbatch: usize,
+}
+
 impl Phase2Settings {
+    /// An update's parts where one lesson takes `each` evaluations with a gradient: those of a trajectory are as many as its plan
+    /// has, so that equal batches cost the same. One lesson is the least.
+    pub fn parts(&self, each: usize) -> Parts {
+        let lessons = |evaluations: usize| (evaluations / each.max(1)).max(1);
+        let (batch, most) = (lessons(self.batch), lessons(self.microbatch));
+        let parts = batch.div_ceil(most);
+        let microbatch = batch / parts;
+        Parts { batch: microbatch * parts, microbatch }
+    }
+
+    /// Refuses data sets and numbers of trajectories too small for an update, which `batch` is the option of.
+    pub fn check(&self, images: Option<usize>, steps: &[usize], batch: &str) -> Result<()> {
+        if !matches!(self.weights, TuneWeights::Rollout(_)) {
+            let Some(images) = images else { return Ok(()) };
+            let all = self.parts(1).batch;
+            ensure!(
+                all <= images,
+                "the data set has {images} images, fewer than one batch of {all}; give --{batch} at most as many"
+            );
+            return Ok(());
+        }
+        let most = steps.iter().map(|&steps| self.parts(steps).batch).max().unwrap_or(0);
+        ensure!(
+            most <= self.trajectories,
+            "an update learns from {most} trajectories, more than the {} of --trajectories; give more of these, or less with \
+             --{batch}",
+            self.trajectories
+        );
+        Ok(())
+    }
+
     /// Evaluations of single images without a gradient that updates for a plan of so many evaluations make beside those with one:
     /// a gradient through all steps repeats all evaluations but the last.
     pub fn repeated_evaluations(&self, nfe: usize) -> u64 {
@@ -186,4 +241,35 @@ pub enum LrSchedule {
     #[default]
     Constant,
     Cosine,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_has_no_more_evaluations_than_asked_for_but_one_lesson() {
+        let parts = |batch: usize, microbatch: usize, each: usize| {
+            let settings = Phase2Settings {
+                weights: TuneWeights::Original,
+                trajectories: 0,
+                tune: TuneConfig { iterations: 1, check_every: 1, patience: 1 },
+                batch,
+                microbatch,
+                learning_rate: 1e-3,
+                lr_schedule: LrSchedule::Constant,
+                ema_images: 0.0,
+                xflip: false,
+                seed: 0,
+            };
+            let Parts { batch, microbatch } = settings.parts(each);
+            (batch, microbatch)
+        };
+        assert_eq!(parts(128, 128, 1), (128, 128));
+        assert_eq!(parts(128, 8, 20), (6, 1)); // 120 evaluations, a trajectory of 20 at once
+        assert_eq!(parts(128, 1, 3), (42, 1));
+        assert_eq!(parts(512, 128, 3), (170, 34));
+        assert_eq!(parts(2, 2, 8), (1, 1));
+        assert_eq!(parts(100, 30, 1), (100, 25));
+    }
 }

@@ -162,16 +162,36 @@ fn contradictions_and_misfits_are_one_sentence() {
             "give it a weight with --critic-weight",
         ),
         (vec!["--ridge=-1"], "--ridge"),
+        (vec!["--ema=-1"], "--ema"),
+        (vec!["--microbatch", "0"], "--microbatch"),
     ] {
         let error = place.fails(&fit("new", &args));
         assert!(error.contains(word), "{error}");
     }
+    let with = |replaced: &str, value: &'static str| {
+        let mut args = fit("new", &["--search", "paper", "--objective", "joint"]);
+        let place = args.iter().position(|word| *word == replaced).unwrap();
+        args[place + 1] = value;
+        args
+    };
+    for (option, value, words) in [
+        ("--batch", "0", "--batch must be"),
+        ("--phase1-batch", "0", "--phase1-batch must be"),
+        ("--lr", "nan", "--lr must be"),
+        ("--batch", "25", "24 images, fewer than one batch of 25"),
+        ("--phase1-batch", "25", "24 images, fewer than one update of phase 1"),
+    ] {
+        let error = place.fails(&with(option, value));
+        assert!(error.contains(words), "{error}");
+    }
+    let error = place.fails(&fit("new", &["--weights", "rollout", "--trajectories", "0"]));
+    assert!(error.contains("--trajectories"), "{error}");
     let many = fit("new", &["--phases", "1"]).into_iter().map(|word| if word == "3,4" { "9" } else { word });
     let error = place.fails(&many.collect::<Vec<_>>());
     assert!(error.contains("--search-grid"), "{error}");
     let unknown = place.run(&fit("new", &["--search", "gits"]));
     assert!(unknown.code == 2 && unknown.stderr.contains("no method 'gits'"), "{}", unknown.stderr);
-    let args = ["fit", "--out", "new", "--model", "model.safetensors", "--data", "colour"];
+    let args = ["fit", "--out", "new", "--model", "model.safetensors", "--data", "colour", "--batch", "8"];
     let error = place.fails(&args);
     assert!(error.contains("3x8x8") && error.contains("1x8x8"), "{error}");
 }
@@ -344,4 +364,37 @@ fn built_in_models_settle_by_themselves() {
     let untuned = fit("untuned", &["--updates", "6", "--lr", "10", "--ema", "1"]);
     assert_eq!(untuned[0]["stages"][1]["kept"], false);
     assert!(untuned[0]["model"].is_null());
+}
+
+/// A rate beyond all reason: the update is named, and what there is to go on from.
+#[test]
+fn a_diverging_fit_names_the_update_and_the_last_good_state() {
+    let place = place();
+    let args = |out: &'static str, check_every: &'static str| {
+        let first = ["fit", "--model", "model.safetensors", "--data", "images", "--phases", "2", "--steps", "3"];
+        let second = ["--out", out, "--held-out", "2", "--teacher-steps", "3", "--batch", "4", "--updates", "40"];
+        first.into_iter().chain(second).chain(["--lr", "1e30", "--check-every", check_every]).collect::<Vec<_>>()
+    };
+    // the rate rises from 0: the first update changes nothing, and is saved
+    let run = place.run(&args("saved", "1"));
+    let state = "saved/steps-003/round-1-phase-2-state.safetensors";
+    assert!(run.code == 1 && run.stderr.contains(&format!("{state} is the last good state")), "{}", run.stderr);
+    assert!(run.stderr.contains(" became ") && run.stderr.contains("at iteration 2"), "{}", run.stderr);
+    assert!(place.path(state).exists());
+    let run = place.run(&args("unsaved", "1000"));
+    assert!(run.code == 1 && run.stderr.contains("no state was saved yet"), "{}", run.stderr);
+    assert!(run.stderr.contains("learning rate"), "{}", run.stderr);
+}
+
+/// Levels that come to coincide end phase 1; what was found before stands.
+#[test]
+fn levels_that_meet_end_phase_1() {
+    let place = place();
+    let args: Vec<&str> =
+        fit("run", &["--search", "paper", "--objective", "discretization", "--phases", "1", "--phase1-lr", "1e6"]);
+    let run = place.run(&args);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("phase 1, 3 steps: it ends here") && run.stderr.contains("stand"), "{}", run.stderr);
+    let outcomes: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(outcomes[0]["sigmas"].as_array().unwrap().len(), 3);
 }

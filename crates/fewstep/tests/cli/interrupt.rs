@@ -33,6 +33,13 @@ fn start(place: &Place, args: &[&str]) -> Child {
 
 /// Waits for a file to appear, sends the signal, and returns exit code and stderr.
 fn interrupted(place: &Place, child: Child, file: &str) -> (Option<i32>, String) {
+    asked(place, &child, file);
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Waits for a file to appear and sends the signal.
+fn asked(place: &Place, child: &Child, file: &str) {
     for _ in 0..6000 {
         if place.path(file).exists() {
             break;
@@ -41,8 +48,6 @@ fn interrupted(place: &Place, child: Child, file: &str) -> (Option<i32>, String)
     }
     assert!(place.path(file).exists(), "{file} was not written");
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
 #[test]
@@ -86,4 +91,62 @@ fn tuning_stops_between_two_looks_and_goes_on_from_there() {
         let read = |run: &str| std::fs::read_to_string(place.path(&format!("{run}/{file}"))).unwrap().replace(run, "");
         assert_eq!(read("straight"), read("run"), "{file}");
     }
+}
+
+/// The second signal does not wait for the update, here of some seconds, and nothing says that it was saved.
+#[test]
+fn a_second_one_quits_at_once() {
+    let place = Place::new();
+    place.save_images("images", 1, 32, 64);
+    let wide =
+        ["train", "--data", "images", "--channels", "64", "--batch", "64", "--images", "10000000", "--augment", "0"];
+    let child = start(&place, &[&wide[..], &["--grid-every", "10000000", "--out", "run"]].concat());
+    asked(&place, &child, "run/stats.jsonl");
+    std::thread::sleep(Duration::from_millis(200));
+    asked(&place, &child, "run/stats.jsonl");
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("Ctrl-C again quits at once") && !said.contains("everything so far is saved"), "{said}");
+    assert!(!place.path("run/state.safetensors").exists());
+}
+
+/// The levels of stage 1 are saved on the way, too.
+#[test]
+fn levels_stop_between_two_looks_and_go_on_from_there() {
+    let place = Place::new();
+    let seeds = ["--seeds", "5000-5127", "--steps", "6"];
+    place.succeeds(&[&["sample", "--model", "gaussian-mixture", "--out", "data.npz"], &seeds[..]].concat());
+    let args = |out: &'static str| {
+        let first = ["reproduce", "fig3", "--model", "gaussian-mixture", "--data", "data.npz", "--steps", "4"];
+        let second = ["--phase1-updates", "400", "--phase1-batch", "16", "--held-out", "8", "--out", out];
+        first.into_iter().chain(second).collect::<Vec<_>>()
+    };
+    let child = start(&place, &args("run"));
+    let (code, said) = interrupted(&place, child, "run/cells/levels-004.state.json");
+    assert!(
+        code == Some(130) && said.contains("in phase 1 for 4 steps") && said.contains("--resume"),
+        "{code:?} {said}"
+    );
+    assert!(!place.path("run/cells/levels-004.json").exists());
+    place.succeeds(&[args("run"), vec!["--resume"]].concat());
+    place.succeeds(&args("straight"));
+    let read = |run: &str| std::fs::read_to_string(place.path(&format!("{run}/cells/levels-004.json"))).unwrap();
+    assert_eq!(read("straight"), read("run"));
+    assert!(!place.path("run/cells/levels-004.state.json").exists());
+}
+
+/// Where nothing listens, what is finished is kept, and that is said.
+#[test]
+fn a_run_says_how_to_go_on_wherever_it_is_stopped() {
+    let place = Place::new();
+    let args = |more: &[&'static str]| {
+        let first =
+            ["compare", "--model", "gaussian-mixture", "--methods", "karras/heun,karras/euler", "--steps", "3,5,7"];
+        let second = ["--images", "20000", "--held-out", "8", "--out", "run"];
+        [&first[..], &second, more].concat()
+    };
+    let child = start(&place, &args(&[]));
+    let (code, said) = interrupted(&place, child, "run/run.json");
+    assert!(code == Some(130) && said.contains("--resume goes on from there"), "{code:?} {said}");
 }

@@ -127,6 +127,12 @@ impl Place {
         serde_json::from_str(&self.succeeds(&[args, &["--json"]].concat())).unwrap()
     }
 
+    /// A JSON file.
+    #[track_caller]
+    pub fn read_json(&self, name: &str) -> Value {
+        serde_json::from_str(&std::fs::read_to_string(self.path(name)).unwrap()).unwrap()
+    }
+
     /// Runs the program, which must fail with exit code 1, one line on stderr, nothing on stdout, and every file as it was
     /// before; the line.
     #[track_caller]

@@ -23,9 +23,9 @@ use crate::fitting;
 use crate::forecast::Forecast;
 use crate::gallery::Row;
 use crate::provenance::Provenance;
-use crate::runs;
 use crate::searching::{Method, Search, SearchSettings};
 use crate::ui::{self, Output};
+use crate::{interrupt, runs};
 
 /// `run.json` of a comparison.
 #[derive(Debug, Serialize, Deserialize)]
@@ -125,6 +125,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     if args.run.repeat.dry_run {
         return forecast(&task)?.print(output);
     }
+    interrupt::resumable()?;
     let (folder, run) = open_folder(&args, task)?;
     let task = &run.task;
     let mut rows: Vec<Row> = Vec::new();

@@ -12,7 +12,7 @@ use crate::fitting::{
     CriticArgs, CriticName, FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings,
     ROLLOUT_LEARNING_RATE, SETTLING_IMAGES, TRAJECTORIES,
 };
-use crate::inputs::{Compute, Numbers};
+use crate::inputs::{Compute, Numbers, positive};
 use crate::runs::RunArgs;
 use crate::searching::{DistanceName, SearchArgs};
 
@@ -262,6 +262,13 @@ impl Args {
             "--held-out must be at least 1 and --teacher-steps at least 2"
         );
         ensure!(self.settling_images != 1, "--settling-images must be at least 2, as a covariance needs two, or 0");
+        for (name, count) in [("batch", self.batch), ("phase1-batch", self.phase1_batch)] {
+            ensure!(count >= 1, "--{name} must be at least 1");
+        }
+        ensure!(self.microbatch != Some(0), "--microbatch must be at least 1");
+        ensure!(self.ema >= 0.0 && self.ema.is_finite(), "--ema must be a finite number of images, 0 for no average");
+        positive("phase1-lr", self.phase1_lr)?;
+        self.lr.map_or(Ok(()), |rate| positive("lr", rate))?;
         ensure!(self.gamma >= 0.0 && self.gamma.is_finite(), "--gamma must not be negative");
         ensure!(self.data_weight >= 0.0 && self.data_weight.is_finite(), "--data-weight must not be negative");
         ensure!(

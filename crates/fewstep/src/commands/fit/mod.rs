@@ -7,6 +7,7 @@ mod page;
 
 use anyhow::{Result, ensure};
 use fewstep_eval::features::FeatureId;
+use fewstep_io::dataset::Dataset;
 use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::data::Images;
@@ -22,10 +23,10 @@ use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Solver, settling_t
 use crate::forecast::Forecast;
 use crate::inputs::{JudgeId, OpenModel, open_data, open_model};
 use crate::provenance::Provenance;
-use crate::runs;
 use crate::searching::{Cache, Searcher};
 use crate::studio::Studio;
 use crate::ui::{self, Output};
+use crate::{interrupt, runs};
 
 /// Where the outcomes stand, in the run folder.
 pub const OUTCOMES: &str = "fit.json";
@@ -88,11 +89,19 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         "phase 2 (but for --weights rollout without --data-weight and --critic-of data) and the searches paper, bound and any that \
          ends in +data-moments need training images: name them with --data, or leave phase 2 out with --phases 1"
     );
+    let count = dataset.as_ref().map(Dataset::len);
+    if args.phases.contains(&1) {
+        count.map_or(Ok(()), |count| settings.phase1.check(count))?;
+    }
+    if args.phases.contains(&2) {
+        settings.phase2.check(count, &task.steps, "batch")?;
+    }
     if args.run.repeat.dry_run {
         return forecast(&task)?.print(output);
     }
     let images = dataset.map(|data| Ok::<_, anyhow::Error>(Images::for_model(data.load_all()?, &opened.model)?));
     let images = images.transpose()?;
+    interrupt::resumable()?;
     let folder = open_folder(&args, task)?;
     ui::note(format!(
         "teacher: Heun with {} noise levels on {} held-out latents",
@@ -283,7 +292,7 @@ fn table(outcomes: &[Outcome]) -> Table {
         let steps = || Cell::from(outcome.steps as f64);
         table.push(vec![steps(), "rho = 7 (baseline)".into(), outcome.baseline.into()]);
         for stage in &outcome.stages {
-            let kept = if stage.kept { "" } else { " (worse: not kept)" };
+            let kept = if stage.kept { "" } else { " (no better: not kept)" };
             let what = format!("round {}, phase {}{kept}", stage.round, stage.phase);
             table.push(vec![steps(), what.into(), stage.rollout_error.into()]);
         }

@@ -236,7 +236,7 @@ fn learn(
     round: usize,
     steps: usize,
 ) -> Result<()> {
-    let file = folder.join(format!("round-{round}-phase-1.json"));
+    let [file, state] = [".json", "-state.json"].map(|end| folder.join(format!("round-{round}-phase-1{end}")));
     let model = now.tuned.as_ref().unwrap_or(fitter.base);
     let learned = match read_finished::<Learned>(&file, args.run.resume)? {
         Some(learned) => learned,
@@ -259,7 +259,8 @@ fn learn(
                     fitter.searched(model, found, steps)?
                 }
                 (Phase1Search::Paper, Phase1Solver::Adam, _) => {
-                    fitter.phase1_by_adam(model, &Schedule::new(now.plan.sigmas())?, &fitter.settings.phase1)?
+                    let initial = Schedule::new(now.plan.sigmas())?;
+                    fitter.phase1_by_adam(model, &initial, &fitter.settings.phase1, &state)?
                 }
                 (Phase1Search::Paper, Phase1Solver::Table, Some(table)) => {
                     fitter.phase1_from_table(model, table, steps)?
@@ -269,6 +270,7 @@ fn learn(
                 }
             };
             atomic::write_json(&file, &learned)?;
+            let _ = std::fs::remove_file(&state);
             learned
         }
     };
@@ -315,7 +317,7 @@ fn tune(
         }
     };
     now.tuning.push(summary.looks);
-    let better = comes_nearer(&summary.between).unwrap_or(summary.tuned_error <= now.error);
+    let better = comes_nearer(&summary.between).unwrap_or(summary.tuned_error < now.error); // equal is the network as it came
     let kept = !fitter.settings.early_stop || better;
     now.between.push(summary.between);
     now.stages.push(Stage { round, phase: 2, rollout_error: summary.rollout_error, kept });

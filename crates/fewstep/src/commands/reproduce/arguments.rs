@@ -16,7 +16,7 @@ use crate::fitting::{
     ROLLOUT_LEARNING_RATE, SETTLING_IMAGES, TRAJECTORIES,
 };
 use crate::gallery::SeedRanges;
-use crate::inputs::{BUILT_IN, Compute, DataArgs, Numbers};
+use crate::inputs::{BUILT_IN, Compute, DataArgs, Numbers, positive};
 use crate::runs::RunArgs;
 use crate::searching::{GaussNewtonSettings, Method, Search, SearchSettings, TeacherSettings};
 
@@ -71,6 +71,12 @@ pub struct Args {
     /// Updates of the levels in stage 1 [default: 400; paper: 50000]
     #[arg(long, value_name = "N", help_heading = "Scale")]
     pub phase1_updates: Option<u64>,
+    /// Images an update of the levels in stage 1
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Scale")]
+    pub phase1_batch: usize,
+    /// Learning rate of Adam on the levels in stage 1
+    #[arg(long, value_name = "RATE", default_value_t = 0.02, help_heading = "Scale")]
+    pub phase1_lr: f64,
     /// Updates of the network in stage 2 [default: 1000; paper: 50000]
     #[arg(long, value_name = "N", help_heading = "Scale")]
     pub updates: Option<u64>,
@@ -83,6 +89,10 @@ pub struct Args {
     /// Learning rate of the network
     #[arg(long, value_name = "RATE", default_value_t = 1e-4, help_heading = "Scale")]
     pub lr: f64,
+    /// What the last level counts in stage 2: 0 as in Eq. 12, which leaves out the network that makes the image; 1 is its coefficient
+    /// in it
+    #[arg(long, value_name = "W", default_value_t = 1.0, help_heading = "Scale")]
+    pub last_weight: f64,
     /// Trajectories of the teacher that our tuning learns from [default: 4096; paper: 16384]
     #[arg(long, value_name = "N", help_heading = "Scale")]
     pub trajectories: Option<usize>,
@@ -155,7 +165,10 @@ impl Args {
         ensure!(self.steps.0.iter().all(|&steps| steps >= 2), "--steps needs numbers of at least 2");
         ensure!(seeds.images >= 2, "--images must be at least 2: a covariance needs two");
         ensure!(seeds.ranges >= 1 && self.held_out >= 1, "--seed-ranges and --held-out must be at least 1");
-        ensure!(self.rollout_lr > 0.0 && self.rollout_lr.is_finite(), "--rollout-lr must be a finite number above 0");
+        for (name, rate) in [("lr", self.lr), ("phase1-lr", self.phase1_lr), ("rollout-lr", self.rollout_lr)] {
+            positive(name, rate)?;
+        }
+        ensure!(self.last_weight >= 0.0 && self.last_weight.is_finite(), "--last-weight must not be negative");
         let (critic, critic_of) = CriticArgs {
             weight: ("rollout-critic", self.rollout_critic),
             of: ("rollout-critic-of", self.rollout_critic_of),
@@ -165,14 +178,17 @@ impl Args {
         ensure!(self.trajectories != Some(0), "--trajectories must be at least 1");
         let counts = [self.updates, self.rollout_updates, self.phase1_updates];
         ensure!(!counts.contains(&Some(0)), "--updates, --rollout-updates and --phase1-updates must be at least 1");
-        let batches = [self.batch, self.rollout_batch, self.microbatch];
-        ensure!(!batches.contains(&Some(0)), "--batch, --rollout-batch and --microbatch must be at least 1");
+        let batches = [self.batch, self.rollout_batch, self.microbatch, Some(self.phase1_batch)];
+        ensure!(
+            !batches.contains(&Some(0)),
+            "--batch, --rollout-batch, --microbatch and --phase1-batch must be at least 1"
+        );
         ensure!(self.gamma >= 0.0 && self.gamma.is_finite(), "--gamma must not be negative");
         let batch = self.batch.unwrap_or(if paper { 512 } else { 128 });
         let updates = by_preset(self.updates, 1_000, 50_000);
         let eval_batch = self.eval_batch.max(1);
         let phase2 = |updates: u64, batch: usize| Phase2Settings {
-            weights: TuneWeights::Bound { last: 1.0 },
+            weights: TuneWeights::Bound { last: self.last_weight },
             trajectories: 0,
             tune: TuneConfig { iterations: updates, check_every: updates.div_ceil(20).max(1), patience: 5 },
             batch,
@@ -240,8 +256,8 @@ impl Args {
             noise: NoiseSharing::Independent,
             parameter: Scale::Linear,
             iterations,
-            batch: 64,
-            learning_rate: 0.02,
+            batch: self.phase1_batch,
+            learning_rate: self.phase1_lr,
             check_every: iterations.div_ceil(20).max(1),
             patience: 5,
             grid: crate::fitting::TABLE_GRID,

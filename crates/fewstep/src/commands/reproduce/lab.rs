@@ -66,9 +66,10 @@ impl Cell {
     /// How its network is tuned, if it is.
     pub fn tuning(self, settings: &Settings) -> Option<Phase2Settings> {
         let paper = |weights| Some(Phase2Settings { weights, ..settings.fit.phase2.clone() });
+        let bound = || Some(settings.fit.phase2.clone());
         match self {
             Self::Baseline | Self::Stage1 | Self::Ours => None,
-            Self::Stage2 | Self::Both => paper(TuneWeights::Bound { last: 1.0 }),
+            Self::Stage2 | Self::Both => bound(),
             Self::Original => paper(TuneWeights::Original),
             Self::OursTuned => Some(settings.rollout.clone()),
         }
@@ -100,6 +101,18 @@ impl Task {
             rows => rows.contains(cell),
         };
         Cell::ALL.into_iter().filter(|cell| self.experiment.measures() && asked(cell)).collect()
+    }
+
+    /// Refuses a data set that is too small for an update of what is asked for.
+    pub fn check(&self, images: usize) -> Result<()> {
+        if self.learns_levels() {
+            self.settings.fit.phase1.check(images)?;
+        }
+        for cell in self.cells() {
+            let batch = if cell == Cell::OursTuned { "rollout-batch" } else { "batch" };
+            cell.tuning(&self.settings).map_or(Ok(()), |tuning| tuning.check(Some(images), &self.steps, batch))?;
+        }
+        Ok(())
     }
 
     /// Whether it takes the levels of stage 1.
@@ -193,12 +206,13 @@ impl<'a> Lab<'a> {
 
     /// Stage 1 with other settings, from rho = 7 on, or what an earlier run left under this name.
     fn learned(&self, name: &str, steps: usize, settings: &Phase1Settings) -> Result<Learned> {
-        let file = self.folder.join(format!("{name}.json"));
+        let [file, state] = ["json", "state.json"].map(|extension| self.folder.join(format!("{name}.{extension}")));
         if let Some(learned) = read(&file)? {
             return Ok(learned);
         }
-        let learned = self.fitter.phase1_by_adam(self.fitter.base, &self.fitter.baseline(steps)?, settings)?;
+        let learned = self.fitter.phase1_by_adam(self.fitter.base, &self.fitter.baseline(steps)?, settings, &state)?;
         atomic::write_json(&file, &learned)?;
+        let _ = std::fs::remove_file(&state);
         Ok(learned)
     }
 
@@ -268,7 +282,12 @@ impl<'a> Lab<'a> {
                 atomic::write_json(file(*steps), plan)?;
             }
         }
-        read(&file(steps))?.with_context(|| format!("the search's grid is too small for {steps} steps"))
+        read(&file(steps))?.with_context(|| {
+            format!(
+                "{} has no plan of {steps} evaluations; leave that number out of --steps",
+                self.task.settings.search
+            )
+        })
     }
 
     fn searcher(&self) -> Result<&Searcher<'a>> {

@@ -20,9 +20,9 @@ use crate::forecast::Forecast;
 use crate::gallery::{Row, SeedRanges};
 use crate::inputs::{Judge, open_model};
 use crate::provenance::Provenance;
-use crate::runs;
 use crate::searching::{Method, MomentsOf};
 use crate::ui::{self, Output};
+use crate::{interrupt, runs};
 
 /// `run.json` of a reproduction.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub struct Task {
 }
 
 /// Files by name and hash.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Names {
     model: String,
     model_sha256: String,
@@ -55,6 +55,32 @@ struct Names {
     data_sha256: String,
     features: Option<FeatureId>,
     reference: Option<String>,
+    /// None where it is no file, or in a run of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reference_sha256: Option<String>,
+}
+
+impl Names {
+    /// Whether files are the same, whatever they are called. What one of the runs did not look at may be any.
+    fn agree(&self, other: &Self) -> bool {
+        fn same<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
+            a.zip(b).is_none_or(|(a, b)| a == b)
+        }
+        let by_hash = self.reference_sha256.as_ref().zip(other.reference_sha256.as_ref());
+        self.model_sha256 == other.model_sha256
+            && self.data_sha256 == other.data_sha256
+            && same(self.features.as_ref(), other.features.as_ref())
+            && by_hash.map_or_else(|| same(self.reference.as_ref(), other.reference.as_ref()), |(a, b)| a == b)
+    }
+
+    /// With the judge of an earlier run where there is none now.
+    fn or_judge_of(self, earlier: Self) -> Self {
+        if self.features.is_some() {
+            return self;
+        }
+        let Self { features, reference, reference_sha256, .. } = earlier;
+        Self { features, reference, reference_sha256, ..self }
+    }
 }
 
 /// What every cell depends on.
@@ -91,6 +117,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     } else {
         None
     };
+    let judged = judge.as_ref().map(|judge| judge.named(args.reference.as_ref())).transpose()?;
     let task = Task {
         experiment: args.experiment,
         steps,
@@ -101,15 +128,18 @@ pub fn run(args: Args, output: Output) -> Result<()> {
             model_sha256: opened.hash.clone(),
             data: dataset.name().to_owned(),
             data_sha256: dataset.fingerprint()?,
-            features: judge.as_ref().map(|judge| judge.id().clone()),
-            reference: judge.as_ref().map(|judge| judge.reference_name.clone()),
+            features: judged.as_ref().map(|judge| judge.features.clone()),
+            reference: judged.as_ref().map(|judge| judge.reference.clone()),
+            reference_sha256: judged.and_then(|judge| judge.reference_sha256),
         },
         settings,
     };
+    task.check(dataset.len())?;
     if args.run.repeat.dry_run {
         return forecast(&task)?.print(output);
     }
     let images = Images::for_model(dataset.load_all()?, &opened.model)?;
+    interrupt::resumable()?;
     let (folder, run) = open_folder(&args, task)?;
     ui::note(format!("teacher: Heun with 18 noise levels on {} held-out latents", run.task.settings.fit.held_out));
     let fitter = Fitter::new(&opened.model, Some(&images), &run.task.settings.fit)?;
@@ -130,19 +160,20 @@ pub fn report(folder: &RunFolder) -> Result<Page> {
 
 fn open_folder(args: &Args, task: Task) -> Result<(RunFolder, Run)> {
     let out = &args.run.out;
-    let run = Run { kind: "reproduce".to_owned(), provenance: Provenance::now(), task };
+    let mut run = Run { kind: "reproduce".to_owned(), provenance: Provenance::now(), task };
     if !args.run.resume {
         return Ok((runs::create(out, &run)?, run));
     }
     let (folder, earlier) = runs::reopen::<Run>(out, "reproduce")?;
     ensure!(
-        earlier.task.settings == run.task.settings && earlier.task.subject == run.task.subject,
+        earlier.task.settings == run.task.settings && earlier.task.subject.agree(&run.task.subject),
         "the run in {} was started with another model, data set or other settings; repeat those (steps, --ours and \
          --rows may be others; a run of an earlier version has --search {}, --settling-images 0 and --rollout-critic 0), or \
          choose a new --out",
         out.display(),
         first_search()
     );
+    run.task.subject = run.task.subject.or_judge_of(earlier.task.subject);
     folder.write_json(RUN_FILE, &run)?;
     Ok((folder, run))
 }

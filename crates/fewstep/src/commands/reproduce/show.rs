@@ -7,6 +7,7 @@ use fewstep_io::{RunFolder, atomic};
 use fewstep_report::{
     Axis, Block, Cell, Column, Format, LabeledImage, Page, Plot, Reference, Section, Series, Style, Table,
 };
+use serde_json::json;
 
 use super::arguments::Experiment;
 use super::lab::{Descent, Lab};
@@ -60,9 +61,10 @@ pub fn save(rows: &[Row], lab: &Lab, run: &Run, folder: &RunFolder) -> Result<()
     folder.write_json(DRAWN, &drawn)?;
     let name = run.task.experiment.name();
     if !rows.is_empty() {
-        let table = table(rows, run);
-        atomic::write_bytes(folder.file(&format!("{name}.md")), table.to_markdown().as_bytes())?;
-        atomic::write_bytes(folder.file(&format!("{name}.csv")), flat(rows).to_csv().as_bytes())?;
+        let markdown = format!("{}\n{}", table(rows, run).to_markdown(), settings(run)?);
+        atomic::write_bytes(folder.file(&format!("{name}.md")), markdown.as_bytes())?;
+        atomic::write_bytes(folder.file(&format!("{name}.csv")), flat(rows, run).to_csv().as_bytes())?;
+        folder.write_json(&format!("{name}.json"), &json!({ "run": run, "rows": rows }))?;
     }
     let figures = figures_of(rows, run, &drawn)?;
     for (file, plot) in &figures {
@@ -124,22 +126,53 @@ fn table(rows: &[Row], run: &Run) -> Table {
     table
 }
 
+/// What the table depends on, as markdown.
+fn settings(run: &Run) -> Result<String> {
+    let mut text = String::new();
+    for (what, value) in facts(run) {
+        text += &format!("- {what}: {value}\n");
+    }
+    let settings = serde_json::to_string_pretty(&run.task.settings)?;
+    Ok(format!("{text}\n```json\n{settings}\n```\n"))
+}
+
+/// Model, data and judge by name and hash, and the seeds.
+fn facts(run: &Run) -> Vec<(String, String)> {
+    let names = &run.task.subject;
+    let mut facts = vec![
+        ("model".to_owned(), format!("{}, SHA-256 {}", names.model, names.model_sha256)),
+        ("data".to_owned(), format!("{}, {}", names.data, names.data_sha256)),
+    ];
+    if let (Some(features), Some(reference)) = (&names.features, &names.reference) {
+        let hash = names.reference_sha256.as_ref().map_or_else(String::new, |hash| format!(", SHA-256 {hash}"));
+        facts.push(("judge".to_owned(), format!("features {features}; reference {reference}{hash}")));
+    }
+    let seeds = &run.task.settings.seeds;
+    let ranges = (0..seeds.ranges).map(|range| seeds.range(range));
+    let ranges: Vec<String> = ranges.map(|seeds| format!("{} to {}", seeds.start, seeds.end - 1)).collect();
+    facts.push(("seeds".to_owned(), ranges.join(", ")));
+    facts
+}
+
 /// A row a cell and seed range, for machines.
-fn flat(rows: &[Row]) -> Table {
+fn flat(rows: &[Row], run: &Run) -> Table {
     let mut table = Table::new(vec![
         Column::text("method"),
         Column::number("nfe", Format::Integer),
-        Column::number("seed range", Format::Integer),
+        Column::number("first seed", Format::Integer),
+        Column::number("last seed", Format::Integer),
         Column::number("frechet", Format::Significant(8)),
         Column::number("rollout error", Format::Significant(8)),
         Column::number("seconds to find", Format::Fixed(1)),
     ]);
     for row in rows {
-        for (range, frechet) in row.frechet.iter().enumerate() {
+        for (range, frechet) in (0..).zip(&row.frechet) {
+            let seeds = run.task.settings.seeds.range(range);
             table.push(vec![
                 row.method.as_str().into(),
                 row.nfe.into(),
-                range.into(),
+                (seeds.start as f64).into(),
+                ((seeds.end - 1) as f64).into(),
                 (*frechet).into(),
                 row.rollout_error.into(),
                 row.search_seconds.into(),
@@ -283,16 +316,11 @@ pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
         sections.push(Section::new("On the way to the tuned network", blocks));
     }
     let mut facts = run.provenance.facts();
-    let names = &run.task.subject;
-    facts.push(("model".to_owned(), format!("{}, SHA-256 {}", names.model, names.model_sha256)));
-    facts.push(("data".to_owned(), format!("{}, {}", names.data, names.data_sha256)));
-    if let (Some(features), Some(reference)) = (&names.features, &names.reference) {
-        facts.push(("judge".to_owned(), format!("features {features}; reference {reference}")));
-    }
+    facts.extend(self::facts(run));
     let settings = serde_json::to_string_pretty(&run.task.settings)?;
     sections.push(Section::new("How to repeat it", vec![Block::Facts(facts), Block::Code(settings)]));
     Ok(Page {
-        title: format!("fewstep reproduce {}: {}", run.task.experiment.name(), names.model),
+        title: format!("fewstep reproduce {}: {}", run.task.experiment.name(), run.task.subject.model),
         headline: headline(rows, run),
         table: (!rows.is_empty()).then(|| table(rows, run)),
         sections,
