@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tempfile::Builder;
+use tempfile::{Builder, NamedTempFile};
 
 use crate::{Error, Result};
 
@@ -47,21 +47,40 @@ pub fn write_with(path: impl AsRef<Path>, fill: impl FnOnce(&mut dyn WriteSeek) 
 }
 
 fn write_and_rename(path: &Path, fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>) -> io::Result<()> {
-    let folder = parent(path);
-    let mut builder = Builder::new();
-    builder.prefix(PREFIX).suffix(SUFFIX);
-    // Temporary files are private by default; what we leave behind should follow the user's umask.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temporary = builder.tempfile_in(&folder)?;
+    let mut unfinished = Unfinished::beside(path)?;
     {
-        let mut out = BufWriter::with_capacity(1 << 18, temporary.as_file_mut());
+        let mut out = BufWriter::with_capacity(1 << 18, unfinished.file());
         fill(&mut out)?;
         out.flush()?;
     }
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|e| e.error)?;
-    sync_folder(&folder)
+    unfinished.finish(path)
+}
+
+/// A file on its way; removed if it is dropped before it is finished.
+#[derive(Debug)]
+pub(crate) struct Unfinished(NamedTempFile);
+
+impl Unfinished {
+    /// In the folder of `path`.
+    pub fn beside(path: &Path) -> io::Result<Self> {
+        let mut builder = Builder::new();
+        builder.prefix(PREFIX).suffix(SUFFIX);
+        // Temporary files are private by default; what we leave behind should follow the user's umask.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        Ok(Self(builder.tempfile_in(parent(path))?))
+    }
+
+    pub fn file(&mut self) -> &mut File {
+        self.0.as_file_mut()
+    }
+
+    /// Makes it appear at `path`, in the folder that it was begun in.
+    pub fn finish(self, path: &Path) -> io::Result<()> {
+        self.0.as_file().sync_all()?;
+        self.0.persist(path).map_err(|e| e.error)?;
+        sync_folder(&parent(path))
+    }
 }
 
 /// The rename itself must survive a power cut, so the folder is synced as well, where the system can do that.

@@ -44,6 +44,7 @@ mod npy;
 pub mod npz;
 pub mod pickle;
 pub mod png;
+pub mod rows;
 pub mod run_folder;
 pub mod safetensors;
 mod strided;

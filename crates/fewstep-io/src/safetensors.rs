@@ -78,11 +78,34 @@ pub struct Header {
 /// # Errors
 /// As [`read`].
 pub fn read_header(path: impl AsRef<Path>) -> Result<Header> {
-    use std::io::Read;
     let path = path.as_ref();
+    let mut file = std::fs::File::open(path).map_err(|e| Error::read(path, e))?;
+    let (header, _) = header_of(&mut file, path)?;
+    let mut tensors = IndexMap::new();
+    for name in header.offset_keys() {
+        let (dtype, shape, _) = described(&header, &name, path)?;
+        tensors.insert(name, (dtype, shape));
+    }
+    let metadata = header.metadata().clone().unwrap_or_default();
+    Ok(Header { tensors, metadata: metadata.into_iter().collect() })
+}
+
+/// Element type, shape and place (from the start of the data) of a tensor.
+pub(crate) fn described(header: &StMetadata, name: &str, path: &Path) -> Result<(Dtype, Vec<usize>, usize)> {
+    let place = path.display().to_string();
+    let missing = || Error::format(FORMAT, &place, format!("it has no tensor `{name}`"));
+    let info = header.info(name).ok_or_else(missing)?;
+    let dtype = from_st(info.dtype).ok_or_else(|| {
+        Error::format(FORMAT, &place, format!("its tensor `{name}` is {:?}, which is not read", info.dtype))
+    })?;
+    Ok((dtype, info.shape.clone(), info.data_offsets.0))
+}
+
+/// The header of an open file, and where its data start.
+pub(crate) fn header_of(file: &mut std::fs::File, path: &Path) -> Result<(StMetadata, u64)> {
+    use std::io::Read;
     let place = path.display().to_string();
     let cut_off = || Error::format(FORMAT, &place, "its header is cut off");
-    let mut file = std::fs::File::open(path).map_err(|e| Error::read(path, e))?;
     let size = file.metadata().map_err(|e| Error::read(path, e))?.len();
     let mut bytes = vec![0; 8];
     file.read_exact(&mut bytes).map_err(|_| cut_off())?;
@@ -101,16 +124,7 @@ pub fn read_header(path: impl AsRef<Path>) -> Result<Header> {
             "it has fewer or more bytes than its tensors need; it is damaged or cut off",
         ));
     }
-    let mut tensors = IndexMap::new();
-    for name in header.offset_keys() {
-        let info = header.info(&name).ok_or_else(cut_off)?;
-        let dtype = from_st(info.dtype).ok_or_else(|| {
-            Error::format(FORMAT, &place, format!("its tensor `{name}` is {:?}, which is not read", info.dtype))
-        })?;
-        tensors.insert(name, (dtype, info.shape.clone()));
-    }
-    let metadata = header.metadata().clone().unwrap_or_default();
-    Ok(Header { tensors, metadata: metadata.into_iter().collect() })
+    Ok((header, 8 + len))
 }
 
 /// Writes tensors and metadata; the file appears whole or not at all, and equal contents give equal bytes.
@@ -155,27 +169,38 @@ enum HeaderEntry<'a> {
 /// The header's JSON, and the tensors in the order of their data: wider elements first, so that all are aligned,
 /// otherwise as in the map.
 fn layout<'a>(tensors: &'a TensorMap, metadata: &Metadata) -> Result<(Vec<u8>, Vec<&'a TensorData>)> {
-    let mut order: Vec<_> = tensors.iter().collect();
-    order.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.dtype.size()));
+    for (name, tensor) in tensors {
+        tensor.check_length(name)?;
+    }
+    let shapes = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.dtype, tensor.shape.as_slice()));
+    let (header, order) = header_bytes(shapes.collect(), metadata)?;
+    Ok((header, order.into_iter().map(|name| &tensors[name]).collect()))
+}
+
+/// The same of tensors that are still to come: their names in the order of their data.
+pub(crate) fn header_bytes<'a>(
+    mut order: Vec<(&'a str, Dtype, &[usize])>,
+    metadata: &Metadata,
+) -> Result<(Vec<u8>, Vec<&'a str>)> {
+    order.sort_by_key(|(_, dtype, _)| std::cmp::Reverse(dtype.size()));
     // Sorted, and not through serde_json's own map, whose order depends on how the program was built.
     let mut header = BTreeMap::new();
     if !metadata.is_empty() {
         header.insert("__metadata__", HeaderEntry::Metadata(metadata));
     }
     let mut at = 0;
-    for (name, tensor) in &order {
-        tensor.check_length(name)?;
-        if *name == "__metadata__" {
+    for &(name, dtype, shape) in &order {
+        if name == "__metadata__" {
             return Err(Error::tensor(name, "this name is reserved in safetensors files"));
         }
-        let end = at + tensor.bytes.len();
-        let entry = Entry { dtype: to_st(tensor.dtype), shape: &tensor.shape, data_offsets: [at, end] };
-        header.insert(name.as_str(), HeaderEntry::Tensor(entry));
+        let end = at + shape.iter().product::<usize>() * dtype.size();
+        let entry = Entry { dtype: to_st(dtype), shape, data_offsets: [at, end] };
+        header.insert(name, HeaderEntry::Tensor(entry));
         at = end;
     }
     let mut header = serde_json::to_vec(&header).map_err(|e| Error::tensor("", e.to_string()))?;
     header.resize(header.len().next_multiple_of(8), b' ');
-    Ok((header, order.into_iter().map(|(_, tensor)| tensor).collect()))
+    Ok((header, order.into_iter().map(|(name, ..)| name).collect()))
 }
 
 fn to_st(dtype: Dtype) -> StDtype {

@@ -185,3 +185,54 @@ fn add<V: VectorSpace>(sum: &mut Option<V>, c: f64, v: &V) {
         Some(sum) => V::combine(&[(1.0, &sum), (c, v)]),
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::schedule::karras;
+    use crate::solver::{Solver, SolverOptions};
+    use crate::space::Counted;
+
+    struct Network {
+        alive: Rc<()>,
+        most: usize,
+        /// Pullbacks under way: each is a graph of the network.
+        graphs: usize,
+    }
+
+    impl DifferentiableDenoiser<Counted> for Network {
+        type Error = ();
+
+        fn denoised(&mut self, x: &Counted, sigma: f64) -> Result<Counted, ()> {
+            self.most = self.most.max(Rc::strong_count(&self.alive));
+            Ok(Counted(x.0 / (1.0 + sigma), self.alive.clone()))
+        }
+
+        fn pullback(&mut self, _: &Counted, sigma: f64, cotangent: &Counted) -> Result<(Counted, f64), ()> {
+            self.most = self.most.max(Rc::strong_count(&self.alive));
+            self.graphs += 1;
+            Ok((Counted(cotangent.0 / (1.0 + sigma), self.alive.clone()), 0.0))
+        }
+    }
+
+    /// What a run keeps is batches, at most four an evaluation; the network's graphs, which weigh hundreds of them, are made one
+    /// after the other by `pullback`, which returns before the next.
+    #[test]
+    fn a_run_keeps_batches_and_no_graphs() {
+        for n in [2, 5, 20] {
+            let alive = Rc::new(());
+            let mut network = Network { alive: alive.clone(), most: 0, graphs: 0 };
+            let plan = Solver::Ipndm { order: 4 }
+                .plan(&karras(n, 0.01, 10.0, 7.0).unwrap(), &SolverOptions::default())
+                .unwrap();
+            let latent = Counted(0.5, alive.clone());
+            let loss = |_: usize, state: &Counted| Ok(Some((state.0, Counted(1.0, alive.clone()))));
+            states_gradient(&plan, &latent, &mut network, loss).unwrap();
+            assert_eq!(network.graphs, n);
+            // the test's own three: the network's, the latent's and the closure's
+            assert!(network.most <= 4 * n + 2 + 3, "{n}: {}", network.most);
+        }
+    }
+}

@@ -23,7 +23,7 @@ use self::rollout::Gathered;
 
 pub use self::loss::Loss;
 pub use self::rollout::{CriticOf, GradientFlow, RolloutLoss, StepWeights};
-pub use self::trajectories::{Course, Trajectories};
+pub use self::trajectories::{Course, Kept, Trajectories};
 
 /// What diverges most often.
 const LOSS: &str = "the loss";

@@ -177,7 +177,7 @@ impl Trainer<'_> {
         let Loss::Rollout(loss) = self.config.loss else {
             return Err(Error::Input("trajectories need the rollout loss".to_owned()));
         };
-        let lesson = Lesson::new(course.trajectories, indices, &self.model);
+        let lesson = Lesson::new(course.trajectories, indices, &self.model)?;
         // so that parts come to what a whole batch would
         let [before, after, all] = [part, part + 1, self.config.batch / self.config.microbatch]
             .map(|parts| critic::looked_at(parts * self.config.microbatch));

@@ -1,17 +1,23 @@
 //! A teacher's trajectories as lessons: where it is at every state of a plan.
 
+use std::path::Path;
+
 use fewstep_core::plan::{Combination, Plan};
 use fewstep_core::schedule::Schedule;
-use fewstep_core::search::Teacher;
-use tch::Tensor;
+use fewstep_core::search::{SearchError, Teacher};
+use fewstep_core::solver::Solver;
+use fewstep_io::{Dtype, rows};
+use tch::{Device, Tensor};
 
 use super::RolloutLoss;
+use crate::checkpoint::{tensor_data, tensor_from};
 use crate::data::Images;
 use crate::distance::{FeatureMap, Measure};
 use crate::error::{Error, Result};
 use crate::held;
 use crate::model::Model;
 use crate::sample::Seeded;
+use crate::search::Network;
 use crate::tensor::Batch;
 
 /// A teacher's trajectories, and what a loss may need beside them.
@@ -42,15 +48,30 @@ impl<'a> Course<'a> {
     }
 }
 
-/// Where a teacher is at every state of a plan, for many latents.
+/// Where a teacher is at every state of a plan, for many latents: in memory, or in a file of which an update reads what it needs.
 #[derive(Debug)]
 pub struct Trajectories {
     plan: Plan,
-    /// Unit normal noise, `[M, C, H, W]`.
-    latents: Tensor,
+    count: usize,
     class_labels: Option<Tensor>,
-    /// After each stage the teacher's state, `[M, C, H, W]`: at the next stage's level, last the image.
-    targets: Vec<Tensor>,
+    store: Store,
+}
+
+/// Latents (unit normal noise) and targets: after each stage the teacher's state, at the next stage's level, last the image. All
+/// `[M, C, H, W]`.
+#[derive(Debug)]
+enum Store {
+    Memory { latents: Tensor, targets: Vec<Tensor> },
+    File(rows::Reader),
+}
+
+/// What trajectories depend on, and where they are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// What is said of the network and of the teacher in it: a file that says anything else is not taken.
+    pub key: &'a str,
 }
 
 impl Trajectories {
@@ -66,30 +87,93 @@ impl Trajectories {
         merged(plan.sigmas(), fine.levels())
     }
 
-    /// Trajectories of `teacher` from the latents of `seeds`, which keeps its states at [`Trajectories::levels`].
+    /// Trajectories of `teacher` from the latents of `seeds`, which keeps its states at [`Trajectories::levels`], in memory.
     pub fn new(model: &Model, plan: &Plan, teacher: &Teacher<Batch>, seeds: &[u64]) -> Result<Self> {
-        let place = |sigma: f64| teacher.grid().levels().iter().position(|level| *level == sigma);
-        let states = teacher.states();
-        let at = |sigma: f64| {
-            let state = place(sigma).and_then(|place| states.get(place));
-            let missing = || Error::Input(format!("the teacher has no state at the plan's noise level {sigma}"));
-            Ok(state.ok_or_else(missing)?.0.shallow_clone())
-        };
-        let sigmas = plan.sigmas();
-        let mut targets = sigmas.iter().skip(1).map(|sigma| at(*sigma)).collect::<Result<Vec<_>>>()?;
-        targets.push(teacher.ends().image.0.shallow_clone());
         let latents = teacher.ends().latent.0.shallow_clone();
         if latents.size()[0] != seeds.len() as i64 {
             return Err(Error::Input("the teacher was run on other latents".to_owned()));
         }
+        let store = Store::Memory { latents, targets: targets(plan, teacher)? };
+        Self::of(model, plan, seeds, store)
+    }
+
+    /// Trajectories by `solver` on the levels of `fine` ([`Trajectories::fine`]) from the latents of `seeds`, some at a time, into a
+    /// file: memory does not grow with their number. `observe` is told the evaluations so far.
+    pub fn solve(
+        model: &Model,
+        plan: &Plan,
+        (solver, fine): (Solver, &Schedule),
+        (seeds, batch): (&[u64], usize),
+        kept: Kept,
+        mut observe: impl FnMut(u64),
+    ) -> Result<Self> {
+        let grid = Self::levels(plan, fine)?;
+        let shape: Vec<usize> = model.image_shape().iter().map(|&size| size as usize).collect();
+        let shape = [&[seeds.len()], shape.as_slice()].concat();
+        let names = std::iter::once(LATENT.to_owned()).chain((0..plan.nfe()).map(target_name));
+        let tensors = names.map(|name| (name, (Dtype::F32, shape.clone()))).collect();
+        let metadata = [(KEY.to_owned(), kept.key.to_owned())].into();
+        let mut writer = rows::Writer::create(kept.path, &tensors, &metadata)?;
+        let mut evaluations = 0;
+        let part = AT_ONCE.next_multiple_of(batch.max(1));
+        for (first, seeds) in (0..).step_by(part).zip(seeds.chunks(part)) {
+            let network = Network::new(model, seeds, batch)?;
+            let denoise = |x: &Batch, sigma: f64| {
+                let outputs = network.denoised(x, sigma)?;
+                observe(evaluations + network.evaluations());
+                Ok::<_, Error>(outputs)
+            };
+            let latents = network.latents().clone();
+            let teacher = Teacher::solve(solver, fine, &grid, latents, seeds.len(), denoise);
+            let teacher = teacher.map_err(|error| match error {
+                SearchError::Denoiser(error) => error,
+                error => Error::Input(error.to_string()),
+            })?;
+            writer.write(LATENT, first, &tensor_data(&teacher.ends().latent.0)?)?;
+            for (k, target) in targets(plan, &teacher)?.iter().enumerate() {
+                writer.write(&target_name(k), first, &tensor_data(target)?)?;
+            }
+            evaluations += network.evaluations();
+        }
+        writer.finish()?;
+        Self::open(model, plan, seeds, kept)
+    }
+
+    /// Opens what [`Trajectories::solve`] wrote.
+    ///
+    /// # Errors
+    /// If the file is none of ours, or holds trajectories of another model, plan or teacher, or of other latents.
+    pub fn open(model: &Model, plan: &Plan, seeds: &[u64], kept: Kept) -> Result<Self> {
+        let reader = rows::Reader::open(kept.path)?;
+        let fail =
+            |reason: &str| Error::Checkpoint { path: kept.path.display().to_string(), reason: reason.to_owned() };
+        match reader.metadata().get(KEY) {
+            Some(key) if key == kept.key => {}
+            Some(_) => {
+                return Err(fail(
+                    "holds the trajectories of another model, or made with other settings; remove it to make them anew",
+                ));
+            }
+            None => return Err(fail("holds no trajectories; remove it to make them anew")),
+        }
+        let all = std::iter::once(LATENT.to_owned()).chain((0..plan.nfe()).map(target_name));
+        let shape: Vec<usize> =
+            std::iter::once(seeds.len()).chain(model.image_shape().map(|size| size as usize)).collect();
+        if !all.into_iter().all(|name| reader.shape(&name) == Some(&shape)) {
+            return Err(fail("has trajectories of other shapes; remove it to make them anew"));
+        }
+        Self::of(model, plan, seeds, Store::File(reader))
+    }
+
+    fn of(model: &Model, plan: &Plan, seeds: &[u64], store: Store) -> Result<Self> {
         let classes = Seeded { seeds, class: None, batch: 1 }.classes(model);
         let class_labels = if classes.is_empty() { None } else { model.one_hot(&classes)? };
-        Ok(Self { plan: plan.clone(), latents, class_labels, targets })
+        Ok(Self { plan: plan.clone(), count: seeds.len(), class_labels, store })
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.latents.size()[0] as usize
+        self.count
     }
 
     /// Whether there are none.
@@ -101,6 +185,52 @@ impl Trajectories {
     pub fn steps(&self) -> usize {
         self.plan.nfe()
     }
+
+    /// The latents at `indices` and their targets, on `device`.
+    fn pick(&self, indices: &[i64], device: Device) -> Result<(Tensor, Vec<Tensor>)> {
+        match &self.store {
+            Store::Memory { latents, targets } => {
+                let pick = |tensor: &Tensor| picked(tensor, indices, device);
+                Ok((pick(latents), targets.iter().map(pick).collect()))
+            }
+            Store::File(reader) => {
+                let rows: Vec<usize> = indices.iter().map(|&index| index as usize).collect();
+                let read = |name: &str| Ok::<_, Error>(tensor_from(&reader.read(name, &rows)?)?.to_device(device));
+                let targets = (0..self.steps()).map(|k| read(&target_name(k)));
+                Ok((read(LATENT)?, targets.collect::<Result<_>>()?))
+            }
+        }
+    }
+}
+
+/// Latents solved at once, at least.
+const AT_ONCE: usize = 512;
+
+const KEY: &str = "trajectories";
+const LATENT: &str = "latent";
+
+/// Where the teacher is after stage `k`.
+fn target_name(k: usize) -> String {
+    format!("after.{k}")
+}
+
+/// The teacher's states after each stage.
+fn targets(plan: &Plan, teacher: &Teacher<Batch>) -> Result<Vec<Tensor>> {
+    let place = |sigma: f64| teacher.grid().levels().iter().position(|level| *level == sigma);
+    let states = teacher.states();
+    let at = |sigma: f64| {
+        let state = place(sigma).and_then(|place| states.get(place));
+        let missing = || Error::Input(format!("the teacher has no state at the plan's noise level {sigma}"));
+        Ok(state.ok_or_else(missing)?.0.shallow_clone())
+    };
+    let mut targets = plan.sigmas().iter().skip(1).map(|sigma| at(*sigma)).collect::<Result<Vec<_>>>()?;
+    targets.push(teacher.ends().image.0.shallow_clone());
+    Ok(targets)
+}
+
+/// The rows at `indices`, on `device`.
+fn picked(tensor: &Tensor, indices: &[i64], device: Device) -> Tensor {
+    tensor.index_select(0, &Tensor::from_slice(indices).to_device(tensor.device())).to_device(device)
 }
 
 fn merged(mut levels: Vec<f64>, more: &[f64]) -> Result<Schedule> {
@@ -125,14 +255,12 @@ pub(super) struct Lesson<'a> {
 
 impl<'a> Lesson<'a> {
     /// The trajectories at `indices`.
-    pub fn new(trajectories: &'a Trajectories, indices: &[i64], model: &Model) -> Self {
-        let indices = Tensor::from_slice(indices);
-        let pick =
-            |tensor: &Tensor| tensor.index_select(0, &indices.to_device(tensor.device())).to_device(model.device());
-        let Trajectories { plan, latents, class_labels, targets } = trajectories;
-        let (latent, class_labels) = (pick(latents), class_labels.as_ref().map(pick));
+    pub fn new(trajectories: &'a Trajectories, indices: &[i64], model: &Model) -> Result<Self> {
+        let plan = &trajectories.plan;
+        let (latent, targets) = trajectories.pick(indices, model.device())?;
+        let class_labels = trajectories.class_labels.as_ref().map(|labels| picked(labels, indices, model.device()));
         let constant = plan.constant.as_ref().map(|image| held::repeated(image, &latent, class_labels.as_ref()).0);
-        Self { plan, latent, constant, class_labels, targets: targets.iter().map(pick).collect() }
+        Ok(Self { plan, latent, constant, class_labels, targets })
     }
 
     /// How state `k` is made: the input of stage `k`, or the image where `k` is the plan's NFE.

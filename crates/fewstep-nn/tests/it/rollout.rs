@@ -14,7 +14,7 @@ use fewstep_nn::search::Network;
 use fewstep_nn::tch::{Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::train::{
-    Course, CriticOf, GradientFlow, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories,
+    Course, CriticOf, GradientFlow, Kept, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories,
 };
 use fewstep_nn::unet::Conditions;
 
@@ -269,4 +269,49 @@ fn a_cosine_takes_the_learning_rate_to_nothing() {
     for (rate, share) in rates.iter().zip([1.0, 0.5 + half, 0.5, 0.5 - half, 0.0]) {
         assert!((rate - 2e-3 * share).abs() < 1e-12, "{rates:?}");
     }
+}
+
+/// Trajectories in a file, solved in parts, are those in memory, and teach the same.
+#[test]
+fn trajectories_in_a_file_are_those_in_memory() {
+    let _turn = alone();
+    let model = lively(3);
+    let (plan, rough) = (euler(3), karras(4, 0.01, 20.0, 7.0).unwrap());
+    let fine = Trajectories::fine(&plan, &rough).unwrap();
+    let seeds: Vec<u64> = (0..600).collect(); // more than are solved at once
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trajectories.safetensors");
+    let kept = |key| Kept { path: &path, key };
+    let mut told = 0;
+    let solved =
+        Trajectories::solve(&model, &plan, (Solver::Heun, &fine), (&seeds, 64), kept("a"), |done| told = done).unwrap();
+    assert_eq!(told, ((2 * fine.len() - 1) * seeds.len()) as u64);
+    assert_eq!((solved.len(), solved.steps()), (600, 3));
+
+    let network = Network::new(&model, &seeds, 64).unwrap();
+    let grid = Trajectories::levels(&plan, &fine).unwrap();
+    let denoise = |x: &Batch, sigma: f64| network.denoised(x, sigma);
+    let teacher = Teacher::solve(Solver::Heun, &fine, &grid, network.latents().clone(), 600, denoise).unwrap();
+    let in_memory = Trajectories::new(&model, &plan, &teacher, &seeds).unwrap();
+    let opened = Trajectories::open(&model, &plan, &seeds, kept("a")).unwrap();
+    let taught = |trajectories: &Trajectories| {
+        let mut trainer =
+            Trainer::new(model.duplicate().unwrap(), trajectories, config(Distance::PseudoHuber)).unwrap();
+        let losses: Vec<f64> = (0..4).map(|_| trainer.step().unwrap().loss).collect();
+        (losses, trainer.average().copy())
+    };
+    let expected = taught(&in_memory);
+    assert_eq!(taught(&solved), expected);
+    assert_eq!(taught(&opened), expected);
+
+    for (seeds, plan, key, word) in [
+        (&seeds[..], &plan, "b", "another model, or made with other settings"),
+        (&seeds[..599], &plan, "a", "other shapes"),
+        (&seeds[..], &euler(4), "a", "other shapes"),
+    ] {
+        let error = Trajectories::open(&model, plan, seeds, kept(key)).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("remove it"), "{error}");
+    }
+    std::fs::write(&path, b"no trajectories").unwrap();
+    assert!(Trajectories::open(&model, &plan, &seeds, kept("a")).is_err());
 }

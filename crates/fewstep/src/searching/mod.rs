@@ -37,7 +37,7 @@ pub use self::moments::MomentsSettings;
 pub use self::refinement::{GaussNewtonSettings, RolloutSettings};
 pub use self::settings::{SearchSettings, TeacherSettings, View};
 use self::sweep::sweep;
-pub use self::teacher::{Cache, cached, fine_levels, held_out_teacher};
+pub use self::teacher::{Cache, fine_levels, held_out_teacher};
 use crate::ui::{self, Progress};
 
 /// Latents of searches have seeds from here on: apart from those that are held out and those that anyone samples with.

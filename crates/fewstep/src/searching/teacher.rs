@@ -66,7 +66,7 @@ pub fn held_out_teacher(model: &Model, settings: &TeacherSettings) -> Result<Pla
 
 /// The trajectories of the network's latents by `solver` on the levels of `fine`, kept at those of `grid`: from the cache if
 /// they are there under this key, else made, and kept for the next time.
-pub fn cached(
+fn cached(
     network: &Network,
     solver: Solver,
     fine: &Schedule,
