@@ -232,6 +232,13 @@ fn plans_need_no_data() {
     let args = ["fit", "--model", "model.safetensors", "--steps", "3", "--out", "tuned", "--distance", "pseudo-huber"];
     let outcome = place.json(&args.into_iter().chain(search).chain(rollout).collect::<Vec<_>>());
     assert_eq!(outcome[0]["stages"][1]["phase"], 2);
+    // with no other plan to try it on, the tuned network is tried on one that anybody might sample with
+    let elsewhere = outcome[0]["elsewhere"].as_array().unwrap();
+    assert_eq!(elsewhere.len(), usize::from(outcome[0]["model"].is_string()));
+    for judged in elsewhere {
+        assert_eq!((&judged["steps"], &judged["solver"]), (&6.into(), &"dpmpp3m on rho = 7".into()));
+        assert!(judged["tuned"].as_f64().unwrap() > 0.0 && judged["untuned"].as_f64().unwrap() > 0.0);
+    }
     let run: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(place.path("tuned/run.json")).unwrap()).unwrap();
     let loss = &run["task"]["settings"]["phase2"]["weights"]["rollout"];

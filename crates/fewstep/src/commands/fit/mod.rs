@@ -204,7 +204,10 @@ fn forecast(task: &Task) -> Result<Forecast> {
                 let of = phase1.moments().filter(|_| task.phases.contains(&1));
                 rounds * task.steps.iter().map(|&steps| task.settings.settling_evaluations(of, steps)).sum::<u64>()
             })
-            .part("tuned networks under the other plans", 2 * (numbers - 1) * held * steps);
+            .part(
+                "tuned networks under other plans",
+                2 * (numbers - 1).max(2 * u64::from(numbers == 1)) * held * steps,
+            );
     }
     Ok(cost.part("images of the report", one::IMAGES * (1 + task.phases.len() as u64) * steps))
 }
@@ -261,11 +264,11 @@ fn between(outcomes: &[Outcome]) -> Option<Table> {
     }))
 }
 
-/// How far the tuned networks keep working under the other plans; none where there is nothing to say.
+/// How far the tuned networks keep working under other plans; none where there is nothing to say.
 fn elsewhere(outcomes: &[Outcome]) -> Option<Table> {
     let mut table = Table::new(vec![
         Column::number("network tuned for", Format::Integer),
-        Column::number("under the plan of", Format::Integer),
+        Column::text("under the plan of"),
         Column::number("rollout error", Format::Significant(4)),
         Column::number("as it came", Format::Significant(4)),
         Column::number("ratio", Format::Significant(3)),
@@ -273,8 +276,10 @@ fn elsewhere(outcomes: &[Outcome]) -> Option<Table> {
     for outcome in outcomes.iter().filter(|outcome| !outcome.elsewhere.is_empty()) {
         table.start_group();
         for other in &outcome.elsewhere {
-            let numbers = [outcome.steps as f64, other.steps as f64, other.tuned, other.untuned];
-            table.push(numbers.into_iter().chain([other.tuned / other.untuned]).map(Cell::from).collect());
+            let solver = other.solver.as_ref().map_or_else(String::new, |solver| format!(", {solver}"));
+            let under = format!("{} evaluations{solver}", other.steps);
+            let errors = [other.tuned, other.untuned, other.tuned / other.untuned].map(Cell::from);
+            table.push([(outcome.steps as f64).into(), under.into()].into_iter().chain(errors).collect());
         }
     }
     outcomes.iter().any(|outcome| !outcome.elsewhere.is_empty()).then_some(table)

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use fewstep_core::objective::BoundTable;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
+use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::Storage;
 use fewstep_nn::fit::TuneStep;
@@ -55,8 +56,11 @@ pub struct Outcome {
 /// A tuned network under a plan that it was not tuned for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Elsewhere {
-    /// Steps of the plan.
+    /// Evaluations of the plan.
     pub steps: usize,
+    /// What kind of plan it is where the fit did not find it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub solver: Option<String>,
     /// Rollout error of the network as it came.
     pub untuned: f64,
     /// Rollout error of the tuned network.
@@ -197,16 +201,23 @@ pub fn fit(
     })
 }
 
-/// Judges the tuned network of `outcomes[index]` under the plans of the others.
+/// Judges the tuned network of `outcomes[index]` under the plans of the others, or where there are none under one of twice as many
+/// evaluations that anybody might sample with.
 pub fn elsewhere(fitter: &Fitter, outcomes: &[Outcome], index: usize) -> Result<Vec<Elsewhere>> {
     let Some(path) = &outcomes[index].model else { return Ok(Vec::new()) };
     let tuned = checkpoint::load(path, fitter.base.device())?.model.with_kind(fitter.base.kind());
-    let judge = |other: &Outcome| {
-        let plan = read_plan(&other.plan)?;
-        let untuned = fitter.judge.rollout_error(fitter.base, &plan)?;
-        Ok(Elsewhere { steps: other.steps, untuned, tuned: fitter.judge.rollout_error(&tuned, &plan)? })
+    let judge = |plan: &Plan, solver: Option<String>| {
+        let untuned = fitter.judge.rollout_error(fitter.base, plan)?;
+        let tuned = fitter.judge.rollout_error(&tuned, plan)?;
+        Ok(Elsewhere { steps: plan.nfe(), solver, untuned, tuned })
     };
-    outcomes.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, other)| judge(other)).collect()
+    if outcomes.len() == 1 {
+        let solver = Solver::DpmPp { order: 3, lower_order_final: true };
+        let plan = solver.plan(&fitter.baseline(2 * outcomes[index].steps)?, &SolverOptions::default())?;
+        return Ok(vec![judge(&plan, Some(format!("{solver} on rho = 7")))?]);
+    }
+    let others = outcomes.iter().enumerate().filter(|(other, _)| *other != index);
+    others.map(|(_, other)| judge(&read_plan(&other.plan)?, None)).collect()
 }
 
 /// The same seeds by the baseline, by the plan and by the plan on the tuned network.

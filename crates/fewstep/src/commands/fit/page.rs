@@ -37,10 +37,10 @@ pub fn build(run: &Run, outcomes: &[Outcome], folder: &RunFolder) -> Result<Page
         sections.push(Section::new("On the way to the tuned network", blocks));
     }
     if let Some(table) = elsewhere(outcomes) {
-        let text = "A tuned network is good at what it was tuned for. Under the plans of the other numbers of steps it does \
-                    this much better or worse than the network as it came.";
+        let text = "A tuned network is good at what it was tuned for. Under other plans (of the other numbers of steps, if there \
+                    are any) it does this much better or worse than the network as it came.";
         let blocks = vec![Block::Text(text.to_owned()), Block::Table(table)];
-        sections.push(Section::new("Tuned networks under the other plans", blocks));
+        sections.push(Section::new("Tuned networks under other plans", blocks));
     }
     let mut facts = run.provenance.facts();
     facts.push(("model".to_owned(), format!("{}, SHA-256 {}", run.task.model, run.task.model_sha256)));
