@@ -65,13 +65,14 @@ impl RunFolder {
         self.file(name).exists()
     }
 
-    /// Makes (or finds) a folder inside, for example `samples`, and gives its path.
+    /// Makes (or finds) a folder inside, for example `samples`, removes unfinished files that a kill left in it, and gives its path.
     ///
     /// # Errors
     /// If it cannot be made.
     pub fn subfolder(&self, name: &str) -> Result<PathBuf> {
         let path = self.file(name);
         fs::create_dir_all(&path).map_err(|e| Error::write(&path, e))?;
+        atomic::sweep(&path)?;
         Ok(path)
     }
 
@@ -194,7 +195,9 @@ mod tests {
         let metadata = Metadata::from([("step".to_owned(), "7".to_owned())]);
         run.save_state("state.safetensors", &tensors, &metadata).unwrap();
         fs::write(run.file(".fewstep-x1.tmp"), b"half").unwrap();
+        fs::write(run.subfolder("cells").unwrap().join(".fewstep-x2.tmp"), b"half").unwrap();
         let run = RunFolder::open_existing(base.path()).unwrap();
+        assert_eq!(run.subfolder("cells").unwrap().read_dir().unwrap().count(), 0);
         assert!(!run.has(".fewstep-x1.tmp"));
         let state = run.load_state("state.safetensors").unwrap();
         assert_eq!((state.tensors, state.metadata), (tensors, metadata));

@@ -192,7 +192,8 @@ impl Critic {
             if !loss.is_finite() || gradient.isfinite().all().int64_value(&[]) == 0 {
                 let advice = "the update was not made; give the critic less weight, or do without".to_owned();
                 let (what, iteration) = ("the critic's loss or its gradient", self.adam.step);
-                return Err(Error::Diverged { what, value: f64::NAN, iteration, level: String::new(), advice });
+                let value = if loss.is_finite() { f64::NAN } else { loss };
+                return Err(Error::Diverged { what, value, iteration, level: String::new(), advice });
             }
             self.adam.update(&mut self.weights.values, &gradient, LEARNING_RATE);
         }

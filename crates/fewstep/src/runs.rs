@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use fewstep_io::RunFolder;
 use fewstep_io::run_folder::RUN_FILE;
 use serde::Serialize;
@@ -37,13 +37,17 @@ pub struct Repeat {
     pub dry_run: bool,
 }
 
-/// An error of work that saves its state in a file, with what there is to go on from.
-pub fn failed(error: impl Into<anyhow::Error>, state: &Path) -> anyhow::Error {
-    error.into().context(if state.exists() {
-        format!("{} is the last good state, and --resume goes on from it", state.display())
-    } else {
-        "no state was saved yet".to_owned()
-    })
+/// An error of work that saves its state in a file, with what there is to go on from. What diverged does so again: updates are
+/// repeated to the bit, so that nothing is gained by going on with the same settings.
+pub fn failed(error: fewstep_nn::Error, state: &Path) -> anyhow::Error {
+    if !state.exists() {
+        return anyhow!("{error}; no state was saved yet");
+    }
+    let again = match error {
+        fewstep_nn::Error::Diverged { .. } => "a run with other settings needs a new --out",
+        _ => "--resume goes on from it",
+    };
+    anyhow!("{error}; the last good state is {}, {again}", state.display())
 }
 
 /// What is run: the arguments of this process, with those of --config in front of its own.

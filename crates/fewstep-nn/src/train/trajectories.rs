@@ -88,6 +88,9 @@ impl Trajectories {
     }
 
     /// Trajectories of `teacher` from the latents of `seeds`, which keeps its states at [`Trajectories::levels`], in memory.
+    ///
+    /// # Errors
+    /// If the teacher was run on other latents, or kept no state at a level of the plan.
     pub fn new(model: &Model, plan: &Plan, teacher: &Teacher<Batch>, seeds: &[u64]) -> Result<Self> {
         let latents = teacher.ends().latent.0.shallow_clone();
         if latents.size()[0] != seeds.len() as i64 {
@@ -97,8 +100,11 @@ impl Trajectories {
         Self::of(model, plan, seeds, store)
     }
 
-    /// Trajectories by `solver` on the levels of `fine` ([`Trajectories::fine`]) from the latents of `seeds`, some at a time, into a
-    /// file: memory does not grow with their number. `observe` is told the evaluations so far.
+    /// Trajectories by `solver` on the levels of `fine` ([`Trajectories::fine`]) from the latents of `seeds`, `batch` images an
+    /// evaluation, into a file of f32 `[M, C, H, W]`: memory does not grow with their number. `observe` is told the evaluations so far.
+    ///
+    /// # Errors
+    /// If a state is not finite, or the file cannot be written.
     pub fn solve(
         model: &Model,
         plan: &Plan,
@@ -154,7 +160,7 @@ impl Trajectories {
                     "holds the trajectories of another model, or made with other settings; remove it to make them anew",
                 ));
             }
-            None => return Err(fail("holds no trajectories; remove it to make them anew")),
+            None => return Err(fail("holds no trajectories of this version; remove it to make them anew")),
         }
         let all = std::iter::once(LATENT.to_owned()).chain((0..plan.nfe()).map(target_name));
         let shape: Vec<usize> =

@@ -81,6 +81,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     ui::note(format!("{} images of {}, {parameters} parameters", images.len(), dataset.name()));
     let mut trainer = Trainer::new(model, &images, train.clone())?;
     let folder = open_folder(&args, &mut trainer, &dataset, config, train)?;
+    interrupt::resumable()?;
     let outcome = train_until(&args, &mut trainer, &folder)?;
     atomic::write_bytes(folder.file(REPORT), report(&folder)?.to_html().as_bytes())?;
     output.result(&outcome, || {

@@ -16,7 +16,7 @@ use crate::gallery::read;
 use crate::ui::Progress;
 use crate::{interrupt, runs, ui};
 
-/// Time between two saves: every update is kept in them, so that the last of many are long.
+/// Time between two saves: a save holds every update so far, so that late ones are large.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Levels on their way: what a later run goes on from.
@@ -43,7 +43,7 @@ impl Learning {
             seed: settings.seed,
         };
         let best = euler(initial)?;
-        let rollout_error = fitter.judge.rollout_error(model, &best)?;
+        let rollout_error = judged(fitter, model, &best, 0)?;
         let (steps, looks) = (Vec::new(), vec![(0, rollout_error)]);
         Ok(Self { learner: Learner::new(initial, config), best, rollout_error, since_best: 0, steps, looks })
     }
@@ -56,7 +56,7 @@ impl Learning {
             Err(error) => return Ok(Some(error.to_string())),
         };
         let plan = euler(&levels)?;
-        let error = fitter.judge.rollout_error(model, &plan)?;
+        let error = judged(fitter, model, &plan, self.learner.iteration())?;
         self.looks.push((self.learner.iteration(), error));
         self.since_best += 1;
         if error < self.rollout_error || !fitter.settings.early_stop {
@@ -64,6 +64,17 @@ impl Learning {
         }
         Ok(None)
     }
+}
+
+/// The held-out error of a plan, which ends phase 1 if it is no number.
+fn judged(fitter: &Fitter, model: &Model, plan: &Plan, iteration: u64) -> Result<f64> {
+    let value = fitter.judge.rollout_error(model, plan)?;
+    if !value.is_finite() {
+        let advice = "nothing of this look was kept".to_owned();
+        let (what, level) = ("the held-out rollout error of the levels", String::new());
+        return Err(Error::Diverged { what, value, iteration, level, advice }.into());
+    }
+    Ok(value)
 }
 
 impl Fitter<'_> {
@@ -90,7 +101,9 @@ impl Fitter<'_> {
             let step = match now.learner.step(model, images) {
                 Ok(step) => step,
                 Err(error @ Error::Coinciding { .. }) => {
-                    ended = now.look(self, model)?.or(Some(error.to_string()));
+                    let looked_at = now.looks.last().is_some_and(|(last, _)| *last == now.learner.iteration());
+                    let rounded = if looked_at { None } else { now.look(self, model)? };
+                    ended = rounded.or(Some(error.to_string()));
                     break;
                 }
                 Err(error) => return Err(runs::failed(error, state)),
@@ -101,12 +114,12 @@ impl Fitter<'_> {
             let asked = interrupt::asked();
             if iteration.is_multiple_of(settings.check_every.max(1)) || now.learner.is_done() {
                 ended = now.look(self, model)?;
-                if saved.is_none_or(|saved| saved.elapsed() > SAVE_EVERY) && !asked {
+                if saved.is_none_or(|saved| saved.elapsed() > SAVE_EVERY) && ended.is_none() && !asked {
                     atomic::write_json(state, &now)?;
                     saved = Some(Instant::now());
                 }
             }
-            if asked {
+            if asked && ended.is_none() {
                 atomic::write_json(state, &now)?;
                 progress.finish();
                 return interrupt::stopped(&format!(
@@ -118,7 +131,8 @@ impl Fitter<'_> {
         progress.finish();
         drop(listener);
         if let Some(reason) = ended {
-            ui::note(format!("{name}: it ends here, as {reason}; the last levels that were looked at before stand"));
+            let which = if self.settings.early_stop { "best" } else { "last" };
+            ui::note(format!("{name}: it ends here, as {reason}; the {which} of those looked at before stand"));
         }
         let Learning { best: plan, rollout_error, steps, looks, .. } = now;
         Ok(Learned { plan, rollout_error, steps, looks })

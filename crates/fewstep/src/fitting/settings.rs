@@ -162,8 +162,7 @@ impl Phase1Settings {
         let adam = self.search == Phase1Search::Paper && self.solver == Phase1Solver::Adam;
         ensure!(
             !adam || self.batch <= images,
-            "the data set has {images} images, fewer than one update of phase 1 looks at; give --phase1-batch, {} now, at \
-             most as many",
+            "the data set has {images} images, fewer than the {} of one update of phase 1; give --phase1-batch {images} or less",
             self.batch
         );
         Ok(())
@@ -181,13 +180,20 @@ pub struct Parts {
 
 impl Phase2Settings {
     /// An update's parts where one lesson takes `each` evaluations with a gradient: those of a trajectory are as many as its plan
-    /// has, so that equal batches cost the same. One lesson is the least.
+    /// has, so that equal batches cost the same. Parts are of equal size, never more than the microbatch unless one lesson is, and
+    /// come to what the batch has room for, or the next number that they divide.
     pub fn parts(&self, each: usize) -> Parts {
         let lessons = |evaluations: usize| (evaluations / each.max(1)).max(1);
         let (batch, most) = (lessons(self.batch), lessons(self.microbatch));
         let parts = batch.div_ceil(most);
-        let microbatch = batch / parts;
+        let microbatch = batch.div_ceil(parts);
         Parts { batch: microbatch * parts, microbatch }
+    }
+
+    /// Evaluations with a gradient of all updates for a plan of so many evaluations.
+    pub fn evaluations_with_gradient(&self, nfe: usize) -> u64 {
+        let each = if matches!(self.weights, TuneWeights::Rollout(_)) { nfe.max(1) } else { 1 };
+        self.tune.iterations * (self.parts(each).batch * each) as u64
     }
 
     /// Refuses data sets and numbers of trajectories too small for an update, which `batch` is the option of.
@@ -197,15 +203,14 @@ impl Phase2Settings {
             let all = self.parts(1).batch;
             ensure!(
                 all <= images,
-                "the data set has {images} images, fewer than one batch of {all}; give --{batch} at most as many"
+                "the data set has {images} images, fewer than one batch of {all}; give --{batch} {images} or less"
             );
             return Ok(());
         }
         let most = steps.iter().map(|&steps| self.parts(steps).batch).max().unwrap_or(0);
         ensure!(
             most <= self.trajectories,
-            "an update learns from {most} trajectories, more than the {} of --trajectories; give more of these, or less with \
-             --{batch}",
+            "an update learns from {most} trajectories, more than there are ({}); raise --trajectories or lower --{batch}",
             self.trajectories
         );
         Ok(())
@@ -216,7 +221,7 @@ impl Phase2Settings {
     pub fn repeated_evaluations(&self, nfe: usize) -> u64 {
         match self.weights {
             TuneWeights::Rollout(RolloutLoss { flow, .. }) if flow.is_through(nfe) => {
-                self.tune.iterations * (self.batch * nfe.saturating_sub(1)).div_ceil(nfe.max(1)) as u64
+                self.tune.iterations * (self.parts(nfe).batch * nfe.saturating_sub(1)) as u64
             }
             _ => 0,
         }
@@ -227,7 +232,7 @@ impl Phase2Settings {
     pub fn criticised_images(&self, nfe: usize) -> u64 {
         match self.weights {
             TuneWeights::Rollout(RolloutLoss { critic, .. }) if critic > 0.0 => {
-                2 * self.tune.iterations * critic::looked_at(self.batch.div_ceil(nfe.max(1))) as u64
+                2 * self.tune.iterations * critic::looked_at(self.parts(nfe).batch) as u64
             }
             _ => 0,
         }
@@ -248,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_update_has_no_more_evaluations_than_asked_for_but_one_lesson() {
+    fn an_update_s_parts_are_equal_and_fit_where_one_lesson_does() {
         let parts = |batch: usize, microbatch: usize, each: usize| {
             let settings = Phase2Settings {
                 weights: TuneWeights::Original,
@@ -268,8 +273,8 @@ mod tests {
         assert_eq!(parts(128, 128, 1), (128, 128));
         assert_eq!(parts(128, 8, 20), (6, 1)); // 120 evaluations, a trajectory of 20 at once
         assert_eq!(parts(128, 1, 3), (42, 1));
-        assert_eq!(parts(512, 128, 3), (170, 34));
+        assert_eq!(parts(512, 64, 3), (171, 19));
         assert_eq!(parts(2, 2, 8), (1, 1));
-        assert_eq!(parts(100, 30, 1), (100, 25));
+        assert_eq!(parts(101, 30, 1), (104, 26));
     }
 }

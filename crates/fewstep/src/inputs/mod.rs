@@ -18,6 +18,6 @@ pub use features::FeatureArgs;
 pub use judge::{Judge, JudgeId};
 pub use latents::{LatentArgs, Latents};
 pub use model::{BUILT_IN, OpenModel, is_built_in, open_model};
-pub use numbers::{Numbers, positive};
+pub use numbers::{Numbers, not_negative, positive};
 pub use output::{check_extension, check_new_file, has_extension};
 pub use plan::{PlanArgs, read_plan, read_plan_for};

@@ -56,6 +56,12 @@ pub fn positive(name: &str, value: f64) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a value of the option `--name` that is no finite number of at least 0.
+pub fn not_negative(name: &str, value: f64) -> Result<()> {
+    ensure!(value >= 0.0 && value.is_finite(), "--{name} must be a finite number of at least 0, not {value}");
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

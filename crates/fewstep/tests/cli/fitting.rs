@@ -41,11 +41,11 @@ const QUICK: [&str; 33] = [
     "--json",
 ];
 
-fn fit<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub fn fit<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     ["fit", "--out", out].iter().chain(&QUICK).chain(more).copied().collect()
 }
 
-fn place() -> Place {
+pub fn place() -> Place {
     let place = Place::with_model();
     place.save_images("images", 1, 8, 24);
     place
@@ -148,7 +148,7 @@ fn contradictions_and_misfits_are_one_sentence() {
     place.save_images("colour", 3, 8, 8);
     for (args, word) in [
         (vec!["--search", "paper", "--objective", "joint", "--solver", "table"], "adam"),
-        (vec!["--search", "paper", "--objective", "bound", "--gamma=-1"], "--gamma"),
+        (vec!["--search", "paper", "--objective", "bound", "--gamma=-1"], "--gamma must be"),
         (vec!["--objective", "joint"], "--search paper"),
         (vec!["--data-weight", "1"], "--weights rollout"),
         (vec!["--gradient", "through"], "--weights rollout"),
@@ -179,7 +179,7 @@ fn contradictions_and_misfits_are_one_sentence() {
         ("--phase1-batch", "0", "--phase1-batch must be"),
         ("--lr", "nan", "--lr must be"),
         ("--batch", "25", "24 images, fewer than one batch of 25"),
-        ("--phase1-batch", "25", "24 images, fewer than one update of phase 1"),
+        ("--phase1-batch", "25", "24 images, fewer than the 25 of one update of phase 1"),
     ] {
         let error = place.fails(&with(option, value));
         assert!(error.contains(words), "{error}");
@@ -230,15 +230,14 @@ fn plans_need_no_data() {
     let rollout =
         ["--weights", "rollout", "--trajectories", "6", "--batch", "12", "--updates", "3", "--check-every", "1"];
     let args = ["fit", "--model", "model.safetensors", "--steps", "3", "--out", "tuned", "--distance", "pseudo-huber"];
-    let outcome = place.json(&args.into_iter().chain(search).chain(rollout).collect::<Vec<_>>());
+    let outcome =
+        place.json(&args.into_iter().chain(search).chain(rollout).chain(["--no-early-stop"]).collect::<Vec<_>>());
     assert_eq!(outcome[0]["stages"][1]["phase"], 2);
     // with no other plan to try it on, the tuned network is tried on one that anybody might sample with
     let elsewhere = outcome[0]["elsewhere"].as_array().unwrap();
-    assert_eq!(elsewhere.len(), usize::from(outcome[0]["model"].is_string()));
-    for judged in elsewhere {
-        assert_eq!((&judged["steps"], &judged["solver"]), (&6.into(), &"dpmpp3m on rho = 7".into()));
-        assert!(judged["tuned"].as_f64().unwrap() > 0.0 && judged["untuned"].as_f64().unwrap() > 0.0);
-    }
+    assert_eq!(elsewhere.len(), 1);
+    assert_eq!((&elsewhere[0]["steps"], &elsewhere[0]["solver"]), (&6.into(), &"dpmpp3m on rho = 7".into()));
+    assert!(elsewhere[0]["tuned"].as_f64().unwrap() > 0.0 && elsewhere[0]["untuned"].as_f64().unwrap() > 0.0);
     let run: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(place.path("tuned/run.json")).unwrap()).unwrap();
     let loss = &run["task"]["settings"]["phase2"]["weights"]["rollout"];
@@ -371,37 +370,4 @@ fn built_in_models_settle_by_themselves() {
     let untuned = fit("untuned", &["--updates", "6", "--lr", "10", "--ema", "1"]);
     assert_eq!(untuned[0]["stages"][1]["kept"], false);
     assert!(untuned[0]["model"].is_null());
-}
-
-/// A rate beyond all reason: the update is named, and what there is to go on from.
-#[test]
-fn a_diverging_fit_names_the_update_and_the_last_good_state() {
-    let place = place();
-    let args = |out: &'static str, check_every: &'static str| {
-        let first = ["fit", "--model", "model.safetensors", "--data", "images", "--phases", "2", "--steps", "3"];
-        let second = ["--out", out, "--held-out", "2", "--teacher-steps", "3", "--batch", "4", "--updates", "40"];
-        first.into_iter().chain(second).chain(["--lr", "1e30", "--check-every", check_every]).collect::<Vec<_>>()
-    };
-    // the rate rises from 0: the first update changes nothing, and is saved
-    let run = place.run(&args("saved", "1"));
-    let state = "saved/steps-003/round-1-phase-2-state.safetensors";
-    assert!(run.code == 1 && run.stderr.contains(&format!("{state} is the last good state")), "{}", run.stderr);
-    assert!(run.stderr.contains(" became ") && run.stderr.contains("at iteration 2"), "{}", run.stderr);
-    assert!(place.path(state).exists());
-    let run = place.run(&args("unsaved", "1000"));
-    assert!(run.code == 1 && run.stderr.contains("no state was saved yet"), "{}", run.stderr);
-    assert!(run.stderr.contains("learning rate"), "{}", run.stderr);
-}
-
-/// Levels that come to coincide end phase 1; what was found before stands.
-#[test]
-fn levels_that_meet_end_phase_1() {
-    let place = place();
-    let args: Vec<&str> =
-        fit("run", &["--search", "paper", "--objective", "discretization", "--phases", "1", "--phase1-lr", "1e6"]);
-    let run = place.run(&args);
-    assert_eq!(run.code, 0, "{}", run.stderr);
-    assert!(run.stderr.contains("phase 1, 3 steps: it ends here") && run.stderr.contains("stand"), "{}", run.stderr);
-    let outcomes: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
-    assert_eq!(outcomes[0]["sigmas"].as_array().unwrap().len(), 3);
 }

@@ -1,5 +1,6 @@
 //! Ctrl-C: the update is finished, everything is saved, and nothing differs afterwards.
 
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -33,14 +34,14 @@ fn start(place: &Place, args: &[&str]) -> Child {
 
 /// Waits for a file to appear, sends the signal, and returns exit code and stderr.
 fn interrupted(place: &Place, child: Child, file: &str) -> (Option<i32>, String) {
-    asked(place, &child, file);
+    signalled(place, &child, file);
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
 /// Waits for a file to appear and sends the signal.
-fn asked(place: &Place, child: &Child, file: &str) {
-    for _ in 0..6000 {
+fn signalled(place: &Place, child: &Child, file: &str) {
+    for _ in 0..18000 {
         if place.path(file).exists() {
             break;
         }
@@ -98,16 +99,21 @@ fn tuning_stops_between_two_looks_and_goes_on_from_there() {
 fn a_second_one_quits_at_once() {
     let place = Place::new();
     place.save_images("images", 1, 32, 64);
-    let wide =
-        ["train", "--data", "images", "--channels", "64", "--batch", "64", "--images", "10000000", "--augment", "0"];
-    let child = start(&place, &[&wide[..], &["--grid-every", "10000000", "--out", "run"]].concat());
-    asked(&place, &child, "run/stats.jsonl");
-    std::thread::sleep(Duration::from_millis(200));
-    asked(&place, &child, "run/stats.jsonl");
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("Ctrl-C again quits at once") && !said.contains("everything so far is saved"), "{said}");
+    let args =
+        ["train", "--data", "images", "--channels", "32", "--batch", "64", "--microbatch", "4", "--device", "cpu"];
+    let more = ["--images", "10000000", "--augment", "0", "--grid-every", "10000000", "--out", "run"];
+    let mut child = start(&place, &[&args[..], &more].concat());
+    signalled(&place, &child, "run/stats.jsonl");
+    // until the first was heard: were they sent together, they might be one
+    let mut said = String::new();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    while !said.contains("Ctrl-C again quits at once") {
+        assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    signalled(&place, &child, "run/stats.jsonl");
+    lines.read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
+    assert!(said.contains("stopped at once") && !said.contains("everything so far is saved"), "{said}");
     assert!(!place.path("run/state.safetensors").exists());
 }
 
@@ -119,7 +125,7 @@ fn levels_stop_between_two_looks_and_go_on_from_there() {
     place.succeeds(&[&["sample", "--model", "gaussian-mixture", "--out", "data.npz"], &seeds[..]].concat());
     let args = |out: &'static str| {
         let first = ["reproduce", "fig3", "--model", "gaussian-mixture", "--data", "data.npz", "--steps", "4"];
-        let second = ["--phase1-updates", "400", "--phase1-batch", "16", "--held-out", "8", "--out", out];
+        let second = ["--phase1-updates", "1200", "--phase1-batch", "16", "--held-out", "8", "--out", out];
         first.into_iter().chain(second).collect::<Vec<_>>()
     };
     let child = start(&place, &args("run"));
@@ -140,13 +146,8 @@ fn levels_stop_between_two_looks_and_go_on_from_there() {
 #[test]
 fn a_run_says_how_to_go_on_wherever_it_is_stopped() {
     let place = Place::new();
-    let args = |more: &[&'static str]| {
-        let first =
-            ["compare", "--model", "gaussian-mixture", "--methods", "karras/heun,karras/euler", "--steps", "3,5,7"];
-        let second = ["--images", "20000", "--held-out", "8", "--out", "run"];
-        [&first[..], &second, more].concat()
-    };
-    let child = start(&place, &args(&[]));
+    let args = ["compare", "--model", "gaussian-mixture", "--methods", "karras/heun,karras/euler", "--steps", "3,5,7"];
+    let child = start(&place, &[&args[..], &["--images", "20000", "--held-out", "8", "--out", "run"]].concat());
     let (code, said) = interrupted(&place, child, "run/run.json");
     assert!(code == Some(130) && said.contains("--resume goes on from there"), "{code:?} {said}");
 }

@@ -3,6 +3,7 @@
 mod browser;
 mod compare;
 mod denoise;
+mod diverging;
 mod errors;
 mod eval;
 mod export;

@@ -12,7 +12,7 @@ use crate::fitting::{
     CriticArgs, CriticName, FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings,
     ROLLOUT_LEARNING_RATE, SETTLING_IMAGES, TRAJECTORIES,
 };
-use crate::inputs::{Compute, Numbers, positive};
+use crate::inputs::{Compute, Numbers, not_negative, positive};
 use crate::runs::RunArgs;
 use crate::searching::{DistanceName, SearchArgs};
 
@@ -266,11 +266,16 @@ impl Args {
             ensure!(count >= 1, "--{name} must be at least 1");
         }
         ensure!(self.microbatch != Some(0), "--microbatch must be at least 1");
-        ensure!(self.ema >= 0.0 && self.ema.is_finite(), "--ema must be a finite number of images, 0 for no average");
         positive("phase1-lr", self.phase1_lr)?;
         self.lr.map_or(Ok(()), |rate| positive("lr", rate))?;
-        ensure!(self.gamma >= 0.0 && self.gamma.is_finite(), "--gamma must not be negative");
-        ensure!(self.data_weight >= 0.0 && self.data_weight.is_finite(), "--data-weight must not be negative");
+        for (name, value) in [
+            ("ema", self.ema),
+            ("gamma", self.gamma),
+            ("data-weight", self.data_weight),
+            ("last-weight", self.last_weight),
+        ] {
+            not_negative(name, value)?;
+        }
         ensure!(
             self.data_weight == 0.0 || self.weights == WeightsName::Rollout,
             "--data-weight is for --weights rollout: the other weights learn from data anyway"
@@ -289,7 +294,6 @@ impl Args {
             !self.xflip || self.weights != WeightsName::Rollout || rollout.looks_at_data(),
             "--xflip mirrors training images, which --weights rollout looks at with --data-weight or --critic-of data alone"
         );
-        ensure!(self.last_weight >= 0.0 && self.last_weight.is_finite(), "--last-weight must not be negative");
         let default_solver =
             if self.objective == ObjectiveName::Bound { Phase1Solver::Table } else { Phase1Solver::Adam };
         let solver = self.solver.unwrap_or(default_solver);

@@ -187,7 +187,7 @@ fn forecast(task: &Task) -> Result<Forecast> {
             .part("teacher's trajectories", rounds * trajectories)
             .training("images of phase 2 beside trajectories", {
                 let beside = matches!(phase2.weights, TuneWeights::Rollout(loss) if loss.data > 0.0);
-                let each = |&steps: &usize| phase2.batch.div_ceil(steps.max(1)) as u64;
+                let each = |&steps: &usize| phase2.parts(steps).batch as u64;
                 if beside { rounds * phase2.tune.iterations * task.steps.iter().map(each).sum::<u64>() } else { 0 }
             })
             .part(
@@ -198,7 +198,10 @@ fn forecast(task: &Task) -> Result<Forecast> {
                 "what phase 2's critic sees",
                 rounds * task.steps.iter().map(|&steps| phase2.criticised_images(steps)).sum::<u64>(),
             )
-            .training("phase 2", rounds * numbers * phase2.tune.iterations * phase2.batch as u64)
+            .training(
+                "phase 2",
+                rounds * task.steps.iter().map(|&steps| phase2.evaluations_with_gradient(steps)).sum::<u64>(),
+            )
             .part("looks of phase 2", rounds * looks(phase2.tune.iterations, phase2.tune.check_every) * held * steps)
             .part("settling on the way to the tuned network", {
                 let of = phase1.moments().filter(|_| task.phases.contains(&1));

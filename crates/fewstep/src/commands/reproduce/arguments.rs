@@ -16,7 +16,7 @@ use crate::fitting::{
     ROLLOUT_LEARNING_RATE, SETTLING_IMAGES, TRAJECTORIES,
 };
 use crate::gallery::SeedRanges;
-use crate::inputs::{BUILT_IN, Compute, DataArgs, Numbers, positive};
+use crate::inputs::{BUILT_IN, Compute, DataArgs, Numbers, not_negative, positive};
 use crate::runs::RunArgs;
 use crate::searching::{GaussNewtonSettings, Method, Search, SearchSettings, TeacherSettings};
 
@@ -89,8 +89,7 @@ pub struct Args {
     /// Learning rate of the network
     #[arg(long, value_name = "RATE", default_value_t = 1e-4, help_heading = "Scale")]
     pub lr: f64,
-    /// What the last level counts in stage 2: 0 as in Eq. 12, which leaves out the network that makes the image; 1 is its coefficient
-    /// in it
+    /// Weight of the last level in stage 2, which Eq. 12 leaves out (0: the paper's, 1: its coefficient in the image)
     #[arg(long, value_name = "W", default_value_t = 1.0, help_heading = "Scale")]
     pub last_weight: f64,
     /// Trajectories of the teacher that our tuning learns from [default: 4096; paper: 16384]
@@ -168,7 +167,8 @@ impl Args {
         for (name, rate) in [("lr", self.lr), ("phase1-lr", self.phase1_lr), ("rollout-lr", self.rollout_lr)] {
             positive(name, rate)?;
         }
-        ensure!(self.last_weight >= 0.0 && self.last_weight.is_finite(), "--last-weight must not be negative");
+        not_negative("last-weight", self.last_weight)?;
+        not_negative("gamma", self.gamma)?;
         let (critic, critic_of) = CriticArgs {
             weight: ("rollout-critic", self.rollout_critic),
             of: ("rollout-critic-of", self.rollout_critic_of),
@@ -183,7 +183,6 @@ impl Args {
             !batches.contains(&Some(0)),
             "--batch, --rollout-batch, --microbatch and --phase1-batch must be at least 1"
         );
-        ensure!(self.gamma >= 0.0 && self.gamma.is_finite(), "--gamma must not be negative");
         let batch = self.batch.unwrap_or(if paper { 512 } else { 128 });
         let updates = by_preset(self.updates, 1_000, 50_000);
         let eval_batch = self.eval_batch.max(1);

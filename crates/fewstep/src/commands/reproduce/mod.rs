@@ -167,7 +167,7 @@ fn open_folder(args: &Args, task: Task) -> Result<(RunFolder, Run)> {
     let (folder, earlier) = runs::reopen::<Run>(out, "reproduce")?;
     ensure!(
         earlier.task.settings == run.task.settings && earlier.task.subject.agree(&run.task.subject),
-        "the run in {} was started with another model, data set or other settings; repeat those (steps, --ours and \
+        "the run in {} was started with another model, data set or judge, or other settings; repeat those (steps, --ours and \
          --rows may be others; a run of an earlier version has --search {}, --settling-images 0 and --rollout-critic 0), or \
          choose a new --out",
         out.display(),
@@ -201,8 +201,10 @@ fn forecast(task: &Task) -> Result<Forecast> {
         of.filter_map(|cell| cell.tuning(&task.settings)).collect::<Vec<Phase2Settings>>()
     };
     let gradients = |tunings: &[Phase2Settings]| {
-        let each = tunings.iter().map(|settings| settings.tune.iterations * settings.batch as u64);
-        task.steps.len() as u64 * each.sum::<u64>()
+        let of_all = |settings: &Phase2Settings| {
+            task.steps.iter().map(|&steps| settings.evaluations_with_gradient(steps)).sum::<u64>()
+        };
+        tunings.iter().map(of_all).sum::<u64>()
     };
     let looked = |tunings: &[Phase2Settings]| {
         tunings.iter().map(|Phase2Settings { tune, .. }| looks(tune.iterations, tune.check_every)).sum::<u64>()
