@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::trajectories::{Course, Lesson};
-use super::{LOSS, Loss, Trainer};
+use super::{LOSS, Loss, TrainConfig, Trainer};
 use crate::critic;
 use crate::distance::{Criticism, Distance, Measure};
 use crate::error::{Error, Result};
@@ -178,10 +178,7 @@ impl Trainer<'_> {
             return Err(Error::Input("trajectories need the rollout loss".to_owned()));
         };
         let lesson = Lesson::new(course.trajectories, indices, &self.model)?;
-        // so that parts come to what a whole batch would
-        let [before, after, all] = [part, part + 1, self.config.batch / self.config.microbatch]
-            .map(|parts| critic::looked_at(parts * self.config.microbatch));
-        let shown = if self.critic.is_some() { after - before } else { 0 };
+        let (shown, weight) = self.shown(part, loss.critic);
         let data = match (course.images_for(loss)?, of_data) {
             (Some(images), Some(indices)) => {
                 let seen = if loss.data > 0.0 { indices } else { &indices[..shown] };
@@ -193,7 +190,7 @@ impl Trainer<'_> {
         if let Some(critic) = &self.critic {
             measure = measure.criticised(Criticism {
                 critic,
-                weight: loss.critic * (shown * self.config.batch) as f64 / (all * self.config.microbatch) as f64,
+                weight,
                 shown: shown as i64,
                 class_labels: lesson.class_labels.as_ref(),
                 data: data.as_ref().filter(|_| loss.critic_of == CriticOf::Data),
@@ -213,6 +210,19 @@ impl Trainer<'_> {
             sum.gradient += self.weights.gradient(&mean)?;
         }
         Ok(sum)
+    }
+
+    /// How many images of a part of the batch the critic is shown, if there is one, and what its word counts there of `weight`: the
+    /// parts come to what a whole batch would.
+    fn shown(&self, part: usize, weight: f64) -> (usize, f64) {
+        if self.critic.is_none() {
+            return (0, 0.0);
+        }
+        let TrainConfig { batch, microbatch, .. } = self.config;
+        let [before, after, all] =
+            [part, part + 1, batch / microbatch].map(|parts| critic::looked_at(parts * microbatch));
+        let shown = after - before;
+        (shown, weight * (shown * batch) as f64 / (all * microbatch) as f64)
     }
 
     /// Every evaluation learns from the state that it leads to.

@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
-use fewstep_nn::train::{GradientFlow, RolloutLoss, StepWeights};
+use fewstep_nn::train::{GradientFlow, RolloutLoss};
 
+use super::names::{GradientFlowName, NoiseName, ObjectiveName, ScaleName, StepWeightsName, WeightsName};
 use crate::fitting::{
     CriticArgs, CriticName, FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings,
     ROLLOUT_LEARNING_RATE, SETTLING_IMAGES, TRAJECTORIES,
@@ -176,80 +177,6 @@ pub struct Args {
     pub seed: u64,
     #[command(flatten)]
     pub compute: Compute,
-}
-
-/// Objectives of phase 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum ObjectiveName {
-    /// Eq. 11
-    Discretization,
-    /// Eq. 12
-    Bound,
-    /// Eq. 11 and gamma times Eq. 12: the paper's
-    Joint,
-}
-
-/// Noise along the levels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum NoiseName {
-    /// Drawn afresh at every level
-    Independent,
-    /// The same at every level
-    Shared,
-}
-
-/// Scale of Eq. 13.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum ScaleName {
-    /// Shares of sigma (the paper's)
-    Linear,
-    /// Shares of log sigma
-    Log,
-}
-
-/// Weights of phase 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum WeightsName {
-    /// Eq. 12
-    Bound,
-    /// The EDM recipe
-    Original,
-    /// The sampler's own states against a teacher's trajectories
-    Rollout,
-}
-
-/// Weights of the steps of a rollout. (Documented variants would make the help page longer.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum StepWeightsName {
-    Signal,
-    Equal,
-    Image,
-}
-
-/// How far back a rollout's gradient goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum GradientFlowName {
-    Step,
-    Through,
-}
-
-impl From<GradientFlowName> for GradientFlow {
-    fn from(name: GradientFlowName) -> Self {
-        match name {
-            GradientFlowName::Step => Self::Step,
-            GradientFlowName::Through => Self::Through,
-        }
-    }
-}
-
-impl From<StepWeightsName> for StepWeights {
-    fn from(name: StepWeightsName) -> Self {
-        match name {
-            StepWeightsName::Signal => Self::Signal,
-            StepWeightsName::Equal => Self::Equal,
-            StepWeightsName::Image => Self::Image,
-        }
-    }
 }
 
 impl Args {

@@ -5,7 +5,7 @@ use fewstep_eval::features::{Convention, FeatureNetwork};
 use fewstep_nn::Model;
 
 use super::Args;
-use super::arguments::WeightsName;
+use super::names::WeightsName;
 use crate::fitting::Phase1Search;
 use crate::inputs::{FeatureArgs, Judge, OpenModel, is_built_in};
 use crate::searching::{DistanceName, Refinement};

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod features;
+mod names;
 mod one;
 mod page;
 
