@@ -71,7 +71,19 @@ fn table_1_has_every_cell_and_goes_on_where_it_stopped() {
     let error = |method: &str| value(method)["rollout_error"].as_f64().unwrap();
     assert!(error("our plan") < 0.5 * error("baseline"), "{} {}", error("our plan"), error("baseline"));
     let files = place.list("run");
-    for file in ["fig2.svg", "fig3-003.svg", "fig4-004-weights.svg", "report.html", "reproduce.json", "table1.md"] {
+    let drawn = place.read_json("run/figures.json");
+    let lines: Vec<&str> =
+        drawn["learning"].as_array().unwrap().iter().map(|line| line["method"].as_str().unwrap()).collect();
+    assert_eq!(lines, [&paper[2..], &["our plan, rollout tuning"]].concat().repeat(2));
+    for file in [
+        "fig2.svg",
+        "fig3-003.svg",
+        "fig4-004-weights.svg",
+        "learning-004.svg",
+        "report.html",
+        "reproduce.json",
+        "table1.md",
+    ] {
         assert!(files.contains(&file.to_owned()), "{file}: {files:?}");
     }
     place.succeeds(&["report", "run", "--out", "again.html"]);

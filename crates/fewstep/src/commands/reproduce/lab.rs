@@ -10,11 +10,12 @@ use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::Storage;
-use fewstep_nn::fit::{NoiseSharing, TuneWeights};
+use fewstep_nn::fit::{NoiseSharing, TuneStep, TuneWeights};
 use fewstep_nn::{Model, checkpoint};
 use serde::{Deserialize, Serialize};
 
 use super::arguments::Experiment;
+use super::plots::Learning;
 use super::{Settings, Task};
 use crate::fitting::{
     Between, Fitter, Learned, Phase1Settings, Phase2Settings, Saved, euler, percent, plan_for, teacher,
@@ -343,6 +344,23 @@ impl<'a> Lab<'a> {
         let _ = std::fs::remove_file(&state);
         let _ = std::fs::remove_file(&trajectories);
         Ok((model, plan))
+    }
+
+    /// The held-out error while each method's levels or network learned. Both stages' is their second's.
+    pub fn learning(&self, steps: usize) -> Result<Vec<Learning>> {
+        let Some(gallery) = &self.gallery else { return Ok(Vec::new()) };
+        let mut all = Vec::new();
+        for cell in self.task.cells() {
+            let looks = if cell == Cell::Stage1 {
+                let learned: Option<Learned> = read(&self.folder.join(format!("levels-{steps:03}.json")))?;
+                learned.map(|learned| learned.looks)
+            } else {
+                let looks: Option<Vec<TuneStep>> = read(&gallery.file(cell.name(), steps, "looks.json"))?;
+                looks.map(|looks| looks.iter().map(|look| (look.iteration, look.rollout_error)).collect())
+            };
+            all.extend(looks.map(|looks| Learning { steps, method: cell.name().to_owned(), looks }));
+        }
+        Ok(all)
     }
 
     /// Networks on the way to the one tuned for our plan; none where none were looked at.

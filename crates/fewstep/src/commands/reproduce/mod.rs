@@ -2,6 +2,7 @@
 
 mod arguments;
 mod lab;
+mod plots;
 mod show;
 
 use anyhow::{Result, ensure};

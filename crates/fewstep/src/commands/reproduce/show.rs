@@ -1,53 +1,36 @@
 //! Tables, figures and report of a reproduction.
 
 use anyhow::Result;
-use fewstep_core::precondition::Preconditioning;
-use fewstep_core::schedule::Schedule;
 use fewstep_io::{RunFolder, atomic};
-use fewstep_report::{
-    Axis, Block, Cell, Column, Format, LabeledImage, Page, Plot, Reference, Section, Series, Style, Table,
-};
+use fewstep_report::{Block, Cell, Column, Format, LabeledImage, Page, Section, Table};
 use serde_json::json;
 
 use super::arguments::Experiment;
-use super::lab::{Descent, Lab};
+use super::lab::Lab;
+use super::plots::{Drawn, Levels, figures_of};
 use super::{Row, Run};
 use crate::commands::report::REPORT;
-use crate::figures;
-use crate::fitting::{Between, SETTLING_TEXT, baseline, settling_table};
+use crate::fitting::{SETTLING_TEXT, baseline, settling_table};
 use crate::ui;
 
 /// Pixels of a figure's PNG for each of the SVG's.
 const PNG_SCALE: f32 = 2.0;
-
-/// Learned levels beside the baseline's, as the figures draw them.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Levels {
-    steps: usize,
-    rho_7: Vec<f64>,
-    learned: Vec<f64>,
-}
-
-/// What the figures are drawn from, beside the rows.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Drawn {
-    precond: Preconditioning,
-    levels: Vec<Levels>,
-    descents: Vec<Descent>,
-    /// Networks on the way to those of our tuning, by number of steps.
-    #[serde(default)]
-    between: Vec<(usize, Vec<Between>)>,
-}
 
 /// Where it stands, in the run folder.
 const DRAWN: &str = "figures.json";
 
 /// Writes tables, figures and the report.
 pub fn save(rows: &[Row], lab: &Lab, run: &Run, folder: &RunFolder) -> Result<()> {
-    let mut drawn =
-        Drawn { precond: lab.base().config().precond, levels: Vec::new(), descents: Vec::new(), between: Vec::new() };
+    let mut drawn = Drawn {
+        precond: lab.base().config().precond,
+        levels: Vec::new(),
+        descents: Vec::new(),
+        learning: Vec::new(),
+        between: Vec::new(),
+    };
     for &steps in &run.task.steps {
         drawn.between.push((steps, lab.between(steps)?));
+        drawn.learning.extend(lab.learning(steps)?);
         if run.task.experiment == Experiment::Objectives {
             drawn.descents.extend(lab.objectives(steps)?);
             continue;
@@ -215,82 +198,6 @@ fn headline(rows: &[Row], run: &Run) -> String {
         format!("{steps} steps: baseline {}, both stages {}{order}", write(base), write(both))
     };
     format!("{}.", run.task.steps.iter().map(sentence).collect::<Vec<_>>().join("; "))
-}
-
-/// Name of the file and plot of each figure.
-fn figures_of(rows: &[Row], run: &Run, drawn: &Drawn) -> Result<Vec<(String, Plot)>> {
-    let mut plots = Vec::new();
-    if !rows.is_empty() {
-        plots.push(("fig2".to_owned(), curves(rows, run)));
-    }
-    for levels in &drawn.levels {
-        let steps = levels.steps;
-        let both: [(&str, &[f64]); 2] = [("rho = 7", &levels.rho_7), ("learned", &levels.learned)];
-        plots.push((format!("fig3-{steps:03}"), figures::schedules(format!("Noise levels, {steps} steps"), &both)));
-        let [raw, times] = figures::weights(steps, &Schedule::new(levels.learned.clone())?, &drawn.precond);
-        plots.push((format!("fig4-{steps:03}-weights"), raw));
-        plots.push((format!("fig4-{steps:03}-times-probability"), times));
-    }
-    for &steps in run.task.steps.iter().filter(|_| !drawn.descents.is_empty()) {
-        let descents: Vec<&Descent> = drawn.descents.iter().filter(|descent| descent.steps == steps).collect();
-        plots.extend(descended(steps, &descents));
-    }
-    Ok(plots)
-}
-
-/// The objectives on their way down, what becomes of the sampler meanwhile, and where the levels end.
-fn descended(steps: usize, descents: &[&Descent]) -> [(String, Plot); 3] {
-    let lines = |points: &dyn Fn(&Descent) -> Vec<(f64, f64)>, style: Style| -> Vec<Series> {
-        descents.iter().map(|descent| Series::new(descent.name.clone(), points(descent), style)).collect()
-    };
-    let plot = |title: String, y: Axis, series: Vec<Series>| Plot {
-        title,
-        x: Axis::linear("update"),
-        y,
-        series,
-        ..Plot::default()
-    };
-    let float = |&(update, value): &(u64, f64)| (update as f64, value);
-    let losses = lines(&|descent| smooth(&descent.loss), Style::Line);
-    let errors = lines(&|descent| descent.rollout_error.iter().map(float).collect(), Style::LineMarkers);
-    let levels: Vec<(&str, &[f64])> =
-        descents.iter().map(|descent| (descent.name.as_str(), descent.sigmas.as_slice())).collect();
-    let name = |what: &str| format!("objectives-{steps:03}-{what}");
-    let of = |what: &str| format!("{what}, {steps} steps");
-    [
-        (name("loss"), plot(of("The objective"), Axis::log("objective"), losses)),
-        (name("error"), plot(of("The sampler"), Axis::log("held-out rollout error"), errors)),
-        (name("levels"), figures::schedules(of("Noise levels in the end"), &levels)),
-    ]
-}
-
-/// Means of twenty updates: single batches are noisy.
-fn smooth(points: &[(u64, f64)]) -> Vec<(f64, f64)> {
-    let mean = |part: &[(u64, f64)]| {
-        let total: f64 = part.iter().map(|point| point.1).sum();
-        Some((part.last()?.0 as f64, total / part.len() as f64))
-    };
-    points.chunks(20).filter_map(mean).collect()
-}
-
-/// Fig. 2: distance against steps.
-fn curves(rows: &[Row], run: &Run) -> Plot {
-    let line = |name: &str| {
-        let points = rows.iter().filter(|row| row.method == name).map(|row| (row.nfe as f64, row.frechet_mean()));
-        Series::new(name, points.collect(), Style::LineMarkers)
-    };
-    let cells = run.task.cells();
-    let teacher = rows.iter().find(|row| row.method == "teacher");
-    let reference =
-        teacher.map(|row| Reference { name: format!("teacher, {} evaluations", row.nfe), y: row.frechet_mean() });
-    Plot {
-        title: "Frechet distance".to_owned(),
-        x: Axis::linear("steps"),
-        y: Axis::log("Frechet distance"),
-        series: cells.into_iter().map(|cell| line(cell.name())).collect(),
-        references: reference.into_iter().collect(),
-        ..Plot::default()
-    }
 }
 
 /// The report of these cells, whose images and levels are in `folder`.

@@ -1,0 +1,140 @@
+//! Figures of a reproduction.
+
+use anyhow::Result;
+use fewstep_core::precondition::Preconditioning;
+use fewstep_core::schedule::Schedule;
+use fewstep_report::{Axis, Plot, Reference, Series, Style};
+use serde::{Deserialize, Serialize};
+
+use super::lab::Descent;
+use super::{Row, Run};
+use crate::figures;
+use crate::fitting::Between;
+
+/// Learned levels beside the baseline's, as the figures draw them.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Levels {
+    pub steps: usize,
+    pub rho_7: Vec<f64>,
+    pub learned: Vec<f64>,
+}
+
+/// The held-out error while a method's levels or network learned.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Learning {
+    pub steps: usize,
+    pub method: String,
+    /// Updates made, error.
+    pub looks: Vec<(u64, f64)>,
+}
+
+/// What the figures are drawn from, beside the rows.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Drawn {
+    pub precond: Preconditioning,
+    pub levels: Vec<Levels>,
+    pub descents: Vec<Descent>,
+    #[serde(default)]
+    pub learning: Vec<Learning>,
+    /// Networks on the way to those of our tuning, by number of steps.
+    #[serde(default)]
+    pub between: Vec<(usize, Vec<Between>)>,
+}
+
+/// Name of the file and plot of each figure.
+pub fn figures_of(rows: &[Row], run: &Run, drawn: &Drawn) -> Result<Vec<(String, Plot)>> {
+    let mut plots = Vec::new();
+    if !rows.is_empty() {
+        plots.push(("fig2".to_owned(), curves(rows, run)));
+    }
+    for levels in &drawn.levels {
+        let steps = levels.steps;
+        let both: [(&str, &[f64]); 2] = [("rho = 7", &levels.rho_7), ("learned", &levels.learned)];
+        plots.push((format!("fig3-{steps:03}"), figures::schedules(format!("Noise levels, {steps} steps"), &both)));
+        let [raw, times] = figures::weights(steps, &Schedule::new(levels.learned.clone())?, &drawn.precond);
+        plots.push((format!("fig4-{steps:03}-weights"), raw));
+        plots.push((format!("fig4-{steps:03}-times-probability"), times));
+    }
+    for &steps in &run.task.steps {
+        let learning: Vec<&Learning> = drawn.learning.iter().filter(|learning| learning.steps == steps).collect();
+        if !learning.is_empty() {
+            plots.push((format!("learning-{steps:03}"), learned(steps, &learning)));
+        }
+    }
+    for &steps in run.task.steps.iter().filter(|_| !drawn.descents.is_empty()) {
+        let descents: Vec<&Descent> = drawn.descents.iter().filter(|descent| descent.steps == steps).collect();
+        plots.extend(descended(steps, &descents));
+    }
+    Ok(plots)
+}
+
+/// What becomes of the sampler while the stages learn: as they have updates of their own, over the share that is made.
+fn learned(steps: usize, learning: &[&Learning]) -> Plot {
+    let line = |learning: &&Learning| {
+        let last = learning.looks.last().map_or(1.0, |(update, _)| (*update as f64).max(1.0));
+        let points = learning.looks.iter().map(|(update, error)| (*update as f64 / last, *error)).collect();
+        Series::new(learning.method.clone(), points, Style::LineMarkers)
+    };
+    Plot {
+        title: format!("The sampler while stages learn, {steps} steps"),
+        x: Axis::linear("share of the updates"),
+        y: Axis::log("held-out rollout error"),
+        series: learning.iter().map(line).collect(),
+        ..Plot::default()
+    }
+}
+
+/// The objectives on their way down, what becomes of the sampler meanwhile, and where the levels end.
+fn descended(steps: usize, descents: &[&Descent]) -> [(String, Plot); 3] {
+    let lines = |points: &dyn Fn(&Descent) -> Vec<(f64, f64)>, style: Style| -> Vec<Series> {
+        descents.iter().map(|descent| Series::new(descent.name.clone(), points(descent), style)).collect()
+    };
+    let plot = |title: String, y: Axis, series: Vec<Series>| Plot {
+        title,
+        x: Axis::linear("update"),
+        y,
+        series,
+        ..Plot::default()
+    };
+    let float = |&(update, value): &(u64, f64)| (update as f64, value);
+    let losses = lines(&|descent| smooth(&descent.loss), Style::Line);
+    let errors = lines(&|descent| descent.rollout_error.iter().map(float).collect(), Style::LineMarkers);
+    let levels: Vec<(&str, &[f64])> =
+        descents.iter().map(|descent| (descent.name.as_str(), descent.sigmas.as_slice())).collect();
+    let name = |what: &str| format!("objectives-{steps:03}-{what}");
+    let of = |what: &str| format!("{what}, {steps} steps");
+    [
+        (name("loss"), plot(of("The objective"), Axis::log("objective"), losses)),
+        (name("error"), plot(of("The sampler"), Axis::log("held-out rollout error"), errors)),
+        (name("levels"), figures::schedules(of("Noise levels in the end"), &levels)),
+    ]
+}
+
+/// Means of twenty updates: single batches are noisy.
+fn smooth(points: &[(u64, f64)]) -> Vec<(f64, f64)> {
+    let mean = |part: &[(u64, f64)]| {
+        let total: f64 = part.iter().map(|point| point.1).sum();
+        Some((part.last()?.0 as f64, total / part.len() as f64))
+    };
+    points.chunks(20).filter_map(mean).collect()
+}
+
+/// Fig. 2: distance against steps.
+fn curves(rows: &[Row], run: &Run) -> Plot {
+    let line = |name: &str| {
+        let points = rows.iter().filter(|row| row.method == name).map(|row| (row.nfe as f64, row.frechet_mean()));
+        Series::new(name, points.collect(), Style::LineMarkers)
+    };
+    let cells = run.task.cells();
+    let teacher = rows.iter().find(|row| row.method == "teacher");
+    let reference =
+        teacher.map(|row| Reference { name: format!("teacher, {} evaluations", row.nfe), y: row.frechet_mean() });
+    Plot {
+        title: "Frechet distance".to_owned(),
+        x: Axis::linear("steps"),
+        y: Axis::log("Frechet distance"),
+        series: cells.into_iter().map(|cell| line(cell.name())).collect(),
+        references: reference.into_iter().collect(),
+        ..Plot::default()
+    }
+}
