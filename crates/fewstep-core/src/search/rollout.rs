@@ -198,7 +198,7 @@ mod tests {
     struct Network {
         alive: Rc<()>,
         most: usize,
-        /// Pullbacks under way: each is a graph of the network.
+        /// Pullbacks made: each is one graph of the network, gone when it returns.
         graphs: usize,
     }
 

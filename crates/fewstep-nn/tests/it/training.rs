@@ -1,11 +1,13 @@
 //! Training, tuning and the gradient of phase 1 on a network small enough for a test.
 
 use fewstep_core::objective::{ForwardNoised, Objective, loss, loss_and_gradient};
+use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Schedule, karras};
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::VectorSpace;
 use fewstep_nn::Model;
 use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
+use fewstep_nn::data::Images;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{HeldOut, NoiseSharing, Noised, TuneConfig, TuneWeights, Tuner, level_loss};
 use fewstep_nn::random;
@@ -102,13 +104,9 @@ fn a_gradient_that_is_not_finite_stops_the_run() {
     assert_eq!(weights(&trainer.averaged().unwrap()), weights(&model));
 }
 
-/// The held-out error decides what stands and when it ends, whatever the loss does.
-#[test]
-fn phase_2_stops_early_and_keeps_the_best() {
-    let _turn = alone();
-    let model = small(0);
-    let images = ramps(&model);
-    let mut trainer = Trainer::new(model.duplicate().unwrap(), &images, recipe()).unwrap();
+/// A teacher that has learned a little, and the judge of students that take four steps of its.
+fn taught(model: &Model, images: &Images) -> (Model, Schedule, Plan, HeldOut) {
+    let mut trainer = Trainer::new(model.duplicate().unwrap(), images, recipe()).unwrap();
     for _ in 0..80 {
         trainer.step().unwrap();
     }
@@ -116,6 +114,16 @@ fn phase_2_stops_early_and_keeps_the_best() {
     let schedule = karras(4, 0.02, 40.0, 7.0).unwrap();
     let plan = Solver::Euler.plan(&schedule, &SolverOptions::default()).unwrap();
     let judge = HeldOut::new(&teacher, &plan, &[100, 101, 102, 103], 2).unwrap();
+    (teacher, schedule, plan, judge)
+}
+
+/// The held-out error decides what stands and when it ends, whatever the loss does.
+#[test]
+fn phase_2_stops_early_and_keeps_the_best() {
+    let _turn = alone();
+    let model = small(0);
+    let images = ramps(&model);
+    let (teacher, schedule, plan, judge) = taught(&model, &images);
     // a student a little off its teacher, that learns far too fast: it comes nearer to the data and not to the teacher
     let config = TrainConfig {
         augment: None,
@@ -148,14 +156,8 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
     let _turn = alone();
     let model = small(0);
     let images = ramps(&model);
-    // The teacher is a network that has learned a little; the student starts from scratch and must come closer to it.
-    let mut trainer = Trainer::new(model.duplicate().unwrap(), &images, recipe()).unwrap();
-    for _ in 0..80 {
-        trainer.step().unwrap();
-    }
-    let schedule = karras(4, 0.02, 40.0, 7.0).unwrap();
-    let plan = Solver::Euler.plan(&schedule, &SolverOptions::default()).unwrap();
-    let judge = HeldOut::new(&trainer.averaged().unwrap(), &plan, &[100, 101, 102, 103], 2).unwrap();
+    // The student starts from scratch and must come closer to the teacher.
+    let (_, schedule, plan, judge) = taught(&model, &images);
     let before = judge.rollout_error(&model, &plan).unwrap();
 
     let config = || TrainConfig {

@@ -208,10 +208,11 @@ fn forecast(task: &Task) -> Result<Forecast> {
                 let of = phase1.moments().filter(|_| task.phases.contains(&1));
                 rounds * task.steps.iter().map(|&steps| task.settings.settling_evaluations(of, steps)).sum::<u64>()
             })
-            .part(
-                "tuned networks under other plans",
-                2 * (numbers - 1).max(2 * u64::from(numbers == 1)) * held * steps,
-            );
+            .part("tuned networks under other plans", {
+                // one alone is tried under a plan of twice as many evaluations
+                let plans = if numbers == 1 { 2 } else { numbers - 1 };
+                2 * plans * held * steps
+            });
     }
     Ok(cost.part("images of the report", one::IMAGES * (1 + task.phases.len() as u64) * steps))
 }
