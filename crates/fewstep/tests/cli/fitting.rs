@@ -149,13 +149,8 @@ fn contradictions_and_misfits_are_one_sentence() {
     for (args, word) in [
         (vec!["--search", "paper", "--objective", "joint", "--solver", "table"], "adam"),
         (vec!["--search", "paper", "--objective", "bound", "--gamma=-1"], "--gamma must be"),
-        (vec!["--objective", "joint"], "--search paper"),
-        (vec!["--data-weight", "1"], "--weights rollout"),
-        (vec!["--gradient", "through"], "--weights rollout"),
         (vec!["--xflip", "--weights", "rollout", "--critic-weight", "0"], "--data-weight"),
         (vec!["--data-weight=-1", "--weights", "rollout"], "--data-weight"),
-        (vec!["--critic-weight", "1"], "are for --weights rollout"),
-        (vec!["--critic-of", "teacher"], "are for --weights rollout"),
         (vec!["--critic-weight=-1", "--weights", "rollout"], "--critic-weight must be"),
         (
             vec!["--critic-of", "data", "--critic-weight", "0", "--weights", "rollout"],
@@ -167,6 +162,25 @@ fn contradictions_and_misfits_are_one_sentence() {
     ] {
         let error = place.fails(&fit("new", &args));
         assert!(error.contains(word), "{error}");
+    }
+    for (option, value, needed) in [
+        ("--objective", "joint", "--search paper"),
+        ("--solver", "table", "--search paper"),
+        ("--noise", "shared", "--search paper"),
+        ("--parameter", "linear", "--search paper"),
+        ("--gamma", "1", "--search paper --objective joint"),
+        ("--distance", "squared", "--weights rollout"),
+        ("--step-weights", "signal", "--weights rollout"),
+        ("--gradient", "through", "--weights rollout"),
+        ("--data-weight", "1", "--weights rollout"),
+        ("--critic-weight", "1", "--weights rollout"),
+        ("--critic-of", "teacher", "--weights rollout"),
+        ("--trajectories", "8", "--weights rollout"),
+        ("--last-weight", "1", "--weights bound"),
+    ] {
+        let other = if option == "--last-weight" { "original" } else { "bound" };
+        let error = place.fails(&fit("new", &[option, value, "--weights", other]));
+        assert!(error.contains(&format!("{option} is for {needed} and changes nothing here")), "{error}");
     }
     let with = |replaced: &str, value: &'static str| {
         let mut args = fit("new", &["--search", "paper", "--objective", "joint"]);

@@ -36,13 +36,12 @@ fn a_run_is_repeated_from_its_run_json() {
     assert!(run.code == 0 && run.stderr.contains("warning: not the files"), "{}", run.stderr);
     // a version with other defaults says so
     let mut older = first.clone();
-    older["task"]["settings"]["phase2"]["trajectories"] = 7.into();
+    older["task"]["settings"]["phase1"]["grid"] = 7.into();
     std::fs::write(place.path("older.json"), older.to_string()).unwrap();
     let run = place.run(&["fit", "--config", "older.json", "--out", "fifth"]);
-    let warning =
-        "not the settings of the run that is repeated, of an earlier version: phase2.trajectories 4096 (was 7)";
+    let warning = "not the settings of the run that is repeated, of an earlier version: phase1.grid 65 (was 7)";
     assert!(run.code == 0 && run.stderr.contains(warning), "{}", run.stderr);
-    let typed = place.run(&["fit", "--config", "older.json", "--out", "sixth", "--trajectories", "9"]);
+    let typed = place.run(&["fit", "--config", "older.json", "--out", "sixth", "--grid", "9"]);
     assert!(typed.code == 0 && !typed.stderr.contains("not the settings"), "{}", typed.stderr);
     insta::assert_snapshot!(place.fails(&["train", "--config", "first/run.json", "--out", "new"]), @"first/run.json is of `fewstep fit`: write `fewstep fit --config first/run.json`");
     insta::assert_snapshot!(place.fails(&["fit", "--config", "first/fit.json", "--out", "new"]), @"first/fit.json does not say what was run: it is no run.json");

@@ -129,8 +129,10 @@ fn rows_can_be_asked_for_alone() {
     let parts: Vec<&str> =
         cost["parts"].as_array().unwrap().iter().map(|part| part["what"].as_str().unwrap()).collect();
     assert!(parts.contains(&"our tuning") && !parts.iter().any(|part| part.starts_with("stage")), "{parts:?}");
-    let error = place.fails(&reproduce("fig3", &["--steps", "3", "--rows", "ours"]));
-    assert!(error.contains("--rows is for fig2 and table1"), "{error}");
+    for rows in [&["--rows", "ours"][..], &["--ours"]] {
+        let error = place.fails(&reproduce("fig3", &[&["--steps", "3"], rows].concat()));
+        assert!(error.contains("--rows and --ours are for fig2 and table1"), "{error}");
+    }
     let error = place.fails(&reproduce("table1", &["--rollout-critic", "0", "--rollout-critic-of", "data"]));
     assert!(error.contains("give it a weight with --rollout-critic"), "{error}");
     for (option, value) in [

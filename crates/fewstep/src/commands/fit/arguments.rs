@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
-use fewstep_nn::train::{GradientFlow, RolloutLoss};
+use fewstep_nn::train::{GradientFlow, RolloutLoss, StepWeights};
 
 use super::names::{GradientFlowName, NoiseName, ObjectiveName, ScaleName, StepWeightsName, WeightsName};
 use crate::fitting::{
@@ -56,18 +56,18 @@ pub struct Args {
     /// What the search `paper` minimises: Eq. 11, Eq. 12, or both as in the paper
     #[arg(long, value_name = "NAME", default_value = "bound", help_heading = "Phase 1")]
     pub objective: ObjectiveName,
-    /// Weight of the bound in the joint objective
-    #[arg(long, default_value_t = 1.0, help_heading = "Phase 1")]
-    pub gamma: f64,
+    /// Weight of the bound in the joint objective [default: 1]
+    #[arg(long, help_heading = "Phase 1")]
+    pub gamma: Option<f64>,
     /// How phase 1 is solved; table needs the bound [default: table for the bound, else adam]
     #[arg(long, value_name = "NAME", help_heading = "Phase 1")]
     pub solver: Option<Phase1Solver>,
-    /// Noise along the levels: independent or shared
-    #[arg(long, value_name = "NAME", default_value = "independent", help_heading = "Phase 1")]
-    pub noise: NoiseName,
-    /// Scale in which the levels are parameterised: linear (the paper's) or log
-    #[arg(long, value_name = "NAME", default_value = "log", help_heading = "Phase 1")]
-    pub parameter: ScaleName,
+    /// Noise along the levels, in the search `paper`: independent or shared [default: independent]
+    #[arg(long, value_name = "NAME", help_heading = "Phase 1")]
+    pub noise: Option<NoiseName>,
+    /// Scale in which adam parameterises the levels: linear (the paper's) or log [default: log]
+    #[arg(long, value_name = "NAME", help_heading = "Phase 1")]
+    pub parameter: Option<ScaleName>,
     /// Updates of the levels
     #[arg(long, value_name = "N", default_value_t = 400, help_heading = "Phase 1")]
     pub phase1_updates: u64,
@@ -89,13 +89,13 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "bound", help_heading = "Phase 2")]
     pub weights: WeightsName,
     /// Distance from the teacher, for rollout: squared, pseudo-huber, in which no few bad images rule, or features (half in
-    /// pixels, half in a network's features)
-    #[arg(long, value_name = "NAME", default_value = "pseudo-huber", help_heading = "Phase 2")]
-    pub distance: DistanceName,
+    /// pixels, half in a network's features) [default: pseudo-huber]
+    #[arg(long, value_name = "NAME", help_heading = "Phase 2")]
+    pub distance: Option<DistanceName>,
     /// What each step's distance counts, for rollout: signal (as much as data stand out of the noise after it), equal, or image
-    /// (nothing but the image)
-    #[arg(long, value_name = "NAME", default_value = "signal", help_heading = "Phase 2")]
-    pub step_weights: StepWeightsName,
+    /// (nothing but the image) [default: signal]
+    #[arg(long, value_name = "NAME", help_heading = "Phase 2")]
+    pub step_weights: Option<StepWeightsName>,
     /// Which evaluations learn from a state's distance, for rollout: step (the newest alone) or through (all before it; up to three
     /// tenths dearer) [default: through for up to 4 evaluations, step for more]
     #[arg(long, value_name = "NAME", help_heading = "Phase 2")]
@@ -116,12 +116,12 @@ pub struct Args {
     /// Fashion-MNIST]
     #[arg(long, value_name = "FILE", help_heading = "Phase 2")]
     pub features: Option<PathBuf>,
-    /// Trajectories of the teacher, for rollout
-    #[arg(long, value_name = "N", default_value_t = TRAJECTORIES, help_heading = "Phase 2")]
-    pub trajectories: usize,
-    /// Weight of the last level, which Eq. 12 leaves out (0: the paper's, 1: its coefficient in the image)
-    #[arg(long, value_name = "W", default_value_t = 1.0, help_heading = "Phase 2")]
-    pub last_weight: f64,
+    /// Trajectories of the teacher, for rollout [default: 4096]
+    #[arg(long, value_name = "N", help_heading = "Phase 2")]
+    pub trajectories: Option<usize>,
+    /// Weight of the last level, for bound, which Eq. 12 leaves out (0: the paper's, 1: its coefficient in the image) [default: 1]
+    #[arg(long, value_name = "W", help_heading = "Phase 2")]
+    pub last_weight: Option<f64>,
     /// Updates of the network at most
     #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Phase 2")]
     pub updates: u64,
@@ -197,26 +197,14 @@ impl Args {
         self.lr.map_or(Ok(()), |rate| positive("lr", rate))?;
         for (name, value) in [
             ("ema", self.ema),
-            ("gamma", self.gamma),
+            ("gamma", self.gamma()),
             ("data-weight", self.data_weight),
-            ("last-weight", self.last_weight),
+            ("last-weight", self.last_weight()),
         ] {
             not_negative(name, value)?;
         }
-        ensure!(
-            self.data_weight == 0.0 || self.weights == WeightsName::Rollout,
-            "--data-weight is for --weights rollout: the other weights learn from data anyway"
-        );
-        ensure!(
-            self.weights == WeightsName::Rollout
-                || self.critic_weight.unwrap_or(0.0) == 0.0 && self.critic_of.is_none(),
-            "--critic-weight and --critic-of are for --weights rollout: the other weights make no images"
-        );
+        self.nothing_is_idle()?;
         let rollout = self.rollout_loss()?;
-        ensure!(
-            self.gradient.is_none() || self.weights == WeightsName::Rollout,
-            "--gradient is for --weights rollout: no other weights look at more than one step"
-        );
         ensure!(
             !self.xflip || self.weights != WeightsName::Rollout || rollout.looks_at_data(),
             "--xflip mirrors training images, which --weights rollout looks at with --data-weight or --critic-of data alone"
@@ -229,10 +217,6 @@ impl Args {
             "--solver table minimises the bound; the other objectives need --solver adam"
         );
         let paper = self.search == Phase1Search::Paper;
-        ensure!(
-            paper || (self.solver.is_none() && self.objective == ObjectiveName::Bound),
-            "--objective and --solver are for --search paper"
-        );
         let longest = self.steps.counts().into_iter().max().unwrap_or(0);
         ensure!(
             !paper || solver == Phase1Solver::Adam || self.grid >= longest,
@@ -254,20 +238,60 @@ impl Args {
         })
     }
 
+    /// Refuses options that say what is learned, where something else is: they would change nothing.
+    fn nothing_is_idle(&self) -> Result<()> {
+        let rollout = self.weights == WeightsName::Rollout;
+        let paper = self.search == Phase1Search::Paper;
+        for (given, option, applies, needed) in [
+            (self.distance.is_some(), "distance", rollout, "--weights rollout"),
+            (self.step_weights.is_some(), "step-weights", rollout, "--weights rollout"),
+            (self.gradient.is_some(), "gradient", rollout, "--weights rollout"),
+            (self.data_weight > 0.0, "data-weight", rollout, "--weights rollout"),
+            (self.critic_weight.is_some_and(|weight| weight > 0.0), "critic-weight", rollout, "--weights rollout"),
+            (self.critic_of.is_some(), "critic-of", rollout, "--weights rollout"),
+            (self.trajectories.is_some(), "trajectories", rollout, "--weights rollout"),
+            (self.last_weight.is_some(), "last-weight", self.weights == WeightsName::Bound, "--weights bound"),
+            (self.objective != ObjectiveName::Bound, "objective", paper, "--search paper"),
+            (self.solver.is_some(), "solver", paper, "--search paper"),
+            (self.noise.is_some(), "noise", paper, "--search paper"),
+            (self.parameter.is_some(), "parameter", paper, "--search paper"),
+            (
+                self.gamma.is_some(),
+                "gamma",
+                paper && self.objective == ObjectiveName::Joint,
+                "--search paper --objective joint",
+            ),
+        ] {
+            ensure!(
+                !given || applies,
+                "--{option} is for {needed} and changes nothing here: give that, too, or leave --{option} out"
+            );
+        }
+        Ok(())
+    }
+
+    fn gamma(&self) -> f64 {
+        self.gamma.unwrap_or(1.0)
+    }
+
+    fn last_weight(&self) -> f64 {
+        self.last_weight.unwrap_or(1.0)
+    }
+
     fn phase1(&self, solver: Phase1Solver) -> Phase1Settings {
         Phase1Settings {
             search: self.search.clone(),
             objective: match self.objective {
                 ObjectiveName::Discretization => Objective::Discretization,
                 ObjectiveName::Bound => Objective::Bound,
-                ObjectiveName::Joint => Objective::Joint { gamma: self.gamma },
+                ObjectiveName::Joint => Objective::Joint { gamma: self.gamma() },
             },
             solver,
-            noise: match self.noise {
+            noise: match self.noise.unwrap_or(NoiseName::Independent) {
                 NoiseName::Independent => NoiseSharing::Independent,
                 NoiseName::Shared => NoiseSharing::Shared,
             },
-            parameter: match self.parameter {
+            parameter: match self.parameter.unwrap_or(ScaleName::Log) {
                 ScaleName::Linear => Scale::Linear,
                 ScaleName::Log => Scale::Log,
             },
@@ -282,6 +306,11 @@ impl Args {
         }
     }
 
+    /// What phase 2 makes small after every step, where its weights are those of the rollout.
+    pub fn distance(&self) -> DistanceName {
+        self.distance.unwrap_or(DistanceName::PseudoHuber)
+    }
+
     fn rollout_loss(&self) -> Result<RolloutLoss> {
         let (critic, critic_of) = CriticArgs {
             weight: ("critic-weight", self.critic_weight),
@@ -290,8 +319,8 @@ impl Args {
         }
         .checked()?;
         Ok(RolloutLoss {
-            distance: self.distance.into(),
-            weights: self.step_weights.into(),
+            distance: self.distance().into(),
+            weights: self.step_weights.map_or_else(StepWeights::default, StepWeights::from),
             flow: self.gradient.map_or_else(GradientFlow::default, GradientFlow::from),
             data: self.data_weight,
             critic,
@@ -306,11 +335,11 @@ impl Args {
         };
         Phase2Settings {
             weights: match self.weights {
-                WeightsName::Bound => TuneWeights::Bound { last: self.last_weight },
+                WeightsName::Bound => TuneWeights::Bound { last: self.last_weight() },
                 WeightsName::Original => TuneWeights::Original,
                 WeightsName::Rollout => TuneWeights::Rollout(rollout),
             },
-            trajectories: self.trajectories,
+            trajectories: self.trajectories.unwrap_or(TRAJECTORIES),
             tune: TuneConfig { iterations: self.updates, check_every: self.check_every, patience: self.patience },
             batch: self.batch,
             microbatch: self.microbatch.unwrap_or(self.batch),

@@ -46,6 +46,6 @@ impl Args {
             Phase1Search::Method(method) => method.refinement == Some(Refinement::Rollout),
             Phase1Search::Paper => false,
         };
-        [(tuned, self.distance), (refined, self.search_args.rollout_loss)].contains(&(true, DistanceName::Features))
+        [(tuned, self.distance()), (refined, self.search_args.rollout_loss)].contains(&(true, DistanceName::Features))
     }
 }

@@ -108,7 +108,11 @@ pub const ROWS: &str = "reproduce.json";
 pub fn run(args: Args, output: Output) -> Result<()> {
     let (device, kind) = args.compute.resolve()?;
     let settings = args.settings()?;
-    ensure!(args.rows.is_empty() || args.experiment.measures(), "--rows is for fig2 and table1, which have a table");
+    let chooses_rows = args.ours || !args.rows.is_empty();
+    ensure!(
+        !chooses_rows || args.experiment.measures(),
+        "--rows and --ours are for fig2 and table1, which have a table"
+    );
     let steps = args.steps.counts();
     let opened = open_model(&args.model, device, kind)?;
     let dataset = args.data.open()?;
