@@ -2,6 +2,7 @@
 //! `D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)`, and which noise levels it supports.
 
 mod maybe_infinite;
+mod rounding;
 
 use serde::{Deserialize, Serialize};
 

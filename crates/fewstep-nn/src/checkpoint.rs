@@ -5,13 +5,12 @@ use std::fmt::Display;
 use std::path::Path;
 
 use fewstep_io::safetensors;
-use fewstep_io::tensors::{Dtype, TensorData};
+use fewstep_io::tensors::{Dtype, TensorData, TensorMap};
 use tch::{Device, Kind, Tensor};
 
-use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::snapshot;
+use crate::snapshot::{self, Parts};
 
 /// Value of `format` in the metadata of our files.
 const FORMAT: &str = "fewstep model 1";
@@ -53,11 +52,6 @@ fn build((config, tensors, notes): Parts, place: &dyn Display, device: Device) -
     Ok(Checkpoint { model, notes })
 }
 
-/// Tensors by name, as files hold them.
-pub type Tensors = fewstep_io::tensors::TensorMap;
-/// Description, tensors and notes of a file.
-pub type Parts = (ModelConfig, Tensors, BTreeMap<String, String>);
-
 fn ours(mut file: safetensors::File, place: &dyn Display) -> Result<Parts> {
     let fail = |reason: String| Error::Checkpoint { path: place.to_string(), reason };
     match file.metadata.remove("format") {
@@ -91,11 +85,15 @@ pub fn to_bytes(model: &Model, storage: Storage, notes: &BTreeMap<String, String
     Ok(safetensors::to_bytes(&tensors, &metadata)?)
 }
 
-fn file(model: &Model, storage: Storage, notes: &BTreeMap<String, String>) -> Result<(Tensors, safetensors::Metadata)> {
+fn file(
+    model: &Model,
+    storage: Storage,
+    notes: &BTreeMap<String, String>,
+) -> Result<(TensorMap, safetensors::Metadata)> {
     let mut metadata = notes.clone();
     metadata.insert("format".to_owned(), FORMAT.to_owned());
     metadata.insert("config".to_owned(), serde_json::to_string(model.config()).unwrap_or_default());
-    let mut tensors = Tensors::default();
+    let mut tensors = TensorMap::default();
     for (name, param) in model.params().iter() {
         // Buffers are exact by definition and small: they stay as they are.
         let kind = if storage == Storage::F16 && param.trainable { Kind::Half } else { Kind::Float };

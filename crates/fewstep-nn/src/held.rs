@@ -34,7 +34,7 @@ pub fn mean_output(
 }
 
 fn mean(model: &Model, sigma: f64, latents: &Tensor, class_labels: Option<&Tensor>, batch: usize) -> Result<Vec<f32>> {
-    let outputs = crate::search::denoise(model, &(latents * sigma), sigma, class_labels, batch);
+    let outputs = model.denoise_in_parts(&(latents * sigma), sigma, class_labels, batch);
     let mean = outputs.mean_dim(0, false, Kind::Double).to_kind(Kind::Float).to_device(tch::Device::Cpu);
     Ok(Vec::try_from(mean.flatten(0, -1))?)
 }

@@ -45,6 +45,7 @@ pub mod kernels;
 pub mod mixture;
 pub mod model;
 pub mod params;
+mod parts;
 pub mod random;
 pub mod sample;
 pub mod search;

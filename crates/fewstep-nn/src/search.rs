@@ -14,32 +14,10 @@ use crate::checkpoint::{tensor_data, tensor_from};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::parts::in_parts;
 use crate::sample::Seeded;
 use crate::tensor::Batch;
 use crate::unet::Conditions;
-
-/// D(x; sigma) of `x` `[N, C, H, W]` at one level, `batch` samples at once, without a graph.
-/// `class_labels`: `[N or 1, label_dim]`.
-pub fn denoise(model: &Model, x: &Tensor, sigma: f64, class_labels: Option<&Tensor>, batch: usize) -> Tensor {
-    let parts = in_parts(x, class_labels, batch);
-    Tensor::cat(&parts.iter().map(|(x, labels)| model.denoise_at(x, sigma, labels.as_ref())).collect::<Vec<_>>(), 0)
-}
-
-/// A batch in parts of at most `batch` samples, each with its labels.
-fn in_parts(x: &Tensor, class_labels: Option<&Tensor>, batch: usize) -> Vec<(Tensor, Option<Tensor>)> {
-    let parts = x.split(batch.max(1) as i64, 0);
-    let mut start = 0;
-    let of_part = |part: Tensor| {
-        let (count, from) = (part.size()[0], start);
-        start += count;
-        let labels = class_labels.map(|labels| match labels.size()[0] {
-            1 => labels.shallow_clone(),
-            _ => labels.narrow(0, from, count),
-        });
-        (part, labels)
-    };
-    parts.into_iter().map(of_part).collect()
-}
 
 /// A network and the latents that a search looks at: one sample a seed, each with its class.
 #[derive(Debug)]
@@ -87,7 +65,7 @@ impl<'a> Network<'a> {
 
     /// `D(x; sigma)` of one vector a latent.
     pub fn denoised(&self, x: &Batch, sigma: f64) -> Result<Batch> {
-        let outputs = denoise(self.model, &x.0, sigma, self.class_labels(), self.batch);
+        let outputs = self.model.denoise_in_parts(&x.0, sigma, self.class_labels(), self.batch);
         self.evaluations.set(self.evaluations.get() + x.samples() as u64);
         Ok(Batch(outputs))
     }

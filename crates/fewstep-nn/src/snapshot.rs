@@ -5,11 +5,14 @@ use std::path::Path;
 
 use fewstep_core::precondition::Preconditioning;
 use fewstep_io::edm_pkl::{self, EdmSnapshot};
+use fewstep_io::tensors::TensorMap;
 use serde_json::{Map, Value};
 
-use crate::checkpoint::Parts;
 use crate::config::{ModelConfig, NetworkConfig};
 use crate::error::{Error, Result};
+
+/// Description, tensors by name and notes of a network's file.
+pub type Parts = (ModelConfig, TensorMap, BTreeMap<String, String>);
 
 /// Reads a snapshot; nothing in it is executed.
 pub fn read(path: &Path) -> Result<Parts> {

@@ -27,8 +27,6 @@ pub use time_uniform::time_uniform;
 pub use ve::ve;
 pub use vp::{VpNoise, vp};
 
-use crate::precondition::Preconditioning;
-
 /// Noise levels in sampling order: strictly decreasing, positive and finite, at least one.
 ///
 /// Serialised as a plain list; a list that breaks these rules is refused when read.
@@ -133,24 +131,6 @@ impl Schedule {
     pub fn sigma_min(&self) -> f64 {
         self.0[self.0.len() - 1]
     }
-
-    /// Every level moved to the nearest one that the network knows ([`Preconditioning::round_sigma`]).
-    ///
-    /// # Errors
-    /// If two levels are rounded to one: ask for fewer levels, or a wider range.
-    pub fn round(&self, preconditioning: &Preconditioning) -> Result<Self, ScheduleError> {
-        Self::new(preconditioning.round_sigmas(&self.0))
-    }
-
-    /// As [`Schedule::round`], for grids to choose from: levels that round to the same are one.
-    ///
-    /// # Errors
-    /// If a level rounds to none that a schedule can have.
-    pub fn round_grid(&self, preconditioning: &Preconditioning) -> Result<Self, ScheduleError> {
-        let mut levels = preconditioning.round_sigmas(&self.0);
-        levels.dedup();
-        Self::new(levels)
-    }
 }
 
 impl TryFrom<Vec<f64>> for Schedule {
@@ -231,17 +211,5 @@ mod tests {
         assert_eq!(serde_json::from_str::<Schedule>(&text).unwrap(), schedule);
         let error = serde_json::from_str::<Schedule>("[1.0, 2.0]").unwrap_err();
         assert!(error.to_string().contains("fall strictly"), "{error}");
-    }
-
-    #[test]
-    fn rounds_to_discrete_levels_and_refuses_collisions() {
-        let discrete = Preconditioning::IDDPM;
-        let rounded = karras(6, 0.01, 80.0, 7.0).unwrap().round(&discrete).unwrap();
-        for &level in rounded.levels() {
-            assert_eq!(discrete.round_sigma(level), level);
-        }
-        let crowded = Schedule::new(vec![1.0 + 1e-9, 1.0]).unwrap();
-        assert!(matches!(crowded.round(&discrete), Err(ScheduleError::NotDecreasing { .. })));
-        assert_eq!(crowded.round_grid(&discrete).unwrap().len(), 1);
     }
 }

@@ -8,7 +8,7 @@ use fewstep_core::search::{DifferentiableDenoiser, Fit, Held, StudentOptions, Te
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::{Samples, VectorSpace};
 use fewstep_nn::fit::HeldOut;
-use fewstep_nn::search::{Network, denoise, load_teacher, save_teacher};
+use fewstep_nn::search::{Network, load_teacher, save_teacher};
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{Model, held};
@@ -54,8 +54,8 @@ fn parts_make_no_difference() {
     let _turn = alone();
     let model = lively(3);
     let network = Network::new(&model, &[0, 1, 2, 3, 4], 5).unwrap();
-    let whole = denoise(&model, &network.latents().0, 1.0, network.class_labels(), 5);
-    let parts = denoise(&model, &network.latents().0, 1.0, network.class_labels(), 2);
+    let whole = model.denoise_in_parts(&network.latents().0, 1.0, network.class_labels(), 5);
+    let parts = model.denoise_in_parts(&network.latents().0, 1.0, network.class_labels(), 2);
     assert!((whole - parts).abs().max().double_value(&[]) < 1e-5);
 }
 
