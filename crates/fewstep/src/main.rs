@@ -29,7 +29,7 @@ use clap::{CommandFactory, Parser};
 fn main() -> ExitCode {
     ui::report_panics_in_a_sentence();
     let done = runs::arguments(&cli::Cli::command()).and_then(|args| match cli::Cli::try_parse_from(args) {
-        Ok(cli) => commands::run(cli).map(|()| ExitCode::SUCCESS),
+        Ok(cli) => cli.run().map(|()| ExitCode::SUCCESS),
         // help and version are no errors, and go to stdout
         Err(asked) if !asked.use_stderr() => {
             let text = asked.render();

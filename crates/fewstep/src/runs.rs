@@ -13,6 +13,9 @@ use serde_json::Value;
 
 use crate::ui;
 
+/// Name of the page, in the run folder.
+pub const REPORT: &str = "report.html";
+
 /// Where a run goes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {

@@ -1,25 +1,19 @@
 //! Everything around the data: title, legend, axes, grid, notes; and where on the picture each thing goes.
 
 use super::legend::Legend;
+use super::place::Place;
 use super::scale::{Axes, Worked};
-use super::text::{SIZE, TITLE_SIZE, shortened, text, width, wrapped};
+use super::series::{colour, group};
+use super::text::{LINE, SIZE, TITLE_SIZE, shortened, text, width, wrapped};
 use super::ticks;
-use super::{Plot, STYLE, Style};
+use super::{Plot, STYLE};
 use crate::escape;
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 370.0;
 /// The data area is never lower than this; a long legend makes the picture higher instead.
 const LEAST_DATA_HEIGHT: f64 = 210.0;
-pub const LINE: f64 = 20.0;
 const RIGHT: f64 = 18.0;
-
-/// A place on the picture, in its units, y downwards.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Place {
-    pub x: f64,
-    pub y: f64,
-}
 
 /// The layout of one plot.
 pub struct Frame {
@@ -190,16 +184,6 @@ impl Frame {
     fn y(&self, axis: &Worked, value: f64) -> f64 {
         self.bottom - axis.place(value) * (self.bottom - self.top)
     }
-}
-
-/// The colour of a series: its place among those with one of their own. A faint series has the next one's.
-pub fn colour(plot: &Plot, at: usize) -> usize {
-    plot.series[..at].iter().filter(|series| series.style != Style::Faint).count()
-}
-
-/// A group in one of the style sheet's eight colours.
-pub fn group(colour: usize) -> String {
-    format!("<g class=\"c{}\">\n", colour % 8)
 }
 
 /// The user's note and what could not be shown.

@@ -1,7 +1,8 @@
 //! The legend: rows of names, each beside the line or marker that it names.
 
-use super::frame::{LINE, Place, colour, group};
-use super::text::{SIZE, shortened, text, width};
+use super::place::Place;
+use super::series::{colour, group};
+use super::text::{LINE, SIZE, shortened, text, width};
 use super::{Plot, Style};
 
 /// Room for the line or marker before a name, and between a name and the next entry.

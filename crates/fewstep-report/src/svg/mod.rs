@@ -2,6 +2,7 @@
 
 mod frame;
 mod legend;
+mod place;
 mod png;
 mod scale;
 mod series;

@@ -1,6 +1,7 @@
 //! One line of a plot: its data, its smoothing, its drawing.
 
-use super::frame::Place;
+use super::Plot;
+use super::place::Place;
 use crate::escape;
 use crate::number::Format;
 
@@ -153,6 +154,16 @@ fn marker(place: Place, shape: usize) -> String {
         _ => polygon(&[(0.0, -4.8), (4.6, -1.5), (2.8, 3.9), (-2.8, 3.9), (-4.6, -1.5)]),
     };
     format!("{element} class=\"halo\" fill=\"currentColor\" stroke-width=\"1\"/>")
+}
+
+/// The colour of a series: its place among those with one of their own. A faint series has the next one's.
+pub fn colour(plot: &Plot, at: usize) -> usize {
+    plot.series[..at].iter().filter(|series| series.style != Style::Faint).count()
+}
+
+/// A group in one of the style sheet's eight colours.
+pub fn group(colour: usize) -> String {
+    format!("<g class=\"c{}\">\n", colour % 8)
 }
 
 #[cfg(test)]

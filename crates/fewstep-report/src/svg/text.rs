@@ -1,11 +1,13 @@
 //! Text on a picture: its element, and how much room it takes.
 
-use super::frame::Place;
+use super::place::Place;
 use crate::escape;
 use unicode_width::UnicodeWidthChar;
 
 /// Font size of everything but titles, as in the style sheet.
 pub const SIZE: f64 = 13.0;
+/// From one line to the next.
+pub const LINE: f64 = 20.0;
 /// Font size of titles, as in the style sheet.
 pub const TITLE_SIZE: f64 = 16.0;
 

@@ -9,10 +9,8 @@ use serde_json::Value;
 
 use super::{compare, demo, fit, reproduce, train};
 use crate::inputs::check_new_file;
+use crate::runs::REPORT;
 use crate::ui::Output;
-
-/// Name of the page, in the run folder.
-pub const REPORT: &str = "report.html";
 
 /// Arguments of `fewstep report`
 #[derive(Debug, clap::Args)]

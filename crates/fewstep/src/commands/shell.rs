@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::CommandFactory;
 use fewstep_io::atomic;
 
-use crate::cli::Cli;
 use crate::ui::{self, Output};
 
 /// Arguments of `fewstep completions`
@@ -20,10 +18,10 @@ pub struct CompletionsArgs {
     pub shell: clap_complete::Shell,
 }
 
-/// Prints the completions.
-pub fn completions(args: CompletionsArgs) -> Result<()> {
+/// Prints the completions of `command`.
+pub fn completions(args: CompletionsArgs, mut command: clap::Command) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "fewstep", &mut script);
+    clap_complete::generate(args.shell, &mut command, "fewstep", &mut script);
     ui::print(&script)
 }
 
@@ -36,10 +34,10 @@ pub struct ManArgs {
     pub out: PathBuf,
 }
 
-/// Writes the pages.
-pub fn man(args: ManArgs, output: Output) -> Result<()> {
+/// Writes the pages of `command`.
+pub fn man(args: ManArgs, command: clap::Command, output: Output) -> Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = command.disable_help_subcommand(true);
     command.build();
     let mut names = Vec::new();
     for page in pages(&command)? {

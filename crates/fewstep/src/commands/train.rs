@@ -20,12 +20,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 pub use self::arguments::Args;
-use crate::commands::report::REPORT;
 use crate::forecast::Forecast;
 use crate::interrupt;
 use crate::pixels;
 use crate::provenance::Provenance;
 use crate::runs;
+use crate::runs::REPORT;
 use crate::ui::{self, Output, Progress};
 
 const STATE: &str = "state.safetensors";

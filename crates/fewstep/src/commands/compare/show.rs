@@ -7,8 +7,8 @@ use fewstep_report::{
 };
 
 use super::{Run, Task};
-use crate::commands::report::REPORT;
 use crate::gallery::Row;
+use crate::runs::REPORT;
 
 /// Where the cells stand, in the run folder.
 pub const ROWS: &str = "compare.json";

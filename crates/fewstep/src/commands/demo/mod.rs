@@ -19,11 +19,11 @@ use fewstep_report::Page;
 use serde::{Deserialize, Serialize};
 
 use crate::assets;
-use crate::commands::report::REPORT;
 use crate::fitting::{FitSettings, Fitter, euler, teacher};
 use crate::forecast::Forecast;
 use crate::inputs::{BUILT_IN, Compute, Numbers, open_model};
 use crate::provenance::Provenance;
+use crate::runs::REPORT;
 use crate::runs::{self, Repeat};
 use crate::searching::{Method, Searcher};
 use crate::studio::{Measured, Studio};

@@ -10,7 +10,7 @@ use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 use fewstep_nn::train::RolloutLoss;
 
 use super::Settings;
-use super::lab::Cell;
+use super::rows::{Cell, Experiment};
 use crate::fitting::{
     CriticArgs, CriticName, FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings,
     ROLLOUT_LEARNING_RATE, SETTLING_IMAGES, TRAJECTORIES,
@@ -131,17 +131,6 @@ pub struct Args {
     pub eval_batch: usize,
     #[command(flatten)]
     pub compute: Compute,
-}
-
-/// Results of the paper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Experiment {
-    Fig2,
-    Table1,
-    Fig3,
-    Fig4,
-    Objectives,
 }
 
 /// Scales.

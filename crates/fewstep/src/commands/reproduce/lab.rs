@@ -10,13 +10,12 @@ use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::Storage;
-use fewstep_nn::fit::{NoiseSharing, TuneStep, TuneWeights};
+use fewstep_nn::fit::{NoiseSharing, TuneStep};
 use fewstep_nn::{Model, checkpoint};
-use serde::{Deserialize, Serialize};
 
-use super::arguments::Experiment;
-use super::plots::Learning;
-use super::{Settings, Task};
+use super::Task;
+use super::plots::{Descent, Learning};
+use super::rows::Cell;
 use crate::fitting::{
     Between, Fitter, Learned, Phase1Settings, Phase2Settings, Saved, euler, percent, plan_for, teacher,
 };
@@ -25,117 +24,6 @@ use crate::inputs::{Judge, OpenModel};
 use crate::searching::{Cache, Searcher};
 use crate::studio::Studio;
 use crate::ui;
-
-/// One way to sample: the paper's, and ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Cell {
-    /// rho = 7, the network as it came.
-    Baseline,
-    /// Learned levels, the network as it came.
-    Stage1,
-    /// rho = 7, the network tuned by Eq. 12 for it.
-    Stage2,
-    /// rho = 7, the network tuned by the EDM recipe: the paper's ablation.
-    Original,
-    /// Learned levels, the network tuned by Eq. 12 for them.
-    Both,
-    /// What our search finds.
-    Ours,
-    /// The same, the network tuned on the sampler's own states.
-    OursTuned,
-}
-
-impl Cell {
-    /// The order of tables.
-    const ALL: [Self; 7] =
-        [Self::Baseline, Self::Stage1, Self::Stage2, Self::Original, Self::Both, Self::Ours, Self::OursTuned];
-
-    /// As tables call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Baseline => "baseline",
-            Self::Stage1 => "stage 1: levels",
-            Self::Stage2 => "stage 2: network",
-            Self::Original => "original weights",
-            Self::Both => "both stages",
-            Self::Ours => "our plan",
-            Self::OursTuned => "our plan, rollout tuning",
-        }
-    }
-
-    /// How its network is tuned, if it is.
-    pub fn tuning(self, settings: &Settings) -> Option<Phase2Settings> {
-        let paper = |weights| Some(Phase2Settings { weights, ..settings.fit.phase2.clone() });
-        let bound = || Some(settings.fit.phase2.clone());
-        match self {
-            Self::Baseline | Self::Stage1 | Self::Ours => None,
-            Self::Stage2 | Self::Both => bound(),
-            Self::Original => paper(TuneWeights::Original),
-            Self::OursTuned => Some(settings.rollout.clone()),
-        }
-    }
-}
-
-impl Experiment {
-    /// Whether images are made and measured.
-    pub fn measures(self) -> bool {
-        matches!(self, Self::Fig2 | Self::Table1)
-    }
-
-    /// The methods that the paper compares in it.
-    fn cells(self) -> &'static [Cell] {
-        match self {
-            Self::Fig2 => &[Cell::Baseline, Cell::Both],
-            Self::Table1 => &[Cell::Baseline, Cell::Stage1, Cell::Stage2, Cell::Original, Cell::Both],
-            Self::Fig3 | Self::Fig4 | Self::Objectives => &[],
-        }
-    }
-}
-
-impl Task {
-    /// The rows of its table, in order: those that were asked for, or all that the experiment has.
-    pub fn cells(&self) -> Vec<Cell> {
-        let ours = |cell: &Cell| self.ours && matches!(cell, Cell::Ours | Cell::OursTuned);
-        let asked = |cell: &Cell| match self.rows.as_slice() {
-            [] => self.experiment.cells().contains(cell) || ours(cell),
-            rows => rows.contains(cell),
-        };
-        Cell::ALL.into_iter().filter(|cell| self.experiment.measures() && asked(cell)).collect()
-    }
-
-    /// Refuses a data set that is too small for an update of what is asked for.
-    pub fn check(&self, images: usize) -> Result<()> {
-        if self.learns_levels() {
-            self.settings.fit.phase1.check(images)?;
-        }
-        for cell in self.cells() {
-            let batch = if cell == Cell::OursTuned { "rollout-batch" } else { "batch" };
-            cell.tuning(&self.settings).map_or(Ok(()), |tuning| tuning.check(Some(images), &self.steps, batch))?;
-        }
-        Ok(())
-    }
-
-    /// Whether it takes the levels of stage 1.
-    pub fn learns_levels(&self) -> bool {
-        !self.experiment.measures() || self.cells().iter().any(|cell| matches!(cell, Cell::Stage1 | Cell::Both))
-    }
-}
-
-/// Stage 1 on its way down one objective.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Descent {
-    /// The objective.
-    pub name: String,
-    /// Number of levels.
-    pub steps: usize,
-    /// After so many updates, the objective on that update's images.
-    pub loss: Vec<(u64, f64)>,
-    /// After so many updates, the held-out rollout error.
-    pub rollout_error: Vec<(u64, f64)>,
-    /// The levels in the end.
-    pub sigmas: Vec<f64>,
-}
 
 /// The model and its judge.
 pub struct Subject<'a> {

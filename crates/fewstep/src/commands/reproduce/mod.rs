@@ -3,6 +3,7 @@
 mod arguments;
 mod lab;
 mod plots;
+mod rows;
 mod show;
 
 use anyhow::{Result, ensure};
@@ -14,8 +15,8 @@ use fewstep_report::Page;
 use serde::{Deserialize, Serialize};
 
 pub use self::arguments::Args;
-use self::arguments::Experiment;
-use self::lab::{Cell, Lab, Subject};
+use self::lab::{Lab, Subject};
+use self::rows::{Cell, Experiment};
 use crate::fitting::{FitSettings, Fitter, Phase2Settings};
 use crate::forecast::Forecast;
 use crate::gallery::{Row, SeedRanges};

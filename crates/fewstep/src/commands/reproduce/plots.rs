@@ -6,7 +6,6 @@ use fewstep_core::schedule::Schedule;
 use fewstep_report::{Axis, Plot, Reference, Series, Style};
 use serde::{Deserialize, Serialize};
 
-use super::lab::Descent;
 use super::{Row, Run};
 use crate::figures;
 use crate::fitting::Between;
@@ -26,6 +25,21 @@ pub struct Learning {
     pub method: String,
     /// Updates made, error.
     pub looks: Vec<(u64, f64)>,
+}
+
+/// Stage 1 on its way down one objective.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Descent {
+    /// The objective.
+    pub name: String,
+    /// Number of levels.
+    pub steps: usize,
+    /// After so many updates, the objective on that update's images.
+    pub loss: Vec<(u64, f64)>,
+    /// After so many updates, the held-out rollout error.
+    pub rollout_error: Vec<(u64, f64)>,
+    /// The levels in the end.
+    pub sigmas: Vec<f64>,
 }
 
 /// What the figures are drawn from, beside the rows.

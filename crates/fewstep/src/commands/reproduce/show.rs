@@ -5,12 +5,12 @@ use fewstep_io::{RunFolder, atomic};
 use fewstep_report::{Block, Cell, Column, Format, LabeledImage, Page, Section, Table};
 use serde_json::json;
 
-use super::arguments::Experiment;
 use super::lab::Lab;
 use super::plots::{Drawn, Levels, figures_of};
+use super::rows::Experiment;
 use super::{Row, Run};
-use crate::commands::report::REPORT;
 use crate::fitting::{SETTLING_TEXT, baseline, settling_table};
+use crate::runs::REPORT;
 use crate::ui;
 
 /// Pixels of a figure's PNG for each of the SVG's.
@@ -235,17 +235,4 @@ pub fn page(rows: &[Row], run: &Run, folder: &RunFolder) -> Result<Page> {
             "Stage 1 minimises Eq. 11 and gamma times Eq. 12 by gradient, stage 2 Eq. 12's weighted denoising loss."
                 .to_owned(),
     })
-}
-
-impl Experiment {
-    /// As it is typed, and as its files are called.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fig2 => "fig2",
-            Self::Table1 => "table1",
-            Self::Fig3 => "fig3",
-            Self::Fig4 => "fig4",
-            Self::Objectives => "objectives",
-        }
-    }
 }
