@@ -37,17 +37,23 @@ impl RunFolder {
         Ok(RunFolder { path })
     }
 
-    /// Opens the folder of an earlier run and removes unfinished files that a kill left in it.
+    /// Opens the folder of an earlier run, to go on with it, and removes unfinished files that a kill left in it.
     ///
     /// # Errors
     /// [`Error::NotARunFolder`] if it holds no `run.json`.
     pub fn open_existing(path: impl AsRef<Path>) -> Result<Self> {
+        let folder = Self::open_to_read(path)?;
+        atomic::sweep(&folder.path)?;
+        Ok(folder)
+    }
+
+    /// Opens the folder of a run that may still be going on: its unfinished files stay.
+    ///
+    /// # Errors
+    /// As [`RunFolder::open_existing`].
+    pub fn open_to_read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        if !path.join(RUN_FILE).is_file() {
-            return Err(Error::NotARunFolder { path });
-        }
-        atomic::sweep(&path)?;
-        Ok(RunFolder { path })
+        if path.join(RUN_FILE).is_file() { Ok(RunFolder { path }) } else { Err(Error::NotARunFolder { path }) }
     }
 
     /// The folder.
@@ -196,6 +202,7 @@ mod tests {
         run.save_state("state.safetensors", &tensors, &metadata).unwrap();
         fs::write(run.file(".fewstep-x1.tmp"), b"half").unwrap();
         fs::write(run.subfolder("cells").unwrap().join(".fewstep-x2.tmp"), b"half").unwrap();
+        assert!(RunFolder::open_to_read(base.path()).unwrap().has(".fewstep-x1.tmp"));
         let run = RunFolder::open_existing(base.path()).unwrap();
         assert_eq!(run.subfolder("cells").unwrap().read_dir().unwrap().count(), 0);
         assert!(!run.has(".fewstep-x1.tmp"));

@@ -82,7 +82,7 @@ impl Learner {
         self.parameterisation.sigmas(theta).map_err(coinciding)
     }
 
-    /// One update; memory does not depend on the number of levels, since each level's graph is freed before the next.
+    /// One update; one level's graph is alive at a time, and beside it the noise of all.
     ///
     /// # Errors
     /// [`Error::Diverged`] where the objective or its gradient is not finite, [`Error::Coinciding`] where levels would meet. The

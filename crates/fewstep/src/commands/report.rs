@@ -37,7 +37,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let path = if named { args.folder.parent().unwrap_or(Path::new("")).join(".") } else { args.folder.clone() };
     let place = path.display();
     ensure!(path.join(RUN_FILE).is_file(), "{place} is not a run folder: it holds no {RUN_FILE}");
-    let folder = RunFolder::open_existing(&path)?;
+    let folder = RunFolder::open_to_read(&path)?;
     let run: Value = folder.read_json(RUN_FILE)?;
     let finished = |file: &str| {
         let hint = "go on with it by --resume, or wait for it";

@@ -61,7 +61,7 @@ impl Fitter<'_> {
         let images = self.settings.settling_images;
         let unchanged = same_weights(start, &tuned);
         let Some(studio) = studio.filter(|_| images > 0 && !unchanged) else {
-            let plan = plan_for(&tuned, plan, moments.filter(|_| !unchanged))?;
+            let plan = plan_for_tuned(start, &tuned, plan, moments)?;
             let rollout_error = self.judge.rollout_error(&tuned, &plan)?;
             return Ok(Settled { model: tuned, plan, share: 1.0, rollout_error, looks: Vec::new() });
         };
@@ -135,9 +135,19 @@ pub const SETTLING_TEXT: &str = "Tuning lowers the error and makes images smooth
     started from (0 %) to the tuned one (100 %) the one is taken whose images have the least Frechet distance, on seeds that nothing \
     else looks at, each with its moments matched anew where the search's name ends so.";
 
+/// As [`plan_for`], where the tuning may have changed nothing: then nothing is to be matched.
+pub fn plan_for_tuned(
+    start: &Model,
+    tuned: &Model,
+    plan: &Plan,
+    moments: Option<(&Searcher, MomentsOf)>,
+) -> Result<Plan> {
+    plan_for(tuned, plan, moments.filter(|_| !same_weights(start, tuned)))
+}
+
 /// `plan` for a network that was tuned for it: the same, or with the moments of its images matched anew from a search's latents,
 /// as a tuned network's images are smooth in a way of their own.
-pub fn plan_for(tuned: &Model, plan: &Plan, moments: Option<(&Searcher, MomentsOf)>) -> Result<Plan> {
+fn plan_for(tuned: &Model, plan: &Plan, moments: Option<(&Searcher, MomentsOf)>) -> Result<Plan> {
     match moments {
         Some((searcher, of)) => searcher.for_network(tuned)?.matched(of, plan),
         None => Ok(plan.clone()),

@@ -111,15 +111,15 @@ impl Fitter<'_> {
             let iteration = step.iteration;
             progress.set(iteration, format!("objective {:.4}", step.loss));
             now.steps.push(step);
-            let asked = interrupt::asked();
             if iteration.is_multiple_of(settings.check_every.max(1)) || now.learner.is_done() {
                 ended = now.look(self, model)?;
-                if saved.is_none_or(|saved| saved.elapsed() > SAVE_EVERY) && ended.is_none() && !asked {
+                if saved.is_none_or(|saved| saved.elapsed() > SAVE_EVERY) && ended.is_none() && !interrupt::asked() {
                     atomic::write_json(state, &now)?;
                     saved = Some(Instant::now());
                 }
             }
-            if asked && ended.is_none() {
+            // asked after the look, which takes a while
+            if interrupt::asked() && ended.is_none() {
                 atomic::write_json(state, &now)?;
                 progress.finish();
                 return interrupt::stopped(&format!(

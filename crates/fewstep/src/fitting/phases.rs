@@ -45,8 +45,7 @@ impl Fitter<'_> {
     /// Phase 1 by a search over a teacher: its plan for `steps` evaluations.
     pub fn searched(&self, model: &Model, mut found: Found, steps: usize) -> Result<Learned> {
         let plan = found.plans.remove(&steps);
-        let plan =
-            plan.with_context(|| format!("the search grid is too small for {steps} steps; raise --search-grid"))?;
+        let plan = plan.with_context(|| format!("the search has no plan of {steps} evaluations"))?;
         self.judged(model, plan)
     }
 

@@ -1,5 +1,6 @@
 //! Settings of a fit, as `run.json` keeps them.
 
+use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Result, ensure};
@@ -44,6 +45,15 @@ pub enum Phase1Search {
     Method(Method),
 }
 
+impl fmt::Display for Phase1Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Paper => f.write_str("paper"),
+            Self::Method(method) => method.fmt(f),
+        }
+    }
+}
+
 impl FromStr for Phase1Search {
     type Err = anyhow::Error;
 
@@ -65,7 +75,8 @@ pub enum Phase1Solver {
 /// Phase 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Phase1Settings {
-    /// Where the plan comes from. All below but the seed is for the paper's objectives.
+    /// Where the plan comes from. What is below is for the paper's objectives, but for the
+    /// table's size, by which the method `bound` searches, too, and the seed.
     pub search: Phase1Search,
     /// What is minimised.
     pub objective: Objective,

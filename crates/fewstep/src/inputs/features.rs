@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
+use fewstep_eval::Statistics;
 use fewstep_eval::features::torchscript::{InputRange, Options};
-use fewstep_eval::features::{self, Convention, FeatureNetwork, OpenOptions};
-use fewstep_nn::tch::Device;
+use fewstep_eval::features::{self, Convention, FeatureId, FeatureNetwork, OpenOptions};
+use fewstep_nn::tch::{Device, Kind, Tensor};
 
 use crate::{assets, pixels};
 
@@ -67,4 +68,32 @@ impl FeatureArgs {
         let options = OpenOptions { convention: Convention::parse(&self.resize)?, torchscript };
         Ok(features::open(path, &options, device)?)
     }
+}
+
+/// Refuses statistics that are not of this network's features of images of this shape (channels, height, width), tried on a black
+/// image: what does not fit shows before any work is done. `place` names the statistics.
+pub fn check_features(
+    network: &dyn FeatureNetwork,
+    shape: [usize; 3],
+    statistics: &Statistics,
+    place: &str,
+) -> Result<()> {
+    FeatureId::check_same(Some(network.id()), statistics.features.as_ref())?;
+    let (found, dim) = (dimension(network, shape)?, statistics.dim());
+    ensure!(
+        dim == found,
+        "the statistics {place} are of {dim} features, but {} has {found}: they come from different networks",
+        network.id().name
+    );
+    Ok(())
+}
+
+/// How many features the network has of an image of this shape (channels, height, width), tried on a black one.
+///
+/// # Errors
+/// If such images do not fit the network.
+pub fn dimension(network: &dyn FeatureNetwork, shape: [usize; 3]) -> Result<usize> {
+    let [channels, height, width] = shape.map(|size| size as i64);
+    let black = Tensor::f_zeros([1, channels, height, width], (Kind::Uint8, Device::Cpu))?;
+    Ok(network.features(&black)?.size().get(1).copied().unwrap_or_default() as usize)
 }

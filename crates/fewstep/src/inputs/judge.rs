@@ -11,7 +11,7 @@ use fewstep_nn::mixture;
 use fewstep_nn::tch::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{FeatureArgs, OpenModel, is_built_in};
+use super::{FeatureArgs, OpenModel, check_features, is_built_in};
 use crate::assets;
 
 /// Seeds of a mixture's exact samples, apart from those that anyone samples with.
@@ -53,8 +53,8 @@ impl Judge {
             "{} needs statistics of what it should make (--ref, made by `fewstep ref`) and their feature network (--features)",
             opened.name
         );
-        let features = FeatureArgs::file(features, resize);
-        let features = features.open(opened.model.image_shape().map(|size| size as usize), device)?;
+        let shape = opened.model.image_shape().map(|size| size as usize);
+        let features = FeatureArgs::file(features, resize).open(shape, device)?;
         let (reference, reference_name) = match reference {
             Some(path) => (Statistics::read(path)?, path.display().to_string()),
             None => match mixture::samples(&opened.model, &EXACT_SEEDS.collect::<Vec<_>>()) {
@@ -62,6 +62,7 @@ impl Judge {
                 None => (assets::reference()?, format!("{} training images", assets::DATA_NAME)),
             },
         };
+        check_features(&*features, shape, &reference, &reference_name)?;
         Ok(Self { features, reference, reference_name })
     }
 

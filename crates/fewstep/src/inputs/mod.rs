@@ -14,7 +14,7 @@ mod plan;
 pub use arrays::Arrays;
 pub use compute::{Compute, DeviceArgs};
 pub use data::{DataArgs, open_data};
-pub use features::FeatureArgs;
+pub use features::{FeatureArgs, check_features, dimension};
 pub use judge::{Judge, JudgeId};
 pub use latents::{LatentArgs, Latents};
 pub use model::{BUILT_IN, OpenModel, is_built_in, open_model};

@@ -166,8 +166,8 @@ fn contradictions_and_misfits_are_one_sentence() {
     for (option, value, needed) in [
         ("--objective", "joint", "--search paper"),
         ("--solver", "table", "--search paper"),
-        ("--noise", "shared", "--search paper"),
-        ("--parameter", "linear", "--search paper"),
+        ("--noise", "shared", "--search paper --solver adam"),
+        ("--parameter", "linear", "--search paper --solver adam"),
         ("--gamma", "1", "--search paper --objective joint"),
         ("--distance", "squared", "--weights rollout"),
         ("--step-weights", "signal", "--weights rollout"),
@@ -181,6 +181,26 @@ fn contradictions_and_misfits_are_one_sentence() {
         let other = if option == "--last-weight" { "original" } else { "bound" };
         let error = place.fails(&fit("new", &[option, value, "--weights", other]));
         assert!(error.contains(&format!("{option} is for {needed} and changes nothing here")), "{error}");
+    }
+    for (phases, option, value) in [
+        ("1", "--weights", "rollout"),
+        ("1", "--last-weight", "0"),
+        ("2", "--search", "local/euler"),
+        ("2", "--objective", "joint"),
+    ] {
+        let error = place.fails(&fit("new", &["--phases", phases, option, value]));
+        assert!(error.contains(&format!("{option} is for phase ")) && error.contains("--phases"), "{error}");
+    }
+    for (args, words) in [
+        (&["--search", "paper", "--noise", "shared"][..], "--noise is for --search paper --solver adam"),
+        (&["--features", "features.safetensors"], "--features is for --ref or for a distance of features"),
+        (&["--search", "local/dpm2", "--steps", "4"], "dpm2 makes odd numbers of evaluations, and --steps asks for 4"),
+        (&["--search", "karras/heun", "--steps", "3"], "phase 2 tunes for plans whose levels fall"),
+        (&["--search", "bound/euler", "--steps", "9", "--grid", "8"], "--grid must have at least"),
+    ] {
+        let error =
+            place.fails(&[&["fit", "--model", "model.safetensors", "--data", "images", "--out", "new"], args].concat());
+        assert!(error.contains(words), "{error}");
     }
     let with = |replaced: &str, value: &'static str| {
         let mut args = fit("new", &["--search", "paper", "--objective", "joint"]);
@@ -363,10 +383,19 @@ fn a_fit_settles_on_the_way_to_the_tuned_network() {
     let alone = place.run(&on_mixture("new", &judged[..2]));
     assert!(alone.code == 2 && alone.stderr.contains("--features"), "{}", alone.stderr);
     let refined = ["--search", "karras+rollout", "--rollout-loss", "features"];
-    for idle in [&["--no-early-stop"][..], &["--phases", "1"], &["--distance", "features"], &refined] {
+    for idle in [&["--no-early-stop"][..], &["--distance", "features"], &refined] {
         let error = place.fails(&on_mixture("new", &[&judged[..], idle].concat()));
         assert!(error.contains("--ref chooses among networks on the way"), "{error}");
     }
+    // a judge that cannot judge shows before anything is made
+    let (mu, sigma) = ([0.0, 1.0], [1.0, 0.0, 0.0, 1.0]);
+    let arrays = vec![
+        ("mu", TensorData::from_f64(&[2], &mu).unwrap()),
+        ("sigma", TensorData::from_f64(&[2, 2], &sigma).unwrap()),
+    ];
+    place.save_npz("other.npz", arrays);
+    let error = place.fails(&on_mixture("new", &["--ref", "other.npz", "--features", "features.safetensors"]));
+    assert!(error.contains("other.npz are of 2 features") && !place.path("new").exists(), "{error}");
 }
 
 /// A built-in model is judged by its own reference, and stays as it was where no network on the way is nearer.

@@ -86,3 +86,13 @@ fn ncsnpp_with_the_original_ve() {
 fn adm_with_iddpm() {
     goes_through("adm", "iddpm");
 }
+
+/// Rounded to the levels that it knows, rho = 7 has no 62 of them: a network tuned for 31 is not tried under so many.
+#[test]
+fn a_network_of_few_levels_is_not_tried_beyond_them() {
+    let place = place("adm", "iddpm");
+    let fit = ["fit", "--data", "data", "--out", "run", "--steps", "31", "--phases", "2", "--no-early-stop"];
+    let small = ["--held-out", "2", "--teacher-steps", "3", "--batch", "4", "--updates", "1"];
+    let run = place.json(&[&fit[..], &MODEL, &small].concat());
+    assert!(run[0]["model"].is_string() && run[0]["elsewhere"].as_array().unwrap().is_empty(), "{run}");
+}

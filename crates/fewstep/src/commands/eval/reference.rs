@@ -1,21 +1,19 @@
 //! What the images are compared with: statistics, a data set, or what comes with the program.
 
 use anyhow::{Result, ensure};
-use fewstep_eval::features::{FeatureId, FeatureNetwork};
+use fewstep_eval::features::FeatureNetwork;
 use fewstep_eval::{Keep, Reference};
 use fewstep_io::{hash, npz};
-use fewstep_nn::tch::{Device, Kind, Tensor};
 
 use super::Args;
 use super::source::shape_of;
-use crate::inputs::{has_extension, open_data};
+use crate::inputs::{check_features, has_extension, open_data};
 use crate::{assets, measure, pixels, ui};
 
 /// The reference, and what it is called in the output.
 pub fn open(args: &Args, network: &dyn FeatureNetwork, shape: [usize; 3], need: Keep) -> Result<(Reference, String)> {
     let (reference, place) = find(args, network, shape, need)?;
-    FeatureId::check_same(Some(network.id()), reference.statistics.features.as_ref())?;
-    check_dimension(&reference, &place, network, shape)?;
+    check_features(network, shape, &reference.statistics, &place)?;
     reference.check_holds(need)?;
     Ok((reference, place))
 }
@@ -61,18 +59,4 @@ fn find(args: &Args, network: &dyn FeatureNetwork, shape: [usize; 3], need: Keep
     let name = format!("{}{padded}", dataset.fingerprint()?);
     let collected = measure::collect(&dataset, 0..dataset.len(), network, need, args.latents.batch, "reference")?;
     Ok((Reference::from_collected(&name, collected), place))
-}
-
-/// Tries the network on a black image: what does not fit shows before any work is done.
-fn check_dimension(reference: &Reference, place: &str, network: &dyn FeatureNetwork, shape: [usize; 3]) -> Result<()> {
-    let [channels, height, width] = shape.map(|size| size as i64);
-    let black = Tensor::f_zeros([1, channels, height, width], (Kind::Uint8, Device::Cpu))?;
-    let found = network.features(&black)?.size().get(1).copied().unwrap_or_default();
-    let dim = reference.statistics.dim();
-    ensure!(
-        dim as i64 == found,
-        "the statistics {place} are of {dim} features, but {} has {found}: they come from different networks",
-        network.id().name
-    );
-    Ok(())
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
+use fewstep_core::solver::Solver;
 use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
 use fewstep_nn::train::{GradientFlow, RolloutLoss, StepWeights};
 
@@ -15,7 +16,10 @@ use crate::fitting::{
 };
 use crate::inputs::{Compute, Numbers, not_negative, positive};
 use crate::runs::RunArgs;
-use crate::searching::{DistanceName, SearchArgs};
+use crate::searching::{DistanceName, Method, SearchArgs};
+
+/// Phase 1's search where none is named.
+const SEARCH: &str = "least-squares+gauss-newton+moments";
 
 /// Arguments of `fewstep fit`
 #[derive(Debug, clap::Args)]
@@ -51,7 +55,7 @@ pub struct Args {
 
     /// Where phase 1 gets its plan: least-squares+gauss-newton+moments, another search over a teacher (local/ipndm4,
     /// reachable/euler, ...: see `fewstep compare --help`), or paper
-    #[arg(long, value_name = "NAME", default_value = "least-squares+gauss-newton+moments", help_heading = "Phase 1")]
+    #[arg(long, value_name = "NAME", default_value = SEARCH, help_heading = "Phase 1")]
     pub search: Phase1Search,
     /// What the search `paper` minimises: Eq. 11, Eq. 12, or both as in the paper
     #[arg(long, value_name = "NAME", default_value = "bound", help_heading = "Phase 1")]
@@ -203,31 +207,33 @@ impl Args {
         ] {
             not_negative(name, value)?;
         }
-        self.nothing_is_idle()?;
+        let default_solver =
+            if self.objective == ObjectiveName::Bound { Phase1Solver::Table } else { Phase1Solver::Adam };
+        let solver = self.solver.unwrap_or(default_solver);
+        self.nothing_is_idle(solver)?;
+        self.check_solver()?;
         let rollout = self.rollout_loss()?;
         ensure!(
             !self.xflip || self.weights != WeightsName::Rollout || rollout.looks_at_data(),
             "--xflip mirrors training images, which --weights rollout looks at with --data-weight or --critic-of data alone"
         );
-        let default_solver =
-            if self.objective == ObjectiveName::Bound { Phase1Solver::Table } else { Phase1Solver::Adam };
-        let solver = self.solver.unwrap_or(default_solver);
         ensure!(
             solver == Phase1Solver::Adam || self.objective == ObjectiveName::Bound,
             "--solver table minimises the bound; the other objectives need --solver adam"
         );
         let paper = self.search == Phase1Search::Paper;
         let longest = self.steps.counts().into_iter().max().unwrap_or(0);
+        let (phase1, searches) = (self.phase1(solver), self.phases.contains(&1));
         ensure!(
-            !paper || solver == Phase1Solver::Adam || self.grid >= longest,
+            !searches || !phase1.needs_table() || self.grid >= longest,
             "--grid must have at least as many levels as the longest --steps"
         );
         ensure!(
-            paper || self.search_args.search_grid >= longest,
+            !searches || paper || self.search_args.search_grid >= longest,
             "--search-grid must have at least as many levels as the longest --steps"
         );
         Ok(FitSettings {
-            phase1: self.phase1(solver),
+            phase1,
             search: self.search_args.settings(self.eval_batch.max(1))?,
             phase2: self.phase2(rollout),
             held_out: self.held_out,
@@ -238,35 +244,59 @@ impl Args {
         })
     }
 
-    /// Refuses options that say what is learned, where something else is: they would change nothing.
-    fn nothing_is_idle(&self) -> Result<()> {
+    /// Refuses options that say what is learned where something else is, or nothing: they would change nothing.
+    fn nothing_is_idle(&self, solver: Phase1Solver) -> Result<()> {
         let rollout = self.weights == WeightsName::Rollout;
         let paper = self.search == Phase1Search::Paper;
-        for (given, option, applies, needed) in [
-            (self.distance.is_some(), "distance", rollout, "--weights rollout"),
-            (self.step_weights.is_some(), "step-weights", rollout, "--weights rollout"),
-            (self.gradient.is_some(), "gradient", rollout, "--weights rollout"),
-            (self.data_weight > 0.0, "data-weight", rollout, "--weights rollout"),
-            (self.critic_weight.is_some_and(|weight| weight > 0.0), "critic-weight", rollout, "--weights rollout"),
-            (self.critic_of.is_some(), "critic-of", rollout, "--weights rollout"),
-            (self.trajectories.is_some(), "trajectories", rollout, "--weights rollout"),
-            (self.last_weight.is_some(), "last-weight", self.weights == WeightsName::Bound, "--weights bound"),
-            (self.objective != ObjectiveName::Bound, "objective", paper, "--search paper"),
-            (self.solver.is_some(), "solver", paper, "--search paper"),
-            (self.noise.is_some(), "noise", paper, "--search paper"),
-            (self.parameter.is_some(), "parameter", paper, "--search paper"),
-            (
-                self.gamma.is_some(),
-                "gamma",
-                paper && self.objective == ObjectiveName::Joint,
-                "--search paper --objective joint",
-            ),
+        let adam = paper && solver == Phase1Solver::Adam;
+        let joint = paper && self.objective == ObjectiveName::Joint;
+        for (phase, given, option, applies, needed) in [
+            (1, self.search.to_string() != SEARCH, "search", true, ""),
+            (1, self.objective != ObjectiveName::Bound, "objective", paper, "--search paper"),
+            (1, self.solver.is_some(), "solver", paper, "--search paper"),
+            (1, self.noise.is_some(), "noise", adam, "--search paper --solver adam"),
+            (1, self.parameter.is_some(), "parameter", adam, "--search paper --solver adam"),
+            (1, self.gamma.is_some(), "gamma", joint, "--search paper --objective joint"),
+            (2, self.weights != WeightsName::Bound, "weights", true, ""),
+            (2, self.distance.is_some(), "distance", rollout, "--weights rollout"),
+            (2, self.step_weights.is_some(), "step-weights", rollout, "--weights rollout"),
+            (2, self.gradient.is_some(), "gradient", rollout, "--weights rollout"),
+            (2, self.data_weight > 0.0, "data-weight", rollout, "--weights rollout"),
+            (2, self.critic_weight.is_some_and(|weight| weight > 0.0), "critic-weight", rollout, "--weights rollout"),
+            (2, self.critic_of.is_some(), "critic-of", rollout, "--weights rollout"),
+            (2, self.trajectories.is_some(), "trajectories", rollout, "--weights rollout"),
+            (2, self.last_weight.is_some(), "last-weight", self.weights == WeightsName::Bound, "--weights bound"),
         ] {
+            ensure!(
+                !given || self.phases.contains(&phase),
+                "--{option} is for phase {phase}, which --phases leaves out: it changes nothing here"
+            );
             ensure!(
                 !given || applies,
                 "--{option} is for {needed} and changes nothing here: give that, too, or leave --{option} out"
             );
         }
+        Ok(())
+    }
+
+    /// Refuses a solver of two evaluations a step where it cannot do what is asked for.
+    fn check_solver(&self) -> Result<()> {
+        let Phase1Search::Method(Method { solver: Some(solver), .. }) = &self.search else { return Ok(()) };
+        let even = self.steps.counts().into_iter().find(|steps| steps % 2 == 0);
+        if solver.evaluations_per_step() == 2 && self.phases.contains(&1) {
+            even.map_or(Ok(()), |steps| {
+                bail!(
+                    "--search {}: {solver} makes odd numbers of evaluations, and --steps asks for {steps}",
+                    self.search
+                )
+            })?;
+        }
+        ensure!(
+            *solver != Solver::Heun || ![1, 2].iter().all(|phase| self.phases.contains(phase)),
+            "--search {}: heun evaluates twice at every level, and phase 2 tunes for plans whose levels fall; choose another \
+             solver, or --phases 1",
+            self.search
+        );
         Ok(())
     }
 

@@ -7,17 +7,25 @@ use fewstep_nn::Model;
 use super::Args;
 use super::names::WeightsName;
 use crate::fitting::Phase1Search;
-use crate::inputs::{FeatureArgs, Judge, OpenModel, is_built_in};
+use crate::inputs::{FeatureArgs, Judge, OpenModel, dimension, is_built_in};
 use crate::searching::{DistanceName, Refinement};
 
 impl Args {
     /// The feature network, if a distance needs it.
     pub fn feature_network(&self, model: &Model) -> Result<Option<Box<dyn FeatureNetwork>>> {
-        if !self.has_distance_of_features() {
+        let wanted = self.has_distance_of_features();
+        ensure!(
+            wanted || self.features.is_none() || self.reference.is_some(),
+            "--features is for --ref or for a distance of features (--distance, --rollout-loss), and changes nothing here: give one of \
+             them, too, or leave --features out"
+        );
+        if !wanted {
             return Ok(None);
         }
-        let arguments = FeatureArgs::file(self.features.clone(), Convention::Tf1.name());
-        Ok(Some(arguments.open(model.image_shape().map(|size| size as usize), model.device())?))
+        let shape = model.image_shape().map(|size| size as usize);
+        let network = FeatureArgs::file(self.features.clone(), Convention::Tf1.name()).open(shape, model.device())?;
+        dimension(&*network, shape)?;
+        Ok(Some(network))
     }
 
     /// What networks on the way to a tuned one are judged by, if there is anything, and nothing was fitted to it.
@@ -31,7 +39,7 @@ impl Args {
             "--ref chooses among networks on the way to the tuned one: that takes phase 2 in --phases, --settling-images above 0, \
              no distance of features, and no --no-early-stop"
         );
-        let given = self.reference.is_some() || (is_built_in(&opened.name) && self.features.is_none());
+        let given = self.reference.is_some() || is_built_in(&opened.name);
         if !given || !settles {
             return Ok(None);
         }

@@ -6,7 +6,7 @@ mod names;
 mod one;
 mod page;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use fewstep_eval::features::FeatureId;
 use fewstep_io::dataset::Dataset;
 use fewstep_io::run_folder::RUN_FILE;
@@ -242,6 +242,10 @@ fn first<'a>(args: &Args, fitter: &Fitter<'a>, opened: &'a OpenModel, folder: &R
                 "{method}: {} evaluations in {:.1} s for all numbers of steps, after the teacher's {evaluations} in {seconds:.1} s",
                 found.evaluations, found.seconds
             ));
+            let missing = steps.iter().find(|steps| !found.plans.contains_key(steps));
+            missing.map_or(Ok(()), |steps| {
+                bail!("{method} has no plan of {steps} evaluations; leave that number out of --steps, or choose another --search")
+            })?;
             first.found = Some(found);
         }
         first.searcher = Some(searcher);

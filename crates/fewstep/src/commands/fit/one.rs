@@ -140,6 +140,13 @@ struct Standing {
     between: Vec<Vec<Between>>,
 }
 
+impl Standing {
+    /// Tunings that the network has been through.
+    fn tunings(&self) -> usize {
+        self.stages.iter().filter(|stage| stage.phase == 2 && stage.kept).count()
+    }
+}
+
 /// Where the outcome of the first round's phase 1 is kept, in the run folder.
 pub fn first_file(steps: usize) -> String {
     format!("{}/round-1-phase-1.json", folder_name(steps))
@@ -183,7 +190,9 @@ pub fn fit(
     let plan = write_plan(args, opened, &folder, &now, baseline)?;
     let grids = draw(fitter, &now, &rho_7, &folder, &folder_name(steps))?;
     let model = match &now.tuned {
-        Some(tuned) => Some(write_model(opened, &folder.join("model.safetensors"), tuned, steps, now.share)?),
+        Some(tuned) => {
+            Some(write_model(opened, &folder.join("model.safetensors"), tuned, steps, now.share, now.tunings())?)
+        }
         None => None,
     };
     let sigmas = now.plan.sigmas();
@@ -213,7 +222,9 @@ pub fn elsewhere(fitter: &Fitter, outcomes: &[Outcome], index: usize) -> Result<
     };
     if outcomes.len() == 1 {
         let solver = Solver::DpmPp { order: 3, lower_order_final: true };
-        let plan = solver.plan(&fitter.baseline(2 * outcomes[index].steps)?, &SolverOptions::default())?;
+        // a network of discrete levels may not know so many
+        let Ok(levels) = fitter.baseline(2 * outcomes[index].steps) else { return Ok(Vec::new()) };
+        let plan = solver.plan(&levels, &SolverOptions::default())?;
         return Ok(vec![judge(&plan, Some(format!("{solver} on rho = 7")))?]);
     }
     let others = outcomes.iter().enumerate().filter(|(other, _)| *other != index);
@@ -317,7 +328,7 @@ fn tune(
             let moments = first.searcher.as_ref().zip(fitter.settings.phase1.moments());
             let settled = fitter.settle(base, tuned.model, &now.plan, moments, first.studio.as_ref())?;
             let Settled { model, plan, share, rollout_error, looks: between } = settled;
-            write_model(opened, &model_file, &model, now.plan.nfe(), share)?;
+            write_model(opened, &model_file, &model, now.plan.nfe(), share, now.tunings() + 1)?;
             // Written last: it says that the phase is finished.
             let (tuned_error, looks) = (tuned.rollout_error, tuned.looks);
             let summary = TunedSummary { tuned_error, plan, share, rollout_error, looks, between };
@@ -370,16 +381,22 @@ fn write_plan(args: &Args, opened: &OpenModel, folder: &Path, now: &Standing, ba
     Ok(path)
 }
 
-fn write_model(opened: &OpenModel, path: &Path, model: &Model, steps: usize, share: f64) -> Result<PathBuf> {
+/// `share` is how much of the way the last of so many tunings went.
+fn write_model(
+    opened: &OpenModel,
+    path: &Path,
+    model: &Model,
+    steps: usize,
+    share: f64,
+    tunings: usize,
+) -> Result<PathBuf> {
     let mut notes: BTreeMap<String, String> = opened.notes.clone();
-    notes.insert(
-        "tuned".to_owned(),
-        format!(
-            "by fewstep fit for {steps} steps, {} of the way from the network with SHA-256 {}",
-            percent(share),
-            opened.hash
-        ),
-    );
+    let (share, hash) = (percent(share), &opened.hash);
+    let how = match tunings {
+        0 | 1 => format!("{share} of the way from the network with SHA-256 {hash}"),
+        _ => format!("in {tunings} rounds, in the last {share} of the way, from the network with SHA-256 {hash}"),
+    };
+    notes.insert("tuned".to_owned(), format!("by fewstep fit for {steps} steps, {how}"));
     checkpoint::save(path, model, Storage::F32, &notes)?;
     Ok(path.to_path_buf())
 }

@@ -17,7 +17,7 @@ use super::Task;
 use super::plots::{Descent, Learning};
 use super::rows::Cell;
 use crate::fitting::{
-    Between, Fitter, Learned, Phase1Settings, Phase2Settings, Saved, euler, percent, plan_for, teacher,
+    Between, Fitter, Learned, Phase1Settings, Phase2Settings, Saved, euler, percent, plan_for_tuned, teacher,
 };
 use crate::gallery::{Errors, Gallery, Row, Spent, read, slug};
 use crate::inputs::{Judge, OpenModel};
@@ -201,7 +201,7 @@ impl<'a> Lab<'a> {
         let path = file("safetensors");
         if path.exists() {
             let model = checkpoint::load(&path, self.fitter.base.device())?.model.with_kind(self.fitter.base.kind());
-            let plan = plan_for(&model, plan, moments)?;
+            let plan = plan_for_tuned(self.fitter.base, &model, plan, moments)?;
             return Ok((model, plan));
         }
         ui::note(format!("{}, {} steps: tuning", cell.name(), plan.nfe()));
