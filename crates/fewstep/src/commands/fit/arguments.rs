@@ -43,7 +43,7 @@ pub struct Args {
     pub max_images: Option<usize>,
     #[command(flatten)]
     pub run: RunArgs,
-    /// Numbers of steps (network evaluations an image), each fitted on its own
+    /// Numbers of steps (network evaluations an image): one search for all of them, each tuned on its own
     #[arg(long, value_name = "LIST", default_value = "5,8")]
     pub steps: Numbers,
     /// Phases to run: 1 learns the noise levels, 2 tunes the network
