@@ -1,4 +1,4 @@
-//! What can be typed: one subcommand a file of `commands/`, each with its own arguments.
+//! What can be typed, and what it runs: one subcommand a file of `commands/`, each with its own arguments.
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};

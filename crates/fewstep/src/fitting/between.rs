@@ -59,9 +59,8 @@ impl Fitter<'_> {
         studio: Option<&Studio>,
     ) -> Result<Settled> {
         let images = self.settings.settling_images;
-        let unchanged = same_weights(start, &tuned);
-        let Some(studio) = studio.filter(|_| images > 0 && !unchanged) else {
-            let plan = plan_for_tuned(start, &tuned, plan, moments)?;
+        let Some(studio) = studio.filter(|_| images > 0 && !same_weights(start, &tuned)) else {
+            let plan = plan_for(start, &tuned, plan, moments)?;
             let rollout_error = self.judge.rollout_error(&tuned, &plan)?;
             return Ok(Settled { model: tuned, plan, share: 1.0, rollout_error, looks: Vec::new() });
         };
@@ -72,11 +71,11 @@ impl Fitter<'_> {
             Ok::<_, anyhow::Error>(Between { share, frechet, rollout_error: self.judge.rollout_error(model, plan)? })
         };
         let mut looks = vec![look(0.0, start, plan)?];
-        let matched = plan_for(&tuned, plan, moments)?;
+        let matched = plan_for(start, &tuned, plan, moments)?;
         let mut best = (look(1.0, &tuned, &matched)?, matched);
         for share in SHARES {
             let model = start.between(&tuned, share)?;
-            let matched = plan_for(&model, plan, moments)?;
+            let matched = plan_for(start, &model, plan, moments)?;
             let found = look(share, &model, &matched)?;
             let worse =
                 if found.frechet < best.0.frechet { std::mem::replace(&mut best, (found, matched)).0 } else { found };
@@ -135,22 +134,12 @@ pub const SETTLING_TEXT: &str = "Tuning lowers the error and makes images smooth
     started from (0 %) to the tuned one (100 %) the one is taken whose images have the least Frechet distance, on seeds that nothing \
     else looks at, each with its moments matched anew where the search's name ends so.";
 
-/// As [`plan_for`], where the tuning may have changed nothing: then nothing is to be matched.
-pub fn plan_for_tuned(
-    start: &Model,
-    tuned: &Model,
-    plan: &Plan,
-    moments: Option<(&Searcher, MomentsOf)>,
-) -> Result<Plan> {
-    plan_for(tuned, plan, moments.filter(|_| !same_weights(start, tuned)))
-}
-
 /// `plan` for a network that was tuned for it: the same, or with the moments of its images matched anew from a search's latents,
-/// as a tuned network's images are smooth in a way of their own.
-fn plan_for(tuned: &Model, plan: &Plan, moments: Option<(&Searcher, MomentsOf)>) -> Result<Plan> {
+/// as a tuned network's images are smooth in a way of their own. Where tuning left the weights as they were, nothing is to be matched.
+pub fn plan_for(start: &Model, tuned: &Model, plan: &Plan, moments: Option<(&Searcher, MomentsOf)>) -> Result<Plan> {
     match moments {
-        Some((searcher, of)) => searcher.for_network(tuned)?.matched(of, plan),
-        None => Ok(plan.clone()),
+        Some((searcher, of)) if !same_weights(start, tuned) => searcher.for_network(tuned)?.matched(of, plan),
+        _ => Ok(plan.clone()),
     }
 }
 

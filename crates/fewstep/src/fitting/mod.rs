@@ -17,7 +17,7 @@ use fewstep_nn::Model;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{HeldOut, LearnStep, TableConfig, TuneStep, tabulate};
 
-pub use self::between::{Between, SETTLING_TEXT, Settled, comes_nearer, percent, plan_for_tuned, settling_table};
+pub use self::between::{Between, SETTLING_TEXT, Settled, comes_nearer, percent, plan_for, settling_table};
 pub use self::critic::{CriticArgs, CriticName};
 pub use self::phases::Saved;
 pub use self::settings::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};

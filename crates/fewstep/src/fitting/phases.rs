@@ -17,7 +17,7 @@ use fewstep_nn::train::{Course, Lessons, TrainConfig, Trainer, Trajectories};
 
 use super::settings::Parts;
 use super::{Fitter, Learned, LrSchedule, Phase2Settings, Tuned, euler};
-use crate::searching::{Cache, Found};
+use crate::searching::{Cache, Found, Method};
 use crate::ui::Progress;
 use crate::{interrupt, runs};
 
@@ -42,11 +42,9 @@ impl Fitter<'_> {
         self.judged(model, euler(&found.schedule)?)
     }
 
-    /// Phase 1 by a search over a teacher: its plan for `steps` evaluations.
-    pub fn searched(&self, model: &Model, mut found: Found, steps: usize) -> Result<Learned> {
-        let plan = found.plans.remove(&steps);
-        let plan = plan.with_context(|| format!("the search has no plan of {steps} evaluations"))?;
-        self.judged(model, plan)
+    /// Phase 1 by a search over a teacher: the plan for `steps` evaluations that `method` found.
+    pub fn searched(&self, model: &Model, method: &Method, found: &Found, steps: usize) -> Result<Learned> {
+        self.judged(model, found.plan(method, steps)?.clone())
     }
 
     fn judged(&self, model: &Model, plan: Plan) -> Result<Learned> {

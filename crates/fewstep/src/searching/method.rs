@@ -145,6 +145,15 @@ impl Method {
         self.refinement.map_or(1, Refinement::least_latents).max(if self.moments.is_some() { 2 } else { 1 })
     }
 
+    /// Refuses numbers of evaluations that its solver cannot make: one of two evaluations a step makes 2 n - 1.
+    pub fn check_evaluations(&self, nfes: &[usize]) -> Result<()> {
+        let Some(solver) = self.solver.filter(|solver| solver.evaluations_per_step() == 2) else { return Ok(()) };
+        match nfes.iter().find(|nfe| *nfe % 2 == 0) {
+            Some(nfe) => bail!("{self}: {solver} makes odd numbers of evaluations, and --steps asks for {nfe}"),
+            None => Ok(()),
+        }
+    }
+
     /// The same without the last of what comes after the search, if anything does.
     pub fn before_last(&self) -> Option<Self> {
         match (self.moments, self.refinement) {

@@ -57,6 +57,18 @@ pub struct Found {
     pub seconds: f64,
 }
 
+impl Found {
+    /// The plan of so many evaluations that `method` found.
+    ///
+    /// # Errors
+    /// If it found none.
+    pub fn plan(&self, method: &Method, nfe: usize) -> Result<&Plan> {
+        self.plans.get(&nfe).with_context(|| {
+            format!("{method} has no plan of {nfe} evaluations; leave that number out of --steps, or choose another --search")
+        })
+    }
+}
+
 /// A network with its teacher.
 pub struct Searcher<'a> {
     network: Network<'a>,

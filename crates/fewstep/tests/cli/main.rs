@@ -15,6 +15,7 @@ mod interrupt;
 mod mixture;
 mod pictures;
 mod preconditionings;
+mod refusals;
 mod repeating;
 mod reproduce;
 mod sample;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_core::solver::Solver;
@@ -16,7 +16,7 @@ use crate::fitting::{
 };
 use crate::inputs::{Compute, Numbers, not_negative, positive};
 use crate::runs::RunArgs;
-use crate::searching::{DistanceName, Method, SearchArgs};
+use crate::searching::{DistanceName, SearchArgs};
 
 /// Phase 1's search where none is named.
 const SEARCH: &str = "least-squares+gauss-newton+moments";
@@ -279,23 +279,17 @@ impl Args {
         Ok(())
     }
 
-    /// Refuses a solver of two evaluations a step where it cannot do what is asked for.
+    /// Refuses a solver that cannot do what is asked for.
     fn check_solver(&self) -> Result<()> {
-        let Phase1Search::Method(Method { solver: Some(solver), .. }) = &self.search else { return Ok(()) };
-        let even = self.steps.counts().into_iter().find(|steps| steps % 2 == 0);
-        if solver.evaluations_per_step() == 2 && self.phases.contains(&1) {
-            even.map_or(Ok(()), |steps| {
-                bail!(
-                    "--search {}: {solver} makes odd numbers of evaluations, and --steps asks for {steps}",
-                    self.search
-                )
-            })?;
+        let Phase1Search::Method(method) = &self.search else { return Ok(()) };
+        let runs = |phase: u8| self.phases.contains(&phase);
+        if runs(1) {
+            method.check_evaluations(&self.steps.counts())?;
         }
         ensure!(
-            *solver != Solver::Heun || ![1, 2].iter().all(|phase| self.phases.contains(phase)),
-            "--search {}: heun evaluates twice at every level, and phase 2 tunes for plans whose levels fall; choose another \
-             solver, or --phases 1",
-            self.search
+            method.solver != Some(Solver::Heun) || !(runs(1) && runs(2)),
+            "{method}: heun evaluates twice at every level, and phase 2 tunes for plans whose levels fall; choose another solver, or \
+             --phases 1"
         );
         Ok(())
     }

@@ -4,9 +4,10 @@ mod arguments;
 mod features;
 mod names;
 mod one;
+mod outcome;
 mod page;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use fewstep_eval::features::FeatureId;
 use fewstep_io::dataset::Dataset;
 use fewstep_io::run_folder::RUN_FILE;
@@ -18,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::arguments::Args;
 pub use self::one::AS_IT_CAME;
-use self::one::{First, Outcome};
+use self::one::First;
+use self::outcome::{IMAGES, Outcome};
 use crate::fitting::{FitSettings, Fitter, Phase1Search, Phase1Solver, settling_table};
 use crate::forecast::Forecast;
 use crate::inputs::{JudgeId, OpenModel, open_data, open_model};
@@ -214,7 +216,7 @@ fn forecast(task: &Task) -> Result<Forecast> {
                 2 * plans * held * steps
             });
     }
-    Ok(cost.part("images of the report", one::IMAGES * (1 + task.phases.len() as u64) * steps))
+    Ok(cost.part("images of the report", IMAGES * (1 + task.phases.len() as u64) * steps))
 }
 
 /// What serves every number of steps of the first round: the base network's table, its teacher, the plans of a search.
@@ -242,10 +244,9 @@ fn first<'a>(args: &Args, fitter: &Fitter<'a>, opened: &'a OpenModel, folder: &R
                 "{method}: {} evaluations in {:.1} s for all numbers of steps, after the teacher's {evaluations} in {seconds:.1} s",
                 found.evaluations, found.seconds
             ));
-            let missing = steps.iter().find(|steps| !found.plans.contains_key(steps));
-            missing.map_or(Ok(()), |steps| {
-                bail!("{method} has no plan of {steps} evaluations; leave that number out of --steps, or choose another --search")
-            })?;
+            for &steps in &steps {
+                found.plan(method, steps)?;
+            }
             first.found = Some(found);
         }
         first.searcher = Some(searcher);

@@ -7,7 +7,8 @@ use fewstep_io::RunFolder;
 use fewstep_nn::fit::TuneStep;
 use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Series, Style};
 
-use super::one::{Outcome, folder_name};
+use super::one::folder_name;
+use super::outcome::Outcome;
 use super::{Run, between, elsewhere, table};
 use crate::figures;
 use crate::fitting::SETTLING_TEXT;

@@ -17,7 +17,7 @@ use super::Task;
 use super::plots::{Descent, Learning};
 use super::rows::Cell;
 use crate::fitting::{
-    Between, Fitter, Learned, Phase1Settings, Phase2Settings, Saved, euler, percent, plan_for_tuned, teacher,
+    Between, Fitter, Learned, Phase1Settings, Phase2Settings, Saved, euler, percent, plan_for, teacher,
 };
 use crate::gallery::{Errors, Gallery, Row, Spent, read, slug};
 use crate::inputs::{Judge, OpenModel};
@@ -165,18 +165,14 @@ impl<'a> Lab<'a> {
             return Ok(plan);
         }
         // one search serves all numbers of steps
-        let found = self.searcher()?.find(&self.task.settings.search, &self.task.steps, None)?;
+        let method = &self.task.settings.search;
+        let found = self.searcher()?.find(method, &self.task.steps, None)?;
         for (steps, plan) in &found.plans {
             if !file(*steps).exists() {
                 atomic::write_json(file(*steps), plan)?;
             }
         }
-        read(&file(steps))?.with_context(|| {
-            format!(
-                "{} has no plan of {steps} evaluations; leave that number out of --steps",
-                self.task.settings.search
-            )
-        })
+        Ok(found.plan(method, steps)?.clone())
     }
 
     fn searcher(&self) -> Result<&Searcher<'a>> {
@@ -201,7 +197,7 @@ impl<'a> Lab<'a> {
         let path = file("safetensors");
         if path.exists() {
             let model = checkpoint::load(&path, self.fitter.base.device())?.model.with_kind(self.fitter.base.kind());
-            let plan = plan_for_tuned(self.fitter.base, &model, plan, moments)?;
+            let plan = plan_for(self.fitter.base, &model, plan, moments)?;
             return Ok((model, plan));
         }
         ui::note(format!("{}, {} steps: tuning", cell.name(), plan.nfe()));
