@@ -26,22 +26,24 @@
 //! Conventions. Noise levels are stored in sampling order, largest first. `D(x; sigma)` is the denoiser after
 //! preconditioning. States are canonical: `x = y + sigma n`. The image range and the size of a batch are the caller's.
 
+pub mod denoiser;
 pub mod execute;
 pub mod mixture;
 pub mod noise;
 pub mod objective;
+pub mod observe;
 pub mod optimise;
 pub mod plan;
 pub mod precondition;
 pub mod scalar;
 pub mod schedule;
-pub mod search;
 pub mod solver;
 pub mod space;
 pub mod trace;
 
 mod linear;
 
+pub use denoiser::{Denoiser, Differentiable};
 pub use execute::{execute, execute_observed, execute_together, one_by_one};
 pub use plan::{Combination, Plan, PlanError, Source, Stage};
 pub use precondition::{Coefficients, Preconditioning};

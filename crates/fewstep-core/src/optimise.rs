@@ -20,7 +20,7 @@ pub struct Adam {
 }
 
 /// What a learning rate that falls along a cosine is multiplied by after the part `done` of all steps: from 1 to 0.
-pub(crate) fn cosine(done: f64) -> f64 {
+pub fn cosine(done: f64) -> f64 {
     0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos())
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::combination::{Combination, Source};
 pub use self::constant::{Constant, ConstantError};
+use crate::denoiser::{Guidance, Spec};
 use crate::schedule::Schedule;
 
 mod combination;
@@ -54,9 +55,12 @@ pub struct Metadata {
     /// Hash of the model that the plan was made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Channels, height and width of the images it was made for.
+    /// Guidance under which it was found.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_shape: Option<[usize; 3]>,
+    pub guidance: Option<Guidance>,
+    /// Shape of the samples it was made for: channels, height and width of images.
+    #[serde(alias = "image_shape", skip_serializing_if = "Option::is_none")]
+    pub sample_shape: Option<Vec<usize>>,
     /// How it was found: the search, its options, its cost.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub found_by: serde_json::Map<String, serde_json::Value>,
@@ -156,28 +160,22 @@ impl Plan {
         states.chain([of(&unrolled.output, image_sigma)]).collect()
     }
 
-    /// Checks that the plan fits a model: image shape (channels, height, width), number of classes (0 without), and
-    /// supported noise range.
+    /// Checks that the plan fits a denoiser: shape of samples, number of classes, and noise levels that it knows.
     ///
     /// # Errors
     /// One sentence that names both sides.
-    pub fn check_model(
-        &self,
-        image_shape: [usize; 3],
-        classes: usize,
-        sigma_min: f64,
-        sigma_max: f64,
-    ) -> Result<(), PlanError> {
-        let shapes = [self.metadata.image_shape, self.constant.as_ref().map(|constant| constant.shape)];
-        if let Some(plan) = shapes.into_iter().flatten().find(|shape| *shape != image_shape) {
-            return Err(PlanError::ImageShape { plan, model: image_shape });
+    pub fn check(&self, spec: &Spec) -> Result<(), PlanError> {
+        let shapes = [self.metadata.sample_shape.as_ref(), self.constant.as_ref().map(|constant| &constant.shape)];
+        if let Some(plan) = shapes.into_iter().flatten().find(|shape| **shape != spec.shape) {
+            return Err(PlanError::Shape { plan: plan.clone(), model: spec.shape.clone() });
         }
-        if let Some(Constant { images, .. }) = &self.constant
-            && images.len() != 1
-            && images.len() != classes
+        if let Some(Constant { samples, .. }) = &self.constant
+            && samples.len() != 1
+            && samples.len() != spec.classes
         {
-            return Err(PlanError::Classes { plan: images.len(), model: classes });
+            return Err(PlanError::Classes { plan: samples.len(), model: spec.classes });
         }
+        let (sigma_min, sigma_max) = spec.levels.supported;
         // a level at the very end may differ in its last bits after a round trip through single precision
         let inside = |sigma: f64| sigma >= sigma_min * (1.0 - 1e-6) && sigma <= sigma_max * (1.0 + 1e-6);
         match self.stages.iter().find(|stage| !inside(stage.sigma)) {

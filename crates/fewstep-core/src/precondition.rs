@@ -2,10 +2,10 @@
 //! `D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)`, and which noise levels it supports.
 
 mod maybe_infinite;
-mod rounding;
 
 use serde::{Deserialize, Serialize};
 
+use crate::denoiser::nearest;
 use crate::scalar::Scalar;
 use crate::schedule::IddpmLevels;
 
@@ -232,17 +232,6 @@ fn vp_sigma_f32(beta_d: f64, beta_min: f64, t: f64) -> f64 {
     let exponent = (0.5 * beta_d) as f32 * (t * t) + beta_min as f32 * t;
     let exp = f64::from(exponent).exp() as f32;
     f64::from((exp - 1.0).sqrt())
-}
-
-/// Index of the element nearest to `sigma` in single precision; the first of equals, as the reference picks.
-fn nearest(falling: &[f64], sigma: f64) -> usize {
-    let sigma = f64::from(sigma as f32);
-    let after = falling.partition_point(|&u| u > sigma);
-    match (after.checked_sub(1), falling.get(after)) {
-        (Some(before), Some(_)) if falling[before] - sigma <= sigma - falling[after] => before,
-        (Some(before), None) => before,
-        _ => after,
-    }
 }
 
 #[cfg(test)]

@@ -118,6 +118,36 @@ impl<V: Samples> Samples for Vec<V> {
     }
 }
 
+/// A batch whose samples can be taken apart; where they are images or other grids, also differences of neighbours.
+pub trait Batch: Samples {
+    /// The samples from `start` on, so many.
+    fn part(&self, start: usize, count: usize) -> Self;
+
+    /// The mean over the samples, as single numbers.
+    fn mean_sample(&self) -> Vec<f32>;
+
+    /// The batch times `weight` and, beside it, the differences of neighbouring values along every axis of a grid: in the norm of the
+    /// differences every octave of a natural image counts about the same, where in the image's own the coarsest rule. None where
+    /// samples are no grids.
+    fn with_gradients(&self, weight: f64) -> Option<Self>;
+}
+
+/// Vectors of numbers: no grids.
+impl Batch for Vec<Vec<f64>> {
+    fn part(&self, start: usize, count: usize) -> Self {
+        self.iter().skip(start).take(count).cloned().collect()
+    }
+
+    fn mean_sample(&self) -> Vec<f32> {
+        let dim = self.first().map_or(0, Vec::len);
+        (0..dim).map(|i| (self.iter().map(|sample| sample[i]).sum::<f64>() / self.len() as f64) as f32).collect()
+    }
+
+    fn with_gradients(&self, _: f64) -> Option<Self> {
+        None
+    }
+}
+
 /// A vector that counts how many of its kind are alive, for tests of memory.
 #[cfg(test)]
 #[derive(Clone)]

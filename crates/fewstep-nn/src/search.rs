@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 
 use fewstep_core::schedule::Schedule;
-use fewstep_core::search::{DifferentiableDenoiser, Endpoints, Teacher};
+use fewstep_core::search::{BoundDenoiser, Endpoints, Teacher};
 use fewstep_core::space::Samples;
 use fewstep_io::safetensors;
 use fewstep_io::tensors::TensorMap;
@@ -93,7 +93,7 @@ impl<'a> Network<'a> {
     }
 }
 
-impl DifferentiableDenoiser<Batch> for Network<'_> {
+impl BoundDenoiser<Batch> for Network<'_> {
     type Error = Error;
 
     fn denoised(&mut self, x: &Batch, sigma: f64) -> Result<Batch> {

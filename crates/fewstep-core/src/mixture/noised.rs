@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 
 use super::Mixture;
+use crate::denoiser::BoundDenoiser;
 use crate::noise;
 use crate::objective::ForwardNoised;
-use crate::search::DifferentiableDenoiser;
 
 /// Whether every noise level draws its own noise, or one draw serves all (the paper leaves it open).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl ForwardNoised<Vec<f64>> for NoisedBatch<'_> {
 
 /// The Jacobian of `D` in `x` is symmetric (a posterior covariance over `sigma^2`), so the derivative along a cotangent
 /// is its pullback.
-impl DifferentiableDenoiser<Vec<f64>> for &Mixture {
+impl BoundDenoiser<Vec<f64>> for &Mixture {
     type Error = Infallible;
 
     fn denoised(&mut self, x: &Vec<f64>, sigma: f64) -> Result<Vec<f64>, Infallible> {

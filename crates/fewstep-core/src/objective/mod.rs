@@ -22,7 +22,7 @@ mod weights;
 use serde::{Deserialize, Serialize};
 
 pub use gradient::{loss, loss_and_gradient};
-pub(crate) use table::schedule_on;
+pub use table::schedule_on;
 pub use table::{BoundTable, GramTable, TableError};
 pub use weights::{euler_weights, induced_weights, induced_weights_pullback};
 

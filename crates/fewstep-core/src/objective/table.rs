@@ -214,7 +214,7 @@ impl GramTable {
 ///
 /// # Panics
 /// If `path` is empty, does not rise or leaves the grid.
-pub(crate) fn schedule_on(grid: &Schedule, path: &[usize]) -> Schedule {
+pub fn schedule_on(grid: &Schedule, path: &[usize]) -> Schedule {
     let levels = path.iter().map(|&index| grid.levels()[index]).collect();
     Schedule::new(levels).expect("a rising path on a grid is a schedule")
 }

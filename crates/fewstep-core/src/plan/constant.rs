@@ -1,10 +1,10 @@
-//! An image that a sampler knows before its first evaluation.
+//! A sample that a sampler knows before its first evaluation.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-/// What the network says at a high noise level, on average over latents: one image for all samples, or one a class.
+/// What the network says at a high noise level, on average over latents: one sample for all, or one a class.
 ///
 /// Where noise drowns the image, `D(x; sigma)` hardly depends on `x`. A plan that holds its mean leaves `sigma` by a
 /// combination of the latent and this image and saves the evaluation. [`super::Source::Constant`] refers to it.
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 pub struct Constant {
     /// The noise level that it stands for, where the latent enters.
     pub sigma: f64,
-    /// Channels, height and width of an image.
-    pub shape: [usize; 3],
-    /// The images, each `channels * height * width` values in rows; one, or as many as there are classes.
-    pub images: Vec<Vec<f32>>,
+    /// Shape of a sample: channels, height and width of an image.
+    pub shape: Vec<usize>,
+    /// The samples, each as many values as the shape says, the last axis fastest; one, or as many as there are classes.
+    pub samples: Vec<Vec<f32>>,
 }
 
 /// What is wrong with a constant image.
@@ -51,11 +51,11 @@ impl Constant {
         if !(self.sigma.is_finite() && self.sigma > 0.0) {
             return Err(ConstantError::Sigma(self.sigma));
         }
-        if self.images.is_empty() {
+        if self.samples.is_empty() {
             return Err(ConstantError::Empty);
         }
         let expected = self.shape.iter().try_fold(1usize, |size, side| size.checked_mul(*side));
-        for (index, image) in self.images.iter().enumerate() {
+        for (index, image) in self.samples.iter().enumerate() {
             if Some(image.len()) != expected {
                 let expected = expected.unwrap_or(usize::MAX);
                 return Err(ConstantError::Size { index, found: image.len(), expected });
@@ -73,7 +73,7 @@ impl Constant {
 #[serde(deny_unknown_fields)]
 struct File {
     sigma: f64,
-    shape: [usize; 3],
+    shape: Vec<usize>,
     f32_base64: Vec<String>,
 }
 
@@ -81,8 +81,8 @@ impl Serialize for Constant {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text =
             |image: &Vec<f32>| STANDARD.encode(image.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
-        let f32_base64 = self.images.iter().map(text).collect();
-        File { sigma: self.sigma, shape: self.shape, f32_base64 }.serialize(serializer)
+        let f32_base64 = self.samples.iter().map(text).collect();
+        File { sigma: self.sigma, shape: self.shape.clone(), f32_base64 }.serialize(serializer)
     }
 }
 
@@ -98,9 +98,9 @@ impl<'de> Deserialize<'de> for Constant {
             }
             Ok(values.iter().map(|value| f32::from_le_bytes(*value)).collect())
         };
-        let images: Result<Vec<Vec<f32>>, String> = f32_base64.iter().map(image).collect();
-        let images = images.map_err(|reason| D::Error::custom(format!("the constant image is {reason}")))?;
-        Ok(Self { sigma, shape, images })
+        let samples: Result<Vec<Vec<f32>>, String> = f32_base64.iter().map(image).collect();
+        let samples = samples.map_err(|reason| D::Error::custom(format!("the constant image is {reason}")))?;
+        Ok(Self { sigma, shape, samples })
     }
 }
 
@@ -111,8 +111,8 @@ mod tests {
     fn example() -> Constant {
         Constant {
             sigma: 80.0,
-            shape: [1, 1, 3],
-            images: vec![vec![0.1, -0.5, 1.0], vec![0.0, f32::MIN_POSITIVE, -1.0]],
+            shape: vec![1, 1, 3],
+            samples: vec![vec![0.1, -0.5, 1.0], vec![0.0, f32::MIN_POSITIVE, -1.0]],
         }
     }
 
@@ -131,10 +131,10 @@ mod tests {
         };
         assert!(example().validate().is_ok());
         assert_eq!(fault(&|c| c.sigma = 0.0), ConstantError::Sigma(0.0));
-        assert_eq!(fault(&|c| c.images.clear()), ConstantError::Empty);
-        assert_eq!(fault(&|c| c.images[1].truncate(2)), ConstantError::Size { index: 1, found: 2, expected: 3 });
-        assert_eq!(fault(&|c| c.images[0][2] = f32::NAN), ConstantError::NotFinite(0));
-        assert!(matches!(fault(&|c| c.shape = [usize::MAX, 2, 1]), ConstantError::Size { .. }));
+        assert_eq!(fault(&|c| c.samples.clear()), ConstantError::Empty);
+        assert_eq!(fault(&|c| c.samples[1].truncate(2)), ConstantError::Size { index: 1, found: 2, expected: 3 });
+        assert_eq!(fault(&|c| c.samples[0][2] = f32::NAN), ConstantError::NotFinite(0));
+        assert!(matches!(fault(&|c| c.shape = vec![usize::MAX, 2, 1]), ConstantError::Size { .. }));
         let read = |text: &str| serde_json::from_str::<Constant>(text).unwrap_err().to_string();
         assert!(read(r#"{"sigma": 80, "shape": [1,1,1], "f32_base64": ["AAA="]}"#).contains("2 bytes"));
         assert!(read(r#"{"sigma": 80, "shape": [1,1,1], "f32_base64": ["?"]}"#).contains("base64"));

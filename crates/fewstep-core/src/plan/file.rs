@@ -43,16 +43,16 @@ pub enum PlanError {
     /// Not a plan.
     #[error("this is not a plan: {0}")]
     Syntax(String),
-    /// Made for images of another shape.
-    #[error("the plan was made for images of {} but the model makes {}", shape(plan), shape(model))]
-    ImageShape {
-        /// Channels, height, width of the plan.
-        plan: [usize; 3],
-        /// Channels, height, width of the model.
-        model: [usize; 3],
+    /// Made for samples of another shape.
+    #[error("the plan was made for samples of shape {}, but the model makes {}", shape(plan), shape(model))]
+    Shape {
+        /// Shape of the plan's samples.
+        plan: Vec<usize>,
+        /// Shape of the model's.
+        model: Vec<usize>,
     },
     /// Made for a model of other classes.
-    #[error("the plan holds an image for each of {plan} classes, but the model has {model}")]
+    #[error("the plan holds a sample for each of {plan} classes, but the model has {model}")]
     Classes {
         /// Constant images of the plan.
         plan: usize,
@@ -71,8 +71,8 @@ pub enum PlanError {
     },
 }
 
-fn shape(shape: &[usize; 3]) -> String {
-    format!("{} channels, {}x{}", shape[0], shape[1], shape[2])
+fn shape(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }
 
 #[derive(Serialize, Deserialize)]
@@ -147,6 +147,7 @@ impl<'de> Deserialize<'de> for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::denoiser::{Levels, Spec};
     use crate::plan::Source;
 
     fn example() -> Plan {
@@ -167,9 +168,9 @@ mod tests {
     #[test]
     fn json_round_trip_and_form() {
         let mut plan = example();
-        plan.metadata.image_shape = Some([3, 32, 32]);
+        plan.metadata.sample_shape = Some(vec![3, 32, 32]);
         plan.metadata.scores.insert("rollout_error".into(), 0.25);
-        plan.constant = Some(Constant { sigma: 80.0, shape: [1, 1, 2], images: vec![vec![0.5, -0.1]] });
+        plan.constant = Some(Constant { sigma: 80.0, shape: vec![1, 1, 2], samples: vec![vec![0.5, -0.1]] });
         let text = plan.to_json().unwrap();
         assert_eq!(Plan::from_json(&text).unwrap(), plan);
         assert!(text.starts_with("{\n  \"version\": 1,") && text.contains("\"x0\": 0.00625"), "{text}");
@@ -212,15 +213,26 @@ mod tests {
     #[test]
     fn model_mismatch_is_named() {
         let mut plan = example();
-        assert!(plan.check_model([1, 28, 28], 0, 0.002, 80.0).is_ok());
-        assert!(plan.check_model([1, 28, 28], 0, 0.002, 50.0).unwrap_err().to_string().contains("80"));
-        plan.metadata.image_shape = Some([3, 64, 64]);
-        let error = plan.check_model([3, 32, 32], 0, 0.002, 80.0).unwrap_err().to_string();
-        assert!(error.contains("64x64") && error.contains("32x32"), "{error}");
-        plan.metadata.image_shape = None;
-        plan.constant = Some(Constant { sigma: 80.0, shape: [1, 1, 1], images: vec![vec![0.5]; 10] });
-        assert!(plan.check_model([1, 1, 1], 10, 0.002, 80.0).is_ok());
-        assert_eq!(plan.check_model([1, 1, 1], 0, 0.002, 80.0), Err(PlanError::Classes { plan: 10, model: 0 }));
-        assert!(plan.check_model([1, 2, 2], 10, 0.002, 80.0).is_err());
+        let spec = |shape: &[usize], classes: usize, sigma_max: f64| Spec {
+            shape: shape.to_vec(),
+            levels: Levels::between(0.002, sigma_max),
+            classes,
+            calls: 1,
+            guidance: None,
+            rounding: 0.0,
+            identity: String::new(),
+        };
+        assert!(plan.check(&spec(&[1, 28, 28], 0, 80.0)).is_ok());
+        assert!(plan.check(&spec(&[1, 28, 28], 0, 50.0)).unwrap_err().to_string().contains("80"));
+        plan.metadata.sample_shape = Some(vec![3, 64, 64]);
+        let error = plan.check(&spec(&[3, 32, 32], 0, 80.0)).unwrap_err().to_string();
+        assert!(error.contains("3x64x64") && error.contains("3x32x32"), "{error}");
+        plan.metadata.sample_shape = None;
+        plan.constant = Some(Constant { sigma: 80.0, shape: vec![1, 1, 1], samples: vec![vec![0.5]; 10] });
+        assert!(plan.check(&spec(&[1, 1, 1], 10, 80.0)).is_ok());
+        assert_eq!(plan.check(&spec(&[1, 1, 1], 0, 80.0)), Err(PlanError::Classes { plan: 10, model: 0 }));
+        assert!(plan.check(&spec(&[1, 2, 2], 10, 80.0)).is_err());
+        let old = plan.to_json().unwrap().replacen("\"metadata\": {}", "\"metadata\": {\"image_shape\": [1, 1, 1]}", 1);
+        assert_eq!(Plan::from_json(&old).unwrap().metadata.sample_shape, Some(vec![1, 1, 1]));
     }
 }

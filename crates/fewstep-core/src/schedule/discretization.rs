@@ -6,6 +6,7 @@ use super::{
     IddpmLevels, NoiseFunction, Path, Scaling, Schedule, ScheduleError, VpNoise, cosine, iddpm, karras, log_snr,
     time_uniform, ve, vp,
 };
+use crate::denoiser::Levels;
 use crate::precondition::Preconditioning;
 
 /// A family of schedules with its parameters; [`Family::build`] makes the levels.
@@ -105,7 +106,7 @@ impl Discretization {
             Self::Iddpm => Family::Iddpm(IddpmLevels::default()),
             Self::Edm => Family::Karras { rho: 7.0 },
         };
-        family.build(n, sigma_min, sigma_max)?.round(network)
+        family.build(n, sigma_min, sigma_max)?.round(&Levels::from(network))
     }
 
     /// The variance-preserving path over this discretisation's range, as EDM's ablation sampler fits it.

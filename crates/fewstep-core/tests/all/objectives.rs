@@ -190,25 +190,3 @@ fn theorem_1_holds_at_a_numerical_optimum_and_not_before() {
         assert!(at_start > 1e-2, "level {j}: {at_start}");
     }
 }
-
-#[test]
-fn the_gradient_finds_the_optimum_of_the_table() {
-    use fewstep_core::objective::BoundTable;
-    use fewstep_core::search::minimise_bound;
-
-    let data = mixture();
-    let mut batch = NoisedBatch::new(&data, 200, 3, NoiseSharing::Shared);
-    let mut table = BoundTable::new(karras(120, 0.02, 20.0, 30.0).unwrap());
-    table.add(200, &mut batch).unwrap();
-    for found in minimise_bound(&table, 6).into_iter().skip(1) {
-        let start = karras(found.schedule.len(), 0.02, 20.0, 7.0).unwrap();
-        let refined = optimise(Objective::Bound, &start, &mut batch, 600);
-        let value = |schedule: &Schedule, batch: &mut NoisedBatch| {
-            loss(Objective::Bound, schedule, batch).unwrap().total / 200.0
-        };
-        assert!((value(&found.schedule, &mut batch) / found.value - 1.0).abs() < 1e-9);
-        let ratio = value(&refined, &mut batch) / found.value;
-        assert!(ratio < 1.0005, "off the grid the bound is no larger: {ratio}");
-        assert!(ratio > 0.98, "and on a fine grid hardly smaller: {ratio}");
-    }
-}

@@ -3,7 +3,7 @@
 
 use fewstep_core::execute::Start;
 use fewstep_core::plan::{Combination, Source};
-use fewstep_core::search::{DifferentiableDenoiser, states_gradient};
+use fewstep_core::search::{BoundDenoiser, states_gradient};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -308,7 +308,7 @@ impl Learner<'_> {
     }
 }
 
-impl DifferentiableDenoiser<Batch> for Learner<'_> {
+impl BoundDenoiser<Batch> for Learner<'_> {
     type Error = Error;
 
     fn denoised(&mut self, x: &Batch, sigma: f64) -> Result<Batch> {

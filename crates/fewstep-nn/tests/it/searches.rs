@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fewstep_core::plan::{Constant, Plan, Source};
 use fewstep_core::schedule::karras;
-use fewstep_core::search::{DifferentiableDenoiser, Fit, Held, StudentOptions, Teacher, least_squares};
+use fewstep_core::search::{BoundDenoiser, Fit, Held, StudentOptions, Teacher, least_squares};
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::{Samples, VectorSpace};
 use fewstep_nn::fit::HeldOut;

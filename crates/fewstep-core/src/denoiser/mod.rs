@@ -1,0 +1,221 @@
+//! The denoiser: D(x; sigma), and what a search must know of it.
+//!
+//! [`Denoiser`] is what every search, sampler and score takes: our networks, programs from files, a caller's own function, the
+//! exact [`mixture`](crate::mixture). [`Differentiable`] adds the derivative at a point. [`Guided`] and [`Counting`] wrap any of
+//! them.
+
+mod counting;
+mod guided;
+mod levels;
+mod oracle;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::counting::{Cost, Counting};
+pub use self::guided::{GuidanceError, Guided, Reference};
+pub use self::levels::Levels;
+pub(crate) use self::levels::nearest;
+pub use self::oracle::{Classes, Oracle};
+use crate::plan::Constant;
+use crate::space::Batch;
+
+/// What a search must know of a denoiser before it asks for anything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// Shape of one sample, of any rank: `[channels, height, width]` for pixels and for most latents.
+    pub shape: Vec<usize>,
+    /// Noise levels that it knows.
+    pub levels: Levels,
+    /// Number of classes that it is conditioned on; 0 without.
+    pub classes: usize,
+    /// Network calls that one evaluation takes: 1, or 2 under guidance.
+    pub calls: usize,
+    /// Guidance, if there is any.
+    pub guidance: Option<Guidance>,
+    /// Relative rounding of an answer: 6e-8 for f32, 4e-3 for bf16. Differences of answers must stand out of it.
+    pub rounding: f64,
+    /// Name of the network, such as the hash of its weights and the type it computes in: part of every cache key.
+    pub identity: String,
+}
+
+impl Spec {
+    /// Numbers in one sample.
+    pub fn numel(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// Guidance as plans and cache keys keep it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guidance {
+    /// w in D_ref + w (D - D_ref).
+    pub weight: f64,
+    /// What D_ref is: the network without its condition, or the identity of a second network.
+    pub reference: String,
+}
+
+/// `D(x; sigma)`: the expected clean sample given `x = y + sigma n`.
+///
+/// A value of [`Denoiser::Batch`] holds a batch of samples, one of [`Denoiser::Conditions`] what each of them is denoised under.
+/// Both go by seed: the same seed is the same latent and the same condition in any batch. Evaluations may fail; the first error
+/// ends what asked for them.
+pub trait Denoiser {
+    /// A batch of samples.
+    type Batch: Batch;
+    /// The condition of every sample of a batch.
+    type Conditions: Clone;
+    /// Why an evaluation failed.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// What it is.
+    fn spec(&self) -> &Spec;
+
+    /// Unit normal noise, one sample a seed.
+    ///
+    /// # Errors
+    /// If memory does not suffice, say.
+    fn latents(&self, seeds: &[u64]) -> Result<Self::Batch, Self::Error>;
+
+    /// The condition of each seed.
+    ///
+    /// # Errors
+    /// If there are no conditions for these seeds.
+    fn conditions(&self, seeds: &[u64]) -> Result<Self::Conditions, Self::Error>;
+
+    /// One condition for so many samples: a class, or none, which is what guidance by a dropped condition refers to.
+    ///
+    /// # Errors
+    /// If there is no such class, or the network cannot do without.
+    fn same_condition(&self, class: Option<usize>, samples: usize) -> Result<Self::Conditions, Self::Error>;
+
+    /// The constant sample of a plan, repeated for every sample of a batch: the one there is, or each sample's class's.
+    ///
+    /// # Errors
+    /// If the constant is of another shape or of other classes.
+    fn constant(&self, constant: &Constant, conditions: &Self::Conditions, samples: usize) -> Result<Self::Batch, Self::Error>;
+
+    /// `D(x; sigma)` of several batches, each at a level of its own and all under the same conditions, in order.
+    ///
+    /// # Errors
+    /// If the network fails; the batches are then lost.
+    fn denoise(&self, asked: &[(&Self::Batch, f64)], conditions: &Self::Conditions) -> Result<Vec<Self::Batch>, Self::Error>;
+
+    /// The same denoiser with its derivative, if it has one.
+    fn differentiable(&self) -> Option<&dyn Differentiable<Batch = Self::Batch, Conditions = Self::Conditions, Error = Self::Error>> {
+        None
+    }
+
+    /// How samples look as images, if they are images or can be decoded into some.
+    fn appearance(&self) -> Option<&dyn Appearance<Self::Batch, Self::Error>> {
+        None
+    }
+}
+
+/// A denoiser whose derivative at a point can be had.
+pub trait Differentiable: Denoiser {
+    /// The vector-Jacobian products `(dD/dx)^T cotangent` and `<cotangent, dD/dsigma>`, the latter summed over the batch. The
+    /// evaluation is repeated with a graph that need not outlive the call.
+    ///
+    /// # Errors
+    /// If the network fails.
+    fn pullback(
+        &self,
+        x: &Self::Batch,
+        sigma: f64,
+        conditions: &Self::Conditions,
+        cotangent: &Self::Batch,
+    ) -> Result<(Self::Batch, f64), Self::Error>;
+}
+
+/// How the samples of a batch look as images: what moments and clipping are matched on. Samples that are no images are decoded
+/// first.
+pub trait Appearance<B, E> {
+    /// Features of every sample by a network that nobody trained, row by row, `[N, d]`: means of random filters' answers, which tell
+    /// smooth images from detailed ones. Their second result is `d`.
+    ///
+    /// # Errors
+    /// If the batch cannot be decoded.
+    fn features(&self, batch: &B) -> Result<(Vec<f64>, usize), E>;
+
+    /// How many values of the images lie near the ends of [-1, 1].
+    ///
+    /// # Errors
+    /// If the batch cannot be decoded.
+    fn clipping(&self, batch: &B, near: std::ops::Range<f64>) -> Result<Clipping, E>;
+
+    /// Whether samples are these images themselves, so that a multiple of a sample is a multiple of its image.
+    fn is_direct(&self) -> bool;
+}
+
+/// Values of images by how near they are to the ends of [-1, 1].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Clipping {
+    /// All values.
+    pub values: u64,
+    /// Values whose magnitude is beyond the range asked for.
+    pub beyond: u64,
+    /// The magnitudes in that range.
+    pub near: Vec<f32>,
+}
+
+/// A denoiser under conditions that stay, with its derivative at a point: what low-level searches are given.
+pub trait BoundDenoiser<V> {
+    /// Why an evaluation failed.
+    type Error;
+
+    /// `D(x; sigma)`, without a graph.
+    ///
+    /// # Errors
+    /// Whatever the network says.
+    fn denoised(&mut self, x: &V, sigma: f64) -> Result<V, Self::Error>;
+
+    /// As [`Differentiable::pullback`].
+    ///
+    /// # Errors
+    /// Whatever the network says.
+    fn pullback(&mut self, x: &V, sigma: f64, cotangent: &V) -> Result<(V, f64), Self::Error>;
+}
+
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<D: Denoiser + ?Sized> Denoiser for $pointer {
+            type Batch = D::Batch;
+            type Conditions = D::Conditions;
+            type Error = D::Error;
+
+            fn spec(&self) -> &Spec {
+                (**self).spec()
+            }
+
+            fn latents(&self, seeds: &[u64]) -> Result<Self::Batch, Self::Error> {
+                (**self).latents(seeds)
+            }
+
+            fn conditions(&self, seeds: &[u64]) -> Result<Self::Conditions, Self::Error> {
+                (**self).conditions(seeds)
+            }
+
+            fn same_condition(&self, class: Option<usize>, samples: usize) -> Result<Self::Conditions, Self::Error> {
+                (**self).same_condition(class, samples)
+            }
+
+            fn constant(&self, constant: &Constant, conditions: &Self::Conditions, samples: usize) -> Result<Self::Batch, Self::Error> {
+                (**self).constant(constant, conditions, samples)
+            }
+
+            fn denoise(&self, asked: &[(&Self::Batch, f64)], conditions: &Self::Conditions) -> Result<Vec<Self::Batch>, Self::Error> {
+                (**self).denoise(asked, conditions)
+            }
+
+            fn differentiable(&self) -> Option<&dyn Differentiable<Batch = Self::Batch, Conditions = Self::Conditions, Error = Self::Error>> {
+                (**self).differentiable()
+            }
+
+            fn appearance(&self) -> Option<&dyn Appearance<Self::Batch, Self::Error>> {
+                (**self).appearance()
+            }
+        }
+    )*};
+}
+
+forward!(&D, Box<D>, std::rc::Rc<D>);

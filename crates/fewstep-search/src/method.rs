@@ -1,0 +1,470 @@
+//! Methods by name: a short way to write a list of stages.
+
+use std::fmt;
+use std::str::FromStr;
+
+use fewstep_core::schedule::{Family, IddpmLevels};
+use fewstep_core::solver::{Solver, SolverError};
+use serde::{Deserialize, Serialize};
+
+use crate::settings::{
+    GaussNewtonSettings, GitsSettings, LeastSquaresSettings, MomentsSettings, OssSettings, RolloutSettings,
+    SearchSettings, SweepSettings,
+};
+use crate::suggest::nearest;
+
+/// One stage of a search, with its own settings: the first one finds plans, those after it make them better.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum Stage {
+    /// A schedule by its formula.
+    Schedule {
+        /// The formula.
+        family: Family,
+        /// What runs on it.
+        solver: Solver,
+    },
+    /// GITS: dynamic programming over single steps from the teacher's states.
+    Gits {
+        /// What runs on the levels.
+        solver: Solver,
+        /// Coefficients to choose from and cost of a step.
+        settings: GitsSettings,
+    },
+    /// OSS: dynamic programming over the student's own states.
+    Oss {
+        /// What steps, and runs on the levels.
+        solver: Solver,
+        /// Beam.
+        settings: OssSettings,
+    },
+    /// The paper's Eq. 12, exactly minimised over a table.
+    Bound {
+        /// What runs on the levels.
+        solver: Solver,
+    },
+    /// Levels and coefficients together, over the student's own states.
+    LeastSquares(LeastSquaresSettings),
+    /// Moves of the levels that least squares chose.
+    Sweep(SweepSettings),
+    /// Gauss-Newton steps on levels and coefficients, from evaluations alone.
+    GaussNewton(GaussNewtonSettings),
+    /// Steps down the gradient of the rollout error.
+    Rollout(RolloutSettings),
+    /// The last combination fitted to the moments of the teacher's samples, or of training data.
+    MatchMoments {
+        /// Whose.
+        of: MomentsOf,
+        /// Weights.
+        settings: MomentsSettings,
+    },
+}
+
+/// Where the moments come from that a plan's samples are matched with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MomentsOf {
+    /// The teacher's samples, which the search has anyway.
+    Teacher,
+    /// Training data: a teacher's samples are a little unlike them, too.
+    Data,
+}
+
+impl MomentsOf {
+    const ALL: [Self; 2] = [Self::Teacher, Self::Data];
+
+    /// Ends the name of a method.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Teacher => "+moments",
+            Self::Data => "+data-moments",
+        }
+    }
+}
+
+/// How plans are refined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refinement {
+    /// Down the gradient of the rollout error.
+    Rollout,
+    /// By Gauss-Newton steps, from evaluations alone.
+    GaussNewton,
+}
+
+impl Refinement {
+    const ALL: [Self; 2] = [Self::Rollout, Self::GaussNewton];
+
+    /// Latents that it needs: to fit, and to decide.
+    fn least_latents(self) -> usize {
+        match self {
+            Self::Rollout => 4,
+            Self::GaussNewton => 2,
+        }
+    }
+
+    /// Ends the name of a method.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Rollout => "+rollout",
+            Self::GaussNewton => "+gauss-newton",
+        }
+    }
+}
+
+/// Where noise levels come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// A schedule by its formula.
+    Fixed(&'static str, Family),
+    /// GITS; without a coefficient, the one whose plan has the least rollout error on the search's own latents.
+    Gits(Option<f64>),
+    /// OSS.
+    Oss,
+    /// The paper's Eq. 12.
+    Bound,
+    /// Least squares.
+    LeastSquares,
+}
+
+/// A method by name: `karras/ipndm4`, `gits@1.15/euler`, `oss/euler`, `bound/euler`, `least-squares`; `+rollout` or `+gauss-newton`
+/// after it refines what was found, and `+moments` or `+data-moments` at the end matches moments. `local` and `reachable` are older
+/// names of `gits` and `oss`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Method {
+    /// Where the levels come from.
+    pub source: Source,
+    /// What runs on them; least squares fits its own.
+    pub solver: Option<Solver>,
+    /// How the plans are refined, if they are.
+    pub refinement: Option<Refinement>,
+    /// What moments are matched with in the end, if they are.
+    pub moments: Option<MomentsOf>,
+}
+
+/// A name that means no method.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum MethodError {
+    /// Unknown, with a known name nearby.
+    #[error("there is no {what} named '{name}'; did you mean '{near}'?")]
+    DidYouMean {
+        /// A method or a solver.
+        what: &'static str,
+        /// As it was given.
+        name: String,
+        /// The nearest known name.
+        near: String,
+    },
+    /// Unknown.
+    #[error(
+        "there is no method '{0}'; write SOURCE/SOLVER, such as karras/ipndm4, gits/euler (gits@1.15/euler with a coefficient of \
+         your own), oss/euler or bound/euler, or least-squares, and +rollout or +gauss-newton after any of them to refine what it \
+         finds, and +moments or +data-moments at the end"
+    )]
+    Unknown(String),
+    /// An unknown solver.
+    #[error(transparent)]
+    Solver(#[from] SolverError),
+    /// A coefficient that is no number.
+    #[error("'{coefficient}' in {method} is no finite number above 0")]
+    Coefficient {
+        /// As it was given.
+        coefficient: String,
+        /// Where.
+        method: String,
+    },
+    /// A coefficient where none belongs.
+    #[error("'{source_name}' in {method} takes no coefficient")]
+    NoCoefficient {
+        /// The part of the name.
+        source_name: String,
+        /// The whole.
+        method: String,
+    },
+    /// A solver where none belongs.
+    #[error("least-squares fits a solver of its own: write it without '/'")]
+    OwnSolver,
+    /// A number of evaluations that the solver cannot make.
+    #[error("{method}: {solver} makes odd numbers of evaluations, and the steps ask for {nfe}")]
+    Odd {
+        /// The method.
+        method: String,
+        /// The solver.
+        solver: String,
+        /// The number.
+        nfe: usize,
+    },
+}
+
+/// Schedules that need no network.
+pub const SCHEDULES: [(&str, Family); 7] = [
+    ("karras", Family::Karras { rho: 7.0 }),
+    ("log_snr", Family::LogSnr),
+    ("vp", Family::Vp { epsilon_s: 1e-3 }),
+    ("ve", Family::Ve),
+    ("iddpm", Family::Iddpm(IddpmLevels::DEFAULT)),
+    ("cosine", Family::Cosine),
+    ("time_uniform", Family::TimeUniform { rho: 1.0 }),
+];
+
+/// Sources by name, those that are no schedule.
+const SEARCHES: [&str; 4] = ["gits", "oss", "bound", "least-squares"];
+
+/// A solver by name; an unknown one is answered with the nearest.
+///
+/// # Errors
+/// If there is none of that name.
+pub fn parse_solver(name: &str) -> Result<Solver, MethodError> {
+    name.parse().map_err(|error: SolverError| {
+        let known: Vec<String> = Solver::all().iter().map(Solver::to_string).collect();
+        match nearest(name, known.iter().map(String::as_str)) {
+            Some(near) => {
+                MethodError::DidYouMean { what: "solver", name: name.to_owned(), near: near.to_owned() }
+            }
+            None => error.into(),
+        }
+    })
+}
+
+impl Method {
+    /// Our search, refined.
+    pub const LEAST_SQUARES: Self =
+        Self { source: Source::LeastSquares, solver: None, refinement: Some(Refinement::GaussNewton), moments: None };
+
+    /// The search that wins our comparisons of those that need no data (docs/choosing.md).
+    pub const BEST: Self = Self { moments: Some(MomentsOf::Teacher), ..Self::LEAST_SQUARES };
+
+    /// The stages that the name stands for, with these settings.
+    pub fn stages(&self, settings: &SearchSettings) -> Vec<Stage> {
+        let solver = self.solver.unwrap_or(Solver::Euler);
+        let mut stages = match &self.source {
+            Source::Fixed(_, family) => vec![Stage::Schedule { family: *family, solver }],
+            Source::Gits(None) => vec![Stage::Gits { solver, settings: settings.gits.clone() }],
+            Source::Gits(Some(coefficient)) => {
+                let settings = GitsSettings { coefficients: vec![*coefficient], ..settings.gits.clone() };
+                vec![Stage::Gits { solver, settings }]
+            }
+            Source::Oss => vec![Stage::Oss { solver, settings: settings.oss.clone() }],
+            Source::Bound => vec![Stage::Bound { solver }],
+            Source::LeastSquares => {
+                let fit = Stage::LeastSquares(settings.least_squares.clone());
+                let sweep = (settings.sweep.sweeps > 0).then(|| Stage::Sweep(settings.sweep.clone()));
+                std::iter::once(fit).chain(sweep).collect()
+            }
+        };
+        stages.extend(self.refinement.map(|refinement| match refinement {
+            Refinement::GaussNewton => Stage::GaussNewton(settings.gauss_newton.clone()),
+            Refinement::Rollout => {
+                // what was fitted is near its optimum
+                let scale = if self.source == Source::LeastSquares { 1.0 } else { 5.0 };
+                let learning_rate = scale * settings.rollout.learning_rate;
+                Stage::Rollout(RolloutSettings { learning_rate, ..settings.rollout.clone() })
+            }
+        }));
+        stages.extend(self.moments.map(|of| Stage::MatchMoments { of, settings: settings.moments.clone() }));
+        stages
+    }
+
+    /// Whether it needs training data.
+    pub fn needs_data(&self) -> bool {
+        self.source == Source::Bound || self.moments == Some(MomentsOf::Data)
+    }
+
+    /// Whether it compares with a teacher's trajectories.
+    pub fn needs_teacher(&self) -> bool {
+        let plain = matches!(self.source, Source::Fixed(..) | Source::Bound);
+        !plain || self.refinement.is_some() || self.moments.is_some()
+    }
+
+    /// Latents that it needs.
+    pub fn least_latents(&self) -> usize {
+        // one sample has no covariance
+        self.refinement.map_or(1, Refinement::least_latents).max(if self.moments.is_some() { 2 } else { 1 })
+    }
+
+    /// Refuses numbers of evaluations that its solver cannot make: one of two evaluations a step makes 2 n - 1.
+    ///
+    /// # Errors
+    /// The first such number.
+    pub fn check_evaluations(&self, steps: &[usize]) -> Result<(), MethodError> {
+        let Some(solver) = self.solver.filter(|solver| solver.evaluations_per_step() == 2) else { return Ok(()) };
+        match steps.iter().find(|nfe| *nfe % 2 == 0) {
+            Some(&nfe) => Err(MethodError::Odd { method: self.to_string(), solver: solver.to_string(), nfe }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Fixed(name, _) => write!(f, "{name}")?,
+            Source::Gits(None) => write!(f, "gits")?,
+            Source::Gits(Some(coefficient)) => write!(f, "gits@{coefficient}")?,
+            Source::Oss => write!(f, "oss")?,
+            Source::Bound => write!(f, "bound")?,
+            Source::LeastSquares => write!(f, "least-squares")?,
+        }
+        if let Some(solver) = self.solver {
+            write!(f, "/{solver}")?;
+        }
+        f.write_str(self.refinement.map_or("", Refinement::suffix))?;
+        f.write_str(self.moments.map_or("", MomentsOf::suffix))
+    }
+}
+
+impl FromStr for Method {
+    type Err = MethodError;
+
+    fn from_str(text: &str) -> Result<Self, MethodError> {
+        let of = |of: MomentsOf| Some((text.strip_suffix(of.suffix())?, Some(of)));
+        let (refined, moments) = MomentsOf::ALL.into_iter().find_map(of).unwrap_or((text, None));
+        let by = |how: Refinement| Some((refined.strip_suffix(how.suffix())?, Some(how)));
+        let (plain, refinement) = Refinement::ALL.into_iter().find_map(by).unwrap_or((refined, None));
+        let (source, solver) = match plain.split_once('/') {
+            Some((source, solver)) => (source, Some(parse_solver(solver)?)),
+            None => (plain, None),
+        };
+        let (name, option) = match source.split_once('@') {
+            Some((name, option)) => (name, Some(option)),
+            None => (source, None),
+        };
+        let fixed = SCHEDULES.iter().find(|(schedule, _)| *schedule == name);
+        let source = match (name, fixed) {
+            (_, Some((name, family))) => Source::Fixed(name, *family),
+            ("gits" | "local", _) => {
+                let number = |text: &str| {
+                    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+                    number.ok_or_else(|| MethodError::Coefficient {
+                        coefficient: text.to_owned(),
+                        method: format!("{name}@{text}"),
+                    })
+                };
+                Source::Gits(option.map(number).transpose()?)
+            }
+            ("oss" | "reachable", _) => Source::Oss,
+            ("bound", _) => Source::Bound,
+            ("least-squares", _) => Source::LeastSquares,
+            _ => {
+                let known = SCHEDULES.iter().map(|(name, _)| *name).chain(SEARCHES);
+                return Err(match nearest(name, known) {
+                    Some(near) => MethodError::DidYouMean {
+                        what: "method",
+                        name: text.to_owned(),
+                        near: text.replacen(name, near, 1),
+                    },
+                    None => MethodError::Unknown(text.to_owned()),
+                });
+            }
+        };
+        if option.is_some() && !matches!(source, Source::Gits(_)) {
+            return Err(MethodError::NoCoefficient { source_name: name.to_owned(), method: text.to_owned() });
+        }
+        let solver = match (&source, solver) {
+            (Source::LeastSquares, Some(_)) => return Err(MethodError::OwnSolver),
+            (Source::LeastSquares, None) => None,
+            (_, None) => Some(Solver::Euler),
+            (_, solver) => solver,
+        };
+        Ok(Self { source, solver, refinement, moments })
+    }
+}
+
+impl TryFrom<String> for Method {
+    type Error = MethodError;
+
+    fn try_from(text: String) -> Result<Self, MethodError> {
+        text.parse()
+    }
+}
+
+impl From<Method> for String {
+    fn from(method: Method) -> Self {
+        method.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_to_methods() {
+        for name in [
+            "karras/ipndm4",
+            "gits/euler",
+            "gits@1.15/dpmpp3m",
+            "oss/euler",
+            "bound/euler",
+            "least-squares",
+            "vp/deis_tab3+rollout",
+            "least-squares+rollout",
+            "least-squares+gauss-newton",
+            "least-squares+gauss-newton+moments",
+            "oss/ipndm4+moments",
+            "least-squares+gauss-newton+data-moments",
+        ] {
+            assert_eq!(name.parse::<Method>().unwrap().to_string(), name);
+        }
+        for (older, name) in [("vp", "vp/euler"), ("local@1.1/euler", "gits@1.1/euler"), ("reachable/ipndm4", "oss/ipndm4")] {
+            assert_eq!(older.parse::<Method>().unwrap().to_string(), name);
+        }
+        for (bad, says) in [
+            ("nonsense/euler", "no method 'nonsense/euler'"),
+            ("gits@x/euler", "no finite number"),
+            ("gits@-1/euler", "no finite number"),
+            ("karras@2/euler", "takes no coefficient"),
+            ("least-squares/euler", "solver of its own"),
+            ("karras/rk4", "no solver named"),
+            ("karas/euler", "did you mean 'karras/euler'?"),
+            ("least_squares", "did you mean 'least-squares'?"),
+            ("karras/ipndm", "did you mean 'ipndm4'?"),
+        ] {
+            let error = bad.parse::<Method>().unwrap_err().to_string();
+            assert!(error.contains(says), "{bad}: {error}");
+        }
+    }
+
+    /// What a method's plans depend on is in its stages, and nothing else.
+    #[test]
+    fn methods_depend_on_the_settings_of_their_stages() {
+        let changed = |change: fn(&mut SearchSettings)| {
+            let (before, mut after) = (SearchSettings::default(), SearchSettings::default());
+            change(&mut after);
+            let names = [
+                "karras/euler",
+                "gits/ipndm4",
+                "oss/ipndm4",
+                "least-squares",
+                "least-squares+gauss-newton",
+                "least-squares+gauss-newton+moments",
+                "karras/euler+rollout",
+                "karras/euler+data-moments",
+            ];
+            let differs = |name: &&str| {
+                let method: Method = name.parse().unwrap();
+                method.stages(&before) != method.stages(&after)
+            };
+            names.into_iter().filter(differs).collect::<Vec<_>>()
+        };
+        let fitted = ["least-squares", "least-squares+gauss-newton", "least-squares+gauss-newton+moments"];
+        assert_eq!(changed(|s| s.least_squares.ridge = 1.0), fitted);
+        assert_eq!(changed(|s| s.sweep.sweeps = 9), fitted);
+        assert_eq!(changed(|s| s.sweep.sweeps = 0), fitted);
+        assert_eq!(changed(|s| s.oss.beam = 1), ["oss/ipndm4"]);
+        assert_eq!(changed(|s| s.gits.metric = crate::CostMetric::L1), ["gits/ipndm4"]);
+        assert_eq!(changed(|s| s.gauss_newton.rounds = 9), fitted[1..]);
+        assert_eq!(changed(|s| s.rollout.steps = 9), ["karras/euler+rollout"]);
+        let matched = ["least-squares+gauss-newton+moments", "karras/euler+data-moments"];
+        assert_eq!(changed(|s| s.moments.control = 9), matched);
+    }
+
+    #[test]
+    fn stages_are_written_and_read() {
+        let method: Method = "gits@1.15/ipndm4+rollout+data-moments".parse().unwrap();
+        let stages = method.stages(&SearchSettings::default());
+        let text = serde_json::to_string(&stages).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<Stage>>(&text).unwrap(), stages);
+        assert!(text.starts_with(r#"[{"stage":"gits","solver":"#), "{text}");
+    }
+}

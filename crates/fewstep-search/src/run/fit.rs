@@ -1,0 +1,187 @@
+//! Least squares, and sweeps over the levels that it chose.
+
+use std::ops::Range;
+
+use fewstep_core::denoiser::Denoiser;
+use fewstep_core::observe::{Event, Progress};
+
+use super::{Candidates, Search, seen_in};
+use crate::error::{Error, Result};
+use crate::settings::{LeastSquaresSettings, SweepSettings};
+use crate::{Fit, FoundPlan, SearchError, StudentOptions, least_squares_along, least_squares_seen, sweep_evaluations};
+
+impl LeastSquaresSettings {
+    fn fit(&self) -> Fit {
+        Fit {
+            history: self.history,
+            ridge: self.ridge,
+            calibrated: self.match_variance,
+            free: self.fit_state_coefficient,
+            robust: self.robust,
+        }
+    }
+
+    fn options(&self, most: usize) -> StudentOptions {
+        StudentOptions { most, beam: self.beam, ..StudentOptions::default() }
+    }
+
+    /// Latents that are fitted, of all there are.
+    fn fitted(&self, all: usize) -> usize {
+        self.samples.min(all)
+    }
+}
+
+impl<D: Denoiser> Search<'_, D> {
+    /// Plans of every number of evaluations up to the most, on the first of the latents.
+    pub(super) fn least_squares(
+        &self,
+        settings: &LeastSquaresSettings,
+        candidates: &mut Candidates,
+        steps: &[usize],
+    ) -> Result<()> {
+        let options = settings.options(steps.iter().copied().max().unwrap_or(0));
+        let samples = settings.fitted(self.settings.teacher.samples);
+        let holds = self.teacher.ends().held.is_some();
+        let total = options.most_evaluations(self.teacher.grid().len(), holds) * samples;
+        let mut progress = Progress::new(self.observer, "least squares", "evaluations (at most)", total as u64, 0);
+        let (student, teacher) = self.first(samples)?;
+        let denoise = |x: &D::Batch, sigma: f64| {
+            let outputs = student.denoised(x, sigma)?;
+            progress.set(student.evaluations(), "");
+            Ok::<_, Error>(outputs)
+        };
+        let seen = seen_in(settings.error_space);
+        let found = least_squares_seen(&teacher, &settings.fit(), &options, seen, denoise)?.plans;
+        let raised = |found: &&FoundPlan| found.plan.metadata.found_by.get("regularised").is_some_and(|by| by == true);
+        let raised: Vec<String> = found
+            .iter()
+            .filter(raised)
+            .map(|found| found.plan.nfe())
+            .filter(|nfe| steps.contains(nfe))
+            .map(|nfe| nfe.to_string())
+            .collect();
+        if !raised.is_empty() {
+            self.observer.event(Event::Note(&format!(
+                "the fits at {} evaluations were singular and took a stronger ridge than least_squares.ridge asks for",
+                raised.join(", ")
+            )));
+        }
+        candidates.evaluations += student.evaluations();
+        candidates.found = found;
+        candidates.fit = Some(settings.clone());
+        Ok(())
+    }
+
+    /// Moves the paths of plans, and takes those that lead nearer to the teacher on all latents that were fitted.
+    pub(super) fn sweep(
+        &self,
+        settings: &SweepSettings,
+        candidates: &mut Candidates,
+        steps: &[usize],
+    ) -> Result<()> {
+        let Some(fit) = candidates.fit.clone() else {
+            let value = "a sweep that does not follow a fit".to_owned();
+            return Err(Error::Setting { name: "stages", rule: "least_squares before sweep", value });
+        };
+        let all = fit.fitted(self.settings.teacher.samples);
+        let few = settings.samples.min(all);
+        let range = swept(settings, steps);
+        let total: usize = range.clone().map(|n| sweep_evaluations(n, settings.sweeps) * few + n * all).sum();
+        let mut evaluations = 0;
+        let start = range.start.saturating_sub(1);
+        let Some(swept) = candidates.found.get_mut(start..).filter(|swept| !swept.is_empty()) else { return Ok(()) };
+        let mut progress = Progress::new(self.observer, "sweeps", "evaluations (at most)", total as u64, 0);
+        let along = |paths: &[Vec<usize>], sweeps: usize, samples: usize| {
+            let (student, teacher) = self.first(samples)?;
+            let denoise = |x: &D::Batch, sigma: f64| {
+                let outputs = student.denoised(x, sigma)?;
+                progress.set(evaluations + student.evaluations(), "");
+                Ok::<_, Error>(outputs)
+            };
+            let (options, seen) = (fit.options(0), seen_in(fit.error_space));
+            let outcome = least_squares_along(&teacher, &fit.fit(), &options, paths, sweeps, seen, denoise);
+            evaluations += student.evaluations();
+            match outcome {
+                Ok(outcome) => Ok(outcome.plans),
+                Err(SearchError::NotFinite { .. }) => Ok(Vec::new()),
+                Err(error) => Err(Error::from(error)),
+            }
+        };
+        move_paths(swept, settings.sweeps, [few, all], along)?;
+        candidates.evaluations += evaluations;
+        // of as many latents as are fitted, like those of the program
+        let of_all = candidates.evaluations.div_ceil(all.max(1) as u64);
+        for found in &mut candidates.found[start..] {
+            found.plan.metadata.found_by.insert("evaluations".into(), of_all.into());
+        }
+        Ok(())
+    }
+}
+
+/// Numbers of evaluations whose plans are swept, if there are to be plans of these: from `from` on and, as each plan is compared with the
+/// next longer one, all between the least and the most.
+fn swept(settings: &SweepSettings, steps: &[usize]) -> Range<usize> {
+    let (least, most) = (steps.iter().copied().min(), steps.iter().copied().max());
+    settings.from.max(least.unwrap_or(0))..most.map_or(0, |most| most.saturating_add(1))
+}
+
+/// Moves the paths of plans, and takes those that lead nearer to the teacher. `along(paths, sweeps, latents)` are the plans along
+/// paths, or none where a state is not finite: then plans stay as they are. `latents`: those that say where a path might go, and all.
+fn move_paths(
+    swept: &mut [FoundPlan],
+    sweeps: usize,
+    [few, all]: [usize; 2],
+    mut along: impl FnMut(&[Vec<usize>], usize, usize) -> Result<Vec<FoundPlan>>,
+) -> Result<()> {
+    let paths: Vec<Vec<usize>> = swept.iter().map(|found| found.path.clone()).collect();
+    let moved = along(&paths, sweeps, few)?;
+    for (found, FoundPlan { path, .. }) in swept.iter_mut().zip(moved) {
+        if path == found.path {
+            continue;
+        }
+        // few latents say where a path might go, and all whether it is to
+        if let Some(mut moved) = along(&[path], 0, all)?.pop().filter(|moved| moved.error < found.error) {
+            moved.plan.metadata.found_by.insert("sweeps".into(), sweeps.into());
+            moved.plan.metadata.found_by.insert("sweep_samples".into(), few.into());
+            *found = moved;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use fewstep_core::plan::Plan;
+
+    use super::*;
+
+    fn found(path: &[usize], error: f64) -> FoundPlan {
+        FoundPlan { plan: Plan::default(), path: path.to_vec(), error }
+    }
+
+    /// A path that moved is fitted again on all latents, and taken if it is better there; all else stays, states that are not
+    /// finite included.
+    #[test]
+    fn moved_paths_are_decided_by_all_latents() {
+        let start = [found(&[1, 2], 1.0), found(&[1, 3], 1.0), found(&[1, 4], 1.0), found(&[1, 5], 1.0)];
+        let mut swept = start.clone();
+        let mut asked = Vec::new();
+        let along = |paths: &[Vec<usize>], sweeps: usize, latents: usize| {
+            asked.push((paths.to_vec(), sweeps, latents));
+            Ok(match paths {
+                [path] if path[1] == 8 => vec![found(path, 1.5)],
+                [path] if path[1] == 9 => vec![],
+                [path] => vec![found(path, 0.5)],
+                _ => vec![found(&[1, 2], 0.1), found(&[1, 7], 0.1), found(&[1, 8], 0.1), found(&[1, 9], 0.1)],
+            })
+        };
+        move_paths(&mut swept, 2, [16, 64], along).unwrap();
+        assert_eq!((swept[1].path.as_slice(), swept[1].error), (&[1, 7][..], 0.5));
+        assert_eq!(swept[1].plan.metadata.found_by["sweep_samples"], 16);
+        assert!([0, 2, 3].iter().all(|&k: &usize| swept[k] == start[k]), "{swept:?}");
+        let [all, one] = [&asked[0], &asked[1]];
+        assert_eq!((all.0.len(), all.1, all.2, one.0.len(), one.1, one.2, asked.len()), (4, 2, 16, 1, 0, 64, 4));
+        move_paths(&mut swept, 1, [16, 64], |_, _, _| Ok(vec![])).unwrap();
+        assert_eq!(swept[1].path, [1, 7]);
+    }
+}

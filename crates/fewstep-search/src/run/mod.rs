@@ -1,0 +1,360 @@
+//! Searches as users run them: one teacher, and every method's plans for all budgets from it.
+
+mod fit;
+mod moments;
+mod plain;
+mod refine;
+mod teach;
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Instant;
+
+use fewstep_core::denoiser::Denoiser;
+use fewstep_core::objective::BoundTable;
+use fewstep_core::observe::Observer;
+use fewstep_core::plan::Plan;
+use fewstep_core::schedule::Schedule;
+use fewstep_core::solver::{Solver, SolverOptions};
+use fewstep_core::space::Batch;
+use serde::{Deserialize, Serialize};
+
+pub use self::moments::DataMoments;
+pub use self::teach::{baseline, fine_levels, held_out_teacher, solve_teacher, teacher_key};
+use crate::error::{Error, Result};
+use crate::method::{Method, Stage};
+use crate::seeded::Seeded;
+use crate::settings::{ErrorSpace, LeastSquaresSettings, SearchSettings};
+use crate::{CostMetric, Endpoints, FoundPlan, Held, StepCosts, Teacher};
+
+/// Latents of searches have seeds from here on: apart from those that are held out and those that anyone samples with.
+pub const SEARCH_SEEDS: u64 = 2 << 40;
+
+/// The plans of one method.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Found {
+    /// One for each number of evaluations that could be served.
+    pub plans: BTreeMap<usize, Plan>,
+    /// Evaluations of single samples that the search took beyond the teacher's.
+    pub evaluations: u64,
+    /// Seconds that it took beyond the teacher.
+    pub seconds: f64,
+}
+
+impl Found {
+    /// The plan of so many evaluations that `method` found.
+    ///
+    /// # Errors
+    /// If it found none.
+    pub fn plan(&self, method: &Method, nfe: usize) -> Result<&Plan> {
+        self.plans.get(&nfe).ok_or_else(|| Error::NoPlan { method: method.to_string(), nfe })
+    }
+}
+
+/// A loss of final samples with its gradient, for refinement by a distance of features: `(value, gradient)`.
+pub trait SampleLoss<B> {
+    /// The loss of `samples` that should be `targets`.
+    ///
+    /// # Errors
+    /// If the features cannot be had.
+    fn loss(&self, samples: &B, targets: &B) -> std::result::Result<(f64, B), Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// What a search may need beside the denoiser.
+pub struct Extras<'a, B> {
+    /// Moments of training data, for methods that end in `+data-moments`.
+    pub data: Option<&'a DataMoments>,
+    /// e(sigma) of the denoiser, for the method `bound`.
+    pub table: Option<&'a BoundTable>,
+    /// A loss of features, for [`Distance::Features`](crate::settings::Distance::Features).
+    pub loss: Option<&'a dyn SampleLoss<B>>,
+}
+
+impl<B> Default for Extras<'_, B> {
+    fn default() -> Self {
+        Self { data: None, table: None, loss: None }
+    }
+}
+
+impl<B> Clone for Extras<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Extras<'_, B> {}
+
+/// Plans on their way through the stages of a method.
+#[derive(Clone, Default)]
+struct Candidates {
+    /// In rising order of evaluations.
+    found: Vec<FoundPlan>,
+    /// The fit that made them, if one did.
+    fit: Option<LeastSquaresSettings>,
+    evaluations: u64,
+    seconds: f64,
+}
+
+impl Candidates {
+    /// Leaves the plans of these numbers of evaluations, one each.
+    fn retain(&mut self, steps: &[usize]) {
+        let mut seen = Vec::new();
+        self.found.retain(|found| {
+            let nfe = found.plan.nfe();
+            let wanted = steps.contains(&nfe) && !seen.contains(&nfe);
+            seen.push(nfe);
+            wanted
+        });
+    }
+}
+
+/// A denoiser with its teacher: the plans of any method, for all budgets.
+pub struct Search<'a, D: Denoiser> {
+    student: Seeded<'a, D>,
+    teacher: Teacher<D::Batch>,
+    settings: &'a SearchSettings,
+    extras: Extras<'a, D::Batch>,
+    observer: &'a dyn Observer,
+    /// What single steps cost, by the measure of cost.
+    costs: RefCell<Vec<(CostMetric, Rc<StepCosts>)>>,
+    /// What was found before: methods that go on from the same stages share it.
+    known: RefCell<BTreeMap<String, Candidates>>,
+    /// What samples are matched with where that is training data.
+    target: OnceCell<Rc<moments::Target>>,
+    /// The search of the network that this one was tuned from, if it was.
+    untuned: Option<&'a Search<'a, D>>,
+    /// Evaluations of single samples that the teacher took: none where its trajectories were given.
+    teacher_evaluations: u64,
+    teacher_seconds: f64,
+}
+
+impl<'a, D: Denoiser> Search<'a, D> {
+    /// A search on `denoiser`, which is its own teacher: solves the teacher's trajectories first.
+    ///
+    /// # Errors
+    /// If a setting is outside its domain, the denoiser fails, or the observer asks for the end.
+    pub fn new(denoiser: &'a D, settings: &'a SearchSettings, observer: &'a dyn Observer) -> Result<Self> {
+        settings.validate()?;
+        let started = Instant::now();
+        let (teacher, evaluations) = solve_teacher(denoiser, settings, observer)?;
+        let mut search = Self::with_teacher(denoiser, teacher, settings, observer)?;
+        search.teacher_evaluations += evaluations;
+        search.teacher_seconds = started.elapsed().as_secs_f64();
+        Ok(search)
+    }
+
+    /// A search on `denoiser` against the trajectories of a teacher, from a file or of another denoiser ([`solve_teacher`]).
+    ///
+    /// # Errors
+    /// As [`Search::new`].
+    pub fn with_teacher(
+        denoiser: &'a D,
+        teacher: Teacher<D::Batch>,
+        settings: &'a SearchSettings,
+        observer: &'a dyn Observer,
+    ) -> Result<Self> {
+        settings.validate()?;
+        let started = Instant::now();
+        let student = Seeded::new(denoiser, &seeds(settings), observer)?;
+        let teacher = match settings.least_squares.constant {
+            true => teach::holding(&student, teacher)?,
+            false => teacher,
+        };
+        let teacher_evaluations = student.evaluations();
+        Ok(Self {
+            student,
+            teacher,
+            settings,
+            extras: Extras::default(),
+            observer,
+            costs: RefCell::default(),
+            known: RefCell::default(),
+            target: OnceCell::new(),
+            untuned: None,
+            teacher_evaluations,
+            teacher_seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// With what some methods need beside the denoiser.
+    pub fn with(self, extras: Extras<'a, D::Batch>) -> Self {
+        Self { extras, ..self }
+    }
+
+    /// The same search for a network that was tuned from this one's, against the same teacher.
+    ///
+    /// # Errors
+    /// If the denoiser fails.
+    pub fn for_tuned<'b>(&'b self, denoiser: &'b D) -> Result<Search<'b, D>>
+    where
+        'a: 'b,
+    {
+        Ok(Search {
+            student: Seeded::new(denoiser, &seeds(self.settings), self.observer)?,
+            teacher: self.teacher.clone(),
+            settings: self.settings,
+            extras: self.extras,
+            observer: self.observer,
+            costs: RefCell::default(),
+            known: RefCell::default(),
+            target: OnceCell::new(),
+            untuned: Some(self.untuned.unwrap_or(self)),
+            teacher_evaluations: 0,
+            teacher_seconds: 0.0,
+        })
+    }
+
+    /// Evaluations of single samples that the teacher took.
+    pub fn teacher_evaluations(&self) -> u64 {
+        self.teacher_evaluations
+    }
+
+    /// Seconds that it took.
+    pub fn teacher_seconds(&self) -> f64 {
+        self.teacher_seconds
+    }
+
+    /// The plans of `method` for these numbers of evaluations.
+    ///
+    /// # Errors
+    /// If the method cannot be run on this denoiser, lacks what it needs, or the denoiser fails.
+    pub fn find(&self, method: &Method, steps: &[usize]) -> Result<Found> {
+        method.check_evaluations(steps)?;
+        let least = method.least_latents();
+        if self.settings.teacher.samples < least {
+            let rule = if least == 2 { "at least 2 for this method" } else { "at least 4 for this method" };
+            return Err(Error::Setting { name: "teacher.samples", rule, value: self.settings.teacher.samples.to_string() });
+        }
+        let mut found = self.run(&method.stages(self.settings), steps)?;
+        for plan in found.plans.values_mut() {
+            plan.metadata.found_by.insert("method".into(), method.to_string().into());
+        }
+        Ok(found)
+    }
+
+    /// The plans that a list of stages leaves.
+    ///
+    /// # Errors
+    /// As [`Search::find`], and if a sweep does not follow a fit.
+    pub fn run(&self, stages: &[Stage], steps: &[usize]) -> Result<Found> {
+        let mut candidates = self.candidates(stages, steps)?;
+        candidates.retain(steps);
+        let spec = self.student.denoiser().spec();
+        let finished = |FoundPlan { mut plan, .. }: FoundPlan| {
+            plan.metadata.sample_shape = Some(spec.shape.clone());
+            plan.metadata.guidance = spec.guidance.clone();
+            (plan.nfe(), plan)
+        };
+        Ok(Found {
+            plans: candidates.found.into_iter().map(finished).collect(),
+            evaluations: candidates.evaluations,
+            seconds: candidates.seconds,
+        })
+    }
+
+    fn candidates(&self, stages: &[Stage], steps: &[usize]) -> Result<Candidates> {
+        let Some((stage, before)) = stages.split_last() else { return Ok(Candidates::default()) };
+        let key = serde_json::to_string(&(stages, steps))?;
+        if let Some(known) = self.known.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let mut candidates = self.candidates(before, steps)?;
+        let started = Instant::now();
+        self.stage(stage, &mut candidates, steps)?;
+        candidates.seconds += started.elapsed().as_secs_f64();
+        self.known.borrow_mut().insert(key, candidates.clone());
+        Ok(candidates)
+    }
+
+    fn stage(&self, stage: &Stage, candidates: &mut Candidates, steps: &[usize]) -> Result<()> {
+        match stage {
+            Stage::Schedule { family, solver } => self.schedule(family, *solver, candidates, steps),
+            Stage::Gits { solver, settings } => self.gits(*solver, settings, candidates, steps),
+            Stage::Oss { solver, settings } => self.oss(*solver, settings, candidates, steps),
+            Stage::Bound { solver } => self.bound(*solver, candidates, steps),
+            Stage::LeastSquares(settings) => self.least_squares(settings, candidates, steps),
+            Stage::Sweep(settings) => self.sweep(settings, candidates, steps),
+            Stage::GaussNewton(settings) => {
+                candidates.retain(steps);
+                self.gauss_newton(settings, candidates)
+            }
+            Stage::Rollout(settings) => {
+                candidates.retain(steps);
+                self.rollout(settings, candidates)
+            }
+            Stage::MatchMoments { of, settings } => {
+                candidates.retain(steps);
+                self.match_moments(*of, settings, candidates)
+            }
+        }
+    }
+
+    /// The rollout error on the search's own latents, a value of a sample.
+    ///
+    /// # Errors
+    /// If the denoiser fails.
+    pub fn training_error(&self, plan: &Plan) -> Result<f64> {
+        let error = self.teacher.ends().rollout_error(plan, |x, sigma| self.student.denoised(x, sigma))?;
+        Ok(error / self.student.denoiser().spec().numel().max(1) as f64)
+    }
+
+    /// The first of the latents, with the teacher of these alone.
+    fn first(&self, samples: usize) -> Result<(Seeded<'_, D>, Teacher<D::Batch>)> {
+        let (student, ends) = self.part(0, samples)?;
+        let states = self.teacher.states().iter().map(|state| state.part(0, samples)).collect();
+        let teacher =
+            Teacher::from_parts::<Error>(self.teacher.grid().clone(), states, ends, self.teacher.evaluations())?;
+        Ok((student, teacher))
+    }
+
+    /// Some of the latents, and what the teacher makes of them.
+    fn part(&self, from: usize, count: usize) -> Result<(Seeded<'_, D>, Endpoints<D::Batch>)> {
+        let seeds = seeds(self.settings);
+        let student = Seeded::new(self.student.denoiser(), &seeds[from..from + count], self.observer)?;
+        let whole = self.teacher.ends();
+        let held = match &whole.held {
+            Some(held) => {
+                Some(Held { constant: held.constant.clone(), batch: student.constant(&held.constant)? })
+            }
+            None => None,
+        };
+        let image = whole.image.part(from, count);
+        let latent = student.latents().clone();
+        Ok((student, Endpoints { latent, held, image, samples: count }))
+    }
+}
+
+/// The plans of `method` for these numbers of network evaluations, found on `denoiser` alone.
+///
+/// # Errors
+/// As [`Search::new`] and [`Search::find`].
+pub fn find_plans<D: Denoiser>(
+    denoiser: &D,
+    method: &Method,
+    steps: &[usize],
+    settings: &SearchSettings,
+    observer: &dyn Observer,
+) -> Result<Found> {
+    Search::new(denoiser, settings, observer)?.find(method, steps)
+}
+
+fn seeds(settings: &SearchSettings) -> Vec<u64> {
+    (SEARCH_SEEDS..SEARCH_SEEDS + settings.teacher.samples as u64).collect()
+}
+
+fn on_schedule(solver: Solver, schedule: &Schedule) -> Result<Plan> {
+    Ok(solver.plan(schedule, &SolverOptions::default())?)
+}
+
+/// Samples as errors compare them; batches that are no grids are compared as they are.
+fn seen_in<B: Batch>(space: ErrorSpace) -> impl Fn(&B) -> B {
+    move |x: &B| {
+        let weight = match space {
+            ErrorSpace::Samples => return x.clone(),
+            ErrorSpace::Gradients => 0.1,
+            ErrorSpace::Both => 1.0,
+        };
+        x.with_gradients(weight).unwrap_or_else(|| x.clone())
+    }
+}

@@ -1,0 +1,131 @@
+//! Refinement of plans: levels and coefficients together, towards less rollout error.
+
+use fewstep_core::denoiser::Denoiser;
+use fewstep_core::observe::Progress;
+use fewstep_core::plan::Plan;
+
+use super::{Candidates, Search, seen_in};
+use crate::error::{Error, Result};
+use crate::refine::{GaussNewtonOptions, Moving, RefineOptions, gauss_newton_seen, refine};
+use crate::seeded::Seeded;
+use crate::settings::{Distance, GaussNewtonSettings, RolloutSettings};
+use crate::{Endpoints, pseudo_huber, pseudo_huber_constant, squared_error};
+
+/// Plans of more evaluations are refined on fewer latents, as their errors are small and differ less from one to another, and
+/// of outputs' coefficients only the last ones: else it would take too long for what it buys.
+const MANY_EVALUATIONS: usize = 4;
+
+/// Evaluations of the deciding latents' error in a refinement by gradient.
+const CHECKS: usize = 8;
+
+/// Answers that are rounded more coarsely than this need larger differences to be told apart.
+const SINGLE_PRECISION: f64 = 1e-6;
+
+impl GaussNewtonSettings {
+    /// Latents that a plan of `nfe` evaluations is refined on and that decide, of `all`: none twice. (A
+    /// search that fits all of them has seen the deciding ones, too; fits of fewer latents were worse all the same.)
+    fn latents(&self, nfe: usize, all: usize) -> (usize, usize) {
+        let samples = if nfe > MANY_EVALUATIONS { self.samples / 2 } else { self.samples };
+        (samples.clamp(1, all.div_ceil(2)), samples.clamp(1, (all / 2).max(1)))
+    }
+
+    /// Combinations at the end, of a plan of `nfe` evaluations, of which all coefficients move.
+    fn whole(&self, nfe: usize) -> usize {
+        if nfe > MANY_EVALUATIONS { 2 } else { nfe + 1 }
+    }
+}
+
+/// Some of the teacher's latents, with the denoiser on them.
+type Part<'a, D> = (Seeded<'a, D>, Endpoints<<D as Denoiser>::Batch>);
+
+impl<D: Denoiser> Search<'_, D> {
+    /// The plans of up to so many evaluations, on the first of the search's latents; the last of them decide.
+    pub(super) fn gauss_newton(&self, settings: &GaussNewtonSettings, candidates: &mut Candidates) -> Result<()> {
+        let refined = || candidates.found.iter().filter(|found| found.plan.nfe() <= settings.up_to);
+        let mut progress = Progress::new(self.observer, "Gauss-Newton", "plans", refined().count() as u64, 0);
+        let mut evaluations = 0;
+        let plans = candidates.found.iter_mut().filter(|found| found.plan.nfe() <= settings.up_to);
+        for (done, found) in (1..).zip(plans) {
+            evaluations += self.by_gauss_newton(&mut found.plan, settings)?;
+            progress.set(done, "");
+        }
+        candidates.evaluations += evaluations;
+        Ok(())
+    }
+
+    fn by_gauss_newton(&self, plan: &mut Plan, settings: &GaussNewtonSettings) -> Result<u64> {
+        let all = self.settings.teacher.samples;
+        let (fitted, deciding) = settings.latents(plan.nfe(), all);
+        let ((student, batch), others) = (self.part(0, fitted)?, self.part(all - deciding, deciding)?);
+        let spec = student.denoiser().spec();
+        let options = GaussNewtonOptions {
+            rounds: settings.rounds,
+            sigma_range: spec.levels.supported,
+            // differences of runs must stand out of the network's rounding
+            difference: if spec.rounding <= SINGLE_PRECISION { 1e-3 } else { 3e-2 },
+            // a network of discrete levels says nothing between them
+            moving: Moving { levels: !spec.levels.is_discrete(), coefficients: true },
+            robust: settings.robust,
+            calibrated: settings.match_variance,
+            whole: settings.whole(plan.nfe()),
+        };
+        let denoise = |asked: &[(&D::Batch, f64)]| student.denoised_together(asked);
+        let decide = |plan: &Plan| error(&others, plan);
+        let seen = seen_in(settings.error_space);
+        *plan = gauss_newton_seen(plan, &batch, decide, &options, seen, denoise)?.plan;
+        Ok(student.evaluations() + others.0.evaluations())
+    }
+
+    /// Every plan on three quarters of the search's latents; what is best on the others is kept.
+    pub(super) fn rollout(&self, settings: &RolloutSettings, candidates: &mut Candidates) -> Result<()> {
+        let samples = self.settings.teacher.samples;
+        let kept_apart = samples / 4;
+        let mut training = self.part(0, samples - kept_apart)?;
+        let others = self.part(samples - kept_apart, kept_apart)?;
+        let mut progress =
+            Progress::new(self.observer, "rollout refinement", "plans", candidates.found.len() as u64, 0);
+        for (done, found) in (1..).zip(&mut candidates.found) {
+            found.plan = self.down_the_gradient(&found.plan, settings, &mut training, &others)?;
+            progress.set(done, "");
+        }
+        candidates.evaluations += training.0.evaluations() + others.0.evaluations();
+        Ok(())
+    }
+
+    fn down_the_gradient(
+        &self,
+        plan: &Plan,
+        settings: &RolloutSettings,
+        training: &mut Part<D>,
+        others: &Part<D>,
+    ) -> Result<Plan> {
+        let spec = self.student.denoiser().spec();
+        let features = self.extras.loss;
+        if settings.loss == Distance::Features && features.is_none() {
+            return Err(Error::NoFeatures);
+        }
+        let options = RefineOptions {
+            steps: settings.steps,
+            learning_rate: settings.learning_rate,
+            level_learning_rate: 4.0 * settings.learning_rate,
+            sigma_range: spec.levels.supported,
+            check_every: settings.steps.div_ceil(CHECKS).max(1),
+            ..RefineOptions::default()
+        };
+        let (student, ends) = training;
+        let (samples, constant) = (ends.samples, pseudo_huber_constant(spec.numel() as f64));
+        let loss = |image: &D::Batch, target: &D::Batch| match (settings.loss, features) {
+            (Distance::PseudoHuber, _) => Ok(pseudo_huber(image, target, constant)),
+            (Distance::Features, Some(features)) => features.loss(image, target).map_err(Error::Denoiser),
+            (Distance::Squared | Distance::Features, _) => Ok(squared_error(image, target, samples)),
+        };
+        let batch = std::slice::from_ref(ends);
+        let refined = refine(plan, batch, |plan| error(others, plan), &options, &mut &*student, loss)?;
+        Ok(refined.plan)
+    }
+}
+
+/// The rollout error on a part of the latents.
+fn error<D: Denoiser>(part: &Part<D>, plan: &Plan) -> Result<f64> {
+    part.1.rollout_error(plan, |x: &D::Batch, sigma| part.0.denoised(x, sigma))
+}

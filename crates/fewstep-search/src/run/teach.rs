@@ -1,0 +1,104 @@
+//! The teacher of all searches: its levels, its trajectories, and the mean output that plans may hold.
+
+use fewstep_core::denoiser::{Denoiser, Levels};
+use fewstep_core::observe::{Observer, Progress};
+use fewstep_core::plan::{Constant, Plan};
+use fewstep_core::schedule::{Schedule, karras};
+use fewstep_core::solver::SolverOptions;
+use fewstep_core::space::{Batch, VectorSpace};
+use serde_json::{Value, json};
+
+use super::seeds;
+use crate::error::{Error, Result};
+use crate::seeded::Seeded;
+use crate::settings::{SearchSettings, TeacherSettings};
+use crate::{Held, Teacher, refined};
+
+/// Most classes that each get a mean output of their own; with more, all share one.
+const MOST_CLASSES: usize = 100;
+
+/// rho = 7 over the range that samplers use on a denoiser (Karras et al. 2022), rounded to the levels that it knows.
+///
+/// # Errors
+/// If there are not so many.
+pub fn baseline(levels: &Levels, steps: usize) -> Result<Schedule> {
+    let (low, high) = levels.sampling;
+    Ok(karras(steps, low, high, 7.0)?.round(levels)?)
+}
+
+/// The levels that plans choose from, and those of the teacher's own steps.
+fn grid_and_fine(levels: &Levels, settings: &TeacherSettings) -> Result<(Schedule, Schedule)> {
+    let (low, high) = levels.sampling;
+    let grid = karras(settings.grid, low, high, 7.0)?.round_grid(levels)?;
+    let fine = refined(&grid, settings.substeps).round_grid(levels)?;
+    Ok((grid, fine))
+}
+
+/// The levels of the teacher's own steps.
+///
+/// # Errors
+/// If the settings leave none.
+pub fn fine_levels(levels: &Levels, settings: &TeacherSettings) -> Result<Schedule> {
+    Ok(grid_and_fine(levels, settings)?.1)
+}
+
+/// The searches' teacher as a plan, for latents that they do not see.
+///
+/// # Errors
+/// If the settings leave none.
+pub fn held_out_teacher(levels: &Levels, settings: &TeacherSettings) -> Result<Plan> {
+    Ok(settings.solver.plan(&fine_levels(levels, settings)?, &SolverOptions::default())?)
+}
+
+/// Everything that a teacher's trajectories depend on: the key of a file that keeps them.
+pub fn teacher_key(spec: &fewstep_core::denoiser::Spec, settings: &TeacherSettings) -> Value {
+    json!({ "denoiser": spec.identity, "guidance": spec.guidance, "teacher": settings })
+}
+
+/// The trajectories of `denoiser` from the search's latents. Second, the evaluations of single samples that they took.
+///
+/// # Errors
+/// If the settings leave no grid, the denoiser fails or diverges, or the observer asks for the end.
+pub fn solve_teacher<D: Denoiser>(
+    denoiser: &D,
+    settings: &SearchSettings,
+    observer: &dyn Observer,
+) -> Result<(Teacher<D::Batch>, u64)> {
+    let (grid, fine) = grid_and_fine(&denoiser.spec().levels, &settings.teacher)?;
+    let TeacherSettings { solver, samples, .. } = settings.teacher;
+    let seeded = Seeded::new(denoiser, &seeds(settings), observer)?;
+    let total = solver.evaluations_per_step() * fine.len() * samples;
+    let mut progress = Progress::new(observer, "teacher", "evaluations", total as u64, 0);
+    let denoise = |x: &D::Batch, sigma: f64| {
+        let outputs = seeded.denoised(x, sigma)?;
+        progress.set(seeded.evaluations(), "");
+        Ok::<_, Error>(outputs)
+    };
+    let teacher = Teacher::solve(solver, &fine, &grid, seeded.latents().clone(), samples, denoise)?;
+    Ok((teacher, seeded.evaluations()))
+}
+
+/// The teacher with the student's mean output at the first level for plans to hold.
+pub(super) fn holding<D: Denoiser>(student: &Seeded<D>, teacher: Teacher<D::Batch>) -> Result<Teacher<D::Batch>> {
+    let constant = mean_output(student, teacher.grid().sigma_max())?;
+    let batch = student.constant(&constant)?;
+    let evaluations = (student.evaluations() as usize).div_ceil(student.samples().max(1));
+    Ok(teacher.holding(Held { constant, batch }, evaluations))
+}
+
+/// The mean of the outputs `D(sigma n; sigma)` over the latents: one for all, or one a class if there are up to 100, each from about
+/// `N / classes` latents, at least 8.
+fn mean_output<D: Denoiser>(student: &Seeded<D>, sigma: f64) -> Result<Constant> {
+    let spec = student.denoiser().spec();
+    let (shape, count, classes) = (spec.shape.clone(), student.samples(), spec.classes);
+    let noisy = |latents: &D::Batch| D::Batch::combine(&[(sigma, latents)]);
+    if classes == 0 || classes > MOST_CLASSES {
+        let samples = vec![student.denoised(&noisy(student.latents()), sigma)?.mean_sample()];
+        return Ok(Constant { sigma, shape, samples });
+    }
+    let each = count.div_ceil(classes).max(8).min(count);
+    let few = noisy(&student.latents().part(0, each));
+    let of_class = |class: usize| Ok(student.of_class(class, &few, each, sigma)?.mean_sample());
+    let samples = (0..classes).map(of_class).collect::<Result<_>>()?;
+    Ok(Constant { sigma, shape, samples })
+}

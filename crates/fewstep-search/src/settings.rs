@@ -1,0 +1,270 @@
+//! Settings of searches, stage by stage: what a settings file may say, with its defaults.
+
+use fewstep_core::solver::Solver;
+use serde::{Deserialize, Serialize};
+
+use crate::CostMetric;
+use crate::error::{Error, Result};
+
+/// How plans are searched. Every stage has settings of its own; a method uses those of its stages.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SearchSettings {
+    /// The teacher, a fine solve that all searches share.
+    pub teacher: TeacherSettings,
+    /// GITS: single steps from the teacher's states.
+    pub gits: GitsSettings,
+    /// OSS: a solver's steps from the student's own states.
+    pub oss: OssSettings,
+    /// Levels and coefficients together, fitted to the teacher.
+    pub least_squares: LeastSquaresSettings,
+    /// Moves of the levels that least squares chose.
+    pub sweep: SweepSettings,
+    /// Gauss-Newton refinement of levels and coefficients.
+    pub gauss_newton: GaussNewtonSettings,
+    /// Refinement down the gradient of the rollout error.
+    pub rollout: RolloutSettings,
+    /// Matching of moments.
+    pub moments: MomentsSettings,
+}
+
+/// The teacher: everything that its trajectories depend on beside the denoiser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TeacherSettings {
+    /// Latents that it is solved from, and all searches compare on.
+    pub samples: usize,
+    /// Noise levels that plans choose from: rho = 7 over the denoiser's range.
+    pub grid: usize,
+    /// The solver.
+    pub solver: Solver,
+    /// Its steps from one level of the grid to the next.
+    pub substeps: usize,
+}
+
+/// GITS (Chen et al. 2024).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GitsSettings {
+    /// What a step costs: l1, l2, or the deviation from the line between the teacher's ends.
+    pub metric: CostMetric,
+    /// Coefficients to choose from by the rollout error, where the method's name has none.
+    pub coefficients: Vec<f64>,
+}
+
+/// OSS (Pei et al. 2025).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OssSettings {
+    /// States kept at every level and number of steps.
+    pub beam: usize,
+}
+
+/// How errors are compared: as they are, as differences of neighbours with a tenth of the sample, or both at full weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorSpace {
+    /// Samples as they are.
+    Samples,
+    /// Differences of neighbours, and a tenth of the sample.
+    Gradients,
+    /// Both at full weight.
+    Both,
+}
+
+/// Fits of levels and coefficients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeastSquaresSettings {
+    /// Latents that are fitted, the first of the teacher's.
+    pub samples: usize,
+    /// Outputs before the newest that a step may use.
+    pub history: usize,
+    /// Strength of the ridge that draws coefficients to Euler's step.
+    pub ridge: f64,
+    /// States kept at every level and number of steps.
+    pub beam: usize,
+    /// How errors are compared.
+    pub error_space: ErrorSpace,
+    /// Stretch final samples until their variance is the teacher's.
+    pub match_variance: bool,
+    /// Fit the coefficient of the state, too.
+    pub fit_state_coefficient: bool,
+    /// Fit by the pseudo-Huber distance, in which no few latents rule.
+    pub robust: bool,
+    /// Let plans hold the mean output at the first level in place of an evaluation.
+    pub constant: bool,
+}
+
+/// Moves of the levels that least squares chose.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SweepSettings {
+    /// Sweeps over a plan's levels, at most; 0 for none.
+    pub sweeps: usize,
+    /// Fewest evaluations of plans that are swept.
+    pub from: usize,
+    /// Latents that propose moves; all that are fitted decide.
+    pub samples: usize,
+}
+
+/// Gauss-Newton refinement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GaussNewtonSettings {
+    /// Rounds at most.
+    pub rounds: usize,
+    /// Most evaluations of plans that are refined.
+    pub up_to: usize,
+    /// Latents that are fitted, and as many that decide; half as many beyond 4 evaluations.
+    pub samples: usize,
+    /// How errors are compared.
+    pub error_space: ErrorSpace,
+    /// Stretch final samples of plans with a constant until their variance is the teacher's.
+    pub match_variance: bool,
+    /// Refine by the pseudo-Huber distance.
+    pub robust: bool,
+}
+
+/// What refinement by gradient makes small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Distance {
+    /// Squared differences.
+    Squared,
+    /// `sqrt(|d|^2 + c^2) - c` of each sample: no few bad samples rule.
+    PseudoHuber,
+    /// The relative squared error of samples plus that of a network's features of them.
+    Features,
+}
+
+/// Refinement down the gradient of the rollout error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RolloutSettings {
+    /// Gradient steps, on three quarters of the latents.
+    pub steps: usize,
+    /// Learning rate of a fitted plan's coefficients; levels move four times as fast, unfitted plans five times.
+    pub learning_rate: f64,
+    /// What is made small.
+    pub loss: Distance,
+}
+
+/// Matching of moments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MomentsSettings {
+    /// Weight of the rollout error beside the teacher's moments.
+    pub error_weight: f64,
+    /// Weight of the rollout error beside the moments of training data.
+    pub data_error_weight: f64,
+    /// Latents whose samples are compared with training data.
+    pub control: usize,
+    /// Root mean square, in grey levels, of an error that hardly counts beside training data.
+    pub negligible_error: f64,
+}
+
+impl Default for TeacherSettings {
+    fn default() -> Self {
+        Self { samples: 64, grid: 21, solver: Solver::Heun, substeps: 1 }
+    }
+}
+
+impl Default for GitsSettings {
+    fn default() -> Self {
+        // the range of its authors
+        Self { metric: CostMetric::default(), coefficients: vec![1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3] }
+    }
+}
+
+impl Default for OssSettings {
+    fn default() -> Self {
+        Self { beam: 2 }
+    }
+}
+
+impl Default for LeastSquaresSettings {
+    fn default() -> Self {
+        Self {
+            samples: 64,
+            history: 3,
+            ridge: 1e-6,
+            beam: 2,
+            error_space: ErrorSpace::Both,
+            match_variance: true,
+            fit_state_coefficient: true,
+            robust: false,
+            constant: true,
+        }
+    }
+}
+
+impl Default for SweepSettings {
+    fn default() -> Self {
+        Self { sweeps: 1, from: 7, samples: 16 }
+    }
+}
+
+impl Default for GaussNewtonSettings {
+    fn default() -> Self {
+        Self {
+            rounds: 1,
+            up_to: 10,
+            samples: 32,
+            error_space: ErrorSpace::Both,
+            match_variance: true,
+            robust: false,
+        }
+    }
+}
+
+impl Default for RolloutSettings {
+    fn default() -> Self {
+        Self { steps: 40, learning_rate: 1e-3, loss: Distance::Squared }
+    }
+}
+
+impl Default for MomentsSettings {
+    fn default() -> Self {
+        Self { error_weight: 0.15, data_error_weight: 0.8, control: 1024, negligible_error: 3.0 }
+    }
+}
+
+impl SearchSettings {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// The first one outside its domain.
+    pub fn validate(&self) -> Result<()> {
+        let least = |name: &'static str, value: usize, least: usize, rule: &'static str| {
+            if value >= least { Ok(()) } else { Err(Error::Setting { name, rule, value: value.to_string() }) }
+        };
+        let number = |name: &'static str, value: f64, holds: bool, rule: &'static str| {
+            if holds && value.is_finite() { Ok(()) } else { Err(Error::Setting { name, rule, value: value.to_string() }) }
+        };
+        const ONE: &str = "at least 1";
+        const POSITIVE: &str = "a finite number above 0";
+        const NOT_NEGATIVE: &str = "a finite number of at least 0";
+        least("teacher.samples", self.teacher.samples, 1, ONE)?;
+        least("teacher.grid", self.teacher.grid, 2, "at least 2")?;
+        least("teacher.substeps", self.teacher.substeps, 1, ONE)?;
+        least("gits.coefficients", self.gits.coefficients.len(), 1, "a list of at least one number")?;
+        for &coefficient in &self.gits.coefficients {
+            number("gits.coefficients", coefficient, coefficient > 0.0, "finite numbers above 0")?;
+        }
+        least("oss.beam", self.oss.beam, 1, ONE)?;
+        least("least_squares.samples", self.least_squares.samples, 1, ONE)?;
+        least("least_squares.beam", self.least_squares.beam, 1, ONE)?;
+        let ridge = self.least_squares.ridge;
+        number("least_squares.ridge", ridge, ridge >= 0.0, NOT_NEGATIVE)?;
+        least("sweep.from", self.sweep.from, 1, ONE)?;
+        least("sweep.samples", self.sweep.samples, 1, ONE)?;
+        least("gauss_newton.samples", self.gauss_newton.samples, 1, ONE)?;
+        number("rollout.learning_rate", self.rollout.learning_rate, self.rollout.learning_rate > 0.0, POSITIVE)?;
+        let MomentsSettings { error_weight, data_error_weight, control, negligible_error } = self.moments;
+        number("moments.error_weight", error_weight, error_weight >= 0.0, NOT_NEGATIVE)?;
+        number("moments.data_error_weight", data_error_weight, data_error_weight >= 0.0, NOT_NEGATIVE)?;
+        number("moments.negligible_error", negligible_error, negligible_error >= 0.0, NOT_NEGATIVE)?;
+        least("moments.control", control, 2, "at least 2, as a mean of one sample says nothing")
+    }
+}

@@ -1,0 +1,237 @@
+//! Searches as users run them, on exact mixtures: every method, guidance, costs, other shapes.
+
+use fewstep_core::denoiser::{Counting, Denoiser, Guided, Levels, Oracle, Reference};
+use fewstep_core::mixture::{Component, Covariance, Mixture};
+use fewstep_core::observe::{Event, Observer, Silent};
+use fewstep_core::Plan;
+use fewstep_search::settings::{Distance, GitsSettings, LeastSquaresSettings, MomentsSettings, TeacherSettings};
+use fewstep_search::{DataMoments, Error, Extras, Method, Search, SearchSettings, Stage, find_plans, sample};
+
+/// Small images with edges: three patterns of 1x4x5.
+fn pictures() -> Oracle {
+    let component = |weight: f64, f: &dyn Fn(usize) -> f64, variance: f64| Component {
+        weight,
+        mean: (0..20).map(f).collect(),
+        covariance: Covariance::Isotropic(variance),
+    };
+    let mixture = Mixture::new(vec![
+        component(1.0, &|i| if i % 5 < 2 { -0.9 } else { 0.8 }, 0.02),
+        component(1.5, &|i| if i < 10 { 0.7 } else { -0.7 }, 0.01),
+        component(0.5, &|i| 0.4 * (i as f64).sin(), 0.05),
+    ]);
+    Oracle::new(mixture.unwrap(), vec![1, 4, 5], Levels::between(0.02, 20.0))
+}
+
+fn settings() -> SearchSettings {
+    SearchSettings {
+        teacher: TeacherSettings { samples: 16, grid: 9, ..TeacherSettings::default() },
+        least_squares: LeastSquaresSettings { samples: 16, ..LeastSquaresSettings::default() },
+        moments: MomentsSettings { control: 48, ..MomentsSettings::default() },
+        ..SearchSettings::default()
+    }
+}
+
+fn method(name: &str) -> Method {
+    name.parse().unwrap()
+}
+
+/// The rollout error of a plan on latents that no search saw.
+fn held_out<D: Denoiser>(denoiser: &D, plan: &Plan) -> f64 {
+    let seeds: Vec<u64> = (0..40).collect();
+    let evaluator = fewstep_search::HeldOut::new(denoiser, &settings().teacher, &seeds, &Silent).unwrap();
+    evaluator.rollout_error(denoiser, plan, &Silent).unwrap()
+}
+
+#[test]
+fn every_method_leaves_plans_and_ours_is_the_best() {
+    let denoiser = pictures();
+    let settings = settings();
+    let search = Search::new(&denoiser, &settings, &Silent).unwrap();
+    let mut errors = Vec::new();
+    for name in ["karras/euler", "karras/ipndm4+rollout", "gits/euler", "gits@1.1/ipndm4", "oss/euler", "oss/dpmpp3m",
+        "least-squares", "least-squares+gauss-newton", "least-squares+gauss-newton+moments"]
+    {
+        let found = search.find(&method(name), &[3, 5]).unwrap();
+        assert_eq!(found.plans.keys().copied().collect::<Vec<_>>(), [3, 5], "{name}");
+        for plan in found.plans.values() {
+            plan.validate().unwrap();
+            assert_eq!(plan.metadata.sample_shape, Some(vec![1, 4, 5]));
+            assert_eq!(plan.metadata.found_by["method"], name);
+        }
+        errors.push((name, held_out(&denoiser, &found.plans[&5])));
+    }
+    let of = |name: &str| errors.iter().find(|(other, _)| *other == name).unwrap().1;
+    for (rival, error) in &errors[..6] {
+        assert!(of("least-squares+gauss-newton") < *error, "{rival}: {errors:?}");
+    }
+}
+
+#[test]
+fn methods_that_go_on_from_the_same_stages_share_them() {
+    let denoiser = Counting::new(pictures());
+    let settings = settings();
+    let search = Search::new(&denoiser, &settings, &Silent).unwrap();
+    search.find(&method("least-squares"), &[4]).unwrap();
+    let before = denoiser.cost().evaluations;
+    let found = search.find(&method("least-squares"), &[4]).unwrap();
+    assert_eq!(denoiser.cost().evaluations, before);
+    let refined = search.find(&method("least-squares+gauss-newton"), &[4]).unwrap();
+    let after = denoiser.cost().evaluations - before;
+    assert!(after > 0 && refined.evaluations == found.evaluations + after, "{after}");
+}
+
+#[test]
+fn moments_of_data_take_data() {
+    let denoiser = pictures();
+    let settings = settings();
+    let search = Search::new(&denoiser, &settings, &Silent).unwrap();
+    let wanted = method("least-squares+data-moments");
+    assert!(matches!(search.find(&wanted, &[3]), Err(Error::NeedsData { .. })));
+    assert!(matches!(search.find(&method("bound/euler"), &[3]), Err(Error::NeedsData { .. })));
+    let mut data = DataMoments::new();
+    let images: Vec<Vec<f64>> = denoiser.mixture().sample(7, 300).chunks(20).map(<[f64]>::to_vec).collect();
+    data.add(denoiser.appearance().unwrap(), &images).unwrap();
+    let search = search.with(Extras { data: Some(&data), ..Extras::default() });
+    let plan = &search.find(&wanted, &[3]).unwrap().plans[&3];
+    assert!(plan.metadata.found_by.contains_key("refitted"), "{:?}", plan.metadata.found_by);
+}
+
+/// Vectors are no grids: errors are compared as they are, and moments are refused in a sentence.
+#[test]
+fn vectors_are_searched_too() {
+    let mixture = Mixture::new(vec![
+        Component { weight: 1.0, mean: vec![1.0, 0.0, -1.0], covariance: Covariance::Isotropic(0.1) },
+        Component { weight: 1.0, mean: vec![-1.0, 0.5, 0.0], covariance: Covariance::Isotropic(0.2) },
+    ]);
+    let denoiser = Oracle::new(mixture.unwrap(), vec![3], Levels::between(0.01, 30.0));
+    let settings = settings();
+    let found = find_plans(&denoiser, &Method::LEAST_SQUARES, &[4], &settings, &Silent).unwrap();
+    let karras = find_plans(&denoiser, &method("karras/dpmpp2m"), &[4], &settings, &Silent).unwrap();
+    assert!(held_out(&denoiser, &found.plans[&4]) < 0.5 * held_out(&denoiser, &karras.plans[&4]));
+    let error = find_plans(&denoiser, &Method::BEST, &[4], &settings, &Silent).unwrap_err();
+    assert!(error.to_string().contains("images"), "{error}");
+}
+
+#[test]
+fn guidance_is_what_it_says_and_costs_two_calls() {
+    let conditional = pictures().conditional();
+    let plain = pictures();
+    let guided = Guided::<_, Oracle>::new(&conditional, Reference::Unconditional, 2.5);
+    // a network of another type guides, too
+    let by_network = Guided::new(&conditional, Reference::Network(&plain), 2.5).unwrap();
+    let error = Guided::<_, &Oracle>::new(&plain, Reference::Unconditional, 2.0).unwrap_err();
+    assert!(error.to_string().contains("no classes"), "{error}");
+    let _ = guided.is_err(); // the types of both must agree: a reference to the oracle is not the oracle
+    let guided = Guided::<&Oracle>::new(&conditional, Reference::Unconditional, 2.5).unwrap();
+    let seeds = [0, 1, 2, 5];
+    let (x, conditions) = (guided.latents(&seeds).unwrap(), guided.conditions(&seeds).unwrap());
+    for sigma in [0.3, 4.0] {
+        let with = conditional.denoise(&[(&x, sigma)], &conditions).unwrap().remove(0);
+        let without = plain.denoise(&[(&x, sigma)], &vec![None; 4]).unwrap().remove(0);
+        for denoiser in [&guided.denoise(&[(&x, sigma)], &conditions).unwrap(), &by_network.denoise(&[(&x, sigma)], &conditions).unwrap()] {
+            for ((found, with), without) in denoiser[0].iter().flatten().zip(with.iter().flatten()).zip(without.iter().flatten()) {
+                assert!((found - (without + 2.5 * (with - without))).abs() < 1e-12);
+            }
+        }
+        // its derivative is that of differences
+        let cotangent: Vec<Vec<f64>> = x.iter().map(|x| x.iter().map(|v| v.cos()).collect()).collect();
+        let value = |x: &Vec<Vec<f64>>, sigma: f64| -> f64 {
+            let d = guided.denoise(&[(x, sigma)], &conditions).unwrap().remove(0);
+            d.iter().flatten().zip(cotangent.iter().flatten()).map(|(d, c)| d * c).sum()
+        };
+        let (d_x, d_sigma) = guided.differentiable().unwrap().pullback(&x, sigma, &conditions, &cotangent).unwrap();
+        let mut moved = x.clone();
+        moved[1][3] += 1e-6;
+        assert!((d_x[1][3] - (value(&moved, sigma) - value(&x, sigma)) / 1e-6).abs() < 1e-4);
+        let slope = (value(&x, sigma + 1e-6) - value(&x, sigma - 1e-6)) / 2e-6;
+        assert!((d_sigma - slope).abs() < 1e-4 * (1.0 + slope.abs()), "{d_sigma} {slope}");
+    }
+    let counting = Counting::new(&guided);
+    let settings = settings();
+    let found = find_plans(&counting, &Method::BEST, &[3], &settings, &Silent).unwrap();
+    let plan = &found.plans[&3];
+    let guidance = plan.metadata.guidance.as_ref().unwrap();
+    assert_eq!((guidance.weight, counting.spec().calls), (2.5, 2));
+    assert_eq!(counting.cost().calls, 2 * counting.cost().evaluations);
+    assert_ne!(guided.spec().identity, conditional.spec().identity);
+    assert!(held_out(&guided, plan).is_finite());
+    // the constant is each class's own
+    assert!(plan.constant.as_ref().is_none_or(|constant| constant.samples.len() == 3));
+    let mut first = Vec::new();
+    sample(&guided, plan, &[0, 1, 2], 2, &Silent, |start, batch| {
+        first.push((start, batch.len()));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(first, [(0, 2), (2, 1)]);
+}
+
+/// A teacher of its own: the student is measured against another denoiser's trajectories.
+#[test]
+fn a_guided_teacher_can_be_distilled_into_a_plain_student() {
+    let student = pictures();
+    let conditional = pictures().conditional();
+    let teacher = Guided::<&Oracle>::new(&conditional, Reference::Unconditional, 1.5).unwrap();
+    let settings = settings();
+    let (trajectories, evaluations) = fewstep_search::solve_teacher(&teacher, &settings, &Silent).unwrap();
+    assert_eq!(evaluations, 16 * (2 * 8 + 1));
+    let search = Search::with_teacher(&student, trajectories, &settings, &Silent).unwrap();
+    let own = Search::new(&student, &settings, &Silent).unwrap();
+    let found = |search: &Search<Oracle>| search.find(&Method::LEAST_SQUARES, &[4]).unwrap().plans[&4].clone();
+    assert_ne!(found(&search).stages, found(&own).stages);
+}
+
+/// A watcher who has seen enough after some events.
+struct Impatient(std::cell::Cell<usize>);
+
+impl Observer for Impatient {
+    fn event(&self, _: Event) {
+        self.0.set(self.0.get() + 1);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.get() > 20
+    }
+}
+
+#[test]
+fn a_search_ends_when_its_observer_asks() {
+    let settings = settings();
+    let impatient = Impatient(std::cell::Cell::new(0));
+    let error = find_plans(&pictures(), &Method::BEST, &[4, 5], &settings, &impatient).unwrap_err();
+    assert!(matches!(error, Error::Cancelled), "{error}");
+}
+
+#[test]
+fn what_does_not_fit_is_said() {
+    let denoiser = pictures();
+    let refused = |change: &dyn Fn(&mut SearchSettings), name: &str, steps: &[usize]| {
+        let mut settings = settings();
+        change(&mut settings);
+        find_plans(&denoiser, &method(name), steps, &settings, &Silent).unwrap_err().to_string()
+    };
+    assert!(refused(&|s| s.teacher.samples = 0, "karras/euler", &[3]).contains("teacher.samples"));
+    assert!(refused(&|s| s.teacher.samples = 1, "least-squares+gauss-newton", &[3]).contains("teacher.samples"));
+    assert!(refused(&|s| s.least_squares.ridge = f64::NAN, "least-squares", &[3]).contains("least_squares.ridge"));
+    assert!(refused(&|s| s.rollout.loss = Distance::Features, "karras/euler+rollout", &[3]).contains("feature network"));
+    assert!(refused(&|_| {}, "karras/heun", &[4]).contains("odd numbers"));
+    let settings = settings();
+    let search = Search::new(&denoiser, &settings, &Silent).unwrap();
+    let sweep = Stage::Sweep(settings.sweep.clone());
+    assert!(search.run(&[sweep], &[3]).unwrap_err().to_string().contains("before sweep"));
+    let found = search.find(&method("karras/euler"), &[3]).unwrap();
+    assert!(found.plan(&method("karras/euler"), 4).unwrap_err().to_string().contains("no plan of 4"));
+}
+
+/// The same stages written by hand and by name.
+#[test]
+fn a_list_of_stages_is_what_a_name_stands_for() {
+    let denoiser = pictures();
+    let settings = settings();
+    let search = Search::new(&denoiser, &settings, &Silent).unwrap();
+    let solver = fewstep_core::Solver::Ipndm { order: 2 };
+    let stages = [Stage::Gits { solver, settings: GitsSettings { coefficients: vec![1.2], ..settings.gits.clone() } }];
+    let by_hand = search.run(&stages, &[4]).unwrap();
+    let by_name = search.find(&method("gits@1.2/ipndm2"), &[4]).unwrap();
+    assert_eq!(by_hand.plans[&4].stages, by_name.plans[&4].stages);
+}
