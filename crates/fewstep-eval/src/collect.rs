@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use fewstep_io::Dataset;
-use fewstep_nn::sample::to_u8;
+use fewstep_nn::pixels::to_u8;
 use fewstep_nn::tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};

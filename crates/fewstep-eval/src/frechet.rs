@@ -20,9 +20,6 @@ pub fn frechet_distance(a: &Statistics, b: &Statistics) -> Result<f64> {
 /// A pivot of a Cholesky factorisation below this share of the largest variance means a singular covariance.
 const SMALLEST_PIVOT: f64 = 1e-10;
 
-/// Eigenvalues below this share of the largest count as 0 where a gradient is wanted.
-const SMALLEST_EIGENVALUE: f64 = 1e-12;
-
 /// One side of many distances, its covariance factorised.
 ///
 /// tr (A B)^(1/2) is the sum of the square roots of the eigenvalues of A^(1/2) B A^(1/2), which are those of H^T B H for any
@@ -96,50 +93,6 @@ impl FrechetReference {
             squared + self.trace + sigma.trace().double_value(&[]) - 2.0 * self.trace_sqrt_product(&sigma)?;
         // Equal Gaussians come out at rounding's distance from zero, on either side of it.
         Ok(distance.max(0.0))
-    }
-
-    /// The distance of `features` `[N, d]`, N at least 2, with the graph that they have, a scalar. Directions in which they
-    /// do not vary have no gradient.
-    ///
-    /// # Errors
-    /// If they have another dimension or are not finite.
-    pub fn differentiable(&self, features: &Tensor) -> Result<Tensor> {
-        let d = self.mu.size()[0];
-        let n = match features.size()[..] {
-            [n, dim] if n >= 2 && dim == d => n,
-            _ => {
-                return Err(Error::Input(format!(
-                    "features must have the shape [2 or more, {d}] here, these have {:?}",
-                    features.size()
-                )));
-            }
-        };
-        let features = features.to_device(self.mu.device()).to_kind(Kind::Double);
-        let mean = features.mean_dim(&[0i64][..], false, Kind::Double);
-        let centred = &features - &mean;
-        self.differentiable_moments(&mean, &(centred.tr().matmul(&centred) / (n - 1) as f64))
-    }
-
-    /// The distance of a Gaussian of this `mean` `[d]` and `covariance` `[d, d]`, f64 on the CPU, with the graph that they
-    /// have, a scalar. Directions in which it does not vary have no gradient.
-    ///
-    /// # Errors
-    /// If they are not finite, or of another dimension.
-    pub fn differentiable_moments(&self, mean: &Tensor, covariance: &Tensor) -> Result<Tensor> {
-        let squared = mean.f_sub(&self.mu)?.square().sum(Kind::Double);
-        let trace = covariance.f_trace()?;
-        if !(&squared + &trace).double_value(&[]).is_finite() {
-            return Err(Error::Input("features are not finite".to_owned()));
-        }
-        if self.half.numel() == 0 {
-            return Ok(squared + trace + self.trace);
-        }
-        let product = self.half.tr().f_matmul(covariance)?.f_matmul(&self.half)?;
-        let values = product.f_linalg_eigvalsh("L")?;
-        let largest = values.max().double_value(&[]);
-        // a root's slope is infinite at 0, and rounding's share would outweigh small distances
-        let kept = values.masked_select(&values.gt(SMALLEST_EIGENVALUE * largest));
-        Ok(squared + trace + self.trace - kept.sqrt().sum(Kind::Double) * 2.0)
     }
 
     /// tr (A B)^(1/2) of this covariance A and `b`, `[d, d]`.
@@ -261,35 +214,6 @@ mod tests {
         let singular = FrechetReference::new(&random(20, 50, 3)).unwrap();
         let rank = singular.half.size()[1];
         assert!(rank < 25, "20 images span 19 dimensions, {rank} were found");
-    }
-
-    #[test]
-    fn the_differentiable_distance_is_the_distance_and_its_gradient_that_of_differences() {
-        for n in [200, 20] {
-            let reference = FrechetReference::new(&random(150, 30, 1)).unwrap();
-            tch::manual_seed(2);
-            let features = (Tensor::randn([n, 30], (Kind::Double, Device::Cpu)) * 1.3 + 0.2).set_requires_grad(true);
-            let distance = reference.differentiable(&features).unwrap();
-            let mut moments = crate::moments::Moments::new(30).unwrap();
-            moments.update(&features).unwrap();
-            let expected = reference.distance(&moments.statistics(None).unwrap()).unwrap();
-            let found = distance.double_value(&[]);
-            assert!((found - expected).abs() < 1e-6 * expected, "{found} {expected}");
-            let slope = Tensor::run_backward(&[&distance], &[&features], false, false).remove(0);
-            let towards = Tensor::randn([n, 30], (Kind::Double, Device::Cpu));
-            let at = |h: f64| {
-                tch::no_grad(|| reference.differentiable(&(&features + &towards * h)).unwrap().double_value(&[]))
-            };
-            let (difference, slope) =
-                ((at(1e-5) - at(-1e-5)) / 2e-5, (slope * &towards).sum(Kind::Double).double_value(&[]));
-            assert!((slope - difference).abs() < 1e-4 * (1.0 + difference.abs()), "{n}: {slope} {difference}");
-        }
-        assert!(
-            FrechetReference::new(&random(150, 30, 1))
-                .unwrap()
-                .differentiable(&Tensor::zeros([5, 4], (Kind::Double, Device::Cpu)))
-                .is_err()
-        );
     }
 
     #[test]

@@ -109,12 +109,19 @@ impl EpochOrder {
     }
 }
 
-/// Unit normal latents `[N, C, H, W]` for these seeds, on `device`; each depends on its own seed alone.
-pub fn latents(seeds: &[u64], shape: [i64; 3], device: Device) -> Tensor {
-    let size = shape.iter().product::<i64>() as usize;
+/// Unit normal latents `[N, ...shape]` for these seeds, on `device`; each depends on its own seed alone.
+pub fn latents(seeds: &[u64], shape: &[usize], device: Device) -> Tensor {
+    let size = shape.iter().product::<usize>().max(1);
     let mut values = vec![0f32; size * seeds.len()];
-    for (seed, image) in seeds.iter().zip(values.chunks_mut(size)) {
-        noise::normal(*seed, noise::LATENT, image);
+    for (seed, sample) in seeds.iter().zip(values.chunks_mut(size)) {
+        noise::normal(*seed, noise::LATENT, sample);
     }
-    Tensor::from_slice(&values).view([seeds.len() as i64, shape[0], shape[1], shape[2]]).to_device(device)
+    let shape: Vec<i64> = std::iter::once(seeds.len()).chain(shape.iter().copied()).map(|size| size as i64).collect();
+    Tensor::from_slice(&values).view(shape.as_slice()).to_device(device)
+}
+
+/// The class of each seed, evenly; `classes` is their number.
+pub fn classes(seeds: &[u64], classes: usize) -> Vec<i64> {
+    let drawn = |seed: &u64| (random::mix(*seed, random::CLASS_STREAM) % classes.max(1) as u64) as i64;
+    seeds.iter().map(drawn).collect()
 }

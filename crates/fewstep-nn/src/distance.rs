@@ -1,25 +1,12 @@
 //! How far images are from where they should be, with a graph.
 
-use fewstep_core::search::pseudo_huber_constant;
-use serde::{Deserialize, Serialize};
+use fewstep_search::pseudo_huber_constant;
+pub use fewstep_search::settings::Distance;
 use tch::{Kind, Tensor};
 
 use crate::critic::{Critic, Shown};
 use crate::data::Minibatch;
 use crate::error::{Error, Result};
-
-/// What refinements and tuning make small.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Distance {
-    /// Squared differences.
-    Squared,
-    /// `sqrt(|d|^2 + c^2) - c` of each sample, with [`pseudo_huber_constant`]: no few bad samples rule.
-    PseudoHuber,
-    /// The relative squared error of images plus that of a network's features of them; of other states, squared
-    /// differences.
-    Features,
-}
 
 /// A network whose features of images can be differentiated.
 pub trait FeatureMap: std::fmt::Debug {

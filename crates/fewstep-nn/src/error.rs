@@ -82,10 +82,23 @@ pub enum Error {
         /// What the last good state is and what to try.
         advice: String,
     },
+    /// A search or a sampler came to nothing.
+    #[error("{0}")]
+    Search(Box<fewstep_search::Error>),
     /// A file could not be read or written.
     #[error(transparent)]
     Io(#[from] fewstep_io::Error),
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
+}
+
+/// The denoiser's own error, where that is the reason.
+impl From<fewstep_search::Error> for Error {
+    fn from(error: fewstep_search::Error) -> Self {
+        match error.into_denoiser::<Self>() {
+            Ok(own) => own,
+            Err(error) => Self::Search(Box::new(error)),
+        }
+    }
 }

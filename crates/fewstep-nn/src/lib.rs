@@ -1,13 +1,15 @@
 //! Networks, training and tuning on libtorch: the only crate that names it.
 //!
-//! A [`model::Model`] is a U-Net with its preconditioning, D(x; sigma). [`checkpoint`] reads and writes it, [`sample`]
-//! runs it under a plan of fewstep-core, [`search`] lets that crate's searches see it, [`train`] makes one, [`fit`] turns
-//! one into a few-step sampler.
+//! A [`model::Model`] is a U-Net with its preconditioning, D(x; sigma). [`checkpoint`] reads and writes it,
+//! [`train`] makes one, [`fit`] has the two phases of the paper. It is a [`Denoiser`](fewstep_core::Denoiser): whatever samples,
+//! searches or scores takes it as such ([`denoiser`]).
 //!
 //! ```
 //! use fewstep_core::{Preconditioning, Solver, SolverOptions, schedule::karras};
 //! use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
-//! use fewstep_nn::{Model, sample::Seeded, tch::Device};
+//! use fewstep_core::{Denoiser, observe::Silent};
+//! use fewstep_nn::{Model, tch::Device};
+//! use fewstep_search::Seeded;
 //!
 //! // a network of random weights; `checkpoint::load` reads one from a file
 //! let network = SongConfig { model_channels: 8, channel_mult: vec![1], num_blocks: 1, ..SongConfig::default() };
@@ -21,10 +23,10 @@
 //! };
 //! let model = Model::fresh(config, 0, Device::Cpu)?;
 //!
-//! let (low, high) = model.config().precond.sampling_range();
+//! let (low, high) = model.spec().levels.sampling;
 //! let plan = Solver::Heun.plan(&karras(3, low, high, 7.0)?, &SolverOptions::default())?;
-//! let images = Seeded { seeds: &[0, 1, 2, 3], class: None, batch: 4 }.collect(&model, &plan)?;
-//! assert_eq!(images.size(), [4, 1, 8, 8]);
+//! let images = Seeded::new(&model, &[0, 1, 2, 3], &Silent)?.run(&plan)?;
+//! assert_eq!(images.0.size(), [4, 1, 8, 8]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -34,6 +36,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod critic;
 pub mod data;
+pub mod denoiser;
 pub mod device;
 pub mod distance;
 pub mod ema;
@@ -46,14 +49,16 @@ pub mod mixture;
 pub mod model;
 pub mod params;
 mod parts;
+pub mod pixels;
 pub mod random;
-pub mod sample;
-pub mod search;
 mod snapshot;
+pub mod teachers;
 pub mod tensor;
+pub mod texture;
 pub mod train;
 pub mod unet;
 
+pub use denoiser::{Labels, TorchDenoiser};
 pub use error::{Error, Result};
 pub use model::Model;
 pub use tch;

@@ -31,7 +31,7 @@ pub fn samples(model: &Model, seeds: &[u64]) -> Option<Tensor> {
         chosen.unwrap_or(weights.len() - 1) as i64
     };
     let chosen = Tensor::from_slice(&seeds.iter().map(choose).collect::<Vec<_>>()).to_device(model.device());
-    let noise = data::latents(seeds, model.image_shape(), model.device());
+    let noise = data::latents(seeds, &model.image_shape().map(|size| size as usize), model.device());
     let stds = model.params().get("model.log_stds")?.exp().index_select(0, &chosen).reshape([-1, 1, 1, 1]);
     let means = model.params().get("model.means")?.index_select(0, &chosen).reshape(noise.size());
     Some((means + stds * noise).detach())

@@ -1,7 +1,9 @@
 //! The denoiser D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (Karras et al. 2022, Eq. 7).
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
+use fewstep_core::denoiser::{Levels, Spec};
 use fewstep_core::precondition::Coefficients;
 use tch::{Device, Kind, Tensor};
 
@@ -9,6 +11,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::params::{Builder, Origin, Params};
 use crate::tensor::Sigma;
+use crate::texture::RandomFeatures;
 use crate::unet::{Conditions, RawNetwork};
 
 /// A network with its preconditioning, on a device.
@@ -20,7 +23,16 @@ pub struct Model {
     device: Device,
     /// Type that the network computes in; preconditioning is always f32.
     kind: Kind,
+    /// What it is as a denoiser.
+    spec: Spec,
+    /// Samples evaluated at once without a graph.
+    batch: usize,
+    /// What its images' moments are matched on, once they are.
+    pub(crate) texture: OnceCell<RandomFeatures>,
 }
+
+/// Samples that are evaluated at once where nothing else is asked for.
+const BATCH: usize = 64;
 
 impl Model {
     /// A network with fresh weights, the same for the same `seed`.
@@ -30,8 +42,7 @@ impl Model {
         let mut builder = Builder::new(Origin::Fresh, device);
         builder.buffers(&config)?;
         let net = RawNetwork::new(&mut builder, &config)?;
-        let params = builder.finish()?;
-        Ok(Self { config, params, net, device, kind: Kind::Float })
+        Ok(Self::of(config, builder.finish()?, net, device))
     }
 
     /// A network with the weights of a checkpoint: tensors under the EDM code's names, all of them and no others.
@@ -45,15 +56,29 @@ impl Model {
         let mut builder = Builder::new(Origin::Loaded(tensors), device);
         builder.buffers(&config)?;
         let net = RawNetwork::new(&mut builder, &config)?;
-        let params = builder.finish()?;
-        Ok(Self { config, params, net, device, kind: Kind::Float })
+        Ok(Self::of(config, builder.finish()?, net, device))
+    }
+
+    fn of(config: ModelConfig, params: Params, net: RawNetwork, device: Device) -> Self {
+        let kind = Kind::Float;
+        let side = config.img_resolution as usize;
+        let spec = Spec {
+            shape: vec![config.img_channels as usize, side, side],
+            levels: Levels::from(&config.precond),
+            classes: config.label_dim as usize,
+            calls: 1,
+            guidance: None,
+            rounding: rounding(kind),
+            identity: String::new(),
+        };
+        Self { config, params, net, device, kind, spec, batch: BATCH, texture: OnceCell::new() }
     }
 
     /// A second network of the same architecture with the same weights, independent of this one.
     pub fn duplicate(&self) -> Result<Self> {
         let tensors = self.params.iter().map(|(name, param)| (name.to_owned(), param.tensor.detach().copy())).collect();
         let copy = Self::from_tensors(self.config.clone(), tensors, self.device)?;
-        Ok(Self { kind: self.kind, ..copy })
+        Ok(Self { batch: self.batch, ..copy.with_kind(self.kind) })
     }
 
     /// A network so much of the way from this one to `other`, of the same architecture: `w + share (w' - w)` of every weight
@@ -94,7 +119,30 @@ impl Model {
     /// Lets the network compute in `kind` (f32, bf16, f16). Weights stay in f32.
     pub fn with_kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
+        self.spec.rounding = rounding(kind);
         self
+    }
+
+    /// With so many samples evaluated at once where no graph is kept.
+    pub fn with_batch(mut self, batch: usize) -> Self {
+        self.batch = batch.max(1);
+        self
+    }
+
+    /// With this name in cache keys and plans, such as the hash of its file.
+    pub fn with_identity(mut self, identity: &str) -> Self {
+        self.spec.identity = identity.to_owned();
+        self
+    }
+
+    /// What it is as a denoiser.
+    pub(crate) fn spec_of(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Samples evaluated at once without a graph.
+    pub fn batch(&self) -> usize {
+        self.batch
     }
 
     /// Shape of one image: channels, height, width.
@@ -147,6 +195,16 @@ impl Model {
         }
         let labels = Tensor::from_slice(classes).one_hot(dim).to_kind(Kind::Float);
         Ok(Some(labels.to_device(self.device)))
+    }
+}
+
+/// Relative rounding of numbers of this type.
+pub(crate) fn rounding(kind: Kind) -> f64 {
+    match kind {
+        Kind::BFloat16 => 2f64.powi(-8),
+        Kind::Half => 2f64.powi(-11),
+        Kind::Double => 2f64.powi(-53),
+        _ => 2f64.powi(-24),
     }
 }
 

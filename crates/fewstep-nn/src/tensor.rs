@@ -3,10 +3,10 @@
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use fewstep_core::scalar::Scalar;
-use fewstep_core::space::{Samples, VectorSpace};
+use fewstep_core::space::{self, Samples, VectorSpace};
 use tch::{Kind, Tensor};
 
-/// A batch of images, `[N, C, H, W]`, as a vector: the state of a sampler.
+/// A batch of samples, `[N, ...]`, as a vector: the state of a sampler.
 #[derive(Debug)]
 pub struct Batch(pub Tensor);
 
@@ -38,23 +38,31 @@ impl VectorSpace for Batch {
     }
 }
 
-impl Batch {
-    /// The image times `weight` and, as channels beside it, the differences of neighbouring pixels, across and down: `[N, 3 C, H,
-    /// W]`. In the norm of the differences every octave of a natural image counts about the same, where in the image's own the
-    /// coarsest rule; brightness as such they do not see.
-    pub fn with_gradients(&self, weight: f64) -> Self {
+impl space::Batch for Batch {
+    fn part(&self, start: usize, count: usize) -> Self {
+        Self(self.0.narrow(0, start as i64, count as i64))
+    }
+
+    fn mean_sample(&self) -> Vec<f32> {
+        let mean = self.0.mean_dim(0, false, Kind::Double).to_kind(Kind::Float).to_device(tch::Device::Cpu);
+        Vec::try_from(mean.flatten(0, -1)).unwrap_or_default()
+    }
+
+    /// Of grids of two axes `[N, C, H, W]`: `[N, 3 C, H, W]`.
+    fn with_gradients(&self, weight: f64) -> Option<Self> {
+        let size = self.0.size();
+        let &[_, _, h, w] = size.as_slice() else { return None };
         tch::no_grad(|| {
             let x = &self.0;
-            let [h, w] = [x.size()[2], x.size()[3]];
             // the last row and column have no neighbour: their difference is 0
             let across = (x.narrow(3, 1, w - 1) - x.narrow(3, 0, w - 1)).constant_pad_nd([0, 1]);
             let down = (x.narrow(2, 1, h - 1) - x.narrow(2, 0, h - 1)).constant_pad_nd([0, 0, 0, 1]);
-            Self(Tensor::cat(&[x * weight, across, down], 1))
+            Some(Self(Tensor::cat(&[x * weight, across, down], 1)))
         })
     }
 }
 
-/// One sample an image.
+/// Samples along the first dimension.
 impl Samples for Batch {
     fn samples(&self) -> usize {
         self.0.size().first().map_or(0, |count| *count as usize)
@@ -70,14 +78,15 @@ impl Samples for Batch {
 
     fn scale_samples(&self, factors: &[f64]) -> Self {
         let factors = Tensor::from_slice(factors).to_kind(self.0.kind()).to_device(self.0.device());
-        tch::no_grad(|| Self(&self.0 * factors.reshape([-1, 1, 1, 1])))
+        let shape: Vec<i64> = std::iter::once(-1).chain(std::iter::repeat_n(1, self.0.dim().saturating_sub(1))).collect();
+        tch::no_grad(|| Self(&self.0 * factors.reshape(shape.as_slice())))
     }
 }
 
 /// Sums over everything but the first dimension.
 fn per_sample(values: &Tensor) -> Vec<f64> {
     let sums = values.flatten(1, -1).sum_dim_intlist(1, false, Kind::Double).to_device(tch::Device::Cpu);
-    (0..sums.numel() as i64).map(|k| sums.double_value(&[k])).collect()
+    Vec::try_from(sums).unwrap_or_default()
 }
 
 /// One noise level a sample, `[N]`, differentiable: what the preconditioning formulas are evaluated on.

@@ -2,7 +2,7 @@
 
 use super::{Appearance, Denoiser, Differentiable, Guidance, Spec};
 use crate::plan::Constant;
-use crate::space::VectorSpace;
+use crate::space::{Samples, VectorSpace};
 
 /// What guidance pushes away from.
 #[derive(Clone, Debug)]
@@ -92,6 +92,11 @@ where
         Ok(Self { denoiser, reference, weight, spec })
     }
 
+    /// The denoiser that is guided.
+    pub fn denoiser(&self) -> &D {
+        &self.denoiser
+    }
+
     /// The conditions that the reference is asked under.
     fn reference_conditions(&self, conditions: &D::Conditions, samples: usize) -> Result<D::Conditions, D::Error> {
         match &self.reference {
@@ -138,7 +143,7 @@ where
 
     fn denoise(&self, asked: &[(&Self::Batch, f64)], conditions: &Self::Conditions) -> Result<Vec<Self::Batch>, Self::Error> {
         let Some((first, _)) = asked.first() else { return Ok(Vec::new()) };
-        let under = self.reference_conditions(conditions, crate::space::Samples::samples(*first))?;
+        let under = self.reference_conditions(conditions, first.samples())?;
         let main = self.denoiser.denoise(asked, conditions)?;
         let reference = match &self.reference {
             Reference::Unconditional => self.denoiser.denoise(asked, &under)?,
@@ -176,7 +181,7 @@ where
         cotangent: &Self::Batch,
     ) -> Result<(Self::Batch, f64), Self::Error> {
         let part = |weight: f64| D::Batch::combine(&[(weight, cotangent)]);
-        let under = self.reference_conditions(conditions, crate::space::Samples::samples(x))?;
+        let under = self.reference_conditions(conditions, x.samples())?;
         let zero = || (D::Batch::combine(&[(0.0, x)]), 0.0);
         let main = match self.denoiser.differentiable() {
             Some(denoiser) => denoiser.pullback(x, sigma, conditions, &part(self.weight))?,

@@ -12,14 +12,12 @@ use crate::error::{Error, Result};
 
 mod file;
 pub mod inception;
-pub mod random;
 pub mod small;
 pub mod torchscript;
 pub mod train;
 mod trainable;
 
 pub use inception::{Convention, Inception};
-pub use random::RandomFeatures;
 pub use small::SmallCnn;
 pub use torchscript::TorchScript;
 

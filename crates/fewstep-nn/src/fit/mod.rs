@@ -1,12 +1,10 @@
 //! The two phases of the paper: learn the noise levels for the network (`phase1`), tune the network for the levels (`phase2`).
 
-mod heldout;
 mod noised;
 mod phase1;
 mod phase2;
 mod tables;
 
-pub use heldout::{HeldOut, mean_squared_error};
 pub use noised::{NoiseSharing, Noised};
 pub use phase1::{LearnConfig, LearnStep, Learner};
 pub use phase2::{TuneConfig, TuneStep, TuneWeights, Tuner, level_loss};

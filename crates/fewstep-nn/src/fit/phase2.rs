@@ -1,19 +1,21 @@
-//! Phase 2: tune the network for the noise levels of a plan, judged by the held-out rollout error.
+//! Phase 2: tune the network for the noise levels of a plan, held_outd by the held-out rollout error.
 
 use std::path::Path;
 
 use fewstep_core::objective::induced_weights;
+use fewstep_core::observe::Silent;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_io::safetensors;
+use fewstep_search::HeldOut;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::heldout::HeldOut;
 use crate::checkpoint::{tensor_data, tensor_from};
 use crate::error::{Error, Result};
 use crate::flat::unflatten;
 use crate::model::Model;
+use crate::tensor::Batch;
 use crate::train::{Loss, RolloutLoss, StepStats, Trainer};
 
 /// How denoising errors count in phase 2.
@@ -103,12 +105,12 @@ impl<'a> Tuner<'a> {
     pub fn run(
         &mut self,
         plan: &Plan,
-        judge: &HeldOut,
+        held_out: &HeldOut<Batch>,
         config: TuneConfig,
         mut observe: impl FnMut(&mut Self, &StepStats, bool) -> Result<()>,
     ) -> Result<Model> {
         if self.progress.history.is_empty() {
-            self.look(plan, judge, None)?;
+            self.look(plan, held_out, None)?;
         }
         while self.progress.iteration < config.iterations && self.progress.looks_since_best < config.patience.max(1) {
             let stats = self.trainer.step()?;
@@ -119,7 +121,7 @@ impl<'a> Tuner<'a> {
             let look = iteration.is_multiple_of(config.check_every.max(1)) || iteration == config.iterations;
             if look {
                 let (sum, count) = std::mem::take(&mut self.progress.pending);
-                self.look(plan, judge, Some(sum / f64::from(count)))?;
+                self.look(plan, held_out, Some(sum / f64::from(count)))?;
             }
             observe(self, &stats, look)?;
         }
@@ -132,8 +134,8 @@ impl<'a> Tuner<'a> {
     }
 
     /// Judges the averaged network and remembers it if it is the best so far; one that makes no images of numbers ends the run.
-    fn look(&mut self, plan: &Plan, judge: &HeldOut, loss: Option<f64>) -> Result<()> {
-        let rollout_error = judge.rollout_error(&self.trainer.averaged()?, plan)?;
+    fn look(&mut self, plan: &Plan, held_out: &HeldOut<Batch>, loss: Option<f64>) -> Result<()> {
+        let rollout_error = held_out.rollout_error(&self.trainer.averaged()?, plan, &Silent)?;
         let iteration = self.progress.iteration;
         if !rollout_error.is_finite() {
             let advice = "nothing of this look was kept; a lower learning rate helps most often".to_owned();

@@ -1,9 +1,10 @@
 //! Learning from a teacher's trajectories: the student takes its own states under a plan, and every state is pulled to where the
 //! teacher is. One step's graph is alive at a time.
 
+use fewstep_core::denoiser::BoundDenoiser;
 use fewstep_core::execute::Start;
 use fewstep_core::plan::{Combination, Source};
-use fewstep_core::search::{BoundDenoiser, states_gradient};
+use fewstep_search::states_gradient;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 

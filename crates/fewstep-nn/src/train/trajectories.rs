@@ -2,22 +2,22 @@
 
 use std::path::Path;
 
+use fewstep_core::observe::{Observer, Progress};
 use fewstep_core::plan::{Combination, Plan};
 use fewstep_core::schedule::Schedule;
-use fewstep_core::search::{SearchError, Teacher};
 use fewstep_core::solver::Solver;
 use fewstep_io::{Dtype, rows};
+use fewstep_search::{Seeded, Teacher};
 use tch::{Device, Tensor};
 
 use super::RolloutLoss;
 use crate::checkpoint::{tensor_data, tensor_from};
 use crate::data::Images;
+use crate::denoiser::{Labels, TorchDenoiser};
 use crate::distance::{FeatureMap, Measure};
 use crate::error::{Error, Result};
 use crate::held;
 use crate::model::Model;
-use crate::sample::Seeded;
-use crate::search::Network;
 use crate::tensor::Batch;
 
 /// A teacher's trajectories, and what a loss may need beside them.
@@ -87,69 +87,72 @@ impl Trajectories {
         merged(plan.sigmas(), fine.levels())
     }
 
-    /// Trajectories of `teacher` from the latents of `seeds`, which keeps its states at [`Trajectories::levels`], in memory.
+    /// Trajectories of `teacher` from the latents of `seeds`, which keeps its states at [`Trajectories::levels`], in memory. `denoiser`
+    /// knows the seeds' conditions.
     ///
     /// # Errors
     /// If the teacher was run on other latents, or kept no state at a level of the plan.
-    pub fn new(model: &Model, plan: &Plan, teacher: &Teacher<Batch>, seeds: &[u64]) -> Result<Self> {
+    pub fn new(
+        denoiser: &dyn TorchDenoiser,
+        plan: &Plan,
+        teacher: &Teacher<Batch>,
+        seeds: &[u64],
+    ) -> Result<Self> {
         let latents = teacher.ends().latent.0.shallow_clone();
         if latents.size()[0] != seeds.len() as i64 {
             return Err(Error::Input("the teacher was run on other latents".to_owned()));
         }
         let store = Store::Memory { latents, targets: targets(plan, teacher)? };
-        Self::of(model, plan, seeds, store)
+        Self::of(denoiser, plan, seeds, store)
     }
 
-    /// Trajectories by `solver` on the levels of `fine` ([`Trajectories::fine`]) from the latents of `seeds`, `batch` images an
-    /// evaluation, into a file of f32 `[M, C, H, W]`: memory does not grow with their number. `observe` is told the evaluations so far.
+    /// Trajectories of the denoiser `teacher` by `solver` on the levels of `fine` ([`Trajectories::fine`]) from the latents of `seeds`
+    /// into a file of f32 `[M, ...]`: memory does not grow with their number.
     ///
     /// # Errors
-    /// If a state is not finite, or the file cannot be written.
+    /// If a state is not finite, the file cannot be written, or the observer asks for the end.
     pub fn solve(
-        model: &Model,
+        teacher: &dyn TorchDenoiser,
         plan: &Plan,
         (solver, fine): (Solver, &Schedule),
-        (seeds, batch): (&[u64], usize),
+        seeds: &[u64],
         kept: Kept,
-        mut observe: impl FnMut(u64),
+        observer: &dyn Observer,
     ) -> Result<Self> {
         let grid = Self::levels(plan, fine)?;
-        let shape: Vec<usize> = model.image_shape().iter().map(|&size| size as usize).collect();
-        let shape = [&[seeds.len()], shape.as_slice()].concat();
+        let shape = [&[seeds.len()], teacher.spec().shape.as_slice()].concat();
         let names = std::iter::once(LATENT.to_owned()).chain((0..plan.nfe()).map(target_name));
         let tensors = names.map(|name| (name, (Dtype::F32, shape.clone()))).collect();
         let metadata = [(KEY.to_owned(), kept.key.to_owned())].into();
         let mut writer = rows::Writer::create(kept.path, &tensors, &metadata)?;
+        let total = (solver.evaluations_per_step() * fine.len() * seeds.len()) as u64;
+        let mut progress = Progress::new(observer, "teacher's trajectories", "evaluations", total, 0);
         let mut evaluations = 0;
-        let part = AT_ONCE.next_multiple_of(batch.max(1));
-        for (first, seeds) in (0..).step_by(part).zip(seeds.chunks(part)) {
-            let network = Network::new(model, seeds, batch)?;
+        for (first, seeds) in (0..).step_by(AT_ONCE).zip(seeds.chunks(AT_ONCE)) {
+            let seeded = Seeded::new(&teacher, seeds, observer)?;
             let denoise = |x: &Batch, sigma: f64| {
-                let outputs = network.denoised(x, sigma)?;
-                observe(evaluations + network.evaluations());
-                Ok::<_, Error>(outputs)
+                let outputs = seeded.denoised(x, sigma)?;
+                progress.set(evaluations + seeded.evaluations(), "");
+                Ok::<_, fewstep_search::Error>(outputs)
             };
-            let latents = network.latents().clone();
-            let teacher = Teacher::solve(solver, fine, &grid, latents, seeds.len(), denoise);
-            let teacher = teacher.map_err(|error| match error {
-                SearchError::Denoiser(error) => error,
-                error => Error::Input(error.to_string()),
-            })?;
-            writer.write(LATENT, first, &tensor_data(&teacher.ends().latent.0)?)?;
-            for (k, target) in targets(plan, &teacher)?.iter().enumerate() {
+            let latents = seeded.latents().clone();
+            let solved = Teacher::solve(solver, fine, &grid, latents, seeds.len(), denoise);
+            let solved = solved.map_err(fewstep_search::Error::from)?;
+            writer.write(LATENT, first, &tensor_data(&solved.ends().latent.0)?)?;
+            for (k, target) in targets(plan, &solved)?.iter().enumerate() {
                 writer.write(&target_name(k), first, &tensor_data(target)?)?;
             }
-            evaluations += network.evaluations();
+            evaluations += seeded.evaluations();
         }
         writer.finish()?;
-        Self::open(model, plan, seeds, kept)
+        Self::open(teacher, plan, seeds, kept)
     }
 
     /// Opens what [`Trajectories::solve`] wrote.
     ///
     /// # Errors
     /// If the file is none of ours, or holds trajectories of another model, plan or teacher, or of other latents.
-    pub fn open(model: &Model, plan: &Plan, seeds: &[u64], kept: Kept) -> Result<Self> {
+    pub fn open(teacher: &dyn TorchDenoiser, plan: &Plan, seeds: &[u64], kept: Kept) -> Result<Self> {
         let reader = rows::Reader::open(kept.path)?;
         let fail =
             |reason: &str| Error::Checkpoint { path: kept.path.display().to_string(), reason: reason.to_owned() };
@@ -163,17 +166,15 @@ impl Trajectories {
             None => return Err(fail("holds no trajectories of this version; remove it to make them anew")),
         }
         let all = std::iter::once(LATENT.to_owned()).chain((0..plan.nfe()).map(target_name));
-        let shape: Vec<usize> =
-            std::iter::once(seeds.len()).chain(model.image_shape().map(|size| size as usize)).collect();
+        let shape = [&[seeds.len()], teacher.spec().shape.as_slice()].concat();
         if !all.into_iter().all(|name| reader.shape(&name) == Some(&shape)) {
             return Err(fail("has trajectories of other shapes; remove it to make them anew"));
         }
-        Self::of(model, plan, seeds, Store::File(reader))
+        Self::of(teacher, plan, seeds, Store::File(reader))
     }
 
-    fn of(model: &Model, plan: &Plan, seeds: &[u64], store: Store) -> Result<Self> {
-        let classes = Seeded { seeds, class: None, batch: 1 }.classes(model);
-        let class_labels = if classes.is_empty() { None } else { model.one_hot(&classes)? };
+    fn of(denoiser: &dyn TorchDenoiser, plan: &Plan, seeds: &[u64], store: Store) -> Result<Self> {
+        let Labels(class_labels) = denoiser.conditions(seeds)?;
         Ok(Self { plan: plan.clone(), count: seeds.len(), class_labels, store })
     }
 

@@ -1,8 +1,9 @@
 //! Features of a network that nobody trained: enough to tell smooth images from detailed ones.
 
 use fewstep_core::noise;
-use fewstep_nn::distance::FeatureMap;
-use fewstep_nn::tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
 
 /// Convolutions 3x3 with random weights and a ReLU each, 2x2 mean pooling between them; the features are the mean over
 /// the pixels of every layer's channels.
@@ -13,6 +14,8 @@ use fewstep_nn::tch::{Device, Kind, Tensor};
 pub struct RandomFeatures {
     /// Weights `[C_out, C_in, 3, 3]` and biases `[C_out]`, from the highest resolution down.
     layers: Vec<(Tensor, Tensor)>,
+    /// Whether what lies beyond [-1, 1] counts as clipped, as files of pixels clip it.
+    clips: bool,
 }
 
 /// Channels of the first layer; every further one has as many more.
@@ -31,10 +34,10 @@ const BIAS: f64 = 0.3;
 const SEED: u64 = u64::from_le_bytes(*b"features");
 
 impl RandomFeatures {
-    /// For images `[N, channels, resolution, resolution]`.
-    pub fn new(channels: i64, resolution: i64, device: Device) -> Self {
+    /// For images `[N, channels, height, width]`; `clips`: of pixels, of which what lies beyond [-1, 1] is clipped in files.
+    pub fn new([channels, height, width]: [i64; 3], clips: bool, device: Device) -> Self {
         let mut layers = Vec::new();
-        let (mut c_in, mut pixels) = (channels, resolution);
+        let (mut c_in, mut pixels) = (channels, height.min(width));
         for layer in 0..MOST_LAYERS {
             if layer > 0 && pixels < LEAST_PIXELS {
                 break;
@@ -50,7 +53,7 @@ impl RandomFeatures {
             layers.push((weight, draw(2 * layer as u64 + 1, &[c_out]) * BIAS));
             (c_in, pixels) = (c_out, pixels / 2);
         }
-        Self { layers }
+        Self { layers, clips }
     }
 
     /// Dimension of the features.
@@ -59,10 +62,14 @@ impl RandomFeatures {
     }
 }
 
-impl FeatureMap for RandomFeatures {
-    /// What lies beyond [-1, 1] counts as clipped, as files clip it.
-    fn features(&self, images: &Tensor) -> fewstep_nn::Result<Tensor> {
-        let mut x = images.to_kind(Kind::Float).clamp(-1.0, 1.0);
+impl RandomFeatures {
+    /// Features `[N, d]` of f32 `images` `[N, C, H, W]`, with the graph that these have.
+    ///
+    /// # Errors
+    /// If the images have other channels.
+    pub fn features(&self, images: &Tensor) -> Result<Tensor> {
+        let images = images.to_kind(Kind::Float);
+        let mut x = if self.clips { images.clamp(-1.0, 1.0) } else { images };
         let mut means = Vec::with_capacity(self.layers.len());
         for (index, (weight, bias)) in self.layers.iter().enumerate() {
             if index > 0 {
@@ -84,19 +91,19 @@ mod tests {
         for (channels, resolution, dim) in
             [(1, 4, 16), (3, 8, 16), (1, 16, 48), (3, 32, 96), (3, 64, 160), (3, 512, 160)]
         {
-            let network = RandomFeatures::new(channels, resolution, Device::Cpu);
+            let network = RandomFeatures::new([channels, resolution, resolution], true, Device::Cpu);
             assert_eq!(network.dim(), dim, "{resolution}");
             let images = Tensor::zeros([2, channels, resolution, resolution], (Kind::Float, Device::Cpu));
             let features = network.features(&images).unwrap();
             assert_eq!(features.size(), [2, dim as i64]);
-            let again = RandomFeatures::new(channels, resolution, Device::Cpu).features(&images).unwrap();
+            let again = RandomFeatures::new([channels, resolution, resolution], true, Device::Cpu).features(&images).unwrap();
             assert_eq!(features, again);
         }
     }
 
     #[test]
     fn detail_shows_and_what_files_clip_does_not() {
-        let network = RandomFeatures::new(1, 16, Device::Cpu);
+        let network = RandomFeatures::new([1, 16, 16], true, Device::Cpu);
         let of = |images: &Tensor| network.features(images).unwrap();
         let bright = Tensor::ones([1, 1, 16, 16], (Kind::Float, Device::Cpu));
         assert_eq!(of(&bright), of(&(&bright * 1.5)));

@@ -1,0 +1,294 @@
+//! Networks as denoisers: what searches, samplers and scores see of them.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use fewstep_core::denoiser::{Appearance, Clipping, Counting, Denoiser, Differentiable, Guided, Spec};
+use fewstep_core::plan::Constant;
+use tch::{Device, Kind, Tensor};
+
+use crate::data;
+use crate::error::{Error, Result};
+use crate::held;
+use crate::model::Model;
+use crate::parts::in_parts;
+use crate::tensor::Batch;
+use crate::texture::RandomFeatures;
+use crate::unet::Conditions;
+
+/// The condition of every sample of a batch: `[N, classes]`, one-hot or soft; none where nothing is said of a class.
+#[derive(Debug, Default)]
+pub struct Labels(pub Option<Tensor>);
+
+impl Clone for Labels {
+    fn clone(&self) -> Self {
+        Self(self.0.as_ref().map(Tensor::shallow_clone))
+    }
+}
+
+/// Any denoiser on libtorch: our networks, programs from files, and wrappers of both.
+pub trait TorchDenoiser: Denoiser<Batch = Batch, Conditions = Labels, Error = Error> + Debug {
+    /// Where it computes.
+    fn device(&self) -> Device;
+
+    /// Channels, height and width of its images, if its samples are images or can be decoded into some.
+    fn pixel_shape(&self) -> Option<[usize; 3]>;
+
+    /// The images of a batch of samples, f32 `[N, C, H, W]` in [-1, 1] (which they may leave a little).
+    ///
+    /// # Errors
+    /// If samples are no images and there is no decoder.
+    fn pixels(&self, samples: &Batch) -> Result<Tensor>;
+}
+
+/// Pixels of denoisers whose samples are images of 1 or 3 channels themselves.
+pub(crate) fn own_pixels(spec: &Spec) -> Option<[usize; 3]> {
+    match spec.shape[..] {
+        [channels @ (1 | 3), height, width] => Some([channels, height, width]),
+        _ => None,
+    }
+}
+
+/// Why samples of this shape cannot be shown.
+pub(crate) fn no_pixels(spec: &Spec) -> Error {
+    Error::Input(format!(
+        "samples of shape {:?} are no images of 1 or 3 channels, and the model has no decoder: sample into an .npz file, or give a \
+         decoder with the program",
+        spec.shape
+    ))
+}
+
+/// One-hot rows `[N, classes]` of classes.
+///
+/// # Errors
+/// If there is no such class.
+pub fn one_hot(of: &[i64], classes: usize, device: Device) -> Result<Tensor> {
+    if let Some(class) = of.iter().find(|class| !(0..classes as i64).contains(*class)) {
+        return Err(Error::Input(match classes {
+            0 => format!("class {class} was asked for, but the model knows no classes"),
+            _ => format!("class {class} is out of range: the model knows classes 0 to {}", classes - 1),
+        }));
+    }
+    Ok(Tensor::from_slice(of).f_one_hot(classes as i64)?.f_to_kind(Kind::Float)?.f_to_device(device)?)
+}
+
+/// Labels of one class, or of none, for so many samples.
+pub(crate) fn same_label(class: Option<usize>, samples: usize, spec: &Spec, device: Device) -> Result<Labels> {
+    match class {
+        Some(class) => Ok(Labels(Some(one_hot(&vec![class as i64; samples], spec.classes, device)?))),
+        None => Ok(Labels(None)),
+    }
+}
+
+impl Model {
+    fn conditioned<'a>(&self, labels: Option<&'a Tensor>) -> Conditions<'a> {
+        Conditions { class_labels: labels, ..Conditions::default() }
+    }
+}
+
+impl Denoiser for Model {
+    type Batch = Batch;
+    type Conditions = Labels;
+    type Error = Error;
+
+    fn spec(&self) -> &Spec {
+        self.spec_of()
+    }
+
+    fn latents(&self, seeds: &[u64]) -> Result<Batch> {
+        Ok(Batch(data::latents(seeds, &self.spec().shape, self.device())))
+    }
+
+    fn conditions(&self, seeds: &[u64]) -> Result<Labels> {
+        let classes = self.spec().classes;
+        if classes == 0 {
+            return Ok(Labels(None));
+        }
+        Ok(Labels(Some(one_hot(&data::classes(seeds, classes), classes, self.device())?)))
+    }
+
+    fn same_condition(&self, class: Option<usize>, samples: usize) -> Result<Labels> {
+        same_label(class, samples, self.spec(), self.device())
+    }
+
+    fn constant(&self, constant: &Constant, conditions: &Labels, samples: usize) -> Result<Batch> {
+        let shape: Vec<i64> = std::iter::once(samples).chain(self.spec().shape.iter().copied()).map(|n| n as i64).collect();
+        let like = Tensor::f_empty(shape.as_slice(), (Kind::Float, self.device()))?;
+        Ok(held::repeated(constant, &like, conditions.0.as_ref()))
+    }
+
+    fn denoise(&self, asked: &[(&Batch, f64)], conditions: &Labels) -> Result<Vec<Batch>> {
+        let labels = conditions.0.as_ref();
+        let [(Batch(first), _), _, ..] = asked else {
+            let one = |(x, sigma): &(&Batch, f64)| Batch(self.denoise_in_parts(&x.0, *sigma, labels, self.batch()));
+            return Ok(asked.iter().map(one).collect());
+        };
+        // several batches fill the network's together
+        let (several, samples) = (asked.len() as i64, first.size()[0]);
+        let x = Tensor::f_cat(&asked.iter().map(|(x, _)| &x.0).collect::<Vec<_>>(), 0)?;
+        let levels: Vec<f32> = asked.iter().map(|(_, sigma)| *sigma as f32).collect();
+        let levels = Tensor::from_slice(&levels).f_repeat_interleave_self_int(samples, 0, several * samples)?;
+        let labels = labels.map(|labels| if labels.size()[0] == 1 { labels.shallow_clone() } else { labels.repeat([several, 1]) });
+        let levels = levels.split(self.batch() as i64, 0);
+        let of_part = |((x, labels), level): ((Tensor, Option<Tensor>), Tensor)| {
+            tch::no_grad(|| Model::denoise(self, &x, &level, &self.conditioned(labels.as_ref())))
+        };
+        let parts = in_parts(&x, labels.as_ref(), self.batch()).into_iter().zip(levels);
+        let outputs = Tensor::f_cat(&parts.map(of_part).collect::<Vec<_>>(), 0)?;
+        Ok(outputs.split(samples, 0).into_iter().map(Batch).collect())
+    }
+
+    fn differentiable(&self) -> Option<&dyn Differentiable<Batch = Batch, Conditions = Labels, Error = Error>> {
+        Some(self)
+    }
+
+    fn appearance(&self) -> Option<&dyn Appearance<Batch, Error>> {
+        Some(self)
+    }
+}
+
+impl Differentiable for Model {
+    fn pullback(&self, x: &Batch, sigma: f64, conditions: &Labels, cotangent: &Batch) -> Result<(Batch, f64)> {
+        pullback(x, sigma, conditions, cotangent, (self.batch(), self.device()), |x, level, labels| {
+            Ok(Model::denoise(self, x, level, &self.conditioned(labels)))
+        })
+    }
+}
+
+/// The pullback of a function of a batch, its level `[1]` and its labels, so many samples at once.
+pub(crate) fn pullback(
+    x: &Batch,
+    sigma: f64,
+    conditions: &Labels,
+    cotangent: &Batch,
+    (batch, device): (usize, Device),
+    denoise: impl Fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>,
+) -> Result<(Batch, f64)> {
+    let parts = in_parts(&x.0, conditions.0.as_ref(), batch);
+    let cotangents = cotangent.0.split(batch.max(1) as i64, 0);
+    let (mut d_x, mut d_sigma) = (Vec::with_capacity(parts.len()), 0.0);
+    for ((x, labels), cotangent) in parts.iter().zip(cotangents) {
+        let x = x.detach().copy().set_requires_grad(true);
+        let level = Tensor::from_slice(&[sigma as f32]).to_device(device).set_requires_grad(true);
+        let product = (denoise(&x, &level, labels.as_ref())? * cotangent).sum(Kind::Float);
+        let slopes = Tensor::f_run_backward(&[product], &[&x, &level], false, false)?;
+        d_sigma += slopes[1].double_value(&[0]);
+        d_x.push(slopes[0].shallow_clone());
+    }
+    Ok((Batch(Tensor::f_cat(&d_x, 0)?), d_sigma))
+}
+
+impl TorchDenoiser for Model {
+    fn device(&self) -> Device {
+        Model::device(self)
+    }
+
+    fn pixel_shape(&self) -> Option<[usize; 3]> {
+        own_pixels(self.spec())
+    }
+
+    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
+        match self.pixel_shape() {
+            Some(_) => Ok(samples.0.shallow_clone()),
+            None => Err(no_pixels(self.spec())),
+        }
+    }
+}
+
+impl Model {
+    fn texture(&self) -> &RandomFeatures {
+        self.texture.get_or_init(|| RandomFeatures::new(self.image_shape(), self.pixel_shape().is_some(), self.device()))
+    }
+}
+
+/// Latents of any number of channels are looked at as they are where there is no decoder.
+impl Appearance<Batch, Error> for Model {
+    fn features(&self, batch: &Batch) -> Result<(Vec<f64>, usize)> {
+        features(self.texture(), &batch.0, self.batch())
+    }
+
+    fn clipping(&self, batch: &Batch, near: Range<f64>) -> Result<Clipping> {
+        clipping(&batch.0, near)
+    }
+
+    fn is_direct(&self) -> bool {
+        self.pixel_shape().is_some()
+    }
+}
+
+/// The features of images `[N, C, H, W]`, so many at once, row by row, and their dimension.
+pub(crate) fn features(texture: &RandomFeatures, images: &Tensor, batch: usize) -> Result<(Vec<f64>, usize)> {
+    let mut rows = Vec::with_capacity(images.size()[0] as usize * texture.dim());
+    for part in images.split(batch.max(1) as i64, 0) {
+        let features = tch::no_grad(|| texture.features(&part))?;
+        rows.extend(Vec::<f64>::try_from(features.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_flatten(0, -1)?)?);
+    }
+    Ok((rows, texture.dim()))
+}
+
+/// How many values of images lie near the ends of [-1, 1].
+pub(crate) fn clipping(images: &Tensor, near: Range<f64>) -> Result<Clipping> {
+    let size = images.f_abs()?.f_to_kind(Kind::Float)?.f_flatten(0, -1)?;
+    let inside = size.f_ge(near.start)?.f_logical_and(&size.f_lt(near.end)?)?;
+    Ok(Clipping {
+        values: size.numel() as u64,
+        beyond: u64::try_from(size.f_ge(near.end)?.f_sum(Kind::Int64)?.int64_value(&[])).unwrap_or(0),
+        near: Vec::<f32>::try_from(size.f_masked_select(&inside)?.f_to_device(Device::Cpu)?)?,
+    })
+}
+
+impl<D: TorchDenoiser + ?Sized> TorchDenoiser for &D {
+    fn device(&self) -> Device {
+        (**self).device()
+    }
+
+    fn pixel_shape(&self) -> Option<[usize; 3]> {
+        (**self).pixel_shape()
+    }
+
+    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
+        (**self).pixels(samples)
+    }
+}
+
+impl<D: TorchDenoiser + ?Sized> TorchDenoiser for Box<D> {
+    fn device(&self) -> Device {
+        (**self).device()
+    }
+
+    fn pixel_shape(&self) -> Option<[usize; 3]> {
+        (**self).pixel_shape()
+    }
+
+    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
+        (**self).pixels(samples)
+    }
+}
+
+impl<D: TorchDenoiser, R: TorchDenoiser> TorchDenoiser for Guided<D, R> {
+    fn device(&self) -> Device {
+        self.denoiser().device()
+    }
+
+    fn pixel_shape(&self) -> Option<[usize; 3]> {
+        self.denoiser().pixel_shape()
+    }
+
+    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
+        self.denoiser().pixels(samples)
+    }
+}
+
+impl<D: TorchDenoiser> TorchDenoiser for Counting<D> {
+    fn device(&self) -> Device {
+        self.inner().device()
+    }
+
+    fn pixel_shape(&self) -> Option<[usize; 3]> {
+        self.inner().pixel_shape()
+    }
+
+    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
+        self.inner().pixels(samples)
+    }
+}
