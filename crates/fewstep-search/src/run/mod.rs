@@ -21,6 +21,7 @@ use fewstep_core::space::Batch;
 use serde::{Deserialize, Serialize};
 
 pub use self::moments::DataMoments;
+use self::moments::HasTarget;
 pub use self::teach::{baseline, fine_levels, held_out_teacher, solve_teacher, teacher_key};
 use crate::error::{Error, Result};
 use crate::method::{Method, Stage};
@@ -123,7 +124,7 @@ pub struct Search<'a, D: Denoiser> {
     /// What samples are matched with where that is training data.
     target: OnceCell<Rc<moments::Target>>,
     /// The search of the network that this one was tuned from, if it was.
-    untuned: Option<&'a Search<'a, D>>,
+    untuned: Option<&'a dyn HasTarget>,
     /// Evaluations of single samples that the teacher took: none where its trajectories were given.
     teacher_evaluations: u64,
     teacher_seconds: f64,
@@ -186,9 +187,9 @@ impl<'a, D: Denoiser> Search<'a, D> {
     ///
     /// # Errors
     /// If the denoiser fails.
-    pub fn for_tuned<'b>(&'b self, denoiser: &'b D) -> Result<Search<'b, D>>
+    pub fn for_tuned<'b, T>(&'b self, denoiser: &'b T) -> Result<Search<'b, T>>
     where
-        'a: 'b,
+        T: Denoiser<Batch = D::Batch, Conditions = D::Conditions, Error = D::Error>,
     {
         Ok(Search {
             student: Seeded::new(denoiser, &seeds(self.settings), self.observer)?,

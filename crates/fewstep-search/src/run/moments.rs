@@ -86,6 +86,12 @@ pub(super) struct Target {
     evaluations: u64,
 }
 
+/// A search that knows what samples are to be like, for those of networks that were tuned from its own.
+pub(super) trait HasTarget {
+    /// What samples are to be like.
+    fn target(&self, of: MomentsOf, settings: &MomentsSettings) -> Result<Rc<Target>>;
+}
+
 impl<D: Denoiser> Search<'_, D> {
     /// `plan` with the moments of this denoiser's samples matched: once more, where it was found for another network.
     ///
@@ -142,30 +148,6 @@ impl<D: Denoiser> Search<'_, D> {
 
     fn appearance(&self) -> Result<&dyn Appearance<D::Batch, D::Error>> {
         self.student.denoiser().appearance().ok_or(Error::NoImages)
-    }
-
-    /// What samples are to be like.
-    fn target(&self, of: MomentsOf, settings: &MomentsSettings) -> Result<Rc<Target>> {
-        if let Some(untuned) = self.untuned {
-            return untuned.target(of, settings); // a tuned network cannot say what its teacher lacks
-        }
-        if let (MomentsOf::Data, Some(known)) = (of, self.target.get()) {
-            return Ok(Rc::clone(known));
-        }
-        let appearance = self.appearance()?;
-        let mut moments = FeatureMoments::new();
-        let (rows, dim) = appearance.features(&self.teacher.ends().image).map_err(Error::denoiser)?;
-        moments.add(&rows, dim)?;
-        let of_teacher = moments.gaussian()?;
-        let MomentsOf::Data = of else {
-            return Ok(Rc::new(Target { features: of_teacher, clipping: None, evaluations: 0 }));
-        };
-        let data = self.extras.data.ok_or(Error::NeedsData {
-            method: "a method that ends in +data-moments".to_owned(),
-            hint: " (+moments takes the teacher's samples)",
-        })?;
-        let target = Rc::new(self.moved_to_data(of_teacher, appearance, data, settings)?);
-        Ok(Rc::clone(self.target.get_or_init(|| target)))
     }
 
     /// The moments of the teacher's samples from the search's few latents, their mean moved by what another sampler's
@@ -225,6 +207,31 @@ impl<D: Denoiser> Search<'_, D> {
             Ok(())
         })?;
         Ok((seen, of_search))
+    }
+}
+
+impl<D: Denoiser> HasTarget for Search<'_, D> {
+    fn target(&self, of: MomentsOf, settings: &MomentsSettings) -> Result<Rc<Target>> {
+        if let Some(untuned) = self.untuned {
+            return untuned.target(of, settings); // a tuned network cannot say what its teacher lacks
+        }
+        if let (MomentsOf::Data, Some(known)) = (of, self.target.get()) {
+            return Ok(Rc::clone(known));
+        }
+        let appearance = self.appearance()?;
+        let mut moments = FeatureMoments::new();
+        let (rows, dim) = appearance.features(&self.teacher.ends().image).map_err(Error::denoiser)?;
+        moments.add(&rows, dim)?;
+        let of_teacher = moments.gaussian()?;
+        let MomentsOf::Data = of else {
+            return Ok(Rc::new(Target { features: of_teacher, clipping: None, evaluations: 0 }));
+        };
+        let data = self.extras.data.ok_or(Error::NeedsData {
+            method: "a method that ends in +data-moments".to_owned(),
+            hint: " (+moments takes the teacher's samples)",
+        })?;
+        let target = Rc::new(self.moved_to_data(of_teacher, appearance, data, settings)?);
+        Ok(Rc::clone(self.target.get_or_init(|| target)))
     }
 }
 

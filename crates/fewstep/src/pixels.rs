@@ -1,9 +1,10 @@
 //! Tensors of images as pixels.
 
-use anyhow::Result;
 use fewstep_io::dataset::Images;
-use fewstep_nn::sample::to_u8;
+use fewstep_nn::pixels::to_u8;
 use fewstep_nn::tch::{Kind, Tensor};
+
+use crate::error::Result;
 
 /// u8 images of f32 `[N, C, H, W]` in [-1, 1], rounded as EDM does.
 pub fn to_images(images: &Tensor) -> Result<Images> {

@@ -1,17 +1,17 @@
-//! Cells of tables: a sampler measured once, and kept with its plan and images in the run folder.
+//! The result cache: cells of tables, each a sampler scored once and kept with its plan and images in the run folder.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use fewstep_core::observe::{Event, Observer};
 use fewstep_core::plan::{Plan, Source};
 use fewstep_io::atomic;
-use fewstep_nn::Model;
+use fewstep_nn::TorchDenoiser;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::studio::Studio;
-use crate::ui;
+use crate::error::{Context, Result};
+use crate::scorer::ImageScorer;
 
 /// One cell of a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,12 +22,14 @@ pub struct Row {
     pub method: String,
     /// Network evaluations an image.
     pub nfe: usize,
+    /// Network calls an image: more than evaluations under guidance. (Files of before guidance do not say so.)
+    #[serde(default)]
+    pub calls: usize,
     /// Frechet distance, one for each range of seeds.
     pub frechet: Vec<f64>,
     /// Mean squared difference of a pixel to the fine teacher's images on held-out latents.
     pub rollout_error: f64,
-    /// The same on the latents that the method's search looked at, if it looked at any: far below the other, the plan knows
-    /// these latents by heart.
+    /// The same on the latents of the method's search, if it compares any: far below the other, the plan is overfitted to them.
     #[serde(default)]
     pub seen_error: Option<f64>,
     /// Evaluations of single images that finding this method's plans, for all numbers of steps, took beyond the teacher's.
@@ -65,13 +67,13 @@ impl Row {
 pub struct Errors {
     /// On held-out latents.
     pub held_out: f64,
-    /// On the latents that the method's search looked at, if any.
+    /// On the latents of the method's search, if it compares any.
     pub seen: Option<f64>,
 }
 
 /// What finding a sampler took: evaluations of single images, and seconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Spent {
+pub struct SearchCost {
     /// Evaluations of single images.
     pub evaluations: u64,
     /// Seconds.
@@ -97,27 +99,29 @@ impl SeedRanges {
     }
 }
 
-/// Where the cells of one model are measured and kept.
-pub struct Gallery<'a> {
+/// Where the cells of one model are scored and kept.
+pub struct ResultCache<'a> {
     /// The model's name.
     pub name: &'a str,
     /// The run folder.
     pub root: &'a Path,
     /// The cells' folder in it.
     pub folder: PathBuf,
-    /// What measures.
-    pub studio: Studio<'a>,
+    /// What scores.
+    pub scorer: ImageScorer<'a>,
     /// What images start from.
     pub seeds: SeedRanges,
+    /// Who watches.
+    pub observer: &'a dyn Observer,
 }
 
-impl Gallery<'_> {
-    /// The cell of `method`, if it was measured before.
+impl ResultCache<'_> {
+    /// The cell of `method`, if it was scored before.
     pub fn kept(&self, method: &str, nfe: usize) -> Result<Option<Row>> {
         read(&self.file(method, nfe, "json"))
     }
 
-    /// The cell of `method`, if it was measured with this very plan.
+    /// The cell of `method`, if it was scored with this very plan.
     pub fn kept_of(&self, method: &str, plan: &Plan) -> Result<Option<Row>> {
         let Some(row) = self.kept(method, plan.nfe())? else { return Ok(None) };
         let kept = read::<Plan>(&self.file(method, plan.nfe(), "plan.json"))?;
@@ -126,13 +130,20 @@ impl Gallery<'_> {
         Ok(kept.as_ref().is_some_and(same).then_some(row))
     }
 
-    /// Measures `model` under `plan` and keeps the cell.
-    pub fn measure(&self, method: &str, model: &Model, plan: &Plan, errors: Errors, spent: Spent) -> Result<Row> {
-        ui::note(format!("{method}, {} evaluations", plan.nfe()));
+    /// Scores `denoiser` under `plan` and keeps the cell.
+    pub fn measure(
+        &self,
+        method: &str,
+        denoiser: &dyn TorchDenoiser,
+        plan: &Plan,
+        errors: Errors,
+        cost: SearchCost,
+    ) -> Result<Row> {
+        self.observer.event(Event::Note(&format!("{method}, {} evaluations", plan.nfe())));
         let ranges = self.seeds.ranges;
         let (mut frechet, mut seconds, mut grid) = (Vec::new(), 0.0, None);
         for range in 0..ranges {
-            let measured = self.studio.measure(model, plan, &self.seeds.range(range).collect::<Vec<_>>())?;
+            let measured = self.scorer.score(denoiser, plan, &self.seeds.range(range).collect::<Vec<_>>(), self.observer)?;
             frechet.push(measured.frechet);
             seconds += measured.seconds / ranges as f64;
             grid.get_or_insert(measured.grid);
@@ -148,18 +159,19 @@ impl Gallery<'_> {
             model: self.name.to_owned(),
             method: method.to_owned(),
             nfe: plan.nfe(),
+            calls: plan.nfe() * denoiser.spec().calls,
             frechet,
             rollout_error: errors.held_out,
             seen_error: errors.seen,
-            search_evaluations: spent.evaluations,
-            search_seconds: spent.seconds,
+            search_evaluations: cost.evaluations,
+            search_seconds: cost.seconds,
             seconds_per_image: seconds,
             sigmas: plan.sigmas(),
             weights: (0..plan.nfe()).map(|k| image.coefficient(Source::Output(k))).collect(),
             plan: inside(&plan_file),
             grid: inside(&grid_file),
         };
-        atomic::write_json(&file, &row)?; // last: it says that the cell is measured
+        atomic::write_json(&file, &row)?; // last: it says that the cell is scored
         Ok(row)
     }
 

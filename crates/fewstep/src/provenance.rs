@@ -4,12 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::runs;
-
 /// Written into every `run.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Provenance {
-    /// Version of the program.
+    /// Version of fewstep.
     pub fewstep: String,
     /// What was typed, after the options of a run that it repeats.
     pub command: Vec<String>,
@@ -20,11 +18,11 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// Of this process, now.
-    pub fn now() -> Self {
+    /// Of a run that begins now; `command` repeats it.
+    pub fn now(command: &[String]) -> Self {
         Self {
             fewstep: env!("CARGO_PKG_VERSION").to_owned(),
-            command: runs::command(),
+            command: command.to_vec(),
             started: SystemTime::now().duration_since(UNIX_EPOCH).map(|t| t.as_secs()).unwrap_or(0),
             threads: fewstep_nn::tch::get_num_threads(),
         }

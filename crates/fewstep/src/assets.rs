@@ -1,13 +1,14 @@
-//! What comes with the program: a small model of Fashion-MNIST and what is needed to judge it.
+//! What comes with the library: a small model of Fashion-MNIST and what is needed to judge it.
 //!
 //! How each file was made is written in `assets/README.md`.
 
-use anyhow::{Context, Result};
 use fewstep_eval::Statistics;
 use fewstep_eval::features::{FeatureNetwork, SmallCnn};
 use fewstep_io::dataset::{Dataset, DatasetOptions};
 use fewstep_nn::tch::Device;
 use tempfile::TempDir;
+
+use crate::error::{Context, Result};
 
 /// The denoiser, EMA weights in f16.
 pub const MODEL: &[u8] = include_bytes!("../assets/model.safetensors");

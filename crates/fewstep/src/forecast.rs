@@ -1,0 +1,79 @@
+//! What a task would do, and what it would cost.
+
+use fewstep_report::{Cell, Column, Format, Table};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::Result;
+
+/// The settings of a command and its cost in evaluations of the network on single images.
+#[derive(Debug, Serialize)]
+pub struct Forecast {
+    settings: Value,
+    /// Network calls an evaluation.
+    calls: u64,
+    parts: Vec<Part>,
+    evaluations: u64,
+}
+
+/// One part of the work.
+#[derive(Debug, Serialize)]
+struct Part {
+    what: String,
+    evaluations: u64,
+    /// Whether the network's gradient is taken, too: three times the work.
+    gradient: bool,
+}
+
+impl Forecast {
+    /// Of a task with these settings, whose evaluations take so many network calls.
+    ///
+    /// # Errors
+    /// If the settings cannot be written as JSON.
+    pub fn new<T: Serialize>(settings: &T, calls: usize) -> Result<Self> {
+        let settings = serde_json::to_value(settings)?;
+        Ok(Self { settings, calls: calls as u64, parts: Vec::new(), evaluations: 0 })
+    }
+
+    /// Adds evaluations.
+    pub fn part(self, what: impl Into<String>, evaluations: u64) -> Self {
+        self.add(what.into(), evaluations, false)
+    }
+
+    /// Adds evaluations whose gradient is taken.
+    pub fn training(self, what: impl Into<String>, evaluations: u64) -> Self {
+        self.add(what.into(), evaluations, true)
+    }
+
+    fn add(mut self, what: String, evaluations: u64, gradient: bool) -> Self {
+        if evaluations > 0 {
+            self.evaluations += evaluations;
+            self.parts.push(Part { what, evaluations, gradient });
+        }
+        self
+    }
+
+    /// As a table.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new(vec![
+            Column::text("part"),
+            Column::number("evaluations of single samples", Format::Integer),
+            Column::number("network calls", Format::Integer),
+            Column::text(""),
+        ]);
+        let number = |count: u64| Cell::from(count as f64);
+        for part in &self.parts {
+            let note = if part.gradient { "with gradients" } else { "" };
+            let calls = part.evaluations * self.calls;
+            table.push(vec![part.what.as_str().into(), number(part.evaluations), number(calls), note.into()]);
+        }
+        table.start_group();
+        table.push(vec!["in all, about".into(), number(self.evaluations), number(self.evaluations * self.calls), "".into()]);
+        table
+    }
+
+    /// The settings that it is of, as JSON.
+    pub fn settings(&self) -> &Value {
+        &self.settings
+    }
+}

@@ -1,0 +1,246 @@
+//! Models: files of ours, snapshots of the EDM code, programs, the built-in ones; alone or guided.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fewstep_core::denoiser::{Guided, Reference, Spec};
+use fewstep_io::hash;
+use fewstep_nn::checkpoint::{self, Checkpoint, Storage};
+use fewstep_nn::tch::{Device, Kind};
+use fewstep_nn::{Model, TorchDenoiser, mixture};
+use fewstep_search::suggest::nearest;
+use serde::{Deserialize, Serialize};
+
+use crate::assets;
+use crate::error::{Result, bail, ensure};
+
+/// Name of the network that comes with the library.
+pub const BUILT_IN: &str = "fashion-mnist";
+/// Names of the mixtures of Gaussians, whose denoisers are exact: unconditional, and with a class for each component.
+pub const MIXTURES: [&str; 2] = ["gaussian-mixture", "gaussian-mixture-classes"];
+
+/// How a model is opened.
+#[derive(Clone, Debug)]
+pub struct ModelOptions {
+    /// Where it computes.
+    pub device: Device,
+    /// What it computes in.
+    pub kind: Kind,
+    /// Samples evaluated at once without a graph.
+    pub batch: usize,
+    /// Whether programs may be run: nothing in a file is executed otherwise.
+    pub trust: bool,
+    /// Guidance.
+    pub guidance: Option<GuidanceOptions>,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self { device: Device::Cpu, kind: Kind::Float, batch: 64, trust: false, guidance: None }
+    }
+}
+
+/// Guidance that is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuidanceOptions {
+    /// w in D_ref + w (D - D_ref).
+    pub weight: f64,
+    /// The network that guides; none: the same without its condition.
+    pub by: Option<String>,
+}
+
+/// A model ready to run and where it came from.
+#[derive(Debug)]
+pub struct OpenModel {
+    denoiser: Denoising,
+    /// What was asked for.
+    pub name: String,
+    /// SHA-256 of its file.
+    pub hash: String,
+    /// What its file says of it.
+    pub notes: BTreeMap<String, String>,
+}
+
+/// What answers.
+#[derive(Debug)]
+enum Denoising {
+    /// One of our networks, whose weights can be had.
+    Network(Box<Model>),
+    /// Anything else.
+    Other(Box<dyn TorchDenoiser>),
+}
+
+/// A model as `run.json` keeps it: what its samples depend on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelId {
+    /// The name that was asked for.
+    pub name: String,
+    /// SHA-256 of its file.
+    pub sha256: String,
+    /// What it computes in.
+    pub precision: String,
+    /// Guidance, and who guides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<fewstep_core::denoiser::Guidance>,
+}
+
+impl ModelId {
+    /// Whether samples of both are the same, whatever their files are called.
+    pub fn same(&self, other: &Self) -> bool {
+        (&self.sha256, &self.precision, &self.guidance) == (&other.sha256, &other.precision, &other.guidance)
+    }
+}
+
+impl OpenModel {
+    /// The denoiser.
+    pub fn denoiser(&self) -> &dyn TorchDenoiser {
+        match &self.denoiser {
+            Denoising::Network(model) => &**model,
+            Denoising::Other(other) => &**other,
+        }
+    }
+
+    /// What the denoiser is.
+    pub fn spec(&self) -> &Spec {
+        self.denoiser().spec()
+    }
+
+    /// The network, where its weights can be had: it can be tuned.
+    pub fn network(&self) -> Option<&Model> {
+        match &self.denoiser {
+            Denoising::Network(model) => Some(model),
+            Denoising::Other(_) => None,
+        }
+    }
+
+    /// The network, for what needs its weights.
+    ///
+    /// # Errors
+    /// If it is a program, or guided.
+    pub fn tunable(&self) -> Result<&Model> {
+        match self.network() {
+            Some(model) => Ok(model),
+            None => bail!(
+                "{} cannot be tuned: that takes a network whose weights can be had (.safetensors or .pkl), without guidance",
+                self.name
+            ),
+        }
+    }
+
+    /// As `run.json` keeps it.
+    pub fn id(&self, precision: &str) -> ModelId {
+        ModelId {
+            name: self.name.clone(),
+            sha256: self.hash.clone(),
+            precision: precision.to_owned(),
+            guidance: self.spec().guidance.clone(),
+        }
+    }
+
+    /// Channels, height and width of its images.
+    ///
+    /// # Errors
+    /// If its samples are no images and cannot be decoded.
+    pub fn pixel_shape(&self) -> Result<[usize; 3]> {
+        match self.denoiser().pixel_shape() {
+            Some(shape) => Ok(shape),
+            None => bail!(
+                "{} makes samples of shape {:?}, which are no images of 1 or 3 channels, and has no decoder: they can be fitted, \
+                 sampled into .npz and scored by their rollout error, but not shown or measured",
+                self.name,
+                self.spec().shape
+            ),
+        }
+    }
+}
+
+/// Whether a name means a built-in model; a file of that name, or a folder of it with a model inside, comes first. (A folder of
+/// images may well be called so.)
+pub fn is_built_in(name: &str) -> bool {
+    let path = Path::new(name);
+    (name == BUILT_IN || MIXTURES.contains(&name)) && !path.is_file() && !path.join("model.safetensors").exists()
+}
+
+/// Opens a model by path (of its file, or of a run folder with one), or a built-in one by name; guided if that is asked for.
+///
+/// # Errors
+/// If there is none, its file cannot be used, it is a program and programs are not trusted, or guidance does not fit.
+pub fn open_model(name: &str, options: &ModelOptions) -> Result<OpenModel> {
+    let opened = open_alone(name, options)?;
+    let Some(GuidanceOptions { weight, by }) = &options.guidance else { return Ok(opened) };
+    let OpenModel { denoiser, name, hash, notes } = opened;
+    let denoiser = boxed(denoiser);
+    let guided: Box<dyn TorchDenoiser> = match by {
+        None => Box::new(Guided::<_, Box<dyn TorchDenoiser>>::new(denoiser, Reference::Unconditional, *weight)?),
+        Some(by) => {
+            let other = boxed(open_alone(by, options)?.denoiser);
+            Box::new(Guided::new(denoiser, Reference::Network(other), *weight)?)
+        }
+    };
+    Ok(OpenModel { denoiser: Denoising::Other(guided), name, hash, notes })
+}
+
+fn boxed(denoiser: Denoising) -> Box<dyn TorchDenoiser> {
+    match denoiser {
+        Denoising::Network(model) => model,
+        Denoising::Other(other) => other,
+    }
+}
+
+fn open_alone(name: &str, options: &ModelOptions) -> Result<OpenModel> {
+    if !is_built_in(name) {
+        let folder = Path::new(name).join("model.safetensors");
+        let path = if folder.exists() { folder } else { PathBuf::from(name) };
+        if path.is_dir() {
+            bail!("{name} is a folder without a model.safetensors: name the model's file");
+        }
+        if path.exists() {
+            let checkpoint = checkpoint::load(&path, options.device)?;
+            return Ok(opened(checkpoint, name, hash::sha256_file(&path)?, options));
+        }
+    }
+    if name == BUILT_IN {
+        let bytes = assets::MODEL;
+        let checkpoint = checkpoint::from_bytes(bytes, name, options.device)?;
+        return Ok(opened(checkpoint, name, hash::sha256_bytes(bytes), options));
+    }
+    if MIXTURES.contains(&name) {
+        let model = mixture::patterns(name == MIXTURES[1], options.device)?;
+        let notes = BTreeMap::from([("about".to_owned(), "an exact denoiser, to try things on".to_owned())]);
+        let hash = hash::sha256_bytes(&checkpoint::to_bytes(&model, Storage::F32, &notes)?);
+        return Ok(opened(Checkpoint { model, notes }, name, hash, options));
+    }
+    let known = [BUILT_IN, MIXTURES[0], MIXTURES[1]];
+    match nearest(name, known) {
+        Some(near) => bail!("there is no model file {name}; did you mean the built-in model {near}?"),
+        None => bail!("there is no model file {name} (built-in models are called {})", known.join(", ")),
+    }
+}
+
+fn opened(checkpoint: Checkpoint, name: &str, hash: String, options: &ModelOptions) -> OpenModel {
+    let model = prepared(checkpoint.model, &hash, options.kind, options.batch);
+    OpenModel { denoiser: Denoising::Network(Box::new(model)), name: name.to_owned(), hash, notes: checkpoint.notes }
+}
+
+/// A network that computes in `kind`, so many samples at once, under the name that its hash gives it in cache keys.
+pub fn prepared(model: Model, hash: &str, kind: Kind, batch: usize) -> Model {
+    let identity = match kind {
+        Kind::Float => hash.to_owned(),
+        kind => format!("{hash} in {kind:?}"),
+    };
+    model.with_kind(kind).with_batch(batch).with_identity(&identity)
+}
+
+/// A network from a file that a run left, to step in the place of `like`.
+///
+/// # Errors
+/// If the file cannot be used, or its network makes other samples.
+pub fn load_like(path: &Path, like: &Model) -> Result<Model> {
+    let loaded = checkpoint::load(path, like.device())?.model;
+    ensure!(
+        loaded.config() == like.config(),
+        "{} holds a network of another architecture than the model",
+        path.display()
+    );
+    Ok(prepared(loaded, &hash::sha256_file(path)?, like.kind(), like.batch()))
+}

@@ -1,0 +1,126 @@
+//! Plans from files and solvers, for a model.
+
+use std::path::Path;
+
+use fewstep_core::denoiser::{Denoiser, Spec};
+use fewstep_core::plan::Plan;
+use fewstep_core::schedule::{Family, Schedule};
+use fewstep_core::solver::{LastStep, Solver, SolverOptions};
+use fewstep_search::suggest::advice;
+use fewstep_search::{SCHEDULES, baseline};
+
+use crate::error::{Context, Result, bail, ensure};
+use crate::models::OpenModel;
+
+/// Reads a plan.
+///
+/// # Errors
+/// If there is none, or it cannot be executed.
+pub fn read_plan(path: &Path) -> Result<Plan> {
+    ensure!(path.exists(), "the plan {} does not exist: check the path", path.display());
+    ensure!(!path.is_dir(), "{} is a folder: name a plan in it, such as steps-005/plan.json", path.display());
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
+    Plan::from_json(&text).with_context(|| format!("cannot use the plan {}", path.display()))
+}
+
+/// Reads a plan and checks that it fits a denoiser.
+///
+/// # Errors
+/// As [`read_plan`], and if it does not fit.
+pub fn read_plan_for(path: &Path, spec: &Spec) -> Result<Plan> {
+    let plan = read_plan(path)?;
+    plan.check(spec).with_context(|| format!("cannot use the plan {}", path.display()))?;
+    Ok(plan)
+}
+
+/// What a plan was found for that is not this model, in a sentence; none where it was found for it, or does not say.
+pub fn found_for_another(plan: &Plan, opened: &OpenModel) -> Option<String> {
+    let tuned_from = |hash: &String| opened.notes.get("tuned").is_some_and(|note| note.contains(hash));
+    let other = plan.metadata.model.as_ref().is_some_and(|hash| *hash != opened.hash && !tuned_from(hash));
+    if other {
+        return Some(format!("was found for another network than {}", opened.name));
+    }
+    let guidance = &opened.spec().guidance;
+    let weight = |guidance: &Option<fewstep_core::denoiser::Guidance>| match guidance {
+        Some(guidance) => format!("guidance {}", guidance.weight),
+        None => "no guidance".to_owned(),
+    };
+    let differs = plan.metadata.model.is_some() && plan.metadata.guidance != *guidance;
+    differs.then(|| format!("was found under {}, and is run under {}", weight(&plan.metadata.guidance), weight(guidance)))
+}
+
+/// A sampler that is named instead of read: levels by a formula, or one by one, and a solver on them.
+#[derive(Clone, Debug)]
+pub struct NamedSampler {
+    /// Noise levels.
+    pub steps: usize,
+    /// The solver.
+    pub solver: Solver,
+    /// The schedule's name.
+    pub schedule: String,
+    /// Exponent of the schedule `karras`.
+    pub rho: f64,
+    /// Levels one by one, largest first, in place of a schedule.
+    pub sigmas: Option<Vec<f64>>,
+    /// Lowest level; the model's own where there is none.
+    pub sigma_min: Option<f64>,
+    /// Highest level; the model's own where there is none.
+    pub sigma_max: Option<f64>,
+    /// Whether to stop at the lowest level instead of stepping to 0.
+    pub stop_at_last: bool,
+    /// Whether an analytical first step takes the place of the first evaluation.
+    pub analytical_first_step: bool,
+}
+
+impl NamedSampler {
+    /// The plan for a denoiser.
+    ///
+    /// # Errors
+    /// If there is no such schedule, or the solver has no plan for it.
+    pub fn plan(&self, spec: &Spec) -> Result<Plan> {
+        let last_step = if self.stop_at_last { LastStep::Stop } else { LastStep::ToZero };
+        let options = SolverOptions { last_step, analytical_first_step: self.analytical_first_step };
+        let plan = self.solver.plan(&self.levels(spec)?, &options)?;
+        plan.check(spec)?;
+        Ok(plan)
+    }
+
+    /// The noise levels, rounded to those that the denoiser knows; levels that were given are used as they are.
+    ///
+    /// # Errors
+    /// If there is no such schedule.
+    pub fn levels(&self, spec: &Spec) -> Result<Schedule> {
+        if let Some(sigmas) = &self.sigmas {
+            return Schedule::new(sigmas.clone()).context("the levels that were given are no schedule");
+        }
+        ensure!(self.steps >= 1, "there must be at least 1 step");
+        let (low, high) = spec.levels.sampling;
+        let (low, high) = (self.sigma_min.unwrap_or(low), self.sigma_max.unwrap_or(high));
+        let family = match SCHEDULES.iter().find(|(name, _)| *name == self.schedule) {
+            Some((_, Family::Karras { .. })) => Family::Karras { rho: self.rho },
+            Some((_, family)) => *family,
+            None => bail!(
+                "there is no schedule named '{}'; {}",
+                self.schedule,
+                advice(&self.schedule, SCHEDULES.map(|(name, _)| name))
+            ),
+        };
+        Ok(family.build(self.steps, low, high)?.round(&spec.levels)?)
+    }
+}
+
+/// The teacher of tables: Heun on rho = 7 (EDM's sampler).
+///
+/// # Errors
+/// If the denoiser does not know so many levels.
+pub fn teacher(denoiser: &impl Denoiser, steps: usize) -> Result<Plan> {
+    Ok(Solver::Heun.plan(&baseline(&denoiser.spec().levels, steps)?, &SolverOptions::default())?)
+}
+
+/// The first-order sampler that the paper's objectives speak of.
+///
+/// # Errors
+/// If a coefficient overflows.
+pub fn euler(schedule: &Schedule) -> Result<Plan> {
+    Ok(Solver::Euler.plan(schedule, &SolverOptions::default())?)
+}
