@@ -17,6 +17,7 @@
 //! | [`dataset`] | EDM zip, image folder, IDX, CIFAR-10, all as u8 images with labels |
 //! | [`png`] | single images and grids |
 //! | [`run_folder`] | run folders that survive a kill at any moment |
+//! | [`json`] | JSON in any encoding that Python's `json.loads` takes |
 //! | [`hash`] | SHA-256 of bytes and files |
 //!
 //! ```
@@ -40,6 +41,7 @@ pub mod dataset;
 pub mod edm_pkl;
 pub mod error;
 pub mod hash;
+pub mod json;
 mod npy;
 pub mod npz;
 pub mod pickle;
