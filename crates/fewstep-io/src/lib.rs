@@ -18,6 +18,7 @@
 //! | [`png`] | single images and grids |
 //! | [`run_folder`] | run folders that survive a kill at any moment |
 //! | [`json`] | JSON in any encoding that Python's `json.loads` takes |
+//! | [`kind`] | what kind of file a file is |
 //! | [`hash`] | SHA-256 of bytes and files |
 //!
 //! ```
@@ -42,6 +43,7 @@ pub mod edm_pkl;
 pub mod error;
 pub mod hash;
 pub mod json;
+pub mod kind;
 mod npy;
 pub mod npz;
 pub mod pickle;
@@ -56,5 +58,6 @@ pub mod torch_zip;
 pub use dataset::{Dataset, DatasetOptions, Images};
 pub use edm_pkl::EdmSnapshot;
 pub use error::{Error, Result};
+pub use kind::FileKind;
 pub use run_folder::RunFolder;
 pub use tensors::{Dtype, TensorData, TensorMap};
