@@ -10,6 +10,7 @@ import pickle
 import struct
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -83,9 +84,16 @@ def legacy_stream(obj, storages):
     return out.getvalue()
 
 
+OUTSIDE = None  # while a snapshot is made for torch.save: its storages, which lie beside the pickle
+
+
 def storage(kind, code, values, declared=None, view=None):
     raw = struct.pack(f"<{len(values)}{code}", *values)
     numel = len(values) if declared is None else declared
+    if OUTSIDE is not None:
+        key = str(len(OUTSIDE))
+        OUTSIDE[key] = (numel, raw)
+        return StorageStub(("storage", STORAGES[kind], key, "cpu", numel, view))
     pid = ("storage", STORAGES[kind], "94790228766416", "cuda:0", numel, view)
     return Call(load_from_bytes, legacy_stream(StorageStub(pid), {"94790228766416": (numel, raw)}))
 
@@ -148,7 +156,24 @@ def floats(n=6, **kwargs):
     return storage("FloatStorage", "f", [0.25] * n, **kwargs)
 
 
+def torch_saved():
+    """`torch.save({"ema": net, ...})` in both of its formats."""
+    global OUTSIDE
+    OUTSIDE = {}
+    obj, storages = snapshot(), OUTSIDE
+    OUTSIDE = None
+    (HERE / "saved.legacy.pkl").write_bytes(legacy_stream(obj, storages))
+    stream = io.BytesIO()
+    StoragePickler(stream, protocol=2).dump(obj)
+    with zipfile.ZipFile(HERE / "saved.zip.pkl", "w") as archive:
+        members = {"data.pkl": stream.getvalue(), "byteorder": b"little", "version": b"3\n"}
+        members.update((f"data/{key}", raw) for key, (_, raw) in storages.items())
+        for name, raw in members.items():
+            archive.writestr(zipfile.ZipInfo(f"saved/{name}"), raw)  # without the time, so that the file stays the same
+
+
 def main():
+    torch_saved()
     for protocol in range(6):
         write(f"protocol{protocol}.pkl", snapshot(), protocol)
 

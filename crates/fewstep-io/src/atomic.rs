@@ -1,16 +1,23 @@
-//! Files that appear whole or not at all: written beside their final place, synced, then renamed over it.
+//! Files that appear whole or not at all.
+//!
+//! A file is written without a name where the file system can do that (`O_TMPFILE`), so that nothing of it is left whatever ends
+//! the process; when its bytes are on the disk it gets its name. Elsewhere it is written under a hidden name beside its final
+//! place, locked for as long as its writer lives; the next writer in that folder removes those whose lock is gone.
 
-use std::fs::{self, File};
+mod batch;
+mod stale;
+mod unfinished;
+
+use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tempfile::{Builder, NamedTempFile};
 
+pub use self::batch::Batch;
+pub(crate) use self::stale::sweep;
+pub(crate) use self::unfinished::Unfinished;
 use crate::{Error, Result};
-
-const PREFIX: &str = ".fewstep-";
-const SUFFIX: &str = ".tmp";
 
 /// What [`write_with`] hands out: a buffered file that may also be sought, as zip archives need.
 pub trait WriteSeek: Write + Seek {}
@@ -43,48 +50,20 @@ pub fn write_json<T: Serialize + ?Sized>(path: impl AsRef<Path>, value: &T) -> R
 /// What `fill` or the disk reports; a full disk gives [`Error::NoSpace`]. The unfinished file is removed.
 pub fn write_with(path: impl AsRef<Path>, fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>) -> Result<()> {
     let path = path.as_ref();
-    write_and_rename(path, fill).map_err(|e| Error::write(path, e))
+    let write = || {
+        let mut unfinished = Unfinished::beside(path)?;
+        {
+            let mut out = BufWriter::with_capacity(1 << 18, unfinished.file());
+            fill(&mut out)?;
+            out.flush()?;
+        }
+        unfinished.finish(path)
+    };
+    write().map_err(|error| Error::write(path, error))
 }
 
-fn write_and_rename(path: &Path, fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>) -> io::Result<()> {
-    let mut unfinished = Unfinished::beside(path)?;
-    {
-        let mut out = BufWriter::with_capacity(1 << 18, unfinished.file());
-        fill(&mut out)?;
-        out.flush()?;
-    }
-    unfinished.finish(path)
-}
-
-/// A file on its way; removed if it is dropped before it is finished.
-#[derive(Debug)]
-pub(crate) struct Unfinished(NamedTempFile);
-
-impl Unfinished {
-    /// In the folder of `path`.
-    pub fn beside(path: &Path) -> io::Result<Self> {
-        let mut builder = Builder::new();
-        builder.prefix(PREFIX).suffix(SUFFIX);
-        // Temporary files are private by default; what we leave behind should follow the user's umask.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        Ok(Self(builder.tempfile_in(parent(path))?))
-    }
-
-    pub fn file(&mut self) -> &mut File {
-        self.0.as_file_mut()
-    }
-
-    /// Makes it appear at `path`, in the folder that it was begun in.
-    pub fn finish(self, path: &Path) -> io::Result<()> {
-        self.0.as_file().sync_all()?;
-        self.0.persist(path).map_err(|e| e.error)?;
-        sync_folder(&parent(path))
-    }
-}
-
-/// The rename itself must survive a power cut, so the folder is synced as well, where the system can do that.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+/// The name itself must survive a power cut, so the folder is synced as well, where the system can do that.
+fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(folder)?.sync_all()?;
     }
@@ -98,82 +77,5 @@ fn parent(path: &Path) -> PathBuf {
     }
 }
 
-/// Removes unfinished files that a killed process left in `folder`.
-pub(crate) fn sweep(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(|e| Error::read(folder, e))?.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
-            // Another process may have swept it first; then it is gone, which is what was wanted.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn replaces_the_old_file_and_leaves_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.json");
-        write_bytes(&path, b"old").unwrap();
-        write_json(&path, &serde_json::json!({"steps": 5})).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\n  \"steps\": 5\n}\n");
-        assert_eq!(names(folder.path()), ["a.json"]);
-    }
-
-    #[test]
-    fn a_full_disk_says_so_and_leaves_the_old_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.safetensors");
-        write_bytes(&path, b"old").unwrap();
-        let error = write_with(&path, |out| {
-            out.write_all(&[0; 1 << 20])?;
-            Err(io::ErrorKind::StorageFull.into())
-        })
-        .unwrap_err();
-        assert!(matches!(error, Error::NoSpace { .. }), "{error}");
-        assert!(error.to_string().contains("no space left"), "{error}");
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(names(folder.path()), ["model.safetensors"]);
-    }
-
-    #[test]
-    fn a_missing_folder_is_an_error_with_its_path() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = write_bytes(folder.path().join("none/x"), b"").unwrap_err().to_string();
-        assert!(error.contains("none/x"), "{error}");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn files_follow_the_umask_and_not_the_private_default() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let (ours, plain) = (folder.path().join("ours"), folder.path().join("plain"));
-        write_bytes(&ours, b"").unwrap();
-        fs::write(&plain, b"").unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-        assert_eq!(mode(&ours), mode(&plain));
-    }
-
-    #[test]
-    fn sweeping_takes_only_our_unfinished_files() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in [".fewstep-abc.tmp", "other.tmp", "run.json"] {
-            fs::write(folder.path().join(name), b"").unwrap();
-        }
-        sweep(folder.path()).unwrap();
-        assert_eq!(names(folder.path()), ["other.tmp", "run.json"]);
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Network snapshots of NVlabs EDM: `{'ema': net, 'loss_fn': ..., 'augment_pipe': ..., 'dataset_kwargs': {...}}`.
+//! Network snapshots of NVlabs EDM, by pickle or by `torch.save`: `{'ema': net, 'loss_fn': ..., 'augment_pipe': ..., 'dataset_kwargs': {...}}`.
 //!
 //! EDM pickles its networks through `torch_utils.persistence`: each module is a call of `_reconstruct_persistent_obj`
 //! with a dictionary that holds the class's source text, its name and the object's `__dict__`. The source text is
@@ -12,9 +12,10 @@ use serde_json::{Map, Value};
 
 use crate::pickle::json::{self, Converter};
 use crate::pickle::torch::Tensors;
-use crate::pickle::{self, Callable, Graph, Id, Object};
+use crate::pickle::{self, Callable, Graph, Id, Legacy, Object};
 use crate::tensors::{TensorData, TensorMap};
-use crate::{Error, Result};
+use crate::torch_zip::Members;
+use crate::{Error, FileKind, Result};
 
 const FORMAT: &str = "EDM snapshot";
 /// Levels of modules within modules; EDM's networks have five.
@@ -84,17 +85,28 @@ pub fn read(path: impl AsRef<Path>) -> Result<EdmSnapshot> {
 /// # Errors
 /// As [`read`].
 pub fn read_bytes(bytes: &[u8], place: &str) -> Result<EdmSnapshot> {
-    let graph = pickle::load(bytes).map_err(|source| Error::Pickle { place: place.to_owned(), source })?;
-    let tensors = Tensors::new(&graph, HashMap::new(), Tensors::budget_for(bytes.len()));
-    Reader {
-        graph: &graph,
-        place,
-        tensors,
-        settings: Converter::new(&graph),
-        entries_left: MAX_ENTRIES,
-        out: TensorMap::new(),
+    match FileKind::of_bytes(bytes) {
+        FileKind::TorchSave { .. } if Legacy::detect(bytes) => {
+            let legacy = Legacy::parse(bytes).map_err(|e| Error::format(FORMAT, place, e.to_string()))?;
+            snapshot(&legacy.graph, legacy.storages, bytes.len(), place)
+        }
+        FileKind::TorchSave { .. } => {
+            let members = Members::read(bytes, place)?;
+            snapshot(&members.graph(place)?, members.storages(), bytes.len(), place)
+        }
+        FileKind::Pickle | FileKind::Unknown | FileKind::Text | FileKind::Json => {
+            let graph = pickle::load(bytes).map_err(|source| Error::Pickle { place: place.to_owned(), source })?;
+            snapshot(&graph, HashMap::new(), bytes.len(), place)
+        }
+        found => Err(Error::OtherKind { format: FORMAT, place: place.to_owned(), found }),
     }
-    .snapshot()
+}
+
+/// The snapshot in a pickle of a file of `len` bytes, with the storages that lie around it.
+fn snapshot(graph: &Graph<'_>, storages: HashMap<String, &[u8]>, len: usize, place: &str) -> Result<EdmSnapshot> {
+    let tensors = Tensors::new(graph, storages, Tensors::budget_for(len));
+    Reader { graph, place, tensors, settings: Converter::new(graph), entries_left: MAX_ENTRIES, out: TensorMap::new() }
+        .snapshot()
 }
 
 /// An object of EDM's code or of `torch.nn`: its class and its `__dict__`.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::kind::FileKind;
 use crate::pickle::PickleError;
 
 /// Result with this crate's [`Error`].
@@ -57,6 +58,16 @@ pub enum Error {
         place: String,
         /// What is wrong with it and, where there is a remedy, what to do.
         reason: String,
+    },
+    /// A whole file of another kind than the one that is needed.
+    #[error("{place} is {found}, not the {format} that is needed here{}", remedy(*found))]
+    OtherKind {
+        /// The format that is needed.
+        format: &'static str,
+        /// The file.
+        place: String,
+        /// What it is.
+        found: FileKind,
     },
     /// A tensor whose dtype, shape and bytes do not fit together or that has another dtype than asked for.
     #[error("tensor `{name}`: {reason}")]
@@ -154,6 +165,11 @@ pub enum Error {
     },
 }
 
+fn remedy(found: FileKind) -> String {
+    let advice = found.advice();
+    if advice.is_empty() { String::new() } else { format!(": {advice}") }
+}
+
 impl Error {
     /// Wraps an operating-system error on reading `path`; a missing file becomes [`Error::Missing`].
     pub(crate) fn read(path: &Path, source: io::Error) -> Self {
@@ -174,6 +190,14 @@ impl Error {
 
     pub(crate) fn format(format: &'static str, place: impl Into<String>, reason: impl Into<String>) -> Self {
         Error::Format { format, place: place.into(), reason: reason.into() }
+    }
+
+    /// A file that does not start as its format does: what it is instead, or, where that is not known either, `reason`.
+    pub(crate) fn other_kind(format: &'static str, place: impl Into<String>, found: FileKind, reason: &str) -> Self {
+        match found {
+            FileKind::Unknown => Self::format(format, place, reason),
+            found => Error::OtherKind { format, place: place.into(), found },
+        }
     }
 
     pub(crate) fn image(dataset: &str, member: &str, reason: impl Into<String>) -> Self {

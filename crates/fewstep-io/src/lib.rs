@@ -17,6 +17,8 @@
 //! | [`dataset`] | EDM zip, image folder, IDX, CIFAR-10, all as u8 images with labels |
 //! | [`png`] | single images and grids |
 //! | [`run_folder`] | run folders that survive a kill at any moment |
+//! | [`json`] | JSON in any encoding that Python's `json.loads` takes |
+//! | [`kind`] | what kind of file a file is |
 //! | [`hash`] | SHA-256 of bytes and files |
 //!
 //! ```
@@ -40,6 +42,8 @@ pub mod dataset;
 pub mod edm_pkl;
 pub mod error;
 pub mod hash;
+pub mod json;
+pub mod kind;
 mod npy;
 pub mod npz;
 pub mod pickle;
@@ -54,5 +58,6 @@ pub mod torch_zip;
 pub use dataset::{Dataset, DatasetOptions, Images};
 pub use edm_pkl::EdmSnapshot;
 pub use error::{Error, Result};
+pub use kind::FileKind;
 pub use run_folder::RunFolder;
 pub use tensors::{Dtype, TensorData, TensorMap};

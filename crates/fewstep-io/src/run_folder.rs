@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::safetensors::{self, Metadata};
 use crate::tensors::TensorMap;
-use crate::{Error, Result, atomic};
+use crate::{Error, Result, atomic, json};
 
 /// The file that makes a folder a run folder.
 pub const RUN_FILE: &str = "run.json";
@@ -97,7 +97,7 @@ impl RunFolder {
     pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         let path = self.file(name);
         let bytes = fs::read(&path).map_err(|e| Error::read(&path, e))?;
-        serde_json::from_slice(&bytes).map_err(|e| Error::format(FORMAT, path.display().to_string(), e.to_string()))
+        json::parse(&bytes).map_err(|reason| Error::format(FORMAT, path.display().to_string(), reason))
     }
 
     /// Appends one line of JSON to a log such as `stats.jsonl`.
@@ -155,7 +155,7 @@ impl RunFolder {
 mod tests {
     use super::*;
     use crate::tensors::TensorData;
-    use serde_json::{Value, json};
+    use ::serde_json::{Value, json};
 
     #[test]
     fn a_new_run_never_overwrites_an_old_one() {

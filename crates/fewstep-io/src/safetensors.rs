@@ -13,7 +13,7 @@ use safetensors::{Dtype as StDtype, SafeTensors};
 use serde::Serialize;
 
 use crate::tensors::{Dtype, TensorData, TensorMap};
-use crate::{Error, Result, atomic};
+use crate::{Error, FileKind, Result, atomic};
 
 const FORMAT: &str = "safetensors file";
 
@@ -48,6 +48,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<File> {
 /// As [`read`].
 pub fn read_bytes(bytes: &[u8], place: &str) -> Result<File> {
     let damaged = |e| Error::format(FORMAT, place, format!("{e}; it is damaged or cut off"));
+    check_kind(bytes, place)?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
     let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
     let mut tensors = TensorMap::new();
@@ -62,6 +63,14 @@ pub fn read_bytes(bytes: &[u8], place: &str) -> Result<File> {
     }
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
     Ok(File { tensors, metadata })
+}
+
+/// Refuses bytes that are those of another kind of file.
+fn check_kind(bytes: &[u8], place: &str) -> Result<()> {
+    match FileKind::of_bytes(bytes) {
+        FileKind::Safetensors | FileKind::Unknown => Ok(()),
+        found => Err(Error::OtherKind { format: FORMAT, place: place.to_owned(), found }),
+    }
 }
 
 /// What a file says about itself before its tensors.
@@ -107,6 +116,10 @@ pub(crate) fn header_of(file: &mut std::fs::File, path: &Path) -> Result<(StMeta
     let place = path.display().to_string();
     let cut_off = || Error::format(FORMAT, &place, "its header is cut off");
     let size = file.metadata().map_err(|e| Error::read(path, e))?.len();
+    match FileKind::of_file(path)? {
+        FileKind::Safetensors | FileKind::Unknown => {}
+        found => return Err(Error::OtherKind { format: FORMAT, place, found }),
+    }
     let mut bytes = vec![0; 8];
     file.read_exact(&mut bytes).map_err(|_| cut_off())?;
     let len = bytes.as_slice().try_into().map(u64::from_le_bytes).map_err(|_| cut_off())?;

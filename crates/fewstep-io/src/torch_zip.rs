@@ -11,7 +11,7 @@ use zip::result::ZipError;
 use crate::pickle::torch::Tensors;
 use crate::pickle::{self, Graph, Id, Legacy, Object};
 use crate::tensors::TensorMap;
-use crate::{Error, Result};
+use crate::{Error, FileKind, Result};
 
 const FORMAT: &str = "torch.save file";
 const PICKLE: &str = "data.pkl";
@@ -42,7 +42,8 @@ pub fn read_bytes(bytes: &[u8], place: &str) -> Result<TensorMap> {
         return read_zip(bytes, place);
     }
     if !Legacy::detect(bytes) {
-        return Err(Error::format(FORMAT, place, "it is neither a zip archive nor a legacy torch.save stream"));
+        let reason = "it is neither a zip archive nor a legacy torch.save stream";
+        return Err(Error::other_kind(FORMAT, place, FileKind::of_bytes(bytes), reason));
     }
     let legacy = Legacy::parse(bytes).map_err(|e| Error::format(FORMAT, place, e.to_string()))?;
     flatten(&legacy.graph, legacy.storages, bytes.len(), place)
@@ -50,19 +51,11 @@ pub fn read_bytes(bytes: &[u8], place: &str) -> Result<TensorMap> {
 
 fn read_zip(bytes: &[u8], place: &str) -> Result<TensorMap> {
     let members = Members::read(bytes, place)?;
-    if members.get("byteorder").is_some_and(|order| order.trim_ascii() != b"little") {
-        return Err(Error::format(FORMAT, place, "it was written on a big-endian machine"));
-    }
-    let pickle = members.get(PICKLE).unwrap_or_default();
-    let graph = pickle::load(pickle)
-        .map_err(|source| Error::Pickle { place: format!("{}{PICKLE} in {place}", members.prefix), source })?;
-    let storages =
-        members.data.iter().filter_map(|(name, data)| Some((name.strip_prefix(STORAGES)?.to_owned(), data.as_slice())));
-    flatten(&graph, storages.collect(), bytes.len(), place)
+    flatten(&members.graph(place)?, members.storages(), bytes.len(), place)
 }
 
 /// What of an archive holds tensors. A TorchScript archive holds a program as well, which is not even unpacked.
-struct Members {
+pub(crate) struct Members {
     /// The archive's one folder, with its `/`.
     prefix: String,
     /// By name below that folder.
@@ -71,8 +64,12 @@ struct Members {
 
 impl Members {
     /// `torch.save` compresses nothing that is read here, so together the members cannot be larger than the file.
-    fn read(bytes: &[u8], place: &str) -> Result<Self> {
+    pub fn read(bytes: &[u8], place: &str) -> Result<Self> {
         let damaged = |e: ZipError| Error::format(FORMAT, place, format!("the zip archive is damaged: {e}"));
+        match FileKind::of_bytes(bytes) {
+            FileKind::TorchSave { .. } | FileKind::TorchScript | FileKind::Zip => {}
+            found => return Err(Error::OtherKind { format: FORMAT, place: place.to_owned(), found }),
+        }
         let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
         let prefix = archive.file_names().filter_map(|name| name.strip_suffix(PICKLE)).min_by_key(|name| name.len());
         let prefix = prefix.map(str::to_owned).ok_or_else(|| {
@@ -98,6 +95,22 @@ impl Members {
             data.insert(name, contents);
         }
         Ok(Self { prefix, data })
+    }
+
+    /// The object that was saved.
+    pub fn graph(&self, place: &str) -> Result<Graph<'_>> {
+        if self.get("byteorder").is_some_and(|order| order.trim_ascii() != b"little") {
+            return Err(Error::format(FORMAT, place, "it was written on a big-endian machine"));
+        }
+        let pickle = self.get(PICKLE).unwrap_or_default();
+        pickle::load(pickle)
+            .map_err(|source| Error::Pickle { place: format!("{}{PICKLE} in {place}", self.prefix), source })
+    }
+
+    /// Contents of its tensors by key.
+    pub fn storages(&self) -> HashMap<String, &[u8]> {
+        let data = self.data.iter();
+        data.filter_map(|(name, data)| Some((name.strip_prefix(STORAGES)?.to_owned(), data.as_slice()))).collect()
     }
 
     fn get(&self, name: &str) -> Option<&[u8]> {

@@ -83,7 +83,14 @@ pub(super) fn open_tar(path: &Path) -> Result<Opened> {
         member::check_name(&name, &place)?;
         let file_name = name.rsplit('/').next().unwrap_or_default().to_owned();
         if entry.header().entry_type().is_file() && training_batch(&file_name).is_some() {
-            batches.insert(file_name, read_capped(entry, MAX_BATCH, &format!("{name} in {place}"))?);
+            let (declared, member) = (entry.size(), format!("{name} in {place}"));
+            let batch = read_capped(entry, MAX_BATCH, &member)?;
+            if batch.len() as u64 != declared {
+                let reason =
+                    format!("the archive is cut off: {declared} bytes are declared, {} are there", batch.len());
+                return Err(Error::format(FORMAT, member, reason));
+            }
+            batches.insert(file_name, batch);
         }
     }
     // Read to the end, past the tar's own end mark, so that gzip's checksum vouches for every byte.

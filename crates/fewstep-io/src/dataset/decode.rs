@@ -2,7 +2,9 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+
+use super::whole;
 
 /// Largest image file read.
 pub(super) const MAX_FILE: u64 = 64 << 20;
@@ -37,9 +39,7 @@ pub(super) fn is_image(name: &str) -> bool {
 /// # Errors
 /// A sentence if it is damaged, too large, or of another kind (alpha, 16 bits).
 pub(super) fn decode(file: &[u8]) -> Result<Raw, String> {
-    let mut reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|e| e.to_string())?;
-    reader.limits(limits(MAX_SIDE));
-    match reader.decode().map_err(|error| failed(&error))? {
+    match picture(file, MAX_SIDE, false)? {
         DynamicImage::ImageLuma8(grey) => {
             let (width, height) = (grey.width() as usize, grey.height() as usize);
             Ok(Raw { channels: 1, height, width, chw: grey.into_raw() })
@@ -55,14 +55,32 @@ pub(super) fn decode(file: &[u8]) -> Result<Raw, String> {
     }
 }
 
+/// Decodes a PNG or JPEG file of any kind of pixels, its sides at most `max_side`; `upright` turns it as its EXIF data say.
+///
+/// # Errors
+/// A sentence if it is damaged, cut off or too large.
+pub(super) fn picture(file: &[u8], max_side: u32, upright: bool) -> Result<DynamicImage, String> {
+    let mut reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|error| error.to_string())?;
+    reader.limits(limits(max_side));
+    let mut decoder = reader.into_decoder().map_err(|error| failed(&error))?;
+    // After the decoder has seen a header: what is no picture at all is told so.
+    whole::check(file)?;
+    let orientation = if upright { Some(decoder.orientation().map_err(|error| failed(&error))?) } else { None };
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| failed(&error))?;
+    if let Some(orientation) = orientation {
+        picture.apply_orientation(orientation);
+    }
+    Ok(picture)
+}
+
 /// A decoder's error in one line.
-pub(super) fn failed(error: &image::ImageError) -> String {
+fn failed(error: &image::ImageError) -> String {
     let text = error.to_string();
     format!("it cannot be decoded: {}", text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// What a decoder may be asked for by a file.
-pub(super) fn limits(max_side: u32) -> Limits {
+fn limits(max_side: u32) -> Limits {
     let mut limits = Limits::default();
     limits.max_image_width = Some(max_side);
     limits.max_image_height = Some(max_side);

@@ -98,6 +98,10 @@ fn read_member(archive: &mut ZipArchive<BufReader<File>>, index: usize, limit: u
         return Err(format!("it declares {size} bytes, more than the {limit} allowed"));
     }
     let mut bytes = Vec::new();
-    file.take(size).read_to_end(&mut bytes).map_err(|e| format!("it is damaged: {e}"))?;
+    // One byte more than there may be: the checksum is compared at the end of the member.
+    file.take(size + 1).read_to_end(&mut bytes).map_err(|e| format!("it is damaged: {e}"))?;
+    if bytes.len() as u64 != size {
+        return Err(format!("it is damaged: it declares {size} bytes and holds others"));
+    }
     Ok(bytes)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::decode::{self, Raw};
 use super::images::count_classes;
-use super::{FORMAT, Format, Opened, Source, labels, member};
+use super::{FORMAT, Format, Opened, Source, labels, member, unusable};
 use crate::{Error, Result};
 
 /// The images of a folder, sorted by relative name.
@@ -138,14 +138,22 @@ fn from_subfolders(images: &[(String, PathBuf)], place: &str) -> Result<(Option<
         return Ok((None, 0));
     }
     let classes: Vec<&String> = classes.into_iter().collect();
-    let mut labels = Vec::with_capacity(images.len());
+    let (mut labels, mut stray) = (Vec::with_capacity(images.len()), Vec::new());
     for (class, (name, _)) in of_each.iter().zip(images) {
         let found = class.as_ref().and_then(|class| classes.binary_search(&class).ok());
-        let label = found.and_then(|index| u32::try_from(index).ok()).ok_or_else(|| {
-            let reason = format!("{name:?} lies beside class subfolders: move it into one, or add a {}", labels::FILE);
-            Error::format(FORMAT, place, reason)
-        })?;
-        labels.push(label);
+        match found.and_then(|index| u32::try_from(index).ok()) {
+            Some(label) => labels.push(label),
+            None => stray.push(name.clone()),
+        }
+    }
+    if !stray.is_empty() {
+        let reason = format!(
+            "{} of its images lie beside class subfolders: move them into one, or add a {}: {}",
+            stray.len(),
+            labels::FILE,
+            unusable::listed(&stray)
+        );
+        return Err(Error::format(FORMAT, place, reason));
     }
     Ok((Some(labels), classes.len()))
 }

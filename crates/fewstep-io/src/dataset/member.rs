@@ -1,5 +1,6 @@
 //! Names of archive members.
 
+use super::unusable;
 use crate::{Error, Result};
 
 /// Refuses names that point outside the archive. Nothing is unpacked, so they could do no harm here; a file that holds
@@ -29,10 +30,13 @@ pub(super) fn is_foreign_image(name: &str) -> bool {
 /// Leaving out images that the user put there would change every number that is computed from the others.
 pub(super) fn refuse_foreign(foreign: &mut [String], place: &str) -> Result<()> {
     foreign.sort();
-    let Some(first) = foreign.first() else { return Ok(()) };
+    if foreign.is_empty() {
+        return Ok(());
+    }
     let reason = format!(
-        "it holds {} image(s) of kinds that are not read, {first} first: convert them to PNG, or move them away",
-        foreign.len()
+        "it holds {} image(s) of kinds that are not read: convert them to PNG, or move them away: {}",
+        foreign.len(),
+        unusable::listed(foreign)
     );
     Err(Error::format(super::FORMAT, place, reason))
 }
@@ -46,7 +50,7 @@ mod tests {
         let mut names = ["b/c.BMP", "a.webp", "notes.txt"].map(str::to_owned).to_vec();
         names.retain(|name| is_foreign_image(name));
         let message = refuse_foreign(&mut names, "data").unwrap_err().to_string();
-        assert!(message.contains("2 image(s)") && message.contains("a.webp"), "{message}");
+        assert!(message.contains("2 image(s)") && message.ends_with("a.webp; b/c.BMP"), "{message}");
         assert!(refuse_foreign(&mut [], "data").is_ok());
     }
 

@@ -26,6 +26,7 @@ mod pad;
 mod prepare;
 mod subset;
 mod unusable;
+mod whole;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -226,6 +227,22 @@ impl Dataset {
         self.labels.as_ref()?.get(index).copied()
     }
 
+    /// Number of images of each class, [`Dataset::num_classes`] of them; empty without labels.
+    pub fn class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.num_classes];
+        for &label in self.labels().unwrap_or_default() {
+            if let Some(count) = counts.get_mut(label as usize) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    /// Classes without a single image, as labels that skip a number leave them; a network learns nothing of them.
+    pub fn empty_classes(&self) -> Vec<usize> {
+        self.class_counts().iter().enumerate().filter(|(_, count)| **count == 0).map(|(class, _)| class).collect()
+    }
+
     /// Classes of all images; `None` without labels.
     pub fn labels(&self) -> Option<&[u32]> {
         self.labels.as_deref()
@@ -268,7 +285,7 @@ impl Dataset {
     ///
     /// # Errors
     /// If the range ends past the end, if there is not enough memory, or, with all that cannot be used counted and the first
-    /// named, if an image cannot be decoded or differs from the others in size or channels.
+    /// twenty named, if an image cannot be decoded or differs from the others in size or channels.
     pub fn load(&self, range: Range<usize>) -> Result<Images> {
         let (height, width) = self.resolution();
         let size = self.channels() * height * width;

@@ -4,7 +4,9 @@ use std::io::Read;
 use std::path::Path;
 
 use super::{FORMAT, Opened, cifar, edm_zip, folder, idx};
-use crate::{Error, Result};
+use crate::{Error, FileKind, Result};
+
+const NPZ: &str = "it is an npz archive: let its name end in .npz";
 
 /// Opens whatever is at `path`, by its contents rather than its name.
 pub(super) fn detect(path: &Path) -> Result<Opened> {
@@ -18,8 +20,21 @@ pub(super) fn detect(path: &Path) -> Result<Opened> {
             (None, None) => folder::open(path),
         };
     }
-    if starts_with(path, b"PK")? {
-        return edm_zip::open(path);
+    // Records of bytes without a mark of their own, which may look like anything.
+    let is_binary = path.extension().is_some_and(|extension| extension == "bin");
+    match FileKind::of_file(path)? {
+        _ if is_binary => {}
+        FileKind::ImageZip | FileKind::Zip => return edm_zip::open(path),
+        FileKind::Npz => {
+            return Err(Error::format(FORMAT, path.display().to_string(), NPZ));
+        }
+        // Those that IDX and CIFAR-10 come in, and what has no mark of its own.
+        FileKind::Gzip | FileKind::Tar | FileKind::Unknown | FileKind::Text => {}
+        found @ FileKind::Picture(_) => {
+            let reason = format!("it is {found}: give the folder that holds the pictures");
+            return Err(Error::format(FORMAT, path.display().to_string(), reason));
+        }
+        found => return Err(Error::OtherKind { format: FORMAT, place: path.display().to_string(), found }),
     }
     // 512 bytes are a tar header, which has its mark at 257; the IDX mark stands first.
     let mut start = Vec::new();
@@ -32,7 +47,7 @@ pub(super) fn detect(path: &Path) -> Result<Opened> {
     if start.get(257..262) == Some(b"ustar") {
         return cifar::open_tar(path);
     }
-    if path.extension().is_some_and(|extension| extension == "bin") {
+    if is_binary {
         return cifar::open_file(path);
     }
     Err(Error::format(
@@ -40,11 +55,4 @@ pub(super) fn detect(path: &Path) -> Result<Opened> {
         place,
         "it is none of the formats read: a zip of images, a folder of images, IDX images (.gz or not), CIFAR-10 batches",
     ))
-}
-
-fn starts_with(path: &Path, magic: &[u8]) -> Result<bool> {
-    let mut start = Vec::new();
-    let file = std::fs::File::open(path).map_err(|e| Error::read(path, e))?;
-    file.take(magic.len() as u64).read_to_end(&mut start).map_err(|e| Error::read(path, e))?;
-    Ok(start == magic)
 }

@@ -1,17 +1,17 @@
 //! Photographs as a data set: any PNG and JPEG files of a folder, cut to their middle square, resized, packed into an EDM zip.
 
-use std::io::{self, Cursor, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::thread;
 
 use image::imageops::{self, FilterType};
-use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage};
+use image::{DynamicImage, Rgb, RgbImage};
 use serde_json::json;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::decode::{self, Raw};
-use super::{FORMAT, Source, folder, labels};
+use super::{FORMAT, Source, folder, labels, unusable};
 use crate::{Error, Result, atomic, png};
 
 /// What pictures become.
@@ -42,7 +42,7 @@ const CHUNK: usize = 64;
 /// Subfolders are classes. `progress` hears how many of how many are done.
 ///
 /// # Errors
-/// If there are no pictures, or one cannot be read: it is named, and nothing is written.
+/// If there are no pictures, or some cannot be read: all of them are counted and the first named, and nothing is written.
 pub fn prepare(
     pictures: &Path,
     out: &Path,
@@ -65,7 +65,7 @@ pub fn prepare(
         return Err(Error::format(FORMAT, place, "it holds a data set already, not pictures"));
     };
     progress(0, opened.len);
-    let mut failure = None;
+    let mut failed = Vec::new();
     let written = atomic::write_with(out, |file| {
         let mut zip = ZipWriter::new(file);
         // PNGs are compressed already
@@ -74,16 +74,26 @@ pub fn prepare(
         for start in (0..opened.len).step_by(CHUNK) {
             let indices: Vec<usize> = (start..opened.len.min(start + CHUNK)).collect();
             for (index, made) in indices.iter().zip(all(folder, &indices, options)) {
-                let made = made.map_err(|error| {
-                    failure = Some(error);
-                    io::Error::other("a picture cannot be used")
-                })?;
+                let made = match made {
+                    Ok(made) => made,
+                    // The others are still looked at, so that one run names all that cannot be used.
+                    Err(error) => {
+                        failed.push(error);
+                        continue;
+                    }
+                };
+                if !failed.is_empty() {
+                    continue;
+                }
                 let name = format!("{:05}/img{index:08}.png", index / 1000);
                 zip.start_file(&name, stored)?;
                 zip.write_all(&made)?;
                 names.push(name);
             }
-            progress(names.len(), opened.len);
+            progress(opened.len.min(start + CHUNK), opened.len);
+        }
+        if !failed.is_empty() {
+            return Err(io::Error::other("some pictures cannot be used"));
         }
         let labelled = opened.labels.as_ref().map(|labels| names.iter().zip(labels).collect::<Vec<_>>());
         zip.start_file(labels::FILE, SimpleFileOptions::default())?;
@@ -91,8 +101,8 @@ pub fn prepare(
         zip.finish()?;
         Ok(())
     });
-    if let Some(error) = failure {
-        return Err(error);
+    if !failed.is_empty() {
+        return Err(unusable::images(place, failed, opened.len));
     }
     written?;
     let labelled = opened.num_classes > 0 && !pictures.join(labels::FILE).exists();
@@ -114,21 +124,10 @@ fn all(folder: &folder::Folder, indices: &[usize], options: PrepareOptions) -> V
 }
 
 fn one(folder: &folder::Folder, index: usize, options: PrepareOptions) -> Result<Vec<u8>> {
-    let picture = upright(&folder.file(index)?).map_err(|reason| folder.failed(index, reason))?;
+    let picture = decode::picture(&folder.file(index)?, decode::MAX_PICTURE_SIDE, true);
+    let picture = picture.map_err(|reason| folder.failed(index, reason))?;
     let Raw { channels, height, width, chw } = square(&picture, options);
     png::encode(&chw, channels, height, width)
-}
-
-/// The picture as its camera was held.
-fn upright(file: &[u8]) -> std::result::Result<DynamicImage, String> {
-    let failed = |error: image::ImageError| decode::failed(&error);
-    let mut reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|error| error.to_string())?;
-    reader.limits(decode::limits(decode::MAX_PICTURE_SIDE));
-    let mut decoder = reader.into_decoder().map_err(failed)?;
-    let orientation = decoder.orientation().map_err(failed)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    picture.apply_orientation(orientation);
-    Ok(picture)
 }
 
 /// Its middle square at the size asked for, without transparency.

@@ -1,4 +1,4 @@
-//! Which images of a data set cannot be used: all of them counted, the first named.
+//! Which images of a data set cannot be used: all of them counted, the first twenty named.
 
 use std::thread;
 
@@ -6,7 +6,22 @@ use super::Dataset;
 use crate::Error;
 
 /// How many are named.
-const NAMED: usize = 3;
+const NAMED: usize = 20;
+
+/// Names or sentences in a row, the first of them where there are very many.
+pub(super) fn listed(all: &[String]) -> String {
+    let mut listed = all.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join("; ");
+    if all.len() > NAMED {
+        listed += &format!("; and {} more", all.len() - NAMED);
+    }
+    listed
+}
+
+/// One error about all images of `place` that cannot be used.
+pub(super) fn images(place: String, errors: Vec<Error>, total: usize) -> Error {
+    let bad: Vec<String> = errors.into_iter().map(describe).collect();
+    Error::Images { dataset: place, count: bad.len(), total, listed: listed(&bad) }
+}
 
 /// `error`, or where it is about one image, one that is about all such images.
 pub(super) fn all(dataset: &Dataset, error: Error) -> Error {
@@ -18,11 +33,7 @@ pub(super) fn all(dataset: &Dataset, error: Error) -> Error {
     if bad.len() < 2 && matches!(error, Error::MixedImages { .. }) {
         return error;
     }
-    let mut listed = bad.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join("; ");
-    if bad.len() > NAMED {
-        listed += &format!("; and {} more", bad.len() - NAMED);
-    }
-    Error::Images { dataset: dataset.place(), count: bad.len(), total: dataset.len(), listed }
+    Error::Images { dataset: dataset.place(), count: bad.len(), total: dataset.len(), listed: listed(&bad) }
 }
 
 /// Name and fault of every image that cannot be used, in the order of the data set.

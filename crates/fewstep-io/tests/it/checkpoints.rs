@@ -1,6 +1,6 @@
 //! Snapshots as PyTorch 1.12 and others spell them, and state dictionaries written by torch.save.
 
-use fewstep_io::{Dtype, Error, TensorMap, edm_pkl, tensors, torch_zip};
+use fewstep_io::{Dtype, Error, TensorMap, edm_pkl, safetensors, tensors, torch_zip};
 use serde_json::json;
 
 use crate::testdata;
@@ -11,12 +11,14 @@ fn message(name: &str) -> String {
 
 #[test]
 fn one_snapshot_in_every_protocol_reads_the_same() {
-    for protocol in 0..=5 {
-        let path = testdata("edm_pickles").join(format!("protocol{protocol}.pkl"));
-        let snapshot = edm_pkl::read(path).unwrap_or_else(|e| panic!("protocol {protocol}: {e}"));
+    let by_pickle = (0..=5).map(|protocol| format!("protocol{protocol}.pkl"));
+    // as torch.save writes it, with the tensors beside the pickle
+    for name in by_pickle.chain(["saved.zip.pkl", "saved.legacy.pkl"].map(str::to_owned)) {
+        let path = testdata("edm_pickles").join(&name);
+        let snapshot = edm_pkl::read(path).unwrap_or_else(|e| panic!("{name}: {e}"));
         let names: Vec<&str> = snapshot.tensors.keys().map(String::as_str).collect();
         let expected = ["u", "steps", "model.enc.16x16_conv.weight", "model.enc.16x16_conv.bias"];
-        assert_eq!(names, expected, "protocol {protocol}");
+        assert_eq!(names, expected, "{name}");
         let weight = &snapshot.tensors["model.enc.16x16_conv.weight"];
         assert_eq!((weight.shape.as_slice(), weight.to_f32()), (&[2, 3][..], vec![0.0, 2.0, 4.0, 1.0, 3.0, 5.0]));
         assert_eq!(snapshot.tensors["model.enc.16x16_conv.bias"].to_f32(), [4.0, 5.0]);
@@ -121,6 +123,45 @@ fn state_dictionaries_of_torch_save_are_read() {
 fn files_that_are_no_state_dictionary_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.pth");
-    std::fs::write(&path, b"#!/bin/sh").unwrap();
-    assert!(torch_zip::read(&path).unwrap_err().to_string().contains("neither a zip archive nor"));
+    for (bytes, part) in [
+        (&b"\x01\x02\x03\xff\xfe\xfd\xfc\xfb"[..], "neither a zip archive nor"),
+        (b"#!/bin/sh", "is a text file, not the torch.save file"),
+        (b"<!DOCTYPE html><html>", "is a web page (HTML), not the torch.save file"),
+        (b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "is an npz archive"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let message = torch_zip::read(&path).unwrap_err().to_string();
+        assert!(message.contains(part) && message.contains("x.pth"), "{message}");
+    }
+}
+
+/// Files of other kinds under the name of a snapshot or a model.
+#[test]
+fn files_of_other_kinds_are_called_by_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x");
+    let examples = testdata("edm_pickles");
+    let state = std::fs::read(examples.join("state.zip.pth")).unwrap();
+    for (bytes, kind) in [
+        (&b""[..], "an empty file"),
+        (b"<html><body>Not found", "a web page (HTML)"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a git-lfs pointer"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+        (b"GGUF\x03\0\0\0", "a GGUF file"),
+        (&state[..state.len() / 2], "a zip archive that is cut off"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let (pickle, tensors) = (edm_pkl::read(&path), safetensors::read(&path));
+        let header = safetensors::read_header(&path);
+        let errors = [pickle.unwrap_err(), tensors.unwrap_err(), header.unwrap_err()];
+        for message in errors.map(|error| error.to_string()) {
+            assert!(message.contains(&format!("x is {kind}")) && message.contains("needed here"), "{message}");
+        }
+    }
+    for name in ["state.zip.pth", "state.legacy.pth"] {
+        let message = safetensors::read(examples.join(name)).unwrap_err().to_string();
+        assert!(message.contains("a PyTorch file of tensors (torch.save)"), "{message}");
+        let message = edm_pkl::read(examples.join(name)).unwrap_err().to_string();
+        assert!(message.contains("it has no `ema` entry (it has: conv.weight"), "{message}");
+    }
 }

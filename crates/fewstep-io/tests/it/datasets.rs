@@ -117,10 +117,16 @@ fn images_that_cannot_be_used_are_all_counted() {
         let message = dataset.load(2..6).unwrap_err().to_string();
         assert!(message.contains("4 of the 6 images in") && message.contains("cannot be used: a.png (it"), "{message}");
         assert!(message.contains("d.png (it is 2x2 colour, others are 2x2 grey)"), "{message}");
-        assert!(message.ends_with("and 1 more") && message.lines().count() == 1, "{message}");
+        assert!(message.contains("e.png (") && message.lines().count() == 1, "{message}");
     }
     write(folder.path().join("x/g.webp"), b"RIFF");
-    assert!(message(&folder.path().join("x")).contains("1 image(s) of kinds that are not read, g.webp first"));
+    assert!(message(&folder.path().join("x")).contains("1 image(s) of kinds that are not read"));
+    let many = folder.path().join("many");
+    (0..25).for_each(|index| drop(write(many.join(format!("{index:02}.png")), b"no picture")));
+    write(many.join("good.png"), &good);
+    let message = Dataset::open(&many).unwrap().load_all().unwrap_err().to_string();
+    assert!(message.contains("25 of the 26") && message.contains("19.png"), "{message}");
+    assert!(message.ends_with("and 5 more") && !message.contains("20.png"), "{message}");
     assert!(Dataset::open(folder.path()).is_err());
 }
 
@@ -131,7 +137,7 @@ fn labels_that_do_not_fit_are_errors() {
     let image = png_of(0, 1);
     let deep = format!("{{\"labels\": {}", "[".repeat(100_000));
     for (json, part) in [
-        (r#"{"labels": [["b.png", 0]]}"#, "no label for \"a.png\""),
+        (r#"{"labels": [["b.png", 0]]}"#, "no label for 1 images: \"a.png\""),
         (r#"{"labels": [["a.png", -1]]}"#, "no class number"),
         (r#"{"labels": [["a.png", 4000000000]]}"#, "no class number"),
         (r#"{"labels": [["a.png", [0.1, 0.9]]]}"#, "no class number"),
@@ -141,8 +147,100 @@ fn labels_that_do_not_fit_are_errors() {
         zip_of(&path, &[("a.png", &image), ("dataset.json", json.as_bytes())]);
         assert!(message(&path).contains(part), "{part}: {}", message(&path));
     }
+    let two = [("a.png", &image[..]), ("b.png", &image[..])];
+    for (json, part) in [
+        (r#"{"labels": [["c.png", 0]]}"#, "no label for 2 images: \"a.png\"; \"b.png\""),
+        (r#"{"labels": [["a.png", 1.5], ["b.png", "x"]]}"#, "gives 2 images a label that is no class number from 0 on"),
+    ] {
+        zip_of(&path, &[two[0], two[1], ("dataset.json", json.as_bytes())]);
+        assert!(message(&path).contains(part), "{part}: {}", message(&path));
+    }
     zip_of(&path, &[("a.png", &image), ("dataset.json", br#"{"labels": null}"#)]);
     assert_eq!(Dataset::open(&path).unwrap().labels(), None);
+}
+
+/// Windows' editor marks its files, Windows' shell writes UTF-16; EDM's own reader takes both.
+#[test]
+fn label_files_of_any_encoding_are_read() {
+    let folder = folder();
+    let path = folder.path().join("b.zip");
+    let (a, b) = (png_of(1, 1), png_of(2, 1));
+    let text = std::str::from_utf8(LABELS).unwrap();
+    let utf16 = text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+    for json in [[b"\xef\xbb\xbf", LABELS].concat(), [&b"\xff\xfe"[..], &utf16].concat()] {
+        zip_of(&path, &[("00000/a.png", &a), ("00000/b.png", &b), ("dataset.json", &json)]);
+        assert_eq!(Dataset::open(&path).unwrap().labels(), Some(&[1, 3][..]));
+        for (name, bytes) in [("00000/a.png", &a), ("00000/b.png", &b), ("dataset.json", &json)] {
+            write(folder.path().join("f").join(name), bytes);
+        }
+        assert_eq!(Dataset::open(folder.path().join("f")).unwrap().labels(), Some(&[1, 3][..]));
+    }
+}
+
+#[test]
+fn classes_without_images_are_told() {
+    let pixels = |labels: &[u32]| Images::new(vec![0; labels.len()], 1, 1, 1, Some(labels.to_vec())).unwrap();
+    let dataset = Dataset::from_images("x", pixels(&[1, 2, 4, 4])).unwrap();
+    assert_eq!((dataset.class_counts(), dataset.empty_classes()), (vec![0, 1, 1, 0, 2], vec![0, 3]));
+    let whole = Dataset::from_images("x", pixels(&[1, 0])).unwrap();
+    assert!(whole.empty_classes().is_empty());
+    let none = Dataset::from_images("x", Images::new(vec![0], 1, 1, 1, None).unwrap()).unwrap();
+    assert!(none.class_counts().is_empty() && none.empty_classes().is_empty());
+}
+
+/// A picture as JPEG and as PNG; its pixels are not smooth, so that every byte of the file matters.
+fn pictures() -> [(&'static str, Vec<u8>); 2] {
+    let noise = |x: u32, y: u32, c: u32| (x * 37 + y * 91 + c * 53 + x * y * 7) as u8;
+    let picture = image::RgbImage::from_fn(24, 17, |x, y| image::Rgb([0, 1, 2].map(|c| noise(x, y, c))));
+    [("jpg", image::ImageFormat::Jpeg), ("png", image::ImageFormat::Png)].map(|(name, format)| {
+        let mut file = Vec::new();
+        picture.write_to(&mut std::io::Cursor::new(&mut file), format).unwrap();
+        (name, file)
+    })
+}
+
+/// Wherever a file was cut: a JPEG is refused as PIL refuses it, a PNG where rows are lost.
+#[test]
+fn cut_off_pictures_are_refused_named_and_counted() {
+    let folder = folder();
+    for (kind, whole) in pictures() {
+        let names: Vec<String> = (0..10).map(|index| format!("{index}.{kind}")).collect();
+        let cut = |index: usize| match index {
+            0 => &whole[..],
+            _ => &whole[..whole.len() * (10 * index + 9) / 120],
+        };
+        let members: Vec<(&str, &[u8])> =
+            names.iter().enumerate().map(|(index, name)| (name.as_str(), cut(index))).collect();
+        let zip = folder.path().join(format!("{kind}.zip"));
+        zip_of(&zip, &members);
+        members.iter().for_each(|(name, bytes)| drop(write(folder.path().join(kind).join(name), bytes)));
+        for place in [zip, folder.path().join(kind)] {
+            let dataset = Dataset::open(&place).unwrap();
+            assert!(dataset.image(0).is_ok());
+            let message = dataset.load_all().unwrap_err().to_string();
+            assert!(message.contains("9 of the 10 images in") && message.contains(&format!("9.{kind} (")), "{message}");
+        }
+    }
+}
+
+#[test]
+fn members_are_compared_with_their_checksums() {
+    let folder = folder();
+    let path = folder.path().join("x.zip");
+    let mut archive = ZipWriter::new(fs::File::create(&path).unwrap());
+    let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let [(_, jpeg), _] = pictures();
+    archive.start_file("a.jpg", stored).unwrap();
+    archive.write_all(&jpeg).unwrap();
+    archive.start_file("b.jpg", stored).unwrap();
+    archive.write_all(&jpeg).unwrap();
+    archive.finish().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(jpeg.len()).position(|window| window == jpeg).unwrap() + jpeg.len() - 10;
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let message = Dataset::open(&path).unwrap().load_all().unwrap_err().to_string();
+    assert!(message.contains("1 of the 2") && message.contains("a.jpg (it is damaged"), "{message}");
 }
 
 #[test]
@@ -191,7 +289,9 @@ fn subfolders_are_classes() {
     assert_ne!(Dataset::open(root).unwrap().fingerprint().unwrap(), before);
 
     write(root.join("stray.png"), &png_of(5, 1));
-    assert!(message(root).contains("stray.png"));
+    write(root.join("other.png"), &png_of(5, 1));
+    assert!(message(root).contains("2 of its images lie beside class subfolders"), "{}", message(root));
+    assert!(message(root).ends_with("other.png; stray.png"), "{}", message(root));
     write(root.join("dataset.json"), br#"{"labels": null}"#);
     assert_eq!(Dataset::open(root).unwrap().labels(), None);
 }
@@ -354,6 +454,13 @@ fn hostile_cifar_archives_are_errors() {
     let mut damaged = python.clone();
     damaged[wrong_shape] = 0x0b;
     check(&[("a/data_batch_1", &damaged)], "does not fit");
+    // A plain archive that ends after a record: gzip's checksum is not there to tell.
+    let batch = [record(1, [0; 3]), record(2, [0; 3])].concat();
+    tar_of(&path, &[("a/data_batch_1.bin", &batch)]);
+    let mut plain = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(fs::File::open(&path).unwrap()), &mut plain).unwrap();
+    let cut = write(root.path().join("cut.tar"), &plain[..512 + 3073]);
+    assert!(message(&cut).contains("6146 bytes are declared, 3073 are there"), "{}", message(&cut));
     tar_of(&path, &[("a/data_batch_1", &python)]);
     let bytes = fs::read(&path).unwrap();
     for at in (0..bytes.len()).step_by(7) {

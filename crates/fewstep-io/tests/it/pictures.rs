@@ -73,6 +73,33 @@ fn pictures_stand_upright() {
     }
 }
 
+/// More pictures than are decoded at once, so that the count does not end with the first lot.
+#[test]
+fn all_bad_pictures_are_named_in_one_run() {
+    let place = tempfile::tempdir().unwrap();
+    let photos = place.path().join("photos");
+    let mut jpeg = Vec::new();
+    wide().write_to(&mut Cursor::new(&mut jpeg), ImageFormat::Jpeg).unwrap();
+    fs::create_dir(&photos).unwrap();
+    for index in 0..140 {
+        let bytes = match index {
+            3 | 70 => b"junk".to_vec(),
+            5 | 71 | 139 => jpeg[..jpeg.len() - 40].to_vec(),
+            _ => jpeg.clone(),
+        };
+        fs::write(photos.join(format!("{index:03}.jpg")), bytes).unwrap();
+    }
+    let out = place.path().join("x.zip");
+    let error = prepare(&photos, &out, COLOUR, &mut |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("5 of the 140 images in"), "{error}");
+    for (name, reason) in
+        [("003", "decoded"), ("005", "cut off"), ("070", "decoded"), ("071", "cut off"), ("139", "cut off")]
+    {
+        assert!(error.contains(&format!("{name}.jpg (it ")) && error.contains(reason), "{error}");
+    }
+    assert!(!out.exists());
+}
+
 #[test]
 fn one_bad_picture_is_named_and_nothing_is_left() {
     let place = tempfile::tempdir().unwrap();
