@@ -4,8 +4,8 @@ use crate::random;
 use fewstep_core::noise;
 use tch::{Device, Kind, Tensor};
 
+use crate::denoiser::{TorchDenoiser, no_pixels, one_hot};
 use crate::error::{Error, Result};
-use crate::model::Model;
 
 /// A data set in memory: u8 images and their classes.
 #[derive(Debug)]
@@ -26,9 +26,12 @@ pub struct Minibatch {
 }
 
 impl Images {
-    /// Takes the images of a data set that fits `model`: its channels, resolution and classes.
-    pub fn for_model(images: fewstep_io::dataset::Images, model: &Model) -> Result<Self> {
-        let [c, h, w] = model.image_shape();
+    /// Takes the images of a data set that fits a model: its channels, height and width, and classes.
+    ///
+    /// # Errors
+    /// If they do not fit, or the model's samples are no images.
+    pub fn for_model(images: fewstep_io::dataset::Images, model: &dyn TorchDenoiser) -> Result<Self> {
+        let [c, h, w] = model.pixel_shape().ok_or_else(|| no_pixels(model.spec()))?.map(|size| size as i64);
         let found = [images.channels as i64, images.height as i64, images.width as i64];
         if found != [c, h, w] {
             return Err(Error::Input(format!(
@@ -37,7 +40,7 @@ impl Images {
             )));
         }
         let labels: Option<Vec<i64>> = images.labels.map(|labels| labels.into_iter().map(i64::from).collect());
-        let dim = model.config().label_dim;
+        let dim = model.spec().classes as i64;
         if dim > 0 {
             let labels = labels.as_ref().ok_or_else(|| {
                 Error::Input(format!("the model is class-conditional ({dim} classes), but the data set has no labels"))
@@ -68,11 +71,14 @@ impl Images {
     }
 
     /// The images at `indices`, scaled as EDM does: u8 / 127.5 - 1.
-    pub fn batch(&self, indices: &[i64], model: &Model) -> Result<Minibatch> {
+    pub fn batch(&self, indices: &[i64], model: &dyn TorchDenoiser) -> Result<Minibatch> {
         let picked = self.pixels.index_select(0, &Tensor::from_slice(indices));
         let images = picked.to_device(model.device()).to_kind(Kind::Float) / 127.5 - 1.0;
         let class_labels = match &self.labels {
-            Some(labels) => model.one_hot(&indices.iter().map(|&i| labels[i as usize]).collect::<Vec<_>>())?,
+            Some(labels) => {
+                let of: Vec<i64> = indices.iter().map(|&i| labels[i as usize]).collect();
+                Some(one_hot(&of, model.spec().classes, model.device())?)
+            }
             None => None,
         };
         Ok(Minibatch { images, class_labels })

@@ -39,6 +39,12 @@ pub trait TorchDenoiser: Denoiser<Batch = Batch, Conditions = Labels, Error = Er
     /// # Errors
     /// If samples are no images and there is no decoder.
     fn pixels(&self, samples: &Batch) -> Result<Tensor>;
+
+    /// How batches of images look, as against batches of samples that are decoded first ([`Denoiser::appearance`]).
+    ///
+    /// # Errors
+    /// If samples are no images and there is no decoder.
+    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>>;
 }
 
 /// Pixels of denoisers whose samples are images of 1 or 3 channels themselves.
@@ -193,6 +199,13 @@ impl TorchDenoiser for Model {
             None => Err(no_pixels(self.spec())),
         }
     }
+
+    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
+        match self.pixel_shape() {
+            Some(_) => Ok(self),
+            None => Err(no_pixels(self.spec())),
+        }
+    }
 }
 
 impl Model {
@@ -249,6 +262,10 @@ impl<D: TorchDenoiser + ?Sized> TorchDenoiser for &D {
     fn pixels(&self, samples: &Batch) -> Result<Tensor> {
         (**self).pixels(samples)
     }
+
+    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
+        (**self).pixel_appearance()
+    }
 }
 
 impl<D: TorchDenoiser + ?Sized> TorchDenoiser for Box<D> {
@@ -262,6 +279,10 @@ impl<D: TorchDenoiser + ?Sized> TorchDenoiser for Box<D> {
 
     fn pixels(&self, samples: &Batch) -> Result<Tensor> {
         (**self).pixels(samples)
+    }
+
+    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
+        (**self).pixel_appearance()
     }
 }
 
@@ -277,6 +298,10 @@ impl<D: TorchDenoiser, R: TorchDenoiser> TorchDenoiser for Guided<D, R> {
     fn pixels(&self, samples: &Batch) -> Result<Tensor> {
         self.denoiser().pixels(samples)
     }
+
+    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
+        self.denoiser().pixel_appearance()
+    }
 }
 
 impl<D: TorchDenoiser> TorchDenoiser for Counting<D> {
@@ -290,5 +315,9 @@ impl<D: TorchDenoiser> TorchDenoiser for Counting<D> {
 
     fn pixels(&self, samples: &Batch) -> Result<Tensor> {
         self.inner().pixels(samples)
+    }
+
+    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
+        self.inner().pixel_appearance()
     }
 }

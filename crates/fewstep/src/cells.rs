@@ -7,10 +7,10 @@ use fewstep_core::observe::{Event, Observer};
 use fewstep_core::plan::{Plan, Source};
 use fewstep_io::atomic;
 use fewstep_nn::TorchDenoiser;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result};
+use crate::runs::{read, slug};
 use crate::scorer::ImageScorer;
 
 /// One cell of a table.
@@ -187,16 +187,6 @@ impl ResultCache<'_> {
     }
 }
 
-/// JSON of an earlier run, if it is there.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let value = serde_json::from_str(&text);
-    Ok(Some(value.with_context(|| format!("{} is damaged; remove it to do that part anew", path.display()))?))
-}
-
 /// Removes a file, if it is there.
 fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
@@ -205,9 +195,4 @@ fn remove(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// A name for files.
-pub fn slug(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
 }

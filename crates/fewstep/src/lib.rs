@@ -5,19 +5,21 @@
 //! [`Observer`](fewstep_core::observe::Observer) how far it is and ends when that asks for it; nothing here prints, reads arguments or
 //! catches signals.
 
+pub mod arrays;
 pub mod assets;
 pub mod cells;
 pub mod data;
 pub mod error;
 pub mod features;
 pub mod figures;
-pub mod fitting;
+// pub mod fitting;
 pub mod forecast;
 pub mod measure;
 pub mod models;
 pub mod pixels;
 pub mod plans;
 pub mod provenance;
+pub mod reference;
 pub mod runs;
 pub mod scorer;
 pub mod teachers;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use fewstep_core::denoiser::Denoiser;
 use fewstep_core::observe::Observer;
 use fewstep_io::hash;
 use fewstep_nn::TorchDenoiser;

@@ -1,51 +1,37 @@
-//! Feature networks: a file, or the one that comes with the program.
+//! Feature networks: a file, or the one that comes with the library.
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
 use fewstep_eval::Statistics;
-use fewstep_eval::features::torchscript::{InputRange, Options};
-use fewstep_eval::features::{self, Convention, FeatureId, FeatureNetwork, OpenOptions};
+use fewstep_eval::features::{self, Convention, FeatureId, FeatureNetwork, OpenOptions, torchscript};
 use fewstep_nn::tch::{Device, Kind, Tensor};
 
+use crate::error::{Result, bail, ensure};
 use crate::{assets, pixels};
 
-/// What turns images into features.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Features")]
-pub struct FeatureArgs {
-    /// Feature network: a .safetensors file of `fewstep features` or `fewstep import`, or Inception's .pth file of pytorch-fid
-    /// or torch-fidelity [default: the built-in one for Fashion-MNIST]
-    #[arg(long, value_name = "FILE")]
-    pub features: Option<PathBuf>,
-    /// How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid
-    #[arg(long, value_name = "NAME", default_value = "tf1")]
-    pub resize: String,
-    /// Run --features as a TorchScript program, only if you trust it, on pixels of this range
-    #[arg(long, value_name = "RANGE", requires = "features", num_args = 0..=1, default_missing_value = "bytes")]
-    pub torchscript: Option<Range>,
-    /// Call the TorchScript program with `return_features`, as NVIDIA's need
-    #[arg(long, requires = "torchscript")]
-    pub return_features: bool,
+/// Which feature network, and how its images are prepared.
+#[derive(Clone, Debug)]
+pub struct FeatureOptions {
+    /// Its file; the built-in one for Fashion-MNIST where there is none.
+    pub file: Option<PathBuf>,
+    /// How Inception's images are resized.
+    pub convention: Convention,
+    /// Runs the file as a TorchScript program, called in this way: only for files that are trusted.
+    pub torchscript: Option<torchscript::Options>,
 }
 
-/// Range of a TorchScript network's input. (Documented variants would make every help page that shows them twice as long.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Range {
-    Bytes,
-    Unit,
-    Signed,
-}
-
-impl FeatureArgs {
+impl FeatureOptions {
     /// A file, read as data and not run; without one, the built-in network.
-    pub fn file(features: Option<PathBuf>, resize: &str) -> Self {
-        Self { features, resize: resize.to_owned(), torchscript: None, return_features: false }
+    pub fn file(file: Option<PathBuf>) -> Self {
+        Self { file, convention: Convention::Tf1, torchscript: None }
     }
 
     /// Opens the network for images of these channels, height and width.
+    ///
+    /// # Errors
+    /// If there is no such file, it is no feature network, or the built-in one is for other images.
     pub fn open(&self, shape: [usize; 3], device: Device) -> Result<Box<dyn FeatureNetwork>> {
-        let Some(path) = &self.features else {
+        let Some(path) = &self.file else {
             if shape != assets::IMAGE_SHAPE {
                 bail!(
                     "the built-in features are for images of {} (Fashion-MNIST), but these are {}: give a feature network with \
@@ -57,21 +43,16 @@ impl FeatureArgs {
             return assets::features(device);
         };
         ensure!(path.exists(), "the feature network {} does not exist: check the path", path.display());
-        let torchscript = self.torchscript.map(|range| {
-            let range = match range {
-                Range::Bytes => InputRange::Bytes,
-                Range::Unit => InputRange::Unit,
-                Range::Signed => InputRange::Signed,
-            };
-            Options { range, return_features: self.return_features, ..Options::default() }
-        });
-        let options = OpenOptions { convention: Convention::parse(&self.resize)?, torchscript };
+        let options = OpenOptions { convention: self.convention, torchscript: self.torchscript };
         Ok(features::open(path, &options, device)?)
     }
 }
 
 /// Refuses statistics that are not of this network's features of images of this shape (channels, height, width), tried on a black
 /// image: what does not fit shows before any work is done. `place` names the statistics.
+///
+/// # Errors
+/// If they are not.
 pub fn check_features(
     network: &dyn FeatureNetwork,
     shape: [usize; 3],

@@ -1,36 +1,27 @@
 //! Data sets.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
 use fewstep_io::dataset::{Dataset, DatasetOptions, Images};
 use fewstep_io::tensors::{Dtype, TensorData};
+use fewstep_nn::tensor::Batch;
+use fewstep_nn::{TorchDenoiser, data, random};
+use fewstep_search::DataMoments;
 
-use super::{Arrays, has_extension};
+use serde::{Deserialize, Serialize};
 
-/// A data set and how it is read.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Data")]
-pub struct DataArgs {
-    /// Data set: EDM zip, image folder, IDX file or folder, CIFAR-10 archive, npz of images
-    #[arg(long, value_name = "PATH")]
-    pub data: PathBuf,
-    /// Pad images with zeros to squares of this size (Fashion-MNIST: 32)
-    #[arg(long, value_name = "PIXELS")]
-    pub pad_to: Option<usize>,
-    /// Use at most so many images
-    #[arg(long, value_name = "N")]
-    pub max_images: Option<usize>,
-}
+use crate::arrays::Arrays;
+use crate::error::{Context, Result, bail, ensure};
 
-impl DataArgs {
-    /// Opens the data set.
-    pub fn open(&self) -> Result<Dataset> {
-        open_data(&self.data, self.pad_to, self.max_images)
-    }
+/// Whether a path ends in `.extension`.
+pub fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
 }
 
 /// Opens any data set: the formats of fewstep-io, and npz files of images as `sample` writes them.
+///
+/// # Errors
+/// If it cannot be used.
 pub fn open_data(path: &Path, pad_to: Option<usize>, max_images: Option<usize>) -> Result<Dataset> {
     if has_extension(path, "npz") {
         ensure!(
@@ -50,10 +41,10 @@ fn from_npz(path: &Path) -> Result<Dataset> {
     let (array, channels_last) = match (file.get("images"), file.get("arr_0")) {
         (Some(images), _) => (images, false),
         (None, Some(images)) => (images, true),
-        (None, None) => anyhow::bail!("it has neither an array `images` nor `arr_0`, but {}", file.names()),
+        (None, None) => bail!("it has neither an array `images` nor `arr_0`, but {}", file.names()),
     };
     let &[n, a, b, c] = array.shape.as_slice() else {
-        anyhow::bail!("its images have the shape {:?}, where four dimensions are needed", array.shape);
+        bail!("its images have the shape {:?}, where four dimensions are needed", array.shape);
     };
     let (channels, height, width) = if channels_last { (c, a, b) } else { (a, b, c) };
     ensure!(
@@ -73,7 +64,7 @@ fn from_npz(path: &Path) -> Result<Dataset> {
         let classes = classes.to_i64()?;
         classes
             .into_iter()
-            .map(|class| u32::try_from(class).with_context(|| format!("it has the class {class}")))
+            .map(|class| u32::try_from(class).ok().with_context(|| format!("it has the class {class}")))
             .collect()
     });
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -86,7 +77,7 @@ fn check_finite(values: &[f32], count: usize) -> Result<()> {
     let bad = |image: &[f32]| image.iter().any(|value| !value.is_finite());
     let bad: Vec<usize> = values.chunks(size).enumerate().filter(|(_, image)| bad(image)).map(|(i, _)| i).collect();
     if let Some(first) = bad.first() {
-        anyhow::bail!("{} of its {count} images hold values that are not finite, image {first} first", bad.len());
+        bail!("{} of its {count} images hold values that are not finite, image {first} first", bad.len());
     }
     Ok(())
 }
@@ -100,13 +91,75 @@ fn to_u8(array: &TensorData) -> Result<Vec<u8>> {
             check_finite(&values, array.shape.first().copied().unwrap_or(1))?;
             Ok(values.into_iter().map(|v| (v * 127.5 + 128.0).clamp(0.0, 255.0) as u8).collect())
         }
-        other => anyhow::bail!("its images are {other:?}, where u8 or floats in [-1, 1] are needed"),
+        other => bail!("its images are {other:?}, where u8 or floats in [-1, 1] are needed"),
     }
+}
+
+/// A data set as `run.json` keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataId {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of what it holds.
+    pub sha256: String,
+    /// Images of it that are used.
+    #[serde(default)]
+    pub images: usize,
+}
+
+impl DataId {
+    /// Of a data set.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn of(dataset: &Dataset) -> Result<Self> {
+        Ok(Self { name: dataset.name().to_owned(), sha256: dataset.fingerprint()?, images: dataset.len() })
+    }
+}
+
+/// Training images whose moments are measured, at most.
+const MOST_IMAGES: usize = 10_000;
+
+/// Seed of which ones.
+const SEED: u64 = u64::from_le_bytes(*b"moments ");
+
+/// The moments of training images, in the features that searches match them on.
+///
+/// # Errors
+/// If the images do not fit the denoiser.
+pub fn data_moments(images: &data::Images, denoiser: &dyn TorchDenoiser, batch: usize) -> Result<DataMoments> {
+    let mut moments = DataMoments::new();
+    let appearance = denoiser.pixel_appearance()?;
+    for indices in drawn(images.len()).chunks(batch.max(1)) {
+        moments.add(appearance, &Batch(images.batch(indices, denoiser)?.images))?;
+    }
+    Ok(moments)
+}
+
+/// The training images that are measured, of so many: drawn at random, as their classes may come one after the other, or take turns.
+fn drawn(len: usize) -> Vec<i64> {
+    let mut order = random::permutation(SEED, 0, len);
+    order.truncate(MOST_IMAGES);
+    order
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+
+    #[test]
+    fn every_class_is_drawn_in_whatever_order_they_come() {
+        let drawn = drawn(50_000);
+        assert_eq!(drawn.len(), MOST_IMAGES);
+        for class_of in [|index: i64| index % 10, |index: i64| index / 5000] {
+            let of_class = |class: i64| drawn.iter().filter(|index| class_of(**index) == class).count();
+            assert!((0..10).all(|class| (900..1100).contains(&of_class(class))));
+        }
+        assert_eq!(super::drawn(3).len(), 3);
+    }
+
     use fewstep_io::npz;
     use fewstep_io::tensors::TensorMap;
 

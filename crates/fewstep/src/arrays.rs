@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use fewstep_core::denoiser::Spec;
 use fewstep_io::npz;
 use fewstep_io::tensors::{TensorData, TensorMap};
-use fewstep_nn::Model;
 use fewstep_nn::checkpoint::tensor_from;
 use fewstep_nn::tch::{Kind, Tensor};
+
+use crate::error::{Context, Result, bail, ensure};
 
 /// The arrays of a file; its methods' errors name the file.
 #[derive(Debug)]
@@ -18,6 +19,9 @@ pub struct Arrays {
 
 impl Arrays {
     /// Reads all arrays of an npz file.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
         Ok(Self { place: path.display().to_string(), arrays: npz::read(path)? })
     }
@@ -33,22 +37,28 @@ impl Arrays {
         if names.is_empty() { "no arrays at all".to_owned() } else { names.join(", ") }
     }
 
-    /// A batch `[N, C, H, W]` of what `model` takes, as f32.
-    pub fn images(&self, name: &str, model: &Model) -> Result<Tensor> {
-        let [c, h, w] = model.image_shape();
+    /// A batch `[N, ...]` of samples that a denoiser takes, as f32.
+    ///
+    /// # Errors
+    /// If there is no such array, or it has another shape or values that are not finite.
+    pub fn samples(&self, name: &str, spec: &Spec) -> Result<Tensor> {
         let array = self.floats(name)?;
-        let fits =
-            matches!(array.shape.as_slice(), [n, rest @ ..] if *n > 0 && rest == [c, h, w].map(|size| size as usize));
+        let fits = matches!(array.shape.as_slice(), [n, rest @ ..] if *n > 0 && *rest == *spec.shape);
+        let wanted: Vec<String> = spec.shape.iter().map(usize::to_string).collect();
         ensure!(
             fits,
-            "the array `{name}` of {} has the shape {:?}, but the model needs [N, {c}, {h}, {w}]",
+            "the array `{name}` of {} has the shape {:?}, but the model needs [N, {}]",
             self.place,
-            array.shape
+            array.shape,
+            wanted.join(", ")
         );
         tensor(array)
     }
 
     /// A noise level for each of `count` images, `[count]` or a single one for all, as f32.
+    ///
+    /// # Errors
+    /// If there is no such array, or a level is not positive.
     pub fn sigmas(&self, name: &str, count: usize) -> Result<Tensor> {
         let array = self.floats(name)?;
         let length = array.numel();
@@ -59,15 +69,18 @@ impl Arrays {
             array.shape
         );
         if let Some(sigma) = array.to_f64().into_iter().find(|sigma| *sigma <= 0.0) {
-            anyhow::bail!("the array `{name}` of {} holds the noise level {sigma}: they must be positive", self.place);
+            bail!("the array `{name}` of {} holds the noise level {sigma}: they must be positive", self.place);
         }
         Ok(tensor(array)?.reshape([-1]).expand([count as i64], false))
     }
 
-    /// The array `class_labels` `[count, label_dim]` as f32, if there is one.
-    pub fn class_labels(&self, model: &Model, count: usize) -> Result<Option<Tensor>> {
+    /// The array `class_labels` `[count, classes]` as f32, if there is one.
+    ///
+    /// # Errors
+    /// If the denoiser knows no classes, or the array has another shape or values that are not finite.
+    pub fn class_labels(&self, spec: &Spec, count: usize) -> Result<Option<Tensor>> {
         const NAME: &str = "class_labels";
-        let dim = model.config().label_dim as usize;
+        let dim = spec.classes;
         let Some(array) = self.get(NAME) else { return Ok(None) };
         ensure!(
             dim > 0,
@@ -94,7 +107,7 @@ impl Arrays {
             array.dtype
         );
         if let Some(index) = array.to_f64().iter().position(|value| !value.is_finite()) {
-            anyhow::bail!("the array `{name}` of {} is not finite at flat index {index}", self.place);
+            bail!("the array `{name}` of {} is not finite at flat index {index}", self.place);
         }
         Ok(array)
     }
