@@ -3,9 +3,10 @@
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{compare, data, demo, denoise, eval, export, features, fit, import};
-use crate::commands::{info, reference, report, reproduce, sample, shell, train};
-use crate::ui::Output;
+use crate::commands::shell;
+// use crate::commands::{compare, data, demo, denoise, eval, export, features, fit, import};
+// use crate::commands::{info, reference, report, reproduce, sample, shell, train};
+use crate::ui::{Output, Terminal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,35 +40,35 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show on the built-in model what a fit buys: table, report.html
-    Demo(demo::Args),
+    //     Demo(demo::Args),
     /// Find noise levels for a budget of steps (phase 1) and tune the network for them (phase 2)
-    Fit(fit::Args),
+    //     Fit(fit::Args),
     /// Compare models, methods and numbers of evaluations: table, csv, json, report.html
-    Compare(compare::Args),
+    //     Compare(compare::Args),
     /// Repeat the paper's experiments on a model and data of your own
-    Reproduce(reproduce::Args),
+    //     Reproduce(reproduce::Args),
     /// Write a plan in the form that another tool takes
-    Export(export::Args),
+    //     Export(export::Args),
     /// Make images
-    Sample(sample::Args),
+    //     Sample(sample::Args),
     /// Measure images: FID, KID, inception score, precision and recall, ...
-    Eval(eval::Args),
+    //     Eval(eval::Args),
     /// Make a data set of a folder of pictures: squares of one size
-    Data(data::Args),
+    //     Data(data::Args),
     /// Train a denoiser from scratch (the EDM recipe)
-    Train(train::Args),
+    //     Train(train::Args),
     /// Turn a checkpoint of the EDM code, or Inception's weights, into a safetensors file
-    Import(import::Args),
+    //     Import(import::Args),
     /// Apply the denoiser to arrays: how to check an import
-    Denoise(denoise::Args),
+    //     Denoise(denoise::Args),
     /// Make the report of a run folder anew
-    Report(report::Args),
+    //     Report(report::Args),
     /// Say in words what a file is
-    Info(info::Args),
+    //     Info(info::Args),
     /// Reference statistics of a data set, for eval
-    Ref(reference::Args),
+    //     Ref(reference::Args),
     /// Train a small feature network on a data set's labels, for eval
-    Features(features::Args),
+    //     Features(features::Args),
     /// Print completions for a shell
     Completions(shell::CompletionsArgs),
     /// Write man pages
@@ -78,22 +79,23 @@ impl Cli {
     /// Does what was asked for.
     pub fn run(self) -> Result<()> {
         let output = Output::new(self.json);
+        let terminal = Terminal::default();
         match self.command {
-            Command::Demo(args) => demo::run(args, output),
-            Command::Fit(args) => fit::run(args, output),
-            Command::Compare(args) => compare::run(args, output),
-            Command::Export(args) => export::run(args, output),
-            Command::Sample(args) => sample::run(args, output),
-            Command::Eval(args) => eval::run(args, output),
-            Command::Data(args) => data::run(args, output),
-            Command::Train(args) => train::run(args, output),
-            Command::Import(args) => import::run(args, output),
-            Command::Denoise(args) => denoise::run(args, output),
-            Command::Info(args) => info::run(args, output),
-            Command::Ref(args) => reference::run(args, output),
-            Command::Features(args) => features::run(args, output),
-            Command::Reproduce(args) => reproduce::run(args, output),
-            Command::Report(args) => report::run(args, output),
+            //             Command::Demo(args) => demo::run(args, output, &terminal),
+            //             Command::Fit(args) => fit::run(args, output, &terminal),
+            //             Command::Compare(args) => compare::run(args, output, &terminal),
+            //             Command::Export(args) => export::run(args, output, &terminal),
+            //             Command::Sample(args) => sample::run(args, output, &terminal),
+            //             Command::Eval(args) => eval::run(args, output, &terminal),
+            //             Command::Data(args) => data::run(args, output, &terminal),
+            //             Command::Train(args) => train::run(args, output, &terminal),
+            //             Command::Import(args) => import::run(args, output, &terminal),
+            //             Command::Denoise(args) => denoise::run(args, output, &terminal),
+            //             Command::Info(args) => info::run(args, output, &terminal),
+            //             Command::Ref(args) => reference::run(args, output, &terminal),
+            //             Command::Features(args) => features::run(args, output, &terminal),
+            //             Command::Reproduce(args) => reproduce::run(args, output, &terminal),
+            //             Command::Report(args) => report::run(args, output, &terminal),
             Command::Completions(args) => shell::completions(args, Self::command()),
             Command::Man(args) => shell::man(args, Self::command(), output),
         }

@@ -1,10 +1,9 @@
-//! Ctrl-C in long work that can be saved: the first finishes the update and saves, the second quits at once.
+//! Requests to end: Ctrl-C, SIGTERM, SIGHUP. Work that saves itself finishes its update and saves at the first, the second quits at once.
 
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
@@ -17,34 +16,36 @@ static LISTENING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
 static RESUMABLE: AtomicBool = AtomicBool::new(false);
 
-/// As long as it lives, Ctrl-C (or a request to terminate) only asks, and the work looks at [`asked`] after every update.
-/// Elsewhere it ends the process: files appear whole or not at all, so nothing is lost that was finished.
+/// As long as it lives, a signal only asks, and the work looks at [`asked`] after every update. Elsewhere it ends the process: files
+/// appear whole or not at all, so nothing is lost that was finished.
 #[derive(Debug)]
 pub struct Listener(());
 
 /// Starts to listen.
-pub fn listen() -> Result<Listener> {
-    install()?;
+pub fn listen() -> Listener {
     LISTENING.store(true, Ordering::SeqCst);
-    Ok(Listener(()))
+    Listener(())
 }
 
 /// From now on what ends the process says how to go on: the run folder keeps what is finished.
-pub fn resumable() -> Result<()> {
-    install()?;
+pub fn resumable() {
     RESUMABLE.store(true, Ordering::SeqCst);
+}
+
+/// Takes signals from now on.
+pub fn install() -> Result<()> {
+    let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
+    let mut signals = Signals::new(wanted).context("cannot wait for signals")?;
+    std::thread::spawn(move || signals.forever().for_each(|_| handle()));
     Ok(())
 }
 
-fn install() -> Result<()> {
-    static ONCE: Once = Once::new();
-    let mut installed = Ok(());
-    ONCE.call_once(|| {
-        installed = Signals::new([SIGINT, SIGTERM]).map(|mut signals| {
-            std::thread::spawn(move || signals.forever().for_each(|_| handle()));
-        });
-    });
-    Ok(installed?)
+/// Whether whoever started this process wants a signal ignored, as nohup does (where the system says so).
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask >> (signal - 1) & 1 == 1
 }
 
 fn handle() {
@@ -68,14 +69,4 @@ impl Drop for Listener {
 /// Whether someone asked to stop.
 pub fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
-}
-
-/// The end of work that was saved: no failure, and not done either.
-#[derive(Debug, thiserror::Error)]
-#[error("stopped as asked, {0}; everything so far is saved: the same command with --resume goes on from there")]
-pub struct Stopped(String);
-
-/// Ends work that was saved; `place` says where it stands.
-pub fn stopped<T>(place: &str) -> Result<T> {
-    Err(Stopped(place.to_owned()).into())
 }

@@ -1,24 +1,13 @@
-//! fewstep turns a pretrained diffusion model into the best few-step sampler for it.
+//! The command line of fewstep: arguments in, calls of the library, progress and tables out.
 
 // Doc comments of arguments are help texts, and their `[default: ...]` are no links.
 #![allow(rustdoc::broken_intra_doc_links)]
 
-mod assets;
 mod cli;
 mod commands;
-mod figures;
-mod fitting;
-mod forecast;
-mod gallery;
 mod inputs;
 mod interrupt;
-mod measure;
-mod pixels;
-mod provenance;
-mod runs;
-mod searching;
-mod studio;
-mod suggest;
+mod repeat;
 mod terminal;
 mod ui;
 
@@ -28,7 +17,24 @@ use clap::{CommandFactory, Parser};
 
 fn main() -> ExitCode {
     ui::report_panics_in_a_sentence();
-    let done = runs::arguments(&cli::Cli::command()).and_then(|args| match cli::Cli::try_parse_from(args) {
+    let done = interrupt::install().and_then(|()| repeat::arguments(&cli::Cli::command())).and_then(run);
+    match done {
+        Ok(code) => code,
+        Err(error) => match ended_as_asked(&error) {
+            Some(how) => {
+                ui::note(how);
+                ExitCode::from(interrupt::EXIT_CODE)
+            }
+            None => {
+                ui::error(&error);
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn run(args: Vec<std::ffi::OsString>) -> anyhow::Result<ExitCode> {
+    match cli::Cli::try_parse_from(args) {
         Ok(cli) => cli.run().map(|()| ExitCode::SUCCESS),
         // help and version are no errors, and go to stdout
         Err(asked) if !asked.use_stderr() => {
@@ -37,16 +43,14 @@ fn main() -> ExitCode {
             ui::print(text.as_bytes()).map(|()| ExitCode::SUCCESS)
         }
         Err(wrong) => wrong.exit(),
-    });
-    match done {
-        Ok(code) => code,
-        Err(stop) if stop.is::<interrupt::Stopped>() => {
-            ui::note(stop.to_string());
-            ExitCode::from(interrupt::EXIT_CODE)
-        }
-        Err(error) => {
-            ui::error(&error);
-            ExitCode::FAILURE
-        }
     }
+}
+
+/// What there is to say where work ended because a signal asked for it, which is no failure.
+fn ended_as_asked(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(stopped @ fewstep::Error::Stopped { .. }), _) => Some(stopped.to_string()),
+        (_, Some(cancelled @ fewstep::search::Error::Cancelled)) => Some(cancelled.to_string()),
+        _ => None,
+    })
 }

@@ -1,12 +1,16 @@
 //! How the program talks: results on stdout, progress and messages on stderr.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use fewstep_core::observe::{Event, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
+
+use crate::interrupt;
 
 /// Seconds between plain progress lines where stderr is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
@@ -86,9 +90,53 @@ pub fn report_panics_in_a_sentence() {
     }));
 }
 
-/// Progress of one long piece of work: a bar on a terminal, a line now and then elsewhere.
+/// Whoever is at the terminal: progress as bars, notes as lines, Ctrl-C as a wish to end.
+#[derive(Debug, Default)]
+pub struct Terminal {
+    /// The tasks that go on, each inside the one before it.
+    tasks: RefCell<Vec<Progress>>,
+    listener: RefCell<Option<interrupt::Listener>>,
+}
+
+impl Observer for Terminal {
+    fn event(&self, event: Event) {
+        let mut tasks = self.tasks.borrow_mut();
+        match event {
+            Event::Began { task, unit, total, done } => {
+                if let Some(outer) = tasks.last() {
+                    outer.hide();
+                }
+                tasks.push(Progress::new(task, unit, total, done));
+            }
+            Event::Progressed { done, message } => {
+                if let Some(task) = tasks.last_mut() {
+                    task.set(done, message);
+                }
+            }
+            Event::Ended => {
+                if let Some(task) = tasks.pop() {
+                    task.finish();
+                }
+            }
+            Event::Note(text) => match tasks.last() {
+                Some(task) => task.bar.suspend(|| note(text)),
+                None => note(text),
+            },
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        interrupt::asked()
+    }
+
+    fn saves_itself(&self, saves: bool) {
+        *self.listener.borrow_mut() = saves.then(interrupt::listen);
+    }
+}
+
+/// Progress of one task: a bar on a terminal, a line now and then elsewhere.
 #[derive(Debug)]
-pub struct Progress {
+struct Progress {
     bar: ProgressBar,
     name: String,
     plain: Option<Instant>,
@@ -98,7 +146,7 @@ pub struct Progress {
 
 impl Progress {
     /// `total` units of work, of which `done` were done before.
-    pub fn new(name: &str, unit: &str, total: u64, done: u64) -> Self {
+    fn new(name: &str, unit: &str, total: u64, done: u64) -> Self {
         let terminal = stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
         let template =
@@ -124,7 +172,7 @@ impl Progress {
     }
 
     /// Work done so far and what there is to say.
-    pub fn set(&mut self, done: u64, message: impl Into<String>) {
+    fn set(&mut self, done: u64, message: impl Into<String>) {
         let message = message.into();
         if let Some(last) = self.plain
             && last.elapsed() >= PLAIN_INTERVAL
@@ -139,8 +187,13 @@ impl Progress {
         self.bar.set_position(done);
     }
 
+    /// Takes the bar away while a task inside this one shows its own.
+    fn hide(&self) {
+        self.bar.suspend(|| ());
+    }
+
     /// Removes the bar.
-    pub fn finish(self) {
+    fn finish(self) {
         self.bar.finish_and_clear();
     }
 }

@@ -118,7 +118,8 @@ impl Denoiser for Model {
     }
 
     fn constant(&self, constant: &Constant, conditions: &Labels, samples: usize) -> Result<Batch> {
-        let shape: Vec<i64> = std::iter::once(samples).chain(self.spec().shape.iter().copied()).map(|n| n as i64).collect();
+        let shape: Vec<i64> =
+            std::iter::once(samples).chain(self.spec().shape.iter().copied()).map(|n| n as i64).collect();
         let like = Tensor::f_empty(shape.as_slice(), (Kind::Float, self.device()))?;
         Ok(held::repeated(constant, &like, conditions.0.as_ref()))
     }
@@ -134,7 +135,8 @@ impl Denoiser for Model {
         let x = Tensor::f_cat(&asked.iter().map(|(x, _)| &x.0).collect::<Vec<_>>(), 0)?;
         let levels: Vec<f32> = asked.iter().map(|(_, sigma)| *sigma as f32).collect();
         let levels = Tensor::from_slice(&levels).f_repeat_interleave_self_int(samples, 0, several * samples)?;
-        let labels = labels.map(|labels| if labels.size()[0] == 1 { labels.shallow_clone() } else { labels.repeat([several, 1]) });
+        let labels = labels
+            .map(|labels| if labels.size()[0] == 1 { labels.shallow_clone() } else { labels.repeat([several, 1]) });
         let levels = levels.split(self.batch() as i64, 0);
         let of_part = |((x, labels), level): ((Tensor, Option<Tensor>), Tensor)| {
             tch::no_grad(|| Model::denoise(self, &x, &level, &self.conditioned(labels.as_ref())))
@@ -210,7 +212,8 @@ impl TorchDenoiser for Model {
 
 impl Model {
     fn texture(&self) -> &RandomFeatures {
-        self.texture.get_or_init(|| RandomFeatures::new(self.image_shape(), self.pixel_shape().is_some(), self.device()))
+        self.texture
+            .get_or_init(|| RandomFeatures::new(self.image_shape(), self.pixel_shape().is_some(), self.device()))
     }
 }
 
@@ -234,7 +237,9 @@ pub(crate) fn features(texture: &RandomFeatures, images: &Tensor, batch: usize) 
     let mut rows = Vec::with_capacity(images.size()[0] as usize * texture.dim());
     for part in images.split(batch.max(1) as i64, 0) {
         let features = tch::no_grad(|| texture.features(&part))?;
-        rows.extend(Vec::<f64>::try_from(features.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_flatten(0, -1)?)?);
+        rows.extend(Vec::<f64>::try_from(
+            features.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_flatten(0, -1)?,
+        )?);
     }
     Ok((rows, texture.dim()))
 }

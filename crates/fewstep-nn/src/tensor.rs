@@ -78,7 +78,8 @@ impl Samples for Batch {
 
     fn scale_samples(&self, factors: &[f64]) -> Self {
         let factors = Tensor::from_slice(factors).to_kind(self.0.kind()).to_device(self.0.device());
-        let shape: Vec<i64> = std::iter::once(-1).chain(std::iter::repeat_n(1, self.0.dim().saturating_sub(1))).collect();
+        let shape: Vec<i64> =
+            std::iter::once(-1).chain(std::iter::repeat_n(1, self.0.dim().saturating_sub(1))).collect();
         tch::no_grad(|| Self(&self.0 * factors.reshape(shape.as_slice())))
     }
 }

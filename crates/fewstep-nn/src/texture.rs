@@ -96,7 +96,8 @@ mod tests {
             let images = Tensor::zeros([2, channels, resolution, resolution], (Kind::Float, Device::Cpu));
             let features = network.features(&images).unwrap();
             assert_eq!(features.size(), [2, dim as i64]);
-            let again = RandomFeatures::new([channels, resolution, resolution], true, Device::Cpu).features(&images).unwrap();
+            let again =
+                RandomFeatures::new([channels, resolution, resolution], true, Device::Cpu).features(&images).unwrap();
             assert_eq!(features, again);
         }
     }

@@ -10,8 +10,8 @@ use std::error::Error;
 
 use fewstep_core::mixture::{Component, Covariance, Mixture};
 use fewstep_core::schedule::karras;
-use fewstep_search::{Endpoints, Fit, StudentOptions, Teacher, least_squares, refined};
 use fewstep_core::{Plan, Solver, SolverOptions, noise};
+use fewstep_search::{Endpoints, Fit, StudentOptions, Teacher, least_squares, refined};
 
 const STEPS: std::ops::RangeInclusive<usize> = 3..=6;
 

@@ -53,13 +53,17 @@ pub enum Error {
         hint: &'static str,
     },
     /// A stage that needs a derivative which the denoiser does not have.
-    #[error("rollout refinement needs the denoiser's derivative, and this one has none; use gauss-newton, which does without")]
+    #[error(
+        "rollout refinement needs the denoiser's derivative, and this one has none; use gauss-newton, which does without"
+    )]
     NotDifferentiable,
     /// A loss that the caller did not bring.
     #[error("rollout refinement by a distance of features needs a feature network")]
     NoFeatures,
     /// A stage that compares images, for samples that are none.
-    #[error("matching moments needs samples that are images or can be decoded into some, and this denoiser's are neither")]
+    #[error(
+        "matching moments needs samples that are images or can be decoded into some, and this denoiser's are neither"
+    )]
     NoImages,
     /// Levels that are no schedule.
     #[error(transparent)]

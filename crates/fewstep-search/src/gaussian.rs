@@ -18,7 +18,9 @@ pub struct Gaussian {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum GaussianError {
     /// Too few to know a covariance.
-    #[error("the moments of {features} features cannot be told from {samples} samples: it takes more samples than that")]
+    #[error(
+        "the moments of {features} features cannot be told from {samples} samples: it takes more samples than that"
+    )]
     TooFew {
         /// Dimension of the features.
         features: usize,
@@ -133,9 +135,8 @@ impl Reference {
         let covariance = gaussian.matrix();
         let largest = covariance.diagonal().max();
         let cholesky = covariance.clone().cholesky().map(|cholesky| cholesky.l());
-        let regular = |factor: &DMatrix<f64>| {
-            factor.diagonal().iter().all(|pivot| pivot * pivot > SMALLEST_PIVOT * largest)
-        };
+        let regular =
+            |factor: &DMatrix<f64>| factor.diagonal().iter().all(|pivot| pivot * pivot > SMALLEST_PIVOT * largest);
         let half = cholesky.filter(regular).unwrap_or_else(|| {
             let eigen = covariance.clone().symmetric_eigen();
             // as large as the most negative eigenvalue is, one can be through rounding alone
@@ -320,7 +321,10 @@ mod tests {
                     features.distance(&q).0
                 };
                 let difference = (at(1e-5) - at(-1e-5)) / 2e-5;
-                assert!((slope[j] - difference).abs() < 1e-5 * (1.0 + difference.abs()), "{n} {dim}: {slope:?} {difference}");
+                assert!(
+                    (slope[j] - difference).abs() < 1e-5 * (1.0 + difference.abs()),
+                    "{n} {dim}: {slope:?} {difference}"
+                );
             }
         }
     }

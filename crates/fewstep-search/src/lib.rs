@@ -36,14 +36,14 @@ mod clipping;
 mod counted;
 mod error;
 mod gaussian;
+mod gits;
 mod held_out;
 mod least_squares;
-mod gits;
 mod method;
 mod normal;
+mod oss;
 mod outcome;
 mod paths;
-mod oss;
 mod refine;
 mod ridge;
 mod rollout;
@@ -55,18 +55,17 @@ pub mod suggest;
 mod table;
 mod teacher;
 
-pub use least_squares::{Fit, least_squares, least_squares_along, least_squares_seen};
 pub use gits::{CostMetric, StepCosts};
+pub use least_squares::{Fit, least_squares, least_squares_along, least_squares_seen};
+pub use oss::oss;
 pub use outcome::{FoundPlan, Outcome, SearchError};
 pub use paths::{ShortestPath, shortest_paths};
-pub use oss::oss;
 pub use refine::{
     GaussNewtonOptions, Moving, RefineError, RefineOptions, Refined, Refiner, RefitOptions, Refitted, Solved,
     gauss_newton, gauss_newton_seen, refine, refit_output,
 };
 pub use rollout::{
-    PlanGradient, pseudo_huber, pseudo_huber_constant, rollout_gradient, squared_error,
-    states_gradient,
+    PlanGradient, pseudo_huber, pseudo_huber_constant, rollout_gradient, squared_error, states_gradient,
 };
 pub use student::{StudentOptions, sweep_evaluations};
 pub use table::{TableSchedule, minimise_bound, minimise_discretization};
@@ -78,7 +77,7 @@ pub use gaussian::{FeatureMoments, Gaussian, GaussianError, mean_shift};
 pub use held_out::HeldOut;
 pub use method::{Method, MethodError, MomentsOf, Refinement, SCHEDULES, Source, Stage, parse_solver};
 pub use run::{
-    DataMoments, Extras, Found, SEARCH_SEEDS, SampleLoss, Search, baseline, fine_levels, find_plans, held_out_teacher,
+    DataMoments, Extras, Found, SEARCH_SEEDS, SampleLoss, Search, baseline, find_plans, fine_levels, held_out_teacher,
     solve_teacher, teacher_key,
 };
 pub use seeded::{Seeded, sample};

@@ -218,9 +218,7 @@ pub fn parse_solver(name: &str) -> Result<Solver, MethodError> {
     name.parse().map_err(|error: SolverError| {
         let known: Vec<String> = Solver::all().iter().map(Solver::to_string).collect();
         match nearest(name, known.iter().map(String::as_str)) {
-            Some(near) => {
-                MethodError::DidYouMean { what: "solver", name: name.to_owned(), near: near.to_owned() }
-            }
+            Some(near) => MethodError::DidYouMean { what: "solver", name: name.to_owned(), near: near.to_owned() },
             None => error.into(),
         }
     })
@@ -406,7 +404,9 @@ mod tests {
         ] {
             assert_eq!(name.parse::<Method>().unwrap().to_string(), name);
         }
-        for (older, name) in [("vp", "vp/euler"), ("local@1.1/euler", "gits@1.1/euler"), ("reachable/ipndm4", "oss/ipndm4")] {
+        for (older, name) in
+            [("vp", "vp/euler"), ("local@1.1/euler", "gits@1.1/euler"), ("reachable/ipndm4", "oss/ipndm4")]
+        {
             assert_eq!(older.parse::<Method>().unwrap().to_string(), name);
         }
         for (bad, says) in [

@@ -173,9 +173,9 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::counted::Counted;
     use fewstep_core::schedule::karras;
     use fewstep_core::solver::{Solver, SolverOptions};
-    use crate::counted::Counted;
 
     struct Network {
         alive: Rc<()>,

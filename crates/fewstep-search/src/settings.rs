@@ -207,14 +207,7 @@ impl Default for SweepSettings {
 
 impl Default for GaussNewtonSettings {
     fn default() -> Self {
-        Self {
-            rounds: 1,
-            up_to: 10,
-            samples: 32,
-            error_space: ErrorSpace::Both,
-            match_variance: true,
-            robust: false,
-        }
+        Self { rounds: 1, up_to: 10, samples: 32, error_space: ErrorSpace::Both, match_variance: true, robust: false }
     }
 }
 
@@ -240,7 +233,11 @@ impl SearchSettings {
             if value >= least { Ok(()) } else { Err(Error::Setting { name, rule, value: value.to_string() }) }
         };
         let number = |name: &'static str, value: f64, holds: bool, rule: &'static str| {
-            if holds && value.is_finite() { Ok(()) } else { Err(Error::Setting { name, rule, value: value.to_string() }) }
+            if holds && value.is_finite() {
+                Ok(())
+            } else {
+                Err(Error::Setting { name, rule, value: value.to_string() })
+            }
         };
         const ONE: &str = "at least 1";
         const POSITIVE: &str = "a finite number above 0";

@@ -25,7 +25,11 @@ pub fn minimise_bound(table: &BoundTable, most: usize) -> Vec<TableSchedule> {
     let found = shortest_paths(sigma.len(), most, 1.0, |i, k| last * (1.0 / sigma[k] - 1.0 / sigma[i]) * errors[i]);
     found
         .into_iter()
-        .map(|found| TableSchedule { schedule: schedule_on(table.grid(), &found.path), path: found.path, value: found.cost })
+        .map(|found| TableSchedule {
+            schedule: schedule_on(table.grid(), &found.path),
+            path: found.path,
+            value: found.cost,
+        })
         .collect()
 }
 

@@ -143,7 +143,8 @@ impl ResultCache<'_> {
         let ranges = self.seeds.ranges;
         let (mut frechet, mut seconds, mut grid) = (Vec::new(), 0.0, None);
         for range in 0..ranges {
-            let measured = self.scorer.score(denoiser, plan, &self.seeds.range(range).collect::<Vec<_>>(), self.observer)?;
+            let measured =
+                self.scorer.score(denoiser, plan, &self.seeds.range(range).collect::<Vec<_>>(), self.observer)?;
             frechet.push(measured.frechet);
             seconds += measured.seconds / ranges as f64;
             grid.get_or_insert(measured.grid);

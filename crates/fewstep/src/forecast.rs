@@ -68,7 +68,12 @@ impl Forecast {
             table.push(vec![part.what.as_str().into(), number(part.evaluations), number(calls), note.into()]);
         }
         table.start_group();
-        table.push(vec!["in all, about".into(), number(self.evaluations), number(self.evaluations * self.calls), "".into()]);
+        table.push(vec![
+            "in all, about".into(),
+            number(self.evaluations),
+            number(self.evaluations * self.calls),
+            "".into(),
+        ]);
         table
     }
 

@@ -46,7 +46,8 @@ pub fn found_for_another(plan: &Plan, opened: &OpenModel) -> Option<String> {
         None => "no guidance".to_owned(),
     };
     let differs = plan.metadata.model.is_some() && plan.metadata.guidance != *guidance;
-    differs.then(|| format!("was found under {}, and is run under {}", weight(&plan.metadata.guidance), weight(guidance)))
+    differs
+        .then(|| format!("was found under {}, and is run under {}", weight(&plan.metadata.guidance), weight(guidance)))
 }
 
 /// A sampler that is named instead of read: levels by a formula, or one by one, and a solver on them.

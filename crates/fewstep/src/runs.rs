@@ -82,7 +82,10 @@ impl<T: Task> Run<T> {
         let folder = RunFolder::open_existing(out)?;
         let earlier: RunFile<T> = read_file(&folder)?;
         let task = task.continuing(earlier.task).map_err(|why| {
-            Error::Input(format!("the run in {} cannot go on so: {why}; repeat what it was started with, or choose a new --out", out.display()))
+            Error::Input(format!(
+                "the run in {} cannot go on so: {why}; repeat what it was started with, or choose a new --out",
+                out.display()
+            ))
         })?;
         let file = RunFile { kind: T::KIND.to_owned(), provenance: Provenance::now(command), task };
         folder.write_json(RUN_FILE, &file)?;

@@ -1,71 +1,36 @@
-//! Models: files of ours, snapshots of the EDM code, and the one that comes with the program.
+//! Models as they are named on the command line.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use anyhow::Result;
+use fewstep::models::{GuidanceOptions, ModelOptions, OpenModel, open_model};
 
-use anyhow::{Result, bail};
-use fewstep_io::hash;
-use fewstep_nn::checkpoint::{self, Checkpoint, Storage};
-use fewstep_nn::tch::{Device, Kind};
-use fewstep_nn::{Model, mixture};
+use super::Compute;
 
-use crate::suggest::nearest;
-
-/// Name of the model that comes with the program.
-pub const BUILT_IN: &str = "fashion-mnist";
-/// Names of the mixtures of Gaussians, whose denoisers are exact: unconditional, and with a class for each component.
-pub const MIXTURES: [&str; 2] = ["gaussian-mixture", "gaussian-mixture-classes"];
-
-/// A model ready to run and where it came from.
-#[derive(Debug)]
-pub struct OpenModel {
-    /// The network.
-    pub model: Model,
-    /// What was asked for.
-    pub name: String,
-    /// SHA-256 of its file.
-    pub hash: String,
-    /// What its file says of it.
-    pub notes: BTreeMap<String, String>,
+/// How models are opened.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ModelArgs {
+    /// Guidance weight w in D_ref + w (D - D_ref); 1 is no guidance
+    #[arg(long, value_name = "W", help_heading = "Model")]
+    pub guidance: Option<f64>,
+    /// Model that guides [default: the same without its class]
+    #[arg(long, value_name = "MODEL", requires = "guidance", help_heading = "Model")]
+    pub guide: Option<String>,
+    /// Run the model's file as a program (TorchScript): only for files that you trust
+    #[arg(long, help_heading = "Model")]
+    pub trust: bool,
+    #[command(flatten)]
+    pub compute: Compute,
 }
 
-/// Whether a name means a built-in model; a file of that name, or a folder of it with a model inside, comes first. (A folder of
-/// images may well be called so.)
-pub fn is_built_in(name: &str) -> bool {
-    let path = Path::new(name);
-    (name == BUILT_IN || MIXTURES.contains(&name)) && !path.is_file() && !path.join("model.safetensors").exists()
-}
+impl ModelArgs {
+    /// Opens a model that evaluates `batch` samples at once.
+    pub fn open(&self, name: &str, batch: usize) -> Result<OpenModel> {
+        Ok(open_model(name, &self.options(batch)?)?)
+    }
 
-/// Opens a model by path (of its file, or of a run folder with one), or a built-in one by name.
-pub fn open_model(name: &str, device: Device, kind: Kind) -> Result<OpenModel> {
-    if !is_built_in(name) {
-        let folder = Path::new(name).join("model.safetensors");
-        let path = if folder.exists() { folder.as_path() } else { Path::new(name) };
-        if path.is_dir() {
-            bail!("{name} is a folder without a model.safetensors: name the model's file");
-        }
-        if path.exists() {
-            let checkpoint = checkpoint::load(path, device)?;
-            return Ok(opened(checkpoint, name, hash::sha256_file(path)?, kind));
-        }
+    /// As the library takes them.
+    pub fn options(&self, batch: usize) -> Result<ModelOptions> {
+        let (device, kind) = self.compute.resolve()?;
+        let guidance = self.guidance.map(|weight| GuidanceOptions { weight, by: self.guide.clone() });
+        Ok(ModelOptions { device, kind, batch: batch.max(1), trust: self.trust, guidance })
     }
-    if name == BUILT_IN {
-        let bytes = crate::assets::MODEL;
-        return Ok(opened(checkpoint::from_bytes(bytes, name, device)?, name, hash::sha256_bytes(bytes), kind));
-    }
-    if MIXTURES.contains(&name) {
-        let model = mixture::patterns(name == MIXTURES[1], device)?;
-        let notes = BTreeMap::from([("about".to_owned(), "an exact denoiser, to try things on".to_owned())]);
-        let hash = hash::sha256_bytes(&checkpoint::to_bytes(&model, Storage::F32, &notes)?);
-        return Ok(opened(Checkpoint { model, notes }, name, hash, kind));
-    }
-    let known = [BUILT_IN, MIXTURES[0], MIXTURES[1]];
-    match nearest(name, known) {
-        Some(near) => bail!("there is no model file {name}; did you mean the built-in model {near}?"),
-        None => bail!("there is no model file {name} (built-in models are called {})", known.join(", ")),
-    }
-}
-
-fn opened(checkpoint: Checkpoint, name: &str, hash: String, kind: Kind) -> OpenModel {
-    OpenModel { model: checkpoint.model.with_kind(kind), name: name.to_owned(), hash, notes: checkpoint.notes }
 }

@@ -65,16 +65,27 @@ impl<D: Denoiser> Denoiser for Counting<D> {
         self.denoiser.same_condition(class, samples)
     }
 
-    fn constant(&self, constant: &Constant, conditions: &Self::Conditions, samples: usize) -> Result<Self::Batch, Self::Error> {
+    fn constant(
+        &self,
+        constant: &Constant,
+        conditions: &Self::Conditions,
+        samples: usize,
+    ) -> Result<Self::Batch, Self::Error> {
         self.denoiser.constant(constant, conditions, samples)
     }
 
-    fn denoise(&self, asked: &[(&Self::Batch, f64)], conditions: &Self::Conditions) -> Result<Vec<Self::Batch>, Self::Error> {
+    fn denoise(
+        &self,
+        asked: &[(&Self::Batch, f64)],
+        conditions: &Self::Conditions,
+    ) -> Result<Vec<Self::Batch>, Self::Error> {
         self.count(asked.iter().map(|(x, _)| x.samples()).sum());
         self.denoiser.denoise(asked, conditions)
     }
 
-    fn differentiable(&self) -> Option<&dyn Differentiable<Batch = Self::Batch, Conditions = Self::Conditions, Error = Self::Error>> {
+    fn differentiable(
+        &self,
+    ) -> Option<&dyn Differentiable<Batch = Self::Batch, Conditions = Self::Conditions, Error = Self::Error>> {
         self.denoiser.differentiable().is_some().then_some(self)
     }
 

@@ -29,7 +29,9 @@ pub struct Guided<D, R = D> {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum GuidanceError {
     /// Nothing to drop.
-    #[error("guidance by a dropped condition needs a conditional network, and this one knows no classes; give a second network")]
+    #[error(
+        "guidance by a dropped condition needs a conditional network, and this one knows no classes; give a second network"
+    )]
     NoCondition,
     /// Samples of another shape.
     #[error("the network and the one that guides it make samples of different shapes: {network:?} and {reference:?}")]
@@ -40,7 +42,9 @@ pub enum GuidanceError {
         reference: Vec<usize>,
     },
     /// Classes of another number.
-    #[error("the network knows {network} classes and the one that guides it {reference}; it must know as many, or none")]
+    #[error(
+        "the network knows {network} classes and the one that guides it {reference}; it must know as many, or none"
+    )]
     Classes {
         /// Of the network.
         network: usize,
@@ -137,11 +141,20 @@ where
         self.denoiser.same_condition(class, samples)
     }
 
-    fn constant(&self, constant: &Constant, conditions: &Self::Conditions, samples: usize) -> Result<Self::Batch, Self::Error> {
+    fn constant(
+        &self,
+        constant: &Constant,
+        conditions: &Self::Conditions,
+        samples: usize,
+    ) -> Result<Self::Batch, Self::Error> {
         self.denoiser.constant(constant, conditions, samples)
     }
 
-    fn denoise(&self, asked: &[(&Self::Batch, f64)], conditions: &Self::Conditions) -> Result<Vec<Self::Batch>, Self::Error> {
+    fn denoise(
+        &self,
+        asked: &[(&Self::Batch, f64)],
+        conditions: &Self::Conditions,
+    ) -> Result<Vec<Self::Batch>, Self::Error> {
         let Some((first, _)) = asked.first() else { return Ok(Vec::new()) };
         let under = self.reference_conditions(conditions, first.samples())?;
         let main = self.denoiser.denoise(asked, conditions)?;
@@ -155,7 +168,9 @@ where
         Ok(main.iter().zip(&reference).map(pair).collect())
     }
 
-    fn differentiable(&self) -> Option<&dyn Differentiable<Batch = Self::Batch, Conditions = Self::Conditions, Error = Self::Error>> {
+    fn differentiable(
+        &self,
+    ) -> Option<&dyn Differentiable<Batch = Self::Batch, Conditions = Self::Conditions, Error = Self::Error>> {
         let reference = match &self.reference {
             Reference::Unconditional => true,
             Reference::Network(other) => other.differentiable().is_some(),

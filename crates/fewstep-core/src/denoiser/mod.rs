@@ -92,16 +92,27 @@ pub trait Denoiser {
     ///
     /// # Errors
     /// If the constant is of another shape or of other classes.
-    fn constant(&self, constant: &Constant, conditions: &Self::Conditions, samples: usize) -> Result<Self::Batch, Self::Error>;
+    fn constant(
+        &self,
+        constant: &Constant,
+        conditions: &Self::Conditions,
+        samples: usize,
+    ) -> Result<Self::Batch, Self::Error>;
 
     /// `D(x; sigma)` of several batches, each at a level of its own and all under the same conditions, in order.
     ///
     /// # Errors
     /// If the network fails; the batches are then lost.
-    fn denoise(&self, asked: &[(&Self::Batch, f64)], conditions: &Self::Conditions) -> Result<Vec<Self::Batch>, Self::Error>;
+    fn denoise(
+        &self,
+        asked: &[(&Self::Batch, f64)],
+        conditions: &Self::Conditions,
+    ) -> Result<Vec<Self::Batch>, Self::Error>;
 
     /// The same denoiser with its derivative, if it has one.
-    fn differentiable(&self) -> Option<&dyn Differentiable<Batch = Self::Batch, Conditions = Self::Conditions, Error = Self::Error>> {
+    fn differentiable(
+        &self,
+    ) -> Option<&dyn Differentiable<Batch = Self::Batch, Conditions = Self::Conditions, Error = Self::Error>> {
         None
     }
 

@@ -25,7 +25,11 @@ impl Oracle {
     /// # Panics
     /// If the shape has another number of elements than the mixture has dimensions.
     pub fn new(mixture: Mixture, shape: Vec<usize>, levels: Levels) -> Self {
-        assert_eq!(shape.iter().product::<usize>(), mixture.dim(), "a sample's shape has as many numbers as the mixture");
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            mixture.dim(),
+            "a sample's shape has as many numbers as the mixture"
+        );
         let spec = Spec {
             shape,
             levels,
@@ -87,7 +91,8 @@ impl Denoiser for Oracle {
         let count = constant.samples.len();
         let mean = |at: usize| constant.samples.iter().map(|image| f64::from(image[at])).sum::<f64>() / count as f64;
         let all: Vec<f64> = (0..self.mixture.dim()).map(mean).collect();
-        let of = |class: &Option<usize>| match class.filter(|_| count > 1).and_then(|class| constant.samples.get(class)) {
+        let of = |class: &Option<usize>| match class.filter(|_| count > 1).and_then(|class| constant.samples.get(class))
+        {
             Some(image) => image.iter().map(|value| f64::from(*value)).collect(),
             None => all.clone(),
         };
@@ -102,7 +107,9 @@ impl Denoiser for Oracle {
         Ok(asked.iter().map(answer).collect())
     }
 
-    fn differentiable(&self) -> Option<&dyn Differentiable<Batch = Self::Batch, Conditions = Classes, Error = Infallible>> {
+    fn differentiable(
+        &self,
+    ) -> Option<&dyn Differentiable<Batch = Self::Batch, Conditions = Classes, Error = Infallible>> {
         Some(self)
     }
 

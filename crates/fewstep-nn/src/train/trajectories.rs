@@ -92,12 +92,7 @@ impl Trajectories {
     ///
     /// # Errors
     /// If the teacher was run on other latents, or kept no state at a level of the plan.
-    pub fn new(
-        denoiser: &dyn TorchDenoiser,
-        plan: &Plan,
-        teacher: &Teacher<Batch>,
-        seeds: &[u64],
-    ) -> Result<Self> {
+    pub fn new(denoiser: &dyn TorchDenoiser, plan: &Plan, teacher: &Teacher<Batch>, seeds: &[u64]) -> Result<Self> {
         let latents = teacher.ends().latent.0.shallow_clone();
         if latents.size()[0] != seeds.len() as i64 {
             return Err(Error::Input("the teacher was run on other latents".to_owned()));

@@ -1,7 +1,7 @@
 //! The coordinates in which a plan is refined.
 
-use fewstep_core::plan::{Combination, Plan, Source};
 use crate::rollout::PlanGradient;
+use fewstep_core::plan::{Combination, Plan, Source};
 
 /// What of a plan may move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

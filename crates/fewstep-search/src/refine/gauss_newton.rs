@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::RefineError;
 use super::coordinates::{Coordinates, Moving};
-use fewstep_core::execute::{Run, execute_observed, execute_together};
-use fewstep_core::plan::{Plan, Source};
-use fewstep_core::schedule::Schedule;
 use crate::calibration::{gathered, stretch, stretched};
 use crate::normal::Normal;
 use crate::pseudo_huber_constant;
 use crate::teacher::Endpoints;
+use fewstep_core::execute::{Run, execute_observed, execute_together};
+use fewstep_core::plan::{Plan, Source};
+use fewstep_core::schedule::Schedule;
 use fewstep_core::space::Samples;
 
 /// Options of [`gauss_newton`].

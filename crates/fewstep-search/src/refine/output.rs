@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::RefineError;
+use crate::ridge::{backward, factor, forward};
+use crate::teacher::Endpoints;
 use fewstep_core::execute::execute_observed;
 use fewstep_core::optimise::{Adam, cosine};
 use fewstep_core::plan::{Combination, Plan, Source};
-use crate::ridge::{backward, factor, forward};
-use crate::teacher::Endpoints;
 use fewstep_core::space::VectorSpace;
 
 /// Options of [`refit_output`].

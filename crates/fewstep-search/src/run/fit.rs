@@ -73,12 +73,7 @@ impl<D: Denoiser> Search<'_, D> {
     }
 
     /// Moves the paths of plans, and takes those that lead nearer to the teacher on all latents that were fitted.
-    pub(super) fn sweep(
-        &self,
-        settings: &SweepSettings,
-        candidates: &mut Candidates,
-        steps: &[usize],
-    ) -> Result<()> {
+    pub(super) fn sweep(&self, settings: &SweepSettings, candidates: &mut Candidates, steps: &[usize]) -> Result<()> {
         let Some(fit) = candidates.fit.clone() else {
             let value = "a sweep that does not follow a fit".to_owned();
             return Err(Error::Setting { name: "stages", rule: "least_squares before sweep", value });

@@ -59,7 +59,8 @@ pub trait SampleLoss<B> {
     ///
     /// # Errors
     /// If the features cannot be had.
-    fn loss(&self, samples: &B, targets: &B) -> std::result::Result<(f64, B), Box<dyn std::error::Error + Send + Sync>>;
+    fn loss(&self, samples: &B, targets: &B)
+    -> std::result::Result<(f64, B), Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// What a search may need beside the denoiser.
@@ -225,7 +226,11 @@ impl<'a, D: Denoiser> Search<'a, D> {
         let least = method.least_latents();
         if self.settings.teacher.samples < least {
             let rule = if least == 2 { "at least 2 for this method" } else { "at least 4 for this method" };
-            return Err(Error::Setting { name: "teacher.samples", rule, value: self.settings.teacher.samples.to_string() });
+            return Err(Error::Setting {
+                name: "teacher.samples",
+                rule,
+                value: self.settings.teacher.samples.to_string(),
+            });
         }
         let mut found = self.run(&method.stages(self.settings), steps)?;
         for plan in found.plans.values_mut() {
@@ -315,9 +320,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
         let student = Seeded::new(self.student.denoiser(), &seeds[from..from + count], self.observer)?;
         let whole = self.teacher.ends();
         let held = match &whole.held {
-            Some(held) => {
-                Some(Held { constant: held.constant.clone(), batch: student.constant(&held.constant)? })
-            }
+            Some(held) => Some(Held { constant: held.constant.clone(), batch: student.constant(&held.constant)? }),
             None => None,
         };
         let image = whole.image.part(from, count);

@@ -11,6 +11,7 @@ use fewstep_core::solver::Solver;
 use fewstep_core::space::{Batch, Samples, VectorSpace};
 
 use super::{Candidates, SEARCH_SEEDS, Search, on_schedule};
+use crate::FoundPlan;
 use crate::clipping::{ClippingHistogram, ClippingTarget, NEAR};
 use crate::error::{Error, Result};
 use crate::gaussian::{FeatureMoments, Gaussian, LinearFeatures, Reference, mean_shift};
@@ -18,7 +19,6 @@ use crate::method::MomentsOf;
 use crate::refine::{RefitOptions, refit_output};
 use crate::seeded::sample;
 use crate::settings::MomentsSettings;
-use crate::FoundPlan;
 
 /// With more evaluations than these, samples come near the teacher's as they are, and what a few latents say of its moments is
 /// worth less of that.

@@ -5,8 +5,8 @@ mod along;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-pub use self::along::sweep_evaluations;
 pub(super) use self::along::along;
+pub use self::along::sweep_evaluations;
 use super::teacher::{Held, Nodes, Teacher};
 use super::{FoundPlan, Outcome, SearchError};
 use fewstep_core::plan::{Combination, Plan, Source, Stage};

@@ -1,9 +1,9 @@
 //! Searches as users run them, on exact mixtures: every method, guidance, costs, other shapes.
 
+use fewstep_core::Plan;
 use fewstep_core::denoiser::{Counting, Denoiser, Guided, Levels, Oracle, Reference};
 use fewstep_core::mixture::{Component, Covariance, Mixture};
 use fewstep_core::observe::{Event, Observer, Silent};
-use fewstep_core::Plan;
 use fewstep_search::settings::{Distance, GitsSettings, LeastSquaresSettings, MomentsSettings, TeacherSettings};
 use fewstep_search::{DataMoments, Error, Extras, Method, Search, SearchSettings, Stage, find_plans, sample};
 
@@ -48,9 +48,17 @@ fn every_method_leaves_plans_and_ours_is_the_best() {
     let settings = settings();
     let search = Search::new(&denoiser, &settings, &Silent).unwrap();
     let mut errors = Vec::new();
-    for name in ["karras/euler", "karras/ipndm4+rollout", "gits/euler", "gits@1.1/ipndm4", "oss/euler", "oss/dpmpp3m",
-        "least-squares", "least-squares+gauss-newton", "least-squares+gauss-newton+moments"]
-    {
+    for name in [
+        "karras/euler",
+        "karras/ipndm4+rollout",
+        "gits/euler",
+        "gits@1.1/ipndm4",
+        "oss/euler",
+        "oss/dpmpp3m",
+        "least-squares",
+        "least-squares+gauss-newton",
+        "least-squares+gauss-newton+moments",
+    ] {
         let found = search.find(&method(name), &[3, 5]).unwrap();
         assert_eq!(found.plans.keys().copied().collect::<Vec<_>>(), [3, 5], "{name}");
         for plan in found.plans.values() {
@@ -128,8 +136,13 @@ fn guidance_is_what_it_says_and_costs_two_calls() {
     for sigma in [0.3, 4.0] {
         let with = conditional.denoise(&[(&x, sigma)], &conditions).unwrap().remove(0);
         let without = plain.denoise(&[(&x, sigma)], &vec![None; 4]).unwrap().remove(0);
-        for denoiser in [&guided.denoise(&[(&x, sigma)], &conditions).unwrap(), &by_network.denoise(&[(&x, sigma)], &conditions).unwrap()] {
-            for ((found, with), without) in denoiser[0].iter().flatten().zip(with.iter().flatten()).zip(without.iter().flatten()) {
+        for denoiser in [
+            &guided.denoise(&[(&x, sigma)], &conditions).unwrap(),
+            &by_network.denoise(&[(&x, sigma)], &conditions).unwrap(),
+        ] {
+            for ((found, with), without) in
+                denoiser[0].iter().flatten().zip(with.iter().flatten()).zip(without.iter().flatten())
+            {
                 assert!((found - (without + 2.5 * (with - without))).abs() < 1e-12);
             }
         }
@@ -213,7 +226,9 @@ fn what_does_not_fit_is_said() {
     assert!(refused(&|s| s.teacher.samples = 0, "karras/euler", &[3]).contains("teacher.samples"));
     assert!(refused(&|s| s.teacher.samples = 1, "least-squares+gauss-newton", &[3]).contains("teacher.samples"));
     assert!(refused(&|s| s.least_squares.ridge = f64::NAN, "least-squares", &[3]).contains("least_squares.ridge"));
-    assert!(refused(&|s| s.rollout.loss = Distance::Features, "karras/euler+rollout", &[3]).contains("feature network"));
+    assert!(
+        refused(&|s| s.rollout.loss = Distance::Features, "karras/euler+rollout", &[3]).contains("feature network")
+    );
     assert!(refused(&|_| {}, "karras/heun", &[4]).contains("odd numbers"));
     let settings = settings();
     let search = Search::new(&denoiser, &settings, &Silent).unwrap();

@@ -5,10 +5,10 @@ use std::convert::Infallible;
 
 use fewstep_core::mixture::Mixture;
 use fewstep_core::schedule::karras;
+use fewstep_core::{Plan, Solver, SolverOptions, execute, one_by_one};
 use fewstep_search::{
     Endpoints, Fit, GaussNewtonOptions, RefineError, StudentOptions, Teacher, gauss_newton, least_squares, refined,
 };
-use fewstep_core::{Plan, Solver, SolverOptions, execute, one_by_one};
 
 use crate::support::{denoiser, images, latents, mixture, samples};
 

@@ -7,11 +7,11 @@ use std::rc::Rc;
 use fewstep_core::denoiser::BoundDenoiser;
 use fewstep_core::mixture::Mixture;
 use fewstep_core::schedule::karras;
-use fewstep_search::{
-    Endpoints, Fit, Moving, RefineError, RefineOptions, Refiner, StudentOptions, Teacher,
-    least_squares, pseudo_huber, refine, refined, rollout_gradient, squared_error,
-};
 use fewstep_core::{LastStep, Plan, Schedule, Solver, SolverOptions, VectorSpace, execute};
+use fewstep_search::{
+    Endpoints, Fit, Moving, RefineError, RefineOptions, Refiner, StudentOptions, Teacher, least_squares, pseudo_huber,
+    refine, refined, rollout_gradient, squared_error,
+};
 
 use crate::support::{Counted, denoiser, images, latents, mixture};
 

@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::convert::Infallible;
 
 use fewstep_core::schedule::karras;
-use fewstep_search::{Endpoints, RefineError, RefitOptions, Refitted, refit_output, squared_error};
 use fewstep_core::space::VectorSpace;
 use fewstep_core::{Plan, Solver, SolverOptions, execute};
+use fewstep_search::{Endpoints, RefineError, RefitOptions, Refitted, refit_output, squared_error};
 
 use crate::support::{denoiser, latents, mixture};
 

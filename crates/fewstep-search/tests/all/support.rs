@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::rc::Rc;
 
+use fewstep_core::VectorSpace;
 use fewstep_core::mixture::{Component, Covariance, Mixture};
 use fewstep_core::space::Samples;
-use fewstep_core::VectorSpace;
 
 /// One Gaussian with different variances along its axes: a flow in closed form.
 pub fn gaussian() -> Mixture {

@@ -105,7 +105,6 @@ fn the_discretization_loss_is_minimised_on_a_small_grid() {
     }
 }
 
-
 /// Adam on theta with the gradient of Eq. 14, as phase 1 runs it.
 fn optimise(objective: Objective, start: &Schedule, batch: &mut NoisedBatch, steps: usize) -> Schedule {
     let (parameterisation, mut theta) = Parameterisation::from_schedule(start, Scale::Log);

@@ -4,10 +4,10 @@ use std::convert::Infallible;
 
 use fewstep_core::plan::Constant;
 use fewstep_core::schedule::karras;
+use fewstep_core::{Plan, Solver, SolverOptions};
 use fewstep_search::{
     CostMetric, Endpoints, Fit, Held, Outcome, StepCosts, StudentOptions, Teacher, least_squares, oss, refined,
 };
-use fewstep_core::{Plan, Solver, SolverOptions};
 
 use crate::support::{denoiser, images, latents, samples};
 

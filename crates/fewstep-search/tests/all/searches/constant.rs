@@ -4,10 +4,10 @@ use std::cell::Cell;
 
 use fewstep_core::mixture::Mixture;
 use fewstep_core::plan::Constant;
+use fewstep_core::{LastStep, Plan, Solver, Source, VectorSpace, execute};
 use fewstep_search::{
     Fit, Held, StudentOptions, Teacher, least_squares, least_squares_seen, oss, rollout_gradient, squared_error,
 };
-use fewstep_core::{LastStep, Plan, Solver, Source, VectorSpace, execute};
 
 use crate::support::{denoiser, mixture};
 
@@ -21,7 +21,8 @@ fn holding(data: &Mixture) -> Teacher<Vec<f64>> {
     let sigma = grid().sigma_max();
     let outputs = data.denoised(&teacher.states()[0], sigma);
     let mean: Vec<f64> = (0..2).map(|d| outputs.iter().skip(d).step_by(2).sum::<f64>() / SAMPLES as f64).collect();
-    let constant = Constant { sigma, shape: vec![1, 1, 2], samples: vec![mean.iter().map(|value| *value as f32).collect()] };
+    let constant =
+        Constant { sigma, shape: vec![1, 1, 2], samples: vec![mean.iter().map(|value| *value as f32).collect()] };
     let evaluations = teacher.evaluations();
     let held = teacher.holding(Held { batch: mean.repeat(SAMPLES), constant }, 1);
     assert_eq!(held.evaluations(), evaluations + 1);

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::convert::Infallible;
 
 use fewstep_core::mixture::Mixture;
-use fewstep_search::{CostMetric, StepCosts, Teacher, refined};
 use fewstep_core::{LastStep, Solver};
+use fewstep_search::{CostMetric, StepCosts, Teacher, refined};
 
 use crate::support::{distance, mixture, samples};
 

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use fewstep_core::mixture::Mixture;
-use fewstep_search::{Fit, StudentOptions, Teacher, least_squares, oss};
 use fewstep_core::{LastStep, Solver, Source, VectorSpace};
+use fewstep_search::{Fit, StudentOptions, Teacher, least_squares, oss};
 
 use crate::support::{denoiser, mixture};
 

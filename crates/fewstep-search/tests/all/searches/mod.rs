@@ -3,16 +3,16 @@
 mod along;
 mod claim;
 mod constant;
-mod least_squares;
 mod gits;
+mod least_squares;
 mod oss;
 mod robustness;
 mod teacher;
 
 use fewstep_core::mixture::Mixture;
 use fewstep_core::schedule::karras;
-use fewstep_search::{Endpoints, Outcome, Teacher, refined};
 use fewstep_core::{LastStep, Plan, Schedule, Solver, SolverOptions};
+use fewstep_search::{Endpoints, Outcome, Teacher, refined};
 
 use crate::support::{denoiser, latents};
 

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use fewstep_core::mixture::Mixture;
-use fewstep_search::{SearchError, StudentOptions, Teacher, oss};
 use fewstep_core::{LastStep, Schedule, Solver};
+use fewstep_search::{SearchError, StudentOptions, Teacher, oss};
 
 use crate::support::{denoiser, distance, mixture};
 
@@ -75,13 +75,9 @@ fn reachable_is_its_definition_and_with_every_state_kept_the_least_of_all_paths(
                 calls.set(calls.get() + 1);
                 denoiser(&data)(x, sigma)
             };
-            let outcome = oss(
-                &teacher,
-                solver,
-                &StudentOptions { most: 5, beam, gain: f64::NEG_INFINITY, last_step },
-                denoise,
-            )
-            .unwrap();
+            let outcome =
+                oss(&teacher, solver, &StudentOptions { most: 5, beam, gain: f64::NEG_INFINITY, last_step }, denoise)
+                    .unwrap();
             assert_eq!(outcome.plans.len(), 5);
             check(&outcome, last_step, calls.get());
             if beam == 1 {

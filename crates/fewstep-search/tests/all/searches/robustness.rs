@@ -5,11 +5,10 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use fewstep_core::schedule::karras;
-use fewstep_search::{
-    CostMetric, Endpoints, Fit, Outcome, SearchError, StepCosts, StudentOptions, Teacher, least_squares, oss,
-    refined,
-};
 use fewstep_core::{LastStep, Solver};
+use fewstep_search::{
+    CostMetric, Endpoints, Fit, Outcome, SearchError, StepCosts, StudentOptions, Teacher, least_squares, oss, refined,
+};
 
 use crate::support::{Counted, denoiser, latents, mixture};
 

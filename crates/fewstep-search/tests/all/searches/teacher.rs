@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use fewstep_core::schedule::karras;
-use fewstep_search::{Endpoints, SearchError, Teacher, refined};
 use fewstep_core::{Schedule, Solver, VectorSpace};
+use fewstep_search::{Endpoints, SearchError, Teacher, refined};
 
 use crate::support::{denoiser, distance, flow, gaussian, latents, mixture};
 

@@ -1,0 +1,122 @@
+//! Settings: a TOML file, single values, and what came of them.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::ui;
+
+/// What is said of settings.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Settings")]
+pub struct SettingsArgs {
+    /// TOML file with settings; --print-settings shows its form
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+    /// One setting, such as search.teacher.grid=33; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// Print all settings as TOML, and do nothing
+    #[arg(long)]
+    pub print_settings: bool,
+}
+
+impl SettingsArgs {
+    /// `defaults` with the file's values in their place, and then those that were named one by one.
+    pub fn resolve<S: Serialize + DeserializeOwned>(&self, defaults: &S) -> Result<S> {
+        let mut value = serde_json::to_value(defaults)?;
+        if let Some(path) = &self.settings {
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let file: toml::Table = toml::from_str(&text).with_context(|| format!("{} is no TOML", path.display()))?;
+            merge(&mut value, serde_json::to_value(file)?);
+            // with the file's name, before anything of the command line's is in it
+            serde_json::from_value::<S>(value.clone()).with_context(|| format!("cannot use {}", path.display()))?;
+        }
+        for text in &self.set {
+            let (name, setting) = text.split_once('=').with_context(|| {
+                format!("--set {text}: write a name, = and a value, such as search.teacher.grid=33")
+            })?;
+            let parsed = toml::from_str::<toml::Table>(&format!("value = {setting}"));
+            let one = match parsed.ok().and_then(|mut table| table.remove("value")) {
+                Some(value) => serde_json::to_value(value)?,
+                None => Value::from(setting), // a bare word
+            };
+            ensure!(name.split('.').all(|part| !part.is_empty()), "--set {text}: '{name}' is no name of a setting");
+            let nested = name.rsplit('.').fold(one, |inner, key| serde_json::json!({ key: inner }));
+            merge(&mut value, nested);
+            serde_json::from_value::<S>(value.clone()).with_context(|| format!("--set {text}"))?;
+        }
+        Ok(serde_json::from_value(value)?)
+    }
+
+    /// Whether a setting of this name, or one inside it, was named on the command line.
+    pub fn names(&self, prefix: &str) -> Option<&str> {
+        let names = self.set.iter().filter_map(|text| Some(text.split_once('=')?.0));
+        let inside =
+            |name: &&str| name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        names.into_iter().find(inside)
+    }
+
+    /// Prints settings as a file of them would be, if that was asked for: then there is nothing else to do.
+    pub fn printed<S: Serialize>(&self, settings: &S) -> Result<bool> {
+        if self.print_settings {
+            ui::print(toml::to_string(settings)?.as_bytes())?;
+        }
+        Ok(self.print_settings)
+    }
+}
+
+/// Puts `over` in the place of what `base` says of the same.
+fn merge(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fewstep::search::SearchSettings;
+
+    use super::*;
+
+    fn args(set: &[&str]) -> SettingsArgs {
+        SettingsArgs { set: set.iter().map(|text| (*text).to_owned()).collect(), ..SettingsArgs::default() }
+    }
+
+    #[test]
+    fn single_settings_come_after_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.toml");
+        std::fs::write(&path, "[teacher]\ngrid = 9\nsamples = 8\n").unwrap();
+        let args = SettingsArgs { settings: Some(path), ..args(&["teacher.grid=33", "gits.metric=l1"]) };
+        let found = args.resolve(&SearchSettings::default()).unwrap();
+        assert_eq!((found.teacher.grid, found.teacher.samples), (33, 8));
+        assert_eq!(found.gits.metric, fewstep::search::CostMetric::L1);
+        assert_eq!(args.names("teacher"), Some("teacher.grid"));
+        assert_eq!(args.names("teach"), None);
+    }
+
+    #[test]
+    fn what_is_no_setting_is_refused_by_name() {
+        let error = |set: &[&str]| format!("{:#}", args(set).resolve(&SearchSettings::default()).unwrap_err());
+        assert!(error(&["teacher.gird=3"]).contains("gird"));
+        assert!(error(&["teacher"]).contains("="));
+        assert!(error(&["teacher.grid=many"]).contains("teacher.grid=many"));
+        assert!(error(&["teacher..grid=2"]).contains("no name"));
+    }
+
+    #[test]
+    fn what_is_printed_is_read() {
+        let defaults = SearchSettings::default();
+        let text = toml::to_string(&defaults).unwrap();
+        assert_eq!(toml::from_str::<SearchSettings>(&text).unwrap(), defaults);
+    }
+}
