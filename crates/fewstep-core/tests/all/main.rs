@@ -3,6 +3,7 @@
 mod gauss_newton;
 mod objectives;
 mod orders;
+mod parameterisations;
 mod plans;
 mod refinement;
 mod refit;

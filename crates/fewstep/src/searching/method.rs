@@ -200,7 +200,7 @@ impl FromStr for Method {
         };
         let fixed = SCHEDULES.iter().find(|(schedule, _)| *schedule == name);
         let search = match (name, fixed) {
-            (_, Some((name, family))) => Search::Fixed(name, *family),
+            (_, Some((name, family))) => Search::Fixed(name, family.clone()),
             ("local", _) => {
                 let number =
                     |text: &str| text.parse::<f64>().with_context(|| format!("'{text}' in {name}@{text} is no number"));

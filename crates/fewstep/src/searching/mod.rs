@@ -212,6 +212,7 @@ impl<'a> Searcher<'a> {
     fn fixed(&self, family: &fewstep_core::schedule::Family, solver: Solver, nfes: &[usize]) -> Result<Vec<Plan>> {
         let precond = &self.model().config().precond;
         let (low, high) = precond.sampling_range();
+        let family = family.on(precond);
         let mut plans = Vec::new();
         for nfe in nfes {
             // a solver of two evaluations a step makes 2 n - 1 of them
