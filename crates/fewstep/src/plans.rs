@@ -99,7 +99,7 @@ impl NamedSampler {
         let (low, high) = (self.sigma_min.unwrap_or(low), self.sigma_max.unwrap_or(high));
         let family = match SCHEDULES.iter().find(|(name, _)| *name == self.schedule) {
             Some((_, Family::Karras { .. })) => Family::Karras { rho: self.rho },
-            Some((_, family)) => *family,
+            Some((_, family)) => family.on(&spec.levels),
             None => bail!(
                 "there is no schedule named '{}'; {}",
                 self.schedule,
