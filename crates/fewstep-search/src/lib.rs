@@ -32,6 +32,7 @@
 
 mod calibration;
 mod clipping;
+mod cost;
 #[cfg(test)]
 mod counted;
 mod error;
@@ -72,6 +73,7 @@ pub use table::{TableSchedule, minimise_bound, minimise_discretization};
 pub use teacher::{Endpoints, Held, Teacher, refined};
 
 pub use clipping::ClippingHistogram;
+pub use cost::{SearchCost, search_cost};
 pub use error::{Error, Result};
 pub use gaussian::{FeatureMoments, Gaussian, GaussianError, mean_shift};
 pub use held_out::HeldOut;

@@ -12,7 +12,7 @@ pub mod data;
 pub mod error;
 pub mod features;
 pub mod figures;
-// pub mod fitting;
+pub mod fitting;
 pub mod forecast;
 pub mod measure;
 pub mod models;

@@ -34,6 +34,16 @@ pub trait Task: Serialize + DeserializeOwned {
     /// Name of the command, in `run.json`.
     const KIND: &'static str;
 
+    /// The name of this task's command, where several share a form.
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    /// Whether tasks of this form are of the command `kind`.
+    fn is_kind(kind: &str) -> bool {
+        kind == Self::KIND
+    }
+
     /// The task of a run that goes on from one with the task `earlier`.
     ///
     /// # Errors
@@ -74,7 +84,7 @@ impl<T: Task> Run<T> {
         if !resume {
             let folder = RunFolder::create(out)?;
             let lock = Lock::take(folder.path())?;
-            let file = RunFile { kind: T::KIND.to_owned(), provenance: Provenance::now(command), task };
+            let file = RunFile { kind: task.kind().to_owned(), provenance: Provenance::now(command), task };
             folder.write_json(RUN_FILE, &file)?;
             return Ok(Self { folder, file, resumed: false, _lock: lock });
         }
@@ -87,7 +97,7 @@ impl<T: Task> Run<T> {
                 out.display()
             ))
         })?;
-        let file = RunFile { kind: T::KIND.to_owned(), provenance: Provenance::now(command), task };
+        let file = RunFile { kind: task.kind().to_owned(), provenance: Provenance::now(command), task };
         folder.write_json(RUN_FILE, &file)?;
         Ok(Self { folder, file, resumed: true, _lock: lock })
     }
@@ -100,7 +110,7 @@ impl<T: Task> Run<T> {
 pub fn read_file<T: Task>(folder: &RunFolder) -> Result<RunFile<T>> {
     let run: Value = folder.read_json(RUN_FILE)?;
     ensure!(
-        run["kind"] == T::KIND,
+        run["kind"].as_str().is_some_and(T::is_kind),
         "{} is the folder of `fewstep {}`, not of `fewstep {}`: choose another --out",
         folder.path().display(),
         run["kind"].as_str().unwrap_or("something else"),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Result, ensure};
 
 /// Where plans come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum PlanSource {
     /// The paper's objectives on forward-noised data, for Euler's solver.
@@ -27,7 +27,7 @@ pub enum PlanSource {
 
 impl Default for PlanSource {
     fn default() -> Self {
-        Self::Method(Method::DEFAULT)
+        Self::Method(Method::BEST)
     }
 }
 
@@ -75,7 +75,7 @@ impl PlanSource {
     pub fn needs_images(&self) -> bool {
         match self {
             Self::Paper => true,
-            Self::Method(method) => method.needs_images(),
+            Self::Method(method) => method.needs_data(),
         }
     }
 
@@ -393,7 +393,10 @@ impl FitSettings {
         ] {
             ensure!(value >= least, "the setting {name} must be at least {least}, not {value}");
         }
-        ensure!(interpolate.images != 1, "the setting interpolate.images must be at least 2, as a covariance needs two, or 0");
+        ensure!(
+            interpolate.images != 1,
+            "the setting interpolate.images must be at least 2, as a covariance needs two, or 0"
+        );
         for (name, value) in [
             ("paper.gamma", paper.gamma),
             ("tune.last_weight", tune.last_weight),
@@ -402,10 +405,16 @@ impl FitSettings {
             ("tune.learning_rate", tune.learning_rate),
             ("tune.ema_images", tune.ema_images),
         ] {
-            ensure!(value >= 0.0 && value.is_finite(), "the setting {name} must be a finite number of at least 0, not {value}");
+            ensure!(
+                value >= 0.0 && value.is_finite(),
+                "the setting {name} must be a finite number of at least 0, not {value}"
+            );
         }
         let rate = paper.learning_rate;
-        ensure!(rate > 0.0 && rate.is_finite(), "the setting paper.learning_rate must be a finite number above 0, not {rate}");
+        ensure!(
+            rate > 0.0 && rate.is_finite(),
+            "the setting paper.learning_rate must be a finite number above 0, not {rate}"
+        );
         ensure!(
             !paper.by_table() || paper.objective == PaperObjective::Bound,
             "the setting paper.optimizer = table minimises the bound; the other objectives need adam"
@@ -414,7 +423,8 @@ impl FitSettings {
             tune.critic_weight > 0.0 || tune.critic_of == CriticReference::Auto,
             "the setting tune.critic_of is for a critic, and tune.critic_weight is 0: it changes nothing"
         );
-        let images = tune.loss != TuneLoss::Rollout || tune.data_weight > 0.0 || tune.critic_of != CriticReference::Teacher;
+        let images =
+            tune.loss != TuneLoss::Rollout || tune.data_weight > 0.0 || tune.critic_of != CriticReference::Teacher;
         ensure!(!tune.xflip || images, "the setting tune.xflip mirrors training images, and this tuning sees none");
         Ok(())
     }
@@ -423,7 +433,13 @@ impl FitSettings {
     ///
     /// # Errors
     /// If this one is.
-    pub fn check_data(&self, source: Option<&PlanSource>, tunes: bool, images: Option<usize>, steps: &[usize]) -> Result<()> {
+    pub fn check_data(
+        &self,
+        source: Option<&PlanSource>,
+        tunes: bool,
+        images: Option<usize>,
+        steps: &[usize],
+    ) -> Result<()> {
         let paper = source == Some(&PlanSource::Paper) && !self.paper.by_table();
         if let Some(images) = images.filter(|_| paper) {
             ensure!(
