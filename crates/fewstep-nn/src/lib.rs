@@ -46,6 +46,7 @@ pub mod mixture;
 pub mod model;
 pub mod params;
 mod parts;
+pub mod program;
 pub mod random;
 pub mod sample;
 pub mod search;
@@ -56,4 +57,5 @@ pub mod unet;
 
 pub use error::{Error, Result};
 pub use model::Model;
+pub use program::{Program, ProgramConfig};
 pub use tch;
