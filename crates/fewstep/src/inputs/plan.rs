@@ -18,7 +18,9 @@ use crate::ui;
 #[command(next_help_heading = "Sampler")]
 pub struct PlanArgs {
     /// Plan file, as `fit` leaves it; the options below are for samplers without one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["steps", "sigmas"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "steps", "solver", "schedule", "rho", "sigmas", "sigma_min", "sigma_max", "no_last_step", "afs"
+    ])]
     pub plan: Option<PathBuf>,
     /// Noise levels; a first-order solver makes so many network evaluations
     #[arg(long, value_name = "N", default_value_t = 18)]
@@ -29,11 +31,13 @@ pub struct PlanArgs {
     /// Noise levels: karras, log_snr, vp, ve, iddpm, cosine, time_uniform
     #[arg(long, value_name = "NAME", default_value = "karras")]
     pub schedule: String,
-    /// Exponent of the karras schedule
-    #[arg(long, default_value_t = 7.0)]
-    pub rho: f64,
+    /// Exponent of the karras schedule [default: 7]
+    #[arg(long)]
+    pub rho: Option<f64>,
     /// Noise levels given one by one, largest first, without the final 0
-    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "steps")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = [
+        "steps", "schedule", "rho", "sigma_min", "sigma_max"
+    ])]
     pub sigmas: Option<Vec<f64>>,
     /// Lowest noise level [default: 0.002, or the model's own]
     #[arg(long, value_name = "SIGMA")]
@@ -83,7 +87,10 @@ impl PlanArgs {
         let (low, high) = precond.sampling_range();
         let (low, high) = (self.sigma_min.unwrap_or(low), self.sigma_max.unwrap_or(high));
         let family = match SCHEDULES.iter().find(|(name, _)| *name == self.schedule) {
-            Some((_, Family::Karras { .. })) => Family::Karras { rho: self.rho },
+            Some((_, Family::Karras { .. })) => Family::Karras { rho: self.rho.unwrap_or(7.0) },
+            Some((name, _)) if self.rho.is_some() => {
+                bail!("--rho is of the karras schedule alone: {name} has no exponent")
+            }
             Some((_, family)) => *family,
             None => bail!(
                 "there is no schedule named '{}'; {}",
