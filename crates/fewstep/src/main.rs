@@ -6,6 +6,7 @@
 mod assets;
 mod cli;
 mod commands;
+mod exporting;
 mod figures;
 mod fitting;
 mod forecast;
