@@ -182,6 +182,7 @@ impl ModelConfig {
         if !(1..=64).contains(&self.img_channels) || !(0..=1_000_000).contains(&self.label_dim) {
             return fail(format!("img_channels is {} and label_dim is {}", self.img_channels, self.label_dim));
         }
+        self.precond.validate().map_err(|error| Error::Architecture(error.to_string()))?;
         match &self.network {
             NetworkConfig::SongUNet(song) => {
                 self.validate_sizes(&song.channel_mult, [song.model_channels, song.channel_mult_emb, song.num_blocks])?;

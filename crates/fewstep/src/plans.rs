@@ -102,7 +102,7 @@ impl NamedSampler {
             Some((name, _)) if self.rho.is_some() => {
                 bail!("an exponent (--rho) is of the karras schedule alone: {name} has none")
             }
-            Some((_, family)) => *family,
+            Some((_, family)) => family.on(&spec.levels),
             None => bail!(
                 "there is no schedule named '{}'; {}",
                 self.schedule,

@@ -1,6 +1,9 @@
 //! All six reference networks: outputs, gradients, ranges and rounding.
 
+use fewstep_core::precondition::{AlphaNetwork, Alphas, Preconditioning, Prediction, RectifiedFlow};
+use fewstep_nn::config::ModelConfig;
 use fewstep_nn::tch::{Device, Kind, Tensor};
+use fewstep_nn::tensor::Sigma;
 use fewstep_nn::unet::Conditions;
 use fewstep_nn::{Model, checkpoint, data};
 
@@ -121,4 +124,48 @@ fn weights_between_two_networks() {
     assert_ne!(of(&quarter), of(&a));
     let error = small(10).between(&a, 0.5).unwrap_err();
     assert!(matches!(error, fewstep_nn::Error::MissingTensor { .. }), "{error}");
+}
+
+/// Tensors carry what `f64` carries, in single precision: the values, and the gradient of the label by sigma.
+#[test]
+fn coefficients_of_tensors_are_those_of_numbers() {
+    let alphas =
+        |prediction| Preconditioning::Alphas(AlphaNetwork::new(prediction, Alphas::STABLE_DIFFUSION, 0.5).unwrap());
+    let flow = Preconditioning::Flow(RectifiedFlow { shift: 3.0, ..RectifiedFlow::default() });
+    for precond in [alphas(Prediction::Eps), alphas(Prediction::V), alphas(Prediction::X0), flow] {
+        let sigmas = [0.05_f32, 0.7, 3.3, 14.0];
+        let tensor = Tensor::from_slice(&sigmas).set_requires_grad(true);
+        let of = precond.coefficients(&Sigma(tensor.shallow_clone()));
+        of.c_noise.0.sum(Kind::Float).backward();
+        let gradient = tensor.grad();
+        for (i, sigma) in sigmas.into_iter().map(f64::from).enumerate() {
+            let number = precond.coefficients(&sigma);
+            let close = |a: f64, b: f64| assert!((a - b).abs() <= 1e-5 * b.abs(), "{precond:?} at {sigma}: {a} {b}");
+            for (tensor, number) in [
+                (&of.c_skip, number.c_skip),
+                (&of.c_out, number.c_out),
+                (&of.c_in, number.c_in),
+                (&of.c_noise, number.c_noise),
+            ] {
+                close(tensor.0.double_value(&[i as i64]), number);
+            }
+            let h = 1e-6 * sigma;
+            let label = |sigma: f64| precond.coefficients(&sigma).c_noise;
+            close(gradient.double_value(&[i as i64]), (label(sigma + h) - label(sigma - h)) / (2.0 * h));
+        }
+    }
+}
+
+/// What a file says of the parameterisation is checked before anything is built on it.
+#[test]
+fn a_parameterisation_that_makes_no_sense_is_refused() {
+    for (precond, says) in [
+        (Preconditioning::Iddpm { c_1: 0.001, c_2: 0.008, m: 1 << 40 }, "M = "),
+        (Preconditioning::Edm { sigma_data: 0.0, sigma_min: 0.0, sigma_max: 80.0 }, "sigma_data = 0"),
+        (Preconditioning::Flow(RectifiedFlow { t_max: 1.0, ..RectifiedFlow::default() }), "t_max = 1"),
+    ] {
+        let config = ModelConfig { precond, ..crate::support::small(0).config().clone() };
+        let error = Model::fresh(config, 1, Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }

@@ -137,7 +137,7 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         kind: "demo".to_owned(),
         provenance: Provenance::now(),
         model_sha256: opened.hash.clone(),
-        precond: opened.model.config().precond,
+        precond: opened.model.config().precond.clone(),
         images: args.images,
         settings,
     };

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use fewstep_core::precondition::Preconditioning;
+use fewstep_core::precondition::{Preconditioning, Prediction};
 use fewstep_eval::features::{self, OpenOptions};
 use fewstep_io::hash;
 use fewstep_io::safetensors::Header;
@@ -82,6 +82,15 @@ fn preconditioning(precond: &Preconditioning) -> String {
         }
         Preconditioning::Ve { sigma_min, sigma_max } => format!("VE, {sigma_min} to {sigma_max}"),
         Preconditioning::Iddpm { m, .. } => format!("iDDPM, {m} discrete noise levels"),
+        Preconditioning::Alphas(network) => {
+            let predicts = match network.prediction() {
+                Prediction::Eps => "the noise",
+                Prediction::V => "v",
+                Prediction::X0 => "the image",
+            };
+            format!("predicts {predicts}, a table of alphas with {} noise levels", network.levels().len())
+        }
+        Preconditioning::Flow(flow) => format!("rectified flow, shift {}", flow.shift),
     }
 }
 

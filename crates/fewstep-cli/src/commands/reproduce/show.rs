@@ -22,7 +22,7 @@ const DRAWN: &str = "figures.json";
 /// Writes tables, figures and the report.
 pub fn save(rows: &[Row], lab: &Lab, run: &Run, folder: &RunFolder) -> Result<()> {
     let mut drawn = Drawn {
-        precond: lab.base().config().precond,
+        precond: lab.base().config().precond.clone(),
         levels: Vec::new(),
         descents: Vec::new(),
         learning: Vec::new(),
