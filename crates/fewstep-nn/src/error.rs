@@ -48,6 +48,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A TorchScript program that is none, fails, or does something else than its description says.
+    #[error("the program {path} {reason}")]
+    Program {
+        /// The file.
+        path: String,
+        /// What is wrong, as the rest of a sentence.
+        reason: String,
+    },
     /// An architecture that cannot be built.
     #[error("the architecture is not valid: {0}")]
     Architecture(String),

@@ -28,7 +28,8 @@
 //!   them down the gradient of its rollout error; [`refit_output`] fits the last combination to a distance between sets of
 //!   samples.
 //!
-//! A plan is scored on latents that no search saw by [`Endpoints::rollout_error`]. Everything here builds without a tensor library.
+//! A plan is scored on latents that no search saw by [`Endpoints::rollout_error`]. [`export`] writes plans in the forms that other
+//! tools take. Everything here builds without a tensor library.
 
 mod calibration;
 mod clipping;
@@ -36,6 +37,7 @@ mod cost;
 #[cfg(test)]
 mod counted;
 mod error;
+pub mod export;
 mod gaussian;
 mod gits;
 mod held_out;

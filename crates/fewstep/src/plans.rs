@@ -59,8 +59,8 @@ pub struct NamedSampler {
     pub solver: Solver,
     /// The schedule's name.
     pub schedule: String,
-    /// Exponent of the schedule `karras`.
-    pub rho: f64,
+    /// Exponent of the schedule `karras`; 7 where nothing is said.
+    pub rho: Option<f64>,
     /// Levels one by one, largest first, in place of a schedule.
     pub sigmas: Option<Vec<f64>>,
     /// Lowest level; the model's own where there is none.
@@ -98,7 +98,10 @@ impl NamedSampler {
         let (low, high) = spec.levels.sampling;
         let (low, high) = (self.sigma_min.unwrap_or(low), self.sigma_max.unwrap_or(high));
         let family = match SCHEDULES.iter().find(|(name, _)| *name == self.schedule) {
-            Some((_, Family::Karras { .. })) => Family::Karras { rho: self.rho },
+            Some((_, Family::Karras { .. })) => Family::Karras { rho: self.rho.unwrap_or(7.0) },
+            Some((name, _)) if self.rho.is_some() => {
+                bail!("an exponent (--rho) is of the karras schedule alone: {name} has none")
+            }
             Some((_, family)) => family.on(&spec.levels),
             None => bail!(
                 "there is no schedule named '{}'; {}",

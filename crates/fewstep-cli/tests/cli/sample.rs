@@ -148,3 +148,40 @@ fn golden_images_from_golden_latents() {
     assert!(error <= 1e-4, "{error:.2e}");
     assert!(!found.contains_key("seeds"));
 }
+
+/// A plan is a whole sampler, and a list of levels a whole schedule: options that would change neither are refused.
+#[test]
+fn options_that_a_plan_or_a_list_of_levels_overrules_are_refused() {
+    let place = Place::new();
+    for command in ["sample", "eval"] {
+        for (overruled, by) in [
+            (vec!["--steps", "18"], "plan"),
+            (vec!["--solver", "heun"], "plan"),
+            (vec!["--schedule", "karras"], "plan"),
+            (vec!["--rho", "7"], "plan"),
+            (vec!["--sigmas", "80,1"], "plan"),
+            (vec!["--sigma-min", "0.002"], "plan"),
+            (vec!["--sigma-max", "80"], "plan"),
+            (vec!["--no-last-step"], "plan"),
+            (vec!["--afs"], "plan"),
+            (vec!["--steps", "18"], "sigmas"),
+            (vec!["--schedule", "karras"], "sigmas"),
+            (vec!["--rho", "7"], "sigmas"),
+            (vec!["--sigma-min", "0.002"], "sigmas"),
+            (vec!["--sigma-max", "80"], "sigmas"),
+        ] {
+            let given = if by == "plan" { ["--plan", "plan.json"] } else { ["--sigmas", "80,1"] };
+            let run = place.run(&[&[command], &given[..], &overruled].concat());
+            let names = run.stderr.contains(overruled[0]) && run.stderr.contains(given[0]);
+            assert!(run.code == 2 && names && run.stderr.contains("cannot be used with"), "{}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn an_exponent_is_of_one_schedule_alone() {
+    let place = Place::with_model();
+    let args = ["sample", "--model", "model.safetensors", "--out", "out.npz", "--schedule", "cosine", "--rho", "5"];
+    let error = place.fails(&args);
+    assert!(error.contains("--rho") && error.contains("cosine"), "{error}");
+}

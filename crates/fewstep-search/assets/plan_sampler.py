@@ -23,22 +23,22 @@ def load_plan(path):
 
 
 def constant_image(plan, tensor, label=0):
-    """The image that the plan holds for a class, [C, H, W], made by `tensor(nested lists)`; None if it holds none."""
+    """The sample that the plan holds for a class, of the plan's shape, made by `tensor(nested lists)`; None if it holds none."""
     constant = plan.get("constant")
     if constant is None:
         return None
-    images = constant["f32_base64"]
-    data = base64.b64decode(images[label if len(images) > 1 else 0])
-    values = struct.unpack(f"<{len(data) // 4}f", data)
-    channels, height, width = constant["shape"]
-    rows = [list(values[start : start + width]) for start in range(0, len(values), width)]
-    return tensor([rows[start : start + height] for start in range(0, channels * height, height)])
+    samples = constant["f32_base64"]
+    data = base64.b64decode(samples[label if len(samples) > 1 else 0])
+    values = list(struct.unpack(f"<{len(data) // 4}f", data))
+    for size in reversed(constant["shape"]):  # the last axis is the fastest
+        values = [values[start : start + size] for start in range(0, len(values), size)]
+    return tensor(values[0])
 
 
 def sample(plan, denoise, latent, constant=None):
-    """The images that the plan makes of unit normal noise; as many evaluations as the plan has stages.
+    """The samples that the plan makes of unit normal noise; as many evaluations as the plan has stages.
 
-    `constant`: the plan's constant image, broadcast over the batch (see `constant_image`), for plans that use one.
+    `constant`: the plan's constant sample, broadcast over the batch (see `constant_image`), for plans that use one.
     """
     known = {"latent": latent, "constant": constant}
     stages = plan["stages"]
@@ -49,7 +49,7 @@ def sample(plan, denoise, latent, constant=None):
         total = None
         for source, coefficient in combinations[moment].items():
             if known[source] is None:
-                raise ValueError("this plan starts from a constant image: pass constant=constant_image(plan, ...)")
+                raise ValueError("this plan starts from a constant sample: pass constant=constant_image(plan, ...)")
             term = coefficient * known[source]
             total = term if total is None else total + term
         for source in combinations[moment]:

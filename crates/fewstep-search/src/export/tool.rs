@@ -2,13 +2,23 @@
 
 use std::fmt;
 
-use anyhow::{Result, ensure};
 use fewstep_core::plan::Plan;
 use fewstep_core::solver::{Basis, LastStep, Solver, Variant};
 
-use super::super::levels::{decimal, joined, with_zero};
-use super::super::{Forms, Wanted};
+use super::Options;
 use super::diffusers::Scheduler;
+use super::error::Result;
+use super::levels::{decimal, joined, with_zero};
+
+/// What a tool is to do: a solver of its own on noise levels.
+pub struct Wanted {
+    /// Largest first, without the final 0.
+    pub levels: Vec<f64>,
+    /// The tool's solver.
+    pub solver: Solver,
+    /// Whether it goes on to 0.
+    pub last_step: LastStep,
+}
 
 /// A tool, and of diffusers the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +76,7 @@ impl Tool {
     }
 
     /// Why the tool cannot do what is wanted.
-    pub fn refuses(self, wanted: &Wanted, forms: &Forms) -> Option<String> {
+    pub fn refuses(self, wanted: &Wanted, options: &Options) -> Option<String> {
         if self.solver(wanted.solver).is_none() {
             let full = match wanted.solver {
                 Solver::DpmPp { order, .. } => Some(Solver::DpmPp { order, lower_order_final: false }),
@@ -80,7 +90,7 @@ impl Tool {
             return Some("the plan stops at its last noise level, where the tool goes on to 0".to_owned());
         }
         match self {
-            Self::Diffusers(scheduler) => scheduler.refuses(&wanted.levels, forms),
+            Self::Diffusers(scheduler) => scheduler.refuses(&wanted.levels, options),
             _ => None,
         }
     }
@@ -90,7 +100,7 @@ impl Tool {
     ///
     /// # Errors
     /// If the tool can have no such levels.
-    pub fn nearest(self, plan: &Plan, forms: &Forms) -> Result<Wanted> {
+    pub fn nearest(self, plan: &Plan, options: &Options) -> Result<Wanted> {
         let [lower_at_end, dpmpp] =
             [true, false].map(|lower_order_final| Solver::DpmPp { order: 2, lower_order_final });
         let candidates = [lower_at_end, dpmpp, Solver::Ipndm { order: 4 }, Solver::Heun, Solver::Euler];
@@ -101,47 +111,50 @@ impl Tool {
         let mut levels = plan.sigmas();
         levels.dedup();
         if let Self::Diffusers(scheduler) = self {
-            levels = scheduler.nearest(&levels, forms)?;
+            levels = scheduler.nearest(&levels, options)?;
         }
         Ok(Wanted { levels, solver, last_step: LastStep::ToZero })
     }
 
     /// What its user has to know beside pasting the text.
-    pub fn advice(self, wanted: &Wanted, forms: &Forms) -> Option<String> {
+    pub fn advice(self, wanted: &Wanted, options: &Options) -> Option<String> {
         match self {
             Self::Comfyui => {
                 let name = self.solver(wanted.solver).unwrap_or("euler");
                 Some(format!("for a ManualSigmas node into SamplerCustom; choose the sampler {name} in KSamplerSelect"))
             }
-            Self::Diffusers(scheduler) => Some(scheduler.advice(&wanted.levels, forms)),
+            Self::Diffusers(scheduler) => Some(scheduler.advice(&wanted.levels, options)),
             _ => None,
         }
     }
 
     /// The text that the tool takes.
-    pub fn write(self, wanted: &Wanted, forms: &Forms) -> Result<String> {
+    pub fn write(self, wanted: &Wanted, options: &Options) -> String {
         let Wanted { levels, solver, last_step } = wanted;
         let name = self.solver(*solver).unwrap_or("euler");
         let commas = with_zero(levels, ", ");
-        Ok(match self {
+        match self {
             // the node finds numbers by a pattern that knows no exponents
             Self::Comfyui => format!("{commas}\n"),
             Self::KDiffusion => format!(
-                "x = k_diffusion.sampling.{name}(model, noise * {}, torch.tensor([{commas}]))\n",
+                "# given: model (a k-diffusion denoiser), noise (unit normal, on its device)\n\
+                 import k_diffusion\n\
+                 import torch\n\
+                 sigmas = torch.tensor([{commas}], device=noise.device)\n\
+                 x = k_diffusion.sampling.{name}(model, noise * {}, sigmas)\n",
                 levels.first().map_or_else(|| "1".to_owned(), |sigma| decimal(*sigma))
             ),
             Self::StableDiffusionCpp => {
                 format!("--sampling-method {name} --steps {} --sigmas \"{}\"\n", levels.len(), with_zero(levels, ","))
             }
-            Self::DiffSampler => diff_sampler(levels, *solver, *last_step, name)?,
-            Self::Diffusers(scheduler) => scheduler.write(wanted, forms),
-        })
+            Self::DiffSampler => diff_sampler(levels, *solver, *last_step, name),
+            Self::Diffusers(scheduler) => scheduler.write(wanted, options),
+        }
     }
 }
 
 /// diff-sampler counts levels, stops at the last, and has a switch for a last step to 0.
-fn diff_sampler(levels: &[f64], solver: Solver, last_step: LastStep, name: &str) -> Result<String> {
-    ensure!(levels.len() >= 2 || last_step == LastStep::ToZero, "diff-sampler needs at least two noise levels");
+fn diff_sampler(levels: &[f64], solver: Solver, last_step: LastStep, name: &str) -> String {
     let steps = joined(levels.iter().map(|level| decimal(*level)), ",");
     let order = match solver {
         Solver::Ipndm { order } | Solver::IpndmV { order } => format!(" --max_order={order}"),
@@ -160,5 +173,5 @@ fn diff_sampler(levels: &[f64], solver: Solver, last_step: LastStep, name: &str)
         _ => String::new(),
     };
     let last = if last_step == LastStep::ToZero { " --denoise_to_zero=True" } else { "" };
-    Ok(format!("--solver={name} --num_steps={} '--t_steps=[{}]'{order}{last}\n", levels.len(), steps))
+    format!("--solver={name} --num_steps={} '--t_steps=[{}]'{order}{last}\n", levels.len(), steps)
 }

@@ -2,11 +2,12 @@
 //!
 //! Which those are, and what each does with what it is told, stands in docs/exports.md; `testdata/exports` runs them.
 
-use anyhow::{Result, ensure};
 use fewstep_core::solver::Solver;
 
-use super::super::levels::{decimal, joined, ramp_positions, with_zero};
-use super::super::{Forms, Wanted};
+use super::Options;
+use super::error::{Error, Result};
+use super::levels::{decimal, joined, ramp_positions, with_zero};
+use super::tool::Wanted;
 
 /// A scheduler whose steps are those of one of our solvers on levels that it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +47,8 @@ impl Scheduler {
     }
 
     /// The levels that it has when told to have these.
-    fn settled(self, levels: &[f64], forms: &Forms) -> Vec<f64> {
-        let table = forms.betas.table();
+    fn settled(self, levels: &[f64], options: &Options) -> Vec<f64> {
+        let table = options.betas.table();
         let settle = |sigma: f64| match self {
             Self::Euler | Self::EdmEuler | Self::FlowEuler => sigma,
             Self::Heun => table.level(table.timestep(sigma)),
@@ -57,18 +58,16 @@ impl Scheduler {
     }
 
     /// Why it cannot have these levels.
-    pub fn refuses(self, levels: &[f64], forms: &Forms) -> Option<String> {
-        let settled = self.settled(levels, forms);
+    pub fn refuses(self, levels: &[f64], options: &Options) -> Option<String> {
+        let settled = self.settled(levels, options);
         let (sigma, nearest) = levels.iter().zip(&settled).find(|(a, b)| (*a / *b - 1.0).abs() > 1e-5)?;
-        let (low, high) = forms.betas.table().ends();
-        let betas = &forms.betas;
+        let (low, high) = options.betas.table().ends();
+        let betas = &options.betas;
         let [sigma, nearest, low, high] = [*sigma, *nearest, low, high].map(decimal);
         Some(if self == Self::DpmPp {
-            format!(
-                "its timesteps are whole numbers, which makes {nearest} of the noise level {sigma} (--betas {betas})"
-            )
+            format!("its timesteps are whole numbers, which makes {nearest} of the noise level {sigma} (betas {betas})")
         } else {
-            format!("the noise level {sigma} lies outside of the table {low} to {high} (--betas {betas})")
+            format!("the noise level {sigma} lies outside of the table {low} to {high} (betas {betas})")
         })
     }
 
@@ -76,59 +75,75 @@ impl Scheduler {
     ///
     /// # Errors
     /// If two of them become one.
-    pub fn nearest(self, levels: &[f64], forms: &Forms) -> Result<Vec<f64>> {
-        let settled = self.settled(levels, forms);
+    pub fn nearest(self, levels: &[f64], options: &Options) -> Result<Vec<f64>> {
+        let settled = self.settled(levels, options);
         for (wanted, found) in levels.windows(2).zip(settled.windows(2)) {
-            let [a, b, c] = [wanted[0], wanted[1], found[0]].map(decimal);
-            ensure!(
-                found[0] != found[1],
-                "{} cannot hold this plan: its noise levels {a} and {b} become one, {c}, in the table of --betas {}; \
-                 check --betas, or take fewer steps",
-                self.class(),
-                forms.betas
-            );
+            if found[0] == found[1] {
+                return Err(Error::LevelsBecomeOne {
+                    tool: self.class().to_owned(),
+                    levels: [wanted[0], wanted[1]],
+                    became: found[0],
+                    betas: options.betas.clone(),
+                });
+            }
         }
         Ok(settled)
     }
 
     /// How to use the text in a pipeline, and what else has to be known.
-    pub fn advice(self, levels: &[f64], forms: &Forms) -> String {
+    pub fn advice(self, levels: &[f64], options: &Options) -> String {
         let sigma = levels.first().copied().unwrap_or(1.0);
-        let (told, start) = match self {
-            Self::Euler | Self::EdmEuler => ("sigmas", sigma),
-            Self::Heun => ("timesteps", sigma),
-            Self::FlowEuler => ("sigmas", flow(sigma)),
-            Self::DpmPp => ("timesteps", sigma / sigma.hypot(1.0)),
+        let start = match self {
+            Self::Euler | Self::EdmEuler | Self::Heun => sigma,
+            Self::FlowEuler => flow(sigma),
+            Self::DpmPp => sigma / sigma.hypot(1.0),
         };
+        let told = self.told();
         let mut advice = format!(
-            "to run a pipeline: pipe.scheduler = scheduler, and {told}=[...] in its call; the plan starts from noise * {}",
+            "in a pipeline: pipe.scheduler = scheduler, then pipe(..., {told}={told}); the plan starts from noise * {}",
             decimal(start)
         );
-        let (low, high) = forms.betas.table().ends();
+        let (low, high) = options.betas.table().ends();
         let outside = |sigma: f64| sigma < low * (1.0 - 1e-4) || sigma > high * (1.0 + 1e-4);
         if self == Self::Euler && levels.iter().any(|sigma| outside(*sigma)) {
             advice += &format!(
-                "\nwarning: noise levels outside of the table {} to {} (--betas {}) are used as they are, but the network \
+                "\nwarning: noise levels outside of the table {} to {} (betas {}) are used as they are, but the network \
                  is told the table's last timestep",
                 decimal(low),
                 decimal(high),
-                forms.betas
+                options.betas
             );
+        }
+        if self.starts_late(levels, high) {
+            advice += "\nwarning: a pipeline that does not call scheduler.set_begin_index(0) itself begins with the second of \
+                       the levels that share that timestep: run these lines in a loop of your own";
         }
         advice
     }
 
-    /// Python lines that make the scheduler of one with the model's own configuration, and give it the levels.
-    pub fn write(self, wanted: &Wanted, forms: &Forms) -> String {
+    /// The argument that it is told levels by, of `set_timesteps` and of pipelines.
+    fn told(self) -> &'static str {
+        match self {
+            Self::Euler | Self::EdmEuler | Self::FlowEuler => "sigmas",
+            Self::Heun | Self::DpmPp => "timesteps",
+        }
+    }
+
+    /// Whether it finds its place by a first timestep that two levels share, those at or above the table's last, and so would
+    /// begin with the second.
+    fn starts_late(self, levels: &[f64], top: f64) -> bool {
+        self == Self::Euler && levels.iter().filter(|sigma| **sigma >= top).count() > 1
+    }
+
+    /// Python lines that make the scheduler of the model's own configuration, and give it the levels.
+    pub fn write(self, wanted: &Wanted, options: &Options) -> String {
         let Wanted { levels, solver, .. } = wanted;
-        let table = forms.betas.table();
+        let table = options.betas.table();
         let timesteps = |timestep: &dyn Fn(f64) -> f64| {
-            format!("timesteps=[{}]", joined(levels.iter().map(|sigma| decimal(timestep(*sigma))), ", "))
+            format!("[{}]", joined(levels.iter().map(|sigma| decimal(timestep(*sigma))), ", "))
         };
-        let (settings, told) = match self {
-            Self::Euler => {
-                ("timestep_spacing=\"linspace\"".to_owned(), format!("sigmas=[{}]", with_zero(levels, ", ")))
-            }
+        let (settings, value) = match self {
+            Self::Euler => ("timestep_spacing=\"linspace\"".to_owned(), format!("[{}]", with_zero(levels, ", "))),
             Self::EdmEuler => {
                 let positions = joined(ramp_positions(levels).into_iter().map(|r| format!("{r:.12}")), ", ");
                 let [first, last] = [levels.first(), levels.last()].map(|end| decimal(end.copied().unwrap_or(1.0)));
@@ -136,18 +151,19 @@ impl Scheduler {
                     format!(
                         "sigma_min={last}, sigma_max={first}, rho=7.0, sigma_schedule=\"karras\", final_sigmas_type=\"zero\""
                     ),
-                    format!("sigmas=torch.tensor([{positions}], dtype=torch.float64)"),
+                    // it calls a tensor's methods
+                    format!("torch.tensor([{positions}], dtype=torch.float64)"),
                 )
             }
             Self::FlowEuler => {
-                let sigmas = levels.iter().map(|sigma| decimal(unshifted(flow(*sigma), forms.shift)));
+                let sigmas = levels.iter().map(|sigma| decimal(unshifted(flow(*sigma), options.shift)));
                 (
                     format!(
                         "shift={}, shift_terminal=None, use_dynamic_shifting=False, {OWN_LEVELS}, \
                          stochastic_sampling=False",
-                        forms.shift
+                        options.shift
                     ),
-                    format!("sigmas=[{}]", joined(sigmas, ", ")),
+                    format!("[{}]", joined(sigmas, ", ")),
                 )
             }
             Self::Heun => (
@@ -166,16 +182,16 @@ impl Scheduler {
                 )
             }
         };
-        let class = self.class();
+        let (class, told) = (self.class(), self.told());
         let torch = if self == Self::EdmEuler { "import torch\n" } else { "" };
         let mut text = format!(
-            "{torch}from diffusers import {class}\n\
+            "# given: scheduler (the model's own, such as pipe.scheduler), device\n\
+             {torch}from diffusers import {class}\n\
+             {told} = {value}\n\
              scheduler = {class}.from_config(scheduler.config, {settings})\n\
-             scheduler.set_timesteps({told}, device=device)\n"
+             scheduler.set_timesteps({told}={told}, device=device)\n"
         );
-        let top = table.ends().1;
-        if self == Self::Euler && levels.iter().filter(|sigma| **sigma >= top).count() > 1 {
-            // it finds its place by the first timestep, which these levels share, and would begin with the second
+        if self.starts_late(levels, table.ends().1) {
             text += "scheduler.set_begin_index(0)\n";
         }
         text

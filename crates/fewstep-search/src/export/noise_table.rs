@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Error, Result, bail, ensure};
-
 /// The variances beta_t of a discrete diffusion process, as model configurations name them: `linear:0.0001:0.02`,
 /// `scaled-linear:0.00085:0.012` (linear in the square root) or `cosine`, and `:500` after it for other than 1000 steps.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,12 +52,35 @@ fn line(start: f64, end: f64, steps: usize) -> impl Iterator<Item = f32> {
     (0..steps).map(move |i| if i < steps / 2 { start + step * i as f32 } else { end - step * (steps - 1 - i) as f32 })
 }
 
-impl FromStr for Betas {
-    type Err = Error;
+/// A text that is no table of variances.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BetasError {
+    /// No family of that name, or not its parameters.
+    #[error("write linear:START:END, scaled-linear:START:END or cosine, such as scaled-linear:0.00085:0.012")]
+    Form,
+    /// A parameter that is no number.
+    #[error("'{0}' is no number")]
+    Number(String),
+    /// A number of steps that is none.
+    #[error("'{0}' is no number of steps from 2 to 1000000")]
+    Steps(String),
+    /// More than a table has.
+    #[error("there is something after the number of steps")]
+    Rest,
+    /// Variances that are none.
+    #[error("betas must rise between 0 and 1")]
+    Range,
+    /// So many or so large variances that single precision cannot hold what is left of the image.
+    #[error("these betas leave no rising noise levels in single precision")]
+    Precision,
+}
 
-    fn from_str(text: &str) -> Result<Self> {
+impl FromStr for Betas {
+    type Err = BetasError;
+
+    fn from_str(text: &str) -> Result<Self, BetasError> {
         let fields: Vec<&str> = text.split(':').collect();
-        let number = |text: &str| text.parse::<f64>().with_context(|| format!("'{text}' is no number"));
+        let number = |text: &str| text.parse::<f64>().map_err(|_| BetasError::Number(text.to_owned()));
         let (family, rest) = match fields[..] {
             ["linear", start, end, ref rest @ ..] => {
                 (Family::Linear { start: number(start)?, end: number(end)? }, rest)
@@ -68,28 +89,29 @@ impl FromStr for Betas {
                 (Family::ScaledLinear { start: number(start)?, end: number(end)? }, rest)
             }
             ["cosine", ref rest @ ..] => (Family::Cosine, rest),
-            _ => {
-                bail!("write linear:START:END, scaled-linear:START:END or cosine, such as scaled-linear:0.00085:0.012")
-            }
+            _ => return Err(BetasError::Form),
         };
         let steps = match rest {
             [] => STEPS,
-            [steps] => steps.parse().with_context(|| format!("'{steps}' is no number of steps"))?,
-            _ => bail!("there is something after the number of steps"),
+            [steps] => {
+                let number = steps.parse().ok().filter(|number| (2..=1_000_000).contains(number));
+                number.ok_or_else(|| BetasError::Steps((*steps).to_owned()))?
+            }
+            _ => return Err(BetasError::Rest),
         };
-        ensure!((2..=1_000_000).contains(&steps), "the number of steps must be from 2 to 1000000");
-        if let Family::Linear { start, end } | Family::ScaledLinear { start, end } = family {
-            ensure!(0.0 < start && start <= end && end < 1.0, "betas must rise between 0 and 1");
+        if let Family::Linear { start, end } | Family::ScaledLinear { start, end } = family
+            && !(0.0 < start && start <= end && end < 1.0)
+        {
+            return Err(BetasError::Range);
         }
         let betas = Self { family, steps };
-        // so many or so large betas that single precision cannot hold what is left of the image
         let rises = |levels: &[f64]| levels.windows(2).all(|pair| pair[0] < pair[1]);
         let NoiseTable(levels) = betas.table();
-        ensure!(
-            levels[0] > 0.0 && rises(&levels) && levels[steps - 1].is_finite(),
-            "these betas leave no rising noise levels in single precision"
-        );
-        Ok(betas)
+        if levels[0] > 0.0 && rises(&levels) && levels[steps - 1].is_finite() {
+            Ok(betas)
+        } else {
+            Err(BetasError::Precision)
+        }
     }
 }
 
