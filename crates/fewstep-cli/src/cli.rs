@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::shell;
+use crate::commands::{fit, shell};
 // use crate::commands::{compare, data, demo, denoise, eval, export, features, fit, import};
 // use crate::commands::{info, reference, report, reproduce, sample, shell, train};
 use crate::ui::{Output, Terminal};
@@ -11,7 +11,7 @@ use crate::ui::{Output, Terminal};
 const EXAMPLES: &str = "\
 Examples:
   fewstep demo
-  fewstep fit --model edm-cifar10.pkl --phases 1 --steps 3,4,5,6,8,10 --out runs/plans
+  fewstep plan edm-cifar10.pkl --steps 3,4,5,6,8,10 --out runs/plans
   fewstep export runs/plans/steps-008/plan.json --to python --out plan_sampler.py
 
 Exit codes: 0 done, 1 failed (one sentence on stderr says why), 2 a command line that cannot be parsed, 130 stopped by Ctrl-C.
@@ -41,8 +41,12 @@ pub struct Cli {
 pub enum Command {
     /// Show on the built-in model what a fit buys: table, report.html
     //     Demo(demo::Args),
-    /// Find noise levels for a budget of steps (phase 1) and tune the network for them (phase 2)
-    //     Fit(fit::Args),
+    /// Find plans: noise levels and solver coefficients for numbers of evaluations
+    Plan(fit::PlanArgs),
+    /// Tune the network for plans
+    Tune(fit::TuneArgs),
+    /// Find plans and tune the network for them, in turn (the paper's two phases)
+    Fit(fit::FitArgs),
     /// Compare models, methods and numbers of evaluations: table, csv, json, report.html
     //     Compare(compare::Args),
     /// Repeat the paper's experiments on a model and data of your own
@@ -82,7 +86,9 @@ impl Cli {
         let terminal = Terminal::default();
         match self.command {
             //             Command::Demo(args) => demo::run(args, output, &terminal),
-            //             Command::Fit(args) => fit::run(args, output, &terminal),
+            Command::Plan(args) => fit::plan(args, output, &terminal),
+            Command::Tune(args) => fit::tune(args, output, &terminal),
+            Command::Fit(args) => fit::both(args, output, &terminal),
             //             Command::Compare(args) => compare::run(args, output, &terminal),
             //             Command::Export(args) => export::run(args, output, &terminal),
             //             Command::Sample(args) => sample::run(args, output, &terminal),

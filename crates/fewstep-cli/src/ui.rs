@@ -6,6 +6,7 @@ use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use fewstep::forecast::Forecast;
 use fewstep_core::observe::{Event, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
@@ -31,6 +32,14 @@ impl Output {
     pub fn result<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let text = if self.json { serde_json::to_string_pretty(value)? } else { text() };
         print(format!("{}\n", text.trim_end()).as_bytes())
+    }
+
+    /// Prints the settings and the cost of a task that is not run.
+    pub fn forecast(&self, forecast: &Forecast) -> anyhow::Result<()> {
+        self.result(forecast, || {
+            let settings = serde_json::to_string_pretty(forecast.settings()).unwrap_or_default();
+            format!("{settings}\n{}", forecast.table().to_terminal(self.colour()))
+        })
     }
 
     /// Whether tables on stdout may use colour.

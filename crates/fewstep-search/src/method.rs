@@ -235,6 +235,20 @@ impl Method {
     /// The search that wins our comparisons of those that need no data (docs/choosing.md).
     pub const BEST: Self = Self { moments: Some(MomentsOf::Teacher), ..Self::LEAST_SQUARES };
 
+    /// Whether the settings of a section of [`SearchSettings`], such as `gits`, change its plans.
+    pub fn uses(&self, section: &str) -> bool {
+        match section {
+            "teacher" => self.needs_teacher(),
+            "gits" => matches!(self.source, Source::Gits(_)),
+            "oss" => self.source == Source::Oss,
+            "least_squares" | "sweep" => self.source == Source::LeastSquares,
+            "gauss_newton" => self.refinement == Some(Refinement::GaussNewton),
+            "rollout" => self.refinement == Some(Refinement::Rollout),
+            "moments" => self.moments.is_some(),
+            _ => true,
+        }
+    }
+
     /// The stages that the name stands for, with these settings.
     pub fn stages(&self, settings: &SearchSettings) -> Vec<Stage> {
         let solver = self.solver.unwrap_or(Solver::Euler);

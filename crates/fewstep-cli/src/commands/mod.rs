@@ -7,7 +7,7 @@
 // pub mod eval;
 // pub mod export;
 // pub mod features;
-// pub mod fit;
+pub mod fit;
 // pub mod import;
 // pub mod info;
 // pub mod reference;
