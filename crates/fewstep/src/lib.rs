@@ -27,3 +27,8 @@ pub mod teachers;
 pub use error::{Context, Error, Result};
 pub use models::{ModelOptions, OpenModel, open_model};
 pub use {fewstep_core as core, fewstep_search as search};
+
+/// The code of docs/library.md, which is this crate's README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Library;
