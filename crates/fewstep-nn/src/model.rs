@@ -20,6 +20,8 @@ pub struct Model {
     device: Device,
     /// Type that the network computes in; preconditioning is always f32.
     kind: Kind,
+    /// Classes that it was trained on, ascending, where some were not.
+    trained_classes: Option<Vec<i64>>,
 }
 
 impl Model {
@@ -31,7 +33,7 @@ impl Model {
         builder.buffers(&config)?;
         let net = RawNetwork::new(&mut builder, &config)?;
         let params = builder.finish()?;
-        Ok(Self { config, params, net, device, kind: Kind::Float })
+        Ok(Self { config, params, net, device, kind: Kind::Float, trained_classes: None })
     }
 
     /// A network with the weights of a checkpoint: tensors under the EDM code's names, all of them and no others.
@@ -46,14 +48,14 @@ impl Model {
         builder.buffers(&config)?;
         let net = RawNetwork::new(&mut builder, &config)?;
         let params = builder.finish()?;
-        Ok(Self { config, params, net, device, kind: Kind::Float })
+        Ok(Self { config, params, net, device, kind: Kind::Float, trained_classes: None })
     }
 
     /// A second network of the same architecture with the same weights, independent of this one.
     pub fn duplicate(&self) -> Result<Self> {
         let tensors = self.params.iter().map(|(name, param)| (name.to_owned(), param.tensor.detach().copy())).collect();
         let copy = Self::from_tensors(self.config.clone(), tensors, self.device)?;
-        Ok(Self { kind: self.kind, ..copy })
+        Ok(Self { kind: self.kind, trained_classes: self.trained_classes.clone(), ..copy })
     }
 
     /// A network so much of the way from this one to `other`, of the same architecture: `w + share (w' - w)` of every weight
@@ -95,6 +97,27 @@ impl Model {
     pub fn with_kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
+    }
+
+    /// Notes that the training images were of these classes alone: images whose class is drawn are of these.
+    ///
+    /// # Errors
+    /// If there are none, or the model does not know one of them.
+    pub fn with_trained_classes(mut self, mut classes: Vec<i64>) -> Result<Self> {
+        self.one_hot(&classes)?;
+        classes.sort_unstable();
+        classes.dedup();
+        let dim = self.config.label_dim;
+        if classes.is_empty() || dim == 0 {
+            return Err(Error::Input("a network is trained on one class at least".to_owned()));
+        }
+        self.trained_classes = Some(classes).filter(|classes| (classes.len() as i64) < dim);
+        Ok(self)
+    }
+
+    /// Classes that the model was trained on, where it is known that some were not.
+    pub fn trained_classes(&self) -> Option<&[i64]> {
+        self.trained_classes.as_deref()
     }
 
     /// Shape of one image: channels, height, width.

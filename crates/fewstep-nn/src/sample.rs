@@ -27,7 +27,7 @@ pub fn sample(model: &Model, plan: &Plan, latents: &Tensor, class_labels: Option
 pub struct Seeded<'a> {
     /// One seed an image.
     pub seeds: &'a [u64],
-    /// One class for all; `None` draws each image's class from its seed, evenly.
+    /// One class for all; `None` draws each image's class from its seed, evenly among those that the model was trained on.
     pub class: Option<i64>,
     /// Images at once.
     pub batch: usize,
@@ -40,7 +40,12 @@ impl Seeded<'_> {
         if dim == 0 {
             return Vec::new();
         }
-        let drawn = |seed: &u64| (random::mix(*seed, random::CLASS_STREAM) % dim as u64) as i64;
+        let trained = model.trained_classes();
+        let count = trained.map_or(dim as u64, |classes| classes.len() as u64);
+        let drawn = |seed: &u64| {
+            let index = random::mix(*seed, random::CLASS_STREAM) % count;
+            trained.map_or(index as i64, |classes| classes[index as usize])
+        };
         self.seeds.iter().map(|seed| self.class.unwrap_or_else(|| drawn(seed))).collect()
     }
 

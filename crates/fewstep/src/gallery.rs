@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use fewstep_core::plan::{Plan, Source};
-use fewstep_io::atomic;
+use fewstep_io::{atomic, json};
 use fewstep_nn::Model;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -180,7 +180,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = json::read_text(path).with_context(|| format!("cannot read {}", path.display()))?;
     let value = serde_json::from_str(&text);
     Ok(Some(value.with_context(|| format!("{} is damaged; remove it to do that part anew", path.display()))?))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use fewstep_io::npz;
-use fewstep_io::tensors::{TensorData, TensorMap};
+use fewstep_io::tensors::TensorData;
 use fewstep_nn::Model;
 use fewstep_nn::checkpoint::tensor_from;
 use fewstep_nn::tch::{Kind, Tensor};
@@ -13,24 +13,26 @@ use fewstep_nn::tch::{Kind, Tensor};
 #[derive(Debug)]
 pub struct Arrays {
     place: String,
-    arrays: TensorMap,
+    contents: npz::Contents,
 }
 
 impl Arrays {
-    /// Reads all arrays of an npz file.
+    /// Reads an npz file.
     pub fn read(path: &Path) -> Result<Self> {
-        Ok(Self { place: path.display().to_string(), arrays: npz::read(path)? })
+        Ok(Self { place: path.display().to_string(), contents: npz::read_all(path)? })
     }
 
     /// The array of this name as it is stored.
-    pub fn get(&self, name: &str) -> Option<&TensorData> {
-        self.arrays.get(name)
+    ///
+    /// # Errors
+    /// If there is one that cannot be read.
+    pub fn get(&self, name: &str) -> Result<Option<&TensorData>> {
+        Ok(self.contents.get(name)?)
     }
 
     /// What the file holds, in words.
     pub fn names(&self) -> String {
-        let names: Vec<&str> = self.arrays.keys().map(String::as_str).collect();
-        if names.is_empty() { "no arrays at all".to_owned() } else { names.join(", ") }
+        self.contents.names()
     }
 
     /// A batch `[N, C, H, W]` of what `model` takes, as f32.
@@ -68,7 +70,7 @@ impl Arrays {
     pub fn class_labels(&self, model: &Model, count: usize) -> Result<Option<Tensor>> {
         const NAME: &str = "class_labels";
         let dim = model.config().label_dim as usize;
-        let Some(array) = self.get(NAME) else { return Ok(None) };
+        let Some(array) = self.get(NAME)? else { return Ok(None) };
         ensure!(
             dim > 0,
             "{} has an array `{NAME}`, but the model knows no classes: remove the array or use a class-conditional model",
@@ -85,7 +87,7 @@ impl Arrays {
     }
 
     fn floats(&self, name: &str) -> Result<&TensorData> {
-        let array = self.get(name);
+        let array = self.get(name)?;
         let array = array.with_context(|| format!("{} has no array `{name}`, but {}", self.place, self.names()))?;
         ensure!(
             array.dtype.is_float(),

@@ -4,6 +4,7 @@ mod arrays;
 mod compute;
 mod data;
 mod features;
+mod float_range;
 mod judge;
 mod latents;
 mod model;
@@ -13,8 +14,9 @@ mod plan;
 
 pub use arrays::Arrays;
 pub use compute::{Compute, DeviceArgs};
-pub use data::{DataArgs, open_data};
+pub use data::{DataArgs, few, open_data};
 pub use features::{FeatureArgs, check_features, dimension};
+pub use float_range::{FloatRange, RANGE};
 pub use judge::{Judge, JudgeId};
 pub use latents::{LatentArgs, Latents};
 pub use model::{BUILT_IN, OpenModel, is_built_in, open_model};

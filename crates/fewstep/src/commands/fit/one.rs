@@ -8,7 +8,7 @@ use fewstep_core::objective::BoundTable;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_core::solver::{Solver, SolverOptions};
-use fewstep_io::{RunFolder, atomic};
+use fewstep_io::{RunFolder, atomic, json};
 use fewstep_nn::checkpoint::Storage;
 use fewstep_nn::fit::TuneStep;
 use fewstep_nn::sample::Seeded;
@@ -289,7 +289,7 @@ fn read_finished<T: serde::de::DeserializeOwned>(path: &Path, resume: bool) -> R
     if !resume || !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = json::read_text(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(Some(
         serde_json::from_str(&text)
             .with_context(|| format!("{} is damaged; remove it to redo that phase", path.display()))?,
