@@ -110,7 +110,7 @@ impl Denoiser for Model {
         if classes == 0 {
             return Ok(Labels(None));
         }
-        Ok(Labels(Some(one_hot(&data::classes(seeds, classes), classes, self.device())?)))
+        Ok(Labels(Some(one_hot(&self.classes_of(seeds), classes, self.device())?)))
     }
 
     fn same_condition(&self, class: Option<usize>, samples: usize) -> Result<Labels> {

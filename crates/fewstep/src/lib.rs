@@ -13,6 +13,7 @@ pub mod error;
 pub mod features;
 pub mod figures;
 pub mod fitting;
+pub mod float_range;
 pub mod forecast;
 pub mod measure;
 pub mod models;

@@ -6,6 +6,7 @@ use fewstep_core::denoiser::{Denoiser, Spec};
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Family, Schedule};
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
+use fewstep_io::{FileKind, json};
 use fewstep_search::suggest::advice;
 use fewstep_search::{SCHEDULES, baseline};
 
@@ -19,7 +20,16 @@ use crate::models::OpenModel;
 pub fn read_plan(path: &Path) -> Result<Plan> {
     ensure!(path.exists(), "the plan {} does not exist: check the path", path.display());
     ensure!(!path.is_dir(), "{} is a folder: name a plan in it, such as steps-005/plan.json", path.display());
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
+    let kind = FileKind::of_file(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
+    if !matches!(kind, FileKind::Json | FileKind::Text | FileKind::Unknown) {
+        let advice = match (kind, kind.advice()) {
+            (FileKind::Safetensors | FileKind::Pickle | FileKind::TorchSave { .. }, _) => "; that is a model",
+            (_, "") => "",
+            (_, advice) => &format!("; {advice}"),
+        };
+        bail!("{} is {kind}, not a plan (plan.json, as `fewstep plan` leaves it){advice}", path.display());
+    }
+    let text = json::read_text(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
     Plan::from_json(&text).with_context(|| format!("cannot use the plan {}", path.display()))
 }
 

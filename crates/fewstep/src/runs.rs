@@ -6,8 +6,8 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use fewstep_io::RunFolder;
 use fewstep_io::run_folder::RUN_FILE;
+use fewstep_io::{RunFolder, json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -161,7 +161,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = json::read_text(path).with_context(|| format!("cannot read {}", path.display()))?;
     let value = serde_json::from_str(&text);
     Ok(Some(value.with_context(|| format!("{} is damaged; remove it to do that part anew", path.display()))?))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use fewstep_eval::features::inception;
-use fewstep_io::{hash, safetensors};
+use fewstep_io::{FileKind, hash, safetensors};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::tch::Device;
 
@@ -46,17 +46,21 @@ enum Kind {
 impl Kind {
     fn of(path: &Path) -> Result<Self> {
         ensure!(path.exists(), "{} does not exist: check the path to the checkpoint", path.display());
-        if has_extension(path, "pkl") {
+        let kind = FileKind::of_file(path)?;
+        let unmarked = matches!(kind, FileKind::Unknown | FileKind::Text);
+        if matches!(kind, FileKind::Pickle | FileKind::TorchSave { network: true })
+            || has_extension(path, "pkl") && kind != FileKind::Safetensors
+        {
             return Ok(Self::EdmSnapshot);
         }
-        if has_extension(path, "safetensors") {
+        if kind == FileKind::Safetensors || has_extension(path, "safetensors") && unmarked {
             let header = safetensors::read_header(path)?;
             let format = header.metadata.get("format").filter(|format| format.starts_with("fewstep "));
             ensure!(format.is_none(), "{} is a file of fewstep, which needs no import", path.display());
             return Ok(Self::Inception);
         }
         ensure!(
-            has_extension(path, "pth") || has_extension(path, "pt"),
+            !unmarked || has_extension(path, "pth") || has_extension(path, "pt"),
             "{} is neither a snapshot of the EDM code (.pkl) nor Inception's weights (.pth, .pt or .safetensors)",
             path.display()
         );

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use fewstep_core::plan::Plan;
 use fewstep_io::run_folder::RUN_FILE;
-use fewstep_io::{npz, safetensors, torch_zip};
+use fewstep_io::{FileKind, json, npz, safetensors, torch_zip};
 use fewstep_nn::checkpoint::Checkpoint;
 use fewstep_nn::tch::{Device, Kind};
 use serde_json::Value;
@@ -64,18 +64,35 @@ fn describe(path: &Path) -> Result<Info> {
     if path.join(RUN_FILE).is_file() {
         return run::describe(path);
     }
+    if !path.is_file() {
+        return data::describe(path);
+    }
+    match FileKind::of_file(path)? {
+        FileKind::Json => from_json(path),
+        FileKind::Safetensors => from_safetensors(path),
+        FileKind::Pickle | FileKind::TorchSave { network: true } => model::snapshot(path),
+        FileKind::Npz => arrays::npz(path, &npz::read_all(path)?),
+        FileKind::TorchSave { .. } | FileKind::TorchScript => {
+            Ok(arrays::tensors("PyTorch file of tensors", &torch_zip::read(path)?))
+        }
+        _ => by_name(path),
+    }
+}
+
+/// A file without a mark of its kind, which may be a damaged one: its name says what it was meant to be.
+fn by_name(path: &Path) -> Result<Info> {
     let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-    match extension.as_deref().filter(|_| path.is_file()) {
-        Some("json") => json(path),
+    match extension.as_deref() {
+        Some("json") => from_json(path),
         Some("safetensors") => from_safetensors(path),
         Some("pkl") => model::snapshot(path),
-        Some("npz") => arrays::npz(path, &npz::read(path)?),
+        Some("npz") => arrays::npz(path, &npz::read_all(path)?),
         Some("pt" | "pth") => Ok(arrays::tensors("PyTorch file of tensors", &torch_zip::read(path)?)),
         _ => data::describe(path),
     }
 }
 
-fn json(path: &Path) -> Result<Info> {
+fn from_json(path: &Path) -> Result<Info> {
     if path.file_name().is_some_and(|name| name == RUN_FILE) {
         return run::describe(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")));
     }
@@ -87,7 +104,7 @@ fn json(path: &Path) -> Result<Info> {
 }
 
 fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("cannot read {}: {error}", path.display()))
+    Ok(json::read_text(path)?)
 }
 
 fn from_safetensors(path: &Path) -> Result<Info> {

@@ -21,6 +21,7 @@ use serde_json::json;
 
 pub use self::arguments::Args;
 use crate::forecast::Forecast;
+use crate::inputs::few;
 use crate::interrupt;
 use crate::pixels;
 use crate::provenance::Provenance;
@@ -68,6 +69,16 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let dataset = args.data.open()?;
     let config = args.model_config(&dataset)?;
     let train = args.train_config();
+    let empty = if args.cond { dataset.empty_classes() } else { Vec::new() };
+    if !empty.is_empty() {
+        ui::note(format!(
+            "warning: {} of the {} classes have no images ({}): the network learns nothing of them, and `sample` does not draw \
+             them; classes are counted from 0",
+            empty.len(),
+            dataset.num_classes(),
+            few(&empty)
+        ));
+    }
     if args.run.repeat.dry_run {
         let settings = json!({ "data": dataset.name(), "images": dataset.len(), "model": config, "train": train });
         let grids = if args.grid_every() > 0 { args.images.div_ceil(args.grid_every()) } else { 0 };
@@ -75,7 +86,12 @@ pub fn run(args: Args, output: Output) -> Result<()> {
         let cost = Forecast::new(&settings)?.training("training images", args.images);
         return cost.part("sample grids", looked_at).print(output);
     }
-    let model = Model::fresh(config.clone(), train.seed, device)?.with_kind(kind);
+    let mut model = Model::fresh(config.clone(), train.seed, device)?.with_kind(kind);
+    if !empty.is_empty() {
+        let all = 0..dataset.num_classes();
+        model = model
+            .with_trained_classes(all.filter(|class| !empty.contains(class)).map(|class| class as i64).collect())?;
+    }
     let parameters = model.params().trainable_count();
     let images = data::Images::for_model(dataset.load_all()?, &model)?;
     ui::note(format!("{} images of {}, {parameters} parameters", images.len(), dataset.name()));

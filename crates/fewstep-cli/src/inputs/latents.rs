@@ -10,6 +10,7 @@ use fewstep_nn::sample::{Seeded, sample};
 use fewstep_nn::tch::{Device, Tensor};
 
 use super::{Arrays, Numbers};
+use crate::ui;
 
 /// Which images to make.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,6 +48,9 @@ impl LatentArgs {
                 model.one_hot(&[class])?.is_some(),
                 "--class is for class-conditional models, and this one knows no classes"
             );
+            if model.trained_classes().is_some_and(|trained| !trained.contains(&class)) {
+                ui::note(format!("warning: the model was trained on no image of class {class}"));
+            }
         }
         let Some(path) = &self.latents else {
             return Ok(Latents::Seeds { seeds: self.seeds.0.clone(), class: self.class });

@@ -116,6 +116,65 @@ fn data_sets_that_cannot_be_used() {
     assert!(run.stderr.contains("run folder old already holds files"), "{}", run.stderr);
 }
 
+/// One sentence for every place that takes a file: what it is, and what to do.
+#[test]
+fn files_of_other_kinds_are_called_by_their_names() {
+    let place = Place::with_model();
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/edm_pickles");
+    for name in ["state.zip.pth", "state.legacy.pth"] {
+        std::fs::copy(format!("{examples}/{name}"), place.path(name)).unwrap();
+        let sample = place.fails(&["sample", "--model", name, "--out", "x.npz"]);
+        assert!(sample.starts_with(&format!("{name}: is a PyTorch file of tensors (torch.save)")), "{sample}");
+        assert!(sample.contains("pickle.dump({'ema': net}, file)"), "{sample}");
+        let plan = place.fails(&["sample", "--model", "model.safetensors", "--plan", name, "--out", "x.npz"]);
+        assert!(plan.contains("is a PyTorch file of tensors") && plan.contains("given with --model"), "{plan}");
+        assert!(place.succeeds(&["info", name]).contains("PyTorch file of tensors"));
+    }
+    std::fs::write(place.path("page.pkl"), "<!DOCTYPE html><html>Not found").unwrap();
+    std::fs::write(place.path("lfs.safetensors"), "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+        .unwrap();
+    std::fs::write(place.path("empty.npz"), "").unwrap();
+    let fails = |args: &[&str], parts: &[&str]| {
+        let message = place.fails(args);
+        assert!(parts.iter().all(|part| message.contains(part)) && message.lines().count() == 1, "{args:?}: {message}");
+    };
+    fails(
+        &["sample", "--model", "page.pkl", "--out", "x.npz"],
+        &["page.pkl: is a web page (HTML)", "the download failed"],
+    );
+    fails(&["import", "page.pkl"], &["page.pkl: is a web page (HTML)"]);
+    fails(&["sample", "--model", "lfs.safetensors", "--out", "x.npz"], &["a git-lfs pointer", "git lfs pull"]);
+    fails(&["eval", "empty.npz"], &["empty.npz is an empty file"]);
+    fails(
+        &["ref", "--data", "page.pkl", "--out", "r.npz"],
+        &["page.pkl", "it is a web page (HTML)", "a folder of images"],
+    );
+    fails(
+        &["ref", "--data", "model.safetensors", "--out", "r.npz"],
+        &["it is a safetensors file", "a folder of images"],
+    );
+    fails(&["info", "lfs.safetensors"], &["a git-lfs pointer"]);
+}
+
+#[test]
+fn plans_of_any_encoding_are_read() {
+    let place = Place::with_model();
+    let sample = ["sample", "--model", "model.safetensors", "--seeds", "0", "--out"];
+    let plan = fewstep_core::solver::Solver::Euler
+        .plan(&fewstep_core::schedule::karras(2, 0.002, 80.0, 7.0).unwrap(), &Default::default())
+        .unwrap();
+    let text = plan.to_json().unwrap();
+    let utf16: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (name, bytes) in [
+        ("plain.json", text.clone().into_bytes()),
+        ("mark.json", format!("\u{feff}{text}").into()),
+        ("wide.json", utf16),
+    ] {
+        std::fs::write(place.path(name), bytes).unwrap();
+        place.succeeds(&[&sample[..], &[&format!("{name}.npz"), "--plan", name]].concat());
+    }
+}
+
 #[test]
 fn usage_errors_have_exit_code_2() {
     let place = Place::with_model();

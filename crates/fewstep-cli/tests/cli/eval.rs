@@ -296,7 +296,7 @@ fn images_that_cannot_be_measured() {
         pixels[image * SIZE * SIZE + 7] = [f32::NAN, f32::INFINITY][image / 4];
     }
     place.save_npz("nan.npz", vec![("images", TensorData::from_f32(&[5, 1, SIZE, SIZE], &pixels).unwrap())]);
-    insta::assert_snapshot!(place.fails(&eval("nan.npz")), @"cannot use the data set nan.npz: 2 of its 5 images hold values that are not finite, image 2 first");
+    insta::assert_snapshot!(place.fails(&eval("nan.npz")), @"cannot use the data set nan.npz: 2 of its 5 images hold values that are not finite: 2, 4");
     place.save_images("bad", 1, 8, 12);
     std::fs::write(place.path("bad/above/0000.png"), b"not an image").unwrap();
     let file = std::fs::read(place.path("bad/above/0004.png")).unwrap();
@@ -307,7 +307,7 @@ fn images_that_cannot_be_measured() {
     assert_eq!(place.fails(&["ref", "--data", "bad", "--features", "features.safetensors", "--out", "r.npz"]), message);
     place.save_images("foreign", 1, 8, 4);
     std::fs::write(place.path("foreign/x.webp"), b"RIFF").unwrap();
-    insta::assert_snapshot!(place.fails(&eval("foreign")), @"foreign is not a usable data set: it holds 1 image(s) of kinds that are not read, x.webp first: convert them to PNG, or move them away");
+    insta::assert_snapshot!(place.fails(&eval("foreign")), @"foreign is not a usable data set: it holds 1 image(s) of kinds that are not read: convert them to PNG, or move them away: x.webp");
 }
 
 #[test]

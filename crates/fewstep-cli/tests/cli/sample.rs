@@ -49,12 +49,17 @@ fn a_folder_holds_a_png_for_each_seed_and_resumes() {
 
     let lost = std::fs::read(place.path("s/001000/001001.png")).unwrap();
     std::fs::remove_file(place.path("s/001000/001001.png")).unwrap();
-    std::fs::write(place.path("s/000000/000001.png"), b"kept").unwrap();
+    // another picture in the place of one stays, half a one does not
+    let other = std::fs::read(place.path("s/000000/000002.png")).unwrap();
+    std::fs::write(place.path("s/000000/000001.png"), &other).unwrap();
+    let first = std::fs::read(place.path("s/000000/000000.png")).unwrap();
+    std::fs::write(place.path("s/000000/000000.png"), &first[..first.len() / 2]).unwrap();
     let again = sample(&["--seeds", "0-2,1001", "--subdirs", "--out", "s", "--resume"]);
     let words = place.succeeds(&again);
-    assert!(words.contains("4 images (3 were there)"), "{words}");
+    assert!(words.contains("4 images (2 were there)"), "{words}");
     assert_eq!(std::fs::read(place.path("s/001000/001001.png")).unwrap(), lost);
-    assert_eq!(std::fs::read(place.path("s/000000/000001.png")).unwrap(), b"kept");
+    assert_eq!(std::fs::read(place.path("s/000000/000000.png")).unwrap(), first);
+    assert_eq!(std::fs::read(place.path("s/000000/000001.png")).unwrap(), other);
 
     let mut other = again.clone();
     other[4] = "4";

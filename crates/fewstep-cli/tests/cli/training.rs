@@ -63,6 +63,34 @@ fn a_run_leaves_a_model_that_samples_and_its_log() {
     assert!(place.path("run/samples/000000032.png").exists());
 }
 
+/// Labels that begin at 1: a class 0 that no image is of.
+#[test]
+fn classes_without_images_are_told_and_not_sampled() {
+    let place = Place::new();
+    place.save_images("images", 1, 8, 24);
+    let names = |folder: &str| place.list(&format!("images/{folder}"));
+    let labels = [("above", 1), ("below", 2)].map(|(folder, label)| {
+        let entries = names(folder).into_iter().map(move |name| format!("[\"{folder}/{name}\", {label}]"));
+        entries.collect::<Vec<_>>().join(", ")
+    });
+    // with the mark that Windows' editor writes
+    let json = format!("\u{feff}{{\"labels\": [{}]}}", labels.join(", "));
+    std::fs::write(place.path("images/dataset.json"), json).unwrap();
+    let info = place.succeeds(&["info", "images"]);
+    assert!(info.contains("2 classes of 12 images; without images: 0"), "{info}");
+    let run = place.run(&strs(&train("run", "16", &["--cond"])));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("warning: 1 of the 3 classes have no images (0)"), "{}", run.stderr);
+    let info = place.succeeds(&["info", "run/model.safetensors"]);
+    assert!(info.contains("classes with images") && info.contains("[1,2]"), "{info}");
+    let sample = ["sample", "--model", "run", "--steps", "1", "--solver", "euler", "--seeds", "0-39", "--out", "x.npz"];
+    place.succeeds(&sample);
+    let classes = fewstep_io::npz::read(place.path("x.npz")).unwrap()["classes"].to_i64().unwrap();
+    assert!(classes.contains(&1) && classes.contains(&2) && !classes.contains(&0), "{classes:?}");
+    let asked = place.run(&[&sample[..], &["--class", "0", "--overwrite"]].concat());
+    assert!(asked.code == 0 && asked.stderr.contains("trained on no image of class 0"), "{}", asked.stderr);
+}
+
 #[test]
 fn a_stopped_and_resumed_run_is_the_run_that_never_stopped() {
     let place = Place::new();

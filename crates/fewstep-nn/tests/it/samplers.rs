@@ -5,11 +5,12 @@
 use fewstep_core::schedule::{Discretization, NoiseFunction, Path, Scaling, karras, log_snr, time_uniform};
 use fewstep_core::solver::{OneStep, along_path};
 use fewstep_core::{LastStep, Plan, Preconditioning, Schedule, Solver, SolverOptions, Source, Trace, execute};
+use fewstep_nn::Model;
+use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 use fewstep_nn::sample::{Seeded, sample};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
-use fewstep_nn::{Model, checkpoint};
 
 use crate::golden::{arrays, assert_close, folder};
 use crate::support::alone;
@@ -245,4 +246,36 @@ fn one_seed_one_image() {
     }
     let classes = Seeded { seeds: &seeds, class: None, batch: 4 }.classes(&model);
     assert!(classes.iter().any(|class| *class != classes[0]), "the classes of these seeds are meant to differ");
+}
+
+/// Labels that skip a number leave classes that no image taught; drawn classes are among the others, and the file keeps which.
+#[test]
+fn classes_without_images_are_never_drawn() {
+    let mixture = || fewstep_nn::mixture::patterns(true, Device::Cpu).unwrap();
+    let seeds: Vec<u64> = (0..200).collect();
+    let drawn = |model: &Model| {
+        let classes = Seeded { seeds: &seeds, class: None, batch: 1 }.classes(model);
+        let mut found = classes.clone();
+        found.sort_unstable();
+        found.dedup();
+        (classes, found)
+    };
+    let (all, found) = drawn(&mixture());
+    assert_eq!(found, (0..10).collect::<Vec<_>>());
+    // where none lacks, the same seed keeps its class
+    let whole = mixture().with_trained_classes((0..10).rev().collect()).unwrap();
+    assert_eq!((drawn(&whole).0, whole.trained_classes()), (all, None));
+    let some = mixture().with_trained_classes(vec![9, 1, 4, 4]).unwrap();
+    assert_eq!(drawn(&some).1, [1, 4, 9]);
+    assert_eq!(Seeded { seeds: &seeds[..2], class: Some(0), batch: 1 }.classes(&some), [0, 0]);
+    assert_eq!(some.duplicate().unwrap().trained_classes(), Some(&[1, 4, 9][..]));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    checkpoint::save(&path, &some, Storage::F32, &Default::default()).unwrap();
+    let read = checkpoint::load(&path, Device::Cpu).unwrap();
+    assert_eq!(read.model.trained_classes(), Some(&[1, 4, 9][..]));
+    assert_eq!(read.notes["classes_with_images"], "[1,4,9]");
+    for wrong in [vec![], vec![10], vec![-1]] {
+        assert!(mixture().with_trained_classes(wrong).is_err());
+    }
 }

@@ -38,8 +38,8 @@ fn find(args: &Args, network: &dyn FeatureNetwork, shape: [usize; 3], need: Keep
     ensure!(path.exists(), "the reference {} does not exist: check the path", path.display());
     let place = path.display().to_string();
     let is_images = has_extension(path, "npz") && {
-        let arrays = npz::read(path)?;
-        arrays.contains_key("images") || arrays.contains_key("arr_0")
+        let names = npz::names(path)?;
+        names.iter().any(|name| name == "images" || name == "arr_0")
     };
     if has_extension(path, "npz") && !is_images {
         let name = format!("sha256:{}", hash::sha256_file(path)?);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use fewstep_eval::Statistics;
+use fewstep_io::npz;
 use fewstep_io::safetensors::Header;
 use fewstep_io::tensors::{Dtype, TensorData, TensorMap};
 use fewstep_report::{Cell, Column, Format, Table};
@@ -12,11 +13,18 @@ use serde_json::json;
 use super::Info;
 
 /// Statistics of features, or any arrays.
-pub fn npz(path: &Path, arrays: &TensorMap) -> Result<Info> {
-    if arrays.contains_key("mu") && arrays.contains_key("sigma") {
-        return Ok(statistics(&Statistics::read(path)?));
+pub fn npz(path: &Path, contents: &npz::Contents) -> Result<Info> {
+    let info = if contents.arrays.contains_key("mu") && contents.arrays.contains_key("sigma") {
+        statistics(&Statistics::read(path)?)
+    } else {
+        tensors("arrays", &contents.arrays)
+    };
+    let skipped: Vec<String> = contents.skipped.iter().map(|(name, reason)| format!("{name} ({reason})")).collect();
+    if skipped.is_empty() {
+        return Ok(info);
     }
-    Ok(tensors("arrays", arrays))
+    let names: Vec<&str> = contents.skipped.keys().map(String::as_str).collect();
+    Ok(info.told("not read", json!(names), skipped.join(", ")))
 }
 
 fn statistics(statistics: &Statistics) -> Info {

@@ -8,6 +8,7 @@ use fewstep_report::Format as Number;
 use serde_json::json;
 
 use super::Info;
+use crate::inputs::few;
 use crate::pixels;
 
 /// A data set's images and labels.
@@ -23,17 +24,14 @@ pub fn describe(path: &Path) -> Result<Info> {
         Format::CifarPython => "CIFAR-10, Python",
         Format::Memory => "images in memory",
     };
-    let mut counts = vec![0usize; dataset.num_classes()];
-    for &label in dataset.labels().unwrap_or_default() {
-        if let Some(count) = counts.get_mut(label as usize) {
-            *count += 1;
-        }
-    }
-    let labels = match (counts.iter().min(), counts.iter().max()) {
-        (Some(least), Some(most)) if least == most => format!("{} classes of {least} images", counts.len()),
-        (Some(least), Some(most)) => format!("{} classes of {least} to {most} images", counts.len()),
+    let (counts, empty) = (dataset.class_counts(), dataset.empty_classes());
+    let filled = || counts.iter().filter(|count| **count > 0);
+    let labels = match (filled().min(), filled().max()) {
+        (Some(least), Some(most)) if least == most => format!("{} classes of {least} images", filled().count()),
+        (Some(least), Some(most)) => format!("{} classes of {least} to {most} images", filled().count()),
         _ => "none".to_owned(),
     };
+    let labels = if empty.is_empty() { labels } else { format!("{labels}; without images: {}", few(&empty)) };
     Ok(Info::new("data set")
         .fact("format", format)
         .told("images", dataset.len(), Number::Integer.write(dataset.len() as f64))

@@ -1,9 +1,12 @@
 //! A folder of PNGs that knows which sampler filled it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fewstep_core::plan::Plan;
+use fewstep_io::atomic::Batch;
 use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, dataset::Images, png};
 use serde::{Deserialize, Serialize};
@@ -60,6 +63,7 @@ impl Settings {
 pub struct SampleFolder {
     folder: RunFolder,
     subdirs: bool,
+    batch: Batch,
 }
 
 impl SampleFolder {
@@ -75,7 +79,7 @@ impl SampleFolder {
                  repeat the options in its {RUN_FILE}, or choose another folder",
                 args.out().display()
             );
-            return Ok(Self { folder, subdirs });
+            return Ok(Self { folder, subdirs, batch: Batch::new() });
         }
         if args.overwrite && args.out().join(RUN_FILE).exists() {
             clear(args.out())?;
@@ -89,24 +93,40 @@ impl SampleFolder {
         let folder = RunFolder::create(args.out())?;
         let run = Run { kind: KIND.to_owned(), provenance: Provenance::now(), model: args.model.clone(), settings };
         folder.write_json(RUN_FILE, &run)?;
-        Ok(Self { folder, subdirs })
+        Ok(Self { folder, subdirs, batch: Batch::new() })
     }
 
-    /// Whether the image of this number is there.
+    /// Whether the image of this number is there, and whole: a power cut may have left a part of it.
     pub fn has(&self, number: u64) -> bool {
-        self.folder.has(&self.name(number))
+        png::is_whole(self.folder.file(&self.name(number)))
     }
 
-    /// Writes images under their numbers.
+    /// Writes images under their numbers, on all cores.
     pub fn take(&self, numbers: &[u64], images: &Images) -> Result<()> {
-        for (index, &number) in numbers.iter().enumerate() {
-            if self.subdirs {
-                self.folder.subfolder(&subfolder(number))?;
-            }
-            let pixels = images.image(index).unwrap_or_default();
-            png::write(self.folder.file(&self.name(number)), pixels, images.channels, images.height, images.width)?;
+        if self.subdirs {
+            let subfolders: BTreeSet<String> = numbers.iter().map(|number| subfolder(*number)).collect();
+            subfolders.iter().try_for_each(|name| self.folder.subfolder(name).map(drop))?;
         }
-        Ok(())
+        let write = |index: usize, number: u64| -> Result<()> {
+            let pixels = images.image(index).unwrap_or_default();
+            let png = png::encode(pixels, images.channels, images.height, images.width)?;
+            Ok(self.batch.write(self.folder.file(&self.name(number)), &png)?)
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let share = numbers.len().div_ceil(threads).max(1);
+        let part = |(worker, part): (usize, &[u64])| {
+            part.iter().enumerate().try_for_each(|(offset, &number)| write(worker * share + offset, number))
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> =
+                numbers.chunks(share).enumerate().map(|each| scope.spawn(move || part(each))).collect();
+            workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("writing images failed")))
+        })
+    }
+
+    /// Returns when all images are on the disk.
+    pub fn finish(self) -> Result<()> {
+        Ok(self.batch.finish()?)
     }
 
     fn name(&self, number: u64) -> String {

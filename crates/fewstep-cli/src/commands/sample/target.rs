@@ -11,7 +11,7 @@ use fewstep_nn::tch::{Kind, Tensor};
 
 use super::Args;
 use super::folder::{SampleFolder, Settings};
-use crate::inputs::{Latents, check_new_file, has_extension};
+use crate::inputs::{FloatRange, Latents, RANGE, check_new_file, has_extension};
 use crate::pixels;
 
 /// White pixels between the images of a grid.
@@ -133,7 +133,7 @@ impl Target {
     /// Writes what was held back.
     pub fn finish(self) -> Result<()> {
         match self {
-            Self::Folder(_) => Ok(()),
+            Self::Folder(folder) => folder.finish(),
             Self::File(file) if file.form == Form::Grid => file.write_grid(),
             Self::File(file) => file.write_npz(),
         }
@@ -148,13 +148,17 @@ impl Collected {
         Ok(png::write_grid(&self.path, &images, self.columns.unwrap_or(square), GAP)?)
     }
 
-    /// `images` `[N, C, H, W]`, `seeds` `[N]`, `classes` `[N]`.
+    /// `images` `[N, C, H, W]`, `seeds` `[N]`, `classes` `[N]`; where they are floats, `range` `[2]`, their black and white.
     fn write_npz(self) -> Result<()> {
         let [c, h, w] = self.shape;
         let dtype = if self.raw { Dtype::F32 } else { Dtype::U8 };
         let count = self.bytes.len() / (c * h * w * dtype.size());
         let images = TensorData::new(dtype, vec![count, c, h, w], self.bytes)?;
         let mut arrays = TensorMap::from([("images".to_owned(), images)]);
+        if self.raw {
+            // A sampler's values overshoot the ends, so that they do not tell the range themselves.
+            arrays.insert(RANGE.to_owned(), TensorData::from_f32(&[2], &FloatRange::Signed.ends())?);
+        }
         let classes = Some(self.classes).filter(|classes| !classes.is_empty());
         for (name, values) in [("seeds", self.seeds), ("classes", classes)] {
             if let Some(values) = values {
