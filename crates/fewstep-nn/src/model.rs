@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::params::{Builder, Origin, Params};
+use crate::random::{Purpose, Stream};
 use crate::tensor::Sigma;
 use crate::unet::{Conditions, RawNetwork};
 
@@ -26,8 +27,7 @@ impl Model {
     /// A network with fresh weights, the same for the same `seed`.
     pub fn fresh(config: ModelConfig, seed: u64, device: Device) -> Result<Self> {
         config.validate()?;
-        tch::manual_seed(seed as i64);
-        let mut builder = Builder::new(Origin::Fresh, device);
+        let mut builder = Builder::new(Origin::Fresh(Stream::new(seed, Purpose::Weights, 0)), device);
         builder.buffers(&config)?;
         let net = RawNetwork::new(&mut builder, &config)?;
         let params = builder.finish()?;
