@@ -82,6 +82,17 @@ pub enum Error {
         /// What the last good state is and what to try.
         advice: String,
     },
+    /// A sampler made an image that is not finite.
+    #[error(
+        "{which} has values that are not finite{at}: this sampler is not stable on this model",
+        at = .level.map_or_else(String::new, |sigma| format!(", from the noise level {sigma:.4} on"))
+    )]
+    NotFiniteImage {
+        /// The image, in words.
+        which: String,
+        /// The first noise level at which its numbers are lost, if that could be seen.
+        level: Option<f64>,
+    },
     /// A file could not be read or written.
     #[error(transparent)]
     Io(#[from] fewstep_io::Error),

@@ -60,6 +60,10 @@ impl Settings {
 pub struct SampleFolder {
     folder: RunFolder,
     subdirs: bool,
+    /// Whether this run began it.
+    new: bool,
+    /// Images that this run wrote.
+    written: usize,
 }
 
 impl SampleFolder {
@@ -75,7 +79,7 @@ impl SampleFolder {
                  repeat the options in its {RUN_FILE}, or choose another folder",
                 args.out().display()
             );
-            return Ok(Self { folder, subdirs });
+            return Ok(Self { folder, subdirs, new: false, written: 0 });
         }
         if args.overwrite && args.out().join(RUN_FILE).exists() {
             clear(args.out())?;
@@ -89,7 +93,7 @@ impl SampleFolder {
         let folder = RunFolder::create(args.out())?;
         let run = Run { kind: KIND.to_owned(), provenance: Provenance::now(), model: args.model.clone(), settings };
         folder.write_json(RUN_FILE, &run)?;
-        Ok(Self { folder, subdirs })
+        Ok(Self { folder, subdirs, new: true, written: 0 })
     }
 
     /// Whether the image of this number is there.
@@ -98,15 +102,34 @@ impl SampleFolder {
     }
 
     /// Writes images under their numbers.
-    pub fn take(&self, numbers: &[u64], images: &Images) -> Result<()> {
+    pub fn take(&mut self, numbers: &[u64], images: &Images) -> Result<()> {
         for (index, &number) in numbers.iter().enumerate() {
             if self.subdirs {
                 self.folder.subfolder(&subfolder(number))?;
             }
             let pixels = images.image(index).unwrap_or_default();
             png::write(self.folder.file(&self.name(number)), pixels, images.channels, images.height, images.width)?;
+            self.written += 1;
         }
         Ok(())
+    }
+
+    /// Removes the folder if this run began it and wrote no image; says what is kept otherwise.
+    pub fn abandon(self, error: anyhow::Error) -> anyhow::Error {
+        let path = self.folder.path();
+        if self.new && self.written == 0 {
+            // whoever put something into it meanwhile keeps it
+            let removed = std::fs::remove_file(path.join(RUN_FILE)).and_then(|()| std::fs::remove_dir(path));
+            return match removed {
+                Ok(()) => error,
+                Err(why) => anyhow::anyhow!("{error:#} (and {} could not be removed: {why})", path.display()),
+            };
+        }
+        anyhow::anyhow!(
+            "{error:#}; {} images were made before and are kept in {}, which --overwrite starts again",
+            self.written,
+            path.display()
+        )
     }
 
     fn name(&self, number: u64) -> String {
