@@ -21,13 +21,16 @@ mod studio;
 mod suggest;
 mod terminal;
 mod ui;
+mod waiting;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use fewstep_nn::kernels;
 
 fn main() -> ExitCode {
     ui::report_panics_in_a_sentence();
+    kernels::keep_freed_memory();
     let done = runs::arguments(&cli::Cli::command()).and_then(|args| match cli::Cli::try_parse_from(args) {
         Ok(cli) => cli.run().map(|()| ExitCode::SUCCESS),
         // help and version are no errors, and go to stdout
