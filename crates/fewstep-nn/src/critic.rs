@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::flat::FlatWeights;
 use crate::model::Model;
 use crate::params::{Builder, Init, InitMode, Origin};
+use crate::random::{Purpose, Stream};
 use crate::unet::Conditions;
 
 /// Channels of a head's hidden layers.
@@ -69,16 +70,16 @@ pub struct Critic {
 }
 
 impl Critic {
-    /// One that knows nothing yet and looks through `network` as it is now; its weights are drawn from libtorch's generator.
+    /// One that knows nothing yet and looks through `network` as it is now; its weights follow from `seed`.
     ///
     /// # Errors
     /// If the network cannot be copied.
-    pub fn new(network: &Model) -> Result<Self> {
+    pub fn new(network: &Model, seed: u64) -> Result<Self> {
         let eye = network.duplicate()?;
         let [channels, resolution, _] = eye.image_shape();
         let blank = Tensor::zeros([1, channels, resolution, resolution], (Kind::Float, eye.device()));
         let maps = tch::no_grad(|| eye.encoded(&blank, &Tensor::from(1.0), &Conditions::default()));
-        let mut builder = Builder::new(Origin::Fresh, eye.device());
+        let mut builder = Builder::new(Origin::Fresh(Stream::new(seed, Purpose::CriticWeights, 0)), eye.device());
         let mut heads = Vec::new();
         for (place, map) in maps.iter().enumerate() {
             let mut head = Vec::new();
@@ -132,12 +133,12 @@ impl Critic {
 
     /// How much less the images `found` look as they should than `wanted` do: `log(1 + exp(s(wanted) - s(found)))`, the mean over
     /// places, images and resolutions (the relativistic loss of Jolicoeur-Martineau 2019). `log 2` where they cannot be told apart.
-    /// Both are seen under the same noise, of libtorch's generator; what was seen, a map of every resolution, is kept for
+    /// Both are seen under the same noise, drawn from `stream`; what was seen, a map of every resolution, is kept for
     /// [`Critic::learn`].
     ///
     /// # Errors
     /// If there are not as many images of the same shape.
-    pub fn distance(&self, found: Shown, wanted: Shown) -> Result<Tensor> {
+    pub fn distance(&self, found: Shown, wanted: Shown, stream: &mut Stream) -> Result<Tensor> {
         let shapes = [found, wanted].map(|shown| shown.images.size());
         if shapes[0] != shapes[1] {
             return Err(Error::Input(format!(
@@ -145,10 +146,10 @@ impl Critic {
                 shapes[0], shapes[1]
             )));
         }
-        let options = (Kind::Float, self.eye.device());
+        let device = self.eye.device();
         let [low, high] = NOISE.map(f64::ln);
-        let levels = (Tensor::rand([found.images.size()[0]], options) * (high - low) + low).exp();
-        let noise = Tensor::randn(found.images.size(), options);
+        let levels = (stream.uniform(&[found.images.size()[0]], device) * (high - low) + low).exp();
+        let noise = stream.normal(&found.images.size(), device);
         let found = self.maps(found, &noise, &levels);
         let wanted = tch::no_grad(|| self.maps(wanted, &noise, &levels));
         let distance = lost(&self.scores(&found)?, &tch::no_grad(|| self.scores(&wanted))?);

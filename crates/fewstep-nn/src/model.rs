@@ -11,6 +11,7 @@ use crate::config::ModelConfig;
 use crate::data;
 use crate::error::{Error, Result};
 use crate::params::{Builder, Origin, Params};
+use crate::random::{Purpose, Stream};
 use crate::tensor::Sigma;
 use crate::texture::RandomFeatures;
 use crate::unet::{Conditions, RawNetwork};
@@ -41,8 +42,7 @@ impl Model {
     /// A network with fresh weights, the same for the same `seed`.
     pub fn fresh(config: ModelConfig, seed: u64, device: Device) -> Result<Self> {
         config.validate()?;
-        tch::manual_seed(seed as i64);
-        let mut builder = Builder::new(Origin::Fresh, device);
+        let mut builder = Builder::new(Origin::Fresh(Stream::new(seed, Purpose::Weights, 0)), device);
         builder.buffers(&config)?;
         let net = RawNetwork::new(&mut builder, &config)?;
         Ok(Self::of(config, builder.finish()?, net, device))

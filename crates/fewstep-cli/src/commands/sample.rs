@@ -112,7 +112,9 @@ pub fn run(mut args: Args, output: Output) -> Result<()> {
     let mut target = Target::open(form, &args, &model, &latents, settings)?;
     let todo: Vec<usize> = (0..latents.len()).filter(|&index| !target.has(latents.number(index))).collect();
     let started = Instant::now();
-    generate(&model, &plan, &latents, &todo, args.latents.batch, &mut target)?;
+    if let Err(error) = generate(&model, &plan, &latents, &todo, args.latents.batch, &mut target) {
+        return Err(target.abandon(error));
+    }
     target.finish()?;
     if args.show {
         terminal::show(args.out())?;

@@ -14,7 +14,7 @@ use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::sample::Seeded;
 use fewstep_nn::train::{TrainConfig, Trainer};
-use fewstep_nn::{Model, checkpoint, data};
+use fewstep_nn::{Error, Model, checkpoint, data};
 use fewstep_report::Page;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -211,13 +211,19 @@ fn save(args: &Args, trainer: &mut Trainer<'_>, folder: &RunFolder) -> Result<()
     Ok(())
 }
 
-/// 64 images of the EDM sampler.
+/// 64 images of the EDM sampler. A network that does not make images yet is no reason to stop its training.
 fn write_grid(model: &Model, path: &Path) -> Result<()> {
     let (low, high) = model.config().precond.sampling_range();
     let schedule = karras(GRID_STEPS, low, high, 7.0)?.round(&model.config().precond)?;
     let plan = Solver::Heun.plan(&schedule, &SolverOptions::default())?;
     let seeds: Vec<u64> = GRID_SEEDS.collect();
-    let images = Seeded { seeds: &seeds, class: None, batch: 32 }.collect(model, &plan)?;
+    let images = match (Seeded { seeds: &seeds, class: None, batch: 32 }.collect(model, &plan)) {
+        Err(error @ Error::NotFiniteImage { .. }) => {
+            ui::note(format!("no sample grid {}: {error}", path.display()));
+            return Ok(());
+        }
+        images => images?,
+    };
     fewstep_io::png::write_grid(path, &pixels::to_images(&images)?, 8, 2)?;
     Ok(())
 }

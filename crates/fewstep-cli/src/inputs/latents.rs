@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use fewstep_core::plan::Plan;
 use fewstep_io::hash;
-use fewstep_nn::Model;
-use fewstep_nn::sample::{Seeded, sample};
+use fewstep_nn::sample::{Seeded, sample_finite};
 use fewstep_nn::tch::{Device, Tensor};
+use fewstep_nn::{Error, Model};
 
 use super::{Arrays, Numbers};
 use crate::ui;
@@ -110,25 +110,23 @@ impl Latents {
         let images = match self {
             Self::Seeds { class, .. } => {
                 let seeds: Vec<u64> = indices.iter().map(|&index| self.number(index)).collect();
-                Seeded { seeds: &seeds, class: *class, batch: seeds.len() }.collect(model, plan)?
+                Seeded { seeds: &seeds, class: *class, batch: seeds.len() }.collect(model, plan)
             }
             Self::Given { latents, labels, .. } => {
                 let rows = Tensor::from_slice(&indices.iter().map(|&index| index as i64).collect::<Vec<_>>());
                 let labels = labels
                     .as_ref()
                     .map(|labels| labels.to_device(Device::Cpu).index_select(0, &rows).to_device(model.device()));
-                sample(model, plan, &latents.index_select(0, &rows), labels.as_ref())?.to_device(Device::Cpu)
+                let name = |row: usize| format!("the image of latent {}", indices[row]);
+                sample_finite(model, plan, &latents.index_select(0, &rows), labels.as_ref(), name)
+                    .map(|images| images.to_device(Device::Cpu))
             }
         };
-        let finite = images.isfinite().flatten(1, -1).all_dim(1, false);
-        let bad = indices.iter().enumerate().find(|(row, _)| finite.int64_value(&[*row as i64]) == 0);
-        if let Some((_, &index)) = bad {
-            anyhow::bail!(
-                "image {} has values that are not finite: this sampler is not stable on this model; try another --solver, more \
-                 --steps or --precision f32",
-                self.number(index)
-            );
-        }
-        Ok(images)
+        images.map_err(|error| match error {
+            Error::NotFiniteImage { .. } => {
+                anyhow::anyhow!("{error}; try another --solver, more --steps or --precision f32")
+            }
+            error => error.into(),
+        })
     }
 }

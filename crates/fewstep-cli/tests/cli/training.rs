@@ -120,3 +120,19 @@ fn what_does_not_fit_is_said_before_anything_is_written() {
     assert!(nothing.code == 1 && nothing.stderr.contains("run"), "{}", nothing.stderr);
     assert!(!place.path("new").exists() && !place.path("nowhere").exists());
 }
+
+/// A width that no network can have is refused before anything is made, by a dry run as well.
+#[test]
+fn a_width_that_cannot_be_is_refused_at_once() {
+    let place = Place::new();
+    place.save_images("images", 1, 8, 24);
+    for (arch, what) in [("ddpmpp", "144 channels"), ("ncsnpp", "144 channels"), ("adm", "144 channels")] {
+        for more in [&[][..], &["--dry-run"]] {
+            let own = ["--arch", arch, "--data", "images", "--channels", "48", "--channel-mult", "1,2", "--blocks", "1"];
+            let args = [&["train", "--out", "run", "--images", "8", "--batch", "8"], &own[..], more].concat();
+            let message = place.fails(&args);
+            assert!(message.contains(what) && message.contains("equal groups"), "{message}");
+            assert!(!place.path("run").exists());
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fewstep_io::dataset::Images;
-use fewstep_nn::random;
+use fewstep_nn::random::{self, Purpose, Stream};
 use fewstep_nn::tch::nn::{self, OptimizerConfig};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use rand::{Rng, SeedableRng};
@@ -110,9 +110,9 @@ pub fn train_classifier(
     if [&train, &test].iter().any(|set| set.pixels.size()[2].min(set.pixels.size()[3]) < least) {
         return Err(Error::Input(format!("the images are too small for the classifier ({least}x{least} at least)")));
     }
-    random::reseed(options.seed, 0);
     let store = nn::VarStore::new(options.device);
-    let net = Trainable::new(&store.root(), config);
+    let mut stream = Stream::new(options.seed, Purpose::ClassifierWeights, 0);
+    let net = Trainable::new(&store.root(), config, &mut stream);
     fit(&net, &store, &train, options, progress)?;
     let weights = net.fold();
     let test_accuracy = accuracy(&weights, &test)?;

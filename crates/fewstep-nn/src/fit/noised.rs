@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 use crate::data::Minibatch;
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::random::Stream;
 use crate::tensor::Batch;
 use crate::unet::Conditions;
 
@@ -32,10 +33,10 @@ pub struct Noised<'a> {
 }
 
 impl<'a> Noised<'a> {
-    /// Draws the noise for `levels` levels from libtorch's generator.
-    pub fn new(model: &'a Model, batch: Minibatch, levels: usize, sharing: NoiseSharing) -> Self {
+    /// Draws the noise for `levels` levels from `stream`.
+    pub fn new(model: &'a Model, batch: Minibatch, levels: usize, sharing: NoiseSharing, stream: &mut Stream) -> Self {
         let draws = if sharing == NoiseSharing::Shared { 1 } else { levels };
-        let noise = (0..draws).map(|_| batch.images.randn_like()).collect();
+        let noise = (0..draws).map(|_| stream.normal(&batch.images.size(), batch.images.device())).collect();
         Self { model, clean: Batch(batch.images), class_labels: batch.class_labels, noise }
     }
 

@@ -9,7 +9,7 @@ use super::noised::{NoiseSharing, Noised};
 use crate::data::{EpochOrder, Images};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::random;
+use crate::random::{Purpose, Stream};
 
 /// Settings of phase 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,7 +89,6 @@ impl Learner {
     /// update is not made then.
     pub fn step(&mut self, model: &Model, images: &Images) -> Result<LearnStep> {
         let schedule = self.schedule()?;
-        random::reseed(self.config.seed, self.iteration);
         let batch = self.config.batch;
         if batch == 0 || batch > images.len() {
             return Err(Error::Input(format!(
@@ -101,7 +100,8 @@ impl Learner {
         let indices = EpochOrder::new(self.config.seed, images.len()).indices(start, batch);
         let minibatch = images.batch(&indices, model)?;
         let pixels = minibatch.images.numel() as f64;
-        let mut noised = Noised::new(model, minibatch, schedule.len(), self.config.noise);
+        let mut stream = Stream::new(self.config.seed, Purpose::Learning, self.iteration);
+        let mut noised = Noised::new(model, minibatch, schedule.len(), self.config.noise, &mut stream);
         let (loss, mut d_sigma) = loss_and_gradient(self.config.objective, &schedule, &mut noised)?;
         let loss = loss.total / pixels;
         if !loss.is_finite() {

@@ -8,7 +8,7 @@ use super::noised::{NoiseSharing, Noised};
 use crate::data::{EpochOrder, Images};
 use crate::error::Result;
 use crate::model::Model;
-use crate::random;
+use crate::random::{Purpose, Stream};
 
 /// Size of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,10 +36,11 @@ pub fn tabulate(
     let mut done = 0;
     while done < total {
         let count = batch.min(total - done);
-        random::reseed(config.seed, done as u64);
+        let mut stream = Stream::new(config.seed, Purpose::Table, done as u64);
         let minibatch = images.batch(&order.indices(done as u64, count), model)?;
         let levels = table.grid().len();
-        table.add(count as u64, &mut Noised::new(model, minibatch, levels, NoiseSharing::Independent))?;
+        let mut noised = Noised::new(model, minibatch, levels, NoiseSharing::Independent, &mut stream);
+        table.add(count as u64, &mut noised)?;
         done += count;
         progress(done, total);
     }

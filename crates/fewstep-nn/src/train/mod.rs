@@ -6,7 +6,7 @@ mod state;
 mod trajectories;
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::adam::{Adam, AdamConfig};
 use crate::augment::AugmentConfig;
@@ -17,7 +17,7 @@ use crate::ema::{self, EmaConfig};
 use crate::error::{Error, Result};
 use crate::flat::{FlatWeights, unflatten};
 use crate::model::Model;
-use crate::random;
+use crate::random::{Purpose, Stream};
 
 use self::rollout::Gathered;
 
@@ -27,9 +27,6 @@ pub use self::trajectories::{Course, Kept, Trajectories};
 
 /// What diverges most often.
 const LOSS: &str = "the loss";
-
-/// Counter for a critic's first weights, in [`random::reseed`]; no run has so many updates.
-const CRITIC_STREAM: u64 = u64::from_le_bytes(*b"critic\0\0");
 
 /// Settings of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -167,10 +164,7 @@ impl<'a> Trainer<'a> {
             Loss::Rollout(loss) if !(loss.critic >= 0.0 && loss.critic.is_finite()) => {
                 return Err(Error::Input(format!("a critic's weight cannot be {}", loss.critic)));
             }
-            Loss::Rollout(loss) if loss.critic > 0.0 => {
-                random::reseed(config.seed, CRITIC_STREAM);
-                Some(Critic::new(&model)?)
-            }
+            Loss::Rollout(loss) if loss.critic > 0.0 => Some(Critic::new(&model, config.seed)?),
             _ => None,
         };
         let order = EpochOrder::new(config.seed, lessons.len());
@@ -185,8 +179,8 @@ impl<'a> Trainer<'a> {
     /// One update.
     pub fn step(&mut self) -> Result<StepStats> {
         let TrainConfig { batch, microbatch, seed, .. } = self.config;
-        // Reseeded every update, so that a resumed run needs no generator state to repeat itself.
-        random::reseed(seed, self.iteration);
+        // Anew every update, so that a resumed run needs no generator state to repeat itself.
+        let mut stream = Stream::new(seed, Purpose::Training, self.iteration);
         if let Some(critic) = &mut self.critic {
             critic.forget(); // an update that failed leaves nothing
         }
@@ -196,10 +190,11 @@ impl<'a> Trainer<'a> {
             let start = self.seen + (part * microbatch) as u64;
             let indices = self.order.indices(start, microbatch);
             let (loss, slope) = match self.lessons {
-                Lessons::Images(images) => self.denoising(images, &indices)?,
+                Lessons::Images(images) => self.denoising(images, &indices, &mut stream)?,
                 Lessons::Trajectories(course) => {
                     let of_data = self.data_order.as_mut().map(|order| order.indices(start, microbatch));
-                    let Gathered { loss, gradient } = self.rollout(course, part, &indices, of_data.as_deref())?;
+                    let Gathered { loss, gradient } =
+                        self.rollout(course, part, &indices, of_data.as_deref(), &mut stream)?;
                     (loss, gradient)
                 }
             };
@@ -229,9 +224,10 @@ impl<'a> Trainer<'a> {
     }
 
     /// The loss of the images at `indices`, and its gradient.
-    fn denoising(&self, images: &Images, indices: &[i64]) -> Result<(f64, Tensor)> {
-        let minibatch = self.clean(images, indices)?;
-        let evaluated = self.config.loss.evaluate(&self.model, &minibatch, self.config.augment.as_ref())?;
+    fn denoising(&self, images: &Images, indices: &[i64], stream: &mut Stream) -> Result<(f64, Tensor)> {
+        let minibatch = self.clean(images, indices, stream)?;
+        let augment = self.config.augment.as_ref();
+        let evaluated = self.config.loss.evaluate(&self.model, &minibatch, augment, stream)?;
         let loss = evaluated.mean.double_value(&[]);
         if !loss.is_finite() {
             return Err(self.diverged(LOSS, loss, evaluated.bad_level()));
@@ -240,10 +236,10 @@ impl<'a> Trainer<'a> {
     }
 
     /// The images at `indices`, mirrored at random if that is asked for.
-    fn clean(&self, images: &Images, indices: &[i64]) -> Result<Minibatch> {
+    fn clean(&self, images: &Images, indices: &[i64], stream: &mut Stream) -> Result<Minibatch> {
         let mut minibatch = images.batch(indices, &self.model)?;
         if self.config.xflip {
-            minibatch.images = mirror_at_random(&minibatch.images);
+            minibatch.images = mirror_at_random(&minibatch.images, stream);
         }
         Ok(minibatch)
     }
@@ -280,7 +276,7 @@ impl<'a> Trainer<'a> {
     }
 }
 
-fn mirror_at_random(images: &Tensor) -> Tensor {
-    let chosen = Tensor::rand([images.size()[0], 1, 1, 1], (Kind::Float, images.device())).less(0.5);
+fn mirror_at_random(images: &Tensor, stream: &mut Stream) -> Tensor {
+    let chosen = stream.uniform(&[images.size()[0], 1, 1, 1], images.device()).less(0.5);
     images.flip([3]).where_self(&chosen, images)
 }

@@ -1,6 +1,8 @@
 //! Learning from a teacher's trajectories: the student takes its own states under a plan, and every state is pulled to where the
 //! teacher is. One step's graph is alive at a time.
 
+use std::cell::RefCell;
+
 use fewstep_core::denoiser::BoundDenoiser;
 use fewstep_core::execute::Start;
 use fewstep_core::plan::{Combination, Source};
@@ -13,6 +15,7 @@ use super::{LOSS, Loss, TrainConfig, Trainer};
 use crate::critic;
 use crate::distance::{Criticism, Distance, Measure};
 use crate::error::{Error, Result};
+use crate::random::{Purpose, Stream};
 use crate::tensor::Batch;
 use crate::unet::Conditions;
 
@@ -174,6 +177,7 @@ impl Trainer<'_> {
         part: usize,
         indices: &[i64],
         of_data: Option<&[i64]>,
+        stream: &mut Stream,
     ) -> Result<Gathered> {
         let Loss::Rollout(loss) = self.config.loss else {
             return Err(Error::Input("trajectories need the rollout loss".to_owned()));
@@ -183,11 +187,12 @@ impl Trainer<'_> {
         let data = match (course.images_for(loss)?, of_data) {
             (Some(images), Some(indices)) => {
                 let seen = if loss.data > 0.0 { indices } else { &indices[..shown] };
-                if seen.is_empty() { None } else { Some(self.clean(images, seen)?) }
+                if seen.is_empty() { None } else { Some(self.clean(images, seen, stream)?) }
             }
             _ => None,
         };
         let mut measure = Measure::new(loss.distance, course.features)?;
+        let noise = RefCell::new(Stream::new(stream.seed(), Purpose::Critic, 0));
         if let Some(critic) = &self.critic {
             measure = measure.criticised(Criticism {
                 critic,
@@ -195,6 +200,7 @@ impl Trainer<'_> {
                 shown: shown as i64,
                 class_labels: lesson.class_labels.as_ref(),
                 data: data.as_ref().filter(|_| loss.critic_of == CriticOf::Data),
+                stream: &noise,
             });
         }
         let mut sum = Gathered { loss: 0.0, gradient: self.weights.values.zeros_like() };
@@ -206,7 +212,7 @@ impl Trainer<'_> {
         let plan = lesson.plan;
         if let (Some(data), Some(last)) = (data.filter(|_| loss.data > 0.0), plan.stages.last()) {
             let denoising = Loss::Levels { sigmas: vec![last.sigma], weights: vec![loss.data / plan.nfe() as f64] };
-            let mean = denoising.evaluate(&self.model, &data, None)?.mean;
+            let mean = denoising.evaluate(&self.model, &data, None, stream)?.mean;
             sum.loss += self.finite(&mean, last.sigma)?;
             sum.gradient += self.weights.gradient(&mean)?;
         }

@@ -8,11 +8,11 @@ use fewstep_nn::sample::Seeded;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::train::Trainer;
 
-use crate::support::{alone, lively, ramps, recipe, small};
+use crate::support::{alone, lively, ramps, recipe, small, stream};
 
 /// Asked for before a network is made: libtorch looks for its CUDA library once.
 fn gpu() -> Device {
-    parse_device("cuda").expect("these tests need a GPU")
+    parse_device("cuda").expect("these tests need a GPU").device
 }
 
 /// The same weights elsewhere.
@@ -40,7 +40,7 @@ fn cuda_networks_give_the_numbers_of_the_cpu() {
         let there = moved(&model, device);
         let half = moved(&model, device).with_kind(Kind::BFloat16);
         for sigma in [0.01, 1.0, 60.0] {
-            let x = Tensor::randn([4, 1, 8, 8], (Kind::Float, Device::Cpu)) * (1.0 + sigma);
+            let x = stream(0).normal(&[4, 1, 8, 8], Device::Cpu) * (1.0 + sigma);
             let here = model.denoise_at(&x, sigma, labels.as_ref());
             let full = there.denoise_at(&x.to_device(device), sigma, there_labels.as_ref());
             assert!(relative(&full, &here) < 1e-5, "f32 at {sigma}: {}", relative(&full, &here));

@@ -1,14 +1,21 @@
 //! All six reference networks: outputs, gradients, ranges and rounding.
 
+use std::path::PathBuf;
+
 use fewstep_core::precondition::{AlphaNetwork, Alphas, Preconditioning, Prediction, RectifiedFlow};
-use fewstep_nn::config::ModelConfig;
+use fewstep_nn::config::{DhariwalConfig, Embedding, ModelConfig, NetworkConfig, PathKind, SongConfig};
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::tensor::Sigma;
 use fewstep_nn::unet::Conditions;
 use fewstep_nn::{Model, checkpoint, data};
 
 use crate::golden::{arrays, assert_close, folder};
-use crate::support::{alone, small};
+use crate::support::{alone, small, stream};
+
+/// Networks made by the EDM code.
+fn testdata(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/edm_networks").join(name)
+}
 
 const NETWORKS: [&str; 6] =
     ["ddpmpp_edm", "ncsnpp_edm_cond", "ddpmpp_vp", "ncsnpp_ve", "adm_edm_cond_fp16", "adm_iddpm_cond"];
@@ -92,7 +99,7 @@ fn golden_networks_survive_our_own_file_format() {
         let read = checkpoint::load(&path, Device::Cpu).unwrap();
         assert_eq!(read.model.config(), model.config());
         assert_eq!(read.notes, notes);
-        let x = Tensor::randn([2, 3, 16, 16], (Kind::Float, Device::Cpu));
+        let x = stream(0).normal(&[2, 3, 16, 16], Device::Cpu);
         assert_eq!(read.model.denoise_at(&x, 1.5, None), model.denoise_at(&x, 1.5, None), "{name}");
     }
 }
@@ -156,6 +163,92 @@ fn coefficients_of_tensors_are_those_of_numbers() {
     }
 }
 
+/// An ADM network of fewer than 64 channels has no attention, wherever it is asked for: read from a file, and made by us.
+#[test]
+fn attention_needs_64_channels_a_head_as_in_the_edm_code() {
+    let theirs = checkpoint::load(&testdata("small_adm.pkl"), Device::Cpu).unwrap().model;
+    let golden = arrays(testdata("small_adm.npz"));
+    let conditions = Conditions { class_labels: golden.get("class_labels"), ..Conditions::default() };
+    let denoised = theirs.denoise(&golden["x"], &golden["sigma"], &conditions);
+    assert_close("small_adm denoised", &denoised.detach(), &golden["denoised"], 1e-5);
+    let ours = Model::fresh(theirs.config().clone(), 0, Device::Cpu).unwrap();
+    let tensors = |model: &Model| {
+        model.params().iter().map(|(name, param)| (name.to_owned(), param.tensor.size())).collect::<Vec<_>>()
+    };
+    assert_eq!(tensors(&ours), tensors(&theirs));
+    // one head at 64 channels, two at 128
+    let of = |model_channels: i64| {
+        let network = DhariwalConfig {
+            model_channels,
+            channel_mult: vec![1],
+            num_blocks: 1,
+            attn_resolutions: vec![],
+            ..DhariwalConfig::default()
+        };
+        Model::fresh(image_4x4(NetworkConfig::DhariwalUNet(network)), 0, Device::Cpu).unwrap()
+    };
+    for (channels, attends) in [(60, false), (64, true), (128, true)] {
+        assert_eq!(of(channels).params().get("model.dec.4x4_in0.qkv.weight").is_some(), attends, "{channels}");
+    }
+}
+
+fn image_4x4(network: NetworkConfig) -> ModelConfig {
+    let precond = Preconditioning::EDM;
+    ModelConfig { img_resolution: 4, img_channels: 1, label_dim: 0, use_fp16: false, precond, network }
+}
+
+/// A width is valid exactly if the EDM code can make and run a network of it; so can we then.
+#[test]
+fn widths_are_valid_exactly_where_the_edm_code_works() {
+    let _turn = alone();
+    let text = std::fs::read(testdata("widths.json")).unwrap();
+    let cases: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap();
+    let integers = |value: &serde_json::Value| -> Vec<i64> { serde_json::from_value(value.clone()).unwrap() };
+    let x = stream(0).normal(&[2, 1, 4, 4], Device::Cpu);
+    for case in cases {
+        let (channel_mult, theirs) = (integers(&case["channel_mult"]), integers(&case["channels"]));
+        for model_channels in 1..200 {
+            let (channel_mult, num_blocks, attn_resolutions) = (channel_mult.clone(), 1, vec![4]);
+            let song = SongConfig {
+                model_channels,
+                channel_mult: channel_mult.clone(),
+                num_blocks,
+                attn_resolutions: attn_resolutions.clone(),
+                ..SongConfig::default()
+            };
+            let network = match case["arch"].as_str().unwrap() {
+                "ddpmpp" => NetworkConfig::SongUNet(song),
+                "ncsnpp" => NetworkConfig::SongUNet(SongConfig {
+                    embedding_type: Embedding::Fourier,
+                    encoder_type: PathKind::Residual,
+                    channel_mult_noise: 2,
+                    resample_filter: vec![1, 3, 3, 1],
+                    ..song
+                }),
+                _ => NetworkConfig::DhariwalUNet(DhariwalConfig {
+                    model_channels,
+                    channel_mult,
+                    num_blocks,
+                    attn_resolutions,
+                    ..DhariwalConfig::default()
+                }),
+            };
+            let config = image_4x4(network);
+            let valid = config.validate();
+            assert_eq!(valid.is_ok(), theirs.contains(&model_channels), "{model_channels} {case}: {valid:?}");
+            // every width below 64, and some of the wider ones: their networks are large
+            if valid.is_ok() && (model_channels < 64 || model_channels % 48 == 0) {
+                let model = Model::fresh(config, 0, Device::Cpu).unwrap();
+                let images = model.denoise_at(&x, 1.0, None);
+                assert!(
+                    images.size() == x.size() && images.isfinite().all().int64_value(&[]) == 1,
+                    "{model_channels} {case}"
+                );
+            }
+        }
+    }
+}
+
 /// What a file says of the parameterisation is checked before anything is built on it.
 #[test]
 fn a_parameterisation_that_makes_no_sense_is_refused() {
@@ -168,4 +261,32 @@ fn a_parameterisation_that_makes_no_sense_is_refused() {
         let error = Model::fresh(config, 1, Device::Cpu).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
+}
+
+/// What no network can be made of is refused in words, before anything is allocated.
+#[test]
+fn what_cannot_be_built_is_refused_with_its_reason() {
+    let song = |song: SongConfig| image_4x4(NetworkConfig::SongUNet(SongConfig { channel_mult: vec![1], ..song }));
+    let refused = |config: ModelConfig| config.validate().unwrap_err().to_string();
+    let of_width = |model_channels: i64| refused(song(SongConfig { model_channels, ..SongConfig::default() }));
+    assert!(of_width(144).contains("has 144 channels, which do not make 32 equal groups"), "{}", of_width(144));
+    assert!(of_width(0).contains("model_channels is 0"), "{}", of_width(0));
+    for (dropout, label_dropout) in [(1.5, 0.0), (f64::NAN, 0.0), (0.0, -0.1)] {
+        let error = refused(song(SongConfig { dropout, label_dropout, ..SongConfig::default() }));
+        assert!(error.contains("dropout is "), "{error}");
+    }
+    // a few petabytes
+    let huge = SongConfig { model_channels: 8192, channel_mult: vec![64], ..SongConfig::default() };
+    let error = refused(image_4x4(NetworkConfig::SongUNet(huge)));
+    assert!(error.contains("billion weights"), "{error}");
+    let precond = Preconditioning::Iddpm { c_1: 0.001, c_2: 0.008, m: usize::MAX };
+    let error = refused(ModelConfig { precond, ..song(SongConfig::default()) });
+    assert!(error.contains("M"), "{error}");
+    // frequencies are drawn: a file without them is not whole
+    let fourier = SongConfig { embedding_type: Embedding::Fourier, ..SongConfig::default() };
+    let model = Model::fresh(song(SongConfig { model_channels: 8, ..fourier }), 0, Device::Cpu).unwrap();
+    let tensors = model.params().iter().map(|(name, param)| (name.to_owned(), param.tensor.copy()));
+    let tensors = tensors.filter(|(name, _)| name != "model.map_noise.freqs").collect();
+    let error = Model::from_tensors(model.config().clone(), tensors, Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("no tensor 'model.map_noise.freqs'"), "{error}");
 }

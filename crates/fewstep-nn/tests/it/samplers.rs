@@ -13,7 +13,7 @@ use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 
 use crate::golden::{arrays, assert_close, folder};
-use crate::support::alone;
+use crate::support::{alone, stream};
 
 const TOLERANCE: f64 = 1e-4;
 const SIGMA_MIN: f64 = 0.002;
@@ -214,9 +214,10 @@ fn random_network() -> Model {
         network: NetworkConfig::SongUNet(song),
     };
     let model = Model::fresh(config, 3, Device::Cpu).unwrap();
+    let mut stream = stream(3);
     tch::no_grad(|| {
         for (_, weight) in model.params().trainable() {
-            let _ = weight.shallow_clone().g_add_(&(weight.randn_like() * 0.1));
+            let _ = weight.shallow_clone().g_add_(&(stream.normal(&weight.size(), Device::Cpu) * 0.1));
         }
     });
     model

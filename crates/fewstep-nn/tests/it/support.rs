@@ -10,10 +10,16 @@ use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
 use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 use fewstep_nn::data::Images;
 use fewstep_nn::ema::EmaConfig;
+use fewstep_nn::random::{Purpose, Stream};
 use fewstep_nn::tch::Device;
 use fewstep_nn::train::{Loss, TrainConfig};
 
-/// libtorch's generator is one for the whole process: tests that draw from it take turns. One thread: the networks are tiny.
+/// Random numbers for a test.
+pub fn stream(seed: u64) -> Stream {
+    Stream::new(seed, Purpose::Training, 1 << 40)
+}
+
+/// Networks this tiny compute on one thread, and one test at a time: more would get in each other's way.
 pub fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     fewstep_nn::device::set_threads(1);
@@ -44,8 +50,9 @@ pub fn small(label_dim: i64) -> Model {
 /// A fresh network ends in zeros; this one does not.
 pub fn lively(label_dim: i64) -> Model {
     let model = small(label_dim);
+    let mut stream = stream(1);
     for (_, param) in model.params().iter().filter(|(_, param)| param.tensor.is_floating_point()) {
-        let noise = param.tensor.randn_like() * 0.1;
+        let noise = stream.normal(&param.tensor.size(), Device::Cpu) * 0.1;
         let _ = fewstep_nn::tch::no_grad(|| param.tensor.shallow_clone().g_add_(&noise));
     }
     model

@@ -130,6 +130,14 @@ impl Target {
         }
     }
 
+    /// Leaves nothing half-made where the work failed: a folder without an image goes, one with some says so.
+    pub fn abandon(self, error: anyhow::Error) -> anyhow::Error {
+        match self {
+            Self::Folder(folder) => folder.abandon(error),
+            Self::File(_) => error, // nothing was written
+        }
+    }
+
     /// Writes what was held back.
     pub fn finish(self) -> Result<()> {
         match self {
