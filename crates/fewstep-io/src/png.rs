@@ -1,5 +1,7 @@
 //! Images as PNG: one alone, or many in a grid.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use image::codecs::png::PngEncoder;
@@ -25,6 +27,20 @@ pub fn encode(chw: &[u8], channels: usize, height: usize, width: usize) -> Resul
 /// As [`encode`] and [`atomic::write_bytes`].
 pub fn write(path: impl AsRef<Path>, chw: &[u8], channels: usize, height: usize, width: usize) -> Result<()> {
     atomic::write_bytes(path, &encode(chw, channels, height, width)?)
+}
+
+/// Whether a file begins and ends as a PNG does: what a power cut left empty or short does not.
+pub fn is_whole(path: impl AsRef<Path>) -> bool {
+    let ends = || -> std::io::Result<([u8; 8], [u8; 8])> {
+        let (mut first, mut last) = ([0; 8], [0; 8]);
+        let mut file = File::open(path)?;
+        file.read_exact(&mut first)?;
+        file.seek(SeekFrom::End(-8))?;
+        file.read_exact(&mut last)?;
+        Ok((first, last))
+    };
+    // the last chunk holds nothing but its name and checksum
+    ends().is_ok_and(|(first, last)| first == *b"\x89PNG\r\n\x1a\n" && last == *b"IEND\xaeB`\x82")
 }
 
 /// Encodes images row by row in a grid of `columns`, `gap` white pixels between neighbours; the last row may be short.
@@ -105,6 +121,18 @@ mod tests {
         let decoded = image::load_from_memory(&png).unwrap().into_luma8();
         assert_eq!(decoded.dimensions(), (3, 3));
         assert_eq!(decoded.into_raw(), [1, 255, 2, 255, 255, 255, 3, 255, 255]);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.png");
+        assert!(!is_whole(&path));
+        let png = encode(&[1, 2, 3, 4], 1, 2, 2).unwrap();
+        for (length, whole) in [(png.len(), true), (png.len() - 1, false), (4, false), (0, false)] {
+            std::fs::write(&path, &png[..length]).unwrap();
+            assert_eq!(is_whole(&path), whole, "{length}");
+        }
     }
 
     #[test]

@@ -1,23 +1,23 @@
 //! The program from outside: what it prints, what it leaves on disk, how it fails.
 
-mod browser;
-mod compare;
+// mod browser;
+// mod compare;
 mod denoise;
-mod diverging;
+// mod diverging;
 mod errors;
-mod eval;
+// mod eval;
 mod export;
-mod fitting;
+// mod fitting;
 mod help;
 mod import;
 mod info;
-mod interrupt;
+// mod interrupt;
 mod mixture;
-mod pictures;
-mod preconditionings;
-mod refusals;
+// mod pictures;
+// mod preconditionings;
+// mod refusals;
 mod repeating;
-mod reproduce;
+// mod reproduce;
 mod sample;
 mod support;
-mod training;
+// mod training;

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use fewstep_io::dataset::{Dataset, Format};
 use fewstep_report::Format as Number;
 use serde_json::json;
 
-use super::Info;
+use super::Description;
+use crate::error::Result;
 use crate::pixels;
 
 /// A data set's images and labels.
-pub fn describe(path: &Path) -> Result<Info> {
+pub fn describe(path: &Path) -> Result<Description> {
     let dataset = Dataset::open(path)?;
     let (height, width) = dataset.resolution();
     let shape = [dataset.channels(), height, width];
@@ -34,7 +34,7 @@ pub fn describe(path: &Path) -> Result<Info> {
         (Some(least), Some(most)) => format!("{} classes of {least} to {most} images", counts.len()),
         _ => "none".to_owned(),
     };
-    Ok(Info::new("data set")
+    Ok(Description::new("data set")
         .fact("format", format)
         .told("images", dataset.len(), Number::Integer.write(dataset.len() as f64))
         .told("size", json!(shape), pixels::words(shape))
