@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{fit, shell};
+use crate::commands::{denoise, export, fit, import, info, report, sample, shell};
 // use crate::commands::{compare, data, demo, denoise, eval, export, features, fit, import};
 // use crate::commands::{info, reference, report, reproduce, sample, shell, train};
 use crate::ui::{Output, Terminal};
@@ -52,9 +52,9 @@ pub enum Command {
     /// Repeat the paper's experiments on a model and data of your own
     //     Reproduce(reproduce::Args),
     /// Write a plan in the form that another tool takes
-    //     Export(export::Args),
+    Export(export::Args),
     /// Make images
-    //     Sample(sample::Args),
+    Sample(sample::Args),
     /// Measure images: FID, KID, inception score, precision and recall, ...
     //     Eval(eval::Args),
     /// Make a data set of a folder of pictures: squares of one size
@@ -62,13 +62,13 @@ pub enum Command {
     /// Train a denoiser from scratch (the EDM recipe)
     //     Train(train::Args),
     /// Turn a checkpoint of the EDM code, or Inception's weights, into a safetensors file
-    //     Import(import::Args),
+    Import(import::Args),
     /// Apply the denoiser to arrays: how to check an import
-    //     Denoise(denoise::Args),
+    Denoise(denoise::Args),
     /// Make the report of a run folder anew
-    //     Report(report::Args),
+    Report(report::Args),
     /// Say in words what a file is
-    //     Info(info::Args),
+    Info(info::Args),
     /// Reference statistics of a data set, for eval
     //     Ref(reference::Args),
     /// Train a small feature network on a data set's labels, for eval
@@ -90,18 +90,18 @@ impl Cli {
             Command::Tune(args) => fit::tune(args, output, &terminal),
             Command::Fit(args) => fit::both(args, output, &terminal),
             //             Command::Compare(args) => compare::run(args, output, &terminal),
-            //             Command::Export(args) => export::run(args, output, &terminal),
-            //             Command::Sample(args) => sample::run(args, output, &terminal),
+            Command::Export(args) => export::run(args, output, &terminal),
+            Command::Sample(args) => sample::run(args, output, &terminal),
             //             Command::Eval(args) => eval::run(args, output, &terminal),
             //             Command::Data(args) => data::run(args, output, &terminal),
             //             Command::Train(args) => train::run(args, output, &terminal),
-            //             Command::Import(args) => import::run(args, output, &terminal),
-            //             Command::Denoise(args) => denoise::run(args, output, &terminal),
-            //             Command::Info(args) => info::run(args, output, &terminal),
+            Command::Import(args) => import::run(args, output, &terminal),
+            Command::Denoise(args) => denoise::run(args, output, &terminal),
+            Command::Info(args) => info::run(args, output, &terminal),
             //             Command::Ref(args) => reference::run(args, output, &terminal),
             //             Command::Features(args) => features::run(args, output, &terminal),
             //             Command::Reproduce(args) => reproduce::run(args, output, &terminal),
-            //             Command::Report(args) => report::run(args, output, &terminal),
+            Command::Report(args) => report::run(args, output, &terminal),
             Command::Completions(args) => shell::completions(args, Self::command()),
             Command::Man(args) => shell::man(args, Self::command(), output),
         }

@@ -34,11 +34,12 @@ impl Output {
         print(format!("{}\n", text.trim_end()).as_bytes())
     }
 
-    /// Prints the settings and the cost of a task that is not run.
+    /// Prints what a command would do, in place of doing it.
     pub fn forecast(&self, forecast: &Forecast) -> anyhow::Result<()> {
         self.result(forecast, || {
             let settings = serde_json::to_string_pretty(forecast.settings()).unwrap_or_default();
-            format!("{settings}\n{}", forecast.table().to_terminal(self.colour()))
+            let table = forecast.table().to_terminal(self.colour());
+            format!("{settings}\n\n{table}\nnothing was done: this is a dry run")
         })
     }
 

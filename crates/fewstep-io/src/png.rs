@@ -137,6 +137,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_cut_off_is_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.png");
+        assert!(!is_whole(&path));
+        let png = encode(&[1, 2, 3, 4], 1, 2, 2).unwrap();
+        for (length, whole) in [(png.len(), true), (png.len() - 1, false), (4, false), (0, false)] {
+            std::fs::write(&path, &png[..length]).unwrap();
+            assert_eq!(is_whole(&path), whole, "{length}");
+        }
+    }
+
+    #[test]
     fn wrong_sizes_are_errors() {
         assert!(encode(&[0; 4], 2, 1, 2).is_err());
         assert!(encode(&[0; 4], 1, 2, 3).is_err());

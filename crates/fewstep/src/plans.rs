@@ -3,15 +3,18 @@
 use std::path::Path;
 
 use fewstep_core::denoiser::{Denoiser, Spec};
+use fewstep_core::observe::Observer;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Family, Schedule};
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
 use fewstep_io::{FileKind, json};
+use fewstep_nn::TorchDenoiser;
 use fewstep_search::suggest::advice;
-use fewstep_search::{SCHEDULES, baseline};
+use fewstep_search::{HeldOut, SCHEDULES, baseline};
 
 use crate::error::{Context, Result, bail, ensure};
 use crate::models::OpenModel;
+use crate::teachers::HELD_OUT_SEEDS;
 
 /// Reads a plan.
 ///
@@ -137,4 +140,23 @@ pub fn teacher(denoiser: &impl Denoiser, steps: usize) -> Result<Plan> {
 /// If a coefficient overflows.
 pub fn euler(schedule: &Schedule) -> Result<Plan> {
     Ok(Solver::Euler.plan(schedule, &SolverOptions::default())?)
+}
+
+/// Rollout errors of plans on the first held-out latents, of so many, against a teacher of 18 steps: for plans that stand beside one
+/// another, outside of a run.
+///
+/// # Errors
+/// If a plan does not fit the denoiser, or the denoiser fails.
+pub fn rollout_errors(
+    denoiser: &dyn TorchDenoiser,
+    plans: &[&Plan],
+    held_out: usize,
+    observer: &dyn Observer,
+) -> Result<Vec<f64>> {
+    for plan in plans {
+        plan.check(denoiser.spec())?;
+    }
+    let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + held_out as u64).collect();
+    let evaluator = HeldOut::by(&denoiser, &teacher(&denoiser, 18)?, &seeds, observer)?;
+    plans.iter().map(|plan| Ok(evaluator.rollout_error(&denoiser, plan, observer)?)).collect()
 }

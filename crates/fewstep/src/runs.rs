@@ -123,13 +123,14 @@ pub fn read_file<T: Task>(folder: &RunFolder) -> Result<RunFile<T>> {
 
 /// A folder that no other process may work in meanwhile.
 #[derive(Debug)]
-struct Lock {
+pub(crate) struct Lock {
     /// The folder itself is locked, so that nothing stays when the process is killed. None where the file system has no locks.
     _folder: Option<File>,
 }
 
 impl Lock {
-    fn take(path: &Path) -> Result<Self> {
+    /// Refuses a folder that another process works in.
+    pub(crate) fn take(path: &Path) -> Result<Self> {
         let Ok(folder) = File::open(path) else { return Ok(Self { _folder: None }) };
         match folder.try_lock() {
             Ok(()) => Ok(Self { _folder: Some(folder) }),

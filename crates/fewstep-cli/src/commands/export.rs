@@ -4,15 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, ensure};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use fewstep::plans::{read_plan, rollout_errors};
+use fewstep::search::export::{self, Betas, Options, Target};
 use fewstep_core::plan::Plan;
 use fewstep_io::atomic;
-use fewstep_nn::fit::HeldOut;
 use serde_json::json;
 
-use crate::exporting::{self, Betas, Options, Target};
-use crate::fitting;
-use crate::inputs::{Compute, check_new_file, open_model, read_plan};
-use crate::ui::{self, Output};
+use crate::inputs::{ModelArgs, check_new_file};
+use crate::ui::{self, Output, Terminal};
 
 /// Arguments of `fewstep export`
 #[derive(Debug, clap::Args)]
@@ -44,7 +43,7 @@ pub struct Args {
     #[command(flatten)]
     pub forms: Forms,
     #[command(flatten)]
-    pub compute: Compute,
+    pub options: ModelArgs,
 }
 
 /// What schedulers of diffusers know of their model.
@@ -66,7 +65,7 @@ fn targets() -> impl TypedValueParser<Value = Target> {
 }
 
 /// Exports.
-pub fn run(args: Args, output: Output) -> Result<()> {
+pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     if let Some(out) = &args.out {
         check_new_file(out, args.overwrite)?;
     }
@@ -74,11 +73,11 @@ pub fn run(args: Args, output: Output) -> Result<()> {
     let plan = read_plan(&args.plan)?;
     let Forms { betas, shift } = &args.forms;
     let options = Options { nearest: args.nearest, betas: betas.clone(), shift: *shift };
-    let exported = exporting::export(&plan, args.to, &options).map_err(with_advice)?;
+    let exported = export::export(&plan, args.to, &options).map_err(with_advice)?;
     exported.notes.iter().for_each(ui::note);
     let errors = match &exported.nearest {
         Some(nearest) => {
-            let errors = Errors::measure(&args, &plan, &nearest.plan)?;
+            let errors = Errors::measure(&args, &plan, &nearest.plan, terminal)?;
             ui::note(in_words(&nearest.plan, errors.as_ref()));
             errors
         }
@@ -103,22 +102,17 @@ pub fn run(args: Args, output: Output) -> Result<()> {
 }
 
 /// An error with the options that help.
-fn with_advice(error: exporting::Error) -> anyhow::Error {
-    use exporting::Error;
+fn with_advice(error: export::Error) -> anyhow::Error {
     match &error {
-        Error::CannotExpress { tool, .. } => anyhow!(
+        export::Error::CannotExpress { tool, .. } => anyhow!(
             "{error}; --nearest exports its noise levels for a solver of {tool}'s own, --to python a sampler that runs it as \
              it is"
         ),
-        Error::LevelsBecomeOne { .. } => anyhow!("{error}; check --betas, or take fewer steps"),
-        Error::Shift(_) => anyhow!("--shift: {error}"),
+        export::Error::LevelsBecomeOne { .. } => anyhow!("{error}; check --betas, or take fewer steps"),
+        export::Error::Shift(_) => anyhow!("--shift: {error}"),
         _ => error.into(),
     }
 }
-
-/// Noise levels of the Heun teacher that a cost is measured against, and images at once.
-const TEACHER_STEPS: usize = 18;
-const BATCH: usize = 64;
 
 /// Rollout errors of a plan and of what is exported in its place.
 #[derive(serde::Serialize)]
@@ -127,20 +121,16 @@ struct Errors {
     nearest: f64,
 }
 
+/// Samples at once.
+const BATCH: usize = 64;
+
 impl Errors {
     /// Measures them, where a model is given to do it on.
-    fn measure(args: &Args, plan: &Plan, nearest: &Plan) -> Result<Option<Self>> {
+    fn measure(args: &Args, plan: &Plan, nearest: &Plan, terminal: &Terminal) -> Result<Option<Self>> {
         let Some(model) = &args.model else { return Ok(None) };
-        let (device, kind) = args.compute.resolve()?;
-        let opened = open_model(model, device, kind)?;
-        let precond = &opened.model.config().precond;
-        let shape = opened.model.image_shape().map(|size| size as usize);
-        plan.check_model(shape, opened.model.config().label_dim as usize, precond.sigma_min(), precond.sigma_max())?;
-        let seeds: Vec<u64> = (fitting::HELD_OUT_SEEDS..fitting::HELD_OUT_SEEDS + args.held_out as u64).collect();
-        let teacher = fitting::teacher(&opened.model, TEACHER_STEPS)?;
-        let judge = HeldOut::new(&opened.model, &teacher, &seeds, BATCH)?;
-        let error = |plan: &Plan| judge.rollout_error(&opened.model, plan);
-        Ok(Some(Self { plan: error(plan)?, nearest: error(nearest)? }))
+        let opened = args.options.open(model, BATCH)?;
+        let errors = rollout_errors(opened.denoiser(), &[plan, nearest], args.held_out, terminal)?;
+        Ok(Some(Self { plan: errors[0], nearest: errors[1] }))
     }
 }
 
@@ -152,6 +142,6 @@ fn in_words(nearest: &Plan, errors: Option<&Errors>) -> String {
         Some(Errors { plan, nearest }) => format!("rollout error {nearest:.6} instead of {plan:.6}"),
         None => "--model measures what that costs".to_owned(),
     };
-    let better = format!("fewstep fit --phases 1 --search reachable/{}", nearest.solver);
+    let better = format!("fewstep plan MODEL --method oss/{}", nearest.solver);
     format!("exported instead: {what}; {cost}. `{better}` finds levels for that solver, which are exported as they are")
 }

@@ -5,7 +5,7 @@ use fewstep_io::{png, safetensors};
 
 use crate::support::{Place, SIZE};
 
-const SAMPLE: [&str; 5] = ["sample", "--model", "model.safetensors", "--out", "out.npz"];
+const SAMPLE: [&str; 4] = ["sample", "model.safetensors", "--out", "out.npz"];
 
 fn sample(rest: &[&'static str]) -> Vec<&'static str> {
     [&SAMPLE[..], rest].concat()
@@ -14,7 +14,7 @@ fn sample(rest: &[&'static str]) -> Vec<&'static str> {
 #[test]
 fn models_that_cannot_be_used() {
     let place = Place::with_model();
-    let with = |model: &str| place.fails(&["sample", "--model", model, "--out", "out.npz"]);
+    let with = |model: &str| place.fails(&["sample", model, "--out", "out.npz"]);
     insta::assert_snapshot!(with("cifar.pkl"), @"there is no model file cifar.pkl (built-in models are called fashion-mnist, gaussian-mixture, gaussian-mixture-classes)");
     let bytes = std::fs::read(place.path("model.safetensors")).unwrap();
     std::fs::write(place.path("cut.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
@@ -53,7 +53,7 @@ fn samplers_that_cannot_be_run() {
 fn images_that_cannot_be_made() {
     let place = Place::with_model();
     place.save_model("cond.safetensors", 1, 10);
-    let cond = ["sample", "--model", "cond.safetensors", "--out", "out.npz"];
+    let cond = ["sample", "cond.safetensors", "--out", "out.npz"];
     insta::assert_snapshot!(place.fails(&[&cond[..], &["--class", "10"]].concat()), @"class 10 is out of range: the model knows classes 0 to 9");
     insta::assert_snapshot!(place.fails(&[&cond[..], &["--class", "-1"]].concat()), @"class -1 is out of range: the model knows classes 0 to 9");
     insta::assert_snapshot!(place.fails(&sample(&["--class", "1"])), @"--class is for class-conditional models, and this one knows no classes");
@@ -72,7 +72,7 @@ fn places_that_cannot_be_written() {
     let place = Place::with_model();
     std::fs::write(place.path("file"), b"").unwrap();
     std::fs::create_dir(place.path("folder.png")).unwrap();
-    let to = |out: &str| place.fails(&["sample", "--model", "model.safetensors", "--steps", "1", "--out", out]);
+    let to = |out: &str| place.fails(&["sample", "model.safetensors", "--steps", "1", "--out", out]);
     insta::assert_snapshot!(to("nowhere/grid.png"), @"cannot write nowhere/grid.png: there is no folder nowhere");
     insta::assert_snapshot!(to("folder.png"), @"the output folder.png is a folder: give a file name");
     insta::assert_snapshot!(to("file/samples"), @"cannot write file/samples: Not a directory (os error 20)");
@@ -178,13 +178,14 @@ fn plans_of_any_encoding_are_read() {
 #[test]
 fn usage_errors_have_exit_code_2() {
     let place = Place::with_model();
-    let cases: [&[&str]; 6] = [
-        &["sample"],
-        &["sample", "--out", "a.npz", "--seeds", "3-1"],
-        &["sample", "--out", "a.npz", "--seeds", "1,1"],
+    let cases: [&[&str]; 7] = [
+        &["sample", "--out", "a.npz"],
+        &["sample", "gaussian-mixture"],
+        &["sample", "gaussian-mixture", "--out", "a.npz", "--seeds", "3-1"],
+        &["sample", "gaussian-mixture", "--out", "a.npz", "--seeds", "1,1"],
         &["eval"],
         &["sharpen"],
-        &["sample", "--out", "a.npz", "--steps", "5", "--sigmas", "1"],
+        &["sample", "gaussian-mixture", "--out", "a.npz", "--steps", "5", "--sigmas", "1"],
     ];
     for args in cases {
         let run = place.run(args);

@@ -30,7 +30,7 @@ fn place() -> Place {
 fn own() -> Plan {
     let mut plan = plan("dpmpp2m", LastStep::ToZero);
     plan.solver = "least_squares".to_owned();
-    plan.constant = Some(Constant { sigma: 80.0, shape: [1, 1, 1], images: vec![vec![0.25]] });
+    plan.constant = Some(Constant { sigma: 80.0, shape: vec![1, 1, 1], samples: vec![vec![0.25]] });
     let mut first: Vec<(Source, f64)> = plan.stages[0].input.terms().collect();
     first.push((Source::Constant, 0.5));
     plan.stages[0].input = Combination::new(first);
@@ -159,6 +159,27 @@ fn the_python_sampler_does_what_the_loop_does() {
         let start = fewstep_core::execute::Start { latent: &latent, constant: Some(&constant) };
         let expected = execute(&plan, start, denoise).unwrap()[0];
         assert!((found - expected).abs() < 1e-12 * (1.0 + expected.abs()), "{name}: {found} {expected}");
+    }
+}
+
+/// A constant of any rank comes back in its shape, a class each.
+#[test]
+fn the_python_sampler_reads_constants_of_any_rank() {
+    let place = place();
+    place.succeeds(&["export", "own.json", "--to", "python", "--out", "plan_sampler.py"]);
+    let script = "import json, sys; sys.path.insert(0, sys.argv[1])\n\
+                  from plan_sampler import *\n\
+                  print(json.dumps(constant_image(load_plan(sys.argv[1] + '/ranked.json'), lambda lists: lists, label=1)))";
+    for (shape, expected) in [
+        (vec![4], "[4.0, 5.0, 6.0, 7.0]"),
+        (vec![2, 2], "[[4.0, 5.0], [6.0, 7.0]]"),
+        (vec![1, 2, 2], "[[[4.0, 5.0], [6.0, 7.0]]]"),
+        (vec![2, 1, 1, 2], "[[[[4.0, 5.0]]], [[[6.0, 7.0]]]]"),
+    ] {
+        let samples = vec![vec![0.0, 1.0, 2.0, 3.0], vec![4.0, 5.0, 6.0, 7.0]];
+        let plan = Plan { constant: Some(Constant { sigma: 80.0, shape, samples }), ..own() };
+        std::fs::write(place.path("ranked.json"), plan.to_json().unwrap()).unwrap();
+        assert_eq!(python(script, &[&place.path(".").display().to_string()]).trim(), expected);
     }
 }
 

@@ -24,11 +24,11 @@ fn info_sample_and_denoise_know_it_by_name() {
       about            an exact denoiser, to try things on
       sha256           HASH
     "#);
-    let args = on_mixture("sample", &["--seeds", "0-8", "--steps", "4", "--out", "grid.png"]);
+    let args = ["sample", "gaussian-mixture", "--seeds", "0-8", "--steps", "4", "--out", "grid.png"];
     std::fs::create_dir(place.path("gaussian-mixture")).unwrap(); // images, say: no model is in it
     let text = place.succeeds(&args);
-    insta::assert_snapshot!(text.split(", ").take(3).collect::<Vec<_>>().join(", "), @"grid.png: 9 images, heun, 7 network evaluations an image");
-    insta::assert_snapshot!(place.fails(&["sample", "--model", "gausian-mixture", "--out", "x.png"]), @"there is no model file gausian-mixture; did you mean the built-in model gaussian-mixture?");
+    insta::assert_snapshot!(text.split(", ").take(3).collect::<Vec<_>>().join(", "), @"grid.png: 9 samples, heun, 7 evaluations a sample");
+    insta::assert_snapshot!(place.fails(&["sample", "gausian-mixture", "--out", "x.png"]), @"there is no model file gausian-mixture; did you mean the built-in model gaussian-mixture?");
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn a_dry_run_says_what_it_costs_and_does_nothing() {
     let cost = place.json(&[&["fit", "--model", "gaussian-mixture", "--out", "run2"], &tuning[..]].concat());
     let phase2 = cost["parts"].as_array().unwrap().iter().find(|part| part["what"] == "phase 2").unwrap();
     assert_eq!((&phase2["evaluations"], &phase2["gradient"]), (&28.into(), &true.into()));
-    let cost = place.json(&["sample", "--model", "gaussian-mixture", "--dry-run", "--seeds", "0-9", "--steps", "4"]);
+    let cost = place.json(&["sample", "gaussian-mixture", "--dry-run", "--seeds", "0-9", "--steps", "4"]);
     assert_eq!(cost["evaluations"], 10 * 7);
     let train = ["train", "--data", "data", "--out", "new", "--channels", "8", "--images", "48", "--dry-run"];
     assert_eq!(place.json(&train)["parts"][0]["evaluations"], 48);

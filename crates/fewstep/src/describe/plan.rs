@@ -4,20 +4,22 @@ use fewstep_core::plan::{Combination, Plan, Source};
 use fewstep_report::{Cell, Column, Format, Table};
 use serde_json::json;
 
-use super::Info;
-use crate::pixels;
+use super::{Description, by, of_shape};
 
 /// Plans of more evaluations show sums alone; data has every coefficient.
 const WIDEST: usize = 8;
 
 /// A plan's evaluations and coefficients.
-pub fn describe(plan: &Plan) -> Info {
+pub fn describe(plan: &Plan) -> Description {
     let metadata = &plan.metadata;
-    let mut info = Info::new("plan").fact("solver", plan.solver.as_str()).told(
-        "nfe",
-        plan.nfe(),
-        format!("{} network evaluations", plan.nfe()),
-    );
+    // guidance evaluates two networks, or one twice
+    let calls = plan.nfe() * if metadata.guidance.is_some() { 2 } else { 1 };
+    let evaluations = format!("{} network evaluations", plan.nfe());
+    let nfe = if calls > plan.nfe() { format!("{evaluations}, {calls} network calls") } else { evaluations };
+    let mut info = Description::new("plan")
+        .fact("solver", plan.solver.as_str())
+        .told("nfe", plan.nfe(), nfe)
+        .silent("calls", calls);
     if let Some(schedule) = &plan.schedule {
         let levels: Vec<String> = schedule.levels().iter().map(|sigma| Format::Significant(4).write(*sigma)).collect();
         info = info.told("schedule", json!(schedule), levels.join(", "));
@@ -25,18 +27,22 @@ pub fn describe(plan: &Plan) -> Info {
     if let Some(model) = &metadata.model {
         info = info.fact("model", model.as_str());
     }
-    if let Some(constant) = &plan.constant {
-        let images = constant.images.len();
-        let words = match images {
-            1 => format!("one image, in place of an evaluation at sigma {}", constant.sigma),
-            _ => {
-                format!("an image for each of {images} classes, in place of an evaluation at sigma {}", constant.sigma)
-            }
-        };
-        info = info.told("constant", json!({ "sigma": constant.sigma, "images": images }), words);
+    if let Some(guidance) = &metadata.guidance {
+        let words = format!("weight {}, against the network {}", guidance.weight, guidance.reference);
+        info = info.told("guidance", json!(guidance), words);
     }
-    if let Some(shape) = metadata.image_shape {
-        info = info.told("images", json!(shape), pixels::words(shape));
+    if let Some(constant) = &plan.constant {
+        let samples = match constant.samples.len() {
+            1 => "one sample".to_owned(),
+            classes => format!("a sample for each of {classes} classes"),
+        };
+        let words =
+            format!("{samples} of {}, in place of an evaluation at sigma {}", by(&constant.shape), constant.sigma);
+        let value = json!({ "sigma": constant.sigma, "samples": constant.samples.len(), "shape": constant.shape });
+        info = info.told("constant", value, words);
+    }
+    if let Some(shape) = &metadata.sample_shape {
+        info = of_shape(info, shape);
     }
     for (key, value) in &metadata.found_by {
         info = info.fact(key, value.clone());

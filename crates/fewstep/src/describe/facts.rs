@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// What is known of one file.
 #[derive(Debug)]
-pub struct Info {
+pub struct Description {
     kind: String,
     facts: Vec<Fact>,
     tables: Vec<(&'static str, Table)>,
@@ -21,7 +21,7 @@ struct Fact {
     words: Option<String>,
 }
 
-impl Info {
+impl Description {
     /// A file of this kind.
     pub fn new(kind: impl Into<String>) -> Self {
         Self { kind: kind.into(), facts: Vec::new(), tables: Vec::new() }

@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use fewstep_io::dataset::{Dataset, Format};
 use fewstep_report::Format as Number;
 use serde_json::json;
 
-use super::Info;
-use crate::inputs::few;
+use super::Description;
+use crate::data::few;
+use crate::error::Result;
 use crate::pixels;
 
 /// A data set's images and labels.
-pub fn describe(path: &Path) -> Result<Info> {
+pub fn describe(path: &Path) -> Result<Description> {
     let dataset = Dataset::open(path)?;
     let (height, width) = dataset.resolution();
     let shape = [dataset.channels(), height, width];
@@ -32,7 +32,7 @@ pub fn describe(path: &Path) -> Result<Info> {
         _ => "none".to_owned(),
     };
     let labels = if empty.is_empty() { labels } else { format!("{labels}; without images: {}", few(&empty)) };
-    Ok(Info::new("data set")
+    Ok(Description::new("data set")
         .fact("format", format)
         .told("images", dataset.len(), Number::Integer.write(dataset.len() as f64))
         .told("size", json!(shape), pixels::words(shape))

@@ -2,23 +2,23 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use fewstep_core::plan::Plan;
 use fewstep_io::run_folder::RUN_FILE;
 use serde_json::Value;
 
-use super::Info;
+use super::Description;
+use crate::error::{Context, Result};
 
 const STATS: &str = "stats.jsonl";
 
 /// What `run.json` says, how far the run came and which files it left. Reads only: the folder may belong to a run that is
 /// still going on.
-pub fn describe(path: &Path) -> Result<Info> {
+pub fn describe(path: &Path) -> Result<Description> {
     let file = path.join(RUN_FILE);
-    let text = super::read_text(&file)?;
+    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let run: Value = serde_json::from_str(&text).with_context(|| format!("{} is damaged", file.display()))?;
     let kind = run["kind"].as_str().unwrap_or("unknown kind");
-    let mut info = Info::new(format!("run folder of {kind}"));
+    let mut info = Description::new(format!("run folder of {kind}"));
     if let Some(version) = run["provenance"]["fewstep"].as_str() {
         info = info.fact("fewstep", version);
     }
@@ -29,15 +29,16 @@ pub fn describe(path: &Path) -> Result<Info> {
     for (key, value) in
         run.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "kind" | "provenance"))
     {
-        let name = key.replace('_', " ");
-        // Long settings are for programs; who wants to read them finds them in the file.
-        info = if value.is_object() || value.is_array() {
-            info.silent(&name, value.clone())
-        } else {
-            info.fact(&name, value.clone())
-        };
+        info = info.silent(&key.replace('_', " "), value.clone());
     }
-    if let Some(plan) = run.get("plan").and_then(|plan| serde_json::from_value::<Plan>(plan.clone()).ok()) {
+    // Long settings are for programs; who wants to read them finds them in the file.
+    for (key, value) in run["task"].as_object().into_iter().flatten() {
+        let value = value.get("name").unwrap_or(value);
+        if !(value.is_object() || value.is_array() || matches!(key.as_str(), "kind" | "path")) {
+            info = info.fact(&key.replace('_', " "), value.clone());
+        }
+    }
+    if let Ok(plan) = serde_json::from_value::<Plan>(run["task"]["plan"].clone()) {
         info = info.fact("sampler", format!("{}, {} network evaluations", plan.solver, plan.nfe()));
     }
     if let Some(last) = last_line(&path.join(STATS)) {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use fewstep_eval::Statistics;
 use fewstep_io::npz;
 use fewstep_io::safetensors::Header;
@@ -10,10 +9,11 @@ use fewstep_io::tensors::{Dtype, TensorData, TensorMap};
 use fewstep_report::{Cell, Column, Format, Table};
 use serde_json::json;
 
-use super::Info;
+use super::Description;
+use crate::error::Result;
 
 /// Statistics of features, or any arrays.
-pub fn npz(path: &Path, contents: &npz::Contents) -> Result<Info> {
+pub fn npz(path: &Path, contents: &npz::Contents) -> Result<Description> {
     let info = if contents.arrays.contains_key("mu") && contents.arrays.contains_key("sigma") {
         statistics(&Statistics::read(path)?)
     } else {
@@ -27,14 +27,14 @@ pub fn npz(path: &Path, contents: &npz::Contents) -> Result<Info> {
     Ok(info.told("not read", json!(names), skipped.join(", ")))
 }
 
-fn statistics(statistics: &Statistics) -> Info {
+fn statistics(statistics: &Statistics) -> Description {
     let d = statistics.dim();
     let variance: f64 = statistics.sigma.iter().step_by(d + 1).sum();
     let norm = statistics.mu.iter().map(|v| v * v).sum::<f64>().sqrt();
     let unknown = || "the file does not say".to_owned();
     let images = statistics.num_images.map_or_else(unknown, |n| Format::Integer.write(n as f64));
     let features = statistics.features.as_ref();
-    Info::new("statistics of features")
+    Description::new("statistics of features")
         .fact("dimensions", d)
         .told("images", json!(statistics.num_images), images)
         .told("features", json!(features), features.map_or_else(unknown, ToString::to_string))
@@ -43,7 +43,7 @@ fn statistics(statistics: &Statistics) -> Info {
 }
 
 /// Every tensor with its range.
-pub fn tensors(kind: &str, tensors: &TensorMap) -> Info {
+pub fn tensors(kind: &str, tensors: &TensorMap) -> Description {
     let number = |name: &str| Column::number(name, Format::Significant(4));
     let columns = vec![
         Column::text("name"),
@@ -62,13 +62,13 @@ pub fn tensors(kind: &str, tensors: &TensorMap) -> Info {
         row.extend([range.lowest, range.highest, range.mean].map(Cell::from));
         table.push(row);
     }
-    let info = Info::new(kind).fact("tensors", tensors.len());
+    let info = Description::new(kind).fact("tensors", tensors.len());
     let info = if damaged > 0 { info.fact("values that are not finite", damaged) } else { info };
     info.table("arrays", table)
 }
 
 /// Names, types and shapes alone.
-pub fn header_table(info: Info, header: &Header) -> Info {
+pub fn header_table(info: Description, header: &Header) -> Description {
     let mut table = Table::new(vec![Column::text("name"), Column::text("type"), Column::text("shape")]);
     for (name, (dtype, shape)) in &header.tensors {
         table.push(heading(name, *dtype, shape));

@@ -1,51 +1,55 @@
 //! Networks: ours, the EDM code's, and feature networks.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Result;
+use fewstep_core::denoiser::Denoiser;
 use fewstep_core::precondition::{Preconditioning, Prediction};
 use fewstep_eval::features::{self, OpenOptions};
 use fewstep_io::hash;
 use fewstep_io::safetensors::Header;
 use fewstep_io::tensors::Dtype;
+use fewstep_nn::Model;
 use fewstep_nn::checkpoint::{self, Checkpoint};
 use fewstep_nn::config::{Embedding, ModelConfig, NetworkConfig, PathKind};
 use fewstep_nn::tch::Device;
 use fewstep_report::Format;
 use serde_json::{Value, json};
 
-use super::Info;
-use crate::pixels;
+use super::{Description, of_shape};
+use crate::error::Result;
 
 /// A file of ours. Loading it checks that its tensors fit its architecture and are finite.
-pub fn ours(path: &Path, header: &Header) -> Result<Info> {
+pub fn ours(path: &Path, header: &Header) -> Result<Description> {
     let is_half = header.tensors.values().any(|(dtype, _)| *dtype == Dtype::F16);
-    let info = describe_model("model", &checkpoint::load(path, Device::Cpu)?);
-    Ok(info.fact("stored as", if is_half { "f16" } else { "f32" }).fact("sha256", hash::sha256_file(path)?))
+    let Checkpoint { model, notes } = checkpoint::load(path, Device::Cpu)?;
+    let description = of_model("model", &model, &notes);
+    Ok(description.fact("stored as", if is_half { "f16" } else { "f32" }).fact("sha256", hash::sha256_file(path)?))
 }
 
 /// A snapshot of the EDM code.
-pub fn snapshot(path: &Path) -> Result<Info> {
-    let info = describe_model("snapshot of the EDM code", &checkpoint::load(path, Device::Cpu)?);
-    Ok(info.fact("sha256", hash::sha256_file(path)?))
+pub fn snapshot(path: &Path) -> Result<Description> {
+    let Checkpoint { model, notes } = checkpoint::load(path, Device::Cpu)?;
+    Ok(of_model("snapshot of the EDM code", &model, &notes).fact("sha256", hash::sha256_file(path)?))
 }
 
-/// A network with its preconditioning.
-pub fn describe_model(kind: &str, checkpoint: &Checkpoint) -> Info {
-    let config = checkpoint.model.config();
-    let shape = checkpoint.model.image_shape().map(|size| size as usize);
-    let classes = if config.label_dim == 0 { "none, unconditional".to_owned() } else { config.label_dim.to_string() };
-    let parameters = checkpoint.model.params().trainable_count();
-    let (low, high) = config.precond.sampling_range();
+/// A network with its preconditioning, and what its file says of it.
+pub fn of_model(kind: &str, model: &Model, notes: &BTreeMap<String, String>) -> Description {
+    let (config, spec) = (model.config(), model.spec());
+    let classes = if spec.classes == 0 { "none, unconditional".to_owned() } else { spec.classes.to_string() };
+    let parameters = model.params().trainable_count();
+    let (low, high) = spec.levels.sampling;
     let rounded = |sigma: f64| Format::Shortest.write((sigma * 1e6).round() / 1e6);
-    let info = Info::new(kind)
-        .told("network", json!(config.network), network(config))
-        .told("preconditioning", json!(config.precond), preconditioning(&config.precond))
-        .told("images", json!(shape), pixels::words(shape))
-        .told("classes", config.label_dim, classes)
+    let description = Description::new(kind).told("network", json!(config.network), network(config)).told(
+        "preconditioning",
+        json!(config.precond),
+        preconditioning(&config.precond),
+    );
+    let description = of_shape(description, &spec.shape)
+        .told("classes", spec.classes, classes)
         .told("parameters", parameters, Format::Integer.write(parameters as f64))
         .told("noise levels", json!([low, high]), format!("{} to {} when sampling", rounded(low), rounded(high)));
-    checkpoint.notes.iter().fold(info, |info, (key, text)| info.fact(&key.replace('_', " "), text.as_str()))
+    notes.iter().fold(description, |info, (key, text)| info.fact(&key.replace('_', " "), text.as_str()))
 }
 
 fn network(config: &ModelConfig) -> String {
@@ -95,9 +99,9 @@ fn preconditioning(precond: &Preconditioning) -> String {
 }
 
 /// A feature network. Opening it checks its weights.
-pub fn features(path: &Path, header: &Header) -> Result<Info> {
+pub fn features(path: &Path, header: &Header) -> Result<Description> {
     let network = features::open(path, &OpenOptions::default(), Device::Cpu)?;
-    let mut info = Info::new("feature network").fact("architecture", network.id().name.as_str());
+    let mut info = Description::new("feature network").fact("architecture", network.id().name.as_str());
     for (key, text) in header.metadata.iter().filter(|(key, _)| !matches!(key.as_str(), "format" | "architecture")) {
         info = info
             .fact(&key.replace('_', " "), serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str())));
