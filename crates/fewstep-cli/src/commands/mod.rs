@@ -2,7 +2,7 @@
 
 // pub mod compare;
 // pub mod data;
-// pub mod demo;
+pub mod demo;
 // pub mod denoise;
 // pub mod eval;
 // pub mod export;
@@ -12,7 +12,7 @@ pub mod fit;
 // pub mod info;
 // pub mod reference;
 // pub mod report;
-// pub mod reproduce;
+pub mod reproduce;
 // pub mod sample;
 pub mod shell;
 // pub mod train;
