@@ -3,9 +3,6 @@
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{denoise, export, fit, import, info, report, sample, shell};
-// use crate::commands::{compare, data, demo, denoise, eval, export, features, fit, import};
-// use crate::commands::{info, reference, report, reproduce, sample, shell, train};
 use crate::ui::{Output, Terminal};
 
 const EXAMPLES: &str = "\
@@ -40,7 +37,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show on the built-in model what a fit buys: table, report.html
-    //     Demo(demo::Args),
+    Demo(demo::Args),
     /// Find plans: noise levels and solver coefficients for numbers of evaluations
     Plan(fit::PlanArgs),
     /// Tune the network for plans
@@ -50,7 +47,7 @@ pub enum Command {
     /// Compare models, methods and numbers of evaluations: table, csv, json, report.html
     //     Compare(compare::Args),
     /// Repeat the paper's experiments on a model and data of your own
-    //     Reproduce(reproduce::Args),
+    Reproduce(reproduce::Args),
     /// Write a plan in the form that another tool takes
     Export(export::Args),
     /// Make images
@@ -85,7 +82,7 @@ impl Cli {
         let output = Output::new(self.json);
         let terminal = Terminal::default();
         match self.command {
-            //             Command::Demo(args) => demo::run(args, output, &terminal),
+            Command::Demo(args) => demo::run(args, output, &terminal),
             Command::Plan(args) => fit::plan(args, output, &terminal),
             Command::Tune(args) => fit::tune(args, output, &terminal),
             Command::Fit(args) => fit::both(args, output, &terminal),
@@ -100,8 +97,6 @@ impl Cli {
             Command::Info(args) => info::run(args, output, &terminal),
             //             Command::Ref(args) => reference::run(args, output, &terminal),
             //             Command::Features(args) => features::run(args, output, &terminal),
-            //             Command::Reproduce(args) => reproduce::run(args, output, &terminal),
-            Command::Report(args) => report::run(args, output, &terminal),
             Command::Completions(args) => shell::completions(args, Self::command()),
             Command::Man(args) => shell::man(args, Self::command(), output),
         }

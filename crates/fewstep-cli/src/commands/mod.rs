@@ -2,8 +2,6 @@
 
 // pub mod compare;
 // pub mod data;
-// pub mod demo;
-pub mod denoise;
 // pub mod eval;
 pub mod export;
 // pub mod features;
@@ -11,8 +9,5 @@ pub mod fit;
 pub mod import;
 pub mod info;
 // pub mod reference;
-pub mod report;
-// pub mod reproduce;
-pub mod sample;
 pub mod shell;
 // pub mod train;

@@ -117,15 +117,15 @@ fn a_second_one_quits_at_once() {
     assert!(!place.path("run/state.safetensors").exists());
 }
 
-/// The levels of stage 1 are saved on the way, too.
+/// The levels of phase 1 are saved on the way, too.
 #[test]
 fn levels_stop_between_two_looks_and_go_on_from_there() {
     let place = Place::new();
-    let seeds = ["--seeds", "5000-5127", "--steps", "6"];
-    place.succeeds(&[&["sample", "--model", "gaussian-mixture", "--out", "data.npz"], &seeds[..]].concat());
+    place.save_images("data", 1, 32, 128);
     let args = |out: &'static str| {
-        let first = ["reproduce", "fig3", "--model", "gaussian-mixture", "--data", "data.npz", "--steps", "4"];
-        let second = ["--phase1-updates", "1200", "--phase1-batch", "16", "--held-out", "8", "--out", out];
+        let first = ["reproduce", "gaussian-mixture", "--experiment", "fig3", "--data", "data", "--steps", "4"];
+        let updates = ["--set=fit.paper.iterations=1200", "--set=fit.paper.check_every=60"];
+        let second = [updates[0], updates[1], "--set=fit.paper.batch=16", "--set=fit.held_out.samples=8", "--out", out];
         first.into_iter().chain(second).collect::<Vec<_>>()
     };
     let child = start(&place, &args("run"));

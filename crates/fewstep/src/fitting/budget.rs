@@ -250,7 +250,7 @@ impl Shared<'_> {
                 let trajectories = file("-trajectories.safetensors");
                 let saved = Saved { state: &state, trajectories: &trajectories, resume: self.resumed };
                 let untuned = now.tuned.as_ref().unwrap_or(network);
-                let tuned = fitter.tune(untuned, &now.plan, saved, self.scorer.is_some())?;
+                let tuned = fitter.tune(untuned, &now.plan, Some(saved), self.scorer.is_some())?;
                 let moments = self.search.as_ref().zip(self.task.moments());
                 let (tuned_error, evaluations) = (tuned.rollout_error, tuned.evaluations);
                 let chosen = fitter.interpolate(untuned, tuned.model, &now.plan, moments, self.scorer.as_ref())?;

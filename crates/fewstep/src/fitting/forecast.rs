@@ -2,6 +2,7 @@
 
 use fewstep_core::denoiser::Spec;
 use fewstep_search::search_cost;
+use fewstep_search::settings::TeacherSettings;
 
 use super::interpolate::NETWORKS;
 use super::outcome::IMAGES;
@@ -21,7 +22,6 @@ pub fn forecast(task: &FitTask, spec: &Spec) -> Result<Forecast> {
     let sum = |of: &dyn Fn(usize) -> u64| task.steps.iter().map(|&steps| of(steps)).sum::<u64>();
     let steps = sum(&|steps| steps as u64);
     let numbers = task.steps.len() as u64;
-    let evaluated = |updates: u64, every: u64| updates.div_ceil(every.max(1)) + 1;
     let mut cost = Forecast::new(task, spec.calls)?
         .part("teacher on held-out latents", held * (2 * held_out.teacher_steps as u64 - 1))
         .part("baseline on held-out latents", held * steps);
@@ -55,10 +55,7 @@ pub fn forecast(task: &FitTask, spec: &Spec) -> Result<Forecast> {
     }
     if task.tunes() {
         let rollout = tune.loss == TuneLoss::Rollout;
-        let trajectory = |steps: usize| {
-            let levels = search.teacher.grid.max(2) + (search.teacher.grid - 1) * (search.teacher.substeps - 1) + steps;
-            (search.teacher.solver.evaluations_per_step() * levels * tune.trajectories) as u64
-        };
+        let trajectory = |steps: usize| trajectory_evaluations(&search.teacher, tune.trajectories, steps);
         let beside = rollout && tune.data_weight > 0.0;
         cost = cost
             .part("teacher's trajectories", if rollout { rounds * sum(&trajectory) } else { 0 })
@@ -72,8 +69,7 @@ pub fn forecast(task: &FitTask, spec: &Spec) -> Result<Forecast> {
             .part("held-out errors of phase 2", rounds * evaluated(tune.updates, tune.check_every) * held * steps)
             .part("interpolation between the untuned and the tuned network", {
                 let images = if task.reference.is_some() { interpolate.images as u64 } else { 0 };
-                let networks = if images > 0 { NETWORKS as u64 } else { 1 };
-                rounds * (networks * (matching + (images + held) * steps) + (images + held) * steps)
+                rounds * interpolation_evaluations(images, held, matching, steps)
             })
             .part("tuned networks under other plans", {
                 // one alone is tried under a plan of twice as many evaluations
@@ -83,4 +79,22 @@ pub fn forecast(task: &FitTask, spec: &Spec) -> Result<Forecast> {
     }
     let samplers = 1 + u64::from(task.finds()) + u64::from(task.tunes());
     Ok(cost.part("images of the report", if spec.shape.len() == 3 { IMAGES * samplers * steps } else { 0 }))
+}
+
+/// Evaluations of the held-out error that so many updates take.
+pub(crate) fn evaluated(updates: u64, every: u64) -> u64 {
+    updates.div_ceil(every.max(1)) + 1
+}
+
+/// Evaluations of so many trajectories of a teacher at the levels of a plan of `steps` evaluations.
+pub(crate) fn trajectory_evaluations(teacher: &TeacherSettings, trajectories: usize, steps: usize) -> u64 {
+    let levels = teacher.grid.max(2) + (teacher.grid - 1) * (teacher.substeps - 1) + steps;
+    (teacher.solver.evaluations_per_step() * levels * trajectories) as u64
+}
+
+/// Evaluations of networks between the untuned and the tuned one, on so many images and held-out latents, for plans of `steps`
+/// evaluations in all; `matching` is what matching the moments of these plans takes.
+pub(crate) fn interpolation_evaluations(images: u64, held_out: u64, matching: u64, steps: u64) -> u64 {
+    let networks = if images > 0 { NETWORKS as u64 } else { 1 };
+    networks * (matching + (images + held_out) * steps) + (images + held_out) * steps
 }

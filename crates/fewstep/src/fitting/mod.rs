@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::budget::UNTUNED;
 pub use self::forecast::forecast;
+pub(crate) use self::forecast::{evaluated, interpolation_evaluations, trajectory_evaluations};
 pub use self::interpolate::{
     INTERPOLATION_TEXT, Interpolated, InterpolationPoint, comes_nearer, interpolation_table, plan_for,
 };
@@ -107,6 +108,19 @@ impl<'a> Fitter<'a> {
     /// With the feature network that distances of features need.
     pub fn with_features(self, features: Option<&'a dyn FeatureNetwork>) -> Self {
         Self { features, ..self }
+    }
+
+    /// The same with other settings of the phases; held-out latents and their teacher stay.
+    pub fn with_settings<'b>(&'b self, settings: &'b FitSettings) -> Fitter<'b> {
+        Fitter {
+            base: self.base,
+            network: self.network,
+            images: self.images,
+            held_out: self.held_out.clone(),
+            settings,
+            features: self.features,
+            observer: self.observer,
+        }
     }
 
     /// The held-out rollout error of `plan` on `denoiser`.

@@ -1,35 +1,39 @@
-//! Figures of a reproduction.
+//! Figures of an experiment, and what they are drawn from.
 
-use anyhow::Result;
 use fewstep_core::precondition::Preconditioning;
 use fewstep_core::schedule::Schedule;
 use fewstep_report::{Axis, Plot, Reference, Series, Style};
 use serde::{Deserialize, Serialize};
 
-use super::{Row, Run};
+use super::{ReproduceTask, tables};
+use crate::cells::Row;
+use crate::error::Result;
 use crate::figures;
-use crate::fitting::Between;
+use crate::fitting::InterpolationPoint;
 
-/// Learned levels beside the baseline's, as the figures draw them.
+/// Where it stands, in the run folder.
+pub(super) const FIGURES: &str = "figures.json";
+
+/// Learned levels beside the baseline's.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Levels {
+pub(super) struct Levels {
     pub steps: usize,
     pub rho_7: Vec<f64>,
     pub learned: Vec<f64>,
 }
 
-/// The held-out error while a method's levels or network learned.
+/// The held-out error while a row's levels or network were learned.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Learning {
+pub(super) struct Learning {
     pub steps: usize,
     pub method: String,
     /// Updates made, error.
-    pub looks: Vec<(u64, f64)>,
+    pub evaluations: Vec<(u64, f64)>,
 }
 
-/// Stage 1 on its way down one objective.
+/// Phase 1 on its way down one objective.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Descent {
+pub(super) struct Descent {
     /// The objective.
     pub name: String,
     /// Number of levels.
@@ -42,56 +46,56 @@ pub struct Descent {
     pub sigmas: Vec<f64>,
 }
 
-/// What the figures are drawn from, beside the rows.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Drawn {
-    pub precond: Preconditioning,
+/// What figures are drawn from, beside the rows.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Figures {
+    /// How the network is preconditioned; none where there is no network.
+    pub precond: Option<Preconditioning>,
     pub levels: Vec<Levels>,
     pub descents: Vec<Descent>,
-    #[serde(default)]
     pub learning: Vec<Learning>,
-    /// Networks on the way to those of our tuning, by number of steps.
-    #[serde(default)]
-    pub between: Vec<(usize, Vec<Between>)>,
+    /// Networks between the untuned one and that of our tuning, by number of steps.
+    pub interpolation: Vec<(usize, Vec<InterpolationPoint>)>,
 }
 
 /// Name of the file and plot of each figure.
-pub fn figures_of(rows: &[Row], run: &Run, drawn: &Drawn) -> Result<Vec<(String, Plot)>> {
+pub(super) fn plots(rows: &[Row], task: &ReproduceTask, drawn: &Figures) -> Result<Vec<(String, Plot)>> {
     let mut plots = Vec::new();
     if !rows.is_empty() {
-        plots.push(("fig2".to_owned(), curves(rows, run)));
+        plots.push(("fig2".to_owned(), curves(rows, task)));
     }
-    for levels in &drawn.levels {
-        let steps = levels.steps;
-        let both: [(&str, &[f64]); 2] = [("rho = 7", &levels.rho_7), ("learned", &levels.learned)];
+    for Levels { steps, rho_7, learned } in &drawn.levels {
+        let both: [(&str, &[f64]); 2] = [("rho = 7", rho_7), ("learned", learned)];
         plots.push((format!("fig3-{steps:03}"), figures::schedules(format!("Noise levels, {steps} steps"), &both)));
-        let [raw, times] = figures::weights(steps, &Schedule::new(levels.learned.clone())?, &drawn.precond);
-        plots.push((format!("fig4-{steps:03}-weights"), raw));
-        plots.push((format!("fig4-{steps:03}-times-probability"), times));
+        if let Some(precond) = &drawn.precond {
+            let [raw, times] = figures::weights(*steps, &Schedule::new(learned.clone())?, precond);
+            plots.push((format!("fig4-{steps:03}-weights"), raw));
+            plots.push((format!("fig4-{steps:03}-times-probability"), times));
+        }
     }
-    for &steps in &run.task.steps {
+    for &steps in &task.steps {
         let learning: Vec<&Learning> = drawn.learning.iter().filter(|learning| learning.steps == steps).collect();
         if !learning.is_empty() {
             plots.push((format!("learning-{steps:03}"), learned(steps, &learning)));
         }
     }
-    for &steps in run.task.steps.iter().filter(|_| !drawn.descents.is_empty()) {
+    for &steps in task.steps.iter().filter(|_| !drawn.descents.is_empty()) {
         let descents: Vec<&Descent> = drawn.descents.iter().filter(|descent| descent.steps == steps).collect();
         plots.extend(descended(steps, &descents));
     }
     Ok(plots)
 }
 
-/// What becomes of the sampler while the stages learn: as they have updates of their own, over the share that is made.
+/// What becomes of the sampler while the phases learn: as they have updates of their own, over the fraction that is made.
 fn learned(steps: usize, learning: &[&Learning]) -> Plot {
     let line = |learning: &&Learning| {
-        let last = learning.looks.last().map_or(1.0, |(update, _)| (*update as f64).max(1.0));
-        let points = learning.looks.iter().map(|(update, error)| (*update as f64 / last, *error)).collect();
+        let last = learning.evaluations.last().map_or(1.0, |(update, _)| (*update as f64).max(1.0));
+        let points = learning.evaluations.iter().map(|(update, error)| (*update as f64 / last, *error)).collect();
         Series::new(learning.method.clone(), points, Style::LineMarkers)
     };
     Plot {
-        title: format!("The sampler while stages learn, {steps} steps"),
-        x: Axis::linear("share of the updates"),
+        title: format!("The sampler while phases learn, {steps} steps"),
+        x: Axis::linear("fraction of the updates"),
         y: Axis::log("held-out rollout error"),
         series: learning.iter().map(line).collect(),
         ..Plot::default()
@@ -134,20 +138,20 @@ fn smooth(points: &[(u64, f64)]) -> Vec<(f64, f64)> {
 }
 
 /// Fig. 2: distance against steps.
-fn curves(rows: &[Row], run: &Run) -> Plot {
+fn curves(rows: &[Row], task: &ReproduceTask) -> Plot {
     let line = |name: &str| {
-        let points = rows.iter().filter(|row| row.method == name).map(|row| (row.nfe as f64, row.frechet_mean()));
+        let points = rows.iter().filter(|row| row.method == name).map(|row| (row.nfe as f64, tables::score(row)));
         Series::new(name, points.collect(), Style::LineMarkers)
     };
-    let cells = run.task.cells();
-    let teacher = rows.iter().find(|row| row.method == "teacher");
+    let teacher = rows.iter().find(|row| row.method == "teacher" && !row.frechet.is_empty());
     let reference =
         teacher.map(|row| Reference { name: format!("teacher, {} evaluations", row.nfe), y: row.frechet_mean() });
+    let what = tables::what_scores(rows);
     Plot {
-        title: "Frechet distance".to_owned(),
+        title: what.to_owned(),
         x: Axis::linear("steps"),
-        y: Axis::log("Frechet distance"),
-        series: cells.into_iter().map(|cell| line(cell.name())).collect(),
+        y: Axis::log(what),
+        series: task.rows().into_iter().map(|kind| line(kind.name())).collect(),
         references: reference.into_iter().collect(),
         ..Plot::default()
     }
