@@ -6,6 +6,7 @@ use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use fewstep::forecast::Forecast;
 use fewstep_core::observe::{Event, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
@@ -31,6 +32,15 @@ impl Output {
     pub fn result<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let text = if self.json { serde_json::to_string_pretty(value)? } else { text() };
         print(format!("{}\n", text.trim_end()).as_bytes())
+    }
+
+    /// Prints what a command would do, in place of doing it.
+    pub fn forecast(&self, forecast: &Forecast) -> anyhow::Result<()> {
+        self.result(forecast, || {
+            let settings = serde_json::to_string_pretty(forecast.settings()).unwrap_or_default();
+            let table = forecast.table().to_terminal(self.colour());
+            format!("{settings}\n\n{table}\nnothing was done: this is a dry run")
+        })
     }
 
     /// Whether tables on stdout may use colour.
@@ -129,7 +139,11 @@ impl Observer for Terminal {
         interrupt::asked()
     }
 
+    /// Work that saves itself stands in a run folder: what ends the process from now on says how to go on.
     fn saves_itself(&self, saves: bool) {
+        if saves {
+            interrupt::resumable();
+        }
         *self.listener.borrow_mut() = saves.then(interrupt::listen);
     }
 }

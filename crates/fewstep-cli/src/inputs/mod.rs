@@ -3,7 +3,7 @@
 mod compute;
 mod data;
 mod features;
-// mod latents;
+mod latents;
 mod model;
 mod numbers;
 mod output;
@@ -13,7 +13,7 @@ mod settings;
 pub use compute::{Compute, DeviceArgs};
 pub use data::DataArgs;
 pub use features::FeatureArgs;
-// pub use latents::LatentArgs;
+pub use latents::LatentArgs;
 pub use model::ModelArgs;
 pub use numbers::{Numbers, not_negative, positive};
 pub use output::{check_extension, check_new_file};
