@@ -53,11 +53,11 @@ pub enum Command {
     /// Make images
     Sample(sample::Args),
     /// Measure images: FID, KID, inception score, precision and recall, ...
-    //     Eval(eval::Args),
+    Eval(eval::Args),
     /// Make a data set of a folder of pictures: squares of one size
-    //     Data(data::Args),
+    Data(data::Args),
     /// Train a denoiser from scratch (the EDM recipe)
-    //     Train(train::Args),
+    Train(train::Args),
     /// Turn a checkpoint of the EDM code, or Inception's weights, into a safetensors file
     Import(import::Args),
     /// Apply the denoiser to arrays: how to check an import
@@ -67,9 +67,9 @@ pub enum Command {
     /// Say in words what a file is
     Info(info::Args),
     /// Reference statistics of a data set, for eval
-    //     Ref(reference::Args),
+    Ref(reference::Args),
     /// Train a small feature network on a data set's labels, for eval
-    //     Features(features::Args),
+    Features(features::Args),
     /// Print completions for a shell
     Completions(shell::CompletionsArgs),
     /// Write man pages
@@ -87,16 +87,6 @@ impl Cli {
             Command::Tune(args) => fit::tune(args, output, &terminal),
             Command::Fit(args) => fit::both(args, output, &terminal),
             //             Command::Compare(args) => compare::run(args, output, &terminal),
-            Command::Export(args) => export::run(args, output, &terminal),
-            Command::Sample(args) => sample::run(args, output, &terminal),
-            //             Command::Eval(args) => eval::run(args, output, &terminal),
-            //             Command::Data(args) => data::run(args, output, &terminal),
-            //             Command::Train(args) => train::run(args, output, &terminal),
-            Command::Import(args) => import::run(args, output, &terminal),
-            Command::Denoise(args) => denoise::run(args, output, &terminal),
-            Command::Info(args) => info::run(args, output, &terminal),
-            //             Command::Ref(args) => reference::run(args, output, &terminal),
-            //             Command::Features(args) => features::run(args, output, &terminal),
             Command::Completions(args) => shell::completions(args, Self::command()),
             Command::Man(args) => shell::man(args, Self::command(), output),
         }

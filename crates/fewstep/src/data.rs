@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use fewstep_io::dataset::{Dataset, DatasetOptions, Images};
+use fewstep_core::observe::{Observer, Progress};
+use fewstep_io::dataset::{self, Dataset, DatasetOptions, Images, PrepareOptions, Prepared};
 use fewstep_io::tensors::{Dtype, TensorData};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{TorchDenoiser, data, random};
@@ -102,6 +103,18 @@ fn to_u8(array: &TensorData, stated: Result<Option<&TensorData>>) -> Result<Vec<
         }
         other => bail!("its images are {other:?}, where u8 or floats are needed"),
     }
+}
+
+/// Packs the pictures below a folder into `out`, a zip in the layout of EDM's data-set tool: squares of one size.
+///
+/// # Errors
+/// If there are no pictures, some cannot be read, or the zip cannot be written.
+pub fn prepare(pictures: &Path, out: &Path, options: PrepareOptions, observer: &dyn Observer) -> Result<Prepared> {
+    let mut progress = None;
+    Ok(dataset::prepare(pictures, out, options, &mut |done, total| {
+        let progress = progress.get_or_insert_with(|| Progress::new(observer, "data", "img", total as u64, 0));
+        progress.set(done as u64, "");
+    })?)
 }
 
 /// A data set as `run.json` keeps it.

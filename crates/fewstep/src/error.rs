@@ -40,7 +40,7 @@ pub enum Error {
     Network(fewstep_nn::Error),
     /// Images could not be measured.
     #[error(transparent)]
-    Evaluation(#[from] fewstep_eval::Error),
+    Evaluation(fewstep_eval::Error),
     /// A file of a known format could not be read or written.
     #[error(transparent)]
     File(#[from] fewstep_io::Error),
@@ -72,6 +72,15 @@ impl From<fewstep_nn::Error> for Error {
         match error {
             fewstep_nn::Error::Search(error) => Self::Search(*error),
             error => Self::Network(error),
+        }
+    }
+}
+
+impl From<fewstep_eval::Error> for Error {
+    fn from(error: fewstep_eval::Error) -> Self {
+        match error {
+            fewstep_eval::Error::Stopped => Self::Search(fewstep_search::Error::Cancelled),
+            error => Self::Evaluation(error),
         }
     }
 }

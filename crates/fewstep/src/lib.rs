@@ -13,6 +13,8 @@ pub mod demo;
 pub mod denoise;
 pub mod describe;
 pub mod error;
+pub mod evaluate;
+pub mod feature_training;
 pub mod features;
 pub mod figures;
 pub mod fitting;
@@ -31,6 +33,7 @@ pub mod runs;
 pub mod sampling;
 pub mod scorer;
 pub mod teachers;
+pub mod training;
 
 pub use error::{Context, Error, Result};
 pub use models::{ModelOptions, OpenModel, open_model};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fewstep_core::denoiser::{Guided, Reference, Spec};
 use fewstep_io::hash;
+use fewstep_io::kind::FileKind;
 use fewstep_nn::checkpoint::{self, Checkpoint, Storage};
 use fewstep_nn::tch::{Device, Kind};
 use fewstep_nn::{Model, TorchDenoiser, mixture};
@@ -12,6 +13,7 @@ use fewstep_search::suggest::nearest;
 use serde::{Deserialize, Serialize};
 
 use crate::assets;
+use crate::data::has_extension;
 use crate::error::{Result, bail, ensure};
 
 /// Name of the network that comes with the library.
@@ -161,6 +163,21 @@ pub fn is_built_in(name: &str) -> bool {
     (name == BUILT_IN || MIXTURES.contains(&name)) && !path.is_file() && !path.join("model.safetensors").exists()
 }
 
+/// Whether a name means a model where it could mean images: a built-in model, a folder with a model inside, a file of a kind that
+/// models come in.
+pub fn is_model(name: &str) -> bool {
+    let path = Path::new(name);
+    if is_built_in(name) || path.join("model.safetensors").exists() {
+        return true;
+    }
+    let model = |kind| {
+        use FileKind::{Pickle, Safetensors, TorchExport, TorchSave, TorchScript};
+        matches!(kind, Pickle | Safetensors | TorchExport | TorchSave { .. } | TorchScript)
+    };
+    let named = ["safetensors", "pkl", "pt", "pt2", "pth"].iter().any(|extension| has_extension(path, extension));
+    !path.is_dir() && (named || FileKind::of_file(path).is_ok_and(model))
+}
+
 /// Opens a model by path (of its file, or of a run folder with one), or a built-in one by name; guided if that is asked for.
 ///
 /// # Errors
@@ -243,4 +260,25 @@ pub fn load_like(path: &Path, like: &Model) -> Result<Model> {
         path.display()
     );
     Ok(prepared(loaded, &hash::sha256_file(path)?, like.kind(), like.batch()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_told_from_images() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::create_dir_all(place("images")).unwrap();
+        std::fs::create_dir_all(place("run")).unwrap();
+        std::fs::write(place("run/model.safetensors"), assets::MODEL).unwrap();
+        std::fs::copy(place("run/model.safetensors"), place("network")).unwrap();
+        for model in [BUILT_IN, MIXTURES[0], &place("run"), &place("run/model.safetensors"), &place("network"), &place("gone.pkl")] {
+            assert!(is_model(model), "{model}");
+        }
+        for images in [&place("images"), &place("gone"), &place("images.zip"), "fashion-mnist/"] {
+            assert!(!is_model(images), "{images}");
+        }
+    }
 }

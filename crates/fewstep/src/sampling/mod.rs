@@ -93,26 +93,12 @@ pub fn sample(sampling: &Sampling, destination: &Destination, observer: &dyn Obs
     for part in todo.chunks(sampling.batch.max(1)) {
         let numbers: Vec<u64> = part.iter().map(|&index| source.number(index)).collect();
         let (samples, classes) = source.samples(*denoiser, plan, part, observer)?;
-        check_finite(&samples.0, &numbers)?;
         target.take(*denoiser, &numbers, &samples, &classes)?;
         done += part.len();
         progress.set(done as u64, format!("{} evaluations each", plan.nfe()));
     }
     target.finish()?;
     Ok(Sampled { samples: source.len(), kept, seconds: started.elapsed().as_secs_f64() })
-}
-
-/// Refuses samples that are not finite, which a sampler that does not suit the model can bring about.
-fn check_finite(samples: &Tensor, numbers: &[u64]) -> Result<()> {
-    let finite = samples.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?.f_to_device(Device::Cpu)?;
-    let finite = Vec::<bool>::try_from(finite)?;
-    if let Some((_, number)) = finite.iter().zip(numbers).find(|(finite, _)| !**finite) {
-        bail!(
-            "sample {number} has values that are not finite: this sampler is not stable on this model; try another --solver, more \
-             --steps or --precision f32"
-        );
-    }
-    Ok(())
 }
 
 /// Takes samples and leaves them on disk.

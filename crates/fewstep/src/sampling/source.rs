@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use fewstep_core::denoiser::Spec;
+use fewstep_core::execute::{Start, execute};
 use fewstep_core::observe::Observer;
 use fewstep_core::plan::Plan;
 use fewstep_io::hash;
@@ -109,7 +110,7 @@ impl Source {
     }
 
     /// The samples at `indices` in one batch, and the class of each, empty where there are none.
-    pub(super) fn samples(
+    pub(crate) fn samples(
         &self,
         denoiser: &dyn TorchDenoiser,
         plan: &Plan,
@@ -134,12 +135,41 @@ impl Source {
             }
         };
         let samples = seeded.run(plan)?;
+        let finite = samples.0.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;
+        if let Some(row) = (0..indices.len()).find(|row| finite.int64_value(&[*row as i64]) == 0) {
+            let which = match self {
+                Self::Seeds { .. } => format!("the sample of seed {}", self.number(indices[row])),
+                Self::Latents { .. } => format!("the sample of latent {}", indices[row]),
+            };
+            let level = lost_at(&seeded, plan)?;
+            bail!(
+                "{which} has values that are not finite{}: this sampler is not stable on this model; try another --solver, more \
+                 --steps or --precision f32",
+                level.map_or_else(String::new, |sigma| format!(", from the noise level {sigma:.4} on"))
+            );
+        }
         let classes = match &seeded.conditions().0 {
             Some(labels) => Vec::try_from(labels.f_argmax(1, false)?.f_to_device(Device::Cpu)?)?,
             None => Vec::new(),
         };
         Ok((samples, classes))
     }
+}
+
+/// The first noise level at which a state or the network's output is not finite, of a run that is made once more to see it.
+fn lost_at(seeded: &Seeded<'_, &dyn TorchDenoiser>, plan: &Plan) -> Result<Option<f64>> {
+    let finite = |batch: &Batch| batch.0.isfinite().all().int64_value(&[]) == 1;
+    let constant = plan.constant.as_ref().map(|constant| seeded.constant(constant)).transpose()?;
+    let start = Start { latent: seeded.latents(), constant: constant.as_ref() };
+    let mut level = None;
+    execute(plan, start, |x: &Batch, sigma| {
+        let output = seeded.denoised(x, sigma)?;
+        if level.is_none() && !(finite(x) && finite(&output)) {
+            level = Some(sigma);
+        }
+        Ok::<_, fewstep_search::Error>(output)
+    })?;
+    Ok(level)
 }
 
 /// A class that the model has.

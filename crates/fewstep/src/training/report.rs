@@ -1,21 +1,26 @@
-//! A training's report.
+//! A training's page.
 
-use anyhow::Result;
 use fewstep_io::RunFolder;
 use fewstep_nn::train::StepStats;
 use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Series, Style};
 
-use super::{GRID_STEPS, LOSSES, Run, STATS};
-use crate::inputs::has_extension;
+use super::{GRID_STEPS, LOSSES, STATS, TrainTask};
+use crate::data::has_extension;
+use crate::error::Result;
+use crate::runs::read_file;
 
 /// Points of a curve: means over equal parts of the run.
 const POINTS: usize = 200;
 
-/// The page of a run, finished or not.
-pub fn build(run: &Run, folder: &RunFolder) -> Result<Page> {
+/// The page of a training's folder, finished or not.
+///
+/// # Errors
+/// If it is not the folder of a training, or a file in it cannot be read.
+pub fn report(folder: &RunFolder) -> Result<Page> {
+    let run = read_file::<TrainTask>(folder)?;
+    let TrainTask { data, precision, settings } = &run.task;
     let stats = stats(folder);
     let seen = stats.last().map_or(0, |last| last.images);
-    let loss = curve(&stats, |step| step.loss);
     let images = |value: f64| Format::Integer.write(value);
     let ending = &stats[stats.len().saturating_sub(LOSSES)..];
     let last = ending.iter().map(|step| step.loss).sum::<f64>() / ending.len().max(1) as f64;
@@ -23,12 +28,11 @@ pub fn build(run: &Run, folder: &RunFolder) -> Result<Page> {
     let mut facts = run.provenance.facts();
     facts.push((
         "data".to_owned(),
-        format!("{}, {} images, SHA-256 {}", run.data, images(run.images as f64), run.data_sha256),
+        format!("{}, {} images, SHA-256 {}", data.name, images(data.images as f64), data.sha256),
     ));
-    facts.push(("precision".to_owned(), run.precision.clone()));
-    let settings = serde_json::json!({ "model": run.model, "train": run.train });
+    facts.push(("precision".to_owned(), precision.clone()));
     Ok(Page {
-        title: format!("fewstep train: {}", run.data),
+        title: format!("fewstep train: {}", data.name),
         headline: format!("{} images seen{last}.", images(seen as f64)),
         table: None,
         sections: vec![
@@ -36,13 +40,13 @@ pub fn build(run: &Run, folder: &RunFolder) -> Result<Page> {
             Section::new(
                 "Curves",
                 vec![Block::Plots(vec![
-                    plot("Loss", "loss", loss),
+                    plot("Loss", "loss", curve(&stats, |step| step.loss)),
                     plot("Norm of the gradient", "norm", curve(&stats, |step| step.grad_norm)),
                 ])],
             ),
             Section::new(
                 "How to repeat it",
-                vec![Block::Facts(facts), Block::Code(serde_json::to_string_pretty(&settings)?)],
+                vec![Block::Facts(facts), Block::Code(serde_json::to_string_pretty(settings)?)],
             ),
         ],
         footer: format!("Samples: EDM's sampler, {} evaluations, of the averaged weights.", 2 * GRID_STEPS - 1),
