@@ -3,8 +3,8 @@
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::shell;
-// use crate::commands::{compare, data, demo, denoise, eval, export, features, fit, import};
+use crate::commands::{compare, shell};
+// use crate::commands::{data, demo, denoise, eval, export, features, fit, import};
 // use crate::commands::{info, reference, report, reproduce, sample, shell, train};
 use crate::ui::{Output, Terminal};
 
@@ -44,7 +44,7 @@ pub enum Command {
     /// Find noise levels for a budget of steps (phase 1) and tune the network for them (phase 2)
     //     Fit(fit::Args),
     /// Compare models, methods and numbers of evaluations: table, csv, json, report.html
-    //     Compare(compare::Args),
+    Compare(compare::Args),
     /// Repeat the paper's experiments on a model and data of your own
     //     Reproduce(reproduce::Args),
     /// Write a plan in the form that another tool takes
@@ -83,7 +83,7 @@ impl Cli {
         match self.command {
             //             Command::Demo(args) => demo::run(args, output, &terminal),
             //             Command::Fit(args) => fit::run(args, output, &terminal),
-            //             Command::Compare(args) => compare::run(args, output, &terminal),
+            Command::Compare(args) => compare::run(args, output, &terminal),
             //             Command::Export(args) => export::run(args, output, &terminal),
             //             Command::Sample(args) => sample::run(args, output, &terminal),
             //             Command::Eval(args) => eval::run(args, output, &terminal),

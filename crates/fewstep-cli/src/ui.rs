@@ -6,6 +6,7 @@ use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use fewstep::forecast::Forecast;
 use fewstep_core::observe::{Event, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
@@ -31,6 +32,13 @@ impl Output {
     pub fn result<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let text = if self.json { serde_json::to_string_pretty(value)? } else { text() };
         print(format!("{}\n", text.trim_end()).as_bytes())
+    }
+
+    /// Prints what a task would do and cost, as the result of a dry run.
+    pub fn forecast(&self, forecast: &Forecast) -> anyhow::Result<()> {
+        let settings = serde_json::to_string_pretty(forecast.settings())?;
+        let table = forecast.table().to_terminal(self.colour());
+        self.result(forecast, || format!("{settings}\n\n{table}\nnothing was done: this is a dry run"))
     }
 
     /// Whether tables on stdout may use colour.

@@ -2,16 +2,19 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use fewstep_core::observe::{Event, Observer};
 use fewstep_core::plan::{Plan, Source};
 use fewstep_io::atomic;
 use fewstep_nn::TorchDenoiser;
+use fewstep_nn::tch::Device;
+use fewstep_search::sample;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result};
 use crate::runs::{read, slug};
-use crate::scorer::ImageScorer;
+use crate::scorer::{ImageScorer, Score};
 
 /// One cell of a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,9 +28,9 @@ pub struct Row {
     /// Network calls an image: more than evaluations under guidance. (Files of before guidance do not say so.)
     #[serde(default)]
     pub calls: usize,
-    /// Frechet distance, one for each range of seeds.
+    /// Frechet distance, one for each range of seeds; none where samples are no images.
     pub frechet: Vec<f64>,
-    /// Mean squared difference of a pixel to the fine teacher's images on held-out latents.
+    /// Mean squared difference of a value to the fine teacher's samples on held-out latents.
     pub rollout_error: f64,
     /// The same on the latents of the method's search, if it compares any: far below the other, the plan is overfitted to them.
     #[serde(default)]
@@ -44,12 +47,13 @@ pub struct Row {
     pub weights: Vec<f64>,
     /// The plan's file, in the run folder.
     pub plan: PathBuf,
-    /// A PNG of the first images, in the run folder.
-    pub grid: PathBuf,
+    /// A PNG of the first images, in the run folder; none where samples are no images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<PathBuf>,
 }
 
 impl Row {
-    /// Mean over seed ranges.
+    /// Mean over seed ranges; NaN for none.
     pub fn frechet_mean(&self) -> f64 {
         self.frechet.iter().sum::<f64>() / self.frechet.len() as f64
     }
@@ -107,8 +111,8 @@ pub struct ResultCache<'a> {
     pub root: &'a Path,
     /// The cells' folder in it.
     pub folder: PathBuf,
-    /// What scores.
-    pub scorer: ImageScorer<'a>,
+    /// What scores images; none where samples are no images, and rollout errors alone are kept.
+    pub scorer: Option<ImageScorer<'a>>,
     /// What images start from.
     pub seeds: SeedRanges,
     /// Who watches.
@@ -140,20 +144,17 @@ impl ResultCache<'_> {
         cost: SearchCost,
     ) -> Result<Row> {
         self.observer.event(Event::Note(&format!("{method}, {} evaluations", plan.nfe())));
-        let ranges = self.seeds.ranges;
-        let (mut frechet, mut seconds, mut grid) = (Vec::new(), 0.0, None);
-        for range in 0..ranges {
-            let measured =
-                self.scorer.score(denoiser, plan, &self.seeds.range(range).collect::<Vec<_>>(), self.observer)?;
-            frechet.push(measured.frechet);
-            seconds += measured.seconds / ranges as f64;
-            grid.get_or_insert(measured.grid);
-        }
+        let scores = match &self.scorer {
+            Some(scorer) => self.scores(scorer, denoiser, plan)?,
+            None => Scores { seconds: seconds_per_sample(denoiser, plan, self.observer)?, ..Scores::default() },
+        };
         let [file, plan_file, grid_file] =
             ["json", "plan.json", "png"].map(|extension| self.file(method, plan.nfe(), extension));
         remove(&file)?; // a cell of another plan must not seem to be of this one
         atomic::write_bytes(&plan_file, plan.to_json()?.as_bytes())?;
-        atomic::write_bytes(&grid_file, &grid.unwrap_or_default())?;
+        if let Some(grid) = &scores.grid {
+            atomic::write_bytes(&grid_file, grid)?;
+        }
         let image = plan.unrolled().output;
         let inside = |path: &Path| path.strip_prefix(self.root).unwrap_or(path).to_owned();
         let row = Row {
@@ -161,19 +162,32 @@ impl ResultCache<'_> {
             method: method.to_owned(),
             nfe: plan.nfe(),
             calls: plan.nfe() * denoiser.spec().calls,
-            frechet,
+            frechet: scores.frechet,
             rollout_error: errors.held_out,
             seen_error: errors.seen,
             search_evaluations: cost.evaluations,
             search_seconds: cost.seconds,
-            seconds_per_image: seconds,
+            seconds_per_image: scores.seconds,
             sigmas: plan.sigmas(),
             weights: (0..plan.nfe()).map(|k| image.coefficient(Source::Output(k))).collect(),
             plan: inside(&plan_file),
-            grid: inside(&grid_file),
+            grid: scores.grid.is_some().then(|| inside(&grid_file)),
         };
         atomic::write_json(&file, &row)?; // last: it says that the cell is scored
         Ok(row)
+    }
+
+    /// The distances of all ranges, the images of the first and the mean time.
+    fn scores(&self, scorer: &ImageScorer, denoiser: &dyn TorchDenoiser, plan: &Plan) -> Result<Scores> {
+        let mut scores = Scores::default();
+        for range in 0..self.seeds.ranges {
+            let seeds: Vec<u64> = self.seeds.range(range).collect();
+            let Score { frechet, grid, seconds } = scorer.score(denoiser, plan, &seeds, self.observer)?;
+            scores.frechet.push(frechet);
+            scores.seconds += seconds / self.seeds.ranges as f64;
+            scores.grid.get_or_insert(grid);
+        }
+        Ok(scores)
     }
 
     /// Keeps `row`, of a cell whose plan is `plan`, as it is now known.
@@ -186,6 +200,27 @@ impl ResultCache<'_> {
     pub fn file(&self, method: &str, nfe: usize, extension: &str) -> PathBuf {
         self.folder.join(format!("{}-{nfe:03}.{extension}", slug(method)))
     }
+}
+
+/// What images say of a sampler.
+#[derive(Default)]
+struct Scores {
+    frechet: Vec<f64>,
+    grid: Option<Vec<u8>>,
+    seconds: f64,
+}
+
+/// Samples that sampling is timed on where none are scored.
+pub const TIMED: u64 = 64;
+
+/// Seconds a sample of `plan`.
+fn seconds_per_sample(denoiser: &dyn TorchDenoiser, plan: &Plan, observer: &dyn Observer) -> Result<f64> {
+    let (seeds, started) = ((0..TIMED).collect::<Vec<_>>(), Instant::now());
+    sample(&denoiser, plan, &seeds, TIMED as usize, observer, |_, samples| {
+        let _ = samples.0.to_device(Device::Cpu); // waits for a GPU, so that its time is counted
+        Ok(())
+    })?;
+    Ok(started.elapsed().as_secs_f64() / TIMED as f64)
 }
 
 /// Removes a file, if it is there.

@@ -1,6 +1,6 @@
 //! The subcommands, one file each: arguments, and what they do.
 
-// pub mod compare;
+pub mod compare;
 // pub mod data;
 // pub mod demo;
 // pub mod denoise;

@@ -1,14 +1,14 @@
 //! Forward-noised data as the objectives of fewstep-core see it: D(y + sigma n_i; sigma) and its derivative in sigma.
 
 use fewstep_core::objective::ForwardNoised;
+use fewstep_core::space::VectorSpace;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::data::Minibatch;
+use crate::denoiser::{Labels, TorchDenoiser};
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::tensor::Batch;
-use crate::unet::Conditions;
 
 /// Whether the noise of a sample differs between levels (the paper leaves it open).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,31 +24,29 @@ pub enum NoiseSharing {
 /// A minibatch with the noise of every level.
 #[derive(Debug)]
 pub struct Noised<'a> {
-    model: &'a Model,
+    denoiser: &'a dyn TorchDenoiser,
     clean: Batch,
-    class_labels: Option<Tensor>,
+    labels: Labels,
     /// One tensor, or one a level.
     noise: Vec<Tensor>,
 }
 
 impl<'a> Noised<'a> {
     /// Draws the noise for `levels` levels from libtorch's generator.
-    pub fn new(model: &'a Model, batch: Minibatch, levels: usize, sharing: NoiseSharing) -> Self {
+    pub fn new(denoiser: &'a dyn TorchDenoiser, batch: Minibatch, levels: usize, sharing: NoiseSharing) -> Self {
         let draws = if sharing == NoiseSharing::Shared { 1 } else { levels };
         let noise = (0..draws).map(|_| batch.images.randn_like()).collect();
-        Self { model, clean: Batch(batch.images), class_labels: batch.class_labels, noise }
+        Self { denoiser, clean: Batch(batch.images), labels: Labels(batch.class_labels), noise }
     }
 
-    fn denoise(&self, level: usize, sigma: &Tensor) -> Tensor {
-        let noise = &self.noise[level % self.noise.len()];
-        let x = &self.clean.0 + noise * sigma.to_device(self.model.device());
-        let conditions = Conditions { class_labels: self.class_labels.as_ref(), ..Conditions::default() };
-        self.model.denoise(&x, sigma, &conditions)
+    fn noise(&self, level: usize) -> &Tensor {
+        &self.noise[level % self.noise.len()]
     }
-}
 
-fn scalar(sigma: f64) -> Tensor {
-    Tensor::from_slice(&[sigma as f32])
+    /// y + sigma n_i.
+    fn noisy(&self, level: usize, sigma: f64) -> Batch {
+        Batch(&self.clean.0 + self.noise(level) * sigma)
+    }
 }
 
 impl ForwardNoised<Batch> for Noised<'_> {
@@ -59,13 +57,14 @@ impl ForwardNoised<Batch> for Noised<'_> {
     }
 
     fn denoised(&mut self, level: usize, sigma: f64) -> Result<Batch> {
-        Ok(Batch(tch::no_grad(|| self.denoise(level, &scalar(sigma)))))
+        let mut outputs = self.denoiser.denoise(&[(&self.noisy(level, sigma), sigma)], &self.labels)?;
+        outputs.pop().ok_or_else(|| Error::Input("the denoiser did not answer".to_owned()))
     }
 
     fn pullback(&mut self, level: usize, sigma: f64, cotangent: &Batch) -> Result<f64> {
-        let sigma = scalar(sigma).set_requires_grad(true);
-        let product = (self.denoise(level, &sigma) * &cotangent.0).sum(Kind::Float);
-        let gradient = Tensor::f_run_backward(&[product], &[&sigma], false, false)?;
-        Ok(gradient[0].double_value(&[0]))
+        let denoiser = self.denoiser.differentiable();
+        let denoiser = denoiser.ok_or_else(|| Error::Input("the denoiser has no derivative".to_owned()))?;
+        let (d_x, d_sigma) = denoiser.pullback(&self.noisy(level, sigma), sigma, &self.labels, cotangent)?;
+        Ok(d_sigma + d_x.dot(&Batch(self.noise(level).shallow_clone()))) // x moves along its noise
     }
 }

@@ -1,4 +1,4 @@
-//! The bound's table e(sigma) of a network: one pass of forward evaluations, then phase 1 for every number of steps.
+//! The bound's table e(sigma) of a denoiser: one pass of forward evaluations, then phase 1 for every number of steps.
 
 use fewstep_core::objective::BoundTable;
 use fewstep_core::schedule::Schedule;
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::noised::{NoiseSharing, Noised};
 use crate::data::{EpochOrder, Images};
+use crate::denoiser::TorchDenoiser;
 use crate::error::Result;
-use crate::model::Model;
 use crate::random;
 
 /// Size of the table.
@@ -23,7 +23,7 @@ pub struct TableConfig {
 
 /// e(sigma) on `grid`. `progress(done, all)` counts images.
 pub fn tabulate(
-    model: &Model,
+    denoiser: &dyn TorchDenoiser,
     images: &Images,
     grid: Schedule,
     config: TableConfig,
@@ -37,9 +37,9 @@ pub fn tabulate(
     while done < total {
         let count = batch.min(total - done);
         random::reseed(config.seed, done as u64);
-        let minibatch = images.batch(&order.indices(done as u64, count), model)?;
+        let minibatch = images.batch(&order.indices(done as u64, count), denoiser)?;
         let levels = table.grid().len();
-        table.add(count as u64, &mut Noised::new(model, minibatch, levels, NoiseSharing::Independent))?;
+        table.add(count as u64, &mut Noised::new(denoiser, minibatch, levels, NoiseSharing::Independent))?;
         done += count;
         progress(done, total);
     }
