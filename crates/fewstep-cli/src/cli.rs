@@ -45,7 +45,7 @@ pub enum Command {
     /// Find plans and tune the network for them, in turn (the paper's two phases)
     Fit(fit::FitArgs),
     /// Compare models, methods and numbers of evaluations: table, csv, json, report.html
-    //     Compare(compare::Args),
+    Compare(compare::Args),
     /// Repeat the paper's experiments on a model and data of your own
     Reproduce(reproduce::Args),
     /// Write a plan in the form that another tool takes
@@ -82,11 +82,6 @@ impl Cli {
         let output = Output::new(self.json);
         let terminal = Terminal::default();
         match self.command {
-            Command::Demo(args) => demo::run(args, output, &terminal),
-            Command::Plan(args) => fit::plan(args, output, &terminal),
-            Command::Tune(args) => fit::tune(args, output, &terminal),
-            Command::Fit(args) => fit::both(args, output, &terminal),
-            //             Command::Compare(args) => compare::run(args, output, &terminal),
             Command::Completions(args) => shell::completions(args, Self::command()),
             Command::Man(args) => shell::man(args, Self::command(), output),
         }

@@ -34,13 +34,11 @@ impl Output {
         print(format!("{}\n", text.trim_end()).as_bytes())
     }
 
-    /// Prints what a command would do, in place of doing it.
+    /// Prints what a task would do and cost, as the result of a dry run.
     pub fn forecast(&self, forecast: &Forecast) -> anyhow::Result<()> {
-        self.result(forecast, || {
-            let settings = serde_json::to_string_pretty(forecast.settings()).unwrap_or_default();
-            let table = forecast.table().to_terminal(self.colour());
-            format!("{settings}\n\n{table}\nnothing was done: this is a dry run")
-        })
+        let settings = serde_json::to_string_pretty(forecast.settings())?;
+        let table = forecast.table().to_terminal(self.colour());
+        self.result(forecast, || format!("{settings}\n\n{table}\nnothing was done: this is a dry run"))
     }
 
     /// Whether tables on stdout may use colour.

@@ -297,6 +297,11 @@ impl Method {
         self.refinement.map_or(1, Refinement::least_latents).max(if self.moments.is_some() { 2 } else { 1 })
     }
 
+    /// Those of these numbers of evaluations that its solver can make.
+    pub fn possible(&self, steps: &[usize]) -> Vec<usize> {
+        steps.iter().copied().filter(|&nfe| self.check_evaluations(&[nfe]).is_ok()).collect()
+    }
+
     /// Refuses numbers of evaluations that its solver cannot make: one of two evaluations a step makes 2 n - 1.
     ///
     /// # Errors

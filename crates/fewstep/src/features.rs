@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 
 use fewstep_eval::Statistics;
-use fewstep_eval::features::{self, Convention, FeatureId, FeatureNetwork, OpenOptions, torchscript};
+use fewstep_eval::features::{self, Convention, Differentiable, FeatureId, FeatureNetwork, OpenOptions, torchscript};
+use fewstep_nn::distance::{Distance, Measure};
 use fewstep_nn::tch::{Device, Kind, Tensor};
+use fewstep_nn::tensor::Batch;
+use fewstep_search::SampleLoss;
 
 use crate::error::{Result, bail, ensure};
 use crate::{assets, pixels};
@@ -77,4 +80,32 @@ pub fn dimension(network: &dyn FeatureNetwork, shape: [usize; 3]) -> Result<usiz
     let [channels, height, width] = shape.map(|size| size as i64);
     let black = Tensor::f_zeros([1, channels, height, width], (Kind::Uint8, Device::Cpu))?;
     Ok(network.features(&black)?.size().get(1).copied().unwrap_or_default() as usize)
+}
+
+/// The relative squared error of images plus that of a network's features of them, for searches whose samples are images.
+#[derive(Clone, Copy, Debug)]
+pub struct FeatureLoss<'a>(Differentiable<'a>);
+
+impl<'a> FeatureLoss<'a> {
+    /// By the features of this network.
+    pub fn new(features: &'a dyn FeatureNetwork) -> Self {
+        Self(Differentiable(features))
+    }
+
+    fn differentiated(&self, samples: &Batch, targets: &Batch) -> fewstep_nn::Result<(f64, Batch)> {
+        let images = samples.0.detach().copy().set_requires_grad(true);
+        let distance = Measure::new(Distance::Features, Some(&self.0))?.of_images(&images, &targets.0)?;
+        let slope = Tensor::f_run_backward(&[&distance], &[&images], false, false)?;
+        Ok((distance.double_value(&[]), Batch(slope[0].shallow_clone())))
+    }
+}
+
+impl SampleLoss<Batch> for FeatureLoss<'_> {
+    fn loss(
+        &self,
+        samples: &Batch,
+        targets: &Batch,
+    ) -> std::result::Result<(f64, Batch), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.differentiated(samples, targets)?)
+    }
 }

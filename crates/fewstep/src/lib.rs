@@ -7,7 +7,9 @@
 
 pub mod arrays;
 pub mod assets;
+pub mod bound;
 pub mod cells;
+pub mod compare;
 pub mod data;
 pub mod demo;
 pub mod denoise;

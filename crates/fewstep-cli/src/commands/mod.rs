@@ -1,5 +1,4 @@
 //! The subcommands, one file each: arguments, and what they do.
 
-// pub mod compare;
 pub mod shell;
 pub mod train;

@@ -1,0 +1,148 @@
+//! `fewstep compare`: models x methods x numbers of evaluations, all scored alike.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+use fewstep::assets;
+use fewstep::compare::{CompareSettings, CompareTask, Comparison, METHODS, PlanFile, Subject, compare, forecast};
+use fewstep::data::open_data;
+use fewstep::features::FeatureOptions;
+use fewstep::models::{BUILT_IN, OpenModel, is_built_in};
+use fewstep::runs::REPORT;
+use fewstep::search::Method;
+use fewstep_eval::features::Convention;
+use fewstep_io::dataset::Dataset;
+
+use crate::inputs::{ModelArgs, Numbers, SettingsArgs};
+use crate::interrupt;
+use crate::repeat::{RunArgs, warn_of_changes};
+use crate::ui::{Output, Terminal, note};
+
+/// Arguments of `fewstep compare`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  fewstep compare fashion-mnist --steps 4,5,6 --images 1000 --out runs/compare\n  fewstep compare edm-cifar10.pkl --ref cifar10.npz --features inception.safetensors --steps 3-10 \\\n      --methods least-squares+gauss-newton+moments,gits@1.15/ipndm4,karras/unipc3_bh2 --images 50000 --out runs/cifar10"
+)]
+pub struct Args {
+    /// Models: .safetensors files, EDM .pkl files, or built-in ones (fashion-mnist, gaussian-mixture)
+    #[arg(value_name = "MODEL", required = true)]
+    pub models: Vec<String>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Samples at once
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Compute")]
+    pub batch: usize,
+
+    /// Methods: SOURCE/SOLVER with karras, log_snr, vp, ..., gits, oss or bound, or least-squares; then +gauss-newton or +rollout,
+    /// and +moments or +data-moments [default: ours and every rival]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = METHODS, hide_default_value = true)]
+    pub methods: Vec<Method>,
+    /// Plans from files beside them: plan files, or folders of `fewstep fit`
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub plans: Vec<PathBuf>,
+    /// Numbers of network evaluations a sample
+    #[arg(long, value_name = "LIST", default_value = "3-10")]
+    pub steps: Numbers,
+    #[command(flatten)]
+    pub run: RunArgs,
+
+    /// Statistics of what each model should make (`fewstep ref`) [default for built-in models: their own]
+    #[arg(long = "ref", value_name = "LIST", value_delimiter = ',', help_heading = "Score")]
+    pub references: Vec<PathBuf>,
+    /// Feature network of each model's statistics [default for built-in models: their own]
+    #[arg(long = "features", value_name = "LIST", value_delimiter = ',', help_heading = "Score")]
+    pub features: Vec<PathBuf>,
+    /// How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid
+    #[arg(long, value_name = "NAME", default_value = "tf1", help_heading = "Score")]
+    pub resize: String,
+    /// Images a cell [default: 5000]
+    #[arg(long, value_name = "N", help_heading = "Score")]
+    pub images: Option<u64>,
+
+    /// Training images, for bound and +data-moments [default for fashion-mnist: its test images]
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub data: Option<PathBuf>,
+    /// Pad the training images to squares of this size
+    #[arg(long, value_name = "PIXELS", requires = "data", help_heading = "Data")]
+    pub pad_to: Option<usize>,
+
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// Compares, or goes on comparing.
+pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
+    let settings = args.compare_settings()?;
+    if args.settings.printed(&settings)? {
+        return Ok(());
+    }
+    let subjects = args.subjects()?;
+    let plans: Vec<PlanFile> =
+        args.plans.iter().map(|path| PlanFile::open(path, &subjects, terminal)).collect::<fewstep::Result<_>>()?;
+    let task = CompareTask::new(&subjects, &args.methods, &plans, &args.steps.counts(), &settings)?;
+    warn_of_changes(&task)?;
+    if args.run.repeat.dry_run {
+        return output.forecast(&forecast(&task, &subjects)?);
+    }
+    interrupt::resumable();
+    let comparison = compare(task, &subjects, &plans, &args.run.options(), terminal)?;
+    output.result(&comparison.rows, || args.text(&comparison, output.colour()))
+}
+
+impl Args {
+    fn compare_settings(&self) -> Result<CompareSettings> {
+        ensure!(self.batch >= 1, "--batch must be at least 1");
+        let settings = self.settings.resolve(&CompareSettings::default())?;
+        Ok(CompareSettings { images: self.images.unwrap_or(settings.images), ..settings })
+    }
+
+    /// Opens every model with what its samples are scored by.
+    fn subjects(&self) -> Result<Vec<Subject>> {
+        let (models, references, features) = (self.models.len(), self.references.len(), self.features.len());
+        ensure!(
+            references == features && (references == models || references == 0),
+            "{models} models need as many statistics (--ref) and feature networks (--features), in the same order; there are \
+             {references} and {features}"
+        );
+        self.models.iter().enumerate().map(|(index, name)| self.subject(index, name)).collect()
+    }
+
+    fn subject(&self, index: usize, name: &str) -> Result<Subject> {
+        let opened = self.model.open(name, self.batch)?;
+        let data = self.methods.iter().any(Method::needs_data).then(|| self.training_images(&opened)).transpose()?;
+        let file = self.features.get(index).cloned();
+        let features = FeatureOptions { convention: Convention::parse(&self.resize)?, ..FeatureOptions::file(file) };
+        let computing = (self.model.compute.precision.as_str(), self.batch);
+        let subject = Subject::open(opened, computing, features, self.references.get(index))?;
+        if let Some(text) = subject.note() {
+            note(text);
+        }
+        Ok(match data {
+            Some(data) => subject.with_data(&data)?,
+            None => subject,
+        })
+    }
+
+    /// Those of --data, or the images that the built-in model comes with.
+    fn training_images(&self, opened: &OpenModel) -> Result<Dataset> {
+        match &self.data {
+            Some(path) => Ok(open_data(path, self.pad_to, None)?),
+            None if opened.name == BUILT_IN && is_built_in(BUILT_IN) => Ok(assets::test_images()?),
+            None => bail!(
+                "the methods bound and any that ends in +data-moments need training images: name them with --data"
+            ),
+        }
+    }
+
+    /// What the terminal shows: the tables of every model, and where the report is.
+    fn text(&self, comparison: &Comparison, colour: bool) -> String {
+        let of_model = |name: &str| {
+            let tables = comparison.tables(name);
+            let tables = tables.iter().map(|table| table.to_terminal(colour)).collect::<Vec<_>>();
+            format!("{}\n{}", tables.join("\n"), comparison.headline(name))
+        };
+        let mut parts: Vec<String> = self.models.iter().map(|name| of_model(name)).collect();
+        parts.push(format!("report: {}", self.run.out.join(REPORT).display()));
+        parts.join("\n")
+    }
+}

@@ -1,0 +1,268 @@
+//! The evaluator of one model: its cells, each scored once and kept in the run folder.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use fewstep_core::denoiser::Denoiser;
+use fewstep_core::objective::BoundTable;
+use fewstep_core::observe::{Event, Observer};
+use fewstep_core::plan::Plan;
+use fewstep_io::{RunFolder, atomic, hash};
+use fewstep_nn::TorchDenoiser;
+use fewstep_nn::fit::TableConfig;
+use fewstep_nn::tensor::Batch;
+use fewstep_search::{DataMoments, Extras, Found, HeldOut, Method, MomentsOf, SampleLoss, Search, Source, Stage};
+use serde::{Deserialize, Serialize};
+
+use super::{CompareTask, Subject};
+use crate::bound::{TABLE_GRID, bound_table};
+use crate::cells::{Errors, ResultCache, Row, SearchCost};
+use crate::data::{DataId, data_moments};
+use crate::error::{Context, Result};
+use crate::features::FeatureLoss;
+use crate::plans;
+use crate::runs::{read, slug};
+use crate::scorer::ImageScorer;
+use crate::teachers::{HELD_OUT_SEEDS, TorchSearch, teacher_in};
+
+/// What some searches need beside the denoiser, made when the first of them does.
+pub(super) struct Materials<'a> {
+    moments: OnceCell<DataMoments>,
+    table: OnceCell<BoundTable>,
+    /// A loss of features, where samples are images themselves.
+    loss: Option<FeatureLoss<'a>>,
+}
+
+impl<'a> Materials<'a> {
+    pub(super) fn new(subject: &'a Subject) -> Self {
+        let direct = subject.model.denoiser().pixel_shape().is_some_and(|shape| *subject.model.spec().shape == shape);
+        let features = subject.reference.as_ref().filter(|_| direct).map(|reference| &*reference.features);
+        Self { moments: OnceCell::new(), table: OnceCell::new(), loss: features.map(FeatureLoss::new) }
+    }
+}
+
+/// The evaluator of one model.
+pub(super) struct Evaluator<'a> {
+    task: &'a CompareTask,
+    subject: &'a Subject,
+    denoiser: &'a &'a dyn TorchDenoiser,
+    materials: &'a Materials<'a>,
+    cache: ResultCache<'a>,
+    held_out: OnceCell<HeldOut<Batch>>,
+    search: OnceCell<TorchSearch<'a>>,
+    /// What was found, by the method's name.
+    found: BTreeMap<String, Found>,
+    observer: &'a dyn Observer,
+}
+
+impl<'a> Evaluator<'a> {
+    /// Everything in a folder of its own, named after what the denoiser is.
+    pub(super) fn new(
+        task: &'a CompareTask,
+        subject: &'a Subject,
+        (denoiser, materials): (&'a &'a dyn TorchDenoiser, &'a Materials<'a>),
+        run: &'a RunFolder,
+        observer: &'a dyn Observer,
+    ) -> Result<Self> {
+        let identity = hash::sha256_bytes(denoiser.spec().identity.as_bytes());
+        let scorer = subject
+            .reference
+            .as_ref()
+            .map(|reference| ImageScorer::new(&*reference.features, &reference.statistics, subject.batch));
+        let cache = ResultCache {
+            name: &subject.model.name,
+            root: run.path(),
+            folder: run.subfolder(&format!("model-{}", &identity[..12]))?,
+            scorer: scorer.transpose()?,
+            seeds: task.settings.seeds(),
+            observer,
+        };
+        Ok(Self {
+            task,
+            subject,
+            denoiser,
+            materials,
+            cache,
+            held_out: OnceCell::new(),
+            search: OnceCell::new(),
+            found: BTreeMap::new(),
+            observer,
+        })
+    }
+
+    /// The Heun teacher's row.
+    pub(super) fn teacher(&self) -> Result<Row> {
+        let plan = plans::teacher(self.denoiser, self.task.settings.teacher_steps)?;
+        self.scored("teacher", &plan, SearchCost::default(), false)
+    }
+
+    /// One cell; none where the method has no plan of so many evaluations.
+    pub(super) fn cell(&mut self, method: &Method, nfe: usize) -> Result<Option<Row>> {
+        let found = self.plans(method)?;
+        let cost = SearchCost { evaluations: found.evaluations, seconds: found.seconds };
+        match found.plans.get(&nfe).cloned() {
+            Some(plan) => Ok(Some(self.scored(&method.to_string(), &plan, cost, method.needs_teacher())?)),
+            None => {
+                self.observer.event(Event::Note(&format!("{method} has no plan of {nfe} evaluations")));
+                Ok(None)
+            }
+        }
+    }
+
+    /// One cell of a plan from a file.
+    pub(super) fn plan(&self, name: &str, plan: &Plan) -> Result<Row> {
+        self.scored(name, plan, SearchCost::default(), false)
+    }
+
+    /// `searched`: whether the plan comes from a search that compares latents.
+    fn scored(&self, method: &str, plan: &Plan, cost: SearchCost, searched: bool) -> Result<Row> {
+        let seen = || if searched { Ok(Some(self.search()?.training_error(plan)?)) } else { Ok(None) };
+        if let Some(kept) = self.cache.kept_of(method, plan)? {
+            // the same plan, which may have been found at another cost, of a model that may be called otherwise
+            let row = Row {
+                model: self.subject.model.name.clone(),
+                search_evaluations: cost.evaluations,
+                search_seconds: cost.seconds,
+                seen_error: kept.seen_error.map_or_else(seen, |seen| Ok::<_, crate::Error>(Some(seen)))?,
+                ..kept.clone()
+            };
+            if row != kept {
+                self.cache.update(&row, plan)?;
+            }
+            return Ok(row);
+        }
+        let seen = seen()?;
+        let held_out = self.held_out()?.rollout_error(self.denoiser, plan, self.observer)?;
+        self.cache.measure(method, *self.denoiser, plan, Errors { held_out, seen }, cost)
+    }
+
+    /// The plans of a method for all steps, searched once and kept.
+    fn plans(&mut self, method: &Method) -> Result<&Found> {
+        let name = method.to_string();
+        if !self.found.contains_key(&name) {
+            let found = self.kept_or_found(method)?;
+            self.found.insert(name.clone(), found);
+        }
+        self.found.get(&name).context("the plans were just found")
+    }
+
+    fn kept_or_found(&self, method: &Method) -> Result<Found> {
+        let earlier = match self.kept(method)? {
+            Some(kept) if kept.serves(&self.task.steps) => return Ok(kept.found),
+            earlier => earlier,
+        };
+        let mut found = self.search()?.find(method, &method.possible(&self.task.steps))?;
+        let mut steps = self.task.steps.clone();
+        if let Some(earlier) = earlier {
+            // what a search finds for few evaluations may depend on how many it goes on to: cells stay as they are
+            found.plans.extend(earlier.found.plans);
+            found.evaluations += earlier.found.evaluations;
+            found.seconds += earlier.found.seconds;
+            steps.extend(earlier.steps);
+        }
+        let kept = Kept { steps, stages: self.stages(method), data: self.data_of(method), found };
+        atomic::write_json(self.file(method), &kept)?;
+        Ok(kept.found)
+    }
+
+    /// What an earlier run found for a method with the same settings.
+    fn kept(&self, method: &Method) -> Result<Option<Kept>> {
+        let kept = read::<Kept>(&self.file(method))?;
+        Ok(kept.filter(|kept| kept.stages == self.stages(method) && kept.data == self.data_of(method)))
+    }
+
+    fn file(&self, method: &Method) -> PathBuf {
+        self.cache.folder.join(format!("{}.found.json", slug(&method.to_string())))
+    }
+
+    fn stages(&self, method: &Method) -> Vec<Stage> {
+        method.stages(&self.task.settings.search)
+    }
+
+    fn data_of(&self, method: &Method) -> Option<DataId> {
+        self.subject.data.as_ref().filter(|_| method.needs_data()).map(|(_, id)| id.clone())
+    }
+
+    fn held_out(&self) -> Result<&HeldOut<Batch>> {
+        once(&self.held_out, || {
+            let count = self.task.settings.held_out as u64;
+            let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + count).collect();
+            Ok(HeldOut::new(self.denoiser, &self.task.settings.search.teacher, &seeds, self.observer)?)
+        })
+    }
+
+    /// The search of all methods, with the model's one teacher.
+    fn search(&self) -> Result<&TorchSearch<'a>> {
+        once(&self.search, || {
+            let (settings, started) = (&self.task.settings.search, Instant::now());
+            let extras = self.extras()?;
+            let (teacher, evaluations) = teacher_in(&self.cache.folder, *self.denoiser, settings, self.observer)?;
+            let search = Search::with_teacher(self.denoiser, teacher, settings, self.observer)?.with(extras);
+            if evaluations > 0 {
+                let evaluations = evaluations + search.teacher_evaluations();
+                let cost =
+                    serde_json::json!({ "evaluations": evaluations, "seconds": started.elapsed().as_secs_f64() });
+                atomic::write_json(self.cache.folder.join("teacher.json"), &cost)?;
+            }
+            Ok(search)
+        })
+    }
+
+    /// What the methods that are still to be searched need.
+    fn extras(&self) -> Result<Extras<'a, Batch>> {
+        let materials = self.materials;
+        let (mut table, mut moments) = (false, false);
+        for method in &self.task.methods {
+            if !self.kept(method)?.is_some_and(|kept| kept.serves(&self.task.steps)) {
+                table |= method.source == Source::Bound;
+                moments |= method.moments == Some(MomentsOf::Data);
+            }
+        }
+        Ok(Extras {
+            data: if moments { Some(once(&materials.moments, || self.moments())?) } else { None },
+            table: if table { Some(once(&materials.table, || self.table())?) } else { None },
+            loss: materials.loss.as_ref().map(|loss| loss as &dyn SampleLoss<Batch>),
+        })
+    }
+
+    fn moments(&self) -> Result<DataMoments> {
+        let (images, _) = self.subject.data.as_ref().context("methods that end in +data-moments need training data")?;
+        data_moments(images, *self.denoiser, self.subject.batch)
+    }
+
+    fn table(&self) -> Result<BoundTable> {
+        let (images, _) = self.subject.data.as_ref().context("the method bound needs training data")?;
+        let count = self.task.settings.table_images.min(images.len());
+        let config = TableConfig { images: count, batch: self.subject.batch, seed: 0 };
+        bound_table(*self.denoiser, images, TABLE_GRID, config, self.observer)
+    }
+}
+
+/// Plans in a file, the numbers of evaluations that were asked for (some may have none), and what they depend on.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    steps: Vec<usize>,
+    stages: Vec<Stage>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<DataId>,
+    found: Found,
+}
+
+impl Kept {
+    fn serves(&self, steps: &[usize]) -> bool {
+        steps.iter().all(|step| self.steps.contains(step))
+    }
+}
+
+/// What is in the cell, made if nothing is.
+fn once<T>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(known) => Ok(known),
+        None => {
+            let made = make()?;
+            Ok(cell.get_or_init(|| made))
+        }
+    }
+}

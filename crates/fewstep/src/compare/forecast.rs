@@ -1,0 +1,60 @@
+//! What a comparison would cost.
+
+use fewstep_core::denoiser::{Cost, Spec};
+use fewstep_search::{Source, held_out_teacher};
+
+use super::{CompareTask, Subject};
+use crate::bound::{TABLE_GRID, table_levels};
+use crate::cells::TIMED;
+use crate::error::Result;
+use crate::forecast::{Forecast, searches};
+
+/// The settings and the cost of a comparison; what an earlier run left is not taken off.
+///
+/// # Errors
+/// If a model knows too few levels, or a method cannot be run.
+pub fn forecast(task: &CompareTask, subjects: &[Subject]) -> Result<Forecast> {
+    let calls = subjects.first().map_or(1, |subject| subject.model.spec().calls);
+    let mut forecast = Forecast::new(task, calls)?;
+    for subject in subjects {
+        let spec = subject.model.spec();
+        for (what, evaluations) in parts(task, subject, spec)? {
+            let what = if subjects.len() > 1 { format!("{}: {what}", subject.model.name) } else { what };
+            forecast = forecast.cost(what, Cost { evaluations, calls: evaluations * spec.calls as u64 });
+        }
+    }
+    Ok(forecast)
+}
+
+/// Evaluations of single samples, part by part.
+fn parts(task: &CompareTask, subject: &Subject, spec: &Spec) -> Result<Vec<(String, u64)>> {
+    let settings = &task.settings;
+    let held_out = settings.held_out as u64;
+    let samples = if subject.reference.is_some() { settings.images * settings.ranges } else { TIMED };
+    let scored = samples + held_out;
+    let evaluations = |steps: &[usize]| steps.iter().map(|&steps| steps as u64).sum::<u64>();
+    let fine = held_out_teacher(&spec.levels, &settings.search.teacher)?.nfe() as u64;
+    let bound = task.methods.iter().any(|method| method.source == Source::Bound);
+    let table = if bound { settings.table_images * table_levels(&spec.levels, TABLE_GRID)?.len() } else { 0 };
+    let mut parts = vec![
+        ("the table's teacher".to_owned(), scored * (2 * settings.teacher_steps as u64 - 1)),
+        ("teacher on held-out latents".to_owned(), held_out * fine),
+        ("table of e(sigma)".to_owned(), table as u64),
+    ];
+    if !task.methods.is_empty() {
+        let cost = searches(spec, &task.methods, &task.steps, &settings.search)?;
+        parts.push(("the searches' teacher".to_owned(), cost.teacher));
+        let found = task.methods.iter().zip(cost.methods);
+        parts.extend(found.map(|(method, evaluations)| (format!("search {method}"), evaluations)));
+    }
+    let searched = task.methods.iter().filter(|method| method.needs_teacher());
+    let compared: u64 = searched.map(|method| evaluations(&method.possible(&task.steps))).sum();
+    let of_methods: u64 = task.methods.iter().map(|method| evaluations(&method.possible(&task.steps))).sum();
+    let of_files: u64 = task.plans.iter().map(|plans| evaluations(&plans.steps)).sum();
+    parts.extend([
+        ("samples of plan files".to_owned(), of_files * scored),
+        ("rollout errors on the searches' latents".to_owned(), compared * settings.search.teacher.samples as u64),
+        (format!("samples of {} methods", task.methods.len()), of_methods * scored),
+    ]);
+    Ok(parts)
+}

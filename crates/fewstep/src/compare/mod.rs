@@ -1,0 +1,116 @@
+//! Comparison: models x methods x numbers of evaluations, from one teacher a model and scored alike.
+//!
+//! [`compare`] searches the plans of every method, scores each once and keeps it in the run folder, from which a resumed run goes on. A
+//! model whose samples are no images, and that has no decoder, is compared by rollout errors alone.
+
+mod evaluator;
+mod forecast;
+mod page;
+mod plan_file;
+mod subject;
+mod tables;
+mod task;
+
+use fewstep_core::observe::{Event, Observer};
+use fewstep_io::run_folder::RUN_FILE;
+use fewstep_io::{RunFolder, atomic};
+use fewstep_report::Page;
+
+use self::evaluator::{Evaluator, Materials};
+pub use self::forecast::forecast;
+pub use self::plan_file::{PlanFile, PlanFileId};
+pub use self::subject::{Subject, SubjectId};
+pub use self::task::{CompareSettings, CompareTask};
+use crate::cells::Row;
+use crate::error::{Error, Result};
+use crate::runs::{REPORT, Run, RunFile, RunOptions};
+
+/// Where the rows stand, in the run folder.
+pub const ROWS: &str = "compare.json";
+
+/// Methods that are compared where none are named: ours, and every rival with the solvers it is used with.
+pub const METHODS: &str = "least-squares+gauss-newton+moments,least-squares+gauss-newton,least-squares,\
+                           karras/euler,karras/ipndm4,karras/dpmpp3m,karras/unipc3_bh2,\
+                           gits/euler,gits/ipndm4,gits/dpmpp3m,gits/unipc3_bh2,\
+                           oss/euler,oss/ipndm4,oss/dpmpp3m,oss/unipc3_bh2";
+
+/// What a comparison found: its rows, and what was asked for.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// What was compared.
+    pub task: CompareTask,
+    /// A row a cell: the teacher of every model, and every method and plan file at its numbers of evaluations.
+    pub rows: Vec<Row>,
+}
+
+/// Compares `subjects` and the plans in files, or goes on comparing; `task` is of both ([`CompareTask::new`]).
+///
+/// # Errors
+/// If the folder cannot be used, a method cannot be run, a model fails, or the observer asks for the end.
+pub fn compare(
+    task: CompareTask,
+    subjects: &[Subject],
+    plans: &[PlanFile],
+    options: &RunOptions,
+    observer: &dyn Observer,
+) -> Result<Comparison> {
+    let run = Run::start(task, options)?;
+    let mut rows = Vec::new();
+    for (index, subject) in subjects.iter().enumerate() {
+        observer.event(Event::Note(&format!("model {}: {}", index + 1, subject.model.name)));
+        fill(&run, subject, plans, &mut rows, observer).map_err(|error| match error {
+            Error::Search(fewstep_search::Error::Cancelled) => {
+                Error::Stopped { place: format!("with {} cells scored", rows.len()) }
+            }
+            error => error,
+        })?;
+    }
+    save(&rows, &run)?;
+    Ok(Comparison { task: run.file.task, rows })
+}
+
+/// Adds the rows of one model.
+fn fill(
+    run: &Run<CompareTask>,
+    subject: &Subject,
+    plans: &[PlanFile],
+    rows: &mut Vec<Row>,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let task = &run.file.task;
+    let (denoiser, materials) = (subject.model.denoiser(), Materials::new(subject));
+    let mut evaluator = Evaluator::new(task, subject, (&denoiser, &materials), &run.folder, observer)?;
+    rows.push(evaluator.teacher()?);
+    for method in &task.methods {
+        for &nfe in &task.steps {
+            rows.extend(evaluator.cell(method, nfe)?);
+            save(rows, run)?;
+        }
+    }
+    for file in plans {
+        for plan in file.plans.values() {
+            rows.push(evaluator.plan(&file.name, plan)?);
+            save(rows, run)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes `compare.json`, `compare.csv` and `report.html` of the cells scored so far.
+fn save(rows: &[Row], run: &Run<CompareTask>) -> Result<()> {
+    let (folder, file) = (&run.folder, &run.file);
+    folder.write_json(ROWS, rows)?;
+    atomic::write_bytes(folder.file("compare.csv"), tables::csv(rows).as_bytes())?;
+    atomic::write_bytes(folder.file(REPORT), page::page(rows, file, folder)?.to_html().as_bytes())?;
+    Ok(())
+}
+
+/// The report of a comparison's folder.
+///
+/// # Errors
+/// If the folder is no comparison's, or nothing is scored yet.
+pub fn report(folder: &RunFolder) -> Result<Page> {
+    let rows: Vec<Row> = folder.read_json(ROWS)?;
+    let file: RunFile<CompareTask> = folder.read_json(RUN_FILE)?;
+    page::page(&rows, &file, folder)
+}

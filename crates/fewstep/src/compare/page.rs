@@ -1,0 +1,126 @@
+//! The report of a comparison.
+
+use fewstep_io::RunFolder;
+use fewstep_report::{Axis, Block, LabeledImage, Page, Plot, Reference, Section, Series, Style};
+
+use super::tables::{Measure, evaluations, headline, of, shows, table};
+use super::{CompareTask, SubjectId};
+use crate::cells::Row;
+use crate::error::Result;
+use crate::runs::RunFile;
+
+/// The report of these cells, whose images are in `folder`.
+pub(super) fn page(rows: &[Row], run: &RunFile<CompareTask>, folder: &RunFolder) -> Result<Page> {
+    let task = &run.task;
+    let names = || task.models.iter().map(|subject| &subject.model.name);
+    let mut sections = Vec::new();
+    for name in names() {
+        let heading = |what: String| if task.models.len() == 1 { what } else { format!("{name}: {what}") };
+        for Section { heading: what, blocks } in sections_of(rows, task, name, folder) {
+            sections.push(Section::new(heading(what), blocks));
+        }
+    }
+    let facts = task.models.iter().map(|subject| (subject.model.name.clone(), facts(subject)));
+    sections.push(Section::new(
+        "How to repeat it",
+        vec![
+            Block::Facts(run.provenance.facts().into_iter().chain(facts).collect()),
+            Block::Code(serde_json::to_string_pretty(&task.settings)?),
+        ],
+    ));
+    Ok(Page {
+        title: "fewstep compare".to_owned(),
+        headline: names().map(|name| headline(rows, name)).collect::<Vec<_>>().join(" "),
+        table: None,
+        sections,
+        footer: "Distances of different feature networks cannot be compared with each other.".to_owned(),
+    })
+}
+
+/// What one model was and was scored by.
+fn facts(subject: &SubjectId) -> String {
+    let guidance = subject.model.guidance.as_ref();
+    let guidance = guidance
+        .map_or(String::new(), |guidance| format!("; guidance {} from {}", guidance.weight, guidance.reference));
+    let reference = subject.reference.as_ref().map_or("; no images".to_owned(), |reference| {
+        format!("; features {}; reference {}", reference.features, reference.reference)
+    });
+    format!("SHA-256 {}{guidance}{reference}", subject.model.sha256)
+}
+
+fn sections_of(rows: &[Row], task: &CompareTask, model: &str, folder: &RunFolder) -> Vec<Section> {
+    let measures = [Measure::Frechet, Measure::RolloutError, Measure::TrainingError];
+    let shown = measures.into_iter().filter(|measure| shows(rows, model, *measure));
+    let tables = shown.map(|measure| Block::Table(table(rows, task, model, measure))).collect();
+    let mut sections = vec![
+        Section::new("Distances", tables),
+        Section::new("Against the number of evaluations", vec![Block::Plots(curves(rows, task, model))]),
+        Section::new("Plans", vec![Block::Plots(plans(rows, task, model))]),
+    ];
+    for nfe in task.columns() {
+        let with_images = of(rows, model).filter(|row| row.nfe == nfe || row.method == "teacher");
+        let images: Vec<LabeledImage> = with_images.filter_map(|row| image(row, folder)).collect();
+        if images.len() > 1 {
+            let heading = format!("{nfe} evaluations, the same seeds");
+            sections.push(Section::new(heading, vec![Block::Images(images)]));
+        }
+    }
+    sections
+}
+
+fn image(row: &Row, folder: &RunFolder) -> Option<LabeledImage> {
+    let grid = row.grid.as_ref()?;
+    Some(LabeledImage {
+        label: format!("{}, {}", row.method, evaluations(row)),
+        png: std::fs::read(folder.file(&grid.to_string_lossy())).unwrap_or_default(),
+        caption: format!("Frechet distance {:.2}", row.frechet_mean()),
+    })
+}
+
+fn curves(rows: &[Row], task: &CompareTask, model: &str) -> Vec<Plot> {
+    let series = |value: &dyn Fn(&Row) -> f64| -> Vec<Series> {
+        let lines = task.row_names().into_iter().map(|name| {
+            let points = of(rows, model).filter(|row| row.method == name).map(|row| (row.nfe as f64, value(row)));
+            Series::new(name.clone(), points.collect(), Style::LineMarkers)
+        });
+        lines.collect()
+    };
+    let teacher = of(rows, model).find(|row| row.method == "teacher");
+    let references =
+        teacher.map(|row| Reference { y: row.frechet_mean(), name: format!("teacher, {}", evaluations(row)) });
+    let frechet = Plot {
+        title: "Frechet distance".to_owned(),
+        x: Axis::linear("evaluations"),
+        y: Axis::log("Frechet distance"),
+        series: series(&Row::frechet_mean),
+        references: references.into_iter().collect(),
+        ..Plot::default()
+    };
+    let rollout = Plot {
+        title: "Rollout error on held-out latents".to_owned(),
+        x: Axis::linear("evaluations"),
+        y: Axis::log("mean squared difference of a value"),
+        series: series(&|row| row.rollout_error),
+        ..Plot::default()
+    };
+    let images = shows(rows, model, Measure::Frechet);
+    images.then_some(frechet).into_iter().chain([rollout]).collect()
+}
+
+/// For every number of evaluations the noise levels, and what the outputs weigh in the sample.
+fn plans(rows: &[Row], task: &CompareTask, model: &str) -> Vec<Plot> {
+    let plot = |nfe: usize, title: &str, y: Axis, values: fn(&Row) -> &[f64]| {
+        let lines = of(rows, model).filter(|row| row.nfe == nfe && row.method != "teacher").map(|row| {
+            let points = values(row).iter().enumerate().map(|(k, &value)| (k as f64, value)).collect();
+            Series::new(row.method.clone(), points, Style::LineMarkers)
+        });
+        let title = format!("{title}, {nfe} evaluations");
+        Plot { title, x: Axis::linear("evaluation"), y, series: lines.collect(), ..Plot::default() }
+    };
+    let both = |&nfe: &usize| {
+        let levels = plot(nfe, "Noise levels", Axis::log("noise level sigma"), |row| &row.sigmas);
+        let weights = plot(nfe, "Coefficients of the sample", Axis::linear("weight of the output"), |row| &row.weights);
+        [levels, weights]
+    };
+    task.columns().iter().flat_map(both).collect()
+}

@@ -1,0 +1,120 @@
+//! A model that is compared, with what its samples are scored by.
+
+use std::path::PathBuf;
+
+use fewstep_io::dataset::Dataset;
+use fewstep_nn::data::Images;
+use serde::{Deserialize, Serialize};
+
+use crate::data::DataId;
+use crate::error::Result;
+use crate::features::FeatureOptions;
+use crate::models::{ModelId, OpenModel};
+use crate::reference::{ImageReference, ReferenceId};
+
+/// A model that is compared, with what its samples are scored by.
+pub struct Subject {
+    /// The model.
+    pub model: OpenModel,
+    /// What it computes in, as [`ModelId`] keeps it.
+    pub precision: String,
+    /// Samples that are made and measured at once.
+    pub batch: usize,
+    /// What its images are scored against; none where its samples are no images, which leaves rollout errors.
+    pub reference: Option<ImageReference>,
+    /// Training images, if a method needs any, and where they are from.
+    pub data: Option<(Images, DataId)>,
+}
+
+/// The same by name and hash, as `run.json` keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubjectId {
+    /// The model.
+    pub model: ModelId,
+    /// What its images are scored against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<ReferenceId>,
+    /// Training images that methods needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataId>,
+}
+
+impl Subject {
+    /// A model that computes in `precision`, so many samples at once, with its reference if its samples are images: for a built-in
+    /// model no files are needed.
+    ///
+    /// # Errors
+    /// As [`ImageReference::open`].
+    pub fn open(
+        model: OpenModel,
+        (precision, batch): (&str, usize),
+        features: FeatureOptions,
+        statistics: Option<&PathBuf>,
+    ) -> Result<Self> {
+        let reference = match model.denoiser().pixel_shape() {
+            Some(_) => Some(ImageReference::open(&model, features, statistics)?),
+            None => None,
+        };
+        Ok(Self { model, precision: precision.to_owned(), batch, reference, data: None })
+    }
+
+    /// With training images.
+    ///
+    /// # Errors
+    /// If they do not fit the model.
+    pub fn with_data(self, data: &Dataset) -> Result<Self> {
+        let images = Images::for_model(data.load_all()?, self.model.denoiser())?;
+        Ok(Self { data: Some((images, DataId::of(data)?)), ..self })
+    }
+
+    /// What must be said of how it is scored.
+    pub fn note(&self) -> Option<String> {
+        self.reference.is_none().then(|| {
+            format!(
+                "{} makes samples of shape {:?}, which are no images, and has no decoder: it is compared by rollout errors alone",
+                self.model.name,
+                self.model.spec().shape
+            )
+        })
+    }
+
+    /// By name and hash.
+    pub fn id(&self) -> SubjectId {
+        SubjectId {
+            model: self.model.id(&self.precision),
+            reference: self.reference.as_ref().map(ImageReference::id),
+            data: self.data.as_ref().map(|(_, id)| id.clone()),
+        }
+    }
+}
+
+impl SubjectId {
+    /// Goes on from `earlier`, of which cells are there already: methods that need data may join those that do not.
+    pub(super) fn continuing(&mut self, earlier: Self) -> std::result::Result<(), String> {
+        let name = &self.model.name;
+        if !self.model.same(&earlier.model) {
+            return Err(match *name == earlier.model.name {
+                true => format!("the model {name} has another file, precision or guidance than it had"),
+                false => format!("the model {name} stands where {} stood", earlier.model.name),
+            });
+        }
+        let same = match (&self.reference, &earlier.reference) {
+            (Some(now), Some(then)) => now.same(then),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            return Err(format!("{name} is scored against another reference or by other features"));
+        }
+        match (&self.data, earlier.data) {
+            (Some(now), Some(then)) if now.sha256 != then.sha256 => {
+                Err(format!("the training data of {name} are others than they were"))
+            }
+            (None, then) => {
+                self.data = then; // cells that an earlier run made from them are still there
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
