@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 
+use fewstep_core::denoiser::Denoiser;
 use tch::{Kind, Tensor};
 
 use crate::adam::{Adam, AdamConfig};
@@ -38,8 +39,9 @@ const ADAM: AdamConfig = AdamConfig { beta1: 0.5, beta2: 0.99, eps: 1e-8 };
 /// Updates of the heads in a lesson, each on images of its own.
 const UPDATES: u64 = 2;
 
-/// Images are seen under noise of levels between these, log-uniform: with little every detail shows, with much only what is large.
-const NOISE: [f64; 2] = [0.02, 1.0];
+/// Images are seen under noise of levels between these, log-uniform, in units of sigma_data: with little every detail shows, with
+/// much only what is large.
+const NOISE: [f64; 2] = [0.04, 2.0];
 
 /// How many of a batch's first so many images are shown to a critic: updates are many, and looking is what costs.
 pub fn looked_at(images: usize) -> usize {
@@ -102,6 +104,13 @@ impl Critic {
         Ok(Self { eye, heads, weights, adam, seen: RefCell::default() })
     }
 
+    /// Least and greatest noise level that images are seen under, within what the network knows.
+    fn noise_range(&self) -> [f64; 2] {
+        let sigma_data = self.eye.config().precond.sigma_data();
+        let (low, high) = self.eye.spec().levels.supported;
+        NOISE.map(|level| (level * sigma_data).clamp(low, high))
+    }
+
     /// What the encoder makes of images under `noise` times `levels`, every place of every map of unit mean square (a map of one
     /// channel, of which that would leave the sign, is as it is).
     fn maps(&self, shown: Shown, noise: &Tensor, levels: &Tensor) -> Vec<Tensor> {
@@ -147,7 +156,7 @@ impl Critic {
             )));
         }
         let device = self.eye.device();
-        let [low, high] = NOISE.map(f64::ln);
+        let [low, high] = self.noise_range().map(f64::ln);
         let levels = (stream.uniform(&[found.images.size()[0]], device) * (high - low) + low).exp();
         let noise = stream.normal(&found.images.size(), device);
         let found = self.maps(found, &noise, &levels);

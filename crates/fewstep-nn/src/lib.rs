@@ -62,5 +62,5 @@ pub mod unet;
 pub use denoiser::{Labels, TorchDenoiser};
 pub use error::{Error, Result};
 pub use model::Model;
-pub use program::{Program, ProgramConfig};
+pub use program::{Program, ProgramConfig, ProgramDenoiser};
 pub use tch;

@@ -5,6 +5,7 @@
 
 pub mod config;
 mod decoder;
+mod denoiser;
 mod labels;
 pub mod parameterisation;
 mod script;
@@ -17,6 +18,7 @@ use tch::{Device, IValue, Kind, Tensor};
 pub use self::config::ProgramConfig;
 use self::config::{Input, NoiseShape};
 pub use self::decoder::Decoder;
+pub use self::denoiser::ProgramDenoiser;
 use self::labels::Asked;
 pub use self::parameterisation::Parameterisation;
 use self::script::Script;
@@ -97,6 +99,31 @@ impl Program {
             }
             Ok(())
         })
+    }
+
+    /// Whether what the program answers has a derivative in the state, tried on zeros: one that computes without a graph, or in
+    /// integers on the way, has none.
+    pub fn has_derivative(&self) -> bool {
+        let tried = || -> Result<bool> {
+            let (low, high) = self.config.parameterisation.sampling_range();
+            let x = Tensor::f_zeros(self.states(1), (Kind::Float, self.device))?.set_requires_grad(true);
+            let label = match self.config.classes {
+                0 => None,
+                classes => Some(Tensor::from_slice(&[0i64]).f_one_hot(classes)?),
+            };
+            let asked = Asked::new(&self.config, label.as_ref(), 1, self.device).map_err(|reason| self.misfit(reason))?;
+            let sigma = Tensor::from_slice(&[(low * high).sqrt() as f32]);
+            let noise = match &self.config.parameterisation {
+                Parameterisation::Denoiser { .. } => sigma,
+                Parameterisation::Network(precond) => precond.coefficients(&Sigma(sigma)).c_noise.0,
+            };
+            let answer = self.answer(&x, &noise, &asked)?;
+            if !answer.requires_grad() {
+                return Ok(false);
+            }
+            Ok(Tensor::f_run_backward(&[answer.f_sum(Kind::Float)?], &[&x], false, false)?[0].defined())
+        };
+        tried().unwrap_or(false)
     }
 
     /// D(x; sigma). `x`: `[N, ...]` of the program's shape, `sigma`: `[N]` or `[1]`, `labels`: `[N or 1, classes]`, one-hot, with

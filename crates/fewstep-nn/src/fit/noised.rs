@@ -1,15 +1,16 @@
 //! Forward-noised data as the objectives of fewstep-core see it: D(y + sigma n_i; sigma) and its derivative in sigma.
 
+use fewstep_core::denoiser::Spec;
 use fewstep_core::objective::ForwardNoised;
+use fewstep_core::space::VectorSpace;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::data::Minibatch;
+use crate::denoiser::{Labels, TorchDenoiser};
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::random::Stream;
 use crate::tensor::Batch;
-use crate::unet::Conditions;
 
 /// Whether the noise of a sample differs between levels (the paper leaves it open).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,31 +26,48 @@ pub enum NoiseSharing {
 /// A minibatch with the noise of every level.
 #[derive(Debug)]
 pub struct Noised<'a> {
-    model: &'a Model,
+    denoiser: &'a dyn TorchDenoiser,
     clean: Batch,
-    class_labels: Option<Tensor>,
+    labels: Labels,
     /// One tensor, or one a level.
     noise: Vec<Tensor>,
 }
 
 impl<'a> Noised<'a> {
     /// Draws the noise for `levels` levels from `stream`.
-    pub fn new(model: &'a Model, batch: Minibatch, levels: usize, sharing: NoiseSharing, stream: &mut Stream) -> Self {
+    pub fn new(
+        denoiser: &'a dyn TorchDenoiser,
+        batch: Minibatch,
+        levels: usize,
+        sharing: NoiseSharing,
+        stream: &mut Stream,
+    ) -> Self {
         let draws = if sharing == NoiseSharing::Shared { 1 } else { levels };
         let noise = (0..draws).map(|_| stream.normal(&batch.images.size(), batch.images.device())).collect();
-        Self { model, clean: Batch(batch.images), class_labels: batch.class_labels, noise }
+        Self { denoiser, clean: Batch(batch.images), labels: Labels(batch.class_labels), noise }
     }
 
-    fn denoise(&self, level: usize, sigma: &Tensor) -> Tensor {
-        let noise = &self.noise[level % self.noise.len()];
-        let x = &self.clean.0 + noise * sigma.to_device(self.model.device());
-        let conditions = Conditions { class_labels: self.class_labels.as_ref(), ..Conditions::default() };
-        self.model.denoise(&x, sigma, &conditions)
+    /// The noise of a level, and the samples with it.
+    fn noisy(&self, level: usize, sigma: f64) -> (Batch, Batch) {
+        let noise = Batch(self.noise[level % self.noise.len()].shallow_clone());
+        let x = Batch::combine(&[(1.0, &self.clean), (sigma, &noise)]);
+        (noise, x)
     }
 }
 
-fn scalar(sigma: f64) -> Tensor {
-    Tensor::from_slice(&[sigma as f32])
+/// Refuses a denoiser whose samples are not the images of its training data: noise cannot be added to them.
+///
+/// # Errors
+/// If images and samples differ in shape.
+pub fn check_images_are_samples(pixel_shape: Option<[usize; 3]>, spec: &Spec) -> Result<()> {
+    match pixel_shape {
+        Some(shape) if spec.shape == shape => Ok(()),
+        _ => Err(Error::Input(format!(
+            "this adds noise to training images, and the model's samples are of shape {:?}, which is not that of its images: take \
+             a method that needs none (all but paper and bound)",
+            spec.shape
+        ))),
+    }
 }
 
 impl ForwardNoised<Batch> for Noised<'_> {
@@ -60,13 +78,18 @@ impl ForwardNoised<Batch> for Noised<'_> {
     }
 
     fn denoised(&mut self, level: usize, sigma: f64) -> Result<Batch> {
-        Ok(Batch(tch::no_grad(|| self.denoise(level, &scalar(sigma)))))
+        let (_, x) = self.noisy(level, sigma);
+        let mut outputs = self.denoiser.denoise(&[(&x, sigma)], &self.labels)?;
+        outputs.pop().ok_or_else(|| Error::Input("the denoiser answered nothing".to_owned()))
     }
 
+    /// `d<D(y + sigma n; sigma), cotangent> / dsigma`: through the samples, along the noise, and through the level.
     fn pullback(&mut self, level: usize, sigma: f64, cotangent: &Batch) -> Result<f64> {
-        let sigma = scalar(sigma).set_requires_grad(true);
-        let product = (self.denoise(level, &sigma) * &cotangent.0).sum(Kind::Float);
-        let gradient = Tensor::f_run_backward(&[product], &[&sigma], false, false)?;
-        Ok(gradient[0].double_value(&[0]))
+        let denoiser = self.denoiser.differentiable().ok_or_else(|| {
+            Error::Input("phase 1 by Adam follows the model's derivative, and this one has none".to_owned())
+        })?;
+        let (noise, x) = self.noisy(level, sigma);
+        let (d_x, d_sigma) = denoiser.pullback(&x, sigma, &self.labels, cotangent)?;
+        Ok(d_x.dot(&noise) + d_sigma)
     }
 }

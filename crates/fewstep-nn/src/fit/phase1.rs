@@ -5,10 +5,10 @@ use fewstep_core::optimise::Adam;
 use fewstep_core::schedule::{Parameterisation, Scale, Schedule};
 use serde::{Deserialize, Serialize};
 
-use super::noised::{NoiseSharing, Noised};
+use super::noised::{NoiseSharing, Noised, check_images_are_samples};
 use crate::data::{EpochOrder, Images};
+use crate::denoiser::TorchDenoiser;
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::random::{Purpose, Stream};
 
 /// Settings of phase 1.
@@ -85,9 +85,10 @@ impl Learner {
     /// One update; one level's graph is alive at a time, and beside it the noise of all.
     ///
     /// # Errors
-    /// [`Error::Diverged`] where the objective or its gradient is not finite, [`Error::Coinciding`] where levels would meet. The
+    /// If the images are not what the denoiser makes, or it has no derivative; [`Error::Diverged`] where the objective or its gradient is not finite, [`Error::Coinciding`] where levels would meet. The
     /// update is not made then.
-    pub fn step(&mut self, model: &Model, images: &Images) -> Result<LearnStep> {
+    pub fn step(&mut self, denoiser: &dyn TorchDenoiser, images: &Images) -> Result<LearnStep> {
+        check_images_are_samples(denoiser.pixel_shape(), denoiser.spec())?;
         let schedule = self.schedule()?;
         let batch = self.config.batch;
         if batch == 0 || batch > images.len() {
@@ -98,10 +99,10 @@ impl Learner {
         }
         let start = self.iteration * batch as u64;
         let indices = EpochOrder::new(self.config.seed, images.len()).indices(start, batch);
-        let minibatch = images.batch(&indices, model)?;
+        let minibatch = images.batch(&indices, denoiser)?;
         let pixels = minibatch.images.numel() as f64;
         let mut stream = Stream::new(self.config.seed, Purpose::Learning, self.iteration);
-        let mut noised = Noised::new(model, minibatch, schedule.len(), self.config.noise, &mut stream);
+        let mut noised = Noised::new(denoiser, minibatch, schedule.len(), self.config.noise, &mut stream);
         let (loss, mut d_sigma) = loss_and_gradient(self.config.objective, &schedule, &mut noised)?;
         let loss = loss.total / pixels;
         if !loss.is_finite() {

@@ -4,10 +4,10 @@ use fewstep_core::objective::BoundTable;
 use fewstep_core::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 
-use super::noised::{NoiseSharing, Noised};
+use super::noised::{NoiseSharing, Noised, check_images_are_samples};
 use crate::data::{EpochOrder, Images};
+use crate::denoiser::TorchDenoiser;
 use crate::error::Result;
-use crate::model::Model;
 use crate::random::{Purpose, Stream};
 
 /// Size of the table.
@@ -22,13 +22,17 @@ pub struct TableConfig {
 }
 
 /// e(sigma) on `grid`. `progress(done, all)` counts images.
+///
+/// # Errors
+/// If the images are not what the denoiser makes, or it fails.
 pub fn tabulate(
-    model: &Model,
+    denoiser: &dyn TorchDenoiser,
     images: &Images,
     grid: Schedule,
     config: TableConfig,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<BoundTable> {
+    check_images_are_samples(denoiser.pixel_shape(), denoiser.spec())?;
     let total = config.images.clamp(1, images.len());
     let batch = config.batch.clamp(1, total);
     let mut order = EpochOrder::new(config.seed, images.len());
@@ -37,9 +41,9 @@ pub fn tabulate(
     while done < total {
         let count = batch.min(total - done);
         let mut stream = Stream::new(config.seed, Purpose::Table, done as u64);
-        let minibatch = images.batch(&order.indices(done as u64, count), model)?;
+        let minibatch = images.batch(&order.indices(done as u64, count), denoiser)?;
         let levels = table.grid().len();
-        let mut noised = Noised::new(model, minibatch, levels, NoiseSharing::Independent, &mut stream);
+        let mut noised = Noised::new(denoiser, minibatch, levels, NoiseSharing::Independent, &mut stream);
         table.add(count as u64, &mut noised)?;
         done += count;
         progress(done, total);

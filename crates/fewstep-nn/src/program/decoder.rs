@@ -62,6 +62,16 @@ impl Decoder {
         Ok(())
     }
 
+    /// Channels, height and width of its pixels, tried on one state.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn pixel_shape(&self) -> Result<[usize; 3]> {
+        let x = Tensor::f_zeros([&[1], &self.shape[..]].concat(), (Kind::Float, self.device))?;
+        let size = tch::no_grad(|| self.decode(&x))?.size();
+        Ok([1, 2, 3].map(|axis| size[axis] as usize))
+    }
+
     /// Pixels `[N, C, H, W]` of states `[N, ...]`: f32, nominally in [-1, 1] (what lies beyond is left to the caller), with 1 or 3
     /// channels, differentiable in `x`.
     ///

@@ -1,5 +1,6 @@
 //! What a program answers: a network's output under a preconditioning, or the denoised state itself.
 
+use fewstep_core::denoiser::Levels;
 use fewstep_core::precondition::Preconditioning;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -80,6 +81,15 @@ impl Parameterisation {
                 "`parameterisation`: the noise levels of a denoiser are {sigma_min} to {sigma_max}, which must satisfy \
                  0 < sigma_min < sigma_max and be finite"
             ))),
+        }
+    }
+}
+
+impl From<&Parameterisation> for Levels {
+    fn from(parameterisation: &Parameterisation) -> Self {
+        match parameterisation {
+            Parameterisation::Network(precond) => Self::from(precond),
+            Parameterisation::Denoiser { sigma_min, sigma_max } => Self::between(*sigma_min, *sigma_max),
         }
     }
 }

@@ -87,10 +87,10 @@ pub enum StepWeights {
 }
 
 impl StepWeights {
-    /// The weight of a step to `sigma`, 0 for the image.
-    pub fn of(self, sigma: f64) -> f64 {
+    /// The weight of a step to `sigma`, 0 for the image, for data of this standard deviation.
+    pub fn of(self, sigma: f64, sigma_data: f64) -> f64 {
         match self {
-            Self::Signal => DATA_VARIANCE / (DATA_VARIANCE + sigma * sigma),
+            Self::Signal => sigma_data.powi(2) / (sigma_data.powi(2) + sigma * sigma),
             Self::Equal => 1.0,
             Self::Image => f64::from(u8::from(sigma == 0.0)),
         }
@@ -125,9 +125,6 @@ impl GradientFlow {
 
 /// Most evaluations of a plan through all of which gradients go by default.
 const FEW_EVALUATIONS: usize = 4;
-
-/// Karras et al.'s sigma_data^2.
-const DATA_VARIANCE: f64 = 0.25;
 
 /// The vectors of a run so far, without a graph.
 struct Run<'a> {
@@ -238,7 +235,7 @@ impl Trainer<'_> {
         for (k, stage) in lesson.plan.stages.iter().enumerate() {
             let x = tch::no_grad(|| run.value(&stage.input, None))?;
             run.inputs.push(x.shallow_clone());
-            let (next, weight) = (lesson.terms(k + 1), weights.of(lesson.level(k + 1)));
+            let (next, weight) = (lesson.terms(k + 1), weights.of(lesson.level(k + 1), self.sigma_data()));
             let output = if weight > 0.0 && next.coefficient(Source::Output(k)) != 0.0 {
                 let output = self.denoised(&x, stage.sigma, lesson);
                 let distance = lesson.distance(measure, weight, k + 1, &run.value(next, Some(&output))?)?;
@@ -267,7 +264,7 @@ impl Trainer<'_> {
             newest: None,
         };
         let loss = |k: usize, state: &Batch| {
-            let weight = weights.of(lesson.level(k));
+            let weight = weights.of(lesson.level(k), self.sigma_data());
             if weight == 0.0 {
                 return Ok(None);
             }
@@ -281,6 +278,11 @@ impl Trainer<'_> {
         sum.loss += states_gradient(plan, start, &mut learner, loss)?.0;
         sum.gradient += learner.gradient;
         Ok(())
+    }
+
+    /// Standard deviation of the data, as the network says.
+    fn sigma_data(&self) -> f64 {
+        self.model.config().precond.sigma_data()
     }
 
     /// D(x; sigma), with a graph unless the caller forbids it.

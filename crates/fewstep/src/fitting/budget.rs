@@ -213,20 +213,16 @@ impl Shared<'_> {
     }
 
     fn found(&self, fitter: &Fitter, now: &Standing, round: usize, steps: usize, state: &Path) -> Result<FoundPlan> {
-        let network = now.tuned.as_ref().or(fitter.network);
         let denoiser = now.tuned.as_ref().map_or(fitter.base, |tuned| tuned as &dyn TorchDenoiser);
-        let of_network = || self.opened.tunable().map(|untuned| network.unwrap_or(untuned));
         // later rounds tabulate the tuned network
         let later = match round > 1 && fitter.settings.needs_table(&self.task.method) {
-            true => Some(fitter.table(of_network()?)?),
+            true => Some(fitter.table(denoiser)?),
             false => None,
         };
         let table = later.as_ref().or(self.table.as_ref());
         match (&self.task.method, table) {
             (PlanSource::Paper, Some(table)) => fitter.find_by_table(denoiser, table, steps),
-            (PlanSource::Paper, None) => {
-                fitter.optimise_levels(of_network()?, &Schedule::new(now.plan.sigmas())?, state)
-            }
+            (PlanSource::Paper, None) => fitter.optimise_levels(denoiser, &Schedule::new(now.plan.sigmas())?, state),
             (PlanSource::Method(method), table) => match (round, &self.found) {
                 (1, Some(found)) => fitter.found(denoiser, method, found, steps),
                 _ => {

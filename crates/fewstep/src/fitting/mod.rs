@@ -13,7 +13,6 @@ mod task;
 mod trajectories;
 mod tune;
 
-use fewstep_core::denoiser::Denoiser;
 use fewstep_core::objective::BoundTable;
 use fewstep_core::observe::{Observer, Progress};
 use fewstep_core::plan::Plan;
@@ -140,7 +139,7 @@ impl<'a> Fitter<'a> {
     ///
     /// # Errors
     /// If there are no images, or they do not fit.
-    pub fn table(&self, model: &Model) -> Result<BoundTable> {
+    pub fn table(&self, model: &dyn TorchDenoiser) -> Result<BoundTable> {
         let paper = &self.settings.paper;
         let config = TableConfig { images: paper.table_images, batch: self.settings.batch, seed: self.settings.seed };
         bound_table(model, self.needed_images()?, paper.grid, config, self.observer)
@@ -175,9 +174,9 @@ impl<'a> Fitter<'a> {
 /// e(sigma) of `model` at `grid` levels, uniform in log sigma.
 ///
 /// # Errors
-/// If the images do not fit, or the network knows too few levels.
+/// If the images do not fit, or the denoiser knows too few levels.
 pub fn bound_table(
-    model: &Model,
+    model: &dyn TorchDenoiser,
     images: &Images,
     grid: usize,
     config: TableConfig,

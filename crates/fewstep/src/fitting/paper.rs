@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fewstep_core::denoiser::Denoiser;
 use fewstep_core::observe::{Event, Progress, Saving};
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_io::atomic;
 use fewstep_nn::fit::{LearnConfig, LearnStep, Learner};
-use fewstep_nn::{Error as NetworkError, Model};
+use fewstep_nn::{Error as NetworkError, TorchDenoiser};
 use serde::{Deserialize, Serialize};
 
 use super::{Fitter, FoundPlan};
@@ -33,7 +32,7 @@ struct Optimisation {
 }
 
 impl Optimisation {
-    fn new(fitter: &Fitter, model: &Model, initial: &Schedule) -> Result<Self> {
+    fn new(fitter: &Fitter, model: &dyn TorchDenoiser, initial: &Schedule) -> Result<Self> {
         let paper = &fitter.settings.paper;
         let config = LearnConfig {
             objective: paper.objective(),
@@ -52,7 +51,7 @@ impl Optimisation {
 
     /// Evaluates the held-out error of the levels as they are, rounded to those that the network knows. Where two of these are the
     /// same level nothing changes, and the answer is why.
-    fn evaluate(&mut self, fitter: &Fitter, model: &Model) -> Result<Option<String>> {
+    fn evaluate(&mut self, fitter: &Fitter, model: &dyn TorchDenoiser) -> Result<Option<String>> {
         let levels = match self.optimiser.schedule()?.round(&model.spec().levels) {
             Ok(levels) => levels,
             Err(error) => return Ok(Some(error.to_string())),
@@ -69,7 +68,7 @@ impl Optimisation {
 }
 
 /// The held-out error of a plan, which ends the optimisation if it is no number.
-fn finite_error(fitter: &Fitter, model: &Model, plan: &Plan, iteration: u64) -> Result<f64> {
+fn finite_error(fitter: &Fitter, model: &dyn TorchDenoiser, plan: &Plan, iteration: u64) -> Result<f64> {
     let value = fitter.rollout_error(model, plan)?;
     if !value.is_finite() {
         let advice = "nothing of this evaluation was kept".to_owned();
@@ -85,7 +84,7 @@ impl Fitter<'_> {
     ///
     /// # Errors
     /// If there are no images, an update diverges, or the observer asks for the end ([`Error::Stopped`]: the state is saved).
-    pub fn optimise_levels(&self, model: &Model, initial: &Schedule, state: &Path) -> Result<FoundPlan> {
+    pub fn optimise_levels(&self, model: &dyn TorchDenoiser, initial: &Schedule, state: &Path) -> Result<FoundPlan> {
         let images = self.needed_images()?;
         let paper = &self.settings.paper;
         let mut now = match read::<Optimisation>(state)? {

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_core::solver::Solver;
-use fewstep_nn::critic;
-use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights};
+use fewstep_nn::fit::{NoiseSharing, TuneConfig, TuneWeights, check_images_are_samples};
 use fewstep_nn::train::{CriticOf, GradientFlow, RolloutLoss, StepWeights};
+use fewstep_nn::{TorchDenoiser, critic};
 use fewstep_search::settings::Distance;
 use fewstep_search::{Method, MethodError, MomentsOf, Refinement, SearchSettings, Source};
 use serde::{Deserialize, Serialize};
@@ -372,6 +372,24 @@ impl FitSettings {
             PlanSource::Paper => self.paper.by_table(),
             PlanSource::Method(method) => method.source == Source::Bound,
         }
+    }
+
+    /// Refuses a denoiser on which phase 1 cannot find plans of this source.
+    ///
+    /// # Errors
+    /// If training images are to be noised and are not its samples, or gradients are followed and it has none.
+    pub fn check_denoiser(&self, source: &PlanSource, denoiser: &dyn TorchDenoiser) -> Result<()> {
+        let table = self.needs_table(source);
+        let gradients = source.follows_gradients() || *source == PlanSource::Paper && !table;
+        if table || *source == PlanSource::Paper {
+            check_images_are_samples(denoiser.pixel_shape(), denoiser.spec())?;
+        }
+        ensure!(
+            !gradients || denoiser.differentiable().is_some(),
+            "{source} follows gradients, and this model answers without any: take a method without +rollout, or for paper the \
+             setting paper.optimizer = table"
+        );
+        Ok(())
     }
 
     /// Checks every setting.

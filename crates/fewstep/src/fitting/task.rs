@@ -156,8 +156,11 @@ impl FitTask {
                 check_tunable(&self.method)?;
             }
         }
-        if self.tunes() || self.method == PlanSource::Paper {
+        if self.tunes() {
             opened.tunable()?;
+        }
+        if self.finds() {
+            settings.check_denoiser(&self.method, opened.denoiser())?;
         }
         settings.check_data(self.finds().then_some(&self.method), self.tunes(), images, &self.steps)
     }
@@ -378,7 +381,7 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
     let mut shared =
         Shared { task, opened, folder, resumed: run.resumed, table: None, search: None, found: None, scorer };
     if task.finds() && settings.needs_table(&task.method) {
-        shared.table = Some(fitter.table(opened.tunable()?)?);
+        shared.table = Some(fitter.table(base)?);
     }
     let table = shared.table.clone();
     if let Some(search) = open_search(task, &base, folder, observer)? {
