@@ -84,7 +84,8 @@ pub fn exports(root: &Path, args: &[String]) -> Result<ExitCode> {
     let list = folder.join("requirements.txt");
     let packages = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
     libtorch::ensure(root, false)?;
-    let status = cargo(root).args(["build", "--release", "-p", "fewstep-cli"]).status().context("cannot start cargo")?;
+    let status =
+        cargo(root).args(["build", "--release", "-p", "fewstep-cli"]).status().context("cannot start cargo")?;
     if !status.success() {
         return Ok(exit_code(status));
     }

@@ -13,21 +13,10 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ("fewstep-report", &["fewstep-core"]),
     ("fewstep-nn", &["fewstep-core", "fewstep-search", "fewstep-io"]),
     ("fewstep-eval", &["fewstep-core", "fewstep-search", "fewstep-io", "fewstep-nn"]),
-    (
-        "fewstep",
-        &["fewstep-core", "fewstep-search", "fewstep-io", "fewstep-report", "fewstep-nn", "fewstep-eval"],
-    ),
+    ("fewstep", &["fewstep-core", "fewstep-search", "fewstep-io", "fewstep-report", "fewstep-nn", "fewstep-eval"]),
     (
         "fewstep-cli",
-        &[
-            "fewstep",
-            "fewstep-core",
-            "fewstep-search",
-            "fewstep-io",
-            "fewstep-report",
-            "fewstep-nn",
-            "fewstep-eval",
-        ],
+        &["fewstep", "fewstep-core", "fewstep-search", "fewstep-io", "fewstep-report", "fewstep-nn", "fewstep-eval"],
     ),
     ("xtask", &[]),
 ];
@@ -116,27 +105,10 @@ fn searches_build_without_libtorch() {
 /// Libraries leave arguments, terminals, signals and output to whoever calls them.
 #[test]
 fn libraries_know_no_command_line() {
-    const CRATES: [&str; 9] = [
-        "clap",
-        "clap_complete",
-        "clap_mangen",
-        "indicatif",
-        "console",
-        "crossterm",
-        "signal-hook",
-        "viuer",
-        "anyhow",
-    ];
-    const WORDS: [&str; 8] = [
-        "println!",
-        "print!(",
-        "dbg!",
-        "stdout()",
-        "stderr()",
-        "std::env::args",
-        "process::exit",
-        "IsTerminal",
-    ];
+    const CRATES: [&str; 9] =
+        ["clap", "clap_complete", "clap_mangen", "indicatif", "console", "crossterm", "signal-hook", "viuer", "anyhow"];
+    const WORDS: [&str; 8] =
+        ["println!", "print!(", "dbg!", "stdout()", "stderr()", "std::env::args", "process::exit", "IsTerminal"];
     let packages = packages();
     for library in LIBRARIES {
         let (_, dependencies) = packages.iter().find(|(name, _)| name == library).unwrap();

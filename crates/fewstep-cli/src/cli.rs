@@ -3,6 +3,8 @@
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::commands::{compare, data, demo, denoise, eval, export, features, fit, import};
+use crate::commands::{info, reference, report, reproduce, sample, shell, train};
 use crate::ui::{Output, Terminal};
 
 const EXAMPLES: &str = "\
@@ -36,7 +38,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show on the built-in model what a fit buys: table, report.html
+    /// Show on the built-in model what plans and tuning buy: table, report.html
     Demo(demo::Args),
     /// Find plans: noise levels and solver coefficients for numbers of evaluations
     Plan(fit::PlanArgs),
@@ -50,7 +52,7 @@ pub enum Command {
     Reproduce(reproduce::Args),
     /// Write a plan in the form that another tool takes
     Export(export::Args),
-    /// Make images
+    /// Make samples
     Sample(sample::Args),
     /// Measure images: FID, KID, inception score, precision and recall, ...
     Eval(eval::Args),
@@ -82,6 +84,23 @@ impl Cli {
         let output = Output::new(self.json);
         let terminal = Terminal::default();
         match self.command {
+            Command::Demo(args) => demo::run(args, output, &terminal),
+            Command::Plan(args) => fit::plan(args, output, &terminal),
+            Command::Tune(args) => fit::tune(args, output, &terminal),
+            Command::Fit(args) => fit::both(args, output, &terminal),
+            Command::Compare(args) => compare::run(args, output, &terminal),
+            Command::Export(args) => export::run(args, output, &terminal),
+            Command::Sample(args) => sample::run(args, output, &terminal),
+            Command::Eval(args) => eval::run(args, output, &terminal),
+            Command::Data(args) => data::run(args, output, &terminal),
+            Command::Train(args) => train::run(args, output, &terminal),
+            Command::Import(args) => import::run(args, output, &terminal),
+            Command::Denoise(args) => denoise::run(args, output, &terminal),
+            Command::Info(args) => info::run(args, output, &terminal),
+            Command::Ref(args) => reference::run(args, output, &terminal),
+            Command::Features(args) => features::run(args, output, &terminal),
+            Command::Reproduce(args) => reproduce::run(args, output, &terminal),
+            Command::Report(args) => report::run(args, output, &terminal),
             Command::Completions(args) => shell::completions(args, Self::command()),
             Command::Man(args) => shell::man(args, Self::command(), output),
         }

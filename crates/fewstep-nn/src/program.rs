@@ -111,7 +111,8 @@ impl Program {
                 0 => None,
                 classes => Some(Tensor::from_slice(&[0i64]).f_one_hot(classes)?),
             };
-            let asked = Asked::new(&self.config, label.as_ref(), 1, self.device).map_err(|reason| self.misfit(reason))?;
+            let asked =
+                Asked::new(&self.config, label.as_ref(), 1, self.device).map_err(|reason| self.misfit(reason))?;
             let sigma = Tensor::from_slice(&[(low * high).sqrt() as f32]);
             let noise = match &self.config.parameterisation {
                 Parameterisation::Denoiser { .. } => sigma,

@@ -10,7 +10,7 @@ use fewstep_core::schedule::log_snr;
 use fewstep_core::space::VectorSpace;
 
 use crate::error::{Error, Result};
-use crate::method::{Method, MomentsOf, Source};
+use crate::method::Method;
 use crate::run::{DataMoments, Extras, SampleLoss, Search};
 use crate::settings::SearchSettings;
 
@@ -20,9 +20,9 @@ const MOST_CLASSES: usize = 100;
 /// Evaluations of single samples that a search takes, about: how often its loops end early depends on the denoiser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SearchCost {
-    /// The teacher.
+    /// The teacher, which all methods share.
     pub teacher: u64,
-    /// The search for all numbers of evaluations.
+    /// The search for all numbers of evaluations, beyond what methods before it found already.
     pub search: u64,
     /// Matching the moments of each of its plans once more, for another network.
     pub matching: u64,
@@ -33,27 +33,43 @@ pub struct SearchCost {
 /// # Errors
 /// If a setting is outside its domain, or the method cannot serve these numbers of evaluations.
 pub fn search_cost(spec: &Spec, method: &Method, steps: &[usize], settings: &SearchSettings) -> Result<SearchCost> {
+    method.check_evaluations(steps)?;
+    let found = search_costs(spec, std::slice::from_ref(method), steps, settings)?;
+    Ok(found.into_iter().next().unwrap_or_default())
+}
+
+/// The cost of each of several methods, which share one teacher and what they have in common; of the numbers of evaluations, those
+/// that a method can serve.
+///
+/// # Errors
+/// If a setting is outside its domain.
+pub fn search_costs(
+    spec: &Spec,
+    methods: &[Method],
+    steps: &[usize],
+    settings: &SearchSettings,
+) -> Result<Vec<SearchCost>> {
     let denoiser = Counting::new(stand_in(spec)?);
     let search = Search::new(&denoiser, settings, &Silent)?;
     let teacher = denoiser.cost().evaluations;
     let mut moments = DataMoments::new();
-    if let (Some(MomentsOf::Data), Some(appearance)) = (method.moments, denoiser.appearance()) {
+    if let Some(appearance) = denoiser.appearance() {
         moments.add(appearance, &denoiser.latents(&(0..64).collect::<Vec<_>>()).map_err(Error::denoiser)?)?;
     }
-    let table = match method.source {
-        Source::Bound => Some(table(spec, steps)?),
-        _ => None,
-    };
-    let loss = Squared;
-    let search = search.with(Extras { data: Some(&moments), table: table.as_ref(), loss: Some(&loss) });
-    let found = search.find(method, steps)?;
-    let before = denoiser.cost().evaluations;
-    if let Some(of) = method.moments {
-        for plan in found.plans.values() {
-            search.matched(of, plan)?;
+    let table = table(spec, steps)?;
+    let search = search.with(Extras { data: Some(&moments), table: Some(&table), loss: Some(&Squared) });
+    let cost = |method: &Method| {
+        let start = denoiser.cost().evaluations;
+        let found = search.find(method, &method.possible(steps))?;
+        let middle = denoiser.cost().evaluations;
+        if let Some(of) = method.moments {
+            for plan in found.plans.values() {
+                search.matched(of, plan)?;
+            }
         }
-    }
-    Ok(SearchCost { teacher, search: before - teacher, matching: denoiser.cost().evaluations - before })
+        Ok(SearchCost { teacher, search: middle - start, matching: denoiser.cost().evaluations - middle })
+    };
+    methods.iter().map(cost).collect()
 }
 
 /// A mixture of two values a sample, or of images of two by two, with a component a class and the levels of a description.

@@ -75,7 +75,7 @@ pub use table::{TableSchedule, minimise_bound, minimise_discretization};
 pub use teacher::{Endpoints, Held, Teacher, refined};
 
 pub use clipping::ClippingHistogram;
-pub use cost::{SearchCost, search_cost};
+pub use cost::{SearchCost, search_cost, search_costs};
 pub use error::{Error, Result};
 pub use gaussian::{FeatureMoments, Gaussian, GaussianError, mean_shift};
 pub use held_out::HeldOut;

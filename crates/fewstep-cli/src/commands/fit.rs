@@ -158,7 +158,7 @@ fn run(
         rounds,
         settings,
     };
-    task.refuse_idle(args.settings.set.iter().filter_map(|text| Some(text.split_once('=')?.0)))?;
+    task.refuse_idle(args.settings.names())?;
     task.check(&opened, dataset.as_ref().map(fewstep_io::dataset::Dataset::len))?;
     let (features, reference) = open_inputs(&task, &opened, args.features.as_ref(), tuning.reference.as_ref())?;
     task.features = features.as_ref().map(|network| network.id().clone());

@@ -15,7 +15,7 @@ pub use data::DataArgs;
 pub use features::FeatureArgs;
 pub use latents::LatentArgs;
 pub use model::ModelArgs;
-pub use numbers::{Numbers, not_negative, positive};
+pub use numbers::Numbers;
 pub use output::{check_extension, check_new_file, has_extension};
 pub use plan::PlanArgs;
 pub use settings::SettingsArgs;

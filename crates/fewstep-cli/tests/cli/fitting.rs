@@ -81,7 +81,8 @@ fn every_objective_and_choice_of_phase_1_runs() {
     place.succeeds(&["features", "--data", "images", "--out", "features.safetensors", "--epochs", "1", "--batch", "9"]);
     let features = ["--features", "features.safetensors", "--set", "tune.distance=features"];
     let rollout = ["--loss", "rollout", "--set", "tune.trajectories=8"];
-    let first = ["--set", "tune.lr_schedule=cosine", "--set", "tune.data_weight=0.5", "--set", "tune.step_weights=equal"];
+    let first =
+        ["--set", "tune.lr_schedule=cosine", "--set", "tune.data_weight=0.5", "--set", "tune.step_weights=equal"];
     let on_features = [&rollout[..], &features, &first].concat();
     let critic = ["--set", "tune.critic_weight=0.1", "--set"];
     let by_step = [&rollout[..], &features, &critic, &["tune.gradient=step"]].concat();
@@ -112,7 +113,14 @@ fn every_objective_and_choice_of_phase_1_runs() {
     let plans: [&[&str]; 3] = [
         &["--method", "local/ipndm4"],
         &["--method", "least-squares+gauss-newton", "--set", "search.least_squares.robust=true"],
-        &["--method", "least-squares+rollout", "--features", "features.safetensors", "--set", "search.rollout.loss=features"],
+        &[
+            "--method",
+            "least-squares+rollout",
+            "--features",
+            "features.safetensors",
+            "--set",
+            "search.rollout.loss=features",
+        ],
     ];
     for (index, choice) in plans.iter().enumerate() {
         let out = format!("plans-{index}");
@@ -324,7 +332,16 @@ fn the_library_finds_the_plans_of_the_command_line() {
     use fewstep_core::observe::Silent;
 
     let place = Place::new();
-    place.succeeds(&["plan", "gaussian-mixture-classes", "--steps", "3,5", "--out", "run", "--set", "early_stop=false"]);
+    place.succeeds(&[
+        "plan",
+        "gaussian-mixture-classes",
+        "--steps",
+        "3,5",
+        "--out",
+        "run",
+        "--set",
+        "early_stop=false",
+    ]);
     let opened = open_model("gaussian-mixture-classes", &ModelOptions::default()).unwrap();
     let settings = SearchSettings::default();
     let found = find_plans(&opened.denoiser(), &Method::BEST, &[3, 5], &settings, &Silent).unwrap();

@@ -138,8 +138,7 @@ fn plans_say_what_they_hold_and_were_found_under() {
     use fewstep_core::denoiser::Guidance;
     use fewstep_core::plan::Constant;
     let place = Place::new();
-    let mut plan =
-        Solver::Euler.plan(&Schedule::new(vec![80.0, 2.0]).unwrap(), &SolverOptions::default()).unwrap();
+    let mut plan = Solver::Euler.plan(&Schedule::new(vec![80.0, 2.0]).unwrap(), &SolverOptions::default()).unwrap();
     plan.constant = Some(Constant { sigma: 80.0, shape: vec![4, 5], samples: vec![vec![0.25; 20]; 3] });
     plan.metadata.sample_shape = Some(vec![4, 5]);
     let guidance = Guidance { weight: 1.5, reference: "without its condition".to_owned() };

@@ -37,8 +37,7 @@ fn goes_through(arch: &str, precond: &str) {
         assert!(stages.iter().all(|stage| stage["rollout_error"].as_f64().is_some_and(f64::is_finite)), "{run}");
         let (plan, model) = (format!("{out}/steps-003/plan.json"), format!("{out}/steps-003/model.safetensors"));
         let images = format!("{out}.npz");
-        let sampled =
-            ["sample", &model, "--plan", &plan, "--seeds", "0-3", "--class", "1", "--out", &images];
+        let sampled = ["sample", &model, "--plan", &plan, "--seeds", "0-3", "--class", "1", "--out", &images];
         assert_eq!(place.json(&sampled)["nfe"], 3);
         // the network must know every level
         let range = place.json(&["info", MODEL[1]]);

@@ -35,7 +35,9 @@ fn contradictions_and_misfits_are_one_sentence() {
     ] {
         // an option that is there already is replaced
         let mut all = fit("new", args);
-        if let Some(at) = args.first().filter(|first| **first == "--steps").and_then(|_| all.iter().position(|word| *word == "3,4")) {
+        if let Some(at) =
+            args.first().filter(|first| **first == "--steps").and_then(|_| all.iter().position(|word| *word == "3,4"))
+        {
             all.drain(at - 1..=at);
         }
         let error = place.fails(&all);
@@ -91,11 +93,7 @@ fn settings_that_would_change_nothing_are_refused() {
 fn a_search_that_cannot_serve_the_steps_is_refused() {
     let place = place();
     for (command, args, words) in [
-        (
-            "plan",
-            &["--method", "gits/dpm2", "--steps", "4"][..],
-            "dpm2 makes odd numbers of evaluations",
-        ),
+        ("plan", &["--method", "gits/dpm2", "--steps", "4"][..], "dpm2 makes odd numbers of evaluations"),
         ("fit", &["--method", "karras/heun", "--steps", "3"], "phase 2 tunes for plans whose levels fall"),
         (
             "plan",

@@ -163,7 +163,9 @@ fn rows_can_be_asked_for_alone() {
         let error = place.fails(&[&["reproduce"], &SMALL[..], &[&set]].concat());
         assert!(error.contains(says), "{setting}: {error}");
     }
-    assert!(place.run(&["reproduce", "gaussian-mixture", "--out", "x", "--rows", "best"]).stderr.contains("ours-tuned"));
+    assert!(
+        place.run(&["reproduce", "gaussian-mixture", "--out", "x", "--rows", "best"]).stderr.contains("ours-tuned")
+    );
 }
 
 /// Figures 3 and 4 look at no images, Figure 2 goes on from them, by files that may have moved since.
@@ -268,16 +270,28 @@ fn rows_without_weights_are_for_any_denoiser() {
     let args = ["reproduce", "gaussian-mixture-classes", "--guidance", "1.5", "--images", "64", "--out", "run"];
     let small = ["--steps", "3", "--set=method=least-squares", "--set=fit.search.teacher.samples=16"];
     let held_out = ["--set=seeds.ranges=1", "--set=fit.held_out.samples=16"];
-    let rows =
-        place.json(&[&args[..], &small, &held_out, &["--rows", "baseline,ours"]].concat());
+    let rows = place.json(&[&args[..], &small, &held_out, &["--rows", "baseline,ours"]].concat());
     let of = |index: usize, what: &str| rows[index][what].clone();
     assert_eq!((of(1, "nfe"), of(1, "calls"), of(2, "calls")), (3.into(), 6.into(), 6.into()));
     assert!(of(2, "rollout_error").as_f64() < of(1, "rollout_error").as_f64(), "{rows}");
     let markdown = std::fs::read_to_string(place.path("run/table1.md")).unwrap();
-    assert!(markdown.contains("35 evaluations, 2 network calls each") && markdown.contains("- guidance: 1.5"), "{markdown}");
+    assert!(
+        markdown.contains("35 evaluations, 2 network calls each") && markdown.contains("- guidance: 1.5"),
+        "{markdown}"
+    );
     let run = place.read_json("run/run.json");
     assert_eq!(run["task"]["model"]["guidance"]["weight"], 1.5);
-    let other = place.run(&[&args[..1], &["gaussian-mixture-classes", "--guidance", "2"], &args[4..], &small, &held_out, &["--rows", "ours", "--resume"]].concat());
+    let other = place.run(
+        &[
+            &args[..1],
+            &["gaussian-mixture-classes", "--guidance", "2"],
+            &args[4..],
+            &small,
+            &held_out,
+            &["--rows", "ours", "--resume"],
+        ]
+        .concat(),
+    );
     assert!(other.code == 1 && other.stderr.contains("guidance"), "{}", other.stderr);
     let error = place.run(&[&args[..5], &["64", "--out", "new", "--rows", "both"]].concat());
     assert!(error.code == 1 && error.stderr.contains("cannot be tuned"), "{}", error.stderr);

@@ -32,8 +32,7 @@ fn results_in_words_and_as_json() {
     let place = Place::with_model();
     let words = place.succeeds(&sample(&["--seeds", "0-3", "--out", "a.png"]));
     assert!(words.starts_with("a.png: 4 samples, euler, 3 evaluations a sample, "), "{words}");
-    let json =
-        place.json(&["sample", "model.safetensors", "--steps", "3", "--seeds", "0-3", "--out", "b.png"]);
+    let json = place.json(&["sample", "model.safetensors", "--steps", "3", "--seeds", "0-3", "--out", "b.png"]);
     assert_eq!((json["nfe"].as_u64(), json["samples"].as_u64()), (Some(5), Some(4)));
     assert_eq!(json["model_sha256"].as_str().map(str::len), Some(64));
     assert!(json["samples_per_second"].as_f64().unwrap() > 0.0);
@@ -107,17 +106,7 @@ fn a_plan_file_is_run_as_it_stands() {
     let schedule = Schedule::new(vec![40.0, 3.0, 0.25]).unwrap();
     let plan = Solver::Euler.plan(&schedule, &SolverOptions::default()).unwrap();
     std::fs::write(place.path("plan.json"), plan.to_json().unwrap()).unwrap();
-    place.succeeds(&[
-        "sample",
-        "model.safetensors",
-        "--plan",
-        "plan.json",
-        "--seeds",
-        "5",
-        "--raw",
-        "--out",
-        "a.npz",
-    ]);
+    place.succeeds(&["sample", "model.safetensors", "--plan", "plan.json", "--seeds", "5", "--raw", "--out", "a.npz"]);
     let sigmas = [
         "sample",
         "model.safetensors",

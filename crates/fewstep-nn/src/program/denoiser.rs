@@ -72,7 +72,10 @@ impl ProgramDenoiser {
 
     fn grid_features(&self) -> Result<&GridFeatures> {
         self.features.as_ref().ok_or_else(|| {
-            Error::Input(format!("samples of shape {:?} are no grids of two axes: they have no features", self.spec.shape))
+            Error::Input(format!(
+                "samples of shape {:?} are no grids of two axes: they have no features",
+                self.spec.shape
+            ))
         })
     }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use fewstep_core::observe::{Observer, Progress};
 use fewstep_core::plan::Plan;
 use fewstep_nn::TorchDenoiser;
-use fewstep_nn::tch::{Device, Tensor};
+
 use fewstep_nn::tensor::Batch;
 
 use self::file::Collected;
