@@ -4,7 +4,6 @@ use fewstep_core::schedule::karras;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_nn::Model;
 use fewstep_nn::device::parse_device;
-use fewstep_nn::sample::Seeded;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::train::Trainer;
 
@@ -58,9 +57,8 @@ fn cuda_samples_are_those_of_the_cpu() {
     let model = lively(2);
     let plan =
         Solver::Ipndm { order: 4 }.plan(&karras(6, 0.01, 20.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
-    let seeded = Seeded { seeds: &[0, 1, 2, 3, 4], class: None, batch: 2 };
-    let here = seeded.collect(&model, &plan).unwrap();
-    let there = seeded.collect(&moved(&model, device), &plan).unwrap();
+    let images = |model: &Model| crate::support::images(model, &plan, &[0, 1, 2, 3, 4], None, 2).to_device(Device::Cpu);
+    let (here, there) = (images(&model), images(&moved(&model, device)));
     assert!(relative(&there, &here) < 1e-4, "{}", relative(&there, &here));
 }
 

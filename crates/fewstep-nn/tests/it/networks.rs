@@ -7,7 +7,7 @@ use fewstep_nn::config::{DhariwalConfig, Embedding, ModelConfig, NetworkConfig, 
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::tensor::Sigma;
 use fewstep_nn::unet::Conditions;
-use fewstep_nn::{Model, checkpoint, data};
+use fewstep_nn::{Model, checkpoint};
 
 use crate::golden::{arrays, assert_close, folder};
 use crate::support::{alone, small, stream};
@@ -125,7 +125,7 @@ fn weights_between_two_networks() {
     assert!(difference(&a, &b, 0.25, &quarter) < 1e-6);
     assert!(difference(&a, &b, 0.0, &quarter) > 1e-3);
     // the layers see them
-    let x = data::latents(&[1, 2], a.image_shape(), Device::Cpu);
+    let x = crate::support::latents(&a, &[1, 2]);
     let of = |model: &Model| model.denoise_at(&x, 0.7, None);
     assert_eq!(of(&between(&a, &b, 1.0)), of(&b));
     assert_ne!(of(&quarter), of(&a));

@@ -1,24 +1,22 @@
 //! Tuning against a teacher's trajectories.
 
+use fewstep_core::observe::{Event, Observer, Silent};
 use fewstep_core::plan::{Combination, Plan, Source};
 use fewstep_core::schedule::{Schedule, karras};
-use fewstep_core::search::Teacher;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::distance::{Distance, FeatureMap};
 use fewstep_nn::ema::EmaConfig;
-use fewstep_nn::fit::HeldOut;
-use fewstep_nn::sample::Seeded;
-use fewstep_nn::search::Network;
 use fewstep_nn::tch::{Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::train::{
     Course, CriticOf, GradientFlow, Kept, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories,
 };
 use fewstep_nn::unet::Conditions;
+use fewstep_search::{HeldOut, Teacher};
 
-use crate::support::{alone, lively, ramps};
+use crate::support::{alone, lively, ramps, seeded};
 
 const COUNT: u64 = 12;
 
@@ -34,7 +32,7 @@ pub fn trajectories(model: &Model, plan: &Plan, solver: Solver, fine: &Schedule)
 /// The same, with their teacher.
 fn taught(model: &Model, plan: &Plan, solver: Solver, fine: &Schedule) -> (Teacher<Batch>, Trajectories) {
     let seeds: Vec<u64> = (0..COUNT).collect();
-    let network = Network::new(model, &seeds, 5).unwrap();
+    let network = seeded(model, &seeds);
     let (grid, fine) = (Trajectories::levels(plan, fine).unwrap(), Trajectories::fine(plan, fine).unwrap());
     let denoise = |x: &Batch, sigma: f64| network.denoised(x, sigma);
     let teacher = Teacher::solve(solver, &fine, &grid, network.latents().clone(), COUNT as usize, denoise).unwrap();
@@ -86,8 +84,8 @@ fn tuning_brings_the_student_to_the_teacher() {
         assert_eq!((lessons.len() as u64, lessons.steps()), (COUNT, 3));
         let seeds: Vec<u64> = (0..COUNT).collect();
         let teacher = Solver::Heun.plan(&fine, &SolverOptions::default()).unwrap();
-        let judge = HeldOut::new(&model, &teacher, &seeds, 12).unwrap();
-        let before = judge.rollout_error(&model, &plan).unwrap();
+        let held_out = HeldOut::by(&model, &teacher, &seeds, &Silent).unwrap();
+        let before = held_out.rollout_error(&model, &plan, &Silent).unwrap();
         let loss = Loss::Rollout(RolloutLoss { flow, ..RolloutLoss::of(distance) });
         let mut trainer = Trainer::new(model, &lessons, TrainConfig { loss, ..config(distance) }).unwrap();
         let first = trainer.step().unwrap().loss;
@@ -95,7 +93,7 @@ fn tuning_brings_the_student_to_the_teacher() {
         for _ in 0..80 {
             last = trainer.step().unwrap().loss;
         }
-        let after = judge.rollout_error(&trainer.averaged().unwrap(), &plan).unwrap();
+        let after = held_out.rollout_error(&trainer.averaged().unwrap(), &plan, &Silent).unwrap();
         assert!(
             last < 0.5 * first && after < 0.6 * before,
             "{distance:?} {flow:?}: {first} to {last}, {before} to {after}"
@@ -108,7 +106,7 @@ fn by_one_graph(model: &Model, plan: &Plan, teacher: &Teacher<Batch>, weights: S
     let leaves: Vec<Tensor> =
         model.params().trainable().map(|(_, leaf)| leaf.shallow_clone().set_requires_grad(true)).collect();
     let seeds: Vec<u64> = (0..COUNT).collect();
-    let classes = Seeded { seeds: &seeds, class: None, batch: 1 }.classes(model);
+    let classes = model.classes_of(&seeds);
     let labels = model.one_hot(&classes).unwrap();
     let conditions = Conditions { class_labels: labels.as_ref(), ..Conditions::default() };
     let (mut inputs, mut outputs): (Vec<Tensor>, Vec<Tensor>) = (Vec::new(), Vec::new());
@@ -271,6 +269,18 @@ fn a_cosine_takes_the_learning_rate_to_nothing() {
     }
 }
 
+/// Keeps how far work was last said to be.
+#[derive(Default)]
+struct Told(std::cell::Cell<u64>);
+
+impl Observer for Told {
+    fn event(&self, event: Event) {
+        if let Event::Progressed { done, .. } = event {
+            self.0.set(done);
+        }
+    }
+}
+
 /// Trajectories in a file, solved in parts, are those in memory, and teach the same.
 #[test]
 fn trajectories_in_a_file_are_those_in_memory() {
@@ -282,13 +292,12 @@ fn trajectories_in_a_file_are_those_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trajectories.safetensors");
     let kept = |key| Kept { path: &path, key };
-    let mut told = 0;
-    let solved =
-        Trajectories::solve(&model, &plan, (Solver::Heun, &fine), (&seeds, 64), kept("a"), |done| told = done).unwrap();
-    assert_eq!(told, ((2 * fine.len() - 1) * seeds.len()) as u64);
+    let told = Told::default();
+    let solved = Trajectories::solve(&model, &plan, (Solver::Heun, &fine), &seeds, kept("a"), &told).unwrap();
+    assert_eq!(told.0.get(), ((2 * fine.len() - 1) * seeds.len()) as u64);
     assert_eq!((solved.len(), solved.steps()), (600, 3));
 
-    let network = Network::new(&model, &seeds, 64).unwrap();
+    let network = seeded(&model, &seeds);
     let grid = Trajectories::levels(&plan, &fine).unwrap();
     let denoise = |x: &Batch, sigma: f64| network.denoised(x, sigma);
     let teacher = Teacher::solve(Solver::Heun, &fine, &grid, network.latents().clone(), 600, denoise).unwrap();

@@ -2,17 +2,22 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+use fewstep_core::Plan;
+use fewstep_core::denoiser::Denoiser;
+use fewstep_core::observe::Silent;
 use fewstep_core::precondition::Preconditioning;
 use fewstep_io::dataset;
-use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
 use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 use fewstep_nn::data::Images;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::random::{Purpose, Stream};
-use fewstep_nn::tch::Device;
+use fewstep_nn::tch::{Device, Tensor};
+use fewstep_nn::tensor::Batch;
 use fewstep_nn::train::{Loss, TrainConfig};
+use fewstep_nn::{Labels, Model};
+use fewstep_search::Seeded;
 
 /// Random numbers for a test.
 pub fn stream(seed: u64) -> Stream {
@@ -80,4 +85,30 @@ pub fn recipe() -> TrainConfig {
         xflip: true,
         seed: 7,
     }
+}
+
+/// Latents and conditions of seeds on a network.
+pub fn seeded<'a>(model: &'a Model, seeds: &[u64]) -> Seeded<'a, Model> {
+    Seeded::new(model, seeds, &Silent).unwrap()
+}
+
+/// What `plan` makes of `latents` `[N, C, H, W]`; `class_labels`: `[N or 1, classes]`.
+pub fn sample(model: &Model, plan: &Plan, latents: &Tensor, class_labels: Option<&Tensor>) -> Tensor {
+    let labels = Labels(class_labels.map(Tensor::shallow_clone));
+    let latents = Batch(latents.to_kind(fewstep_nn::tch::Kind::Float));
+    Seeded::from_latents(model, latents, labels, &Silent).run(plan).unwrap().0
+}
+
+/// Images of seeds, so many at once; each of its own class, or all of one.
+pub fn images(model: &Model, plan: &Plan, seeds: &[u64], class: Option<usize>, batch: usize) -> Tensor {
+    let part = |seeds: &[u64]| match class {
+        Some(class) => Seeded::with_class(model, seeds, class, &Silent).unwrap().run(plan).unwrap().0,
+        None => seeded(model, seeds).run(plan).unwrap().0,
+    };
+    Tensor::cat(&seeds.chunks(batch).map(part).collect::<Vec<_>>(), 0)
+}
+
+/// Unit normal latents of a network for these seeds.
+pub fn latents(model: &Model, seeds: &[u64]) -> Tensor {
+    model.latents(seeds).unwrap().0
 }

@@ -1,6 +1,7 @@
 //! Training, tuning and the gradient of phase 1 on a network small enough for a test.
 
 use fewstep_core::objective::{ForwardNoised, Objective, loss, loss_and_gradient};
+use fewstep_core::observe::Silent;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Scale, Schedule, karras};
 use fewstep_core::solver::{Solver, SolverOptions};
@@ -12,11 +13,12 @@ use fewstep_nn::data::Images;
 use fewstep_nn::distance::Distance;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{
-    HeldOut, LearnConfig, Learner, NoiseSharing, Noised, TableConfig, TuneConfig, TuneWeights, Tuner, level_loss,
-    tabulate,
+    LearnConfig, Learner, NoiseSharing, Noised, TableConfig, TuneConfig, TuneWeights, Tuner, level_loss, tabulate,
 };
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
+use fewstep_nn::tensor::Batch;
 use fewstep_nn::train::{Loss, RolloutLoss, TrainConfig, Trainer};
+use fewstep_search::HeldOut;
 
 use crate::rollout::{euler, trajectories};
 use crate::support::{alone, ramps, recipe, small, stream};
@@ -168,8 +170,8 @@ fn a_gradient_that_is_not_finite_stops_the_run() {
     assert_eq!(weights(&trainer.averaged().unwrap()), weights(&model));
 }
 
-/// A teacher that has learned a little, and the judge of students that take four steps of its.
-fn taught(model: &Model, images: &Images) -> (Model, Schedule, Plan, HeldOut) {
+/// A teacher that has learned a little, and the held-out error of students that take four steps of its.
+fn taught(model: &Model, images: &Images) -> (Model, Schedule, Plan, HeldOut<Batch>) {
     let mut trainer = Trainer::new(model.duplicate().unwrap(), images, recipe()).unwrap();
     for _ in 0..80 {
         trainer.step().unwrap();
@@ -177,8 +179,8 @@ fn taught(model: &Model, images: &Images) -> (Model, Schedule, Plan, HeldOut) {
     let teacher = trainer.averaged().unwrap();
     let schedule = karras(4, 0.02, 40.0, 7.0).unwrap();
     let plan = Solver::Euler.plan(&schedule, &SolverOptions::default()).unwrap();
-    let judge = HeldOut::new(&teacher, &plan, &[100, 101, 102, 103], 2).unwrap();
-    (teacher, schedule, plan, judge)
+    let held_out = HeldOut::by(&teacher, &plan, &[100, 101, 102, 103], &Silent).unwrap();
+    (teacher, schedule, plan, held_out)
 }
 
 /// The held-out error decides what stands and when it ends, whatever the loss does.
@@ -187,7 +189,7 @@ fn phase_2_stops_early_and_keeps_the_best() {
     let _turn = alone();
     let model = small(0);
     let images = ramps(&model);
-    let (teacher, schedule, plan, judge) = taught(&model, &images);
+    let (teacher, schedule, plan, held_out) = taught(&model, &images);
     // a student a little off its teacher, that learns far too fast: it comes nearer to the data and not to the teacher
     let config = TrainConfig {
         augment: None,
@@ -200,8 +202,8 @@ fn phase_2_stops_early_and_keeps_the_best() {
     let tune = TuneConfig { iterations: 200, check_every: 2, patience: 3 };
     let run = |patience| {
         let mut tuner = Tuner::new(Trainer::new(teacher.duplicate().unwrap(), &images, config.clone()).unwrap());
-        let tuned = tuner.run(&plan, &judge, TuneConfig { patience, ..tune }, |_, _, _| Ok(())).unwrap();
-        (judge.rollout_error(&tuned, &plan).unwrap(), tuner.history().to_vec())
+        let tuned = tuner.run(&plan, &held_out, TuneConfig { patience, ..tune }, |_, _, _| Ok(())).unwrap();
+        (held_out.rollout_error(&tuned, &plan, &Silent).unwrap(), tuner.history().to_vec())
     };
     let (error, history) = run(3);
     let errors: Vec<f64> = history.iter().map(|look| look.rollout_error).collect();
@@ -221,8 +223,8 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
     let model = small(0);
     let images = ramps(&model);
     // The student starts from scratch and must come closer to the teacher.
-    let (_, schedule, plan, judge) = taught(&model, &images);
-    let before = judge.rollout_error(&model, &plan).unwrap();
+    let (_, schedule, plan, held_out) = taught(&model, &images);
+    let before = held_out.rollout_error(&model, &plan, &Silent).unwrap();
 
     let config = || TrainConfig {
         augment: None,
@@ -236,7 +238,7 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
     let path = folder.path().join("phase-2.safetensors");
     let mut saved = false;
     let tuned = start()
-        .run(&plan, &judge, tune, |tuner, _, looked| {
+        .run(&plan, &held_out, tune, |tuner, _, looked| {
             if looked && !saved {
                 saved = true;
                 tuner.save(&path)?;
@@ -244,12 +246,12 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
             Ok(())
         })
         .unwrap();
-    let after = judge.rollout_error(&tuned, &plan).unwrap();
+    let after = held_out.rollout_error(&tuned, &plan, &Silent).unwrap();
     assert!(after < 0.7 * before, "{before} -> {after}");
 
     let mut resumed = start();
     resumed.load(&path).unwrap();
-    let tuned_again = resumed.run(&plan, &judge, tune, |_, _, _| Ok(())).unwrap();
+    let tuned_again = resumed.run(&plan, &held_out, tune, |_, _, _| Ok(())).unwrap();
     assert_eq!(weights(&tuned_again), weights(&tuned));
 }
 
