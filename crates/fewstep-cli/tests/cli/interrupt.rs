@@ -72,18 +72,17 @@ fn training_stops_where_it_is_and_goes_on_from_there() {
 }
 
 #[test]
-fn tuning_stops_between_two_looks_and_goes_on_from_there() {
+fn tuning_stops_between_two_evaluations_and_goes_on_from_there() {
     let place = Place::with_model();
     place.save_images("images", 1, 8, 24);
     let args = |out: &'static str| {
-        let first =
-            ["fit", "--model", "model.safetensors", "--data", "images", "--phases", "2", "--steps", "3", "--out", out];
-        let second =
-            ["--held-out", "2", "--teacher-steps", "3", "--batch", "4", "--check-every", "7", "--patience", "1000"];
-        first.into_iter().chain(second).chain(["--updates", "600"]).collect::<Vec<_>>()
+        let first = ["tune", "model.safetensors", "--data", "images", "--loss", "bound", "--steps", "3", "--out", out];
+        let plan = ["--method", "karras/euler", "--set", "held_out.samples=2", "--set", "held_out.teacher_steps=3"];
+        let tune = ["--set", "tune.batch=4", "--set", "tune.check_every=7", "--set", "tune.patience=1000"];
+        [&first[..], &plan, &tune, &["--updates", "600"]].concat()
     };
     let child = start(&place, &args("run"));
-    // the state is written at the first look; the signal comes some updates later
+    // the state is written at the first evaluation; the signal comes some updates later
     let (code, said) = interrupted(&place, child, "run/steps-003/round-1-phase-2-state.safetensors");
     assert!(code == Some(130) && said.contains("in phase 2 for 3 evaluations") && said.contains("--resume"), "{said}");
     place.succeeds(&[args("run"), vec!["--resume"]].concat());

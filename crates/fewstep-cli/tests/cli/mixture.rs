@@ -34,7 +34,7 @@ fn info_sample_and_denoise_know_it_by_name() {
 #[test]
 fn a_fit_and_its_plan() {
     let place = Place::new();
-    let fit = on_mixture("fit", &["--phases", "1", "--steps", "3,5", "--out", "fit", "--held-out", "256"]);
+    let fit = on_mixture("plan", &["--steps", "3,5", "--out", "fit", "--set", "held_out.samples=256"]);
     let lines = place.succeeds(&fit);
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let rows: Vec<Vec<String>> = lines.lines().map(words).collect();
@@ -44,7 +44,7 @@ fn a_fit_and_its_plan() {
         let last = row.and_then(|row| row.last()).unwrap_or_else(|| panic!("no {after} at {steps} in {lines}"));
         last.split('×').next().unwrap_or_default().parse::<f64>().unwrap_or_else(|_| panic!("{last} in {lines}"))
     };
-    assert!(lines.starts_with("steps  after") && lines.contains("model gaussian-mixture; all files"), "{lines}");
+    assert!(lines.starts_with("evaluations  after") && lines.contains("model gaussian-mixture; all files"), "{lines}");
     // the fit's errors are of latents that it never saw, yet far below the baseline's
     for steps in ["3", "5"] {
         let (baseline, fitted) = (error(steps, "rho = 7"), error(steps, "round 1, phase 1"));

@@ -384,13 +384,13 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
         shared.table = Some(fitter.table(base)?);
     }
     let table = shared.table.clone();
-    if let Some(search) = open_search(task, &base, folder, observer)? {
+    if let Some((search, taught)) = open_search(task, &base, folder, observer)? {
         let search = search.with(Extras {
             data: moments.as_ref(),
             table: table.as_ref(),
             loss: loss.as_ref().map(|loss| loss as &dyn fewstep_search::SampleLoss<_>),
         });
-        shared.found = find(task, &search, folder, run.resumed, observer)?;
+        shared.found = find(task, (&search, taught), folder, run.resumed, observer)?;
         shared.search = Some(search);
     }
     let mut outcomes = Vec::new();
@@ -406,25 +406,28 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
     Ok(FitRun { folder: folder.path().to_owned(), outcomes })
 }
 
-/// The search on the untuned denoiser, its teacher from the run folder.
+/// The search on the untuned denoiser, its teacher from the run folder. Second, the evaluations of single samples that the teacher took
+/// now.
 fn open_search<'a>(
     task: &'a FitTask,
     base: &'a &'a dyn fewstep_nn::TorchDenoiser,
     folder: &RunFolder,
     observer: &'a dyn Observer,
-) -> Result<Option<TorchSearch<'a>>> {
+) -> Result<Option<(TorchSearch<'a>, u64)>> {
     if !task.finds() || task.method == PlanSource::Paper {
         return Ok(None);
     }
     let settings = &task.settings.search;
-    let (teacher, _) = teacher_in(folder.path(), *base, settings, observer)?;
-    Ok(Some(Search::with_teacher(base, teacher, settings, observer)?))
+    let (teacher, taught) = teacher_in(folder.path(), *base, settings, observer)?;
+    let search = Search::with_teacher(base, teacher, settings, observer)?;
+    let taught = taught + search.teacher_evaluations();
+    Ok(Some((search, taught)))
 }
 
 /// Plans of the first round for all numbers of steps at once, unless an earlier run has left them all.
 fn find(
     task: &FitTask,
-    search: &TorchSearch,
+    (search, taught): (&TorchSearch, u64),
     folder: &RunFolder,
     resumed: bool,
     observer: &dyn Observer,
@@ -436,7 +439,7 @@ fn find(
     }
     let found = search.find(method, &task.steps)?;
     observer.event(Event::Note(&format!(
-        "{method}: {} evaluations in {:.1} s for all numbers of steps, after the teacher",
+        "{method}: {} evaluations in {:.1} s for all numbers of steps, after the teacher's {taught}",
         found.evaluations, found.seconds
     )));
     for &steps in &task.steps {
