@@ -30,7 +30,7 @@ ways=(
 speed() {
   local environment=$1 options=$2
   # shellcheck disable=SC2086 # several words, or none
-  env $environment "$fewstep" --json sample --seeds 0-15 --steps 4 --device cpu --out "$out/images.npz" --overwrite $options \
+  env $environment "$fewstep" --json sample fashion-mnist --seeds 0-15 --steps 4 --device cpu --out "$out/images.npz" --overwrite $options \
     2>/dev/null | sed -n 's/.*"images_per_second": \([0-9.]*\).*/\1/p'
 }
 

@@ -11,7 +11,7 @@ set -eu
 
 [ $# -ge 2 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 data=$1 out=$2 images=${3:-1000000}
-fewstep=${FEWSTEP:-"cargo run --release --quiet -p fewstep --"}
+fewstep=${FEWSTEP:-"cargo run --release --quiet -p fewstep-cli --"}
 mkdir -p "$out"
 
 if ! [ -f "$out/features.safetensors" ]; then
