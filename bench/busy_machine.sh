@@ -31,7 +31,7 @@ speed() {
   local environment=$1 options=$2
   # shellcheck disable=SC2086 # several words, or none
   env $environment "$fewstep" --json sample fashion-mnist --seeds 0-15 --steps 4 --device cpu --out "$out/images.npz" --overwrite $options \
-    2>/dev/null | sed -n 's/.*"images_per_second": \([0-9.]*\).*/\1/p'
+    2>/dev/null | sed -n 's/.*"samples_per_second": \([0-9.]*\).*/\1/p'
 }
 
 median() { sort -n | awk '{ values[NR] = $1 } END { print (values[int((NR + 1) / 2)] + values[int(NR / 2) + 1]) / 2 }'; }
