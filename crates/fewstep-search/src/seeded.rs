@@ -33,12 +33,7 @@ impl<'a, D: Denoiser> Seeded<'a, D> {
     }
 
     /// Latents and conditions of the caller's own.
-    pub fn with(
-        denoiser: &'a D,
-        latents: D::Batch,
-        conditions: D::Conditions,
-        observer: &'a dyn Observer,
-    ) -> Self {
+    pub fn with(denoiser: &'a D, latents: D::Batch, conditions: D::Conditions, observer: &'a dyn Observer) -> Self {
         let samples = latents.samples();
         Self { denoiser, latents, conditions, samples, evaluations: Cell::new(0), observer }
     }

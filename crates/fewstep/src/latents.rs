@@ -154,8 +154,9 @@ impl Latents {
             }
             Self::Given { latents, labels, .. } => {
                 let rows = Tensor::from_slice(&indices.iter().map(|&index| index as i64).collect::<Vec<_>>());
-                let rows_of =
-                    |tensor: &Tensor| tensor.f_index_select(0, &rows).and_then(|rows| rows.f_to_device(denoiser.device()));
+                let rows_of = |tensor: &Tensor| {
+                    tensor.f_index_select(0, &rows).and_then(|rows| rows.f_to_device(denoiser.device()))
+                };
                 Ok((Batch(rows_of(latents)?), Labels(labels.as_ref().map(rows_of).transpose()?)))
             }
         }

@@ -274,7 +274,14 @@ mod tests {
         std::fs::create_dir_all(place("run")).unwrap();
         std::fs::write(place("run/model.safetensors"), assets::MODEL).unwrap();
         std::fs::copy(place("run/model.safetensors"), place("network")).unwrap();
-        for model in [BUILT_IN, MIXTURES[0], &place("run"), &place("run/model.safetensors"), &place("network"), &place("gone.pkl")] {
+        for model in [
+            BUILT_IN,
+            MIXTURES[0],
+            &place("run"),
+            &place("run/model.safetensors"),
+            &place("network"),
+            &place("gone.pkl"),
+        ] {
             assert!(is_model(model), "{model}");
         }
         for images in [&place("images"), &place("gone"), &place("images.zip"), "fashion-mnist/"] {

@@ -90,8 +90,7 @@ fn images_sampled_now_measure_as_images_stored_do() {
 fn the_built_in_model_is_measured_against_its_training_images() {
     let place = Place::new();
     let distance = |steps: &str| {
-        let json =
-            place.json(&["eval", "fashion-mnist", "--solver", "euler", "--steps", steps, "--seeds", "0-49"]);
+        let json = place.json(&["eval", "fashion-mnist", "--solver", "euler", "--steps", steps, "--seeds", "0-49"]);
         assert_eq!((json["reference_images"].as_u64(), json["features"].as_str()), (Some(60_000), Some("small-cnn")));
         value(&json, "frechet-distance")
     };
@@ -215,17 +214,7 @@ fn a_protocol_takes_inception_and_shows_all_ranges() {
         "ref.npz",
     ]);
     let eval = |rest: &[&'static str]| {
-        let args = [
-            "eval",
-            "model.safetensors",
-            "--steps",
-            "1",
-            "--solver",
-            "euler",
-            "--ref",
-            "ref.npz",
-            "--protocol",
-        ];
+        let args = ["eval", "model.safetensors", "--steps", "1", "--solver", "euler", "--ref", "ref.npz", "--protocol"];
         [&args[..], rest].concat()
     };
     let json = place.json(&eval(&["edm", "--reduced", "4", "--features", "inception.safetensors"]));
@@ -307,7 +296,7 @@ fn images_that_cannot_be_measured() {
     assert_eq!(place.fails(&["ref", "--data", "bad", "--features", "features.safetensors", "--out", "r.npz"]), message);
     place.save_images("foreign", 1, 8, 4);
     std::fs::write(place.path("foreign/x.webp"), b"RIFF").unwrap();
-    insta::assert_snapshot!(place.fails(&eval("foreign")), @"foreign is not a usable data set: it holds 1 image(s) of kinds that are not read, x.webp first: convert them to PNG, or move them away");
+    insta::assert_snapshot!(place.fails(&eval("foreign")), @"foreign is not a usable data set: it holds 1 image(s) of kinds that are not read: convert them to PNG, or move them away: x.webp");
 }
 
 #[test]

@@ -46,10 +46,7 @@ impl Against {
         observer: &dyn Observer,
     ) -> Result<(Reference, String)> {
         let Some(path) = &self.reference else {
-            ensure!(
-                self.features.file.is_none(),
-                "with --features there is no default reference: give one with --ref"
-            );
+            ensure!(self.features.file.is_none(), "with --features there is no default reference: give one with --ref");
             let name = format!("sha256:{}", hash::sha256_bytes(assets::REFERENCE));
             let place = format!("{} training images", assets::DATA_NAME);
             return Ok((Reference::new(&name, assets::reference()?), place));

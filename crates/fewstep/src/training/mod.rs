@@ -199,7 +199,13 @@ impl Training<'_> {
         }
         let images_per_second = (trainer.images_seen() - first) as f64 / started.elapsed().as_secs_f64();
         let model = self.folder.file(MODEL).display().to_string();
-        Ok(TrainOutcome { model, images_seen: trainer.images_seen(), iterations, loss: mean(&losses), images_per_second })
+        Ok(TrainOutcome {
+            model,
+            images_seen: trainer.images_seen(),
+            iterations,
+            loss: mean(&losses),
+            images_per_second,
+        })
     }
 
     /// The state first: a model without its state could not be resumed.
@@ -208,10 +214,7 @@ impl Training<'_> {
         let TrainSettings { training, output, .. } = &self.task.settings;
         let notes = [
             ("data".to_owned(), self.task.data.name.clone()),
-            (
-                "training".to_owned(),
-                format!("{} images, batch {}, EMA weights", trainer.images_seen(), training.batch),
-            ),
+            ("training".to_owned(), format!("{} images, batch {}, EMA weights", trainer.images_seen(), training.batch)),
         ];
         let storage = if output.half { Storage::F16 } else { Storage::F32 };
         checkpoint::save(&self.folder.file(MODEL), &trainer.averaged()?, storage, &notes.into())?;

@@ -46,9 +46,9 @@ impl Outcome {
 /// ` by heun, 35 evaluations an image`, with the network calls where those are more.
 fn sampled_in_words(sampled: &Sampled) -> String {
     let Sampled { solver, nfe, calls, guidance, .. } = sampled;
-    let guided = guidance.as_ref().map_or(String::new(), |guidance| {
-        format!(" ({calls} network calls) under guidance {}", guidance.weight)
-    });
+    let guided = guidance
+        .as_ref()
+        .map_or(String::new(), |guidance| format!(" ({calls} network calls) under guidance {}", guidance.weight));
     format!(" by {solver}, {nfe} evaluations an image{guided}")
 }
 
