@@ -10,13 +10,13 @@ use crate::ui::{Output, Terminal};
 /// Arguments of `fewstep train`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  fewstep train --data fashion-mnist/ --pad-to 32 --out runs/fashion --channels 32 --channel-mult 1,2,2 --blocks 2 --attention 8 --images 500000"
+    after_help = "Example:\n  fewstep train --data fashion-mnist/ --pad-to 32 --out runs/fashion --channels 32 --channel-mult 1,2,2 --blocks 2 --attention 8 --images 500000 --set output.save_every=10000"
 )]
 pub struct Args {
     #[command(flatten)]
-    pub data: DataArgs,
-    #[command(flatten)]
     pub run: RunArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]
@@ -70,6 +70,12 @@ pub struct TrainingArgs {
     /// Learning rate after the ramp [default: 0.001]
     #[arg(long, value_name = "RATE")]
     pub lr: Option<f64>,
+    /// Images over which the learning rate rises [default: 10000000]
+    #[arg(long, value_name = "N")]
+    pub lr_rampup: Option<u64>,
+    /// Half-life of the weights' moving average, in images [default: 500000]
+    #[arg(long, value_name = "N")]
+    pub ema: Option<f64>,
     /// Probability of the non-leaky augmentations; 0 for none [default: 0.12]
     #[arg(long, value_name = "P")]
     pub augment: Option<f64>,
@@ -79,12 +85,6 @@ pub struct TrainingArgs {
     /// Seed of weights, data order and noise [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Images between two saved states; 0 for none but the last [default: 100000]
-    #[arg(long, value_name = "N")]
-    pub save_every: Option<u64>,
-    /// Images between two sample grids; 0 for none [default: a tenth of --images]
-    #[arg(long, value_name = "N")]
-    pub grid_every: Option<u64>,
 }
 
 /// Trains until the asked number of images has been seen.
@@ -117,7 +117,7 @@ impl Args {
     /// The defaults, what the settings file and --set say, and what was typed.
     fn settings(&self) -> Result<TrainSettings> {
         let mut settings = self.settings.resolve(&TrainSettings::default())?;
-        let TrainSettings { network, training, output } = &mut settings;
+        let TrainSettings { network, training, .. } = &mut settings;
         let NetworkArgs { arch, precond, cond, channels, channel_mult, blocks, attention } = self.network.clone();
         put(&mut network.architecture, arch);
         put(&mut network.preconditioning, precond);
@@ -126,17 +126,17 @@ impl Args {
         put(&mut network.channel_mult, channel_mult);
         put(&mut network.blocks, blocks);
         put(&mut network.attention, attention);
-        let TrainingArgs { images, batch, microbatch, lr, augment, xflip, seed, save_every, grid_every } =
+        let TrainingArgs { images, batch, microbatch, lr, lr_rampup, ema, augment, xflip, seed } =
             self.training.clone();
         put(&mut training.images, images);
         put(&mut training.batch, batch);
         put(&mut training.microbatch, microbatch);
         put(&mut training.learning_rate, lr);
+        put(&mut training.rampup_images, lr_rampup);
+        put(&mut training.ema_images, ema);
         put(&mut training.augment, augment);
         training.xflip |= xflip;
         put(&mut training.seed, seed);
-        put(&mut output.save_every, save_every);
-        output.grid_every = grid_every.or(output.grid_every);
         Ok(settings)
     }
 }

@@ -65,7 +65,7 @@ fn reports_open_without_an_error() {
     place.succeeds(&[&["compare", "gaussian-mixture"], &few[..], &["--set", "search.teacher.grid=9"]].concat());
     place.save_images("data", 1, 8, 12);
     let train = ["--channels", "8", "--channel-mult", "1", "--blocks", "1", "--batch", "4", "--images", "16"];
-    let grids = ["--grid-every", "8", "--out", "train"];
+    let grids = ["--set", "output.grid_every=8", "--out", "train"];
     place.succeeds(&[&["train", "--data", "data"], &train[..], &grids].concat());
     for run in ["plan", "compare", "train"] {
         let page = place.path(run).join("report.html");

@@ -18,10 +18,10 @@ const TRAIN: [&str; 17] = [
     "1",
     "--batch",
     "8",
-    "--save-every",
-    "1000000",
-    "--grid-every",
-    "1000000",
+    "--set",
+    "output.save_every=1000000",
+    "--set",
+    "output.grid_every=1000000",
     "--augment",
     "0",
 ];
@@ -100,7 +100,7 @@ fn a_second_one_quits_at_once() {
     place.save_images("images", 1, 32, 64);
     let args =
         ["train", "--data", "images", "--channels", "32", "--batch", "64", "--microbatch", "4", "--device", "cpu"];
-    let more = ["--images", "10000000", "--augment", "0", "--grid-every", "10000000", "--out", "run"];
+    let more = ["--images", "10000000", "--augment", "0", "--set", "output.grid_every=0", "--out", "run"];
     let mut child = start(&place, &[&args[..], &more].concat());
     signalled(&place, &child, "run/stats.jsonl");
     // until the first was heard: were they sent together, they might be one

@@ -6,10 +6,11 @@ use crate::support::Place;
 fn place(arch: &str, precond: &str) -> Place {
     let place = Place::new();
     place.save_images("data", 3, 8, 24);
-    let network = ["--channels", "8", "--channel-mult", "1,2", "--blocks", "1", "--attention", "4", "--dropout", "0"];
-    let training = ["--images", "32", "--batch", "8", "--lr-rampup", "16", "--augment", "0", "--grid-every", "0"];
+    let network = ["--channels", "8", "--channel-mult", "1,2", "--blocks", "1", "--attention", "4"];
+    let training = ["--images", "32", "--batch", "8", "--lr-rampup", "16", "--augment", "0"];
+    let settings = ["--set", "network.dropout=0", "--set", "output.grid_every=0"];
     let kind = ["train", "--data", "data", "--out", "trained", "--cond", "--arch", arch, "--precond", precond];
-    place.succeeds(&[&kind[..], &network, &training].concat());
+    place.succeeds(&[&kind[..], &network, &training, &settings].concat());
     place.succeeds(&["features", "--data", "data", "--out", "features.safetensors", "--epochs", "1", "--batch", "9"]);
     place.succeeds(&["ref", "--data", "data", "--out", "ref.npz", "--features", "features.safetensors"]);
     place

@@ -15,12 +15,12 @@ const RECIPE: [&str; 22] = [
     "4",
     "--batch",
     "8",
-    "--set",
-    "training.rampup_images=16",
-    "--save-every",
+    "--lr-rampup",
     "16",
-    "--grid-every",
-    "1000000",
+    "--set",
+    "output.save_every=16",
+    "--set",
+    "output.grid_every=1000000",
     "--seed",
     "3",
     "--augment",
@@ -166,8 +166,8 @@ fn a_resumed_run_is_the_one_that_its_run_json_describes() {
             (with(&[("--batch", "4")]), "settings.training.batch 4 (was 8)"),
             (resume("48", &["--microbatch", "4"]), "settings.training.microbatch 4 (was 0)"),
             (resume("48", &["--lr", "0.1"]), "settings.training.learning_rate 0.1 (was 0.001)"),
-            (with(&[("--set", "training.rampup_images=8")]), "settings.training.rampup_images 8 (was 16)"),
-            (resume("48", &["--set", "training.ema_images=9.5"]), "settings.training.ema_images"),
+            (with(&[("--lr-rampup", "8")]), "settings.training.rampup_images 8 (was 16)"),
+            (resume("48", &["--ema", "9"]), "settings.training.ema_images 9.0 (was 500000.0)"),
             (resume("48", &["--set", "training.ema_rampup=0.0"]), "settings.training.ema_rampup"),
             (resume("48", &["--set", "training.p_mean=-1.0"]), "settings.training.p_mean"),
             (resume("48", &["--set", "training.p_std=1.0"]), "settings.training.p_std"),
@@ -195,7 +195,8 @@ fn a_resumed_run_is_the_one_that_its_run_json_describes() {
     let error = place.fails(&strs(&resume("48", &[])));
     assert!(error.contains("data.sha256") && error.contains("data.images 23 (was 24)"), "{error}");
     // what the data set is called, for how long, and how often something is written may change; run.json says what is so now
-    let moved = with(&[("--data", "moved"), ("--save-every", "8"), ("--grid-every", "0")]);
+    let mut moved = with(&[("--data", "moved")]);
+    moved.extend(["--set", "output.save_every=8", "--set", "output.grid_every=0"].map(str::to_owned));
     place.succeeds(&strs(&moved));
     let task = &place.read_json("run/run.json")["task"];
     assert_eq!((&task["data"]["name"], &task["settings"]["training"]["images"]), (&"moved".into(), &48.into()));
@@ -226,10 +227,7 @@ fn a_diverging_training_names_the_update_and_the_last_good_state() {
     place.save_images("images", 1, 8, 24);
     // the rate rises from 0: the first update changes nothing
     let diverging = |out: &str, every: &str| {
-        let mut args = train(out, "400", &["--lr", "1e30"]);
-        let at = args.iter().position(|arg| arg == "--save-every").unwrap();
-        args[at + 1] = every.to_owned();
-        place.run(&strs(&args))
+        place.run(&strs(&train(out, "400", &["--lr", "1e30", "--set", &format!("output.save_every={every}")])))
     };
     let run = diverging("saved", "8");
     assert!(run.code == 1 && run.stderr.contains("the last good state is saved/state.safetensors"), "{}", run.stderr);
