@@ -16,9 +16,6 @@ fn place(arch: &str, precond: &str) -> Place {
     place
 }
 
-const MODEL: [&str; 2] = ["--model", "trained/model.safetensors"];
-const QUICK: [&str; 8] = ["--held-out", "3", "--teacher-steps", "4", "--search-samples", "4", "--search-grid", "7"];
-
 fn goes_through(arch: &str, precond: &str) {
     let place = place(arch, precond);
     let levels = |plan: &str| {
@@ -56,7 +53,7 @@ fn goes_through(arch: &str, precond: &str) {
         let sampled = ["sample", &model, "--plan", &plan, "--seeds", "0-3", "--class", "1", "--out", &images];
         assert_eq!(place.json(&sampled)["nfe"], 3);
         // the network must know every level
-        let range = place.json(&["info", MODEL[1]]);
+        let range = place.json(&["info", "trained/model.safetensors"]);
         let [low, high] = [0, 1].map(|end| range[0]["noise_levels"][end].as_f64().unwrap());
         // iDDPM's own levels lie a little beside what is asked for
         let inside = |sigma: f64| (low * 0.99..=high * 1.01).contains(&sigma);
