@@ -121,11 +121,11 @@ impl fmt::Display for FloatRange {
 mod tests {
     use super::*;
 
-    fn told(values: &[f32]) -> Result<FloatRange, String> {
+    fn told(values: &[f32]) -> std::result::Result<FloatRange, String> {
         FloatRange::of(values, None).map_err(|error| error.to_string())
     }
 
-    fn stated(values: &[f32], range: [f32; 2]) -> Result<FloatRange, String> {
+    fn stated(values: &[f32], range: [f32; 2]) -> std::result::Result<FloatRange, String> {
         let array = TensorData::from_f32(&[2], &range).unwrap();
         FloatRange::of(values, Some(&array)).map_err(|error| error.to_string())
     }
