@@ -177,7 +177,8 @@ fn an_image_that_is_not_finite_ends_the_run_at_once() {
     let latents = TensorData::new(Dtype::F32, vec![3, 1, SIZE, SIZE], bytes).unwrap();
     place.save_npz("latents.npz", vec![("latents", latents)]);
     let first = ["sample", "--model", "model.safetensors", "--steps", "2", "--solver", "euler", "--batch", "1"];
-    let message = place.fails(&[&first[..], &["--latents", "latents.npz", "--out", "t"]].concat());
-    assert!(message.contains("the image of latent 1 ") && message.contains("1 images were made before"), "{message}");
+    let run = place.run(&[&first[..], &["--latents", "latents.npz", "--out", "t"]].concat());
+    assert!(run.code == 1 && run.stderr.contains("the image of latent 1 "), "{}", run.stderr);
+    assert!(run.stderr.contains("1 images were made before and are kept in t"), "{}", run.stderr);
     assert_eq!(place.list("t"), ["000000.png", "run.json"]);
 }
