@@ -163,7 +163,10 @@ fn an_image_that_is_not_finite_ends_the_run_at_once() {
         place.fails(&[&first[..], rest].concat())
     };
     let message = made(&["--seeds", "5-100000", "--out", "s"]);
-    assert!(message.contains("the image of seed 5 has values that are not finite, from the noise level 2.0000 on"), "{message}");
+    assert!(
+        message.contains("the image of seed 5 has values that are not finite, from the noise level 2.0000 on"),
+        "{message}"
+    );
     assert!(message.contains("try another --solver"), "{message}");
     assert!(!place.path("s").exists());
     for out in ["grid.png", "arrays.npz"] {

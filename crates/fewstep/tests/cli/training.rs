@@ -100,7 +100,8 @@ fn a_width_that_cannot_be_is_refused_at_once() {
     place.save_images("images", 1, 8, 24);
     for (arch, what) in [("ddpmpp", "144 channels"), ("ncsnpp", "144 channels"), ("adm", "144 channels")] {
         for more in [&[][..], &["--dry-run"]] {
-            let own = ["--arch", arch, "--data", "images", "--channels", "48", "--channel-mult", "1,2", "--blocks", "1"];
+            let own =
+                ["--arch", arch, "--data", "images", "--channels", "48", "--channel-mult", "1,2", "--blocks", "1"];
             let args = [&["train", "--out", "run", "--images", "8", "--batch", "8"], &own[..], more].concat();
             let message = place.fails(&args);
             assert!(message.contains(what) && message.contains("equal groups"), "{message}");
