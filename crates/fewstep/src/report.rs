@@ -8,6 +8,7 @@ use fewstep_report::Page;
 use serde_json::Value;
 
 use crate::error::{Result, bail, ensure};
+use crate::{compare, demo, fitting, reproduce, training};
 
 /// The page of the run in a folder, whatever command left it. Reads only: the run may still be going on.
 ///
@@ -19,8 +20,13 @@ pub fn of_folder(path: &Path) -> Result<Page> {
     let folder = RunFolder::open_to_read(path)?;
     let run: Value = folder.read_json(RUN_FILE)?;
     match run["kind"].as_str() {
+        Some("plan" | "tune" | "fit") => fitting::report(&folder),
+        Some("compare") => compare::report(&folder),
+        Some("reproduce") => reproduce::report(&folder),
+        Some("demo") => demo::report(&folder),
+        Some("train") => training::report(&folder),
         kind => bail!(
-            "{place} is a folder of `{}`, which has no report: those of demo, fit, compare, reproduce and train do",
+            "{place} is a folder of `{}`, which has no report: those of demo, plan, tune, fit, compare, reproduce and train do",
             kind.unwrap_or("something unknown")
         ),
     }

@@ -123,10 +123,10 @@ fn files_of_other_kinds_are_called_by_their_names() {
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/edm_pickles");
     for name in ["state.zip.pth", "state.legacy.pth"] {
         std::fs::copy(format!("{examples}/{name}"), place.path(name)).unwrap();
-        let sample = place.fails(&["sample", "--model", name, "--out", "x.npz"]);
+        let sample = place.fails(&["sample", name, "--out", "x.npz"]);
         assert!(sample.starts_with(&format!("{name}: is a PyTorch file of tensors (torch.save)")), "{sample}");
         assert!(sample.contains("pickle.dump({'ema': net}, file)"), "{sample}");
-        let plan = place.fails(&["sample", "--model", "model.safetensors", "--plan", name, "--out", "x.npz"]);
+        let plan = place.fails(&["sample", "model.safetensors", "--plan", name, "--out", "x.npz"]);
         assert!(plan.contains("is a PyTorch file of tensors") && plan.contains("given with --model"), "{plan}");
         assert!(place.succeeds(&["info", name]).contains("PyTorch file of tensors"));
     }
@@ -138,12 +138,9 @@ fn files_of_other_kinds_are_called_by_their_names() {
         let message = place.fails(args);
         assert!(parts.iter().all(|part| message.contains(part)) && message.lines().count() == 1, "{args:?}: {message}");
     };
-    fails(
-        &["sample", "--model", "page.pkl", "--out", "x.npz"],
-        &["page.pkl: is a web page (HTML)", "the download failed"],
-    );
+    fails(&["sample", "page.pkl", "--out", "x.npz"], &["page.pkl: is a web page (HTML)", "the download failed"]);
     fails(&["import", "page.pkl"], &["page.pkl: is a web page (HTML)"]);
-    fails(&["sample", "--model", "lfs.safetensors", "--out", "x.npz"], &["a git-lfs pointer", "git lfs pull"]);
+    fails(&["sample", "lfs.safetensors", "--out", "x.npz"], &["a git-lfs pointer", "git lfs pull"]);
     fails(&["eval", "empty.npz"], &["empty.npz is an empty file"]);
     fails(
         &["ref", "--data", "page.pkl", "--out", "r.npz"],
@@ -159,7 +156,7 @@ fn files_of_other_kinds_are_called_by_their_names() {
 #[test]
 fn plans_of_any_encoding_are_read() {
     let place = Place::with_model();
-    let sample = ["sample", "--model", "model.safetensors", "--seeds", "0", "--out"];
+    let sample = ["sample", "model.safetensors", "--seeds", "0", "--out"];
     let plan = fewstep_core::solver::Solver::Euler
         .plan(&fewstep_core::schedule::karras(2, 0.002, 80.0, 7.0).unwrap(), &Default::default())
         .unwrap();

@@ -343,5 +343,5 @@ fn images_that_are_not_finite_are_named() {
     fewstep_io::safetensors::write(place.path("huge.safetensors"), &file.tensors, &file.metadata).unwrap();
     let args = ["huge.safetensors", "--ref", "data", "--seeds", "5-1000000", "--batch", "3", "--steps", "2"];
     let error = place.fails(&[&EVAL[..], &args].concat());
-    assert!(error.contains("image 5 has values that are not finite"), "{error}");
+    assert!(error.contains("the sample of seed 5 has values that are not finite"), "{error}");
 }

@@ -54,7 +54,13 @@ fn both_phases_leave_a_plan_and_a_network_for_every_number_of_steps() {
         let plan = format!("run/steps-{steps:03}/plan.json");
         let model = format!("run/steps-{steps:03}/model.safetensors");
         let grid = format!("{steps}.png");
-        let args = ["sample", &model, "--plan", &plan, "--seeds", "0-3", "--out", &grid];
+        // where tuning bought nothing the network is as it came
+        let model = if outcome["model"].is_string() { model.as_str() } else { "model.safetensors" };
+        assert_eq!(
+            place.path(&format!("run/steps-{steps:03}/model.safetensors")).exists(),
+            outcome["model"].is_string()
+        );
+        let args = ["sample", model, "--plan", &plan, "--seeds", "0-3", "--out", &grid];
         assert_eq!(place.json(&args)["nfe"], steps);
     }
     // What a tuned network is worth under the other plan, and the same in the report.
@@ -155,7 +161,7 @@ fn plans_need_no_data() {
     let plan = |model: &'static str, steps: &'static str, out: &'static str| {
         vec!["plan", model, "--steps", steps, "--settings", "quick.toml", "--out", out]
     };
-    place.succeeds(&plan("model.safetensors", "1,2,3,5", "run"));
+    place.succeeds(&plan("model.safetensors", "2,3,5", "run"));
     let found = place.read_json("run/steps-003/plan.json");
     assert_eq!((&found["nfe"], &found["solver"]), (&serde_json::json!(3), &serde_json::json!("least_squares")));
     assert_eq!(found["metadata"]["found_by"]["method"], "least-squares+gauss-newton+moments");
@@ -166,7 +172,7 @@ fn plans_need_no_data() {
     let outcomes = place.read_json("moved/fit.json");
     assert!(place.path("moved").join(outcomes[0]["plan"].as_str().unwrap()).exists(), "{outcomes}");
     std::fs::remove_dir_all(place.path("moved/steps-005")).unwrap();
-    place.succeeds(&[plan("model.safetensors", "1,2,3,5", "moved"), vec!["--resume"]].concat());
+    place.succeeds(&[plan("model.safetensors", "2,3,5", "moved"), vec!["--resume"]].concat());
 
     // nor does tuning by rollout, for plans that there are
     let tuning = ["--updates", "3", "--set", "tune.trajectories=6", "--set", "tune.batch=12"];
@@ -190,7 +196,7 @@ fn plans_need_no_data() {
     let all = ["tune", "model.safetensors", "--plan", "moved", "--out", "new", "--dry-run"];
     let small = ["--settings", "quick.toml", "--set", "tune.trajectories=60"];
     let cost = place.json(&[&all[..], &small].concat());
-    assert_eq!(cost["settings"]["steps"], serde_json::json!([1, 2, 3, 5]), "{cost}");
+    assert_eq!(cost["settings"]["steps"], serde_json::json!([2, 3, 5]), "{cost}");
 
     for (args, wanted) in [
         (&["tune", "model.safetensors", "--loss", "bound", "--out", "new"][..], "--data"),
@@ -331,6 +337,7 @@ fn the_library_finds_the_plans_of_the_command_line() {
     use fewstep::search::{Method, SearchSettings, find_plans};
     use fewstep_core::observe::Silent;
 
+    fewstep_nn::device::set_threads(1); // as these tests run the program: sums depend on it
     let place = Place::new();
     place.succeeds(&[
         "plan",

@@ -56,16 +56,8 @@ fn a_fit_and_its_plan() {
 #[test]
 fn a_comparison_with_exact_samples() {
     let place = Place::new();
-    let own = [
-        "--methods",
-        "least-squares,karras/euler,oss/ipndm4",
-        "--steps",
-        "3,4",
-        "--images",
-        "200",
-        "--out",
-        "run",
-    ];
+    let own =
+        ["--methods", "least-squares,karras/euler,oss/ipndm4", "--steps", "3,4", "--images", "200", "--out", "run"];
     let rows = place.json(&on_mixture("compare", &[&own[..], &["--set", "held_out=32"]].concat()));
     let value = |method: &str, nfe: u64| {
         let row = rows.as_array().unwrap().iter().find(|row| row["method"] == method && row["nfe"] == nfe).unwrap();
@@ -86,8 +78,18 @@ fn a_comparison_with_exact_samples() {
 /// took, which are near the forecast's.
 fn fitted(options: &[&'static str]) -> (u64, BTreeMap<usize, (f64, bool)>) {
     let place = Place::new();
-    let own =
-        ["--methods", "least-squares", "--images", "2", "--set", "held_out=8", "--set", "teacher_steps=2", "--out", "run"];
+    let own = [
+        "--methods",
+        "least-squares",
+        "--images",
+        "2",
+        "--set",
+        "held_out=8",
+        "--set",
+        "teacher_steps=2",
+        "--out",
+        "run",
+    ];
     let all = [&own[..], options].concat();
     let cost = place.json(&on_mixture("compare", &[&all[..], &["--dry-run"]].concat()));
     let parts = cost["parts"].as_array().unwrap();

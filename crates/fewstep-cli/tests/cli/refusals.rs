@@ -8,7 +8,7 @@ fn contradictions_and_misfits_are_one_sentence() {
     place.save_images("colour", 3, 8, 8);
     for (args, words) in [
         (&["--set", "paper.objective=joint", "--set", "paper.optimizer=table", "--method", "paper"][..], "adam"),
-        (&["--set", "paper.gamma=-1"], "paper.gamma must be"),
+        (&["--set", "paper.gamma=-1", "--set", "paper.objective=joint", "--method", "paper"], "paper.gamma must be"),
         (&["--set", "tune.xflip=true", "--set", "tune.critic_weight=0", "--loss", "rollout"], "tune.xflip"),
         (&["--set", "tune.data_weight=-1", "--loss", "rollout"], "tune.data_weight"),
         (&["--set", "tune.critic_weight=-1", "--loss", "rollout"], "tune.critic_weight must be"),

@@ -45,7 +45,7 @@ fn a_run_is_repeated_from_its_run_json() {
     assert!(typed.code == 0 && !typed.stderr.contains("not the settings"), "{}", typed.stderr);
     insta::assert_snapshot!(place.fails(&["train", "--config", "first/run.json", "--out", "new"]), @"first/run.json is of `fewstep plan`: write `fewstep plan --config first/run.json`");
     insta::assert_snapshot!(place.fails(&["plan", "--config", "first/fit.json", "--out", "new"]), @"first/fit.json does not say what was run: it is no run.json");
-    insta::assert_snapshot!(place.fails(&["plan", "--config", "none.json", "--out", "new"]), @"cannot read none.json: No such file or directory (os error 2)");
+    insta::assert_snapshot!(place.fails(&["plan", "--config", "none.json", "--out", "new"]), @"none.json does not exist: check the path to the file");
 }
 
 /// The forecast is a bound, and not a loose one.

@@ -214,3 +214,40 @@ fn guidance_is_of_the_model() {
     let cost = place.json(&[&guided[..], &["--dry-run"]].concat());
     assert_eq!((&cost["evaluations"], &cost["settings"]["model"]["guidance"]["weight"]), (&6.into(), &2.0.into()));
 }
+
+/// A sample that is not finite ends the run at its batch, with its seed and the level, and leaves no half-made folder. Images that
+/// were whole before stay.
+#[test]
+fn an_image_that_is_not_finite_ends_the_run_at_once() {
+    let place = Place::with_model();
+    // 1e39 is beyond f32: no image survives the second stage
+    let plan = r#"{"version": 1, "stages": [{"sigma": 80, "input": {"latent": 80}}, {"sigma": 2, "input": {"d0": 1e39}}],
+        "output": {"d1": 1}}"#;
+    std::fs::write(place.path("plan.json"), plan).unwrap();
+    let made = |rest: &[&'static str]| {
+        let first = ["sample", "model.safetensors", "--plan", "plan.json", "--batch", "1"];
+        place.fails(&[&first[..], rest].concat())
+    };
+    let message = made(&["--seeds", "5-100000", "--out", "s"]);
+    assert!(
+        message.contains("the sample of seed 5 has values that are not finite, from the noise level 2.0000 on"),
+        "{message}"
+    );
+    assert!(message.contains("try another --solver"), "{message}");
+    assert!(!place.path("s").exists());
+    for out in ["grid.png", "arrays.npz"] {
+        assert!(made(&["--seeds", "5-100000", "--out", out]).contains("seed 5"));
+        assert!(!place.path(out).exists());
+    }
+    // latents of a file are known by their place, and only the second of these is beyond f32 times 80
+    let mut latents = vec![0.5f32; 3 * SIZE * SIZE];
+    latents[SIZE * SIZE] = 1e38;
+    let bytes = latents.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let latents = TensorData::new(Dtype::F32, vec![3, 1, SIZE, SIZE], bytes).unwrap();
+    place.save_npz("latents.npz", vec![("latents", latents)]);
+    let first = ["sample", "model.safetensors", "--steps", "2", "--solver", "euler", "--batch", "1"];
+    let run = place.run(&[&first[..], &["--latents", "latents.npz", "--out", "t"]].concat());
+    assert!(run.code == 1 && run.stderr.contains("the sample of latent 1 "), "{}", run.stderr);
+    assert!(run.stderr.contains("1 samples were made before and are kept in t"), "{}", run.stderr);
+    assert_eq!(place.list("t"), ["000000.png", "run.json"]);
+}

@@ -82,7 +82,7 @@ fn classes_without_images_are_told_and_not_sampled() {
     assert!(run.stderr.contains("warning: 1 of the 3 classes have no images (0)"), "{}", run.stderr);
     let info = place.succeeds(&["info", "run/model.safetensors"]);
     assert!(info.contains("classes with images") && info.contains("[1,2]"), "{info}");
-    let sample = ["sample", "--model", "run", "--steps", "1", "--solver", "euler", "--seeds", "0-39", "--out", "x.npz"];
+    let sample = ["sample", "run", "--steps", "1", "--solver", "euler", "--seeds", "0-39", "--out", "x.npz"];
     place.succeeds(&sample);
     let classes = fewstep_io::npz::read(place.path("x.npz")).unwrap()["classes"].to_i64().unwrap();
     assert!(classes.contains(&1) && classes.contains(&2) && !classes.contains(&0), "{classes:?}");

@@ -144,12 +144,15 @@ impl FitTask {
                 method.check_evaluations(&self.steps)?;
             }
             let longest = self.steps.iter().copied().max().unwrap_or_default();
-            let (name, grid) = match settings.needs_table(&self.method) {
-                true => ("paper.grid", settings.paper.grid),
-                false => ("search.teacher.grid", settings.search.teacher.grid),
+            let (name, grid) = match &self.method {
+                _ if settings.needs_table(&self.method) => ("paper.grid", settings.paper.grid),
+                PlanSource::Method(method) if method.needs_teacher() => {
+                    ("search.teacher.grid", settings.search.teacher.grid)
+                }
+                _ => ("", usize::MAX),
             };
             ensure!(
-                grid >= longest || self.method == PlanSource::Paper && !settings.paper.by_table(),
+                grid >= longest,
                 "the setting {name} is {grid}: it must have at least as many levels as the longest plan, {longest}"
             );
             if self.tunes() {

@@ -11,6 +11,7 @@ use fewstep_nn::tensor::Batch;
 
 use super::Source;
 use crate::error::{Result, bail, ensure};
+use crate::float_range::{FloatRange, RANGE};
 use crate::pixels;
 
 /// White pixels between the images of a grid.
@@ -111,6 +112,10 @@ impl Collected {
             if let Some(values) = values {
                 arrays.insert(name.to_owned(), TensorData::from_i64(&[count], &values)?);
             }
+        }
+        if matches!(self.form, Form::Floats("images")) {
+            // what the values of black and white are: a sampler's overshoot them
+            arrays.insert(RANGE.to_owned(), TensorData::from_f32(&[2], &FloatRange::Signed.ends())?);
         }
         Ok(npz::write(&self.path, &arrays)?)
     }

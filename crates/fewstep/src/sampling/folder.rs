@@ -10,7 +10,7 @@ use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, dataset::Images, png};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Result, ensure};
+use crate::error::{Context, Error, Result, ensure};
 use crate::models::ModelId;
 use crate::runs::{Lock, Run, RunOptions, Task};
 
@@ -131,6 +131,23 @@ impl SampleFolder {
             self.synced = Instant::now();
         }
         Ok(())
+    }
+
+    /// What to say of a run that failed after so many images: they stay, and a folder without any goes.
+    pub fn abandon(self, error: Error, images: usize) -> Error {
+        let out = self.run.folder.path().to_owned();
+        if images > 0 {
+            // synced as far as it goes: the error at hand is the one to tell
+            let _ = self.written.finish();
+            return Error::Input(format!(
+                "{}; {images} samples were made before and are kept in {}",
+                error.sentence(),
+                out.display()
+            ));
+        }
+        let _ = std::fs::remove_file(out.join(RUN_FILE));
+        let _ = std::fs::remove_dir(&out);
+        error
     }
 
     /// Returns when all images are on the disk.

@@ -17,7 +17,7 @@ use self::file::Collected;
 use self::folder::SampleFolder;
 pub use self::folder::SampleTask;
 pub use self::source::Source;
-use crate::error::{Result, bail};
+use crate::error::{Error, Result, bail};
 use crate::models::ModelId;
 use crate::pixels;
 use crate::runs::RunOptions;
@@ -89,13 +89,16 @@ pub fn sample(sampling: &Sampling, destination: &Destination, observer: &dyn Obs
     let todo: Vec<usize> = (0..source.len()).filter(|&index| !target.has(source.number(index))).collect();
     let (kept, started) = (source.len() - todo.len(), Instant::now());
     let mut progress = Progress::new(observer, "sample", "samples", source.len() as u64, kept as u64);
-    let mut done = kept;
+    let mut made = 0;
     for part in todo.chunks(sampling.batch.max(1)) {
         let numbers: Vec<u64> = part.iter().map(|&index| source.number(index)).collect();
-        let (samples, classes) = source.samples(*denoiser, plan, part, observer)?;
-        target.take(*denoiser, &numbers, &samples, &classes)?;
-        done += part.len();
-        progress.set(done as u64, format!("{} evaluations each", plan.nfe()));
+        let samples = source.samples(*denoiser, plan, part, observer);
+        let taken = samples.and_then(|(samples, classes)| target.take(*denoiser, &numbers, &samples, &classes));
+        if let Err(error) = taken {
+            return Err(target.abandon(error, kept + made));
+        }
+        made += part.len();
+        progress.set((kept + made) as u64, format!("{} evaluations each", plan.nfe()));
     }
     target.finish()?;
     Ok(Sampled { samples: source.len(), kept, seconds: started.elapsed().as_secs_f64() })
@@ -148,6 +151,14 @@ impl Target {
         match self {
             Self::Folder(folder) => folder.take(numbers, &pixels::to_images(&denoiser.pixels(samples)?)?),
             Self::File(file) => file.take(denoiser, samples, classes),
+        }
+    }
+
+    /// What to say of a run that failed after so many samples.
+    fn abandon(self, error: Error, samples: usize) -> Error {
+        match self {
+            Self::Folder(folder) if !error.is_cancelled() => folder.abandon(error, samples),
+            Self::Folder(_) | Self::File(_) => error,
         }
     }
 
