@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(open_data(&path, None, None).unwrap().image(0).unwrap(), [1, 2, 3, 4, 5, 6]);
         let pixels = |values: &[f32; 4]| {
             let (_folder, path) = write("images", TensorData::from_f32(&[1, 1, 2, 2], values).unwrap());
-            open_data(&path, None, None).map(|data| data.image(0).unwrap()).map_err(|error| format!("{error:#}"))
+            open_data(&path, None, None).map(|data| data.image(0).unwrap()).map_err(|error| error.sentence())
         };
         for values in [[-1.0, 0.0, 0.2, 1.0], [0.0, 0.5, 0.6, 1.0], [0.0, 127.6, 153.0, 255.0]] {
             assert_eq!(pixels(&values), Ok(vec![0, 128, 153, 255]), "{values:?}");
@@ -225,10 +225,10 @@ mod tests {
     #[test]
     fn other_arrays_are_refused() {
         let error =
-            |name: &str, array: TensorData| format!("{:#}", open_data(&write(name, array).1, None, None).unwrap_err());
+            |name: &str, array: TensorData| open_data(&write(name, array).1, None, None).unwrap_err().sentence();
         let (_folder, path) = write("mu", TensorData::from_f64(&[1], &[0.0]).unwrap());
-        assert!(format!("{:#}", open_data(&path, None, None).unwrap_err()).contains("neither an array `images`"));
-        assert!(format!("{:#}", open_data(&path, Some(32), None).unwrap_err()).contains("--pad-to"));
+        assert!(open_data(&path, None, None).unwrap_err().sentence().contains("neither an array `images`"));
+        assert!(open_data(&path, Some(32), None).unwrap_err().sentence().contains("--pad-to"));
         assert!(!error("images", TensorData::from_u8(&[2, 2], &[0; 4]).unwrap()).is_empty());
     }
 }

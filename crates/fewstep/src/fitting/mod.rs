@@ -4,6 +4,8 @@
 
 mod budget;
 mod forecast;
+mod idle;
+mod inputs;
 mod interpolate;
 mod outcome;
 mod paper;
@@ -29,13 +31,14 @@ use serde::{Deserialize, Serialize};
 pub use self::budget::UNTUNED;
 pub use self::forecast::forecast;
 pub(crate) use self::forecast::{evaluated, interpolation_evaluations, trajectory_evaluations};
+pub use self::inputs::{open_inputs, open_plans};
 pub use self::interpolate::{
     INTERPOLATION_TEXT, Interpolated, InterpolationPoint, comes_nearer, interpolation_table, plan_for,
 };
 pub use self::outcome::{CrossPlan, Grid, Outcome, PhaseOutcome, cross_plan_table, interpolations, table};
 pub use self::report::report;
 pub use self::settings::{FitSettings, PlanSource};
-pub use self::task::{FitInputs, FitRun, FitTask, OUTCOMES, Phases, PlanFile, fit, open_inputs, open_plans};
+pub use self::task::{FitInputs, FitRun, FitTask, OUTCOMES, Phases, PlanFile, fit};
 pub use self::trajectories::TRAJECTORY_SEEDS;
 pub use self::tune::Saved;
 use crate::error::{Context, Result};

@@ -1,24 +1,22 @@
 //! A whole run: `plan`, `tune` or `fit`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use fewstep_core::observe::{Event, Observer};
 use fewstep_core::plan::Plan;
 use fewstep_eval::features::{FeatureId, FeatureNetwork};
-use fewstep_io::{RunFolder, atomic, hash};
+use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::data::Images;
 use fewstep_search::settings::Distance;
 use fewstep_search::{Extras, MomentsOf, Search};
 use serde::{Deserialize, Serialize};
 
 use super::budget::{self, Shared};
-use super::settings::{FitSettings, PaperObjective, PlanSource, TuneLoss, check_tunable};
+use super::settings::{FitSettings, PlanSource, check_tunable};
 use super::{FeatureLoss, Fitter, Outcome};
 use crate::data::{DataId, data_moments};
 use crate::error::{Result, ensure};
-use crate::features::FeatureOptions;
-use crate::models::{ModelId, OpenModel, is_built_in};
-use crate::plans::read_plan_for;
+use crate::models::{ModelId, OpenModel};
 use crate::reference::{ImageReference, ReferenceId};
 use crate::runs::{REPORT, Run, RunOptions, Task, what_differs};
 use crate::scorer::ImageScorer;
@@ -167,54 +165,6 @@ impl FitTask {
         }
         settings.check_data(self.finds().then_some(&self.method), self.tunes(), images, &self.steps)
     }
-
-    /// Refuses settings that were asked for by name and change nothing here.
-    ///
-    /// # Errors
-    /// With the first of `names` that does.
-    pub fn refuse_idle<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
-        for name in names {
-            if let Some(needed) = self.idle(name) {
-                crate::error::bail!("the setting {name} is for {needed}: it changes nothing here");
-            }
-        }
-        Ok(())
-    }
-
-    /// What a setting that changes nothing is for.
-    fn idle(&self, name: &str) -> Option<String> {
-        let (section, rest) = name.split_once('.').unwrap_or((name, ""));
-        let first = rest.split('.').next().unwrap_or_default();
-        let Self { settings: FitSettings { tune, paper, .. }, method, .. } = self;
-        let (rollout, tables) = (tune.loss == TuneLoss::Rollout, self.settings.needs_table(method));
-        let by_paper = self.finds() && *method == PlanSource::Paper;
-        let (used, needed) = match (section, first) {
-            ("tune" | "interpolate", _) if !self.tunes() => {
-                (false, "phase 2, which `fewstep tune` and `fewstep fit` have")
-            }
-            ("tune", "last_weight") => (tune.loss == TuneLoss::Bound, "tune.loss = bound"),
-            (
-                "tune",
-                "distance" | "step_weights" | "gradient" | "data_weight" | "critic_weight" | "critic_of"
-                | "trajectories",
-            ) => (rollout, "tune.loss = rollout"),
-            ("paper", "grid" | "table_images") => {
-                (self.finds() && tables, "the methods paper (by its table) and bound")
-            }
-            ("paper", "objective" | "optimizer" | "") => (by_paper, "--method paper"),
-            ("paper", "gamma") => (by_paper && paper.objective == PaperObjective::Joint, "paper.objective = joint"),
-            ("paper", _) => (by_paper && !paper.by_table(), "--method paper with paper.optimizer = adam"),
-            ("search", "teacher") if self.tunes() && rollout => (true, ""),
-            ("search", section) => match method {
-                PlanSource::Method(method) if self.finds() => {
-                    (method.uses(section), "methods that have such a stage, and this one has none")
-                }
-                _ => (false, "searches, and there is none"),
-            },
-            _ => (true, ""),
-        };
-        (!used).then(|| needed.to_owned())
-    }
 }
 
 impl Task for FitTask {
@@ -273,87 +223,6 @@ pub struct FitRun {
     pub folder: PathBuf,
     /// What it left, by number of steps.
     pub outcomes: Vec<Outcome>,
-}
-
-/// Reads plans that are tuned for: files, or run folders of `plan` with all that they hold.
-///
-/// # Errors
-/// If one cannot be used on this model, or two have as many evaluations.
-pub fn open_plans(paths: &[PathBuf], opened: &OpenModel) -> Result<Vec<(PlanFile, Plan)>> {
-    let mut found: Vec<(PlanFile, Plan)> = Vec::new();
-    for path in paths {
-        let files = if path.is_dir() { plans_in(path)? } else { vec![path.clone()] };
-        for name in files {
-            let plan = read_plan_for(&name, opened.spec())?;
-            let same = found.iter().find(|(_, other)| other.nfe() == plan.nfe());
-            if let Some((other, _)) = same {
-                crate::error::bail!(
-                    "{} and {} are both of {} evaluations: tune for one of them at a time",
-                    other.name.display(),
-                    name.display(),
-                    plan.nfe()
-                );
-            }
-            found.push((PlanFile { sha256: hash::sha256_file(&name)?, name }, plan));
-        }
-    }
-    Ok(found)
-}
-
-fn plans_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut plans: Vec<PathBuf> = std::fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.path().join("plan.json")))
-        .collect::<std::io::Result<Vec<_>>>()?
-        .into_iter()
-        .filter(|path| path.is_file())
-        .collect();
-    plans.sort();
-    ensure!(
-        !plans.is_empty(),
-        "{} holds no plans: name a plan.json, or the folder of `fewstep plan`",
-        folder.display()
-    );
-    Ok(plans)
-}
-
-/// The feature network of distances of features and the reference of interpolations, as far as the task uses them.
-///
-/// # Errors
-/// If one is named that changes nothing, or cannot be used.
-#[allow(clippy::type_complexity)]
-pub fn open_inputs(
-    task: &FitTask,
-    opened: &OpenModel,
-    features: Option<&PathBuf>,
-    reference: Option<&PathBuf>,
-) -> Result<(Option<Box<dyn FeatureNetwork>>, Option<ImageReference>)> {
-    let (compares, interpolates) = (task.compares_features(), task.interpolates());
-    ensure!(
-        compares || features.is_none() || reference.is_some(),
-        "--features is for --ref or for a distance of features (tune.distance, search.rollout.loss), and changes nothing here"
-    );
-    ensure!(
-        interpolates || reference.is_none(),
-        "--ref chooses among networks between the untuned and the tuned one: that takes tuning, interpolate.images above 0, no \
-         distance of features, and early_stop"
-    );
-    let network = match compares {
-        true => {
-            let shape = opened.pixel_shape()?;
-            ensure!(
-                opened.spec().shape == shape,
-                "a distance of features needs a model whose samples are images, without a decoder"
-            );
-            Some(FeatureOptions::file(features.cloned()).open(shape, opened.denoiser().device())?)
-        }
-        false => None,
-    };
-    let known = reference.is_some() || is_built_in(&opened.name);
-    let reference = match interpolates && known && opened.pixel_shape().is_ok() {
-        true => Some(ImageReference::open(opened, FeatureOptions::file(features.cloned()), reference)?),
-        false => None,
-    };
-    Ok((network, reference))
 }
 
 /// Fits, or goes on with what an earlier run left undone.
@@ -453,48 +322,8 @@ fn find(
 
 #[cfg(test)]
 mod tests {
+    use super::super::idle::tests::task;
     use super::*;
-
-    fn task(phases: Phases, method: &str) -> FitTask {
-        FitTask {
-            phases,
-            model: ModelId {
-                name: "m".to_owned(),
-                sha256: "0".to_owned(),
-                precision: "f32".to_owned(),
-                guidance: None,
-            },
-            data: None,
-            features: None,
-            reference: None,
-            method: method.parse().unwrap(),
-            plans: Vec::new(),
-            steps: vec![5],
-            rounds: 1,
-            settings: FitSettings::default(),
-        }
-    }
-
-    #[test]
-    fn settings_that_change_nothing_are_refused() {
-        for (phases, method, name, idle) in [
-            (Phases::Plan, "least-squares", "tune.updates", true),
-            (Phases::Fit, "least-squares", "tune.updates", false),
-            (Phases::Fit, "least-squares", "tune.last_weight", true),
-            (Phases::Plan, "least-squares", "search.gits.metric", true),
-            (Phases::Plan, "gits/euler", "search.gits.metric", false),
-            (Phases::Plan, "gits/euler", "paper.gamma", true),
-            (Phases::Plan, "paper", "paper.grid", false),
-            (Phases::Plan, "paper", "paper.batch", true),
-            (Phases::Plan, "bound/euler", "paper.table_images", false),
-            (Phases::Plan, "paper", "search.teacher.grid", true),
-            (Phases::Fit, "paper", "search.teacher.grid", false),
-            (Phases::Plan, "least-squares", "held_out.samples", false),
-        ] {
-            let refused = task(phases, method).refuse_idle([name]);
-            assert_eq!(refused.is_err(), idle, "{method} {name}: {refused:?}");
-        }
-    }
 
     #[test]
     fn a_run_goes_on_with_its_own_task_wherever_its_files_are() {

@@ -88,7 +88,8 @@ fn a_program_of_a_network_has_its_answers_its_derivatives_and_its_plans() {
     }
 
     let (settings, held_out) = (settings(100), held_out(network));
-    for method in [Method::LEAST_SQUARES, Method::BEST] {
+    // without refinements, whose choices hang on single latents that end in another component
+    for method in ["least-squares", "oss/ipndm4"].map(|name| name.parse::<Method>().unwrap()) {
         let plans = |denoiser: &dyn TorchDenoiser| find_plans(&denoiser, &method, &STEPS, &settings, &Silent).unwrap();
         let (found, wanted) = (plans(program), plans(network));
         for steps in STEPS {
@@ -226,11 +227,11 @@ fn latents_are_judged_by_their_pixels() {
     assert!(gap("least-squares+data-moments").is_finite());
 }
 
-/// 32 grey images of the shape of the model's pixels.
+/// 128 grey images of the shape of the model's pixels.
 fn grey_images(opened: &OpenModel) -> Images {
     let [channels, height, width] = opened.pixel_shape().unwrap();
-    let pixels = (0..32 * height * width).map(|i| (i * 7 % 256) as u8).collect();
-    let labels = opened.spec().classes.checked_sub(1).map(|_| (0..32).map(|n| n % 3).collect());
+    let pixels = (0..128 * height * width).map(|i| (i * i % 509 * 7 % 256) as u8).collect();
+    let labels = opened.spec().classes.checked_sub(1).map(|_| (0..128).map(|n| n % 3).collect());
     let images = dataset::Images::new(pixels, channels, height, width, labels).unwrap();
     Images::for_model(images, opened.denoiser()).unwrap()
 }
