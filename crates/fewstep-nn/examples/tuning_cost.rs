@@ -25,7 +25,7 @@ use fewstep_nn::device::parse_kind;
 use fewstep_nn::distance::Distance;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::tensor::Batch;
-use fewstep_nn::train::{GradientFlow, Lessons, Loss, RolloutLoss, TrainConfig, Trainer, Trajectories};
+use fewstep_nn::train::{GradientFlow, Loss, RolloutLoss, TrainConfig, Trainer, TrainingSource, Trajectories};
 use fewstep_search::{Endpoints, Seeded, Teacher};
 use serde_json::{Value, json};
 
@@ -104,7 +104,7 @@ fn update(kind: &str, loss: &str, steps: usize) -> std::result::Result<(), Failu
         Loss::Rollout(_) => Some(made_up(&model, &schedule, batch)?),
         _ => None,
     };
-    let lessons = trajectories.as_ref().map_or(Lessons::from(&images), Lessons::from);
+    let source = trajectories.as_ref().map_or(TrainingSource::from(&images), TrainingSource::from);
     let config = TrainConfig {
         batch,
         microbatch: GRAPH,
@@ -118,7 +118,7 @@ fn update(kind: &str, loss: &str, steps: usize) -> std::result::Result<(), Failu
         xflip: false,
         seed: 0,
     };
-    let mut trainer = Trainer::new(model, lessons, config)?;
+    let mut trainer = Trainer::new(model, source, config)?;
     trainer.step()?;
     let started = Instant::now();
     for _ in 0..UPDATES {

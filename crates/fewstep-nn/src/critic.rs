@@ -27,7 +27,7 @@ const HIDDEN: i64 = 32;
 const LAYERS: [(i64, i64); 3] = [(1, 1), (3, 2), (1, 1)];
 
 /// Steep heads are held back: weight of the squared slope of the sum of an image's scores, divided by the number of places, the mean over
-/// resolutions. It counts in the first update of a lesson, with the weight of all of them, as a slope's slope is dear (Karras et al. 2020).
+/// resolutions. It counts in the first update of a round, with the weight of all of them, as a slope's slope is dear (Karras et al. 2020).
 const SLOPE_WEIGHT: f64 = 3e-2;
 
 /// The heads' own learning rate; it never falls, as the student never stops changing.
@@ -36,7 +36,7 @@ const LEARNING_RATE: f64 = 1e-3;
 /// With less memory than usual, as what is to be told apart moves.
 const ADAM: AdamConfig = AdamConfig { beta1: 0.5, beta2: 0.99, eps: 1e-8 };
 
-/// Updates of the heads in a lesson, each on images of its own.
+/// Updates of the heads in a round, each on images of its own.
 const UPDATES: u64 = 2;
 
 /// Images are seen under noise of levels between these, log-uniform, in units of sigma_data: with little every detail shows, with
@@ -66,7 +66,7 @@ pub struct Critic {
     heads: Vec<Vec<[Tensor; 2]>>,
     weights: FlatWeights,
     adam: Adam,
-    /// What was compared since the last lesson: of every resolution, `[N, 2, c, h, w]` maps of images and of those that they should
+    /// What was compared since the last round: of every resolution, `[N, 2, c, h, w]` maps of images and of those that they should
     /// look like.
     seen: RefCell<Vec<Vec<Tensor>>>,
 }
@@ -167,12 +167,12 @@ impl Critic {
         distance
     }
 
-    /// Forgets what was compared since the last lesson.
+    /// Forgets what was compared since the last round.
     pub(crate) fn forget(&mut self) {
         self.seen.take();
     }
 
-    /// A lesson: a few updates towards telling apart what was compared since the last one, with the slopes kept small (Mescheder et al.
+    /// A round: a few updates towards telling apart what was compared since the last one, with the slopes kept small (Mescheder et al.
     /// 2018; with the relativistic loss, Huang et al. 2024), the graph of one comparison alive at a time. Returns the mean loss before
     /// the last update, without the slopes': `log 2` for one that cannot tell.
     ///
@@ -191,7 +191,7 @@ impl Critic {
                 before += count(pairs);
                 let images = count(&share);
                 if images > 0 {
-                    let (loss, slope) = self.lesson(&share, update)?;
+                    let (loss, slope) = self.round(&share, update)?;
                     sum += loss * images as f64;
                     gradient += slope * images as f64;
                     own += images;
@@ -211,7 +211,7 @@ impl Critic {
     }
 
     /// The loss of an update's share of a comparison, and the gradient of it, in the first update with the slopes' penalty.
-    fn lesson(&self, pairs: &[Tensor], update: u64) -> Result<(f64, Tensor)> {
+    fn round(&self, pairs: &[Tensor], update: u64) -> Result<(f64, Tensor)> {
         let leaf = |pairs: &Tensor| pairs.flatten(0, 1).detach().set_requires_grad(true);
         let maps: Vec<Tensor> = pairs.iter().map(leaf).collect();
         let scores = self.scores(&maps)?;
@@ -230,12 +230,12 @@ impl Critic {
         Ok((value, self.weights.gradient(&loss)?))
     }
 
-    /// Says that so many lessons led here.
-    pub(crate) fn set_lessons(&mut self, lessons: u64) {
-        self.adam.step = lessons * UPDATES;
+    /// Says that so many rounds led here.
+    pub(crate) fn set_rounds(&mut self, rounds: u64) {
+        self.adam.step = rounds * UPDATES;
     }
 
-    /// Everything that the next lesson depends on beside their number.
+    /// Everything that the next round depends on beside their number.
     pub(crate) fn vectors(&mut self) -> [(&'static str, &mut Tensor); 3] {
         [
             ("critic.weights", &mut self.weights.values),
@@ -250,7 +250,7 @@ fn count(pairs: &[Tensor]) -> i64 {
     pairs.first().map_or(0, |pairs| pairs.size()[0])
 }
 
-/// The pairs of the update whose turn is at `first`, one in [`UPDATES`]; all of them where a lesson's `total` is too few to share out.
+/// The pairs of the update whose turn is at `first`, one in [`UPDATES`]; all of them where a round's `total` is too few to share out.
 fn share(pairs: &[Tensor], first: i64, total: i64) -> Vec<Tensor> {
     let updates = UPDATES as i64;
     let of_update = |pairs: &Tensor| match total < updates {

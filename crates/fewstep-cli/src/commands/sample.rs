@@ -124,7 +124,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let destination = args.destination(out)?;
     let opened = args.model.open(&args.name, args.latents.batch)?;
     let plan = args.plan.resolve(&opened)?;
-    let source = args.latents.resolve(opened.spec())?;
+    let source = args.latents.resolve(&opened)?;
     let model = opened.id(&args.model.compute.precision);
     if args.dry_run {
         let settings = json!({

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use fewstep::models::OpenModel;
 use fewstep::sampling::Source;
-use fewstep_core::denoiser::Spec;
 
 use super::Numbers;
+use crate::ui;
 
 /// Which samples to make.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,7 +29,12 @@ pub struct LatentArgs {
 
 impl LatentArgs {
     /// Reads and checks what samples of a model start from.
-    pub fn resolve(&self, spec: &Spec) -> Result<Source> {
+    pub fn resolve(&self, opened: &OpenModel) -> Result<Source> {
+        let spec = opened.spec();
+        let trained = opened.network().and_then(|network| network.trained_classes());
+        if let Some(class) = self.class.filter(|class| trained.is_some_and(|trained| !trained.contains(class))) {
+            ui::note(format!("warning: the model was trained on no image of class {class}"));
+        }
         ensure!(
             self.class.is_none() || spec.classes > 0,
             "--class is for class-conditional models, and this one knows no classes"

@@ -127,7 +127,7 @@ fn files_of_other_kinds_are_called_by_their_names() {
         assert!(sample.starts_with(&format!("{name}: is a PyTorch file of tensors (torch.save)")), "{sample}");
         assert!(sample.contains("pickle.dump({'ema': net}, file)"), "{sample}");
         let plan = place.fails(&["sample", "model.safetensors", "--plan", name, "--out", "x.npz"]);
-        assert!(plan.contains("is a PyTorch file of tensors") && plan.contains("given with --model"), "{plan}");
+        assert!(plan.contains("is a PyTorch file of tensors") && plan.contains("; that is a model"), "{plan}");
         assert!(place.succeeds(&["info", name]).contains("PyTorch file of tensors"));
     }
     std::fs::write(place.path("page.pkl"), "<!DOCTYPE html><html>Not found").unwrap();

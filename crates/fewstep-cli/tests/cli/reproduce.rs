@@ -13,7 +13,9 @@ fn place() -> Place {
     let images = mixture::samples(&mixture, &(5000..5256).collect::<Vec<_>>()).unwrap();
     let shape: Vec<usize> = images.size().iter().map(|&size| size as usize).collect();
     let values = Vec::<f32>::try_from(images.flatten(0, -1).to_kind(Kind::Float)).unwrap();
-    place.save_npz("data.npz", vec![("images", TensorData::from_f32(&shape, &values).unwrap())]);
+    let images = TensorData::from_f32(&shape, &values).unwrap();
+    let range = TensorData::from_f32(&[2], &[-1.0, 1.0]).unwrap(); // which some values are beyond
+    place.save_npz("data.npz", vec![("images", images), ("range", range)]);
     place
 }
 

@@ -79,7 +79,7 @@ impl Trainer<'_> {
         });
         (self.iteration, self.seen, self.adam.step) = (iteration, seen, iteration);
         if let Some(critic) = &mut self.critic {
-            critic.set_lessons(iteration);
+            critic.set_rounds(iteration);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use fewstep_nn::critic::{Critic, Shown, looked_at};
 use fewstep_nn::data::Minibatch;
 use fewstep_nn::distance::{Criticism, Distance, Measure};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
-use fewstep_nn::train::{Course, CriticOf, Loss, RolloutLoss, TrainConfig, Trainer};
+use fewstep_nn::train::{CriticOf, Loss, RolloutLoss, TrainConfig, Trainer, TrajectoryDataset};
 use fewstep_nn::unet::Conditions;
 
 use crate::rollout::{config, euler, trajectories};
@@ -88,7 +88,7 @@ fn a_critic_learns_the_same_from_parts_and_nothing_from_what_is_no_number() {
     let mut images = stream(2);
     let mut draw = |size: f64| images.normal(&[16, 1, 8, 8], Device::Cpu) * size;
     let (found, wanted, other) = (draw(0.3), draw(0.5), draw(0.1));
-    // after a lesson on these parts, each under noise of its own: the loss that it reports, and the distance of the first
+    // after a minibatch on these parts, each under noise of its own: the loss that it reports, and the distance of the first
     let learned = |parts: &[(&Tensor, u64)]| {
         let mut critic = fresh();
         for (part, seed) in parts {
@@ -145,7 +145,7 @@ fn a_critic_is_shown_some_of_the_images() {
     assert_eq!(measured(0, &images, &labels).double_value(&[]), 0.0);
 }
 
-/// Every second pair of a lesson is the second update's, also where every comparison is of one; one pair serves both.
+/// Every second pair of a minibatch is the second update's, also where every comparison is of one; one pair serves both.
 #[test]
 fn updates_of_a_lesson_share_its_pairs() {
     let _turn = alone();
@@ -153,7 +153,7 @@ fn updates_of_a_lesson_share_its_pairs() {
     let mut images = stream(7);
     let mut draw = || images.normal(&[1, 1, 8, 8], Device::Cpu);
     let (a, b) = (draw(), draw());
-    // the loss before the second update of a lesson on these comparisons of `found` with `wanted`
+    // the loss before the second update of a minibatch on these comparisons of `found` with `wanted`
     let second = |comparisons: &[[&[&Tensor]; 2]]| {
         let (mut critic, mut noise) = (Critic::new(&model, 8).unwrap(), stream(8));
         for [found, wanted] in comparisons {
@@ -218,11 +218,11 @@ fn a_run_with_a_critic_resumes_exactly() {
     for (n, critic_of, classes) in [(3, CriticOf::Teacher, 0), (5, CriticOf::Teacher, 2), (3, CriticOf::Data, 2)] {
         let (model, plan) = (lively(classes), euler(n));
         let images = ramps(&model);
-        let lessons = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
-        let course = Course { images: Some(&images), ..Course::from(&lessons) };
+        let source = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
+        let dataset = TrajectoryDataset { images: Some(&images), ..TrajectoryDataset::from(&source) };
         let start = |critic: f64| {
             let loss = Loss::Rollout(RolloutLoss { critic, critic_of, ..RolloutLoss::of(Distance::PseudoHuber) });
-            Trainer::new(Model::duplicate(&model).unwrap(), course, TrainConfig { loss, ..config(Distance::Squared) })
+            Trainer::new(Model::duplicate(&model).unwrap(), dataset, TrainConfig { loss, ..config(Distance::Squared) })
                 .unwrap()
         };
         let mut straight = start(10.0);

@@ -13,7 +13,8 @@ use fewstep_nn::data::Images;
 use fewstep_nn::distance::Distance;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{
-    LearnConfig, Learner, NoiseSharing, Noised, TableConfig, TuneConfig, TuneWeights, Tuner, level_loss, tabulate,
+    NoiseSharing, Noised, ScheduleConfig, ScheduleOptimizer, TableConfig, TuneConfig, TuneWeights, Tuner, level_loss,
+    tabulate,
 };
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
@@ -104,7 +105,7 @@ fn libtorchs_generator_is_the_programs_own() {
         let rollout = TrainConfig { loss: Loss::Rollout(critic), ..recipe() };
         let config = TrainConfig { batch: 6, microbatch: 3, augment: None, xflip: false, ..rollout };
         let mut tuned = Trainer::new(model.duplicate().unwrap(), &lessons, config).unwrap();
-        let learn = LearnConfig {
+        let learn = ScheduleConfig {
             objective: Objective::Joint { gamma: 0.5 },
             noise: NoiseSharing::Independent,
             parameter: Scale::Log,
@@ -113,7 +114,7 @@ fn libtorchs_generator_is_the_programs_own() {
             learning_rate: 0.01,
             seed: 3,
         };
-        let mut learner = Learner::new(&karras(4, 0.02, 40.0, 7.0).unwrap(), learn);
+        let mut learner = ScheduleOptimizer::new(&karras(4, 0.02, 40.0, 7.0).unwrap(), learn);
         let mut numbers = Vec::new();
         for _ in 0..2 {
             between();

@@ -22,7 +22,7 @@ use fewstep_core::schedule::log_snr;
 use fewstep_eval::features::{Differentiable, FeatureNetwork};
 use fewstep_nn::data::Images;
 use fewstep_nn::distance::{FeatureMap, Measure};
-use fewstep_nn::fit::{LearnStep, TableConfig, TuneStep, tabulate};
+use fewstep_nn::fit::{ScheduleStep, TableConfig, TuneStep, tabulate};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{Model, TorchDenoiser};
 use fewstep_search::{Found, HeldOut, Method, SampleLoss, minimise_bound};
@@ -73,7 +73,7 @@ pub struct FoundPlan {
     /// Its held-out rollout error.
     pub rollout_error: f64,
     /// Every update, for Adam; empty for all else.
-    pub steps: Vec<LearnStep>,
+    pub steps: Vec<ScheduleStep>,
     /// Evaluations of the held-out error: updates made, error.
     pub evaluations: Vec<(u64, f64)>,
 }

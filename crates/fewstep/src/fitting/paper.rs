@@ -7,7 +7,7 @@ use fewstep_core::observe::{Event, Progress, Saving};
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_io::atomic;
-use fewstep_nn::fit::{LearnConfig, LearnStep, Learner};
+use fewstep_nn::fit::{ScheduleConfig, ScheduleOptimizer, ScheduleStep};
 use fewstep_nn::{Error as NetworkError, TorchDenoiser};
 use serde::{Deserialize, Serialize};
 
@@ -22,19 +22,19 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// Levels being optimised: what a later run resumes.
 #[derive(Debug, Serialize, Deserialize)]
 struct Optimisation {
-    optimiser: Learner,
+    optimiser: ScheduleOptimizer,
     /// The best levels by the held-out error; without early stopping the last that were evaluated.
     best: Plan,
     rollout_error: f64,
     since_best: u64,
-    steps: Vec<LearnStep>,
+    steps: Vec<ScheduleStep>,
     evaluations: Vec<(u64, f64)>,
 }
 
 impl Optimisation {
     fn new(fitter: &Fitter, model: &dyn TorchDenoiser, initial: &Schedule) -> Result<Self> {
         let paper = &fitter.settings.paper;
-        let config = LearnConfig {
+        let config = ScheduleConfig {
             objective: paper.objective(),
             noise: paper.noise,
             parameter: paper.scale,
@@ -46,7 +46,14 @@ impl Optimisation {
         let best = euler(initial)?;
         let rollout_error = finite_error(fitter, model, &best, 0)?;
         let (steps, evaluations) = (Vec::new(), vec![(0, rollout_error)]);
-        Ok(Self { optimiser: Learner::new(initial, config), best, rollout_error, since_best: 0, steps, evaluations })
+        Ok(Self {
+            optimiser: ScheduleOptimizer::new(initial, config),
+            best,
+            rollout_error,
+            since_best: 0,
+            steps,
+            evaluations,
+        })
     }
 
     /// Evaluates the held-out error of the levels as they are, rounded to those that the network knows. Where two of these are the

@@ -11,7 +11,7 @@ use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::distance::FeatureMap;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{TuneWeights, Tuner, level_loss};
-use fewstep_nn::train::{Course, Lessons, TrainConfig, Trainer, Trajectories};
+use fewstep_nn::train::{TrainConfig, Trainer, TrainingSource, Trajectories, TrajectoryDataset};
 
 use super::settings::UpdateSize;
 use super::{Fitter, Tuned};
@@ -52,12 +52,12 @@ impl Fitter<'_> {
         };
         let features = self.features.map(Differentiable);
         let source = match &trajectories {
-            Some(trajectories) => Lessons::from(Course {
+            Some(trajectories) => TrainingSource::from(TrajectoryDataset {
                 trajectories,
                 images: self.images,
                 features: features.as_ref().map(|map| map as &dyn FeatureMap),
             }),
-            None => Lessons::from(self.needed_images()?),
+            None => TrainingSource::from(self.needed_images()?),
         };
         let each = trajectories.as_ref().map_or(1, Trajectories::steps);
         let UpdateSize { batch, microbatch } = settings.update_size(each);

@@ -14,7 +14,7 @@ use fewstep_core::schedule::karras;
 use fewstep_io::dataset;
 use fewstep_nn::TorchDenoiser;
 use fewstep_nn::data::Images;
-use fewstep_nn::fit::{LearnConfig, Learner, TableConfig};
+use fewstep_nn::fit::{ScheduleConfig, ScheduleOptimizer, TableConfig};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use fewstep_search::{Extras, HeldOut, Method, Search, SearchSettings, Seeded, baseline, find_plans, sample};
@@ -236,9 +236,9 @@ fn grey_images(opened: &OpenModel) -> Images {
     Images::for_model(images, opened.denoiser()).unwrap()
 }
 
-fn learn() -> LearnConfig {
+fn learn() -> ScheduleConfig {
     let paper = FitSettings::default().paper;
-    LearnConfig {
+    ScheduleConfig {
         objective: paper.objective(),
         noise: paper.noise,
         parameter: paper.scale,
@@ -266,7 +266,7 @@ fn phase_1_of_the_paper_is_the_same_on_a_program_and_on_its_network() {
     }
     let levels = karras(5, 0.002, 80.0, 7.0).unwrap();
     let learned = |opened: &OpenModel| {
-        let mut learner = Learner::new(&levels, learn());
+        let mut learner = ScheduleOptimizer::new(&levels, learn());
         (0..2).map(|_| learner.step(opened.denoiser(), &images).unwrap()).collect::<Vec<_>>()
     };
     for (found, wanted) in learned(&program).into_iter().zip(learned(&network)) {
@@ -330,7 +330,7 @@ fn phase_1_of_the_paper_refuses_what_it_cannot_use() {
         assert!(error.contains("noise to training images") && error.contains("[4, 16, 16]"), "{error}");
     }
     refused(&latents, PlanSource::Method(Method::BEST)).unwrap();
-    let error = Learner::new(&karras(3, 0.1, 8.0, 7.0).unwrap(), learn());
+    let error = ScheduleOptimizer::new(&karras(3, 0.1, 8.0, 7.0).unwrap(), learn());
     let error = { error }.step(latents.denoiser(), &grey_images(&latents)).unwrap_err().to_string();
     assert!(error.contains("noise to training images"), "{error}");
 

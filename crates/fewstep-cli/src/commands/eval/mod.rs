@@ -109,5 +109,5 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     if let Some(seeds) = evaluation.division.seeds() {
         latents.seeds = Numbers(seeds);
     }
-    measure(&Source::Sampled { opened: &opened, plan: &plan, latents: &latents.resolve(opened.spec())? })
+    measure(&Source::Sampled { opened: &opened, plan: &plan, latents: &latents.resolve(&opened)? })
 }

@@ -252,8 +252,9 @@ impl FitSettings {
             tune.critic_weight > 0.0 || tune.critic_of == CriticReference::Auto,
             "the setting tune.critic_of is for a critic, and tune.critic_weight is 0: it changes nothing"
         );
-        let images =
-            tune.loss != TuneLoss::Rollout || tune.data_weight > 0.0 || tune.critic_of != CriticReference::Teacher;
+        let images = tune.loss != TuneLoss::Rollout
+            || tune.data_weight > 0.0
+            || tune.critic_weight > 0.0 && tune.critic_of != CriticReference::Teacher;
         ensure!(!tune.xflip || images, "the setting tune.xflip mirrors training images, and this tuning sees none");
         Ok(())
     }
