@@ -108,7 +108,7 @@ pub fn sample(sampling: &Sampling, destination: &Destination, observer: &dyn Obs
 #[derive(Debug)]
 enum Target {
     /// Each image is written as it comes.
-    Folder(SampleFolder),
+    Folder(Box<SampleFolder>),
     /// Samples are held until all are there.
     File(Collected),
 }
@@ -134,7 +134,7 @@ impl Target {
                     subdirs: *subdirs,
                     plan: (*plan).clone(),
                 };
-                Self::Folder(SampleFolder::open(task, run, *overwrite)?)
+                Self::Folder(Box::new(SampleFolder::open(task, run, *overwrite)?))
             }
             Destination::Grid { path, columns } => Self::File(Collected::grid(path, *columns, *denoiser, source)?),
             Destination::Arrays { path, raw } => Self::File(Collected::arrays(path, *raw, *denoiser, source)?),
