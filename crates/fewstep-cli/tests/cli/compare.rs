@@ -11,9 +11,8 @@ fn place() -> Place {
     place
 }
 
-const SMALL: [&str; 18] = [
+const SMALL: [&str; 19] = [
     "compare",
-    "--model",
     "model.safetensors",
     "--ref",
     "ref.npz",
@@ -21,14 +20,16 @@ const SMALL: [&str; 18] = [
     "features.safetensors",
     "--images",
     "6",
-    "--held-out",
-    "3",
-    "--search-samples",
-    "4",
-    "--search-grid",
-    "7",
-    "--teacher-steps",
-    "3",
+    "--set",
+    "held_out=3",
+    "--set",
+    "search.teacher.samples=4",
+    "--set",
+    "search.teacher.grid=7",
+    "--set",
+    "teacher_steps=3",
+    "--set",
+    "table_images=4",
     "--json",
 ];
 
@@ -42,16 +43,12 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
         let own = [
             "--methods",
             methods,
-            "--gauss-newton-rounds",
-            "1",
-            "--rollout-steps",
-            "3",
+            "--set",
+            "search.rollout.steps=3",
             "--data",
             "data",
-            "--table-images",
-            "4",
-            "--seed-ranges",
-            "2",
+            "--set",
+            "ranges=2",
             "--out",
             "run",
         ];
@@ -76,6 +73,8 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
         assert_eq!(plan[0]["nfe"], row["nfe"], "{row}");
         assert!(place.path("run").join(row["grid"].as_str().unwrap()).exists());
     }
+    let named = |method: &str| rows.iter().any(|row| row["method"] == method);
+    assert!(named("gits/euler") && named("gits@1.1/dpmpp3m") && named("oss/unipc3_bh2"), "older names are read");
     for file in ["compare.csv", "compare.json", "report.html", "run.json"] {
         assert!(place.path("run").join(file).exists(), "{file}");
     }
@@ -89,9 +88,21 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
         let same = more.iter().find(|other| other["method"] == row["method"] && other["nfe"] == row["nfe"]).unwrap();
         assert_eq!(same["seconds_per_image"], row["seconds_per_image"], "{row} was measured twice");
     }
-    let own = ["--methods", "karras", "--steps", "3", "--out", "run", "--resume", "--first-seed", "9"];
-    let other = place.run(&[&SMALL[..], &own].concat());
-    assert!(other.code == 1 && other.stderr.contains("started with other models"), "{}", other.stderr);
+    let own = ["--methods", "karras", "--steps", "3", "--out", "run", "--resume"];
+    let same = ["--data", "data", "--set", "ranges=2"];
+    for (what, says) in [
+        ("first_seed=9", "first_seed 9 (was 0)"),
+        ("search.teacher.grid=8", "search.teacher.grid 8 (was 7)"),
+        ("ranges=1", "ranges 1 (was 2)"),
+    ] {
+        let other = place.run(&[&SMALL[..], &own, &same, &["--set", what]].concat());
+        assert!(other.code == 1 && other.stderr.contains(says), "{what}: {}", other.stderr);
+    }
+    place.save_model("other.safetensors", 1, 2);
+    let mut other = [&SMALL[..], &own, &same].concat();
+    other[1] = "other.safetensors";
+    let other = place.run(&other);
+    assert!(other.code == 1 && other.stderr.contains("stands where model.safetensors stood"), "{}", other.stderr);
 }
 
 #[test]
@@ -103,8 +114,9 @@ fn a_fitted_plan_is_nearer_to_the_teacher_than_rho_7() {
     assert!(error(1) < 0.5 * error(2), "{rows}");
 
     // with another option of the search, what depends on it is measured anew, and nothing else
-    let own = ["--methods", "least-squares,karras/euler", "--steps", "3", "--out", "run", "--resume", "--ridge", "0.5"];
-    let other: serde_json::Value = serde_json::from_str(&place.succeeds(&[&SMALL[..], &own].concat())).unwrap();
+    let own = ["--methods", "least-squares,karras/euler", "--steps", "3", "--out", "run", "--resume"];
+    let ridge = ["--set", "search.least_squares.ridge=0.5"];
+    let other: serde_json::Value = serde_json::from_str(&place.succeeds(&[&SMALL[..], &own, &ridge].concat())).unwrap();
     assert_ne!(other[1]["rollout_error"], rows[1]["rollout_error"], "{other}");
     assert_eq!(other[2], rows[2]);
     let plan = std::fs::read_to_string(place.path("run").join(other[1]["plan"].as_str().unwrap())).unwrap();
@@ -118,7 +130,7 @@ fn a_fitted_plan_is_nearer_to_the_teacher_than_rho_7() {
     };
     assert_eq!(joined("data", "karras/euler+data-moments").code, 0);
     let other = joined("other", "karras/ipndm2+data-moments");
-    assert!(other.code == 1 && other.stderr.contains("started with other models"), "{}", other.stderr);
+    assert!(other.code == 1 && other.stderr.contains("training data"), "{}", other.stderr);
     assert_eq!(joined("other", "karras/ipndm2").code, 0);
     let other = joined("other", "karras/ipndm2+data-moments");
     assert_eq!(other.code, 1, "the first images' cells are still there: {}", other.stderr);
@@ -157,18 +169,117 @@ fn plans_from_files_stand_beside_methods() {
     }
 }
 
+/// A model whose samples are no images has no distances, and nothing of them is shown.
+#[test]
+fn latents_are_compared_by_rollout_errors_alone() {
+    let place = Place::new();
+    place.save_model("latents.safetensors", 4, 0);
+    let small = ["--set", "held_out=3", "--set", "search.teacher.samples=4", "--set", "search.teacher.grid=7"];
+    let own = ["compare", "latents.safetensors", "--methods", "least-squares+moments,karras/euler", "--steps", "3"];
+    let run = place.run(&[&own[..], &small, &["--out", "run"]].concat());
+    assert!(run.code == 0 && run.stderr.contains("compared by rollout errors alone"), "{}", run.stderr);
+    assert!(!run.stdout.contains("Frechet") && run.stdout.contains("least rollout error"), "{}", run.stdout);
+    let rows = place.read_json("run/compare.json");
+    for row in rows.as_array().unwrap() {
+        assert!(row["frechet"].as_array().unwrap().is_empty() && row["grid"].is_null(), "{row}");
+        assert!(row["rollout_error"].as_f64().unwrap() > 0.0 && row["seconds_per_image"].as_f64().unwrap() > 0.0);
+    }
+    assert!(rows[1]["rollout_error"].as_f64() < rows[2]["rollout_error"].as_f64(), "{rows}");
+    let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert!(page.contains("Rollout error") && !page.contains("data:image/png") && !page.contains("Frechet distance"));
+    let run = place.run(&[&own[..], &small, &["--out", "run", "--resume", "--json"]].concat());
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&run.stdout).unwrap(), rows);
+    let matched = ["--methods", "karras+data-moments", "--data", "data", "--out", "new"];
+    place.save_images("data", 1, 8, 12);
+    let run = place.run(&[&["compare", "latents.safetensors"], &small[..], &matched].concat());
+    assert!(run.code == 1 && run.stderr.contains("no images"), "{}", run.stderr);
+}
+
+/// Under guidance an evaluation is two network calls: cells, tables and the forecast say so.
+#[test]
+fn guidance_counts_twice() {
+    let place = Place::new();
+    let own = ["compare", "gaussian-mixture-classes", "--guidance", "1.5", "--methods", "karras/euler,oss/euler"];
+    let small = ["--steps", "3", "--images", "16", "--set", "held_out=4", "--set", "search.teacher.samples=8"];
+    let cost = place.json(&[&own[..], &small, &["--out", "run", "--dry-run"]].concat());
+    assert_eq!(cost["network_calls"].as_u64(), cost["evaluations"].as_u64().map(|evaluations| 2 * evaluations));
+    let text = place.succeeds(&[&own[..], &small, &["--out", "run"]].concat());
+    for words in ["3 (6 calls)", "search calls", "35 evaluations (70 network calls)"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let rows = place.read_json("run/compare.json");
+    assert!(rows.as_array().unwrap().iter().all(|row| row["calls"].as_u64() == row["nfe"].as_u64().map(|n| 2 * n)));
+    let task = place.read_json("run/run.json");
+    assert_eq!(task["task"]["models"][0]["model"]["guidance"]["weight"], 1.5);
+    let mut other = [&own[..], &small, &["--out", "run", "--resume"]].concat();
+    other[3] = "2";
+    let other = place.run(&other);
+    assert!(other.code == 1 && other.stderr.contains("another file, precision or guidance"), "{}", other.stderr);
+}
+
+/// Several models share a table each, and a resumed run may name more of them.
+#[test]
+fn models_may_join() {
+    let place = Place::new();
+    let small = ["--methods", "karras/euler", "--steps", "3", "--images", "16", "--set", "held_out=4", "--out", "run"];
+    let run = |models: &[&'static str], more: &[&'static str]| {
+        place.run(&[&["compare", "--json"], models, &small[..], more].concat())
+    };
+    assert_eq!(run(&["gaussian-mixture"], &[]).code, 0);
+    let both = ["gaussian-mixture", "gaussian-mixture-classes"];
+    let rows: serde_json::Value = serde_json::from_str(&run(&both, &["--resume"]).stdout).unwrap();
+    let models: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["model"].as_str().unwrap()).collect();
+    assert_eq!(models, [both[0], both[0], both[1], both[1]]);
+    let fewer = run(&both[..1], &["--resume"]);
+    assert!(fewer.code == 1 && fewer.stderr.contains("it compares 2 models"), "{}", fewer.stderr);
+    let twice = run(&[both[0], both[0]], &["--resume"]);
+    assert!(twice.code == 1 && twice.stderr.contains("is there twice"), "{}", twice.stderr);
+}
+
+/// The search that is run for the forecast asks as often as the real one, but for choices that hang on answers.
+#[test]
+fn the_forecast_is_near_what_searches_take() {
+    let place = Place::new();
+    let methods = ["karras/euler", "gits/ipndm4", "gits@1.1/euler", "oss/ipndm4", "least-squares", "karras/heun+rollout"];
+    let list = methods.join(",");
+    let own = ["compare", "gaussian-mixture", "--methods", &list, "--steps", "3,5,8", "--images", "2", "--out", "run"];
+    let small = ["--set", "held_out=2", "--set", "search.teacher.samples=8", "--set", "search.rollout.steps=3"];
+    let cost = place.json(&[&own[..], &small, &["--dry-run"]].concat());
+    assert!(!place.path("run").exists());
+    let rows = place.json(&[&own[..], &small].concat());
+    let taken = |method: &str| {
+        let row = rows.as_array().unwrap().iter().find(|row| row["method"] == method).unwrap();
+        row["search_evaluations"].as_u64().unwrap()
+    };
+    let part = |what: &str| {
+        let part = cost["parts"].as_array().unwrap().iter().find(|part| part["what"] == what);
+        part.map_or(0, |part| part["evaluations"].as_u64().unwrap())
+    };
+    for method in methods {
+        let (forecast, taken) = (part(&format!("search {method}")), taken(method));
+        assert!(2 * forecast >= taken && forecast <= 2 * taken, "{method}: {forecast} {taken}");
+    }
+    let teacher = place.read_json(&format!("run/{}/teacher.json", place.folder_in("run")));
+    assert_eq!(teacher["evaluations"].as_u64(), Some(part("the searches' teacher")));
+}
+
 #[test]
 fn misfits_are_one_sentence() {
     let place = place();
     for (args, says) in [
-        (vec!["compare", "--model", "model.safetensors", "--out", "new"], "--ref"),
-        (vec!["compare", "--methods", "gits", "--out", "new"], "no method 'gits'"),
-        (vec!["compare", "--images", "1", "--out", "new"], "--images"),
-        (vec!["compare", "--steps", "0", "--out", "new"], "--steps"),
+        (vec!["compare", "model.safetensors", "--out", "new"], "--ref"),
+        (vec!["compare", "--out", "new"], "<MODEL>"),
+        (vec!["compare", "fashion-mnist", "--methods", "gats", "--out", "new"], "no method named 'gats'"),
+        (vec!["compare", "fashion-mnist", "--images", "1", "--out", "new"], "images must be at least 2"),
+        (vec!["compare", "fashion-mnist", "--steps", "0", "--out", "new"], "steps must be"),
+        (vec!["compare", "fashion-mnist", "--set", "held_out=0", "--out", "new"], "held_out must be at least 1"),
+        (vec!["compare", "fashion-mnist", "--set", "search.beem=1", "--out", "new"], "beem"),
     ] {
         let run = place.run(&args);
         assert!(run.code != 0 && run.stderr.contains(says), "{args:?}: {}", run.stderr);
     }
+    let printed = place.succeeds(&["compare", "model.safetensors", "--out", "new", "--print-settings"]);
+    assert!(printed.contains("[search.teacher]") && !place.path("new").exists(), "{printed}");
     for method in ["bound", "karras+data-moments"] {
         let own = ["--methods", method, "--steps", "3", "--out", "new"];
         let run = place.run(&[&SMALL[..], &own].concat());

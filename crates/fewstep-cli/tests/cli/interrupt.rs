@@ -146,8 +146,8 @@ fn levels_stop_between_two_looks_and_go_on_from_there() {
 #[test]
 fn a_run_says_how_to_go_on_wherever_it_is_stopped() {
     let place = Place::new();
-    let args = ["compare", "--model", "gaussian-mixture", "--methods", "karras/heun,karras/euler", "--steps", "3,5,7"];
-    let child = start(&place, &[&args[..], &["--images", "20000", "--held-out", "8", "--out", "run"]].concat());
+    let args = ["compare", "gaussian-mixture", "--methods", "karras/heun,karras/euler", "--steps", "3,5,7"];
+    let child = start(&place, &[&args[..], &["--images", "20000", "--set", "held_out=8", "--out", "run"]].concat());
     let (code, said) = interrupted(&place, child, "run/run.json");
     assert!(code == Some(130) && said.contains("--resume goes on from there"), "{code:?} {said}");
 }

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::support::{Place, steady};
 
-const MODEL: [&str; 2] = ["--model", "gaussian-mixture"];
-
 fn on_mixture(command: &'static str, rest: &[&'static str]) -> Vec<&'static str> {
-    [&[command], &MODEL[..], rest].concat()
+    [&[command, "gaussian-mixture"], rest].concat()
 }
 
 #[test]
@@ -60,7 +58,7 @@ fn a_comparison_with_exact_samples() {
     let place = Place::new();
     let own = [
         "--methods",
-        "least-squares,karras/euler,reachable/ipndm4",
+        "least-squares,karras/euler,oss/ipndm4",
         "--steps",
         "3,4",
         "--images",
@@ -68,7 +66,7 @@ fn a_comparison_with_exact_samples() {
         "--out",
         "run",
     ];
-    let rows = place.json(&on_mixture("compare", &[&own[..], &["--held-out", "32"]].concat()));
+    let rows = place.json(&on_mixture("compare", &[&own[..], &["--set", "held_out=32"]].concat()));
     let value = |method: &str, nfe: u64| {
         let row = rows.as_array().unwrap().iter().find(|row| row["method"] == method && row["nfe"] == nfe).unwrap();
         (row["frechet"][0].as_f64().unwrap(), row["rollout_error"].as_f64().unwrap())
@@ -76,7 +74,7 @@ fn a_comparison_with_exact_samples() {
     let teacher = value("teacher", 35).0;
     for nfe in [3, 4] {
         let ours = value("least-squares", nfe);
-        for rival in ["karras/euler", "reachable/ipndm4"] {
+        for rival in ["karras/euler", "oss/ipndm4"] {
             let rival = value(rival, nfe);
             assert!(ours.0 < rival.0 && ours.1 < rival.1, "{nfe}: {ours:?} {rival:?}");
         }
@@ -85,21 +83,22 @@ fn a_comparison_with_exact_samples() {
 }
 
 /// What `compare` with these options finds by least squares, a training error a plan and whether its levels moved, and the evaluations that
-/// took, which are no more than the forecast's.
+/// took, which are near the forecast's.
 fn fitted(options: &[&'static str]) -> (u64, BTreeMap<usize, (f64, bool)>) {
     let place = Place::new();
     let own =
-        ["--methods", "least-squares", "--images", "2", "--held-out", "8", "--teacher-steps", "2", "--out", "run"];
+        ["--methods", "least-squares", "--images", "2", "--set", "held_out=8", "--set", "teacher_steps=2", "--out", "run"];
     let all = [&own[..], options].concat();
     let cost = place.json(&on_mixture("compare", &[&all[..], &["--dry-run"]].concat()));
     let parts = cost["parts"].as_array().unwrap();
     let part = parts.iter().find(|part| part["what"].as_str().unwrap().contains("search least")).unwrap();
     place.json(&on_mixture("compare", &all));
-    let folder = place.list("run").into_iter().find(|name| place.path(&format!("run/{name}")).is_dir()).unwrap();
+    let folder = place.folder_in("run");
     let found = std::fs::read_to_string(place.path(&format!("run/{folder}/least-squares.found.json"))).unwrap();
     let found: serde_json::Value = serde_json::from_str(&found).unwrap();
     let taken = found["found"]["evaluations"].as_u64().unwrap();
-    assert!(taken <= part["evaluations"].as_u64().unwrap(), "{taken} {part}");
+    let forecast = part["evaluations"].as_u64().unwrap();
+    assert!(2 * taken >= forecast && taken <= 2 * forecast, "{taken} {part}");
     let plans = found["found"]["plans"].as_object().unwrap().iter().map(|(nfe, plan)| {
         let found_by = &plan["metadata"]["found_by"];
         assert_eq!(found_by["sweeps"].is_null(), found_by["sweep_samples"].is_null());
@@ -113,10 +112,11 @@ fn fitted(options: &[&'static str]) -> (u64, BTreeMap<usize, (f64, bool)>) {
 #[test]
 fn sweeps_move_levels() {
     let found = |steps: &'static str, sweeps: &'static str| {
-        let options = ["--fit-samples", "32", "--beam", "1", "--sweeps-from", "3"];
-        fitted(&[&options[..], &["--steps", steps, "--sweeps", sweeps]].concat())
+        let fit = ["--set", "search.least_squares.samples=32", "--set", "search.least_squares.beam=1"];
+        fitted(&[&fit[..], &["--set", "search.sweep.from=3", "--set", sweeps, "--steps", steps]].concat())
     };
-    let (still, moved, long) = (found("1-8", "0"), found("1-8", "2"), found("6,8", "2"));
+    let (none, two) = ("search.sweep.sweeps=0", "search.sweep.sweeps=2");
+    let (still, moved, long) = (found("1-8", none), found("1-8", two), found("6,8", two));
     assert!(still.0 < long.0 && long.0 < moved.0, "{} {} {}", still.0, long.0, moved.0);
     assert!(still.1.values().chain(moved.1.range(..3).map(|(_, plan)| plan)).all(|(_, moved)| !moved));
     let pairs = || moved.1.iter().map(|(nfe, moved)| (*moved, still.1[nfe]));
@@ -128,6 +128,6 @@ fn sweeps_move_levels() {
 /// On a grid that has fewer plans than are swept.
 #[test]
 fn there_may_be_nothing_to_sweep() {
-    let (_, plans) = fitted(&["--search-grid", "4", "--steps", "1-9"]);
+    let (_, plans) = fitted(&["--set", "search.teacher.grid=4", "--steps", "1-9"]);
     assert!(plans.keys().eq(&[1, 2, 3, 4]) && plans.values().all(|(_, moved)| !moved), "{plans:?}");
 }

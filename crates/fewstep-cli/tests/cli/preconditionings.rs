@@ -50,10 +50,19 @@ fn goes_through(arch: &str, precond: &str) {
     let judge = ["--ref", "ref.npz", "--features", "features.safetensors", "--images", "6", "--steps", "3"];
     let methods = [
         "--methods",
-        "least-squares,karras/euler,local/ipndm4,bound/euler,least-squares+rollout,least-squares+gauss-newton+moments",
+        "least-squares,karras/euler,gits/ipndm4,bound/euler,least-squares+rollout,least-squares+gauss-newton+moments",
     ];
-    let rest = ["--data", "data", "--table-images", "4", "--rollout-steps", "2", "--out", "run"];
-    let rows = place.json(&[&["compare"], &MODEL[..], &QUICK, &judge, &methods, &rest].concat());
+    let quick = [
+        "held_out=3",
+        "teacher_steps=4",
+        "search.teacher.samples=4",
+        "search.teacher.grid=7",
+        "table_images=4",
+        "search.rollout.steps=2",
+    ];
+    let quick: Vec<&str> = quick.iter().flat_map(|setting| ["--set", setting]).collect();
+    let rest = ["--data", "data", "--out", "run"];
+    let rows = place.json(&[&["compare", MODEL[1]], &quick[..], &judge, &methods, &rest].concat());
     let rows = rows.as_array().unwrap();
     assert_eq!(rows.len(), 7);
     for row in rows {

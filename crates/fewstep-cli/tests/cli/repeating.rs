@@ -80,8 +80,8 @@ fn a_dry_run_says_what_it_costs_and_does_nothing() {
     assert_eq!(cost["evaluations"], 10 * 7);
     let train = ["train", "--data", "data", "--out", "new", "--channels", "8", "--images", "48", "--dry-run"];
     assert_eq!(place.json(&train)["parts"][0]["evaluations"], 48);
-    let compare = ["compare", "--model", "gaussian-mixture", "--steps", "3", "--images", "9", "--methods", "karras,vp"];
-    let cost = place.json(&[&compare[..], &["--held-out", "1", "--out", "new", "--dry-run"]].concat());
+    let compare = ["compare", "gaussian-mixture", "--steps", "3", "--images", "9", "--methods", "karras,vp"];
+    let cost = place.json(&[&compare[..], &["--set", "held_out=1", "--out", "new", "--dry-run"]].concat());
     let images = cost["parts"].as_array().unwrap().last().unwrap();
     assert_eq!(images["evaluations"], 2 * 3 * (9 + 1));
     let demo = place.json(&["demo", "--dry-run"]);

@@ -166,6 +166,12 @@ impl Place {
         found
     }
 
+    /// The only folder in a folder.
+    pub fn folder_in(&self, name: &str) -> String {
+        let is_folder = |inner: &String| self.path(name).join(inner).is_dir();
+        self.list(name).into_iter().find(is_folder).unwrap_or_else(|| panic!("no folder in {name}"))
+    }
+
     /// Names in a folder, sorted.
     pub fn list(&self, name: &str) -> Vec<String> {
         let entries = self.path(name).read_dir().unwrap();
