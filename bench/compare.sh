@@ -11,20 +11,20 @@ set -eu
 [ $# -ge 2 ] || set -- help help
 out=$2
 case $1 in
-    fashion-mnist) model="--model fashion-mnist" ;;
+    fashion-mnist) model=fashion-mnist ;;
     cifar10)
         at=$(dirname "$0")/cifar10
-        model="--model $at/model.safetensors --features $at/features.safetensors --ref $at/reference.npz"
+        model="$at/model.safetensors --features $at/features.safetensors --ref $at/reference.npz"
         ;;
     *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 shift 2
-fewstep=${FEWSTEP:-"cargo run --release --quiet -p fewstep --"}
+fewstep=${FEWSTEP:-"cargo run --release --quiet -p fewstep-cli --"}
 
 ours=least-squares+gauss-newton
 methods=$ours+data-moments,$ours+moments,$ours
 for solver in ipndm4 dpmpp3m unipc3_bh2 euler; do
-    for search in reachable local karras; do
+    for search in oss gits karras; do
         methods=$methods,$search/$solver
     done
 done

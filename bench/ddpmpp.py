@@ -47,7 +47,7 @@ class Block(nn.Module):
         if self.attention:
             n, c, height, width = x.shape
             q, k, v = self.qkv(self.norm2(x)).reshape(n, c, 3, height * width).unbind(2)
-            w = torch.softmax(torch.einsum("ncq,nck->nqk", q, k / math.sqrt(c)), dim=2)
+            w = torch.softmax(torch.einsum("ncq,nck->nqk", q, k / math.sqrt(self.proj.in_channels)), dim=2)
             a = torch.einsum("nqk,nck->ncq", w, v)
             x = (self.proj(a.reshape(n, c, height, width)) + x) * math.sqrt(0.5)
         return x
@@ -89,16 +89,20 @@ class Denoiser(nn.Module):
                 self.dec.append(block)
                 c = c_out
         self.out_norm, self.out_conv = Norm(c), nn.Conv2d(c, channels, 3, padding=1)
+        freqs = 10000 ** -(torch.arange(model_channels // 2) / (model_channels // 2 - 1))
+        self.register_buffer("freqs", freqs, persistent=False)
 
     def forward(self, x, sigma):
         s = sigma[:, None, None, None]
         total = s**2 + self.sigma_data**2
-        noise = sigma.log() / 4
-        freqs = 10000 ** -(torch.arange(self.model_channels // 2, device=x.device) / (self.model_channels // 2 - 1))
-        emb = noise[:, None] * freqs
+        out = self.network(x / total.sqrt(), sigma.log() / 4).float()
+        return self.sigma_data**2 / total * x + s * self.sigma_data / total.sqrt() * out
+
+    def network(self, h, noise):
+        """The raw network F(c_in x; c_noise)."""
+        emb = noise[:, None] * self.freqs
         emb = torch.cat([emb.sin(), emb.cos()], dim=1)
         emb = F.silu(self.map1(F.silu(self.map0(emb))))
-        h = x / total.sqrt()
         skips = []
         for block in self.enc:
             h = block(h, emb) if isinstance(block, Block) else block(h)
@@ -107,5 +111,4 @@ class Denoiser(nn.Module):
             if getattr(block, "takes_skip", False):
                 h = torch.cat([h, skips.pop()], dim=1)
             h = block(h, emb)
-        out = self.out_conv(F.silu(self.out_norm(h))).float()
-        return self.sigma_data**2 / total * x + s * self.sigma_data / total.sqrt() * out
+        return self.out_conv(F.silu(self.out_norm(h)))

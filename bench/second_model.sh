@@ -11,7 +11,7 @@ set -eu
 
 [ $# -ge 2 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 data=$1 out=$2 images=${3:-1000000}
-fewstep=${FEWSTEP:-"cargo run --release --quiet -p fewstep --"}
+fewstep=${FEWSTEP:-"cargo run --release --quiet -p fewstep-cli --"}
 mkdir -p "$out"
 
 if ! [ -f "$out/features.safetensors" ]; then
@@ -23,5 +23,5 @@ fi
 resume=
 [ -f "$out/train/run.json" ] && resume=--resume
 $fewstep train --data "$data" --out "$out/train" --cond --arch ncsnpp --channels 32 --channel-mult 1,2,2 --blocks 2 \
-    --attention 8 --dropout 0 --augment 0 --xflip --batch 128 --lr 1e-3 --lr-rampup 10000 --ema 50000 --seed 0 \
-    --precision bf16 --save-every 12800 --grid-every 128000 --half --images "$images" $resume
+    --attention 8 --set network.dropout=0 --augment 0 --xflip --batch 128 --lr 1e-3 --lr-rampup 10000 --ema 50000 --seed 0 \
+    --precision bf16 --set output.save_every=12800 --set output.grid_every=128000 --set output.half=true --images "$images" $resume

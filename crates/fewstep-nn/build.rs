@@ -41,7 +41,8 @@ fn compile_shim(include: &Path) {
     // Headers of libtorch as system headers: their warnings are not ours. Its parallel_for is OpenMP in a header.
     ops.flag("-isystem").flag(include).flag("-isystem").flag(include.join("torch/csrc/api/include"));
     ops.flag("-fopenmp").define("_GLIBCXX_USE_CXX11_ABI", "1");
-    ops.files(["norm", "sum", "dispatch", "ffi"].map(|name| format!("{SHIM}/{name}.cpp"))).compile("fewstep_shim");
+    ops.files(["norm", "sum", "dropout", "dispatch", "ffi"].map(|name| format!("{SHIM}/{name}.cpp")))
+        .compile("fewstep_shim");
     // After what uses them: the linker reads archives in order.
     compile_kernels("baseline", &[]);
     if x86 {
@@ -55,6 +56,7 @@ fn compile_shim(include: &Path) {
 fn compile_kernels(set: &str, flags: &[&str]) {
     let mut build = cpp();
     build.opt_level(3).flags(flags).define("FEWSTEP_KERNELS", format!("kernels_{set}").as_str());
+    build.define("FEWSTEP_KERNELS_NAME", format!("\"{set}\"").as_str());
     // Vectors are never passed between functions, so their calling convention does not matter.
     build.flags(["-fno-math-errno", "-fno-trapping-math"]).flag_if_supported("-Wno-psabi");
     build.file(format!("{SHIM}/kernels.cpp")).compile(&format!("fewstep_kernels_{set}"));

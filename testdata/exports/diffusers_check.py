@@ -5,11 +5,13 @@ scheduler is stepped with outputs of an exact network (a mixture of two Gaussian
 then
 - the levels must be the plan's (for exports by --nearest: those of the plan that fewstep says is run instead), to LEVELS;
 - the network must be told its noise level, to TOLD, by the timesteps alone (but for levels outside of its table);
-- the images must be those of that plan, to IMAGES.
+- the images must be those of that plan, to IMAGES;
+- what fewstep says to pass to a pipeline must give the scheduler the same levels and timesteps there.
 """
 
 import json
 import math
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,9 +20,10 @@ from pathlib import Path
 
 import diffusers
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import retrieve_timesteps
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1] / "crates" / "fewstep" / "assets"))
+sys.path.insert(0, str(HERE.parents[1] / "crates" / "fewstep-search" / "assets"))
 from plan_sampler import load_plan, sample  # noqa: E402
 
 LEVELS = 2e-5  # relative; the schedulers keep levels in single precision
@@ -170,6 +173,21 @@ def export(program, plan, target, options):
     return json.loads(run.stdout) if run.returncode == 0 else run.stderr.strip()
 
 
+def in_a_pipeline(names, notes):
+    """What is wrong where a pipeline sets the timesteps, handed what the notes say to hand it."""
+    told = re.search(r"pipe\(\.\.\., (\w+)=(\w+)\)", "\n".join(notes))
+    if not told:
+        return [f"nothing is said of pipelines: {notes}"]
+    scheduler = names["scheduler"]
+    sigmas, timesteps = scheduler.sigmas.clone(), scheduler.timesteps.clone()
+    try:
+        found, _ = retrieve_timesteps(scheduler, device="cpu", **{told[1]: names[told[2]]})
+    except Exception as error:
+        return [f"a pipeline fails: {type(error).__name__}: {error}"]
+    same = torch.equal(scheduler.sigmas, sigmas) and torch.equal(found, timesteps)
+    return [] if same else ["a pipeline gets other levels"]
+
+
 def check(program, folder, name, target, base, options, exact):
     """What is wrong with this case, and its numbers."""
     path = HERE / "plans" / f"{name}.json"
@@ -207,6 +225,7 @@ def check(program, folder, name, target, base, options, exact):
     images = (x - sample(plan, denoised, latent)).abs().max().item()
     cost = (x - sample(wanted, denoised, latent)).square().mean().sqrt().item()
 
+    faults += in_a_pipeline(names, found["notes"])
     for what, number, limit in (("levels", levels, LEVELS), ("told", told, TOLD), ("images", images, IMAGES)):
         if not number <= limit:
             faults.append(f"{what} differ by {number:.2e}, more than {limit:.0e}")

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Writes tiny.pt, a TorchScript archive of a convolution with batch normalisation in a submodule.
+"""Writes tiny.pt, a TorchScript archive of a convolution with batch normalisation in a submodule, and label_or_none.pt, a
+program whose label may be None.
 
     pip install torch && python make.py
 """
 
 import pathlib
+import typing
 
 import torch
 
@@ -14,3 +16,21 @@ with torch.no_grad():
     model.block[0].weight.copy_(torch.tensor([0.5, -2.0]).view(2, 1, 1, 1))
     model.block[1].running_mean.copy_(torch.tensor([1.0, 2.0]))
 torch.jit.script(model.eval()).save(str(pathlib.Path(__file__).with_name("tiny.pt")))
+
+
+class LabelOrNone(torch.nn.Module):
+    """x + class + 1, where 1 is a weight, or x where there is no label; raises for class 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor, labels: typing.Optional[torch.Tensor], noise: torch.Tensor) -> torch.Tensor:
+        if labels is None:
+            return x
+        if bool((labels == 2).any()):
+            raise ValueError("class 2 is not known here")
+        return x + labels[:, None] + self.one
+
+
+torch.jit.script(LabelOrNone()).save(str(pathlib.Path(__file__).with_name("label_or_none.pt")))

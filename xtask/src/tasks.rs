@@ -27,7 +27,7 @@ pub fn test(root: &Path, args: &[String]) -> Result<ExitCode> {
 /// libtorch, then `fewstep demo`.
 pub fn demo(root: &Path, args: &[String]) -> Result<ExitCode> {
     libtorch::ensure(root, false)?;
-    hand_over(cargo(root).args(["run", "--release", "-p", "fewstep", "--", "demo"]).args(args))
+    hand_over(cargo(root).args(["run", "--release", "-p", "fewstep-cli", "--", "demo"]).args(args))
 }
 
 /// The README's picture: the newest demo's report (or the page that `args` names) in a headless Chromium.
@@ -38,7 +38,7 @@ pub fn picture(root: &Path, args: &[String]) -> Result<ExitCode> {
     }
     libtorch::ensure(root, false)?;
     let mut test = cargo(root);
-    test.args(["test", "--release", "-p", "fewstep", "--test", "cli", "the_picture_is_taken"]);
+    test.args(["test", "--release", "-p", "fewstep-cli", "--test", "cli", "the_picture_is_taken"]);
     hand_over(test.env("PICTURE_OF", page).env("PICTURE", root.join("docs/demo.png")))
 }
 
@@ -84,7 +84,8 @@ pub fn exports(root: &Path, args: &[String]) -> Result<ExitCode> {
     let list = folder.join("requirements.txt");
     let packages = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
     libtorch::ensure(root, false)?;
-    let status = cargo(root).args(["build", "--release", "-p", "fewstep"]).status().context("cannot start cargo")?;
+    let status =
+        cargo(root).args(["build", "--release", "-p", "fewstep-cli"]).status().context("cannot start cargo")?;
     if !status.success() {
         return Ok(exit_code(status));
     }

@@ -5,16 +5,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What each crate may depend on among the workspace's own: `core <- io <- nn <- eval <- fewstep`, `core <- report <- fewstep`.
-const MAY_USE: [(&str, &[&str]); 7] = [
+/// What each crate may depend on among the workspace's own: `core <- search`, `core <- io`, then `nn <- eval <- fewstep <- fewstep-cli`.
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("fewstep-core", &[]),
+    ("fewstep-search", &["fewstep-core"]),
     ("fewstep-io", &["fewstep-core"]),
-    ("fewstep-nn", &["fewstep-core", "fewstep-io"]),
-    ("fewstep-eval", &["fewstep-core", "fewstep-io", "fewstep-nn"]),
     ("fewstep-report", &["fewstep-core"]),
-    ("fewstep", &["fewstep-core", "fewstep-io", "fewstep-nn", "fewstep-eval", "fewstep-report"]),
+    ("fewstep-nn", &["fewstep-core", "fewstep-search", "fewstep-io"]),
+    ("fewstep-eval", &["fewstep-core", "fewstep-search", "fewstep-io", "fewstep-nn"]),
+    ("fewstep", &["fewstep-core", "fewstep-search", "fewstep-io", "fewstep-report", "fewstep-nn", "fewstep-eval"]),
+    (
+        "fewstep-cli",
+        &["fewstep", "fewstep-core", "fewstep-search", "fewstep-io", "fewstep-report", "fewstep-nn", "fewstep-eval"],
+    ),
     ("xtask", &[]),
 ];
+
+/// Crates that other programs build on.
+const LIBRARIES: [&str; 7] =
+    ["fewstep-core", "fewstep-search", "fewstep-io", "fewstep-report", "fewstep-nn", "fewstep-eval", "fewstep"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
@@ -75,6 +84,60 @@ fn only_fewstep_nn_names_libtorch() {
     for (package, dependencies) in packages() {
         let binds = dependencies.iter().any(|name| ["tch", "torch-sys"].contains(&name.as_str()));
         assert_eq!(binds, package == "fewstep-nn", "{package}");
+    }
+}
+
+/// Whoever finds a plan needs no tensor library, at whatever distance.
+#[test]
+fn searches_build_without_libtorch() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut tree = Command::new(cargo);
+    tree.args(["tree", "--offline", "--edges", "normal,build", "--prefix", "none", "-p", "fewstep-search"]);
+    let output = tree.current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(tree.contains("fewstep-core"), "{tree}");
+    for forbidden in ["tch ", "torch-sys ", "fewstep-nn "] {
+        assert!(!tree.lines().any(|line| line.starts_with(forbidden)), "{tree}");
+    }
+}
+
+/// Libraries leave arguments, terminals, signals and output to whoever calls them.
+#[test]
+fn libraries_know_no_command_line() {
+    const CRATES: [&str; 9] =
+        ["clap", "clap_complete", "clap_mangen", "indicatif", "console", "crossterm", "signal-hook", "viuer", "anyhow"];
+    const WORDS: [&str; 8] =
+        ["println!", "print!(", "dbg!", "stdout()", "stderr()", "std::env::args", "process::exit", "IsTerminal"];
+    let packages = packages();
+    for library in LIBRARIES {
+        let (_, dependencies) = packages.iter().find(|(name, _)| name == library).unwrap();
+        for forbidden in CRATES {
+            assert!(!dependencies.iter().any(|name| name == forbidden), "{library} must not use {forbidden}");
+        }
+        let sources = sources(&root().join("crates").join(library).join("src"));
+        assert!(!sources.is_empty(), "{library} has no sources");
+        for (path, text) in &sources {
+            // what a module's own tests do is theirs
+            if path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests") {
+                continue;
+            }
+            let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for forbidden in WORDS {
+                assert!(!code(text).any(|line| line.contains(forbidden)), "{} has {forbidden}", path.display());
+            }
+        }
+    }
+}
+
+/// A library's errors are types of its own.
+#[test]
+fn every_library_that_fails_has_a_type_of_its_errors() {
+    for library in LIBRARIES {
+        let sources = sources(&root().join("crates").join(library).join("src"));
+        let fails = sources.iter().any(|(_, text)| text.contains("-> Result<"));
+        let typed = sources.iter().any(|(_, text)| text.contains("thiserror::Error"));
+        assert!(!fails || typed, "{library} has no error type");
     }
 }
 

@@ -3,15 +3,14 @@
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{compare, shell};
-// use crate::commands::{data, demo, denoise, eval, export, features, fit, import};
-// use crate::commands::{info, reference, report, reproduce, sample, shell, train};
+use crate::commands::{compare, data, demo, denoise, eval, export, features, fit, import};
+use crate::commands::{info, reference, report, reproduce, sample, shell, train};
 use crate::ui::{Output, Terminal};
 
 const EXAMPLES: &str = "\
 Examples:
   fewstep demo
-  fewstep fit --model edm-cifar10.pkl --phases 1 --steps 3,4,5,6,8,10 --out runs/plans
+  fewstep plan edm-cifar10.pkl --steps 3,4,5,6,8,10 --out runs/plans
   fewstep export runs/plans/steps-008/plan.json --to python --out plan_sampler.py
 
 Exit codes: 0 done, 1 failed (one sentence on stderr says why), 2 a command line that cannot be parsed, 130 stopped by Ctrl-C.
@@ -39,36 +38,40 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show on the built-in model what a fit buys: table, report.html
-    //     Demo(demo::Args),
-    /// Find noise levels for a budget of steps (phase 1) and tune the network for them (phase 2)
-    //     Fit(fit::Args),
+    /// Show on the built-in model what plans and tuning buy: table, report.html
+    Demo(demo::Args),
+    /// Find plans: noise levels and solver coefficients for numbers of evaluations
+    Plan(fit::PlanArgs),
+    /// Tune the network for plans
+    Tune(fit::TuneArgs),
+    /// Find plans and tune the network for them, in turn (the paper's two phases)
+    Fit(fit::FitArgs),
     /// Compare models, methods and numbers of evaluations: table, csv, json, report.html
     Compare(compare::Args),
     /// Repeat the paper's experiments on a model and data of your own
-    //     Reproduce(reproduce::Args),
+    Reproduce(reproduce::Args),
     /// Write a plan in the form that another tool takes
-    //     Export(export::Args),
-    /// Make images
-    //     Sample(sample::Args),
+    Export(export::Args),
+    /// Make samples
+    Sample(sample::Args),
     /// Measure images: FID, KID, inception score, precision and recall, ...
-    //     Eval(eval::Args),
+    Eval(eval::Args),
     /// Make a data set of a folder of pictures: squares of one size
-    //     Data(data::Args),
+    Data(data::Args),
     /// Train a denoiser from scratch (the EDM recipe)
-    //     Train(train::Args),
+    Train(train::Args),
     /// Turn a checkpoint of the EDM code, or Inception's weights, into a safetensors file
-    //     Import(import::Args),
+    Import(import::Args),
     /// Apply the denoiser to arrays: how to check an import
-    //     Denoise(denoise::Args),
+    Denoise(denoise::Args),
     /// Make the report of a run folder anew
-    //     Report(report::Args),
+    Report(report::Args),
     /// Say in words what a file is
-    //     Info(info::Args),
+    Info(info::Args),
     /// Reference statistics of a data set, for eval
-    //     Ref(reference::Args),
+    Ref(reference::Args),
     /// Train a small feature network on a data set's labels, for eval
-    //     Features(features::Args),
+    Features(features::Args),
     /// Print completions for a shell
     Completions(shell::CompletionsArgs),
     /// Write man pages
@@ -81,21 +84,23 @@ impl Cli {
         let output = Output::new(self.json);
         let terminal = Terminal::default();
         match self.command {
-            //             Command::Demo(args) => demo::run(args, output, &terminal),
-            //             Command::Fit(args) => fit::run(args, output, &terminal),
+            Command::Demo(args) => demo::run(args, output, &terminal),
+            Command::Plan(args) => fit::plan(args, output, &terminal),
+            Command::Tune(args) => fit::tune(args, output, &terminal),
+            Command::Fit(args) => fit::both(args, output, &terminal),
             Command::Compare(args) => compare::run(args, output, &terminal),
-            //             Command::Export(args) => export::run(args, output, &terminal),
-            //             Command::Sample(args) => sample::run(args, output, &terminal),
-            //             Command::Eval(args) => eval::run(args, output, &terminal),
-            //             Command::Data(args) => data::run(args, output, &terminal),
-            //             Command::Train(args) => train::run(args, output, &terminal),
-            //             Command::Import(args) => import::run(args, output, &terminal),
-            //             Command::Denoise(args) => denoise::run(args, output, &terminal),
-            //             Command::Info(args) => info::run(args, output, &terminal),
-            //             Command::Ref(args) => reference::run(args, output, &terminal),
-            //             Command::Features(args) => features::run(args, output, &terminal),
-            //             Command::Reproduce(args) => reproduce::run(args, output, &terminal),
-            //             Command::Report(args) => report::run(args, output, &terminal),
+            Command::Export(args) => export::run(args, output, &terminal),
+            Command::Sample(args) => sample::run(args, output, &terminal),
+            Command::Eval(args) => eval::run(args, output, &terminal),
+            Command::Data(args) => data::run(args, output, &terminal),
+            Command::Train(args) => train::run(args, output, &terminal),
+            Command::Import(args) => import::run(args, output, &terminal),
+            Command::Denoise(args) => denoise::run(args, output, &terminal),
+            Command::Info(args) => info::run(args, output, &terminal),
+            Command::Ref(args) => reference::run(args, output, &terminal),
+            Command::Features(args) => features::run(args, output, &terminal),
+            Command::Reproduce(args) => reproduce::run(args, output, &terminal),
+            Command::Report(args) => report::run(args, output, &terminal),
             Command::Completions(args) => shell::completions(args, Self::command()),
             Command::Man(args) => shell::man(args, Self::command(), output),
         }

@@ -10,13 +10,16 @@ mod interrupt;
 mod repeat;
 mod terminal;
 mod ui;
+mod waiting;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use fewstep_nn::kernels;
 
 fn main() -> ExitCode {
     ui::report_panics_in_a_sentence();
+    kernels::keep_freed_memory();
     let done = interrupt::install().and_then(|()| repeat::arguments(&cli::Cli::command())).and_then(run);
     match done {
         Ok(code) => code,

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use fewstep::runs::{RunOptions, Task, differences};
+use fewstep_io::json;
 use fewstep_io::run_folder::RUN_FILE;
 use serde_json::Value;
 
@@ -144,7 +145,7 @@ fn config_of(args: &[OsString]) -> Option<PathBuf> {
 
 fn read(path: &Path) -> Result<Value> {
     let file = if path.is_dir() { path.join(RUN_FILE) } else { path.to_owned() };
-    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = json::read_text(&file)?;
     serde_json::from_str(&text).with_context(|| format!("{} is no run.json: it is not JSON", file.display()))
 }
 

@@ -137,7 +137,11 @@ impl Observer for Terminal {
         interrupt::asked()
     }
 
+    /// Work that saves itself stands in a run folder: what ends the process from now on says how to go on.
     fn saves_itself(&self, saves: bool) {
+        if saves {
+            interrupt::resumable();
+        }
         *self.listener.borrow_mut() = saves.then(interrupt::listen);
     }
 }

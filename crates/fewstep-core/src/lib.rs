@@ -52,8 +52,3 @@ pub use schedule::{Schedule, ScheduleError};
 pub use solver::{LastStep, Solver, SolverError, SolverOptions};
 pub use space::VectorSpace;
 pub use trace::{Expr, Trace};
-
-/// The code of docs/library.md, which is this crate's README, as tests.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Library;

@@ -1,6 +1,8 @@
 //! Preconditioning (Karras et al. 2022, Table 1): how a network `F` becomes a denoiser,
 //! `D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)`, and which noise levels it supports.
 
+mod alphas;
+mod flow;
 mod maybe_infinite;
 
 use serde::{Deserialize, Serialize};
@@ -8,11 +10,14 @@ use serde::{Deserialize, Serialize};
 use crate::denoiser::nearest;
 use crate::scalar::Scalar;
 use crate::schedule::IddpmLevels;
+pub use alphas::{AlphaNetwork, Alphas, Prediction};
+pub use flow::{FlowTimestep, RectifiedFlow, Velocity};
 
-/// The four preconditionings of EDM-style networks, with the parameters that their snapshots carry.
+/// What a network predicts and is told, with the parameters that follow from its training: the four preconditionings of
+/// EDM-style networks, networks on a table of alphas, and rectified flows.
 ///
-/// Read from a file, the parameters are unchecked: call [`Preconditioning::validate`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// Read from a file, the parameters are unchecked (but for the table of alphas): call [`Preconditioning::validate`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Preconditioning {
     /// EDM's own.
@@ -52,6 +57,10 @@ pub enum Preconditioning {
         /// Number of discrete noise levels.
         m: usize,
     },
+    /// A network that predicts the noise, v or the image on a table of alphas (DDPM, Stable Diffusion, SDXL).
+    Alphas(AlphaNetwork),
+    /// A network that predicts the velocity of a rectified flow (SiT, Stable Diffusion 3, FLUX, Wan).
+    Flow(RectifiedFlow),
 }
 
 /// The four coefficients of a preconditioned network at one or many noise levels, in the shape of `sigma`.
@@ -69,10 +78,12 @@ pub struct Coefficients<S> {
 
 /// A preconditioning whose parameters make no sense.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("the model's preconditioning has {name} = {value}, which must be {rule}")]
+#[error("the model's preconditioning has {name}{} = {value}, which must be {rule}", element(*index))]
 pub struct PreconditioningError {
     /// The parameter.
     pub name: &'static str,
+    /// Which of its elements, counting from 0, if it is a list.
+    pub index: Option<usize>,
     /// Its value.
     pub value: f64,
     /// What it must be.
@@ -95,10 +106,13 @@ impl Preconditioning {
     /// `c_skip`, `c_out`, `c_in`, `c_noise` at `sigma > 0`, by EDM's formulas in EDM's order of operations, so that
     /// single-precision tensors round as the reference does.
     ///
-    /// Constant coefficients (a `c_skip` of 1) and the discrete label of iDDPM carry no gradient.
+    /// Constant coefficients (a `c_skip` of 1) and the discrete label of iDDPM carry no gradient; the label of a table of
+    /// alphas carries that of the line between two of its timesteps.
     pub fn coefficients<S: Scalar>(&self, sigma: &S) -> Coefficients<S> {
         let squared = || sigma.clone() * sigma.clone();
         match *self {
+            Self::Alphas(ref network) => network.coefficients(sigma),
+            Self::Flow(ref flow) => flow.coefficients(sigma),
             Self::Edm { sigma_data, .. } => {
                 let data_squared = sigma_data * sigma_data;
                 Coefficients {
@@ -149,6 +163,8 @@ impl Preconditioning {
             Self::Edm { sigma_min, .. } | Self::Ve { sigma_min, .. } => sigma_min,
             Self::Vp { beta_d, beta_min, epsilon_t, .. } => vp_sigma_f32(beta_d, beta_min, epsilon_t),
             Self::Iddpm { m, .. } => self.discrete_levels()[m.max(1) - 1],
+            Self::Alphas(ref network) => network.levels()[0],
+            Self::Flow(ref flow) => flow.sigma_min(),
         }
     }
 
@@ -158,6 +174,8 @@ impl Preconditioning {
             Self::Edm { sigma_max, .. } | Self::Ve { sigma_max, .. } => sigma_max,
             Self::Vp { beta_d, beta_min, .. } => vp_sigma_f32(beta_d, beta_min, 1.0),
             Self::Iddpm { .. } => self.discrete_levels()[0],
+            Self::Alphas(ref network) => network.levels()[network.levels().len() - 1],
+            Self::Flow(ref flow) => flow.sigma_max(),
         }
     }
 
@@ -177,9 +195,31 @@ impl Preconditioning {
         }
     }
 
-    /// `(sigma_min, sigma_max)` of EDM's sampler on this network: 0.002 to 80, cut to what is supported.
+    /// `(sigma_min, sigma_max)` that a sampler of this network begins and ends at.
+    ///
+    /// A range that belongs to the network is taken as it is: that of a table of alphas, of a flow, and what an EDM network
+    /// says of its own. Where EDM's networks leave an end open it is EDM's, 0.002 and 80. VP, VE and iDDPM are sampled as
+    /// the EDM code does it: from 80 to 0.002, cut to what they support.
     pub fn sampling_range(&self) -> (f64, f64) {
-        (self.sigma_min().max(0.002), self.sigma_max().min(80.0))
+        const EDM_RANGE: (f64, f64) = (0.002, 80.0);
+        let (low, high) = (self.sigma_min(), self.sigma_max());
+        match self {
+            Self::Alphas(_) | Self::Flow(_) => (low, high),
+            Self::Edm { .. } => {
+                (if low > 0.0 { low } else { EDM_RANGE.0 }, if high.is_finite() { high } else { EDM_RANGE.1 })
+            }
+            Self::Vp { .. } | Self::Ve { .. } | Self::Iddpm { .. } => (low.max(EDM_RANGE.0), high.min(EDM_RANGE.1)),
+        }
+    }
+
+    /// Standard deviation of the data: the network's own where it says one, else EDM's 0.5.
+    pub fn sigma_data(&self) -> f64 {
+        match self {
+            Self::Edm { sigma_data, .. } => *sigma_data,
+            Self::Alphas(network) => network.sigma_data(),
+            Self::Flow(flow) => flow.sigma_data,
+            Self::Vp { .. } | Self::Ve { .. } | Self::Iddpm { .. } => half(),
+        }
     }
 
     /// Checks parameters that came from outside.
@@ -187,10 +227,6 @@ impl Preconditioning {
     /// # Errors
     /// Names the first parameter that is not usable.
     pub fn validate(&self) -> Result<(), PreconditioningError> {
-        let check = |name, value: f64, rule, holds: bool| {
-            if holds { Ok(()) } else { Err(PreconditioningError { name, value, rule }) }
-        };
-        let positive = |name, value: f64| check(name, value, "positive and finite", value > 0.0 && value.is_finite());
         let count = |m: usize| check("M", m as f64, "between 1 and 100000", (1..=MAX_DISCRETE_LEVELS).contains(&m));
         match *self {
             Self::Edm { sigma_data, sigma_min, sigma_max } => {
@@ -213,6 +249,8 @@ impl Preconditioning {
                 positive("C_2", c_2)?;
                 count(m)
             }
+            Self::Alphas(_) => Ok(()), // checked when it was made
+            Self::Flow(ref flow) => flow.validate(),
         }
     }
 
@@ -223,6 +261,24 @@ impl Preconditioning {
             _ => Vec::new(),
         }
     }
+}
+
+fn check(name: &'static str, value: f64, rule: &'static str, holds: bool) -> Result<(), PreconditioningError> {
+    if holds { Ok(()) } else { Err(PreconditioningError { name, index: None, value, rule }) }
+}
+
+fn positive(name: &'static str, value: f64) -> Result<(), PreconditioningError> {
+    check(name, value, "positive and finite", value > 0.0 && value.is_finite())
+}
+
+/// `[index]`, if there is one.
+fn element(index: Option<usize>) -> String {
+    index.map_or_else(String::new, |index| format!("[{index}]"))
+}
+
+/// EDM's `sigma_data`: images in [-1, 1].
+fn half() -> f64 {
+    0.5
 }
 
 /// `sigma(t)` as the reference VP network evaluates it for its supported range. In `f32`, `exp(1e-6) - 1` loses most

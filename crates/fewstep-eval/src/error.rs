@@ -39,6 +39,9 @@ pub enum Error {
         /// Name and hash of the other's.
         right: String,
     },
+    /// Someone asked for the end.
+    #[error("stopped as asked")]
+    Stopped,
     /// A file could not be read or written.
     #[error(transparent)]
     Io(#[from] fewstep_io::Error),

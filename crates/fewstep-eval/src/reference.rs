@@ -11,7 +11,7 @@ use fewstep_nn::tch::{Kind, Tensor};
 use crate::collect::{Collected, Keep};
 use crate::error::{Error, Result};
 use crate::frechet::FrechetReference;
-use crate::statistics::Statistics;
+use crate::statistics::{ARRAYS, Statistics};
 
 /// Array of the features in a reference file that holds them.
 const FEATURES: &str = "features";
@@ -61,9 +61,9 @@ impl Reference {
     /// As [`Statistics::read`], or if the features do not fit the statistics.
     pub fn read(path: &Path, name: &str) -> Result<Self> {
         let place = path.display().to_string();
-        let file = npz::read(path)?;
+        let file = npz::read_named(path, &[&ARRAYS[..], &[FEATURES]].concat())?;
         let statistics = Statistics::from_arrays(&file, &place)?;
-        let features = match file.get(FEATURES) {
+        let features = match file.arrays.get(FEATURES) {
             Some(array) if array.shape.len() == 2 && array.shape[1] == statistics.dim() && array.dtype.is_float() => {
                 array.check_finite(FEATURES)?;
                 Some(tensor_from(array)?)

@@ -13,6 +13,9 @@ use crate::features::FeatureId;
 /// were stored in f32 stay within it.
 const TOLERANCE: f64 = 1e-5;
 
+/// Names of the arrays of a file.
+pub(crate) const ARRAYS: [&str; 5] = ["mu", "sigma", "num_images", "feature_name", "feature_sha256"];
+
 /// Gaussian fitted to the features of a set of images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
@@ -38,17 +41,17 @@ impl Statistics {
     /// # Errors
     /// If the file cannot be read or fails [`Statistics::validate`].
     pub fn read(path: &Path) -> Result<Self> {
-        Self::from_arrays(&npz::read(path)?, &path.display().to_string())
+        Self::from_arrays(&npz::read_named(path, &ARRAYS)?, &path.display().to_string())
     }
 
     /// As [`Statistics::read`], from the arrays of a file; `place` names it in messages.
-    pub(crate) fn from_arrays(file: &TensorMap, place: &str) -> Result<Self> {
+    pub(crate) fn from_arrays(file: &npz::Contents, place: &str) -> Result<Self> {
         let array = |name: &str| {
-            file.get(name).ok_or_else(|| {
-                let names: Vec<&str> = file.keys().map(String::as_str).collect();
-                Error::statistics(place, format!("there is no array `{name}` (found: {})", names.join(", ")))
-            })
+            let missing = || Error::statistics(place, format!("there is no array `{name}` (found: {})", file.names()));
+            file.get(name)?.ok_or_else(missing)
         };
+        // What others may store under the names of our additions is no matter.
+        let file = &file.arrays;
         let (mu, sigma) = (array("mu")?, array("sigma")?);
         let d = mu.numel();
         if mu.shape.len() != 1 || sigma.shape != [d, d] {

@@ -1,5 +1,7 @@
 //! Images as PNG: one alone, or many in a grid.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use image::codecs::png::PngEncoder;
@@ -25,6 +27,19 @@ pub fn encode(chw: &[u8], channels: usize, height: usize, width: usize) -> Resul
 /// As [`encode`] and [`atomic::write_bytes`].
 pub fn write(path: impl AsRef<Path>, chw: &[u8], channels: usize, height: usize, width: usize) -> Result<()> {
     atomic::write_bytes(path, &encode(chw, channels, height, width)?)
+}
+
+/// Whether there is a PNG at `path` that is not cut off, by its first and last bytes: what a power cut leaves is no picture.
+pub fn is_whole(path: impl AsRef<Path>) -> bool {
+    let ends = || -> std::io::Result<([u8; 8], [u8; 12])> {
+        let (mut start, mut end) = ([0; 8], [0; 12]);
+        let mut file = File::open(path)?;
+        file.read_exact(&mut start)?;
+        file.seek(SeekFrom::End(-12))?;
+        file.read_exact(&mut end)?;
+        Ok((start, end))
+    };
+    ends().is_ok_and(|(start, end)| start == *b"\x89PNG\r\n\x1a\n" && end == *b"\0\0\0\0IEND\xae\x42\x60\x82")
 }
 
 /// Encodes images row by row in a grid of `columns`, `gap` white pixels between neighbours; the last row may be short.
@@ -99,12 +114,38 @@ mod tests {
     }
 
     #[test]
+    fn what_a_power_cut_leaves_is_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.png");
+        let png = encode(&[1, 2, 3, 4], 1, 2, 2).unwrap();
+        for (bytes, whole) in
+            [(&png[..], true), (&png[..png.len() - 1], false), (b"", false), (&vec![0; png.len()], false)]
+        {
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(is_whole(&path), whole);
+        }
+        assert!(!is_whole(folder.path().join("none")));
+    }
+
+    #[test]
     fn a_grid_fills_row_by_row_with_white_between() {
         let images = Images::new((1..=3).collect(), 1, 1, 1, None).unwrap();
         let png = encode_grid(&images, 2, 1).unwrap();
         let decoded = image::load_from_memory(&png).unwrap().into_luma8();
         assert_eq!(decoded.dimensions(), (3, 3));
         assert_eq!(decoded.into_raw(), [1, 255, 2, 255, 255, 255, 3, 255, 255]);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.png");
+        assert!(!is_whole(&path));
+        let png = encode(&[1, 2, 3, 4], 1, 2, 2).unwrap();
+        for (length, whole) in [(png.len(), true), (png.len() - 1, false), (4, false), (0, false)] {
+            std::fs::write(&path, &png[..length]).unwrap();
+            assert_eq!(is_whole(&path), whole, "{length}");
+        }
     }
 
     #[test]

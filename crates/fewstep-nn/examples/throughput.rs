@@ -12,6 +12,7 @@ use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::data::Images;
 use fewstep_nn::device::{parse_kind, set_threads};
 use fewstep_nn::ema::EmaConfig;
+use fewstep_nn::kernels::keep_freed_memory;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::train::{Loss, TrainConfig, Trainer};
 use fewstep_nn::{Model, Result};
@@ -31,6 +32,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         return Err("usage: throughput <train|forward> <f32|bf16> <batch> <dropout> <threads> <rounds>".into());
     };
     set_threads(threads.parse()?);
+    keep_freed_memory();
     let options = Options {
         train: mode == "train",
         kind: parse_kind(kind)?,

@@ -12,21 +12,21 @@ mod shipped;
 use std::process::Command;
 use std::time::Instant;
 
+use fewstep_core::denoiser::Denoiser;
 use fewstep_core::objective::induced_weights;
+use fewstep_core::observe::Silent;
 use fewstep_core::schedule::{Schedule, karras};
-use fewstep_core::search::{Endpoints, Teacher};
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_io::dataset;
 use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
-use fewstep_nn::data::{self, Images};
+use fewstep_nn::data::Images;
 use fewstep_nn::device::parse_kind;
 use fewstep_nn::distance::Distance;
 use fewstep_nn::ema::EmaConfig;
-use fewstep_nn::sample::sample;
-use fewstep_nn::tch::Device;
 use fewstep_nn::tensor::Batch;
-use fewstep_nn::train::{GradientFlow, Lessons, Loss, RolloutLoss, TrainConfig, Trainer, Trajectories};
+use fewstep_nn::train::{GradientFlow, Loss, RolloutLoss, TrainConfig, Trainer, TrainingSource, Trajectories};
+use fewstep_search::{Endpoints, Seeded, Teacher};
 use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;
@@ -104,7 +104,7 @@ fn update(kind: &str, loss: &str, steps: usize) -> std::result::Result<(), Failu
         Loss::Rollout(_) => Some(made_up(&model, &schedule, batch)?),
         _ => None,
     };
-    let lessons = trajectories.as_ref().map_or(Lessons::from(&images), Lessons::from);
+    let source = trajectories.as_ref().map_or(TrainingSource::from(&images), TrainingSource::from);
     let config = TrainConfig {
         batch,
         microbatch: GRAPH,
@@ -118,7 +118,7 @@ fn update(kind: &str, loss: &str, steps: usize) -> std::result::Result<(), Failu
         xflip: false,
         seed: 0,
     };
-    let mut trainer = Trainer::new(model, lessons, config)?;
+    let mut trainer = Trainer::new(model, source, config)?;
     trainer.step()?;
     let started = Instant::now();
     for _ in 0..UPDATES {
@@ -133,7 +133,7 @@ fn update(kind: &str, loss: &str, steps: usize) -> std::result::Result<(), Failu
 fn made_up(model: &Model, schedule: &Schedule, count: usize) -> std::result::Result<Trajectories, Failure> {
     let plan = Solver::Euler.plan(schedule, &SolverOptions::default())?;
     let seeds: Vec<u64> = (0..count as u64).collect();
-    let latent = Batch(data::latents(&seeds, model.image_shape(), Device::Cpu));
+    let latent = model.latents(&seeds)?;
     let states = schedule.levels().iter().map(|sigma| Batch(&latent.0 * *sigma)).collect();
     let ends = Endpoints { image: latent.clone(), latent, held: None, samples: count };
     let teacher = Teacher::from_parts::<fewstep_nn::Error>(schedule.clone(), states, ends, 0)?;
@@ -145,15 +145,16 @@ fn sampling(kind: &str, repeats: usize) -> std::result::Result<(), Failure> {
     let model = shipped::network(0.0, parse_kind(kind)?)?;
     let solver: Solver = "unipc3_bh2".parse()?;
     let plan = solver.plan(&karras(8, 0.002, 80.0, 7.0)?, &SolverOptions::default())?;
-    let latents = data::latents(&(0..64).collect::<Vec<u64>>(), model.image_shape(), Device::Cpu);
+    let seeded = Seeded::new(&model, &(0..64).collect::<Vec<u64>>(), &Silent)?;
+    let latents = &seeded.latents().0;
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for round in 0..=repeats {
         let started = Instant::now();
-        let _ = sample(&model, &plan, &latents, None)?;
+        let _ = seeded.run(&plan)?;
         let sampled = started.elapsed().as_secs_f64();
         let started = Instant::now();
         for sigma in plan.sigmas() {
-            let _ = model.denoise_at(&latents, sigma, None);
+            let _ = model.denoise_at(latents, sigma, None);
         }
         if round > 0 {
             with.push(sampled);

@@ -2,10 +2,13 @@
 //! each with probability `p`, whose parameters the network is told through a 9-vector, so that at label
 //! zero it denoises the data as it was.
 
+use std::cell::RefCell;
 use std::f64::consts::{PI, TAU};
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
+
+use crate::random::Stream;
 
 /// Size of the augmentation label: x-flip, y-flip, scale, rotation (2), anisotropy (2), translation (2).
 pub const AUGMENT_DIM: i64 = 9;
@@ -33,33 +36,33 @@ impl AugmentConfig {
         Self { p, xflip: 1e8, scale_std: 0.2, aniso_std: 0.2, aniso_rotate_prob: 0.5, translate_frac_std: 0.125 }
     }
 
-    /// Transforms `images` `[N, C, H, W]`; returns them and their labels `[N, 9]`. Draws from libtorch's generator.
-    pub fn apply(&self, images: &Tensor) -> (Tensor, Tensor) {
+    /// Transforms `images` `[N, C, H, W]`; returns them and their labels `[N, 9]`. Draws from `stream`.
+    pub fn apply(&self, images: &Tensor, stream: &mut Stream) -> (Tensor, Tensor) {
         let n = images.size()[0];
         let device = images.device();
-        let (images, x_flipped) = self.flip(images, 3, self.xflip * self.p);
-        let (images, y_flipped) = self.flip(&images, 2, self.p);
-        let (inverse, geometric) = self.inverse_transform(n, images.size()[3], images.size()[2]);
+        let (images, x_flipped) = self.flip(images, 3, self.xflip * self.p, stream);
+        let (images, y_flipped) = self.flip(&images, 2, self.p, stream);
+        let (inverse, geometric) = self.inverse_transform(n, images.size()[3], images.size()[2], stream);
         let images = transform(&images, &inverse);
         let labels = Tensor::cat(&[x_flipped, y_flipped, geometric.to_device(device)], 1);
         (images, labels)
     }
 
-    fn flip(&self, images: &Tensor, dim: i64, p: f64) -> (Tensor, Tensor) {
+    fn flip(&self, images: &Tensor, dim: i64, p: f64, stream: &mut Stream) -> (Tensor, Tensor) {
         let n = images.size()[0];
-        let options = (Kind::Float, images.device());
-        let heads = Tensor::randint(2, [n, 1, 1, 1], options);
-        let chosen = Tensor::rand([n, 1, 1, 1], options).less(p).to_kind(Kind::Float) * heads;
+        let mut below = |p: f64| stream.uniform(&[n, 1, 1, 1], images.device()).less(p).to_kind(Kind::Float);
+        let chosen = below(p) * below(0.5);
         let flipped = images.flip([dim]).where_self(&chosen.eq(1.0), images);
         (flipped, chosen.reshape([n, 1]))
     }
 
     /// Inverse transformations `[N, 3, 3]` in pixels about the image's centre, and labels `[N, 7]`, in f64 on the CPU.
-    fn inverse_transform(&self, n: i64, width: i64, height: i64) -> (Tensor, Tensor) {
-        let options = (Kind::Double, Device::Cpu);
-        let normal = || Tensor::randn([n], options);
-        let angle = || (Tensor::rand([n], options) * 2.0 - 1.0) * PI;
-        let chosen = |p: f64| Tensor::rand([n], options).less(p).to_kind(Kind::Double);
+    fn inverse_transform(&self, n: i64, width: i64, height: i64, stream: &mut Stream) -> (Tensor, Tensor) {
+        let stream = RefCell::new(stream);
+        let normal = || stream.borrow_mut().normal(&[n], Device::Cpu).to_kind(Kind::Double);
+        let uniform = || stream.borrow_mut().uniform(&[n], Device::Cpu).to_kind(Kind::Double);
+        let angle = || (uniform() * 2.0 - 1.0) * PI;
+        let chosen = |p: f64| uniform().less(p).to_kind(Kind::Double);
 
         let scale = normal() * chosen(self.p);
         let s = (&scale * -self.scale_std).exp2();

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 
-use fewstep_io::safetensors;
 use fewstep_io::tensors::{Dtype, TensorData, TensorMap};
+use fewstep_io::{FileKind, safetensors};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -14,6 +14,8 @@ use crate::snapshot::{self, Parts};
 
 /// Value of `format` in the metadata of our files.
 const FORMAT: &str = "fewstep model 1";
+/// Metadata of networks that were trained on some of their classes only: these, as a JSON list.
+const CLASSES: &str = "classes_with_images";
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +35,37 @@ pub struct Checkpoint {
     pub notes: BTreeMap<String, String>,
 }
 
-/// Reads a network: a `.safetensors` file of ours, or a `.pkl` snapshot of the EDM code.
+/// Reads a network: a safetensors file of ours, or a snapshot of the EDM code, pickled or by `torch.save`.
+///
+/// # Errors
+/// If the file cannot be read, is damaged, or is of another kind, which is named with what to do.
 pub fn load(path: &Path, device: Device) -> Result<Checkpoint> {
-    let is_snapshot = path.extension().is_some_and(|extension| extension == "pkl");
-    let parts = if is_snapshot { snapshot::read(path)? } else { ours(safetensors::read(path)?, &path.display())? };
+    let is_pickle = path.extension().is_some_and(|extension| extension == "pkl");
+    let parts = match FileKind::of_file(path)? {
+        FileKind::Safetensors => ours(safetensors::read(path)?, &path.display())?,
+        FileKind::Pickle | FileKind::TorchSave { network: true } => snapshot::read(path)?,
+        // No mark tells these from damaged files; then the name says what they were meant to be.
+        FileKind::Unknown | FileKind::Text if is_pickle => snapshot::read(path)?,
+        FileKind::Unknown => ours(safetensors::read(path)?, &path.display())?,
+        found => return Err(Error::Checkpoint { path: path.display().to_string(), reason: other_kind(found) }),
+    };
     build(parts, &path.display(), device)
+}
+
+/// What a file is that is no network, and what to do.
+fn other_kind(found: FileKind) -> String {
+    let what = "a model is the model.safetensors of fewstep, or a snapshot of the EDM code (.pkl)";
+    let advice = match found {
+        FileKind::TorchSave { .. } => {
+            "tensors alone do not say of which network they are: where the network is at hand in Python, built by the EDM code, \
+             load them into it and save it whole, pickle.dump({'ema': net}, file)"
+        }
+        FileKind::TorchScript | FileKind::TorchExport | FileKind::Onnx => {
+            "a program cannot be taken apart here: use the checkpoint that it was made from"
+        }
+        found => found.advice(),
+    };
+    if advice.is_empty() { format!("is {found}; {what}") } else { format!("is {found}; {what}; {advice}") }
 }
 
 /// Reads a network of ours from memory; `place` names it in errors.
@@ -47,8 +75,13 @@ pub fn from_bytes(bytes: &[u8], place: &str, device: Device) -> Result<Checkpoin
 
 fn build((config, tensors, notes): Parts, place: &dyn Display, device: Device) -> Result<Checkpoint> {
     let tensors = tensors.iter().map(|(name, data)| Ok((name.clone(), tensor_from(data)?))).collect::<Result<_>>()?;
-    let model = Model::from_tensors(config, tensors, device)
-        .map_err(|error| Error::Checkpoint { path: place.to_string(), reason: error.to_string() })?;
+    let fail = |reason: String| Error::Checkpoint { path: place.to_string(), reason };
+    let mut model = Model::from_tensors(config, tensors, device).map_err(|error| fail(error.to_string()))?;
+    if let Some(text) = notes.get(CLASSES) {
+        let classes =
+            serde_json::from_str(text).map_err(|error| fail(format!("its '{CLASSES}' cannot be read: {error}")))?;
+        model = model.with_trained_classes(classes).map_err(|error| fail(format!("in its '{CLASSES}', {error}")))?;
+    }
     Ok(Checkpoint { model, notes })
 }
 
@@ -93,6 +126,9 @@ fn file(
     let mut metadata = notes.clone();
     metadata.insert("format".to_owned(), FORMAT.to_owned());
     metadata.insert("config".to_owned(), serde_json::to_string(model.config()).unwrap_or_default());
+    if let Some(classes) = model.trained_classes() {
+        metadata.insert(CLASSES.to_owned(), serde_json::to_string(classes).unwrap_or_default());
+    }
     let mut tensors = TensorMap::default();
     for (name, param) in model.params().iter() {
         // Buffers are exact by definition and small: they stay as they are.

@@ -5,8 +5,11 @@
 
 use fewstep_core::precondition::Preconditioning;
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
 use crate::error::{Error, Result};
+use crate::params::{Builder, Origin};
+use crate::unet::RawNetwork;
 
 /// A denoiser D(x; sigma): image format, preconditioning and U-Net.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,10 +174,29 @@ impl NetworkConfig {
 const MAX_CHANNELS: i64 = 8192;
 const MAX_BLOCKS: i64 = 64;
 const MAX_RESOLUTION: i64 = 4096;
+const MAX_NUMBERS: i64 = 10_000_000_000;
 
 impl ModelConfig {
-    /// Checks that a network can be built from this, before anything is allocated.
+    /// Checks that a network can be built from this and run, before anything is allocated.
+    ///
+    /// # Errors
+    /// [`Error::Architecture`] with the first rule that is broken: sizes here, and by an outline of the network whatever its
+    /// layers need.
     pub fn validate(&self) -> Result<()> {
+        self.validate_numbers()?;
+        let mut outline = Builder::new(Origin::Outline, Device::Cpu);
+        RawNetwork::new(&mut outline, self)?;
+        if outline.numbers() > MAX_NUMBERS {
+            let billions = outline.numbers() as f64 / 1e9;
+            return Err(Error::Architecture(format!(
+                "it would have {billions:.0} billion weights, and more than {} are taken for a mistake",
+                MAX_NUMBERS / 1_000_000_000
+            )));
+        }
+        Ok(())
+    }
+
+    fn validate_numbers(&self) -> Result<()> {
         let fail = |what: String| Err(Error::Architecture(what));
         if !(1..=MAX_RESOLUTION).contains(&self.img_resolution) {
             return fail(format!("img_resolution is {}, expected 1 to {MAX_RESOLUTION}", self.img_resolution));
@@ -182,12 +204,15 @@ impl ModelConfig {
         if !(1..=64).contains(&self.img_channels) || !(0..=1_000_000).contains(&self.label_dim) {
             return fail(format!("img_channels is {} and label_dim is {}", self.img_channels, self.label_dim));
         }
+        self.precond.validate().map_err(|error| Error::Architecture(error.to_string()))?;
         match &self.network {
             NetworkConfig::SongUNet(song) => {
+                validate_dropout([song.dropout, song.label_dropout])?;
                 self.validate_sizes(&song.channel_mult, [song.model_channels, song.channel_mult_emb, song.num_blocks])?;
                 song.validate()?;
             }
             NetworkConfig::DhariwalUNet(adm) => {
+                validate_dropout([adm.dropout, adm.label_dropout])?;
                 self.validate_sizes(&adm.channel_mult, [adm.model_channels, adm.channel_mult_emb, adm.num_blocks])?;
             }
             NetworkConfig::GaussianMixture(MixtureConfig { components }) => {
@@ -214,13 +239,13 @@ impl ModelConfig {
         if self.img_resolution % (1 << (levels.len() - 1)) != 0 {
             return fail(format!("img_resolution {} cannot be halved {} times", self.img_resolution, levels.len() - 1));
         }
-        if !(4..=MAX_CHANNELS).contains(&channels)
-            || channels % 4 != 0
+        if !(1..=MAX_CHANNELS).contains(&channels)
             || !(1..=64).contains(&mult_emb)
             || !(1..=MAX_BLOCKS).contains(&blocks)
         {
             return fail(format!(
-                "model_channels is {channels} (a multiple of 4 is needed), channel_mult_emb {mult_emb}, num_blocks {blocks}"
+                "model_channels is {channels} (1 to {MAX_CHANNELS}), channel_mult_emb {mult_emb} (1 to 64), num_blocks {blocks} \
+                 (1 to {MAX_BLOCKS})"
             ));
         }
         Ok(())
@@ -233,6 +258,15 @@ impl ModelConfig {
             _ => self.img_channels,
         }
     }
+}
+
+/// Checks the probabilities of dropping units and labels.
+fn validate_dropout(probabilities: [f64; 2]) -> Result<()> {
+    if probabilities.iter().all(|p| (0.0..=1.0).contains(p)) {
+        return Ok(());
+    }
+    let [dropout, label_dropout] = probabilities;
+    Err(Error::Architecture(format!("dropout is {dropout} and label_dropout {label_dropout}, expected 0 to 1")))
 }
 
 impl SongConfig {

@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 
+use fewstep_core::denoiser::Denoiser;
 use tch::{Kind, Tensor};
 
 use crate::adam::{Adam, AdamConfig};
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::flat::FlatWeights;
 use crate::model::Model;
 use crate::params::{Builder, Init, InitMode, Origin};
+use crate::random::{Purpose, Stream};
 use crate::unet::Conditions;
 
 /// Channels of a head's hidden layers.
@@ -25,7 +27,7 @@ const HIDDEN: i64 = 32;
 const LAYERS: [(i64, i64); 3] = [(1, 1), (3, 2), (1, 1)];
 
 /// Steep heads are held back: weight of the squared slope of the sum of an image's scores, divided by the number of places, the mean over
-/// resolutions. It counts in the first update of a lesson, with the weight of all of them, as a slope's slope is dear (Karras et al. 2020).
+/// resolutions. It counts in the first update of a round, with the weight of all of them, as a slope's slope is dear (Karras et al. 2020).
 const SLOPE_WEIGHT: f64 = 3e-2;
 
 /// The heads' own learning rate; it never falls, as the student never stops changing.
@@ -34,11 +36,12 @@ const LEARNING_RATE: f64 = 1e-3;
 /// With less memory than usual, as what is to be told apart moves.
 const ADAM: AdamConfig = AdamConfig { beta1: 0.5, beta2: 0.99, eps: 1e-8 };
 
-/// Updates of the heads in a lesson, each on images of its own.
+/// Updates of the heads in a round, each on images of its own.
 const UPDATES: u64 = 2;
 
-/// Images are seen under noise of levels between these, log-uniform: with little every detail shows, with much only what is large.
-const NOISE: [f64; 2] = [0.02, 1.0];
+/// Images are seen under noise of levels between these, log-uniform, in units of sigma_data: with little every detail shows, with
+/// much only what is large.
+const NOISE: [f64; 2] = [0.04, 2.0];
 
 /// How many of a batch's first so many images are shown to a critic: updates are many, and looking is what costs.
 pub fn looked_at(images: usize) -> usize {
@@ -63,22 +66,22 @@ pub struct Critic {
     heads: Vec<Vec<[Tensor; 2]>>,
     weights: FlatWeights,
     adam: Adam,
-    /// What was compared since the last lesson: of every resolution, `[N, 2, c, h, w]` maps of images and of those that they should
+    /// What was compared since the last round: of every resolution, `[N, 2, c, h, w]` maps of images and of those that they should
     /// look like.
     seen: RefCell<Vec<Vec<Tensor>>>,
 }
 
 impl Critic {
-    /// One that knows nothing yet and looks through `network` as it is now; its weights are drawn from libtorch's generator.
+    /// One that knows nothing yet and looks through `network` as it is now; its weights follow from `seed`.
     ///
     /// # Errors
     /// If the network cannot be copied.
-    pub fn new(network: &Model) -> Result<Self> {
+    pub fn new(network: &Model, seed: u64) -> Result<Self> {
         let eye = network.duplicate()?;
         let [channels, resolution, _] = eye.image_shape();
         let blank = Tensor::zeros([1, channels, resolution, resolution], (Kind::Float, eye.device()));
         let maps = tch::no_grad(|| eye.encoded(&blank, &Tensor::from(1.0), &Conditions::default()));
-        let mut builder = Builder::new(Origin::Fresh, eye.device());
+        let mut builder = Builder::new(Origin::Fresh(Stream::new(seed, Purpose::CriticWeights, 0)), eye.device());
         let mut heads = Vec::new();
         for (place, map) in maps.iter().enumerate() {
             let mut head = Vec::new();
@@ -99,6 +102,13 @@ impl Critic {
         let weights = FlatWeights::new(&builder.finish()?);
         let adam = Adam::new(ADAM, &weights.values);
         Ok(Self { eye, heads, weights, adam, seen: RefCell::default() })
+    }
+
+    /// Least and greatest noise level that images are seen under, within what the network knows.
+    fn noise_range(&self) -> [f64; 2] {
+        let sigma_data = self.eye.config().precond.sigma_data();
+        let (low, high) = self.eye.spec().levels.supported;
+        NOISE.map(|level| (level * sigma_data).clamp(low, high))
     }
 
     /// What the encoder makes of images under `noise` times `levels`, every place of every map of unit mean square (a map of one
@@ -132,12 +142,12 @@ impl Critic {
 
     /// How much less the images `found` look as they should than `wanted` do: `log(1 + exp(s(wanted) - s(found)))`, the mean over
     /// places, images and resolutions (the relativistic loss of Jolicoeur-Martineau 2019). `log 2` where they cannot be told apart.
-    /// Both are seen under the same noise, of libtorch's generator; what was seen, a map of every resolution, is kept for
+    /// Both are seen under the same noise, drawn from `stream`; what was seen, a map of every resolution, is kept for
     /// [`Critic::learn`].
     ///
     /// # Errors
     /// If there are not as many images of the same shape.
-    pub fn distance(&self, found: Shown, wanted: Shown) -> Result<Tensor> {
+    pub fn distance(&self, found: Shown, wanted: Shown, stream: &mut Stream) -> Result<Tensor> {
         let shapes = [found, wanted].map(|shown| shown.images.size());
         if shapes[0] != shapes[1] {
             return Err(Error::Input(format!(
@@ -145,10 +155,10 @@ impl Critic {
                 shapes[0], shapes[1]
             )));
         }
-        let options = (Kind::Float, self.eye.device());
-        let [low, high] = NOISE.map(f64::ln);
-        let levels = (Tensor::rand([found.images.size()[0]], options) * (high - low) + low).exp();
-        let noise = Tensor::randn(found.images.size(), options);
+        let device = self.eye.device();
+        let [low, high] = self.noise_range().map(f64::ln);
+        let levels = (stream.uniform(&[found.images.size()[0]], device) * (high - low) + low).exp();
+        let noise = stream.normal(&found.images.size(), device);
         let found = self.maps(found, &noise, &levels);
         let wanted = tch::no_grad(|| self.maps(wanted, &noise, &levels));
         let distance = lost(&self.scores(&found)?, &tch::no_grad(|| self.scores(&wanted))?);
@@ -157,12 +167,12 @@ impl Critic {
         distance
     }
 
-    /// Forgets what was compared since the last lesson.
+    /// Forgets what was compared since the last round.
     pub(crate) fn forget(&mut self) {
         self.seen.take();
     }
 
-    /// A lesson: a few updates towards telling apart what was compared since the last one, with the slopes kept small (Mescheder et al.
+    /// A round: a few updates towards telling apart what was compared since the last one, with the slopes kept small (Mescheder et al.
     /// 2018; with the relativistic loss, Huang et al. 2024), the graph of one comparison alive at a time. Returns the mean loss before
     /// the last update, without the slopes': `log 2` for one that cannot tell.
     ///
@@ -181,7 +191,7 @@ impl Critic {
                 before += count(pairs);
                 let images = count(&share);
                 if images > 0 {
-                    let (loss, slope) = self.lesson(&share, update)?;
+                    let (loss, slope) = self.round(&share, update)?;
                     sum += loss * images as f64;
                     gradient += slope * images as f64;
                     own += images;
@@ -201,7 +211,7 @@ impl Critic {
     }
 
     /// The loss of an update's share of a comparison, and the gradient of it, in the first update with the slopes' penalty.
-    fn lesson(&self, pairs: &[Tensor], update: u64) -> Result<(f64, Tensor)> {
+    fn round(&self, pairs: &[Tensor], update: u64) -> Result<(f64, Tensor)> {
         let leaf = |pairs: &Tensor| pairs.flatten(0, 1).detach().set_requires_grad(true);
         let maps: Vec<Tensor> = pairs.iter().map(leaf).collect();
         let scores = self.scores(&maps)?;
@@ -220,12 +230,12 @@ impl Critic {
         Ok((value, self.weights.gradient(&loss)?))
     }
 
-    /// Says that so many lessons led here.
-    pub(crate) fn set_lessons(&mut self, lessons: u64) {
-        self.adam.step = lessons * UPDATES;
+    /// Says that so many rounds led here.
+    pub(crate) fn set_rounds(&mut self, rounds: u64) {
+        self.adam.step = rounds * UPDATES;
     }
 
-    /// Everything that the next lesson depends on beside their number.
+    /// Everything that the next round depends on beside their number.
     pub(crate) fn vectors(&mut self) -> [(&'static str, &mut Tensor); 3] {
         [
             ("critic.weights", &mut self.weights.values),
@@ -240,7 +250,7 @@ fn count(pairs: &[Tensor]) -> i64 {
     pairs.first().map_or(0, |pairs| pairs.size()[0])
 }
 
-/// The pairs of the update whose turn is at `first`, one in [`UPDATES`]; all of them where a lesson's `total` is too few to share out.
+/// The pairs of the update whose turn is at `first`, one in [`UPDATES`]; all of them where a round's `total` is too few to share out.
 fn share(pairs: &[Tensor], first: i64, total: i64) -> Vec<Tensor> {
     let updates = UPDATES as i64;
     let of_update = |pairs: &Tensor| match total < updates {

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use fewstep_core::denoiser::{Appearance, Clipping, Counting, Denoiser, Differentiable, Guided, Spec};
 use fewstep_core::plan::Constant;
+use fewstep_core::space::Samples;
 use tch::{Device, Kind, Tensor};
 
 use crate::data;
@@ -86,6 +87,47 @@ pub(crate) fn same_label(class: Option<usize>, samples: usize, spec: &Spec, devi
     }
 }
 
+/// Labels of the class of each seed; none where there are no classes.
+pub(crate) fn seed_labels(seeds: &[u64], spec: &Spec, device: Device) -> Result<Labels> {
+    if spec.classes == 0 {
+        return Ok(Labels(None));
+    }
+    Ok(Labels(Some(one_hot(&data::classes(seeds, spec.classes), spec.classes, device)?)))
+}
+
+/// The constant sample of a plan for so many samples.
+pub(crate) fn constant_samples(
+    constant: &Constant,
+    conditions: &Labels,
+    samples: usize,
+    (spec, device): (&Spec, Device),
+) -> Result<Batch> {
+    let shape: Vec<i64> = std::iter::once(samples).chain(spec.shape.iter().copied()).map(|n| n as i64).collect();
+    let like = Tensor::f_empty(shape.as_slice(), (Kind::Float, device))?;
+    Ok(held::repeated(constant, &like, conditions.0.as_ref()))
+}
+
+/// Several batches as one, which fills a network's.
+pub(crate) struct Together {
+    /// `[B N, ...]`, one batch after the other.
+    pub x: Tensor,
+    /// The level of each sample, `[B N]`.
+    pub levels: Tensor,
+    /// `[B N or 1, classes]`.
+    pub labels: Option<Tensor>,
+}
+
+/// Batches of equally many samples as one. `labels`: `[N or 1, classes]`.
+pub(crate) fn together(asked: &[(&Batch, f64)], labels: Option<&Tensor>) -> Result<Together> {
+    let (several, samples) = (asked.len() as i64, asked.first().map_or(0, |(x, _)| x.samples() as i64));
+    let x = Tensor::f_cat(&asked.iter().map(|(x, _)| &x.0).collect::<Vec<_>>(), 0)?;
+    let levels: Vec<f32> = asked.iter().map(|(_, sigma)| *sigma as f32).collect();
+    let levels = Tensor::from_slice(&levels).f_repeat_interleave_self_int(samples, 0, several * samples)?;
+    let labels =
+        labels.map(|labels| if labels.size()[0] == 1 { labels.shallow_clone() } else { labels.repeat([several, 1]) });
+    Ok(Together { x, levels, labels })
+}
+
 impl Model {
     fn conditioned<'a>(&self, labels: Option<&'a Tensor>) -> Conditions<'a> {
         Conditions { class_labels: labels, ..Conditions::default() }
@@ -110,7 +152,7 @@ impl Denoiser for Model {
         if classes == 0 {
             return Ok(Labels(None));
         }
-        Ok(Labels(Some(one_hot(&data::classes(seeds, classes), classes, self.device())?)))
+        Ok(Labels(Some(one_hot(&self.classes_of(seeds), classes, self.device())?)))
     }
 
     fn same_condition(&self, class: Option<usize>, samples: usize) -> Result<Labels> {
@@ -118,10 +160,7 @@ impl Denoiser for Model {
     }
 
     fn constant(&self, constant: &Constant, conditions: &Labels, samples: usize) -> Result<Batch> {
-        let shape: Vec<i64> =
-            std::iter::once(samples).chain(self.spec().shape.iter().copied()).map(|n| n as i64).collect();
-        let like = Tensor::f_empty(shape.as_slice(), (Kind::Float, self.device()))?;
-        Ok(held::repeated(constant, &like, conditions.0.as_ref()))
+        constant_samples(constant, conditions, samples, (self.spec(), self.device()))
     }
 
     fn denoise(&self, asked: &[(&Batch, f64)], conditions: &Labels) -> Result<Vec<Batch>> {
@@ -130,13 +169,8 @@ impl Denoiser for Model {
             let one = |(x, sigma): &(&Batch, f64)| Batch(self.denoise_in_parts(&x.0, *sigma, labels, self.batch()));
             return Ok(asked.iter().map(one).collect());
         };
-        // several batches fill the network's together
-        let (several, samples) = (asked.len() as i64, first.size()[0]);
-        let x = Tensor::f_cat(&asked.iter().map(|(x, _)| &x.0).collect::<Vec<_>>(), 0)?;
-        let levels: Vec<f32> = asked.iter().map(|(_, sigma)| *sigma as f32).collect();
-        let levels = Tensor::from_slice(&levels).f_repeat_interleave_self_int(samples, 0, several * samples)?;
-        let labels = labels
-            .map(|labels| if labels.size()[0] == 1 { labels.shallow_clone() } else { labels.repeat([several, 1]) });
+        let samples = first.size()[0];
+        let Together { x, levels, labels } = together(asked, labels)?;
         let levels = levels.split(self.batch() as i64, 0);
         let of_part = |((x, labels), level): ((Tensor, Option<Tensor>), Tensor)| {
             tch::no_grad(|| Model::denoise(self, &x, &level, &self.conditioned(labels.as_ref())))
@@ -180,8 +214,9 @@ pub(crate) fn pullback(
         let level = Tensor::from_slice(&[sigma as f32]).to_device(device).set_requires_grad(true);
         let product = (denoise(&x, &level, labels.as_ref())? * cotangent).sum(Kind::Float);
         let slopes = Tensor::f_run_backward(&[product], &[&x, &level], false, false)?;
-        d_sigma += slopes[1].double_value(&[0]);
-        d_x.push(slopes[0].shallow_clone());
+        // what a program does not use has no slope at all
+        d_sigma += if slopes[1].defined() { slopes[1].f_double_value(&[0])? } else { 0.0 };
+        d_x.push(if slopes[0].defined() { slopes[0].shallow_clone() } else { x.zeros_like() });
     }
     Ok((Batch(Tensor::f_cat(&d_x, 0)?), d_sigma))
 }

@@ -1,33 +1,52 @@
 //! Which device to compute on, in words that a user types.
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+
+/// The device to compute on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// The device.
+    pub device: Device,
+    /// Why `auto` came to the CPU on a machine that has a GPU's driver: what failed. None where no GPU was to be expected, or none
+    /// was wanted.
+    pub gpu_failed: Option<String>,
+}
 
 /// Parses `auto`, `cpu`, `cuda` or `cuda:N`.
 ///
 /// A GPU is asked for before a network is made or a number drawn: libtorch looks for its CUDA library once, at the first call that
-/// could concern it, and this opens that library.
-pub fn parse_device(name: &str) -> Result<Device> {
-    let cuda = |index: usize| {
-        let closed = load_cuda();
-        let count = tch::Cuda::device_count().max(0) as usize;
-        if index < count {
-            Ok(Device::Cuda(index))
-        } else {
-            let why = match closed {
-                Some(why) => format!(" (its CUDA library cannot be opened: {why})"),
-                None if count == 0 => " (without a driver, or asked for after libtorch was used)".to_owned(),
-                None => String::new(),
-            };
-            Err(Error::Input(format!(
-                "device cuda:{index} is not there: libtorch sees {count} CUDA device(s){why}; use --device cpu"
-            )))
-        }
+/// could concern it, and this opens that library. It also sets libtorch's precision of f32 on a GPU, for the whole process.
+///
+/// # Errors
+/// If the name means nothing, or names a GPU that cannot be used: why.
+pub fn parse_device(name: &str) -> Result<Choice> {
+    choose(name, probe, driver)
+}
+
+/// [`parse_device`], by what `probe` says of a GPU and where `driver` finds the driver of one.
+fn choose(
+    name: &str,
+    probe: impl Fn(usize) -> std::result::Result<(), Absent>,
+    driver: impl Fn() -> Option<String>,
+) -> Result<Choice> {
+    let chosen = |device| Ok(Choice { device, gpu_failed: None });
+    let cuda = |index: usize| match probe(index) {
+        Ok(()) => chosen(Device::Cuda(index)),
+        Err(Absent { count, why, .. }) => Err(Error::Input(format!(
+            "device cuda:{index} is not there: libtorch sees {count} CUDA device(s) ({why}); use --device cpu"
+        ))),
     };
     match name {
-        "cpu" => Ok(Device::Cpu),
-        "auto" => Ok(cuda(0).unwrap_or(Device::Cpu)),
+        "cpu" => chosen(Device::Cpu),
+        "auto" => match (probe(0), driver()) {
+            (Ok(()), _) => chosen(Device::Cuda(0)),
+            (Err(Absent { unwanted: false, why, .. }), Some(sign)) => {
+                Ok(Choice { device: Device::Cpu, gpu_failed: Some(format!("{why} (the driver is there: {sign})")) })
+            }
+            (Err(_), _) => chosen(Device::Cpu),
+        },
         "cuda" => cuda(0),
         other => match other.strip_prefix("cuda:").map(str::parse) {
             Some(Ok(index)) => cuda(index),
@@ -35,6 +54,49 @@ pub fn parse_device(name: &str) -> Result<Device> {
         },
     }
 }
+
+/// Why a GPU cannot be used.
+#[derive(Clone, Debug, PartialEq)]
+struct Absent {
+    /// How many libtorch sees.
+    count: usize,
+    why: String,
+    /// Whether the user asked for none.
+    unwanted: bool,
+}
+
+/// Puts a number on the GPU and takes it back.
+fn probe(index: usize) -> std::result::Result<(), Absent> {
+    let unwanted = std::env::var_os(NO_CUDA).is_some();
+    if let Some(why) = load_cuda() {
+        let why = if unwanted { why.to_owned() } else { format!("its CUDA library cannot be opened: {why}") };
+        return Err(Absent { count: 0, why, unwanted });
+    }
+    let count = tch::Cuda::device_count().max(0) as usize;
+    if count > 0 && index >= count {
+        return Err(Absent { count, why: format!("their numbers are 0 to {}", count - 1), unwanted });
+    }
+    let there_and_back = || {
+        let number = Tensor::from(1.0f32).f_to_device(Device::Cuda(index))?;
+        number.f_to_device(Device::Cpu)
+    };
+    there_and_back().map(|_| ()).map_err(|error| Absent { count, why: reason(&error.to_string()), unwanted })
+}
+
+/// What libtorch says, without where in its code it says so.
+fn reason(message: &str) -> String {
+    let first = message.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
+    first.trim_start_matches("Internal torch error:").trim().to_owned()
+}
+
+/// Where a driver of an NVIDIA GPU shows, if it does.
+fn driver() -> Option<String> {
+    const SIGNS: [&str; 4] = ["/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/version"];
+    SIGNS.into_iter().find(|sign| std::path::Path::new(sign).exists()).map(str::to_owned)
+}
+
+/// Set in the environment: no GPU is looked for.
+const NO_CUDA: &str = "FEWSTEP_NO_CUDA";
 
 /// Parses `f32`, `bf16` or `f16`.
 pub fn parse_kind(name: &str) -> Result<Kind> {
@@ -59,12 +121,10 @@ fn load_cuda() -> Option<&'static str> {
         use std::sync::OnceLock;
         static CLOSED: OnceLock<Option<String>> = OnceLock::new();
         let closed = CLOSED.get_or_init(|| {
-            if std::env::var_os("FEWSTEP_NO_CUDA").is_some() {
-                return Some("FEWSTEP_NO_CUDA is set".to_owned());
+            if std::env::var_os(NO_CUDA).is_some() {
+                return Some(format!("{NO_CUDA} is set"));
             }
-            let closed = cuda_library::open().err();
-            crate::kernels::full_precision();
-            closed
+            cuda_library::open().and_then(|()| crate::kernels::full_precision()).err()
         });
         closed.as_deref()
     }
@@ -113,7 +173,35 @@ mod tests {
             "{error}"
         );
         let closed = load_cuda();
-        assert_eq!(closed.is_some(), error.contains("cannot be opened: "), "{error}");
+        assert_eq!(closed.is_some_and(|why| !why.ends_with("is set")), error.contains("cannot be opened: "), "{error}");
         assert!(closed.is_none_or(|why| !why.is_empty() && error.contains(why)), "{error}");
+        assert!(parse_device("gpu").unwrap_err().to_string().contains("'gpu' is no device"));
+    }
+
+    /// What `auto` comes to on machines of every kind, and when it has something to say.
+    #[test]
+    fn auto_says_why_a_gpu_failed_where_one_was_to_be_expected() {
+        let auto = |probed: std::result::Result<(), Absent>, driver: Option<&str>| {
+            choose("auto", |_| probed.clone(), || driver.map(str::to_owned)).unwrap()
+        };
+        let absent = |unwanted| Err(Absent { count: 0, why: "no kernel image".to_owned(), unwanted });
+        let (cpu, there) = (Choice { device: Device::Cpu, gpu_failed: None }, Some("/dev/nvidiactl"));
+        assert_eq!(auto(Ok(()), there), Choice { device: Device::Cuda(0), gpu_failed: None });
+        assert_eq!(auto(absent(false), None), cpu);
+        assert_eq!(auto(absent(true), there), cpu);
+        let failed = auto(absent(false), there);
+        assert_eq!(failed.device, Device::Cpu);
+        let why = failed.gpu_failed.unwrap();
+        assert!(why.contains("no kernel image") && why.contains("/dev/nvidiactl"), "{why}");
+        // one that was asked for by name is an error, not a note
+        let error = choose("cuda:1", |_| absent(false), || None).unwrap_err().to_string();
+        assert!(error.contains("cuda:1") && error.contains("no kernel image"), "{error}");
+    }
+
+    #[test]
+    fn a_reason_is_the_first_line_of_what_libtorch_says() {
+        let said = "Internal torch error: Found no NVIDIA driver on your system.\nException raised from device_count at x.cpp:1";
+        assert_eq!(reason(said), "Found no NVIDIA driver on your system.");
+        assert_eq!(reason(""), "no reason given");
     }
 }

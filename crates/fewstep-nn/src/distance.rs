@@ -1,5 +1,7 @@
 //! How far images are from where they should be, with a graph.
 
+use std::cell::RefCell;
+
 use fewstep_search::pseudo_huber_constant;
 pub use fewstep_search::settings::Distance;
 use tch::{Kind, Tensor};
@@ -7,6 +9,7 @@ use tch::{Kind, Tensor};
 use crate::critic::{Critic, Shown};
 use crate::data::Minibatch;
 use crate::error::{Error, Result};
+use crate::random::Stream;
 
 /// A network whose features of images can be differentiated.
 pub trait FeatureMap: std::fmt::Debug {
@@ -39,6 +42,8 @@ pub struct Criticism<'a> {
     pub class_labels: Option<&'a Tensor>,
     /// At least as many images that they should look like, in place of those that they should be.
     pub data: Option<&'a Minibatch>,
+    /// Where the noise comes from under which it looks.
+    pub stream: &'a RefCell<Stream>,
 }
 
 impl<'a> Measure<'a> {
@@ -75,7 +80,8 @@ impl<'a> Measure<'a> {
     /// If the feature network cannot take them.
     pub fn of_images(&self, images: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let distance = self.of_each_image(images, targets)?;
-        let Some(Criticism { critic, weight, shown, class_labels, data }) = self.criticism.filter(|by| by.shown > 0)
+        let Some(Criticism { critic, weight, shown, class_labels, data, stream }) =
+            self.criticism.filter(|by| by.shown > 0)
         else {
             return Ok(distance);
         };
@@ -88,7 +94,7 @@ impl<'a> Measure<'a> {
         let [class_labels, their_labels] = [class_labels, their_labels].map(|labels| labels.map(first));
         let found = Shown { images: &images, class_labels: class_labels.as_ref() };
         let wanted = Shown { images: &wanted, class_labels: their_labels.as_ref() };
-        Ok(distance + critic.distance(found, wanted)? * weight)
+        Ok(distance + critic.distance(found, wanted, &mut stream.borrow_mut())? * weight)
     }
 
     fn of_each_image(&self, images: &Tensor, targets: &Tensor) -> Result<Tensor> {

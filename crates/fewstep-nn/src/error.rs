@@ -48,6 +48,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A TorchScript program that is none, fails, or does something else than its description says.
+    #[error("the program {path} {reason}")]
+    Program {
+        /// The file.
+        path: String,
+        /// What is wrong, as the rest of a sentence.
+        reason: String,
+    },
     /// An architecture that cannot be built.
     #[error("the architecture is not valid: {0}")]
     Architecture(String),
@@ -85,6 +93,17 @@ pub enum Error {
     /// A search or a sampler came to nothing.
     #[error("{0}")]
     Search(Box<fewstep_search::Error>),
+    /// A sampler made an image that is not finite.
+    #[error(
+        "{which} has values that are not finite{at}: this sampler is not stable on this model",
+        at = .level.map_or_else(String::new, |sigma| format!(", from the noise level {sigma:.4} on"))
+    )]
+    NotFiniteImage {
+        /// The image, in words.
+        which: String,
+        /// The first noise level at which its numbers are lost, if that could be seen.
+        level: Option<f64>,
+    },
     /// A file could not be read or written.
     #[error(transparent)]
     Io(#[from] fewstep_io::Error),

@@ -6,8 +6,6 @@
 //!
 //! This is the only file that calls C++ of ours; its `unsafe` is at the end.
 
-use std::sync::Once;
-
 use tch::{Device, Kind, Tensor};
 
 /// Group normalisation and what follows it: `dropout(act(group_norm(x + shift) * weight + bias))`.
@@ -25,15 +23,23 @@ pub struct NormAct<'a> {
     pub shift: Option<&'a Tensor>,
     /// Whether SiLU follows.
     pub silu: bool,
-    /// Probability of the dropout at the end, 0 for none.
-    pub dropout: f64,
+    /// The dropout at the end, if any.
+    pub dropout: Option<Dropout>,
+}
+
+/// Which numbers are set to zero, while the others are scaled up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Probability of each.
+    pub probability: f64,
+    /// The same seed drops the same numbers of a tensor of the same shape, device and memory format.
+    pub seed: u64,
 }
 
 impl NormAct<'_> {
     /// `x`: `[N, C, H, W]`; returns the same shape, kind and memory format. Differentiable in everything, once.
     ///
-    /// Statistics and arithmetic are f32 also for bf16. The fused dropout draws one number from libtorch's generator and is
-    /// the same for every number of threads.
+    /// Statistics and arithmetic are f32 also for bf16. The fused dropout is the same for every number of threads.
     ///
     /// # Panics
     /// Where shapes do not fit, as tch's operators do.
@@ -62,7 +68,10 @@ impl NormAct<'_> {
         if self.silu {
             y = y.silu();
         }
-        if self.dropout > 0.0 { y.dropout(self.dropout, true) } else { y }
+        match self.dropout {
+            Some(dropout) => shim::dropout(&y, dropout),
+            None => y,
+        }
     }
 }
 
@@ -76,8 +85,27 @@ pub fn scaled_sum(a: &Tensor, b: &Tensor, factor: f64) -> Tensor {
 }
 
 /// From now on f32 is f32 on a GPU, too, where libtorch would round the factors of convolutions to TF32.
-pub(crate) fn full_precision() {
-    shim::full_precision();
+pub(crate) fn full_precision() -> Result<(), String> {
+    shim::full_precision()
+}
+
+/// The instruction sets that this processor has and the kernels were compiled for, best first.
+pub fn instruction_sets() -> Vec<&'static str> {
+    (0..).map_while(shim::available).collect()
+}
+
+/// The instruction set in use: the best, or the one that the environment variable FEWSTEP_CPU_KERNELS asks for.
+pub fn instruction_set() -> &'static str {
+    shim::in_use()
+}
+
+/// Lets the process keep the memory that it frees; whether the C library can be told to (glibc can).
+///
+/// For a program to call at its start, if it wants to: it concerns the whole process. Every activation is freed soon after it was
+/// made, and the next is as large. Unless told otherwise, glibc gives large blocks back to the kernel, which clears their pages
+/// each time: a tenth of a network's time on a CPU.
+pub fn keep_freed_memory() -> bool {
+    shim::keep_freed_memory()
 }
 
 /// The same numbers in the memory format that networks compute in on the device of `x`: `[N, C, H, W]`, channels_last on
@@ -86,7 +114,6 @@ pub fn network_format(x: &Tensor) -> Tensor {
     if x.device() != Device::Cpu || x.dim() != 4 || has_channels_last_strides(x) {
         return x.shallow_clone();
     }
-    KEEP_FREED_MEMORY.call_once(shim::keep_freed_memory);
     let size = x.size();
     if size[1] == 1 {
         // The numbers lie the same way in both formats, and libtorch tells them apart by the strides alone.
@@ -95,10 +122,6 @@ pub fn network_format(x: &Tensor) -> Tensor {
     }
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
-
-/// Every activation is freed soon after it was made, and the next is as large. Unless told otherwise, glibc gives large
-/// blocks back to the kernel, which clears their pages each time: a tenth of a network's time on a CPU.
-static KEEP_FREED_MEMORY: Once = Once::new();
 
 fn has_channels_last_strides(x: &Tensor) -> bool {
     let (size, stride) = (x.size(), x.stride());
@@ -112,12 +135,13 @@ mod shim {
 
     use tch::Tensor;
 
-    use super::NormAct;
+    use super::{Dropout, NormAct};
 
     unsafe extern "C" {
-        fn fewstep_is_supported(x: *const c_void) -> c_int;
+        fn fewstep_is_supported(supported: *mut c_int, message: *mut *mut c_char, x: *const c_void) -> c_int;
         fn fewstep_norm_act(
             out: *mut *mut c_void,
+            message: *mut *mut c_char,
             x: *const c_void,
             weight: *const c_void,
             bias: *const c_void,
@@ -126,10 +150,26 @@ mod shim {
             eps: f64,
             silu: c_int,
             dropout: f64,
-        ) -> *mut c_char;
-        fn fewstep_scaled_sum(out: *mut *mut c_void, a: *const c_void, b: *const c_void, factor: f64) -> *mut c_char;
-        fn fewstep_keep_freed_memory();
-        fn fewstep_full_precision();
+            seed: u64,
+        ) -> c_int;
+        fn fewstep_scaled_sum(
+            out: *mut *mut c_void,
+            message: *mut *mut c_char,
+            a: *const c_void,
+            b: *const c_void,
+            factor: f64,
+        ) -> c_int;
+        fn fewstep_dropout(
+            out: *mut *mut c_void,
+            message: *mut *mut c_char,
+            x: *const c_void,
+            probability: f64,
+            seed: u64,
+        ) -> c_int;
+        fn fewstep_keep_freed_memory() -> c_int;
+        fn fewstep_full_precision(message: *mut *mut c_char) -> c_int;
+        fn fewstep_kernels_in_use() -> *const c_char;
+        fn fewstep_kernels_available(index: c_int) -> *const c_char;
         fn fewstep_free_message(message: *mut c_char);
     }
 
@@ -139,18 +179,22 @@ mod shim {
 
     /// Whether the fused operations take `x`.
     pub fn is_supported(x: &Tensor) -> bool {
-        // SAFETY: `as_ptr` is an at::Tensor that lives as long as `x`, and the function only reads it.
-        unsafe { fewstep_is_supported(pointer(x)) != 0 }
+        let mut supported = 0;
+        // SAFETY: `as_ptr` is an at::Tensor that lives as long as `x`, and the function only reads it; `supported` outlives the call.
+        let called = call(|message| unsafe { fewstep_is_supported(&mut supported, message, pointer(x)) });
+        or_panic(called);
+        supported != 0
     }
 
     pub fn norm_act(x: &Tensor, norm: &NormAct) -> Tensor {
         let shift = norm.shift.map_or(ptr::null(), pointer);
-        let mut out = ptr::null_mut();
-        // SAFETY: all pointers but `shift`, which may be null, are at::Tensors that outlive the call; `out` is written
-        // where the message is null. Shapes and kinds are checked in C++, and no exception leaves it.
-        let message = unsafe {
+        let Dropout { probability, seed } = norm.dropout.unwrap_or(Dropout { probability: 0.0, seed: 0 });
+        // SAFETY: all pointers but `shift`, which may be null, are at::Tensors that outlive the call. Shapes and kinds are checked
+        // in C++, and no exception leaves it.
+        tensor(|out, message| unsafe {
             fewstep_norm_act(
-                &mut out,
+                out,
+                message,
                 pointer(x),
                 pointer(norm.weight),
                 pointer(norm.bias),
@@ -158,41 +202,103 @@ mod shim {
                 norm.groups,
                 norm.eps,
                 c_int::from(norm.silu),
-                norm.dropout,
+                probability,
+                seed,
             )
-        };
-        finish(out, message)
+        })
     }
 
     pub fn scaled_sum(a: &Tensor, b: &Tensor, factor: f64) -> Tensor {
-        let mut out = ptr::null_mut();
         // SAFETY: as in `norm_act`.
-        let message = unsafe { fewstep_scaled_sum(&mut out, pointer(a), pointer(b), factor) };
-        finish(out, message)
+        tensor(|out, message| unsafe { fewstep_scaled_sum(out, message, pointer(a), pointer(b), factor) })
     }
 
-    pub fn keep_freed_memory() {
+    pub fn dropout(x: &Tensor, Dropout { probability, seed }: Dropout) -> Tensor {
+        // SAFETY: as in `norm_act`.
+        tensor(|out, message| unsafe { fewstep_dropout(out, message, pointer(x), probability, seed) })
+    }
+
+    pub fn keep_freed_memory() -> bool {
         // SAFETY: sets two parameters of the C library's allocator, which any thread may do.
-        unsafe { fewstep_keep_freed_memory() }
+        unsafe { fewstep_keep_freed_memory() != 0 }
     }
 
-    pub fn full_precision() {
+    pub fn full_precision() -> Result<(), String> {
         // SAFETY: sets two entries of libtorch's global context, with values that it knows.
-        unsafe { fewstep_full_precision() }
+        call(|message| unsafe { fewstep_full_precision(message) })
     }
 
-    /// Takes over the result of a call; panics with its message as tch's operators do.
-    fn finish(out: *mut c_void, message: *mut c_char) -> Tensor {
+    pub fn in_use() -> &'static str {
+        // SAFETY: a name that is compiled in.
+        name(unsafe { fewstep_kernels_in_use() }).unwrap_or("unknown")
+    }
+
+    pub fn available(index: c_int) -> Option<&'static str> {
+        // SAFETY: as in `in_use`; null after the last.
+        name(unsafe { fewstep_kernels_available(index) })
+    }
+
+    fn name(text: *const c_char) -> Option<&'static str> {
+        if text.is_null() {
+            return None;
+        }
+        // SAFETY: the callers pass C strings that are compiled in.
+        unsafe { CStr::from_ptr(text) }.to_str().ok()
+    }
+
+    /// Runs `function`, which returns 0 or writes a message.
+    fn call(function: impl FnOnce(*mut *mut c_char) -> c_int) -> Result<(), String> {
+        let mut message = ptr::null_mut();
+        if function(&mut message) == 0 {
+            return Ok(());
+        }
         if message.is_null() {
-            // SAFETY: without a message, `out` is a new at::Tensor that nobody else owns, which is what tch wraps.
-            return unsafe { Tensor::from_ptr(out.cast()) };
+            return Err("it failed, and there was no memory left to say why".to_owned());
         }
         // SAFETY: a message is a C string allocated by the shim, freed once, after it was copied.
-        let text = unsafe {
+        unsafe {
             let text = CStr::from_ptr(message).to_string_lossy().into_owned();
             fewstep_free_message(message);
-            text
-        };
-        panic!("libtorch: {text}");
+            Err(text)
+        }
+    }
+
+    /// The tensor that `function` makes; panics with its message as tch's operators do.
+    fn tensor(function: impl FnOnce(*mut *mut c_void, *mut *mut c_char) -> c_int) -> Tensor {
+        let mut out = ptr::null_mut();
+        or_panic(call(|message| function(&mut out, message)));
+        assert!(!out.is_null(), "libtorch: no tensor came back");
+        // SAFETY: where the call succeeded, `out` is a new at::Tensor that nobody else owns, which is what tch wraps.
+        unsafe { Tensor::from_ptr(out.cast()) }
+    }
+
+    fn or_panic(called: Result<(), String>) {
+        if let Err(text) = called {
+            panic!("libtorch: {text}");
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        /// A failure is one also where the shim had no memory for its message.
+        #[test]
+        fn a_failure_without_a_message_is_no_success() {
+            let error = call(|_| 1).unwrap_err();
+            assert!(error.contains("no memory left"), "{error}");
+            assert!(std::panic::catch_unwind(|| tensor(|_, _| 1)).is_err());
+            assert!(std::panic::catch_unwind(|| tensor(|_, _| 0)).is_err(), "a success that made nothing");
+            assert!(call(|_| 0).is_ok());
+        }
+
+        /// A tensor that was never made: libtorch throws, and the program hears of it instead of ending.
+        #[test]
+        fn an_exception_arrives_as_an_error() {
+            let nothing = Tensor::new();
+            let text = std::panic::catch_unwind(|| scaled_sum(&nothing, &nothing, 1.0)).unwrap_err();
+            let text = text.downcast_ref::<String>().unwrap();
+            assert!(text.starts_with("libtorch: "), "{text}");
+        }
     }
 }

@@ -8,8 +8,10 @@ use fewstep_core::precondition::Coefficients;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::ModelConfig;
+use crate::data;
 use crate::error::{Error, Result};
 use crate::params::{Builder, Origin, Params};
+use crate::random::{Purpose, Stream};
 use crate::tensor::Sigma;
 use crate::texture::RandomFeatures;
 use crate::unet::{Conditions, RawNetwork};
@@ -29,6 +31,8 @@ pub struct Model {
     batch: usize,
     /// What its images' moments are matched on, once they are.
     pub(crate) texture: OnceCell<RandomFeatures>,
+    /// Classes that it was trained on, ascending, where some were not.
+    trained_classes: Option<Vec<i64>>,
 }
 
 /// Samples that are evaluated at once where nothing else is asked for.
@@ -38,8 +42,7 @@ impl Model {
     /// A network with fresh weights, the same for the same `seed`.
     pub fn fresh(config: ModelConfig, seed: u64, device: Device) -> Result<Self> {
         config.validate()?;
-        tch::manual_seed(seed as i64);
-        let mut builder = Builder::new(Origin::Fresh, device);
+        let mut builder = Builder::new(Origin::Fresh(Stream::new(seed, Purpose::Weights, 0)), device);
         builder.buffers(&config)?;
         let net = RawNetwork::new(&mut builder, &config)?;
         Ok(Self::of(config, builder.finish()?, net, device))
@@ -71,14 +74,15 @@ impl Model {
             rounding: rounding(kind),
             identity: String::new(),
         };
-        Self { config, params, net, device, kind, spec, batch: BATCH, texture: OnceCell::new() }
+        Self { config, params, net, device, kind, spec, batch: BATCH, texture: OnceCell::new(), trained_classes: None }
     }
 
     /// A second network of the same architecture with the same weights, independent of this one.
     pub fn duplicate(&self) -> Result<Self> {
         let tensors = self.params.iter().map(|(name, param)| (name.to_owned(), param.tensor.detach().copy())).collect();
         let copy = Self::from_tensors(self.config.clone(), tensors, self.device)?;
-        Ok(Self { batch: self.batch, ..copy.with_kind(self.kind) })
+        let copy = copy.with_kind(self.kind);
+        Ok(Self { batch: self.batch, trained_classes: self.trained_classes.clone(), ..copy })
     }
 
     /// A network so much of the way from this one to `other`, of the same architecture: `w + share (w' - w)` of every weight
@@ -143,6 +147,35 @@ impl Model {
     /// Samples evaluated at once without a graph.
     pub fn batch(&self) -> usize {
         self.batch
+    }
+
+    /// Notes that the training images were of these classes alone: images whose class is drawn are of these.
+    ///
+    /// # Errors
+    /// If there are none, or the model does not know one of them.
+    pub fn with_trained_classes(mut self, mut classes: Vec<i64>) -> Result<Self> {
+        self.one_hot(&classes)?;
+        classes.sort_unstable();
+        classes.dedup();
+        let dim = self.config.label_dim;
+        if classes.is_empty() || dim == 0 {
+            return Err(Error::Input("a network is trained on one class at least".to_owned()));
+        }
+        self.trained_classes = Some(classes).filter(|classes| (classes.len() as i64) < dim);
+        Ok(self)
+    }
+
+    /// Classes that the model was trained on, where it is known that some were not.
+    pub fn trained_classes(&self) -> Option<&[i64]> {
+        self.trained_classes.as_deref()
+    }
+
+    /// The class of each seed, evenly among those that the model was trained on.
+    pub fn classes_of(&self, seeds: &[u64]) -> Vec<i64> {
+        match &self.trained_classes {
+            None => data::classes(seeds, self.spec.classes),
+            Some(trained) => data::classes(seeds, trained.len()).into_iter().map(|at| trained[at as usize]).collect(),
+        }
     }
 
     /// Shape of one image: channels, height, width.

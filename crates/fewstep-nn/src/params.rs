@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
+use crate::random::Stream;
 
 /// A tensor of the network and whether training changes it.
 #[derive(Debug)]
@@ -95,15 +96,13 @@ impl Init {
         Self { mode, weight, bias: 0.0 }
     }
 
-    fn draw(&self, shape: &[i64], fan_in: i64, fan_out: i64, factor: f64) -> Tensor {
-        let options = (Kind::Float, Device::Cpu);
+    fn draw(&self, stream: &mut Stream, shape: &[i64], fan_in: i64, fan_out: i64, factor: f64) -> Tensor {
+        let mut uniform = || stream.uniform(shape, Device::Cpu) * 2.0 - 1.0;
         // Drawn even where the factor is 0, so that one seed gives one network whatever the factors.
         let (unit, std) = match self.mode {
-            InitMode::XavierUniform => {
-                (Tensor::rand(shape, options) * 2.0 - 1.0, (6.0 / (fan_in + fan_out) as f64).sqrt())
-            }
-            InitMode::KaimingUniform => (Tensor::rand(shape, options) * 2.0 - 1.0, (3.0 / fan_in as f64).sqrt()),
-            InitMode::KaimingNormal => (Tensor::randn(shape, options), (1.0 / fan_in as f64).sqrt()),
+            InitMode::XavierUniform => (uniform(), (6.0 / (fan_in + fan_out) as f64).sqrt()),
+            InitMode::KaimingUniform => (uniform(), (3.0 / fan_in as f64).sqrt()),
+            InitMode::KaimingNormal => (stream.normal(shape, Device::Cpu), (1.0 / fan_in as f64).sqrt()),
         };
         unit * (std * factor)
     }
@@ -111,10 +110,13 @@ impl Init {
 
 /// Where the tensors of a network under construction come from.
 pub enum Origin {
-    /// Drawn from libtorch's generator, which the caller has seeded.
-    Fresh,
+    /// Drawn.
+    Fresh(Stream),
     /// Taken from a checkpoint by name.
     Loaded(BTreeMap<String, Tensor>),
+    /// Nowhere: layers get empty tensors, and all that is left is how many numbers they asked for. What a network cannot be
+    /// built of shows without it.
+    Outline,
 }
 
 /// Hands out tensors to layers and remembers them under their full names.
@@ -122,12 +124,18 @@ pub struct Builder {
     origin: Origin,
     device: Device,
     params: Params,
+    numbers: i64,
 }
 
 impl Builder {
     /// A builder that places every tensor on `device`.
     pub fn new(origin: Origin, device: Device) -> Self {
-        Self { origin, device, params: Params::default() }
+        Self { origin, device, params: Params::default(), numbers: 0 }
+    }
+
+    /// How many numbers the tensors so far hold, or would in an outline.
+    pub fn numbers(&self) -> i64 {
+        self.numbers
     }
 
     /// The finished set. A loaded tensor that no layer asked for is an error: the architecture is not the file's.
@@ -143,23 +151,43 @@ impl Builder {
     /// A weight or bias called `name`.
     pub fn weight(&mut self, name: &str, shape: &[i64], fan: (i64, i64), init: Init) -> Result<Tensor> {
         let factor = if name.ends_with("bias") { init.bias } else { init.weight };
-        self.add(name, shape, true, || init.draw(shape, fan.0, fan.1, factor))
+        let fresh = match &mut self.origin {
+            Origin::Fresh(stream) => Some(init.draw(stream, shape, fan.0, fan.1, factor)),
+            Origin::Loaded(_) | Origin::Outline => None,
+        };
+        self.add(name, shape, true, fresh)
     }
 
     /// A trainable tensor of equal values (the scale and shift of a normalisation).
     pub fn constant(&mut self, name: &str, shape: &[i64], value: f64) -> Result<Tensor> {
-        self.add(name, shape, true, || Tensor::full(shape, value, (Kind::Float, Device::Cpu)))
+        let fresh = match &self.origin {
+            Origin::Fresh(_) => Some(Tensor::full(shape, value, (Kind::Float, Device::Cpu))),
+            Origin::Loaded(_) | Origin::Outline => None,
+        };
+        self.add(name, shape, true, fresh)
     }
 
-    /// A tensor that belongs to the checkpoint but is never trained.
-    pub fn buffer(&mut self, name: &str, value: impl FnOnce() -> Tensor) -> Result<Tensor> {
-        let value = value();
-        self.add(name, &value.size(), false, || value)
+    /// A tensor that belongs to the checkpoint but is never trained. One that follows from the architecture may lack in a
+    /// file: older snapshots do not store it.
+    pub fn buffer(&mut self, name: &str, value: &Tensor) -> Result<Tensor> {
+        self.add(name, &value.size(), false, Some(value.shallow_clone()))
     }
 
-    fn add(&mut self, name: &str, shape: &[i64], trainable: bool, fresh: impl FnOnce() -> Tensor) -> Result<Tensor> {
+    /// One that is drawn, `std` times unit normal numbers, and never trained.
+    pub fn drawn_buffer(&mut self, name: &str, shape: &[i64], std: f64) -> Result<Tensor> {
+        let fresh = match &mut self.origin {
+            Origin::Fresh(stream) => Some(stream.normal(shape, Device::Cpu) * std),
+            Origin::Loaded(_) | Origin::Outline => None,
+        };
+        self.add(name, shape, false, fresh)
+    }
+
+    fn add(&mut self, name: &str, shape: &[i64], trainable: bool, fresh: Option<Tensor>) -> Result<Tensor> {
+        self.numbers = self.numbers.saturating_add(shape.iter().product());
+        let missing = || Error::MissingTensor { name: name.to_owned() };
         let tensor = match &mut self.origin {
-            Origin::Fresh => fresh(),
+            Origin::Outline => return Ok(Tensor::zeros([0], (Kind::Float, Device::Cpu))),
+            Origin::Fresh(_) => fresh.ok_or_else(missing)?,
             Origin::Loaded(map) => match map.remove(name) {
                 Some(tensor) if tensor.size() == shape => tensor,
                 Some(tensor) => {
@@ -169,9 +197,7 @@ impl Builder {
                         found: tensor.size(),
                     });
                 }
-                // Older snapshots do not store what follows from the architecture alone.
-                None if !trainable => fresh(),
-                None => return Err(Error::MissingTensor { name: name.to_owned() }),
+                None => fresh.ok_or_else(missing)?,
             },
         };
         let tensor = tensor.to_device(self.device).to_kind(Kind::Float).contiguous();
@@ -187,7 +213,7 @@ impl Builder {
         let mut levels = config.precond.discrete_levels();
         if let Preconditioning::Iddpm { m, .. } = config.precond {
             levels.resize(m + 1, 0.0); // u_M = 0 closes the list
-            let _ = self.buffer("u", || Tensor::from_slice(&levels).to_kind(Kind::Float))?;
+            let _ = self.buffer("u", &Tensor::from_slice(&levels).to_kind(Kind::Float))?;
         }
         Ok(())
     }

@@ -28,13 +28,16 @@
 //!   them down the gradient of its rollout error; [`refit_output`] fits the last combination to a distance between sets of
 //!   samples.
 //!
-//! A plan is scored on latents that no search saw by [`Endpoints::rollout_error`]. Everything here builds without a tensor library.
+//! A plan is scored on latents that no search saw by [`Endpoints::rollout_error`]. [`export`] writes plans in the forms that other
+//! tools take. Everything here builds without a tensor library.
 
 mod calibration;
 mod clipping;
+mod cost;
 #[cfg(test)]
 mod counted;
 mod error;
+pub mod export;
 mod gaussian;
 mod gits;
 mod held_out;
@@ -72,6 +75,7 @@ pub use table::{TableSchedule, minimise_bound, minimise_discretization};
 pub use teacher::{Endpoints, Held, Teacher, refined};
 
 pub use clipping::ClippingHistogram;
+pub use cost::{SearchCost, search_cost, search_costs};
 pub use error::{Error, Result};
 pub use gaussian::{FeatureMoments, Gaussian, GaussianError, mean_shift};
 pub use held_out::HeldOut;

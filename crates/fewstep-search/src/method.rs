@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use fewstep_core::precondition::Alphas;
 use fewstep_core::schedule::{Family, IddpmLevels};
 use fewstep_core::solver::{Solver, SolverError};
 use serde::{Deserialize, Serialize};
@@ -197,7 +198,7 @@ pub enum MethodError {
 }
 
 /// Schedules that need no network.
-pub const SCHEDULES: [(&str, Family); 7] = [
+pub const SCHEDULES: [(&str, Family); 9] = [
     ("karras", Family::Karras { rho: 7.0 }),
     ("log_snr", Family::LogSnr),
     ("vp", Family::Vp { epsilon_s: 1e-3 }),
@@ -205,6 +206,8 @@ pub const SCHEDULES: [(&str, Family); 7] = [
     ("iddpm", Family::Iddpm(IddpmLevels::DEFAULT)),
     ("cosine", Family::Cosine),
     ("time_uniform", Family::TimeUniform { rho: 1.0 }),
+    ("timestep_uniform", Family::TimestepUniform { alphas: Alphas::STABLE_DIFFUSION }),
+    ("flow_uniform", Family::FlowUniform { shift: 1.0 }),
 ];
 
 /// Sources by name, those that are no schedule.
@@ -232,11 +235,25 @@ impl Method {
     /// The search that wins our comparisons of those that need no data (docs/choosing.md).
     pub const BEST: Self = Self { moments: Some(MomentsOf::Teacher), ..Self::LEAST_SQUARES };
 
+    /// Whether the settings of a section of [`SearchSettings`], such as `gits`, change its plans.
+    pub fn uses(&self, section: &str) -> bool {
+        match section {
+            "teacher" => self.needs_teacher(),
+            "gits" => matches!(self.source, Source::Gits(_)),
+            "oss" => self.source == Source::Oss,
+            "least_squares" | "sweep" => self.source == Source::LeastSquares,
+            "gauss_newton" => self.refinement == Some(Refinement::GaussNewton),
+            "rollout" => self.refinement == Some(Refinement::Rollout),
+            "moments" => self.moments.is_some(),
+            _ => true,
+        }
+    }
+
     /// The stages that the name stands for, with these settings.
     pub fn stages(&self, settings: &SearchSettings) -> Vec<Stage> {
         let solver = self.solver.unwrap_or(Solver::Euler);
         let mut stages = match &self.source {
-            Source::Fixed(_, family) => vec![Stage::Schedule { family: *family, solver }],
+            Source::Fixed(_, family) => vec![Stage::Schedule { family: family.clone(), solver }],
             Source::Gits(None) => vec![Stage::Gits { solver, settings: settings.gits.clone() }],
             Source::Gits(Some(coefficient)) => {
                 let settings = GitsSettings { coefficients: vec![*coefficient], ..settings.gits.clone() };
@@ -334,7 +351,7 @@ impl FromStr for Method {
         };
         let fixed = SCHEDULES.iter().find(|(schedule, _)| *schedule == name);
         let source = match (name, fixed) {
-            (_, Some((name, family))) => Source::Fixed(name, *family),
+            (_, Some((name, family))) => Source::Fixed(name, family.clone()),
             ("gits" | "local", _) => {
                 let number = |text: &str| {
                     let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);

@@ -1,4 +1,4 @@
-//! A denoiser with the latents and conditions of some seeds: what searches and scores run on.
+//! A denoiser with the latents and conditions of some seeds, or of a file: what searches, samplers and scores run on.
 
 use std::cell::Cell;
 
@@ -10,7 +10,7 @@ use fewstep_core::space::Samples;
 
 use crate::error::{Error, Result};
 
-/// A denoiser with the latents and conditions of some seeds, one sample a seed.
+/// A denoiser with the latents and conditions of some samples, one a seed.
 pub struct Seeded<'a, D: Denoiser> {
     denoiser: &'a D,
     latents: D::Batch,
@@ -26,10 +26,30 @@ impl<'a, D: Denoiser> Seeded<'a, D> {
     /// # Errors
     /// If the denoiser has none for them.
     pub fn new(denoiser: &'a D, seeds: &[u64], observer: &'a dyn Observer) -> Result<Self> {
-        let latents = denoiser.latents(seeds).map_err(Error::denoiser)?;
         let conditions = denoiser.conditions(seeds).map_err(Error::denoiser)?;
-        let evaluations = Cell::new(0);
-        Ok(Self { denoiser, latents, conditions, samples: seeds.len(), evaluations, observer })
+        let latents = denoiser.latents(seeds).map_err(Error::denoiser)?;
+        Ok(Self::from_latents(denoiser, latents, conditions, observer))
+    }
+
+    /// The latents of `seeds`, all of one class in place of their own.
+    ///
+    /// # Errors
+    /// If the denoiser has no such class.
+    pub fn with_class(denoiser: &'a D, seeds: &[u64], class: usize, observer: &'a dyn Observer) -> Result<Self> {
+        let conditions = denoiser.same_condition(Some(class), seeds.len()).map_err(Error::denoiser)?;
+        let latents = denoiser.latents(seeds).map_err(Error::denoiser)?;
+        Ok(Self::from_latents(denoiser, latents, conditions, observer))
+    }
+
+    /// Latents of any origin, unit normal as those of seeds, and the condition of each.
+    pub fn from_latents(
+        denoiser: &'a D,
+        latents: D::Batch,
+        conditions: D::Conditions,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        let samples = latents.samples();
+        Self { denoiser, latents, conditions, samples, evaluations: Cell::new(0), observer }
     }
 
     /// The denoiser.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use fewstep_core::denoiser::Spec;
 use fewstep_io::npz;
-use fewstep_io::tensors::{TensorData, TensorMap};
+use fewstep_io::tensors::TensorData;
 use fewstep_nn::checkpoint::tensor_from;
 use fewstep_nn::tch::{Kind, Tensor};
 
@@ -14,7 +14,7 @@ use crate::error::{Context, Result, bail, ensure};
 #[derive(Debug)]
 pub struct Arrays {
     place: String,
-    arrays: TensorMap,
+    contents: npz::Contents,
 }
 
 impl Arrays {
@@ -23,18 +23,20 @@ impl Arrays {
     /// # Errors
     /// If it cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
-        Ok(Self { place: path.display().to_string(), arrays: npz::read(path)? })
+        Ok(Self { place: path.display().to_string(), contents: npz::read_all(path)? })
     }
 
     /// The array of this name as it is stored.
-    pub fn get(&self, name: &str) -> Option<&TensorData> {
-        self.arrays.get(name)
+    ///
+    /// # Errors
+    /// If there is one that cannot be read.
+    pub fn get(&self, name: &str) -> Result<Option<&TensorData>> {
+        Ok(self.contents.get(name)?)
     }
 
     /// What the file holds, in words.
     pub fn names(&self) -> String {
-        let names: Vec<&str> = self.arrays.keys().map(String::as_str).collect();
-        if names.is_empty() { "no arrays at all".to_owned() } else { names.join(", ") }
+        self.contents.names()
     }
 
     /// A batch `[N, ...]` of samples that a denoiser takes, as f32.
@@ -81,7 +83,7 @@ impl Arrays {
     pub fn class_labels(&self, spec: &Spec, count: usize) -> Result<Option<Tensor>> {
         const NAME: &str = "class_labels";
         let dim = spec.classes;
-        let Some(array) = self.get(NAME) else { return Ok(None) };
+        let Some(array) = self.get(NAME)? else { return Ok(None) };
         ensure!(
             dim > 0,
             "{} has an array `{NAME}`, but the model knows no classes: remove the array or use a class-conditional model",
@@ -98,7 +100,7 @@ impl Arrays {
     }
 
     fn floats(&self, name: &str) -> Result<&TensorData> {
-        let array = self.get(name);
+        let array = self.get(name)?;
         let array = array.with_context(|| format!("{} has no array `{name}`, but {}", self.place, self.names()))?;
         ensure!(
             array.dtype.is_float(),

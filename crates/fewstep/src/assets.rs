@@ -22,9 +22,6 @@ pub const TEST_IMAGES: [(&str, &[u8]); 2] = [
     ("t10k-labels-idx1-ubyte.gz", include_bytes!("../assets/t10k-labels-idx1-ubyte.gz")),
 ];
 
-/// A Python file that runs plans.
-pub const PLAN_SAMPLER: &str = include_str!("../assets/plan_sampler.py");
-
 /// Channels, height and width of the images that model, features and reference are for.
 pub const IMAGE_SHAPE: [usize; 3] = [1, 32, 32];
 /// What the data set is called in reports.

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
-use fewstep_io::dataset::{Dataset, DatasetOptions, Images};
+use fewstep_core::observe::{Observer, Progress};
+use fewstep_io::dataset::{self, Dataset, DatasetOptions, Images, PrepareOptions, Prepared};
 use fewstep_io::tensors::{Dtype, TensorData};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{TorchDenoiser, data, random};
 use fewstep_search::DataMoments;
 
 use serde::{Deserialize, Serialize};
+
+use crate::float_range::{FloatRange, RANGE};
 
 use crate::arrays::Arrays;
 use crate::error::{Context, Result, bail, ensure};
@@ -34,11 +37,11 @@ pub fn open_data(path: &Path, pad_to: Option<usize>, max_images: Option<usize>) 
     Ok(Dataset::open_with(path, &DatasetOptions { pad_to, max_size: max_images, subset_seed: 0 })?)
 }
 
-/// `images` `[N, C, H, W]`, u8 or f32 in [-1, 1], with `classes` `[N]` if there are any; or the `arr_0` `[N, H, W, C]` of
-/// guided-diffusion's sample files.
+/// `images` `[N, C, H, W]`, u8 or floats (of the range that `range` says, or that their values tell), with `classes` `[N]` if there
+/// are any; or the `arr_0` `[N, H, W, C]` of guided-diffusion's sample files.
 fn from_npz(path: &Path) -> Result<Dataset> {
     let file = Arrays::read(path)?;
-    let (array, channels_last) = match (file.get("images"), file.get("arr_0")) {
+    let (array, channels_last) = match (file.get("images")?, file.get("arr_0")?) {
         (Some(images), _) => (images, false),
         (None, Some(images)) => (images, true),
         (None, None) => bail!("it has neither an array `images` nor `arr_0`, but {}", file.names()),
@@ -52,7 +55,7 @@ fn from_npz(path: &Path) -> Result<Dataset> {
         "its images have the shape {:?}: 1 or 3 channels are needed",
         array.shape
     );
-    let mut pixels = to_u8(array)?;
+    let mut pixels = to_u8(array, file.get(RANGE))?;
     if channels_last {
         let size = height * width * channels;
         let planar = |image: &[u8]| {
@@ -60,7 +63,7 @@ fn from_npz(path: &Path) -> Result<Dataset> {
         };
         pixels = pixels.chunks_exact(size).flat_map(planar).collect();
     }
-    let labels = file.get("classes").map(|classes| -> Result<Vec<u32>> {
+    let labels = file.get("classes")?.map(|classes| -> Result<Vec<u32>> {
         let classes = classes.to_i64()?;
         classes
             .into_iter()
@@ -76,23 +79,42 @@ fn check_finite(values: &[f32], count: usize) -> Result<()> {
     let size = values.len().checked_div(count).unwrap_or_default().max(1);
     let bad = |image: &[f32]| image.iter().any(|value| !value.is_finite());
     let bad: Vec<usize> = values.chunks(size).enumerate().filter(|(_, image)| bad(image)).map(|(i, _)| i).collect();
-    if let Some(first) = bad.first() {
-        bail!("{} of its {count} images hold values that are not finite, image {first} first", bad.len());
-    }
+    ensure!(bad.is_empty(), "{} of its {count} images hold values that are not finite: {}", bad.len(), few(&bad));
     Ok(())
 }
 
-/// Pixels as EDM stores them: clip(127.5 x + 128, 0, 255), truncated.
-fn to_u8(array: &TensorData) -> Result<Vec<u8>> {
+/// Numbers in a row, the first twenty where there are more.
+pub fn few(numbers: &[usize]) -> String {
+    const SHOWN: usize = 20;
+    let shown: Vec<String> = numbers.iter().take(SHOWN).map(usize::to_string).collect();
+    let more = if numbers.len() > SHOWN { format!(" and {} more", numbers.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}
+
+/// Pixels of u8, or of floats whose range the file says or their values tell.
+fn to_u8(array: &TensorData, stated: Result<Option<&TensorData>>) -> Result<Vec<u8>> {
     match array.dtype {
         Dtype::U8 => Ok(array.bytes.clone()),
         dtype if dtype.is_float() => {
             let values = array.to_f32();
             check_finite(&values, array.shape.first().copied().unwrap_or(1))?;
-            Ok(values.into_iter().map(|v| (v * 127.5 + 128.0).clamp(0.0, 255.0) as u8).collect())
+            let range = FloatRange::of(&values, stated?)?;
+            Ok(values.into_iter().map(|value| range.pixel(value)).collect())
         }
-        other => bail!("its images are {other:?}, where u8 or floats in [-1, 1] are needed"),
+        other => bail!("its images are {other:?}, where u8 or floats are needed"),
     }
+}
+
+/// Packs the pictures below a folder into `out`, a zip in the layout of EDM's data-set tool: squares of one size.
+///
+/// # Errors
+/// If there are no pictures, some cannot be read, or the zip cannot be written.
+pub fn prepare(pictures: &Path, out: &Path, options: PrepareOptions, observer: &dyn Observer) -> Result<Prepared> {
+    let mut progress = None;
+    Ok(dataset::prepare(pictures, out, options, &mut |done, total| {
+        let progress = progress.get_or_insert_with(|| Progress::new(observer, "data", "img", total as u64, 0));
+        progress.set(done as u64, "");
+    })?)
 }
 
 /// A data set as `run.json` keeps it.
@@ -174,17 +196,39 @@ mod tests {
     fn channels_last_and_floats_become_pixels() {
         let (_folder, path) = write("arr_0", TensorData::from_u8(&[1, 1, 2, 3], &[1, 3, 5, 2, 4, 6]).unwrap());
         assert_eq!(open_data(&path, None, None).unwrap().image(0).unwrap(), [1, 2, 3, 4, 5, 6]);
-        let (_folder, path) = write("images", TensorData::from_f32(&[1, 1, 2, 2], &[-1.0, 0.0, 1.0, 7.0]).unwrap());
-        assert_eq!(open_data(&path, None, None).unwrap().image(0).unwrap(), [0, 128, 255, 255]);
+        let pixels = |values: &[f32; 4]| {
+            let (_folder, path) = write("images", TensorData::from_f32(&[1, 1, 2, 2], values).unwrap());
+            open_data(&path, None, None).map(|data| data.image(0).unwrap()).map_err(|error| error.sentence())
+        };
+        for values in [[-1.0, 0.0, 0.2, 1.0], [0.0, 0.5, 0.6, 1.0], [0.0, 127.6, 153.0, 255.0]] {
+            assert_eq!(pixels(&values), Ok(vec![0, 128, 153, 255]), "{values:?}");
+        }
+        let error = pixels(&[-1.0, 0.0, 1.0, 7.0]).unwrap_err();
+        assert!(error.contains("x.npz") && error.contains("from -1 to 7"), "{error}");
+        assert!(
+            pixels(&[0.0, f32::NAN, 1.0, 0.0])
+                .unwrap_err()
+                .contains("1 of its 1 images hold values that are not finite: 0")
+        );
+    }
+
+    #[test]
+    fn the_range_that_the_file_says_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.npz");
+        let images = TensorData::from_f32(&[1, 1, 2, 2], &[-1.0, 0.0, 0.2, 7.0]).unwrap();
+        let range = TensorData::from_f32(&[2], &[-1.0, 1.0]).unwrap();
+        npz::write(&path, &TensorMap::from([("images".to_owned(), images), (RANGE.to_owned(), range)])).unwrap();
+        assert_eq!(open_data(&path, None, None).unwrap().image(0).unwrap(), [0, 128, 153, 255]);
     }
 
     #[test]
     fn other_arrays_are_refused() {
         let error =
-            |name: &str, array: TensorData| format!("{:#}", open_data(&write(name, array).1, None, None).unwrap_err());
+            |name: &str, array: TensorData| open_data(&write(name, array).1, None, None).unwrap_err().sentence();
         let (_folder, path) = write("mu", TensorData::from_f64(&[1], &[0.0]).unwrap());
-        assert!(format!("{:#}", open_data(&path, None, None).unwrap_err()).contains("neither an array `images`"));
-        assert!(format!("{:#}", open_data(&path, Some(32), None).unwrap_err()).contains("--pad-to"));
+        assert!(open_data(&path, None, None).unwrap_err().sentence().contains("neither an array `images`"));
+        assert!(open_data(&path, Some(32), None).unwrap_err().sentence().contains("--pad-to"));
         assert!(!error("images", TensorData::from_u8(&[2, 2], &[0; 4]).unwrap()).is_empty());
     }
 }

@@ -40,7 +40,7 @@ pub enum Error {
     Network(fewstep_nn::Error),
     /// Images could not be measured.
     #[error(transparent)]
-    Evaluation(#[from] fewstep_eval::Error),
+    Evaluation(fewstep_eval::Error),
     /// A file of a known format could not be read or written.
     #[error(transparent)]
     File(#[from] fewstep_io::Error),
@@ -67,11 +67,41 @@ pub enum Error {
     Torch(#[from] fewstep_nn::tch::TchError),
 }
 
+impl Error {
+    /// The error and what caused it in one sentence, each once.
+    pub fn sentence(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(inner) = cause {
+            let said = inner.to_string();
+            if !text.contains(&said) {
+                text = format!("{text}: {said}");
+            }
+            cause = inner.source();
+        }
+        text
+    }
+
+    /// Whether the observer asked for the end.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Stopped { .. } | Self::Search(fewstep_search::Error::Cancelled))
+    }
+}
+
 impl From<fewstep_nn::Error> for Error {
     fn from(error: fewstep_nn::Error) -> Self {
         match error {
             fewstep_nn::Error::Search(error) => Self::Search(*error),
             error => Self::Network(error),
+        }
+    }
+}
+
+impl From<fewstep_eval::Error> for Error {
+    fn from(error: fewstep_eval::Error) -> Self {
+        match error {
+            fewstep_eval::Error::Stopped => Self::Search(fewstep_search::Error::Cancelled),
+            error => Self::Evaluation(error),
         }
     }
 }

@@ -11,21 +11,37 @@ pub mod bound;
 pub mod cells;
 pub mod compare;
 pub mod data;
+pub mod demo;
+pub mod denoise;
+pub mod describe;
 pub mod error;
+pub mod evaluate;
+pub mod feature_training;
 pub mod features;
 pub mod figures;
-// pub mod fitting;
+pub mod fitting;
+pub mod float_range;
 pub mod forecast;
+pub mod import;
 pub mod measure;
 pub mod models;
 pub mod pixels;
 pub mod plans;
 pub mod provenance;
 pub mod reference;
+pub mod report;
+pub mod reproduce;
 pub mod runs;
+pub mod sampling;
 pub mod scorer;
 pub mod teachers;
+pub mod training;
 
 pub use error::{Context, Error, Result};
 pub use models::{ModelOptions, OpenModel, open_model};
 pub use {fewstep_core as core, fewstep_search as search};
+
+/// The code of docs/library.md, which is this crate's README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Library;

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 
 use fewstep_core::denoiser::{Guided, Reference, Spec};
 use fewstep_io::hash;
+use fewstep_io::kind::FileKind;
 use fewstep_nn::checkpoint::{self, Checkpoint, Storage};
 use fewstep_nn::tch::{Device, Kind};
-use fewstep_nn::{Model, TorchDenoiser, mixture};
+use fewstep_nn::{Model, Program, ProgramConfig, ProgramDenoiser, TorchDenoiser, mixture};
 use fewstep_search::suggest::nearest;
 use serde::{Deserialize, Serialize};
 
 use crate::assets;
-use crate::error::{Result, bail, ensure};
+use crate::data::has_extension;
+use crate::error::{Context, Result, bail, ensure};
 
 /// Name of the network that comes with the library.
 pub const BUILT_IN: &str = "fashion-mnist";
@@ -55,7 +57,7 @@ pub struct OpenModel {
     denoiser: Denoising,
     /// What was asked for.
     pub name: String,
-    /// SHA-256 of its file.
+    /// SHA-256 of its file; of a program, of its files and its description.
     pub hash: String,
     /// What its file says of it.
     pub notes: BTreeMap<String, String>,
@@ -161,6 +163,21 @@ pub fn is_built_in(name: &str) -> bool {
     (name == BUILT_IN || MIXTURES.contains(&name)) && !path.is_file() && !path.join("model.safetensors").exists()
 }
 
+/// Whether a name means a model where it could mean images: a built-in model, a folder with a model inside, a file of a kind that
+/// models come in.
+pub fn is_model(name: &str) -> bool {
+    let path = Path::new(name);
+    if is_built_in(name) || path.join("model.safetensors").exists() {
+        return true;
+    }
+    let model = |kind| {
+        use FileKind::{Pickle, Safetensors, TorchExport, TorchSave, TorchScript};
+        matches!(kind, Pickle | Safetensors | TorchExport | TorchSave { .. } | TorchScript)
+    };
+    let named = ["safetensors", "pkl", "pt", "pt2", "pth"].iter().any(|extension| has_extension(path, extension));
+    !path.is_dir() && (named || FileKind::of_file(path).is_ok_and(model))
+}
+
 /// Opens a model by path (of its file, or of a run folder with one), or a built-in one by name; guided if that is asked for.
 ///
 /// # Errors
@@ -170,6 +187,9 @@ pub fn open_model(name: &str, options: &ModelOptions) -> Result<OpenModel> {
     let Some(GuidanceOptions { weight, by }) = &options.guidance else { return Ok(opened) };
     let OpenModel { denoiser, name, hash, notes } = opened;
     let denoiser = boxed(denoiser);
+    if by.is_none() && denoiser.spec().classes > 0 {
+        let _ = denoiser.same_condition(None, 1)?; // some always need a class
+    }
     let guided: Box<dyn TorchDenoiser> = match by {
         None => Box::new(Guided::<_, Box<dyn TorchDenoiser>>::new(denoiser, Reference::Unconditional, *weight)?),
         Some(by) => {
@@ -195,6 +215,13 @@ fn open_alone(name: &str, options: &ModelOptions) -> Result<OpenModel> {
             bail!("{name} is a folder without a model.safetensors: name the model's file");
         }
         if path.exists() {
+            match FileKind::of_file(&path)? {
+                FileKind::TorchScript => return open_program(name, &path, options),
+                FileKind::TorchExport => bail!(
+                    "{name} is a torch.export package (.pt2), which is not run here: write the program with torch.jit.save"
+                ),
+                _ => {}
+            }
             let checkpoint = checkpoint::load(&path, options.device)?;
             return Ok(opened(checkpoint, name, hash::sha256_file(&path)?, options));
         }
@@ -215,6 +242,33 @@ fn open_alone(name: &str, options: &ModelOptions) -> Result<OpenModel> {
         Some(near) => bail!("there is no model file {name}; did you mean the built-in model {near}?"),
         None => bail!("there is no model file {name} (built-in models are called {})", known.join(", ")),
     }
+}
+
+/// A program, with the description that stands beside it. This runs it, if that is allowed.
+fn open_program(name: &str, path: &Path, options: &ModelOptions) -> Result<OpenModel> {
+    ensure!(
+        options.trust,
+        "{name} is a TorchScript program: to open it is to run it, and a program can do whatever you can. It was not run. If you trust \
+         its file, and its decoder's if it has one, say so with --trust"
+    );
+    ensure!(
+        options.kind == Kind::Float,
+        "{name} is a program and computes in the types that it was written with: leave --precision out"
+    );
+    let config = ProgramConfig::beside(path)?;
+    let mut described = config.clone();
+    let mut notes = BTreeMap::from([("about".to_owned(), "a TorchScript program".to_owned())]);
+    if let Some(decoder) = &mut described.decoder {
+        let file = path.parent().unwrap_or(Path::new("")).join(&decoder.path);
+        notes.insert("decoder".to_owned(), decoder.path.display().to_string());
+        // wherever it stands, what it holds counts
+        decoder.path = hash::sha256_file(&file).with_context(|| format!("cannot read the decoder of {name}"))?.into();
+    }
+    let parts = format!("{}\n{}", hash::sha256_file(path)?, serde_json::to_string(&described)?);
+    let hash = hash::sha256_bytes(parts.as_bytes());
+    let program = Program::load(path, config, options.device)?.with_batch(options.batch);
+    let denoiser = Denoising::Other(Box::new(ProgramDenoiser::new(program, &hash)?));
+    Ok(OpenModel { denoiser, name: name.to_owned(), hash, notes })
 }
 
 fn opened(checkpoint: Checkpoint, name: &str, hash: String, options: &ModelOptions) -> OpenModel {
@@ -243,4 +297,32 @@ pub fn load_like(path: &Path, like: &Model) -> Result<Model> {
         path.display()
     );
     Ok(prepared(loaded, &hash::sha256_file(path)?, like.kind(), like.batch()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_told_from_images() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::create_dir_all(place("images")).unwrap();
+        std::fs::create_dir_all(place("run")).unwrap();
+        std::fs::write(place("run/model.safetensors"), assets::MODEL).unwrap();
+        std::fs::copy(place("run/model.safetensors"), place("network")).unwrap();
+        for model in [
+            BUILT_IN,
+            MIXTURES[0],
+            &place("run"),
+            &place("run/model.safetensors"),
+            &place("network"),
+            &place("gone.pkl"),
+        ] {
+            assert!(is_model(model), "{model}");
+        }
+        for images in [&place("images"), &place("gone"), &place("images.zip"), "fashion-mnist/"] {
+            assert!(!is_model(images), "{images}");
+        }
+    }
 }

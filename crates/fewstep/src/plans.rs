@@ -3,14 +3,18 @@
 use std::path::Path;
 
 use fewstep_core::denoiser::{Denoiser, Spec};
+use fewstep_core::observe::Observer;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Family, Schedule};
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
+use fewstep_io::{FileKind, json};
+use fewstep_nn::TorchDenoiser;
 use fewstep_search::suggest::advice;
-use fewstep_search::{SCHEDULES, baseline};
+use fewstep_search::{HeldOut, SCHEDULES, baseline};
 
 use crate::error::{Context, Result, bail, ensure};
 use crate::models::OpenModel;
+use crate::teachers::HELD_OUT_SEEDS;
 
 /// Reads a plan.
 ///
@@ -19,7 +23,16 @@ use crate::models::OpenModel;
 pub fn read_plan(path: &Path) -> Result<Plan> {
     ensure!(path.exists(), "the plan {} does not exist: check the path", path.display());
     ensure!(!path.is_dir(), "{} is a folder: name a plan in it, such as steps-005/plan.json", path.display());
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
+    let kind = FileKind::of_file(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
+    if !matches!(kind, FileKind::Json | FileKind::Text | FileKind::Unknown) {
+        let advice = match (kind, kind.advice()) {
+            (FileKind::Safetensors | FileKind::Pickle | FileKind::TorchSave { .. }, _) => "; that is a model",
+            (_, "") => "",
+            (_, advice) => &format!("; {advice}"),
+        };
+        bail!("{} is {kind}, not a plan (plan.json, as `fewstep plan` leaves it){advice}", path.display());
+    }
+    let text = json::read_text(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
     Plan::from_json(&text).with_context(|| format!("cannot use the plan {}", path.display()))
 }
 
@@ -59,8 +72,8 @@ pub struct NamedSampler {
     pub solver: Solver,
     /// The schedule's name.
     pub schedule: String,
-    /// Exponent of the schedule `karras`.
-    pub rho: f64,
+    /// Exponent of the schedule `karras`; 7 where nothing is said.
+    pub rho: Option<f64>,
     /// Levels one by one, largest first, in place of a schedule.
     pub sigmas: Option<Vec<f64>>,
     /// Lowest level; the model's own where there is none.
@@ -98,8 +111,11 @@ impl NamedSampler {
         let (low, high) = spec.levels.sampling;
         let (low, high) = (self.sigma_min.unwrap_or(low), self.sigma_max.unwrap_or(high));
         let family = match SCHEDULES.iter().find(|(name, _)| *name == self.schedule) {
-            Some((_, Family::Karras { .. })) => Family::Karras { rho: self.rho },
-            Some((_, family)) => *family,
+            Some((_, Family::Karras { .. })) => Family::Karras { rho: self.rho.unwrap_or(7.0) },
+            Some((name, _)) if self.rho.is_some() => {
+                bail!("an exponent (--rho) is of the karras schedule alone: {name} has none")
+            }
+            Some((_, family)) => family.on(&spec.levels),
             None => bail!(
                 "there is no schedule named '{}'; {}",
                 self.schedule,
@@ -124,4 +140,23 @@ pub fn teacher(denoiser: &impl Denoiser, steps: usize) -> Result<Plan> {
 /// If a coefficient overflows.
 pub fn euler(schedule: &Schedule) -> Result<Plan> {
     Ok(Solver::Euler.plan(schedule, &SolverOptions::default())?)
+}
+
+/// Rollout errors of plans on the first held-out latents, of so many, against a teacher of 18 steps: for plans that stand beside one
+/// another, outside of a run.
+///
+/// # Errors
+/// If a plan does not fit the denoiser, or the denoiser fails.
+pub fn rollout_errors(
+    denoiser: &dyn TorchDenoiser,
+    plans: &[&Plan],
+    held_out: usize,
+    observer: &dyn Observer,
+) -> Result<Vec<f64>> {
+    for plan in plans {
+        plan.check(denoiser.spec())?;
+    }
+    let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + held_out as u64).collect();
+    let evaluator = HeldOut::by(&denoiser, &teacher(&denoiser, 18)?, &seeds, observer)?;
+    plans.iter().map(|plan| Ok(evaluator.rollout_error(&denoiser, plan, observer)?)).collect()
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::assets;
 use crate::error::{Result, ensure};
 use crate::features::{FeatureOptions, check_features};
-use crate::models::{OpenModel, is_built_in};
+use crate::models::{MIXTURES, OpenModel, is_built_in};
 
 /// Seeds of a mixture's exact samples, apart from those that anyone samples with.
 const EXACT_SEEDS: Range<u64> = (4 << 40)..(4 << 40) + 5000;
@@ -67,10 +67,17 @@ impl ImageReference {
         );
         let shape = opened.pixel_shape()?;
         let features = features.open(shape, opened.denoiser().device())?;
-        let exact = || opened.network().and_then(|model| mixture::samples(model, &EXACT_SEEDS.collect::<Vec<_>>()));
+        // a guided one should make what the mixture holds, too
+        let exact = || -> Result<Option<Tensor>> {
+            if !MIXTURES.contains(&opened.name.as_str()) {
+                return Ok(None);
+            }
+            let model = mixture::patterns(opened.name == MIXTURES[1], opened.denoiser().device())?;
+            Ok(mixture::samples(&model, &EXACT_SEEDS.collect::<Vec<_>>()))
+        };
         let (statistics, name) = match reference {
             Some(path) => (Statistics::read(path)?, path.display().to_string()),
-            None => match exact() {
+            None => match exact()? {
                 Some(images) => (of_images(&images, &*features)?, format!("{} exact samples", images.size()[0])),
                 None => (assets::reference()?, format!("{} training images", assets::DATA_NAME)),
             },

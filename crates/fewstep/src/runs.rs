@@ -6,8 +6,8 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use fewstep_io::RunFolder;
 use fewstep_io::run_folder::RUN_FILE;
+use fewstep_io::{RunFolder, json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -33,6 +33,16 @@ pub struct RunOptions {
 pub trait Task: Serialize + DeserializeOwned {
     /// Name of the command, in `run.json`.
     const KIND: &'static str;
+
+    /// The name of this task's command, where several share a form.
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    /// Whether tasks of this form are of the command `kind`.
+    fn is_kind(kind: &str) -> bool {
+        kind == Self::KIND
+    }
 
     /// The task of a run that goes on from one with the task `earlier`.
     ///
@@ -74,7 +84,7 @@ impl<T: Task> Run<T> {
         if !resume {
             let folder = RunFolder::create(out)?;
             let lock = Lock::take(folder.path())?;
-            let file = RunFile { kind: T::KIND.to_owned(), provenance: Provenance::now(command), task };
+            let file = RunFile { kind: task.kind().to_owned(), provenance: Provenance::now(command), task };
             folder.write_json(RUN_FILE, &file)?;
             return Ok(Self { folder, file, resumed: false, _lock: lock });
         }
@@ -87,7 +97,7 @@ impl<T: Task> Run<T> {
                 out.display()
             ))
         })?;
-        let file = RunFile { kind: T::KIND.to_owned(), provenance: Provenance::now(command), task };
+        let file = RunFile { kind: task.kind().to_owned(), provenance: Provenance::now(command), task };
         folder.write_json(RUN_FILE, &file)?;
         Ok(Self { folder, file, resumed: true, _lock: lock })
     }
@@ -100,7 +110,7 @@ impl<T: Task> Run<T> {
 pub fn read_file<T: Task>(folder: &RunFolder) -> Result<RunFile<T>> {
     let run: Value = folder.read_json(RUN_FILE)?;
     ensure!(
-        run["kind"] == T::KIND,
+        run["kind"].as_str().is_some_and(T::is_kind),
         "{} is the folder of `fewstep {}`, not of `fewstep {}`: choose another --out",
         folder.path().display(),
         run["kind"].as_str().unwrap_or("something else"),
@@ -113,13 +123,14 @@ pub fn read_file<T: Task>(folder: &RunFolder) -> Result<RunFile<T>> {
 
 /// A folder that no other process may work in meanwhile.
 #[derive(Debug)]
-struct Lock {
+pub(crate) struct Lock {
     /// The folder itself is locked, so that nothing stays when the process is killed. None where the file system has no locks.
     _folder: Option<File>,
 }
 
 impl Lock {
-    fn take(path: &Path) -> Result<Self> {
+    /// Refuses a folder that another process works in.
+    pub(crate) fn take(path: &Path) -> Result<Self> {
         let Ok(folder) = File::open(path) else { return Ok(Self { _folder: None }) };
         match folder.try_lock() {
             Ok(()) => Ok(Self { _folder: Some(folder) }),
@@ -151,7 +162,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = json::read_text(path).with_context(|| format!("cannot read {}", path.display()))?;
     let value = serde_json::from_str(&text);
     Ok(Some(value.with_context(|| format!("{} is damaged; remove it to do that part anew", path.display()))?))
 }

@@ -28,7 +28,7 @@ Methods:
 Examples:
   fewstep compare fashion-mnist --steps 4,5,6 --images 1000 --out runs/compare
   fewstep compare edm-cifar10.pkl --ref cifar10.npz --features inception.safetensors --steps 3-10 \\
-      --methods least-squares+gauss-newton+moments,gits@1.15/ipndm4 --images 50000 --out runs/cifar10";
+      --methods least-squares+gauss-newton+moments,gits@1.15/ipndm4 --images 50000 --out runs/cifar";
 
 /// Arguments of `fewstep compare`
 #[derive(Debug, clap::Args)]

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use fewstep_io::dataset::{PrepareOptions, prepare};
+use fewstep::data::prepare;
+use fewstep_io::dataset::PrepareOptions;
 use serde_json::json;
 
 use crate::inputs::{check_extension, check_new_file};
-use crate::ui::{Output, Progress};
+use crate::ui::{Output, Terminal};
 
 /// Arguments of `fewstep data`
 #[derive(Debug, clap::Args)]
@@ -31,17 +32,11 @@ pub struct Args {
 }
 
 /// Packs the pictures.
-pub fn run(args: Args, output: Output) -> Result<()> {
+pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     check_extension(&args.out, "zip")?;
     check_new_file(&args.out, args.overwrite)?;
-    let mut bar: Option<Progress> = None;
     let options = PrepareOptions { size: args.size, grey: args.grey };
-    let made = prepare(&args.pictures, &args.out, options, &mut |done, total| {
-        bar.get_or_insert_with(|| Progress::new("data", "img", total as u64, 0)).set(done as u64, "");
-    })?;
-    if let Some(bar) = bar {
-        bar.finish();
-    }
+    let made = prepare(&args.pictures, &args.out, options, terminal)?;
     let (place, size) = (args.out.display().to_string(), args.size);
     let value =
         json!({ "out": place, "images": made.images, "classes": made.classes, "names": made.names, "size": size });

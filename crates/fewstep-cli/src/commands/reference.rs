@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use fewstep_eval::{Keep, Reference};
+use fewstep::measure;
 use serde::Serialize;
 
 use crate::inputs::{DataArgs, DeviceArgs, FeatureArgs, check_extension, check_new_file};
-use crate::measure;
-use crate::ui::Output;
+use crate::ui::{self, Output, Terminal};
 
 /// Arguments of `fewstep ref`
 #[derive(Debug, clap::Args)]
@@ -23,7 +22,7 @@ pub struct Args {
     /// Where to: an npz file with mu, sigma and what they are of
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub out: PathBuf,
-    /// Store every image's features as well, for kid, precision-recall and density-coverage (8 KiB an image with Inception)
+    /// Store every image's features as well: kid, precision-recall and density-coverage need them
     #[arg(long, help_heading = "Output")]
     pub keep_features: bool,
     /// Replace the file if it exists
@@ -49,18 +48,17 @@ struct Outcome {
 }
 
 /// Computes the statistics.
-pub fn run(args: Args, output: Output) -> Result<()> {
+pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let device = args.compute.resolve()?;
     check_extension(&args.out, "npz")?;
     check_new_file(&args.out, args.overwrite)?;
     let dataset = args.data.open()?;
-    let (height, width) = dataset.resolution();
-    let network = args.features.open([dataset.channels(), height, width], device)?;
-    let keep = Keep { features: args.keep_features, ..Keep::default() };
-    let collected = measure::collect(&dataset, 0..dataset.len(), network.as_ref(), keep, args.batch, "reference")?;
-    let reference = Reference::from_collected(dataset.name(), collected);
+    let network = args.features.open(measure::shape_of(&dataset), device)?;
+    let reference = measure::reference(&dataset, network.as_ref(), args.keep_features, args.batch, terminal)?;
     reference.write(&args.out)?;
-    measure::warn_if_few(&reference.statistics);
+    if let Some(warning) = measure::few_images(&reference.statistics) {
+        ui::note(warning);
+    }
     let outcome = Outcome {
         out: args.out.display().to_string(),
         images: dataset.len(),

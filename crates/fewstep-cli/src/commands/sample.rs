@@ -1,33 +1,27 @@
-//! `fewstep sample`: images from seeds.
-
-mod folder;
-mod target;
+//! `fewstep sample`: samples from seeds.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use anyhow::{Context, Result};
-use fewstep_core::plan::Plan;
-use fewstep_nn::Model;
+use anyhow::{Context, Result, bail, ensure};
+use fewstep::forecast::Forecast;
+use fewstep::runs::RunOptions;
+use fewstep::sampling::{Destination, Sampling, sample};
 use serde::Serialize;
 use serde_json::json;
 
-use self::folder::Settings;
-use self::target::Target;
-use crate::forecast::Forecast;
-use crate::inputs::{BUILT_IN, Compute, LatentArgs, Latents, OpenModel, PlanArgs, open_model};
-use crate::terminal;
-use crate::ui::{Output, Progress};
+use crate::inputs::{LatentArgs, ModelArgs, PlanArgs, check_new_file, has_extension};
+use crate::ui::{Output, Terminal};
+use crate::{interrupt, repeat, terminal};
 
 /// Arguments of `fewstep sample`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fewstep sample --out grid.png --steps 8 --solver ipndm4\n  fewstep sample --show --seeds 0-15\n  fewstep sample --model edm-cifar10.pkl --plan plan.json --seeds 0-49999 --out samples/ --subdirs"
+    after_help = "Examples:\n  fewstep sample fashion-mnist --out grid.png --steps 8 --solver ipndm4\n  fewstep sample fashion-mnist --show --seeds 0-15\n  fewstep sample edm-cifar10.pkl --plan plan.json --seeds 0-49999 --out samples/ --subdirs"
 )]
 pub struct Args {
-    /// Model: a file, or the name of the built-in one
-    #[arg(long, value_name = "MODEL", default_value = BUILT_IN)]
-    pub model: String,
+    /// Model: a file, or the name of a built-in one
+    #[arg(value_name = "MODEL")]
+    pub name: String,
     #[command(flatten)]
     pub latents: LatentArgs,
     #[command(flatten)]
@@ -45,7 +39,7 @@ pub struct Args {
     /// Grid: images in a row [default: as many as there are rows]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub columns: Option<usize>,
-    /// npz: floats as the sampler leaves them, about -1 to 1, instead of pixels
+    /// npz: floats as the sampler leaves them, about -1 to 1 for images, instead of pixels
     #[arg(long, help_heading = "Output")]
     pub raw: bool,
     /// Replace what --out names
@@ -59,13 +53,44 @@ pub struct Args {
     pub dry_run: bool,
 
     #[command(flatten)]
-    pub compute: Compute,
+    pub model: ModelArgs,
 }
 
+/// What nobody means as the name of a folder.
+const OTHER_FILES: [&str; 6] = ["jpg", "jpeg", "webp", "gif", "npy", "zip"];
+
 impl Args {
-    /// Where to; empty in a dry run that names no place.
-    fn out(&self) -> &Path {
-        self.out.as_deref().unwrap_or(Path::new(""))
+    /// Where to, by the name; checked with the options that belong to it.
+    fn destination(&self, out: &Path) -> Result<Destination> {
+        let [grid, arrays] = ["png", "npz"].map(|extension| has_extension(out, extension));
+        let folder = !grid && !arrays;
+        for (given, option, fits, what) in [
+            (self.subdirs, "--subdirs", folder, "a folder of PNGs"),
+            (self.resume, "--resume", folder, "a folder of PNGs"),
+            (self.columns.is_some(), "--columns", grid, "a .png grid"),
+            (self.show, "--show", grid, "a .png grid"),
+            (self.raw, "--raw", arrays, "an .npz file"),
+        ] {
+            ensure!(!given || fits, "{option} is for {what}, and --out {} is none", out.display());
+        }
+        if let Some(extension) = OTHER_FILES.iter().find(|extension| has_extension(out, extension)) {
+            bail!("images are not written as .{extension}: let --out be a folder, or end in .png or .npz");
+        }
+        ensure!(
+            !folder || !out.is_file(),
+            "--out {} is a file: name a folder, or let the name end in .png or .npz",
+            out.display()
+        );
+        ensure!(self.columns != Some(0), "--columns must be at least 1");
+        let path = out.to_owned();
+        Ok(if grid {
+            Destination::Grid { path, columns: self.columns }
+        } else if arrays {
+            Destination::Arrays { path, raw: self.raw }
+        } else {
+            let run = RunOptions { out: path, resume: self.resume, command: repeat::command() };
+            Destination::Folder { run, subdirs: self.subdirs, overwrite: self.overwrite }
+        })
     }
 }
 
@@ -73,87 +98,71 @@ impl Args {
 #[derive(Debug, Serialize)]
 struct Outcome {
     out: String,
-    images: usize,
+    samples: usize,
     kept: usize,
     nfe: usize,
+    calls: usize,
     solver: String,
     model: String,
     model_sha256: String,
     seconds: f64,
-    images_per_second: f64,
+    samples_per_second: f64,
 }
 
-/// Makes the images.
-pub fn run(mut args: Args, output: Output) -> Result<()> {
-    let (device, kind) = args.compute.resolve()?;
-    let scratch = if args.show && args.out.is_none() {
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-        args.out = Some(folder.path().join("images.png"));
-        Some(folder)
-    } else {
-        None
+/// Makes the samples.
+pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
+    ensure!(args.latents.batch > 0, "--batch must be at least 1");
+    let scratch = match &args.out {
+        None if args.show => Some(tempfile::tempdir().context("cannot make a temporary folder")?),
+        _ => None,
     };
+    let shown = scratch.as_ref().map(|folder| folder.path().join("images.png"));
+    let out = shown.as_deref().or(args.out.as_deref()).unwrap_or(Path::new("")); // nowhere in a dry run
     if args.show {
         terminal::check()?;
     }
-    let form = target::Form::of(&args)?;
-    let opened = open_model(&args.model, device, kind)?;
+    let destination = args.destination(out)?;
+    let opened = args.model.open(&args.name, args.latents.batch)?;
     let plan = args.plan.resolve(&opened)?;
-    let OpenModel { model, name, hash, .. } = opened;
-    let latents = args.latents.resolve(&model)?;
+    let source = args.latents.resolve(&opened)?;
+    let model = opened.id(&args.model.compute.precision);
     if args.dry_run {
         let settings = json!({
-            "model": name, "model_sha256": hash, "images": latents.len(), "solver": plan.solver, "nfe": plan.nfe(),
-            "sigmas": plan.sigmas(),
+            "model": model, "samples": source.len(), "solver": plan.solver, "nfe": plan.nfe(), "sigmas": plan.sigmas(),
         });
-        return Forecast::new(&settings)?.part("images", (latents.len() * plan.nfe()) as u64).print(output);
+        let forecast = Forecast::new(&settings, opened.spec().calls)?;
+        return output.forecast(&forecast.part("samples", (source.len() * plan.nfe()) as u64));
     }
-    let settings = Settings::new(&hash, &plan, &latents, &args);
-    let mut target = Target::open(form, &args, &model, &latents, settings)?;
-    let todo: Vec<usize> = (0..latents.len()).filter(|&index| !target.has(latents.number(index))).collect();
-    let started = Instant::now();
-    generate(&model, &plan, &latents, &todo, args.latents.batch, &mut target)?;
-    target.finish()?;
+    match destination {
+        Destination::Folder { .. } => interrupt::resumable(),
+        Destination::Grid { .. } | Destination::Arrays { .. } => check_new_file(out, args.overwrite)?,
+    }
+    let sampling =
+        Sampling { denoiser: opened.denoiser(), model, plan: &plan, source: &source, batch: args.latents.batch };
+    let sampled = sample(&sampling, &destination, terminal)?;
     if args.show {
-        terminal::show(args.out())?;
+        terminal::show(out)?;
     }
-    let seconds = started.elapsed().as_secs_f64();
     let outcome = Outcome {
-        out: if scratch.is_some() { "shown".to_owned() } else { args.out().display().to_string() },
-        images: latents.len(),
-        kept: latents.len() - todo.len(),
+        out: if scratch.is_some() { "shown".to_owned() } else { out.display().to_string() },
+        samples: sampled.samples,
+        kept: sampled.kept,
         nfe: plan.nfe(),
+        calls: plan.nfe() * opened.spec().calls,
         solver: plan.solver.clone(),
-        model: name,
-        model_sha256: hash,
-        seconds,
-        images_per_second: todo.len() as f64 / seconds,
+        model: opened.name.clone(),
+        model_sha256: opened.hash.clone(),
+        seconds: sampled.seconds,
+        samples_per_second: (sampled.samples - sampled.kept) as f64 / sampled.seconds,
     };
-    output.result(&outcome, || {
-        let Outcome { out, images, kept, nfe, solver, images_per_second, .. } = &outcome;
-        let kept = if *kept > 0 { format!(" ({kept} were there)") } else { String::new() };
-        format!(
-            "{out}: {images} images{kept}, {solver}, {nfe} network evaluations an image, {images_per_second:.1} img/s"
-        )
-    })
+    output.result(&outcome, || in_words(&outcome))
 }
 
-fn generate(
-    model: &Model,
-    plan: &Plan,
-    latents: &Latents,
-    todo: &[usize],
-    batch: usize,
-    target: &mut Target,
-) -> Result<()> {
-    let done = latents.len() - todo.len();
-    let mut progress = Progress::new("sample", "img", latents.len() as u64, done as u64);
-    for (count, indices) in todo.chunks(batch).enumerate() {
-        let images = latents.images(model, plan, indices)?;
-        let numbers: Vec<u64> = indices.iter().map(|&index| latents.number(index)).collect();
-        target.take(&numbers, &images)?;
-        progress.set((done + count * batch + indices.len()) as u64, format!("{} evaluations each", plan.nfe()));
-    }
-    progress.finish();
-    Ok(())
+fn in_words(outcome: &Outcome) -> String {
+    let Outcome { out, samples, kept, nfe, calls, solver, samples_per_second, .. } = outcome;
+    let kept = if *kept > 0 { format!(" ({kept} were there)") } else { String::new() };
+    let calls = if calls > nfe { format!(" ({calls} network calls)") } else { String::new() };
+    format!(
+        "{out}: {samples} samples{kept}, {solver}, {nfe} evaluations{calls} a sample, {samples_per_second:.1} a second"
+    )
 }

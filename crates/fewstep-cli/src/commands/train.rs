@@ -1,207 +1,149 @@
 //! `fewstep train`: the EDM recipe.
 
-mod arguments;
-mod page;
-
-use std::collections::VecDeque;
-use std::path::Path;
-
 use anyhow::Result;
-use fewstep_core::schedule::karras;
-use fewstep_core::solver::{Solver, SolverOptions};
-use fewstep_io::dataset::Dataset;
-use fewstep_io::run_folder::RUN_FILE;
-use fewstep_io::{RunFolder, atomic};
-use fewstep_nn::sample::Seeded;
-use fewstep_nn::train::{TrainConfig, Trainer};
-use fewstep_nn::{Model, checkpoint, data};
-use fewstep_report::Page;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use fewstep::training::{self, Architecture, Precond, TrainOutcome, TrainSettings, TrainTask};
 
-pub use self::arguments::Args;
-use crate::forecast::Forecast;
-use crate::interrupt;
-use crate::pixels;
-use crate::provenance::Provenance;
-use crate::runs;
-use crate::runs::REPORT;
-use crate::ui::{self, Output, Progress};
+use crate::inputs::{Compute, DataArgs, SettingsArgs};
+use crate::repeat::{RunArgs, warn_of_changes};
+use crate::ui::{Output, Terminal};
 
-const STATE: &str = "state.safetensors";
-const MODEL: &str = "model.safetensors";
-const STATS: &str = "stats.jsonl";
-/// Updates that a loss is the mean of: single ones are noisy.
-pub const LOSSES: usize = 20;
-/// Noise levels of the Heun sampler that makes the grids.
-const GRID_STEPS: usize = 18;
-/// Seeds of the sample grids: the same images again and again, so that progress shows.
-const GRID_SEEDS: std::ops::Range<u64> = 0..64;
-
-/// `run.json` of a training run.
-#[derive(Debug, Serialize, Deserialize)]
-struct Run {
-    kind: String,
-    provenance: Provenance,
-    data: String,
-    data_sha256: String,
-    images: usize,
-    precision: String,
-    model: fewstep_nn::config::ModelConfig,
-    train: TrainConfig,
+/// Arguments of `fewstep train`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  fewstep train --data fashion-mnist/ --pad-to 32 --out runs/fashion --channels 32 --channel-mult 1,2,2 --blocks 2 --attention 8 --images 500000 --set output.save_every=10000"
+)]
+pub struct Args {
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    #[command(flatten)]
+    pub compute: Compute,
 }
 
-/// What a finished run prints.
-#[derive(Debug, Serialize)]
-struct Outcome {
-    model: String,
-    images_seen: u64,
-    iterations: u64,
-    /// Mean of the last updates; none if there was nothing left to do.
-    loss: Option<f64>,
-    images_per_second: f64,
+/// The network. (No defaults here: those are the settings'.)
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Network")]
+pub struct NetworkArgs {
+    /// Architecture: ddpmpp, ncsnpp or adm [default: ddpmpp]
+    #[arg(long, value_name = "NAME")]
+    pub arch: Option<Architecture>,
+    /// Preconditioning: edm, vp, ve or iddpm [default: edm]
+    #[arg(long, value_name = "NAME")]
+    pub precond: Option<Precond>,
+    /// Class-conditional: the network is told each image's label
+    #[arg(long)]
+    pub cond: bool,
+    /// Channels at the first level [default: 128]
+    #[arg(long, value_name = "N")]
+    pub channels: Option<i64>,
+    /// Channel factor of each level [default: 2,2,2]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub channel_mult: Option<Vec<i64>>,
+    /// Residual blocks a level [default: 4]
+    #[arg(long, value_name = "N")]
+    pub blocks: Option<i64>,
+    /// Resolutions with self-attention [default: 16]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub attention: Option<Vec<i64>>,
+}
+
+/// The recipe.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Training")]
+pub struct TrainingArgs {
+    /// Training images to see in all [default: 200000000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub images: Option<u64>,
+    /// Images an update [default: 512]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// Images held by the graph at once [default: the batch]
+    #[arg(long, value_name = "N")]
+    pub microbatch: Option<usize>,
+    /// Learning rate after the ramp [default: 0.001]
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<f64>,
+    /// Images over which the learning rate rises [default: 10000000]
+    #[arg(long, value_name = "N")]
+    pub lr_rampup: Option<u64>,
+    /// Half-life of the weights' moving average, in images [default: 500000]
+    #[arg(long, value_name = "N")]
+    pub ema: Option<f64>,
+    /// Probability of the non-leaky augmentations; 0 for none [default: 0.12]
+    #[arg(long, value_name = "P")]
+    pub augment: Option<f64>,
+    /// Mirror images at random (only where a mirror image is as likely)
+    #[arg(long)]
+    pub xflip: bool,
+    /// Seed of weights, data order and noise [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 /// Trains until the asked number of images has been seen.
-pub fn run(args: Args, output: Output) -> Result<()> {
-    let (device, kind) = args.compute.resolve()?;
+pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
+    let settings = args.settings()?;
+    if args.settings.printed(&settings)? {
+        return Ok(());
+    }
+    let device = args.compute.place.resolve()?;
     let dataset = args.data.open()?;
-    let config = args.model_config(&dataset)?;
-    let train = args.train_config();
+    let task = TrainTask::new(&dataset, settings, &args.compute.precision)?;
+    warn_of_changes(&task)?;
     if args.run.repeat.dry_run {
-        let settings = json!({ "data": dataset.name(), "images": dataset.len(), "model": config, "train": train });
-        let grids = if args.grid_every() > 0 { args.images.div_ceil(args.grid_every()) } else { 0 };
-        let looked_at = grids * GRID_SEEDS.count() as u64 * (2 * GRID_STEPS as u64 - 1);
-        let cost = Forecast::new(&settings)?.training("training images", args.images);
-        return cost.part("sample grids", looked_at).print(output);
+        return output.forecast(&task.forecast()?);
     }
-    let model = Model::fresh(config.clone(), train.seed, device)?.with_kind(kind);
-    let parameters = model.params().trainable_count();
-    let images = data::Images::for_model(dataset.load_all()?, &model)?;
-    ui::note(format!("{} images of {}, {parameters} parameters", images.len(), dataset.name()));
-    let mut trainer = Trainer::new(model, &images, train.clone())?;
-    let folder = open_folder(&args, &mut trainer, &dataset, config, train)?;
-    interrupt::resumable()?;
-    let outcome = train_until(&args, &mut trainer, &folder)?;
-    atomic::write_bytes(folder.file(REPORT), report(&folder)?.to_html().as_bytes())?;
-    output.result(&outcome, || {
-        let Outcome { model, images_seen, iterations, loss, images_per_second } = &outcome;
-        if *iterations == 0 {
-            return format!("{model}: it has seen its {images_seen} images already; more --images go on from there");
-        }
-        let loss = loss.map_or_else(String::new, |loss| format!(", loss {loss:.4}"));
-        format!("{model}: {images_seen} images, {iterations} iterations{loss}, {images_per_second:.1} img/s")
-    })
+    let outcome = training::train(task, &dataset, device, &args.run.options(), terminal)?;
+    output.result(&outcome, || in_words(&outcome))
 }
 
-/// A new run folder, or with `--resume` the old one with its state loaded.
-fn open_folder(
-    args: &Args,
-    trainer: &mut Trainer<'_>,
-    dataset: &Dataset,
-    model: fewstep_nn::config::ModelConfig,
-    train: TrainConfig,
-) -> Result<RunFolder> {
-    let data_sha256 = dataset.fingerprint()?;
-    let out = &args.run.out;
-    if args.run.resume {
-        let (folder, run) = runs::reopen::<Run>(out, "train")?;
-        anyhow::ensure!(
-            run.data_sha256 == data_sha256,
-            "the data set {} is not the one that {} was started with, so the run cannot be resumed exactly",
-            dataset.path().display(),
-            out.display()
-        );
-        if folder.has(STATE) {
-            trainer.load_state(&folder.file(STATE))?;
-        }
-        folder.truncate_lines(STATS, "images", trainer.images_seen())?;
-        ui::note(format!("resuming at {} images", trainer.images_seen()));
-        return Ok(folder);
+fn in_words(outcome: &TrainOutcome) -> String {
+    let TrainOutcome { model, images_seen, iterations, loss, images_per_second } = outcome;
+    if *iterations == 0 {
+        return format!("{model}: it has seen its {images_seen} images already; more --images go on from there");
     }
-    let run = Run {
-        kind: "train".to_owned(),
-        provenance: Provenance::now(),
-        data: dataset.name().to_owned(),
-        data_sha256,
-        images: dataset.len(),
-        precision: args.compute.precision.clone(),
-        model,
-        train,
-    };
-    runs::create(out, &run)
+    let loss = loss.map_or_else(String::new, |loss| format!(", loss {loss:.4}"));
+    format!("{model}: {images_seen} images, {iterations} iterations{loss}, {images_per_second:.1} img/s")
 }
 
-/// The report of a training's folder.
-pub fn report(folder: &RunFolder) -> Result<Page> {
-    page::build(&folder.read_json(RUN_FILE)?, folder)
-}
-
-fn train_until(args: &Args, trainer: &mut Trainer<'_>, folder: &RunFolder) -> Result<Outcome> {
-    let total = args.images;
-    let first = trainer.images_seen();
-    let started = std::time::Instant::now();
-    let mut progress = Progress::new("train", "img", total, first);
-    // at multiples of these, wherever a run was stopped and resumed
-    let next = |every: u64, seen: u64| seen.checked_div(every).map_or(u64::MAX, |count| (count + 1) * every);
-    let grid_every = args.grid_every();
-    let (mut next_snapshot, mut next_grid) = (next(args.save_every, first), next(grid_every, first));
-    let (mut losses, mut iterations) = (VecDeque::with_capacity(LOSSES), 0);
-    let _listener = interrupt::listen()?;
-    while trainer.images_seen() < total {
-        let stats = trainer.step().map_err(|error| runs::failed(error, &folder.file(STATE)))?;
-        folder.append_line(STATS, &stats)?;
-        if losses.len() == LOSSES {
-            losses.pop_front();
-        }
-        losses.push_back(stats.loss);
-        iterations = stats.iteration;
-        progress.set(stats.images, mean(&losses).map_or_else(String::new, |loss| format!("loss {loss:.4}")));
-        let asked = interrupt::asked();
-        if stats.images >= next_snapshot || stats.images >= total || asked {
-            save(args, trainer, folder)?;
-            next_snapshot = next(args.save_every, stats.images);
-        }
-        if asked && stats.images < total {
-            progress.finish();
-            return interrupt::stopped(&format!("after {} images", stats.images));
-        }
-        if stats.images >= next_grid || (grid_every > 0 && stats.images >= total) {
-            let path = folder.subfolder("samples")?.join(format!("{:09}.png", stats.images));
-            write_grid(&trainer.averaged()?, &path)?;
-            next_grid = next(grid_every, stats.images);
-        }
+impl Args {
+    /// The defaults, what the settings file and --set say, and what was typed.
+    fn settings(&self) -> Result<TrainSettings> {
+        let mut settings = self.settings.resolve(&TrainSettings::default())?;
+        let TrainSettings { network, training, .. } = &mut settings;
+        let NetworkArgs { arch, precond, cond, channels, channel_mult, blocks, attention } = self.network.clone();
+        put(&mut network.architecture, arch);
+        put(&mut network.preconditioning, precond);
+        network.conditional |= cond;
+        put(&mut network.channels, channels);
+        put(&mut network.channel_mult, channel_mult);
+        put(&mut network.blocks, blocks);
+        put(&mut network.attention, attention);
+        let TrainingArgs { images, batch, microbatch, lr, lr_rampup, ema, augment, xflip, seed } =
+            self.training.clone();
+        put(&mut training.images, images);
+        put(&mut training.batch, batch);
+        put(&mut training.microbatch, microbatch);
+        put(&mut training.learning_rate, lr);
+        put(&mut training.rampup_images, lr_rampup);
+        put(&mut training.ema_images, ema);
+        put(&mut training.augment, augment);
+        training.xflip |= xflip;
+        put(&mut training.seed, seed);
+        Ok(settings)
     }
-    progress.finish();
-    let images_per_second = (trainer.images_seen() - first) as f64 / started.elapsed().as_secs_f64();
-    let model = folder.file(MODEL).display().to_string();
-    Ok(Outcome { model, images_seen: trainer.images_seen(), iterations, loss: mean(&losses), images_per_second })
 }
 
-/// The mean of some losses.
-fn mean(losses: &VecDeque<f64>) -> Option<f64> {
-    (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64)
-}
-
-/// The state first: a model without its state could not be resumed.
-fn save(args: &Args, trainer: &mut Trainer<'_>, folder: &RunFolder) -> Result<()> {
-    trainer.save_state(&folder.file(STATE))?;
-    let notes = [
-        ("data".to_owned(), args.data.data.file_name().unwrap_or_default().to_string_lossy().into_owned()),
-        ("training".to_owned(), format!("{} images, batch {}, EMA weights", trainer.images_seen(), args.batch)),
-    ];
-    let storage = if args.half { checkpoint::Storage::F16 } else { checkpoint::Storage::F32 };
-    checkpoint::save(&folder.file(MODEL), &trainer.averaged()?, storage, &notes.into())?;
-    Ok(())
-}
-
-/// 64 images of the EDM sampler.
-fn write_grid(model: &Model, path: &Path) -> Result<()> {
-    let (low, high) = model.config().precond.sampling_range();
-    let schedule = karras(GRID_STEPS, low, high, 7.0)?.round(&model.config().precond)?;
-    let plan = Solver::Heun.plan(&schedule, &SolverOptions::default())?;
-    let seeds: Vec<u64> = GRID_SEEDS.collect();
-    let images = Seeded { seeds: &seeds, class: None, batch: 32 }.collect(model, &plan)?;
-    fewstep_io::png::write_grid(path, &pixels::to_images(&images)?, 8, 2)?;
-    Ok(())
+/// What was typed takes the place of a setting.
+fn put<T>(setting: &mut T, typed: Option<T>) {
+    if let Some(typed) = typed {
+        *setting = typed;
+    }
 }

@@ -1,8 +1,10 @@
 //! Device, precision, threads.
 
 use anyhow::Result;
-use fewstep_nn::device;
+use fewstep_nn::device::{self, Choice};
 use fewstep_nn::tch::{Device, Kind};
+
+use crate::ui;
 
 /// Where to compute.
 #[derive(Clone, Debug, clap::Args)]
@@ -19,7 +21,10 @@ pub struct DeviceArgs {
 impl DeviceArgs {
     /// Applies the choice of threads; the device.
     pub fn resolve(&self) -> Result<Device> {
-        let device = device::parse_device(&self.device)?; // first: see there
+        let Choice { device, gpu_failed } = device::parse_device(&self.device)?; // first: see there
+        if let Some(why) = gpu_failed {
+            ui::note(format!("this runs on the CPU, as no GPU can be used: {why}; --device cpu leaves out this line"));
+        }
         if let Some(threads) = self.threads {
             anyhow::ensure!(threads > 0, "--threads must be at least 1");
             device::set_threads(threads);

@@ -50,18 +50,6 @@ pub fn parse_list(text: &str) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// Refuses a value of the option `--name` that is no finite number above 0.
-pub fn positive(name: &str, value: f64) -> Result<()> {
-    ensure!(value > 0.0 && value.is_finite(), "--{name} must be a finite number above 0, not {value}");
-    Ok(())
-}
-
-/// Refuses a value of the option `--name` that is no finite number of at least 0.
-pub fn not_negative(name: &str, value: f64) -> Result<()> {
-    ensure!(value >= 0.0 && value.is_finite(), "--{name} must be a finite number of at least 0, not {value}");
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,11 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-
-/// Whether a path ends in `.extension`.
-pub fn has_extension(path: &Path, extension: &str) -> bool {
-    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
-}
+pub use fewstep::data::has_extension;
 
 /// Checks that a path has the extension by which it will be recognised later.
 pub fn check_extension(path: &Path, extension: &str) -> Result<()> {

@@ -29,9 +29,9 @@ pub struct PlanArgs {
     /// Noise levels: karras, log_snr, vp, ve, iddpm, cosine, ...
     #[arg(long, value_name = "NAME", default_value = "karras")]
     pub schedule: String,
-    /// Exponent of the karras schedule
-    #[arg(long, default_value_t = 7.0)]
-    pub rho: f64,
+    /// Exponent of the karras schedule [default: 7]
+    #[arg(long)]
+    pub rho: Option<f64>,
     /// Noise levels one by one, largest first, without the final 0
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = ["steps", "schedule", "rho", "sigma_min", "sigma_max"])]
     pub sigmas: Option<Vec<f64>>,

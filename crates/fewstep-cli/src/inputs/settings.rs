@@ -52,12 +52,9 @@ impl SettingsArgs {
         Ok(serde_json::from_value(value)?)
     }
 
-    /// Whether a setting of this name, or one inside it, was named on the command line.
-    pub fn names(&self, prefix: &str) -> Option<&str> {
-        let names = self.set.iter().filter_map(|text| Some(text.split_once('=')?.0));
-        let inside =
-            |name: &&str| name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        names.into_iter().find(inside)
+    /// The settings that were named one by one.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.set.iter().filter_map(|text| Some(text.split_once('=')?.0))
     }
 
     /// Prints settings as a file of them would be, if that was asked for: then there is nothing else to do.
@@ -100,8 +97,7 @@ mod tests {
         let found = args.resolve(&SearchSettings::default()).unwrap();
         assert_eq!((found.teacher.grid, found.teacher.samples), (33, 8));
         assert_eq!(found.gits.metric, fewstep::search::CostMetric::L1);
-        assert_eq!(args.names("teacher"), Some("teacher.grid"));
-        assert_eq!(args.names("teach"), None);
+        assert_eq!(args.names().collect::<Vec<_>>(), ["teacher.grid", "gits.metric"]);
     }
 
     #[test]

@@ -59,16 +59,16 @@ fn screenshot(browser: &Path, page: &Path, to: &Path) {
 fn reports_open_without_an_error() {
     let Some(browser) = chromium() else { return };
     let place = Place::new();
-    let model = ["--model", "gaussian-mixture", "--held-out", "8", "--search-grid", "9"];
-    place.succeeds(&[&["fit", "--phases", "1", "--steps", "3,4", "--out", "fit"], &model[..]].concat());
+    let small = ["--set", "held_out.samples=8", "--set", "search.teacher.grid=9"];
+    place.succeeds(&[&["plan", "gaussian-mixture", "--steps", "3,4", "--out", "plan"], &small[..]].concat());
     let few = ["--methods", "least-squares,karras/euler", "--steps", "3,4", "--images", "64", "--out", "compare"];
     let small = ["--set", "held_out=8", "--set", "search.teacher.grid=9"];
     place.succeeds(&[&["compare", "gaussian-mixture"], &few[..], &small].concat());
     place.save_images("data", 1, 8, 12);
     let train = ["--channels", "8", "--channel-mult", "1", "--blocks", "1", "--batch", "4", "--images", "16"];
-    let grids = ["--grid-every", "8", "--out", "train"];
+    let grids = ["--set", "output.grid_every=8", "--out", "train"];
     place.succeeds(&[&["train", "--data", "data"], &train[..], &grids].concat());
-    for run in ["fit", "compare", "train"] {
+    for run in ["plan", "compare", "train"] {
         let page = place.path(run).join("report.html");
         let (elements, said) = opened(&browser, &page);
         assert!(said.is_empty(), "{run}: {said:?}");

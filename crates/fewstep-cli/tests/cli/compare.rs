@@ -240,7 +240,8 @@ fn models_may_join() {
 #[test]
 fn the_forecast_is_near_what_searches_take() {
     let place = Place::new();
-    let methods = ["karras/euler", "gits/ipndm4", "gits@1.1/euler", "oss/ipndm4", "least-squares", "karras/heun+rollout"];
+    let methods =
+        ["karras/euler", "gits/ipndm4", "gits@1.1/euler", "oss/ipndm4", "least-squares", "karras/heun+rollout"];
     let list = methods.join(",");
     let own = ["compare", "gaussian-mixture", "--methods", &list, "--steps", "3,5,8", "--images", "2", "--out", "run"];
     let small = ["--set", "held_out=2", "--set", "search.teacher.samples=8", "--set", "search.rollout.steps=3"];

@@ -17,9 +17,8 @@ fn golden_outputs_of_all_networks() {
         // Batches of 3 of 4 images: the last one is short.
         let args = [
             "denoise",
-            arrays.to_str().unwrap(),
-            "--model",
             model.to_str().unwrap(),
+            arrays.to_str().unwrap(),
             "--batch",
             "3",
             "--out",
@@ -45,14 +44,7 @@ fn an_import_denoises_as_the_snapshot_does() {
     assert!(size("half.safetensors") < size("full.safetensors") * 6 / 10);
     let expected = npz::read(arrays).unwrap();
     for (name, tolerance) in [("full", 1e-5), ("half", 1e-2)] {
-        place.succeeds(&[
-            "denoise",
-            arrays,
-            "--model",
-            &format!("{name}.safetensors"),
-            "--out",
-            &format!("{name}.npz"),
-        ]);
+        place.succeeds(&["denoise", &format!("{name}.safetensors"), arrays, "--out", &format!("{name}.npz")]);
         let found = npz::read(place.path(&format!("{name}.npz"))).unwrap();
         let error = relative_error(&found["denoised"], &expected["denoised"]);
         assert!(error <= tolerance, "{name}: {error:.2e}");
@@ -68,7 +60,7 @@ fn arrays_that_do_not_fit_are_named() {
     let sigma = |values: &[f32]| TensorData::from_f32(&[values.len()], values).unwrap();
     let fails = |model: &str, arrays: Vec<(&str, TensorData)>| {
         place.save_npz("in.npz", arrays);
-        place.fails(&["denoise", "in.npz", "--model", model, "--out", "out.npz"])
+        place.fails(&["denoise", model, "in.npz", "--out", "out.npz"])
     };
     let model = "model.safetensors";
     let message = fails(model, vec![("sigma", sigma(&[1.0]))]);
@@ -87,6 +79,38 @@ fn arrays_that_do_not_fit_are_named() {
         fails("cond.safetensors", vec![("x", good()), ("sigma", sigma(&[1.0])), ("class_labels", x(&[2, 5]))]);
     insta::assert_snapshot!(message, @"the array `class_labels` of in.npz has the shape [2, 5], but [2, 4] is needed (one row an image, one column a class)");
     place.save_npz("in.npz", vec![("x", good()), ("sigma", sigma(&[1.0])), ("class_labels", x(&[2, 4]))]);
-    let words = place.succeeds(&["denoise", "in.npz", "--model", "cond.safetensors", "--out", "out.npz"]);
-    assert_eq!(words, "out.npz: 2 images denoised by cond.safetensors\n");
+    let words = place.succeeds(&["denoise", "cond.safetensors", "in.npz", "--out", "out.npz"]);
+    assert_eq!(words, "out.npz: 2 samples denoised by cond.safetensors\n");
+}
+
+/// Samples at several levels go through the network level by level, and come back in their order.
+#[test]
+fn the_order_of_samples_stays() {
+    let place = Place::new();
+    place.save_model("cond.safetensors", 1, 4);
+    let size = SIZE * SIZE;
+    let x: Vec<f32> = (0..5 * size).map(|i| (i as f32 * 0.7).sin()).collect();
+    let sigmas = [3.0, 0.5, 3.0, 80.0, 0.5];
+    let labels: Vec<f32> = (0..5 * 4).map(|i| f32::from(u8::from(i / 4 % 4 == i % 4))).collect();
+    let denoise = |rows: std::ops::Range<usize>, out: &str| {
+        let part = |values: &[f32], width: usize| values[rows.start * width..rows.end * width].to_vec();
+        let array = |shape: &[usize], values: Vec<f32>| TensorData::from_f32(shape, &values).unwrap();
+        let count = rows.len();
+        place.save_npz(
+            "in.npz",
+            vec![
+                ("x", array(&[count, 1, SIZE, SIZE], part(&x, size))),
+                ("sigma", array(&[count], part(&sigmas, 1))),
+                ("class_labels", array(&[count, 4], part(&labels, 4))),
+            ],
+        );
+        place.succeeds(&["denoise", "cond.safetensors", "in.npz", "--out", out]);
+        npz::read(place.path(out)).unwrap()["denoised"].clone()
+    };
+    let all = denoise(0..5, "all.npz").to_f32();
+    for row in 0..5 {
+        let one = denoise(row..row + 1, &format!("{row}.npz"));
+        let expected = TensorData::from_f32(&[1, 1, SIZE, SIZE], &all[row * size..(row + 1) * size]).unwrap();
+        assert!(relative_error(&one, &expected) < 1e-5, "{row}");
+    }
 }

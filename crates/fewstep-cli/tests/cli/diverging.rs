@@ -1,23 +1,23 @@
-//! `fit` where numbers leave what can be computed: it stops, says where, and loses nothing.
+//! Fits where numbers leave what can be computed: it stops, says where, and loses nothing.
 
-use crate::fitting::{fit, place};
+use crate::fitting::place;
 
 /// A rate beyond all reason: the update is named, and what there is to go on from.
 #[test]
 fn a_diverging_fit_names_the_update_and_the_last_good_state() {
     let place = place();
     let args = |out: &'static str, check_every: &'static str| {
-        let first = ["fit", "--model", "model.safetensors", "--data", "images", "--phases", "2", "--steps", "3"];
-        let second = ["--out", out, "--held-out", "2", "--teacher-steps", "3", "--batch", "4", "--updates", "40"];
-        first.into_iter().chain(second).chain(["--lr", "1e30", "--check-every", check_every]).collect::<Vec<_>>()
+        let first = ["tune", "model.safetensors", "--data", "images", "--method", "karras/euler", "--steps", "3"];
+        let second = ["--out", out, "--settings", "quick.toml", "--loss", "bound", "--updates", "40"];
+        first.into_iter().chain(second).chain(["--lr", "1e30", "--set", check_every]).collect::<Vec<_>>()
     };
     // the rate rises from 0: the first update changes nothing, and is saved
-    let run = place.run(&args("saved", "1"));
+    let run = place.run(&args("saved", "tune.check_every=1"));
     let state = "saved/steps-003/round-1-phase-2-state.safetensors";
     assert!(run.code == 1 && run.stderr.contains(&format!("the last good state is {state}")), "{}", run.stderr);
     assert!(run.stderr.contains(" became ") && run.stderr.contains("at iteration 2"), "{}", run.stderr);
     assert!(place.path(state).exists());
-    let run = place.run(&args("unsaved", "1000"));
+    let run = place.run(&args("unsaved", "tune.check_every=1000"));
     assert!(run.code == 1 && run.stderr.contains("no state was saved yet"), "{}", run.stderr);
     assert!(run.stderr.contains("learning rate"), "{}", run.stderr);
 }
@@ -26,8 +26,9 @@ fn a_diverging_fit_names_the_update_and_the_last_good_state() {
 #[test]
 fn levels_that_meet_end_phase_1() {
     let place = place();
-    let args: Vec<&str> =
-        fit("run", &["--search", "paper", "--objective", "discretization", "--phases", "1", "--phase1-lr", "1e6"]);
+    let first = ["plan", "model.safetensors", "--data", "images", "--steps", "3,4", "--out", "run", "--json"];
+    let paper = ["--method", "paper", "--set", "paper.objective=discretization", "--set", "paper.learning_rate=1e6"];
+    let args = [&first[..], &paper, &["--settings", "quick.toml"]].concat();
     let run = place.run(&args);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stderr.contains("phase 1, 3 steps: it ends here") && run.stderr.contains("stand"), "{}", run.stderr);

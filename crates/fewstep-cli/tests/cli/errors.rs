@@ -5,7 +5,7 @@ use fewstep_io::{png, safetensors};
 
 use crate::support::{Place, SIZE};
 
-const SAMPLE: [&str; 5] = ["sample", "--model", "model.safetensors", "--out", "out.npz"];
+const SAMPLE: [&str; 4] = ["sample", "model.safetensors", "--out", "out.npz"];
 
 fn sample(rest: &[&'static str]) -> Vec<&'static str> {
     [&SAMPLE[..], rest].concat()
@@ -14,7 +14,7 @@ fn sample(rest: &[&'static str]) -> Vec<&'static str> {
 #[test]
 fn models_that_cannot_be_used() {
     let place = Place::with_model();
-    let with = |model: &str| place.fails(&["sample", "--model", model, "--out", "out.npz"]);
+    let with = |model: &str| place.fails(&["sample", model, "--out", "out.npz"]);
     insta::assert_snapshot!(with("cifar.pkl"), @"there is no model file cifar.pkl (built-in models are called fashion-mnist, gaussian-mixture, gaussian-mixture-classes)");
     let bytes = std::fs::read(place.path("model.safetensors")).unwrap();
     std::fs::write(place.path("cut.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
@@ -35,16 +35,16 @@ fn models_that_cannot_be_used() {
 #[test]
 fn samplers_that_cannot_be_run() {
     let place = Place::with_model();
-    insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,3,0.1"])), @"--sigmas: noise levels must fall strictly, but number 2 is 3 and the one before it is 3 (list them largest first, without repeats)");
-    insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,0"])), @"--sigmas: noise level 0 (number 2, counting from 0) is not a positive finite number");
+    insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,3,0.1"])), @"the levels that were given are no schedule: noise levels must fall strictly, but number 2 is 3 and the one before it is 3 (list them largest first, without repeats)");
+    insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,0"])), @"the levels that were given are no schedule: noise level 0 (number 2, counting from 0) is not a positive finite number");
     insta::assert_snapshot!(place.fails(&sample(&["--sigma-min", "100"])), @"the noise range must satisfy 0 < sigma_min < sigma_max, but it is 100 to 80");
-    insta::assert_snapshot!(place.fails(&sample(&["--steps", "0"])), @"--steps must be at least 1");
-    insta::assert_snapshot!(place.fails(&sample(&["--schedule", "linear"])), @"there is no schedule named 'linear'; there are karras, log_snr, vp, ve, iddpm, cosine, time_uniform");
+    insta::assert_snapshot!(place.fails(&sample(&["--steps", "0"])), @"there must be at least 1 step");
+    insta::assert_snapshot!(place.fails(&sample(&["--schedule", "linear"])), @"there is no schedule named 'linear'; there are karras, log_snr, vp, ve, iddpm, cosine, time_uniform, timestep_uniform, flow_uniform");
     insta::assert_snapshot!(place.fails(&sample(&["--plan", "none.json"])), @"the plan none.json does not exist: check the path");
-    let message = place.fails(&sample(&["--solver", "rk45"]));
-    assert!(message.contains("rk45") && message.contains("heun"), "{message}");
+    let run = place.run(&sample(&["--solver", "rk45"]));
+    assert!(run.code == 2 && run.stderr.contains("rk45") && run.stderr.contains("heun"), "{}", run.stderr);
     std::fs::write(place.path("plan.json"), r#"{"version": 1, "stages": [{"sigma": 80, "input": {"latent": 80}}], "output": {"d0": 1}, "metadata": {"image_shape": [3, 32, 32]}}"#).unwrap();
-    insta::assert_snapshot!(place.fails(&sample(&["--plan", "plan.json"])), @"cannot use the plan plan.json: the plan was made for images of 3 channels, 32x32 but the model makes 1 channels, 8x8");
+    insta::assert_snapshot!(place.fails(&sample(&["--plan", "plan.json"])), @"cannot use the plan plan.json: the plan was made for samples of shape 3x32x32, but the model makes 1x8x8");
     std::fs::write(place.path("plan.json"), "{}").unwrap();
     insta::assert_snapshot!(place.fails(&sample(&["--plan", "plan.json"])), @"cannot use the plan plan.json: this is not a plan: missing field `version` at line 1 column 2");
 }
@@ -53,7 +53,7 @@ fn samplers_that_cannot_be_run() {
 fn images_that_cannot_be_made() {
     let place = Place::with_model();
     place.save_model("cond.safetensors", 1, 10);
-    let cond = ["sample", "--model", "cond.safetensors", "--out", "out.npz"];
+    let cond = ["sample", "cond.safetensors", "--out", "out.npz"];
     insta::assert_snapshot!(place.fails(&[&cond[..], &["--class", "10"]].concat()), @"class 10 is out of range: the model knows classes 0 to 9");
     insta::assert_snapshot!(place.fails(&[&cond[..], &["--class", "-1"]].concat()), @"class -1 is out of range: the model knows classes 0 to 9");
     insta::assert_snapshot!(place.fails(&sample(&["--class", "1"])), @"--class is for class-conditional models, and this one knows no classes");
@@ -72,7 +72,7 @@ fn places_that_cannot_be_written() {
     let place = Place::with_model();
     std::fs::write(place.path("file"), b"").unwrap();
     std::fs::create_dir(place.path("folder.png")).unwrap();
-    let to = |out: &str| place.fails(&["sample", "--model", "model.safetensors", "--steps", "1", "--out", out]);
+    let to = |out: &str| place.fails(&["sample", "model.safetensors", "--steps", "1", "--out", out]);
     insta::assert_snapshot!(to("nowhere/grid.png"), @"cannot write nowhere/grid.png: there is no folder nowhere");
     insta::assert_snapshot!(to("folder.png"), @"the output folder.png is a folder: give a file name");
     insta::assert_snapshot!(to("file/samples"), @"cannot write file/samples: Not a directory (os error 20)");
@@ -116,16 +116,73 @@ fn data_sets_that_cannot_be_used() {
     assert!(run.stderr.contains("run folder old already holds files"), "{}", run.stderr);
 }
 
+/// One sentence for every place that takes a file: what it is, and what to do.
+#[test]
+fn files_of_other_kinds_are_called_by_their_names() {
+    let place = Place::with_model();
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/edm_pickles");
+    for name in ["state.zip.pth", "state.legacy.pth"] {
+        std::fs::copy(format!("{examples}/{name}"), place.path(name)).unwrap();
+        let sample = place.fails(&["sample", name, "--out", "x.npz"]);
+        assert!(sample.starts_with(&format!("{name}: is a PyTorch file of tensors (torch.save)")), "{sample}");
+        assert!(sample.contains("pickle.dump({'ema': net}, file)"), "{sample}");
+        let plan = place.fails(&["sample", "model.safetensors", "--plan", name, "--out", "x.npz"]);
+        assert!(plan.contains("is a PyTorch file of tensors") && plan.contains("; that is a model"), "{plan}");
+        assert!(place.succeeds(&["info", name]).contains("PyTorch file of tensors"));
+    }
+    std::fs::write(place.path("page.pkl"), "<!DOCTYPE html><html>Not found").unwrap();
+    std::fs::write(place.path("lfs.safetensors"), "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+        .unwrap();
+    std::fs::write(place.path("empty.npz"), "").unwrap();
+    let fails = |args: &[&str], parts: &[&str]| {
+        let message = place.fails(args);
+        assert!(parts.iter().all(|part| message.contains(part)) && message.lines().count() == 1, "{args:?}: {message}");
+    };
+    fails(&["sample", "page.pkl", "--out", "x.npz"], &["page.pkl: is a web page (HTML)", "the download failed"]);
+    fails(&["import", "page.pkl"], &["page.pkl: is a web page (HTML)"]);
+    fails(&["sample", "lfs.safetensors", "--out", "x.npz"], &["a git-lfs pointer", "git lfs pull"]);
+    fails(&["eval", "empty.npz"], &["empty.npz is an empty file"]);
+    fails(
+        &["ref", "--data", "page.pkl", "--out", "r.npz"],
+        &["page.pkl", "it is a web page (HTML)", "a folder of images"],
+    );
+    fails(
+        &["ref", "--data", "model.safetensors", "--out", "r.npz"],
+        &["it is a safetensors file", "a folder of images"],
+    );
+    fails(&["info", "lfs.safetensors"], &["a git-lfs pointer"]);
+}
+
+#[test]
+fn plans_of_any_encoding_are_read() {
+    let place = Place::with_model();
+    let sample = ["sample", "model.safetensors", "--seeds", "0", "--out"];
+    let plan = fewstep_core::solver::Solver::Euler
+        .plan(&fewstep_core::schedule::karras(2, 0.002, 80.0, 7.0).unwrap(), &Default::default())
+        .unwrap();
+    let text = plan.to_json().unwrap();
+    let utf16: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (name, bytes) in [
+        ("plain.json", text.clone().into_bytes()),
+        ("mark.json", format!("\u{feff}{text}").into()),
+        ("wide.json", utf16),
+    ] {
+        std::fs::write(place.path(name), bytes).unwrap();
+        place.succeeds(&[&sample[..], &[&format!("{name}.npz"), "--plan", name]].concat());
+    }
+}
+
 #[test]
 fn usage_errors_have_exit_code_2() {
     let place = Place::with_model();
-    let cases: [&[&str]; 6] = [
-        &["sample"],
-        &["sample", "--out", "a.npz", "--seeds", "3-1"],
-        &["sample", "--out", "a.npz", "--seeds", "1,1"],
+    let cases: [&[&str]; 7] = [
+        &["sample", "--out", "a.npz"],
+        &["sample", "gaussian-mixture"],
+        &["sample", "gaussian-mixture", "--out", "a.npz", "--seeds", "3-1"],
+        &["sample", "gaussian-mixture", "--out", "a.npz", "--seeds", "1,1"],
         &["eval"],
         &["sharpen"],
-        &["sample", "--out", "a.npz", "--steps", "5", "--sigmas", "1"],
+        &["sample", "gaussian-mixture", "--out", "a.npz", "--steps", "5", "--sigmas", "1"],
     ];
     for args in cases {
         let run = place.run(args);

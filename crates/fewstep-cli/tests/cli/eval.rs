@@ -74,9 +74,10 @@ fn a_set_is_at_distance_zero_from_itself_however_it_is_stored() {
 #[test]
 fn images_sampled_now_measure_as_images_stored_do() {
     let place = trained();
-    let sampler = ["--model", "model.safetensors", "--seeds", "0-19", "--steps", "3", "--solver", "euler"];
+    let sampler = ["model.safetensors", "--seeds", "0-19", "--steps", "3", "--solver", "euler"];
     let now = place.json(&[&EVAL[..], &["--ref", "data"], &sampler].concat());
     assert_eq!((now["nfe"].as_u64(), now["images"].as_u64()), (Some(3), Some(20)));
+    assert_eq!(now["calls"], 3);
     for out in ["samples", "samples.npz"] {
         place.succeeds(&[&["sample", "--out", out], &sampler[..]].concat());
         let stored = place.json(&[&EVAL[..], &[out, "--ref", "data"]].concat());
@@ -89,8 +90,7 @@ fn images_sampled_now_measure_as_images_stored_do() {
 fn the_built_in_model_is_measured_against_its_training_images() {
     let place = Place::new();
     let distance = |steps: &str| {
-        let json =
-            place.json(&["eval", "--model", "fashion-mnist", "--solver", "euler", "--steps", steps, "--seeds", "0-49"]);
+        let json = place.json(&["eval", "fashion-mnist", "--solver", "euler", "--steps", steps, "--seeds", "0-49"]);
         assert_eq!((json["reference_images"].as_u64(), json["features"].as_str()), (Some(60_000), Some("small-cnn")));
         value(&json, "frechet-distance")
     };
@@ -105,12 +105,12 @@ fn sides_that_do_not_belong_together_are_refused() {
     place.save_images("large", 1, 16, 4);
     let eval = |rest: &[&'static str]| [&EVAL[..], rest].concat();
     insta::assert_snapshot!(place.fails(&["eval", "data"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST), but these are 8x8 with 1 channel: give a feature network with --features, or pad Fashion-MNIST with --pad-to 32");
-    insta::assert_snapshot!(place.fails(&["eval", "--model", "model.safetensors"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST), but these are 8x8 with 1 channel: give a feature network with --features, or pad Fashion-MNIST with --pad-to 32");
+    insta::assert_snapshot!(place.fails(&["eval", "model.safetensors"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST), but these are 8x8 with 1 channel: give a feature network with --features, or pad Fashion-MNIST with --pad-to 32");
     insta::assert_snapshot!(place.fails(&eval(&["data"])), @"with --features there is no default reference: give one with --ref");
     insta::assert_snapshot!(place.fails(&eval(&["large", "--ref", "data"])), @"the images are 16x16 with 1 channel but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (--pad-to pads data sets)");
     insta::assert_snapshot!(place.fails(&eval(&["colour", "--ref", "data"])), @"the images are 8x8 with 3 channels but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (--pad-to pads data sets)");
     insta::assert_snapshot!(place.fails(&eval(&["data", "--ref", "nowhere.npz"])), @"the reference nowhere.npz does not exist: check the path");
-    insta::assert_snapshot!(place.fails(&eval(&["nowhere", "--ref", "data"])), @"nowhere does not exist: check the path to the data set");
+    insta::assert_snapshot!(place.fails(&eval(&["nowhere", "--ref", "data"])), @"there is neither a data set nor a model nowhere: check the path");
     insta::assert_snapshot!(place.fails(&["eval", "data", "--ref", "data", "--features", "model.safetensors"]), @"model.safetensors cannot be used as a feature network: its metadata does not say 'fewstep features 1', as a feature network's does");
     // Statistics under one network, images under another.
     place.succeeds(&["ref", "--data", "data", "--features", "features.safetensors", "--out", "ref.npz"]);
@@ -134,8 +134,8 @@ fn features_need_labels_and_a_place() {
 fn all_metrics_come_from_one_pass() {
     let place = trained();
     let names = "fid,fid-infinity,kid,inception-score,precision-recall,density-coverage,sliced-wasserstein";
-    let options =
-        ["--metrics", names, "--kid-subset-size", "20", "--kid-subsets", "5", "--splits", "2", "--bootstrap", "4"];
+    let options = ["--metrics", names, "--set", "kid_subset_size=20", "--set", "kid_subsets=5"];
+    let options = [&options[..], &["--set", "splits=2", "--set", "bootstrap=4"]].concat();
     let json = place.json(&[&EVAL[..], &["data", "--ref", "data"], &options].concat());
     let names = json["metrics"].as_array().unwrap().iter().map(|found| found["metric"].as_str().unwrap());
     let expected = [
@@ -174,7 +174,7 @@ fn all_metrics_come_from_one_pass() {
 #[test]
 fn ranges_are_measured_one_by_one() {
     let place = trained();
-    let sampler = ["--ref", "data", "--model", "model.safetensors", "--steps", "2", "--solver", "euler"];
+    let sampler = ["--ref", "data", "model.safetensors", "--steps", "2", "--solver", "euler"];
     let eval = |rest: &[&'static str]| [&EVAL[..], &sampler, rest].concat();
     let all = place.json(&eval(&["--seeds", "5-34", "--ranges", "3"]));
     let found = measured(&all, "frechet-distance");
@@ -214,18 +214,7 @@ fn a_protocol_takes_inception_and_shows_all_ranges() {
         "ref.npz",
     ]);
     let eval = |rest: &[&'static str]| {
-        let args = [
-            "eval",
-            "--model",
-            "model.safetensors",
-            "--steps",
-            "1",
-            "--solver",
-            "euler",
-            "--ref",
-            "ref.npz",
-            "--protocol",
-        ];
+        let args = ["eval", "model.safetensors", "--steps", "1", "--solver", "euler", "--ref", "ref.npz", "--protocol"];
         [&args[..], rest].concat()
     };
     let json = place.json(&eval(&["edm", "--reduced", "4", "--features", "inception.safetensors"]));
@@ -266,7 +255,7 @@ fn features_kept_in_a_reference_serve_metrics_that_need_them() {
     let reference = ["ref", "--data", "data", "--features", "features.safetensors", "--out"];
     place.succeeds(&[&reference[..], &["ref.npz"]].concat());
     place.succeeds(&[&reference[..], &["kept.npz", "--keep-features"]].concat());
-    let metrics = ["others", "--metrics", "kid,density-coverage", "--kid-subset-size", "10", "--ref"];
+    let metrics = ["others", "--metrics", "kid,density-coverage", "--set", "kid_subset_size=10", "--ref"];
     let eval = |reference: &'static str| [&EVAL[..], &metrics, &[reference]].concat();
     let (kept, data) = (place.json(&eval("kept.npz")), place.json(&eval("data")));
     for metric in ["kernel-distance", "density", "coverage"] {
@@ -281,9 +270,9 @@ fn metrics_that_cannot_be_computed() {
     let eval = |rest: &[&'static str]| [&EVAL[..], &["data", "--ref", "data", "--metrics"], rest].concat();
     insta::assert_snapshot!(place.fails(&eval(&["fdd"])), @"'fdd' is no metric; there are fid, fid-infinity, kid, inception-score, precision-recall, density-coverage, sliced-wasserstein");
     insta::assert_snapshot!(place.fails(&eval(&["fid,fid"])), @"--metrics names fid twice");
-    insta::assert_snapshot!(place.fails(&eval(&["kid"])), @"kid takes subsets of 1000 images of either side, but one side has 60: set --kid-subset-size");
-    insta::assert_snapshot!(place.fails(&eval(&["inception-score", "--splits", "61"])), @"inception-score takes the images in 61 parts, but there are 60: set --splits");
-    insta::assert_snapshot!(place.fails(&eval(&["precision-recall", "--precision-k", "60"])), @"precision-recall looks for 60 neighbours of every image, but one side has 60 images: set --precision-k");
+    insta::assert_snapshot!(place.fails(&eval(&["kid"])), @"kid takes subsets of 1000 images of either side, but one side has 60: set kid_subset_size");
+    insta::assert_snapshot!(place.fails(&eval(&["inception-score", "--set", "splits=61"])), @"inception-score takes the images in 61 parts, but there are 60: set splits");
+    insta::assert_snapshot!(place.fails(&eval(&["precision-recall", "--set", "precision_k=60"])), @"precision-recall looks for 60 neighbours of every image, but one side has 60 images: set precision_k");
     insta::assert_snapshot!(place.fails(&eval(&["fid", "--max-images", "1"])), @"a distance needs at least 2 images, there is 1");
 }
 
@@ -296,7 +285,7 @@ fn images_that_cannot_be_measured() {
         pixels[image * SIZE * SIZE + 7] = [f32::NAN, f32::INFINITY][image / 4];
     }
     place.save_npz("nan.npz", vec![("images", TensorData::from_f32(&[5, 1, SIZE, SIZE], &pixels).unwrap())]);
-    insta::assert_snapshot!(place.fails(&eval("nan.npz")), @"cannot use the data set nan.npz: 2 of its 5 images hold values that are not finite, image 2 first");
+    insta::assert_snapshot!(place.fails(&eval("nan.npz")), @"cannot use the data set nan.npz: 2 of its 5 images hold values that are not finite: 2, 4");
     place.save_images("bad", 1, 8, 12);
     std::fs::write(place.path("bad/above/0000.png"), b"not an image").unwrap();
     let file = std::fs::read(place.path("bad/above/0004.png")).unwrap();
@@ -307,7 +296,7 @@ fn images_that_cannot_be_measured() {
     assert_eq!(place.fails(&["ref", "--data", "bad", "--features", "features.safetensors", "--out", "r.npz"]), message);
     place.save_images("foreign", 1, 8, 4);
     std::fs::write(place.path("foreign/x.webp"), b"RIFF").unwrap();
-    insta::assert_snapshot!(place.fails(&eval("foreign")), @"foreign is not a usable data set: it holds 1 image(s) of kinds that are not read, x.webp first: convert them to PNG, or move them away");
+    insta::assert_snapshot!(place.fails(&eval("foreign")), @"foreign is not a usable data set: it holds 1 image(s) of kinds that are not read: convert them to PNG, or move them away: x.webp");
 }
 
 #[test]
@@ -324,4 +313,35 @@ fn statistics_that_cannot_be_used() {
     insta::assert_snapshot!(fails(&[0.0, f64::NAN], &[1.0, 0.0, 0.0, 1.0]), @"ref.npz are not usable statistics: 1 value(s) of mu are not finite");
     insta::assert_snapshot!(fails(&[0.0, 1.0], &[1.0, 0.0, 0.0, 1.0, 0.0, 0.0]), @"ref.npz are not usable statistics: mu has shape [2] and sigma [2, 3], not [d] and [d, d]");
     insta::assert_snapshot!(fails(&[0.0, 1.0], &[1.0, 0.0, 0.0, 1.0]), @"the statistics ref.npz are of 2 features, but small-cnn has 96: they come from different networks");
+}
+
+/// A model's samples are measured as images whoever makes them: here under guidance, which takes two network calls an evaluation.
+#[test]
+fn a_guided_model_is_measured_and_its_network_calls_are_counted() {
+    let place = Place::new();
+    let eval = ["eval", "gaussian-mixture-classes", "--steps", "2", "--solver", "euler", "--seeds", "0-19"];
+    let guided = [&eval[..], &["--guidance", "2"]].concat();
+    let (plain, json) = (place.json(&eval), place.json(&guided));
+    assert_eq!((&plain["calls"], &json["calls"], &json["nfe"]), (&2.into(), &4.into(), &2.into()));
+    assert_eq!((&plain["guidance"], &json["guidance"]["weight"]), (&Value::Null, &2.0.into()));
+    assert_ne!(value(&plain, "frechet-distance"), value(&json, "frechet-distance"));
+    let words = place.succeeds(&guided);
+    assert!(words.contains("by euler, 2 evaluations an image (4 network calls) under guidance 2"), "{words}");
+    let cost = place.json(&[&guided[..], &["--dry-run"]].concat());
+    assert_eq!((&cost["evaluations"], &cost["calls"]), (&40.into(), &2.into()));
+}
+
+/// Images that a sampler spoils are named by their seed, before all of them are made.
+#[test]
+fn images_that_are_not_finite_are_named() {
+    let place = trained();
+    let mut file = fewstep_io::safetensors::read(place.path("model.safetensors")).unwrap();
+    for tensor in file.tensors.values_mut().filter(|tensor| tensor.dtype == fewstep_io::tensors::Dtype::F32) {
+        let huge = 1e38f32.to_le_bytes();
+        tensor.bytes = huge.repeat(tensor.bytes.len() / huge.len());
+    }
+    fewstep_io::safetensors::write(place.path("huge.safetensors"), &file.tensors, &file.metadata).unwrap();
+    let args = ["huge.safetensors", "--ref", "data", "--seeds", "5-1000000", "--batch", "3", "--steps", "2"];
+    let error = place.fails(&[&EVAL[..], &args].concat());
+    assert!(error.contains("the sample of seed 5 has values that are not finite"), "{error}");
 }

@@ -30,7 +30,7 @@ fn place() -> Place {
 fn own() -> Plan {
     let mut plan = plan("dpmpp2m", LastStep::ToZero);
     plan.solver = "least_squares".to_owned();
-    plan.constant = Some(Constant { sigma: 80.0, shape: [1, 1, 1], images: vec![vec![0.25]] });
+    plan.constant = Some(Constant { sigma: 80.0, shape: vec![1, 1, 1], samples: vec![vec![0.25]] });
     let mut first: Vec<(Source, f64)> = plan.stages[0].input.terms().collect();
     first.push((Source::Constant, 0.5));
     plan.stages[0].input = Combination::new(first);
@@ -89,6 +89,29 @@ fn noise_levels_are_read_back_as_each_tool_reads_them() {
     assert!(export("euler.json", "diff-sampler").contains("--denoise_to_zero=True"));
 }
 
+/// Lines for Python import or define every name that they use, but for those that their first line says the reader has.
+#[test]
+fn python_lines_define_what_they_use() {
+    let place = place();
+    let names = "import ast, sys\n\
+                 names = [node for node in ast.walk(ast.parse(sys.argv[1])) if isinstance(node, (ast.Name, ast.alias))]\n\
+                 loads = lambda node: isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)\n\
+                 made = {getattr(node, 'id', getattr(node, 'name', '')) for node in names if not loads(node)}\n\
+                 print(*sorted({node.id for node in names if loads(node)} - made))";
+    let scheduled = "# given: scheduler (the model's own, such as pipe.scheduler), device\n";
+    for (plan, to, given, used) in [
+        ("dpmpp.json", "k-diffusion", "# given: model (a k-diffusion denoiser), noise (", "model noise"),
+        ("euler.json", "diffusers-euler", scheduled, "device"),
+        ("euler.json", "diffusers-edm-euler", scheduled, "device"),
+        ("euler.json", "diffusers-flow-euler", scheduled, "device"),
+    ] {
+        let text = place.succeeds(&["export", plan, "--to", to]);
+        assert!(text.starts_with(given), "{text}");
+        // `scheduler` is made of the one that is given, under its name
+        assert_eq!(python(names, &[&text]).trim(), used, "{text}");
+    }
+}
+
 #[test]
 fn what_a_tool_cannot_express_is_said_and_exported_on_request_alone() {
     let place = place();
@@ -139,6 +162,27 @@ fn the_python_sampler_does_what_the_loop_does() {
     }
 }
 
+/// A constant of any rank comes back in its shape, a class each.
+#[test]
+fn the_python_sampler_reads_constants_of_any_rank() {
+    let place = place();
+    place.succeeds(&["export", "own.json", "--to", "python", "--out", "plan_sampler.py"]);
+    let script = "import json, sys; sys.path.insert(0, sys.argv[1])\n\
+                  from plan_sampler import *\n\
+                  print(json.dumps(constant_image(load_plan(sys.argv[1] + '/ranked.json'), lambda lists: lists, label=1)))";
+    for (shape, expected) in [
+        (vec![4], "[4.0, 5.0, 6.0, 7.0]"),
+        (vec![2, 2], "[[4.0, 5.0], [6.0, 7.0]]"),
+        (vec![1, 2, 2], "[[[4.0, 5.0], [6.0, 7.0]]]"),
+        (vec![2, 1, 1, 2], "[[[[4.0, 5.0]]], [[[6.0, 7.0]]]]"),
+    ] {
+        let samples = vec![vec![0.0, 1.0, 2.0, 3.0], vec![4.0, 5.0, 6.0, 7.0]];
+        let plan = Plan { constant: Some(Constant { sigma: 80.0, shape, samples }), ..own() };
+        std::fs::write(place.path("ranked.json"), plan.to_json().unwrap()).unwrap();
+        assert_eq!(python(script, &[&place.path(".").display().to_string()]).trim(), expected);
+    }
+}
+
 #[test]
 fn tables_hold_every_coefficient() {
     let place = place();
@@ -159,7 +203,7 @@ fn schedulers_of_diffusers_get_levels_in_their_own_forms() {
     let with_zero = [levels(), vec![0.0]].concat();
 
     let text = export("euler.json", "diffusers-euler");
-    assert!(close(&numbers(between(&text, "sigmas=[", "]")), &with_zero), "{text}");
+    assert!(close(&numbers(between(&text, "sigmas = [", "]")), &with_zero), "{text}");
 
     // maps positions through rho and appends the 0 itself
     let text = export("euler.json", "diffusers-edm-euler");
@@ -175,7 +219,7 @@ fn schedulers_of_diffusers_get_levels_in_their_own_forms() {
             place.succeeds(&["export", "euler.json", "--to", "diffusers-flow-euler", "--shift", &shift.to_string()]);
         let sigma = |s: f64| shift * s / (1.0 + (shift - 1.0) * s);
         let back: Vec<f64> =
-            numbers(between(&text, "sigmas=[", "]")).into_iter().map(|s| sigma(s) / (1.0 - sigma(s))).collect();
+            numbers(between(&text, "sigmas = [", "]")).into_iter().map(|s| sigma(s) / (1.0 - sigma(s))).collect();
         assert!(back.iter().zip(levels()).all(|(a, b)| (a / b - 1.0).abs() < 1e-6), "{text}");
         assert!(text.contains(&format!("shift={shift},")), "{text}");
     }
@@ -208,7 +252,7 @@ fn timesteps_are_those_of_the_table() {
     };
     // Heun takes fractions
     let text = place.succeeds(&["export", "heun.json", "--to", "diffusers-heun"]);
-    let timesteps = numbers(between(&text, "timesteps=[", "]"));
+    let timesteps = numbers(between(&text, "timesteps = [", "]"));
     for (t, sigma) in timesteps.iter().zip(schedule.levels()) {
         assert!((level(*t) / sigma - 1.0).abs() < 1e-4, "{text}");
     }
@@ -222,7 +266,7 @@ fn timesteps_are_those_of_the_table() {
     assert_eq!(json["exact"], false);
     let text = json["text"].as_str().unwrap();
     let nearest = Plan::from_json(&json["nearest"].to_string()).unwrap();
-    let timesteps = numbers(between(text, "timesteps=[", "]"));
+    let timesteps = numbers(between(text, "timesteps = [", "]"));
     for ((t, sigma), wanted) in timesteps.iter().zip(nearest.sigmas()).zip(schedule.levels()) {
         assert!(t.fract() == 0.0 && (level(*t) / sigma - 1.0).abs() < 1e-4, "{text}");
         let off = |t: f64| (level(t) / wanted).ln().abs();

@@ -2,8 +2,10 @@
 
 use crate::support::{Place, steady};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "demo",
+    "plan",
+    "tune",
     "fit",
     "compare",
     "reproduce",

@@ -18,10 +18,10 @@ const TRAIN: [&str; 17] = [
     "1",
     "--batch",
     "8",
-    "--save-every",
-    "1000000",
-    "--grid-every",
-    "1000000",
+    "--set",
+    "output.save_every=1000000",
+    "--set",
+    "output.grid_every=1000000",
     "--augment",
     "0",
 ];
@@ -72,18 +72,17 @@ fn training_stops_where_it_is_and_goes_on_from_there() {
 }
 
 #[test]
-fn tuning_stops_between_two_looks_and_goes_on_from_there() {
+fn tuning_stops_between_two_evaluations_and_goes_on_from_there() {
     let place = Place::with_model();
     place.save_images("images", 1, 8, 24);
     let args = |out: &'static str| {
-        let first =
-            ["fit", "--model", "model.safetensors", "--data", "images", "--phases", "2", "--steps", "3", "--out", out];
-        let second =
-            ["--held-out", "2", "--teacher-steps", "3", "--batch", "4", "--check-every", "7", "--patience", "1000"];
-        first.into_iter().chain(second).chain(["--updates", "600"]).collect::<Vec<_>>()
+        let first = ["tune", "model.safetensors", "--data", "images", "--loss", "bound", "--steps", "3", "--out", out];
+        let plan = ["--method", "karras/euler", "--set", "held_out.samples=2", "--set", "held_out.teacher_steps=3"];
+        let tune = ["--set", "tune.batch=4", "--set", "tune.check_every=7", "--set", "tune.patience=1000"];
+        [&first[..], &plan, &tune, &["--updates", "600"]].concat()
     };
     let child = start(&place, &args("run"));
-    // the state is written at the first look; the signal comes some updates later
+    // the state is written at the first evaluation; the signal comes some updates later
     let (code, said) = interrupted(&place, child, "run/steps-003/round-1-phase-2-state.safetensors");
     assert!(code == Some(130) && said.contains("in phase 2 for 3 evaluations") && said.contains("--resume"), "{said}");
     place.succeeds(&[args("run"), vec!["--resume"]].concat());
@@ -101,7 +100,7 @@ fn a_second_one_quits_at_once() {
     place.save_images("images", 1, 32, 64);
     let args =
         ["train", "--data", "images", "--channels", "32", "--batch", "64", "--microbatch", "4", "--device", "cpu"];
-    let more = ["--images", "10000000", "--augment", "0", "--grid-every", "10000000", "--out", "run"];
+    let more = ["--images", "10000000", "--augment", "0", "--set", "output.grid_every=0", "--out", "run"];
     let mut child = start(&place, &[&args[..], &more].concat());
     signalled(&place, &child, "run/stats.jsonl");
     // until the first was heard: were they sent together, they might be one
@@ -117,15 +116,15 @@ fn a_second_one_quits_at_once() {
     assert!(!place.path("run/state.safetensors").exists());
 }
 
-/// The levels of stage 1 are saved on the way, too.
+/// The levels of phase 1 are saved on the way, too.
 #[test]
 fn levels_stop_between_two_looks_and_go_on_from_there() {
     let place = Place::new();
-    let seeds = ["--seeds", "5000-5127", "--steps", "6"];
-    place.succeeds(&[&["sample", "--model", "gaussian-mixture", "--out", "data.npz"], &seeds[..]].concat());
+    place.save_images("data", 1, 32, 128);
     let args = |out: &'static str| {
-        let first = ["reproduce", "fig3", "--model", "gaussian-mixture", "--data", "data.npz", "--steps", "4"];
-        let second = ["--phase1-updates", "1200", "--phase1-batch", "16", "--held-out", "8", "--out", out];
+        let first = ["reproduce", "gaussian-mixture", "--experiment", "fig3", "--data", "data", "--steps", "4"];
+        let updates = ["--set=fit.paper.iterations=1200", "--set=fit.paper.check_every=60"];
+        let second = [updates[0], updates[1], "--set=fit.paper.batch=16", "--set=fit.held_out.samples=8", "--out", out];
         first.into_iter().chain(second).collect::<Vec<_>>()
     };
     let child = start(&place, &args("run"));

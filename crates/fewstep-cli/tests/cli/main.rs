@@ -21,3 +21,4 @@ mod reproduce;
 mod sample;
 mod support;
 mod training;
+mod waiting;

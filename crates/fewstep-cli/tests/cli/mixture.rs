@@ -22,17 +22,17 @@ fn info_sample_and_denoise_know_it_by_name() {
       about            an exact denoiser, to try things on
       sha256           HASH
     "#);
-    let args = on_mixture("sample", &["--seeds", "0-8", "--steps", "4", "--out", "grid.png"]);
+    let args = ["sample", "gaussian-mixture", "--seeds", "0-8", "--steps", "4", "--out", "grid.png"];
     std::fs::create_dir(place.path("gaussian-mixture")).unwrap(); // images, say: no model is in it
     let text = place.succeeds(&args);
-    insta::assert_snapshot!(text.split(", ").take(3).collect::<Vec<_>>().join(", "), @"grid.png: 9 images, heun, 7 network evaluations an image");
-    insta::assert_snapshot!(place.fails(&["sample", "--model", "gausian-mixture", "--out", "x.png"]), @"there is no model file gausian-mixture; did you mean the built-in model gaussian-mixture?");
+    insta::assert_snapshot!(text.split(", ").take(3).collect::<Vec<_>>().join(", "), @"grid.png: 9 samples, heun, 7 evaluations a sample");
+    insta::assert_snapshot!(place.fails(&["sample", "gausian-mixture", "--out", "x.png"]), @"there is no model file gausian-mixture; did you mean the built-in model gaussian-mixture?");
 }
 
 #[test]
 fn a_fit_and_its_plan() {
     let place = Place::new();
-    let fit = on_mixture("fit", &["--phases", "1", "--steps", "3,5", "--out", "fit", "--held-out", "256"]);
+    let fit = on_mixture("plan", &["--steps", "3,5", "--out", "fit", "--set", "held_out.samples=256"]);
     let lines = place.succeeds(&fit);
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let rows: Vec<Vec<String>> = lines.lines().map(words).collect();
@@ -42,7 +42,7 @@ fn a_fit_and_its_plan() {
         let last = row.and_then(|row| row.last()).unwrap_or_else(|| panic!("no {after} at {steps} in {lines}"));
         last.split('×').next().unwrap_or_default().parse::<f64>().unwrap_or_else(|_| panic!("{last} in {lines}"))
     };
-    assert!(lines.starts_with("steps  after") && lines.contains("model gaussian-mixture; all files"), "{lines}");
+    assert!(lines.starts_with("evaluations  after") && lines.contains("model gaussian-mixture; all files"), "{lines}");
     // the fit's errors are of latents that it never saw, yet far below the baseline's
     for steps in ["3", "5"] {
         let (baseline, fitted) = (error(steps, "rho = 7"), error(steps, "round 1, phase 1"));
@@ -56,16 +56,8 @@ fn a_fit_and_its_plan() {
 #[test]
 fn a_comparison_with_exact_samples() {
     let place = Place::new();
-    let own = [
-        "--methods",
-        "least-squares,karras/euler,oss/ipndm4",
-        "--steps",
-        "3,4",
-        "--images",
-        "200",
-        "--out",
-        "run",
-    ];
+    let own =
+        ["--methods", "least-squares,karras/euler,oss/ipndm4", "--steps", "3,4", "--images", "200", "--out", "run"];
     let rows = place.json(&on_mixture("compare", &[&own[..], &["--set", "held_out=32"]].concat()));
     let value = |method: &str, nfe: u64| {
         let row = rows.as_array().unwrap().iter().find(|row| row["method"] == method && row["nfe"] == nfe).unwrap();
@@ -86,8 +78,18 @@ fn a_comparison_with_exact_samples() {
 /// took, which are near the forecast's.
 fn fitted(options: &[&'static str]) -> (u64, BTreeMap<usize, (f64, bool)>) {
     let place = Place::new();
-    let own =
-        ["--methods", "least-squares", "--images", "2", "--set", "held_out=8", "--set", "teacher_steps=2", "--out", "run"];
+    let own = [
+        "--methods",
+        "least-squares",
+        "--images",
+        "2",
+        "--set",
+        "held_out=8",
+        "--set",
+        "teacher_steps=2",
+        "--out",
+        "run",
+    ];
     let all = [&own[..], options].concat();
     let cost = place.json(&on_mixture("compare", &[&all[..], &["--dry-run"]].concat()));
     let parts = cost["parts"].as_array().unwrap();

@@ -6,17 +6,15 @@ use crate::support::Place;
 fn place(arch: &str, precond: &str) -> Place {
     let place = Place::new();
     place.save_images("data", 3, 8, 24);
-    let network = ["--channels", "8", "--channel-mult", "1,2", "--blocks", "1", "--attention", "4", "--dropout", "0"];
-    let training = ["--images", "32", "--batch", "8", "--lr-rampup", "16", "--augment", "0", "--grid-every", "0"];
+    let network = ["--channels", "8", "--channel-mult", "1,2", "--blocks", "1", "--attention", "4"];
+    let training = ["--images", "32", "--batch", "8", "--lr-rampup", "16", "--augment", "0"];
+    let settings = ["--set", "network.dropout=0", "--set", "output.grid_every=0"];
     let kind = ["train", "--data", "data", "--out", "trained", "--cond", "--arch", arch, "--precond", precond];
-    place.succeeds(&[&kind[..], &network, &training].concat());
+    place.succeeds(&[&kind[..], &network, &training, &settings].concat());
     place.succeeds(&["features", "--data", "data", "--out", "features.safetensors", "--epochs", "1", "--batch", "9"]);
     place.succeeds(&["ref", "--data", "data", "--out", "ref.npz", "--features", "features.safetensors"]);
     place
 }
-
-const MODEL: [&str; 2] = ["--model", "trained/model.safetensors"];
-const QUICK: [&str; 8] = ["--held-out", "3", "--teacher-steps", "4", "--search-samples", "4", "--search-grid", "7"];
 
 fn goes_through(arch: &str, precond: &str) {
     let place = place(arch, precond);
@@ -26,28 +24,42 @@ fn goes_through(arch: &str, precond: &str) {
         sigmas.into_iter().map(|sigma| sigma.as_f64().unwrap()).collect::<Vec<_>>()
     };
     // both phases, the paper's way and ours
-    let phase_2 = ["--batch", "6", "--updates", "3", "--check-every", "2"];
-    let table = ["--grid", "9", "--table-images", "4"];
-    let ours = ["--search", "least-squares", "--weights", "rollout", "--trajectories", "6"];
-    for (out, way) in [("paper", &["--search", "paper"][..]), ("ours", &ours)] {
-        let asked = ["fit", "--data", "data", "--out", out, "--steps", "3", "--no-early-stop"];
-        let run = place.json(&[&asked[..], way, &MODEL, &QUICK, &phase_2, &table].concat());
-        let stages = run[0]["stages"].as_array().unwrap();
-        assert_eq!(stages.len(), 2, "{run}");
-        assert!(stages.iter().all(|stage| stage["rollout_error"].as_f64().is_some_and(f64::is_finite)), "{run}");
+    crate::fitting::settings_file(
+        &place,
+        "quick.toml",
+        &[
+            "early_stop=false",
+            "held_out.samples=3",
+            "held_out.teacher_steps=4",
+            "search.teacher.samples=4",
+            "search.teacher.grid=7",
+            "tune.batch=6",
+            "tune.check_every=2",
+            "tune.trajectories=6",
+            "paper.grid=9",
+            "paper.table_images=4",
+        ],
+    );
+    let paper = ["--method", "paper", "--loss", "bound"];
+    for (out, way) in [("paper", &paper), ("ours", &["--method", "least-squares", "--loss", "rollout"])] {
+        let asked = ["fit", "trained/model.safetensors", "--data", "data", "--out", out, "--steps", "3"];
+        let quick = ["--updates", "3", "--settings", "quick.toml"];
+        let run = place.json(&[&asked[..], way, &quick].concat());
+        let phases = run[0]["phases"].as_array().unwrap();
+        assert_eq!(phases.len(), 2, "{run}");
+        assert!(phases.iter().all(|phase| phase["rollout_error"].as_f64().is_some_and(f64::is_finite)), "{run}");
         let (plan, model) = (format!("{out}/steps-003/plan.json"), format!("{out}/steps-003/model.safetensors"));
         let images = format!("{out}.npz");
-        let sampled =
-            ["sample", "--model", &model, "--plan", &plan, "--seeds", "0-3", "--class", "1", "--out", &images];
+        let sampled = ["sample", &model, "--plan", &plan, "--seeds", "0-3", "--class", "1", "--out", &images];
         assert_eq!(place.json(&sampled)["nfe"], 3);
         // the network must know every level
-        let range = place.json(&["info", MODEL[1]]);
+        let range = place.json(&["info", "trained/model.safetensors"]);
         let [low, high] = [0, 1].map(|end| range[0]["noise_levels"][end].as_f64().unwrap());
         // iDDPM's own levels lie a little beside what is asked for
         let inside = |sigma: f64| (low * 0.99..=high * 1.01).contains(&sigma);
         assert!(levels(&plan).into_iter().all(inside), "{:?} {range}", levels(&plan));
     }
-    let judge = ["--ref", "ref.npz", "--features", "features.safetensors", "--images", "6", "--steps", "3"];
+    let scored = ["--ref", "ref.npz", "--features", "features.safetensors", "--images", "6", "--steps", "3"];
     let methods = [
         "--methods",
         "least-squares,karras/euler,gits/ipndm4,bound/euler,least-squares+rollout,least-squares+gauss-newton+moments",
@@ -62,7 +74,7 @@ fn goes_through(arch: &str, precond: &str) {
     ];
     let quick: Vec<&str> = quick.iter().flat_map(|setting| ["--set", setting]).collect();
     let rest = ["--data", "data", "--out", "run"];
-    let rows = place.json(&[&["compare", MODEL[1]], &quick[..], &judge, &methods, &rest].concat());
+    let rows = place.json(&[&["compare", "trained/model.safetensors"], &quick[..], &scored, &methods, &rest].concat());
     let rows = rows.as_array().unwrap();
     assert_eq!(rows.len(), 7);
     for row in rows {
@@ -100,8 +112,9 @@ fn adm_with_iddpm() {
 #[test]
 fn a_network_of_few_levels_is_not_tried_beyond_them() {
     let place = place("adm", "iddpm");
-    let fit = ["fit", "--data", "data", "--out", "run", "--steps", "31", "--phases", "2", "--no-early-stop"];
-    let small = ["--held-out", "2", "--teacher-steps", "3", "--batch", "4", "--updates", "1"];
-    let run = place.json(&[&fit[..], &MODEL, &small].concat());
-    assert!(run[0]["model"].is_string() && run[0]["elsewhere"].as_array().unwrap().is_empty(), "{run}");
+    let tune = ["tune", "trained/model.safetensors", "--data", "data", "--out", "run", "--steps", "31"];
+    let plan = ["--method", "karras/euler", "--loss", "bound", "--updates", "1", "--set", "early_stop=false"];
+    let small = ["--set", "held_out.samples=2", "--set", "held_out.teacher_steps=3", "--set", "tune.batch=4"];
+    let run = place.json(&[&tune[..], &plan, &small].concat());
+    assert!(run[0]["model"].is_string() && run[0]["cross_plan"].as_array().unwrap().is_empty(), "{run}");
 }

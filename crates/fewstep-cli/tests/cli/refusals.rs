@@ -1,114 +1,108 @@
-//! `fit` refuses what it cannot do, and what would change nothing, in one sentence.
+//! `plan`, `tune` and `fit` refuse what they cannot do, and what would change nothing, in one sentence.
 
 use crate::fitting::{fit, place};
-use crate::support::Place;
-
-/// A fit with these options and no others that choose a method says so.
-fn refuses(place: &Place, args: &[&str], words: &str) {
-    let plain = ["fit", "--model", "model.safetensors", "--data", "images", "--out", "new"];
-    let error = place.fails(&[&plain, args].concat());
-    assert!(error.contains(words), "{error}");
-}
 
 #[test]
 fn contradictions_and_misfits_are_one_sentence() {
     let place = place();
     place.save_images("colour", 3, 8, 8);
-    for (args, word) in [
-        (vec!["--search", "paper", "--objective", "joint", "--solver", "table"], "adam"),
-        (vec!["--search", "paper", "--objective", "bound", "--gamma=-1"], "--gamma must be"),
-        (vec!["--xflip", "--weights", "rollout", "--critic-weight", "0"], "--data-weight"),
-        (vec!["--data-weight=-1", "--weights", "rollout"], "--data-weight"),
-        (vec!["--critic-weight=-1", "--weights", "rollout"], "--critic-weight must be"),
+    for (args, words) in [
+        (&["--set", "paper.objective=joint", "--set", "paper.optimizer=table", "--method", "paper"][..], "adam"),
+        (&["--set", "paper.gamma=-1", "--set", "paper.objective=joint", "--method", "paper"], "paper.gamma must be"),
+        (&["--set", "tune.xflip=true", "--set", "tune.critic_weight=0", "--loss", "rollout"], "tune.xflip"),
+        (&["--set", "tune.data_weight=-1", "--loss", "rollout"], "tune.data_weight"),
+        (&["--set", "tune.critic_weight=-1", "--loss", "rollout"], "tune.critic_weight must be"),
         (
-            vec!["--critic-of", "data", "--critic-weight", "0", "--weights", "rollout"],
-            "give it a weight with --critic-weight",
+            &["--set", "tune.critic_of=\"data\"", "--set", "tune.critic_weight=0", "--loss", "rollout"],
+            "tune.critic_of is for a critic",
         ),
-        (vec!["--ridge=-1"], "--ridge"),
-        (vec!["--ema=-1"], "--ema"),
-        (vec!["--microbatch", "0"], "--microbatch"),
+        (&["--set", "search.least_squares.ridge=-1"], "ridge"),
+        (&["--set", "tune.ema_images=-1"], "tune.ema_images"),
+        (&["--set", "tune.microbatch=-1"], "tune.microbatch"),
+        (&["--set", "tune.batch=0"], "tune.batch must be"),
+        (&["--set", "paper.batch=0"], "paper.batch must be"),
+        (&["--lr", "nan"], "tune.learning_rate must be"),
+        (&["--set", "tune.batch=25"], "24 images, fewer than one batch of 25"),
+        (
+            &["--set", "paper.batch=25", "--set", "paper.objective=joint", "--method", "paper"],
+            "24 images, fewer than the 25 of one update",
+        ),
+        (&["--loss", "rollout", "--set", "tune.trajectories=0"], "tune.trajectories"),
+        (&["--steps", "9"], "search.teacher.grid is 7"),
+        (&["--rounds", "0"], "at least 1 round"),
+        (&["--set", "tune.updates"], "write a name, = and a value"),
+        (&["--set", "tune.update=3"], "tune.update=3: unknown field `update`"),
     ] {
-        let error = place.fails(&fit("new", &args));
-        assert!(error.contains(word), "{error}");
+        // an option that is there already is replaced
+        let mut all = fit("new", args);
+        if let Some(at) =
+            args.first().filter(|first| **first == "--steps").and_then(|_| all.iter().position(|word| *word == "3,4"))
+        {
+            all.drain(at - 1..=at);
+        }
+        let error = place.fails(&all);
+        assert!(error.contains(words), "{args:?}: {error}");
     }
-    let with = |replaced: &str, value: &'static str| {
-        let mut args = fit("new", &["--search", "paper", "--objective", "joint"]);
-        let place = args.iter().position(|word| *word == replaced).unwrap();
-        args[place + 1] = value;
-        args
-    };
-    for (option, value, words) in [
-        ("--batch", "0", "--batch must be"),
-        ("--phase1-batch", "0", "--phase1-batch must be"),
-        ("--lr", "nan", "--lr must be"),
-        ("--batch", "25", "24 images, fewer than one batch of 25"),
-        ("--phase1-batch", "25", "24 images, fewer than the 25 of one update of phase 1"),
-    ] {
-        let error = place.fails(&with(option, value));
-        assert!(error.contains(words), "{error}");
-    }
-    let error = place.fails(&fit("new", &["--weights", "rollout", "--trajectories", "0"]));
-    assert!(error.contains("--trajectories"), "{error}");
-    let many = fit("new", &["--phases", "1"]).into_iter().map(|word| if word == "3,4" { "9" } else { word });
-    let error = place.fails(&many.collect::<Vec<_>>());
-    assert!(error.contains("--search-grid"), "{error}");
-    let unknown = place.run(&fit("new", &["--search", "gits"]));
-    assert!(unknown.code == 2 && unknown.stderr.contains("no method 'gits'"), "{}", unknown.stderr);
-    let args = ["fit", "--out", "new", "--model", "model.safetensors", "--data", "colour", "--batch", "8"];
-    let error = place.fails(&args);
+    let unknown = place.run(&fit("new", &["--method", "gitz"]));
+    assert!(unknown.code == 2 && unknown.stderr.contains("did you mean 'gits'"), "{}", unknown.stderr);
+    let error = place.fails(&["fit", "model.safetensors", "--out", "new", "--data", "colour", "--set", "tune.batch=8"]);
     assert!(error.contains("3x8x8") && error.contains("1x8x8"), "{error}");
+    let error = place.fails(&["plan", "model.safetensors", "--out", "new", "--settings", "none.toml"]);
+    assert!(error.contains("cannot read none.toml"), "{error}");
 }
 
 #[test]
-fn options_that_would_change_nothing_are_refused() {
+fn settings_that_would_change_nothing_are_refused() {
     let place = place();
-    for (option, value, needed) in [
-        ("--objective", "joint", "--search paper"),
-        ("--solver", "table", "--search paper"),
-        ("--noise", "shared", "--search paper --solver adam"),
-        ("--parameter", "linear", "--search paper --solver adam"),
-        ("--gamma", "1", "--search paper --objective joint"),
-        ("--distance", "squared", "--weights rollout"),
-        ("--step-weights", "signal", "--weights rollout"),
-        ("--gradient", "through", "--weights rollout"),
-        ("--data-weight", "1", "--weights rollout"),
-        ("--critic-weight", "1", "--weights rollout"),
-        ("--critic-of", "teacher", "--weights rollout"),
-        ("--trajectories", "8", "--weights rollout"),
-        ("--last-weight", "1", "--weights bound"),
+    for (setting, needed, loss) in [
+        ("paper.objective=joint", "--method paper", "bound"),
+        ("paper.noise=shared", "paper.optimizer = adam", "bound"),
+        ("paper.gamma=1", "paper.objective = joint", "bound"),
+        ("tune.distance=squared", "tune.loss = rollout", "bound"),
+        ("tune.step_weights=signal", "tune.loss = rollout", "bound"),
+        ("tune.gradient=through", "tune.loss = rollout", "bound"),
+        ("tune.data_weight=1", "tune.loss = rollout", "bound"),
+        ("tune.critic_weight=1", "tune.loss = rollout", "bound"),
+        ("tune.critic_of=teacher", "tune.loss = rollout", "bound"),
+        ("tune.trajectories=8", "tune.loss = rollout", "edm"),
+        ("tune.last_weight=1", "tune.loss = bound", "edm"),
+        ("search.gits.metric=l1", "methods that have such a stage", "bound"),
     ] {
-        let other = if option == "--last-weight" { "original" } else { "bound" };
-        let error = place.fails(&fit("new", &[option, value, "--weights", other]));
-        assert!(error.contains(&format!("{option} is for {needed} and changes nothing here")), "{error}");
+        let name = setting.split('=').next().unwrap();
+        let error = place.fails(&fit("new", &["--set", setting, "--loss", loss]));
+        assert!(error.contains(&format!("{name} is for ")) && error.contains(needed), "{error}");
+        assert!(error.contains("it changes nothing here"), "{error}");
     }
-    for (phases, option, value) in [
-        ("1", "--weights", "rollout"),
-        ("1", "--last-weight", "0"),
-        ("2", "--search", "local/euler"),
-        ("2", "--objective", "joint"),
+    for (setting, words) in [
+        ("tune.updates=9", "tune.updates is for phase 2"),
+        ("tune.learning_rate=3", "tune.learning_rate is for phase 2"),
+        ("interpolate.images=64", "interpolate.images is for phase 2"),
     ] {
-        let error = place.fails(&fit("new", &["--phases", phases, option, value]));
-        assert!(error.contains(&format!("{option} is for phase ")) && error.contains("--phases"), "{error}");
+        let error = place.fails(&["plan", "model.safetensors", "--out", "new", "--set", setting]);
+        assert!(error.contains(words), "{error}");
     }
-    for (args, words) in [
-        (&["--search", "paper", "--noise", "shared"][..], "--noise is for --search paper --solver adam"),
-        (&["--features", "features.safetensors"], "--features is for --ref or for a distance of features"),
-    ] {
-        refuses(&place, args, words);
-    }
+    let error = place.fails(&["plan", "model.safetensors", "--out", "new", "--features", "features.safetensors"]);
+    assert!(error.contains("--features is for --ref or for a distance of features"), "{error}");
+    let typed = place.run(&["plan", "model.safetensors", "--out", "new", "--updates", "9"]);
+    assert!(typed.code == 2 && typed.stderr.contains("--updates"), "{}", typed.stderr);
+    let both = place.run(&["tune", "model.safetensors", "--out", "new", "--plan", "a.json", "--method", "oss/euler"]);
+    assert!(both.code == 2 && both.stderr.contains("cannot be used with"), "{}", both.stderr);
 }
 
 #[test]
 fn a_search_that_cannot_serve_the_steps_is_refused() {
     let place = place();
-    for (args, words) in [
+    for (command, args, words) in [
+        ("plan", &["--method", "gits/dpm2", "--steps", "4"][..], "dpm2 makes odd numbers of evaluations"),
+        ("fit", &["--method", "karras/heun", "--steps", "3"], "phase 2 tunes for plans whose levels fall"),
         (
-            &["--search", "local/dpm2", "--steps", "4"][..],
-            "dpm2 makes odd numbers of evaluations, and --steps asks for 4",
+            "plan",
+            &["--method", "bound/euler", "--steps", "9", "--set", "paper.grid=8"],
+            "paper.grid is 8: it must have at least",
         ),
-        (&["--search", "karras/heun", "--steps", "3"], "phase 2 tunes for plans whose levels fall"),
-        (&["--search", "bound/euler", "--steps", "9", "--grid", "8"], "--grid must have at least"),
     ] {
-        refuses(&place, args, words);
+        let first = [command, "model.safetensors", "--data", "images", "--out", "new"];
+        let error = place.fails(&[&first, args].concat());
+        assert!(error.contains(words), "{error}");
     }
 }

@@ -1,11 +1,11 @@
-//! `fewstep sample`: seeds, the three forms of output, resuming.
+//! `fewstep sample`: seeds, the three forms of output, resuming, samples that are no images, guidance.
 
 use fewstep_io::npz;
-use fewstep_io::tensors::Dtype;
+use fewstep_io::tensors::{Dtype, TensorData};
 
 use crate::support::{Place, SIZE, goldens, relative_error};
 
-const SAMPLE: [&str; 7] = ["sample", "--model", "model.safetensors", "--steps", "3", "--solver", "euler"];
+const SAMPLE: [&str; 6] = ["sample", "model.safetensors", "--steps", "3", "--solver", "euler"];
 
 fn sample(rest: &[&'static str]) -> Vec<&'static str> {
     [&SAMPLE[..], rest].concat()
@@ -31,12 +31,11 @@ fn one_seed_is_one_image() {
 fn results_in_words_and_as_json() {
     let place = Place::with_model();
     let words = place.succeeds(&sample(&["--seeds", "0-3", "--out", "a.png"]));
-    assert!(words.starts_with("a.png: 4 images, euler, 3 network evaluations an image, "), "{words}");
-    let json =
-        place.json(&["sample", "--model", "model.safetensors", "--steps", "3", "--seeds", "0-3", "--out", "b.png"]);
-    assert_eq!((json["nfe"].as_u64(), json["images"].as_u64()), (Some(5), Some(4)));
+    assert!(words.starts_with("a.png: 4 samples, euler, 3 evaluations a sample, "), "{words}");
+    let json = place.json(&["sample", "model.safetensors", "--steps", "3", "--seeds", "0-3", "--out", "b.png"]);
+    assert_eq!((json["nfe"].as_u64(), json["samples"].as_u64()), (Some(5), Some(4)));
     assert_eq!(json["model_sha256"].as_str().map(str::len), Some(64));
-    assert!(json["images_per_second"].as_f64().unwrap() > 0.0);
+    assert!(json["samples_per_second"].as_f64().unwrap() > 0.0);
     assert_eq!(std::fs::read(place.path("a.png")).unwrap()[1..4], *b"PNG");
 }
 
@@ -49,15 +48,18 @@ fn a_folder_holds_a_png_for_each_seed_and_resumes() {
 
     let lost = std::fs::read(place.path("s/001000/001001.png")).unwrap();
     std::fs::remove_file(place.path("s/001000/001001.png")).unwrap();
-    std::fs::write(place.path("s/000000/000001.png"), b"kept").unwrap();
+    std::fs::copy(place.path("s/000000/000002.png"), place.path("s/000000/000001.png")).unwrap(); // whole, so it is kept
+    std::fs::write(place.path("s/000000/000000.png"), b"cut off by a power cut").unwrap();
     let again = sample(&["--seeds", "0-2,1001", "--subdirs", "--out", "s", "--resume"]);
     let words = place.succeeds(&again);
-    assert!(words.contains("4 images (3 were there)"), "{words}");
+    assert!(words.contains("4 samples (2 were there)"), "{words}");
     assert_eq!(std::fs::read(place.path("s/001000/001001.png")).unwrap(), lost);
-    assert_eq!(std::fs::read(place.path("s/000000/000001.png")).unwrap(), b"kept");
+    let png = |name: &str| std::fs::read(place.path(name)).unwrap();
+    assert_eq!(png("s/000000/000001.png"), png("s/000000/000002.png"));
+    assert!(png("s/000000/000000.png").starts_with(b"\x89PNG"));
 
     let mut other = again.clone();
-    other[4] = "4";
+    other[3] = "4";
     assert!(place.fails(&other).contains("another sampler"));
 }
 
@@ -104,21 +106,9 @@ fn a_plan_file_is_run_as_it_stands() {
     let schedule = Schedule::new(vec![40.0, 3.0, 0.25]).unwrap();
     let plan = Solver::Euler.plan(&schedule, &SolverOptions::default()).unwrap();
     std::fs::write(place.path("plan.json"), plan.to_json().unwrap()).unwrap();
-    place.succeeds(&[
-        "sample",
-        "--model",
-        "model.safetensors",
-        "--plan",
-        "plan.json",
-        "--seeds",
-        "5",
-        "--raw",
-        "--out",
-        "a.npz",
-    ]);
+    place.succeeds(&["sample", "model.safetensors", "--plan", "plan.json", "--seeds", "5", "--raw", "--out", "a.npz"]);
     let sigmas = [
         "sample",
-        "--model",
         "model.safetensors",
         "--solver",
         "euler",
@@ -141,10 +131,123 @@ fn golden_images_from_golden_latents() {
     let place = Place::new();
     let (model, latents) = (goldens.join("ddpmpp_edm.pkl"), goldens.join("edm_samplers_on_ddpmpp_edm.npz"));
     let (model, latents) = (model.to_str().unwrap(), latents.to_str().unwrap());
-    let heun = ["sample", "--model", model, "--latents", latents, "--steps", "6", "--raw", "--out", "heun.npz"];
+    let heun = ["sample", model, "--latents", latents, "--steps", "6", "--raw", "--out", "heun.npz"];
     assert_eq!(place.json(&heun)["nfe"], 11);
     let found = npz::read(place.path("heun.npz")).unwrap();
     let error = relative_error(&found["images"], &npz::read(latents).unwrap()["edm_heun_6"]);
     assert!(error <= 1e-4, "{error:.2e}");
     assert!(!found.contains_key("seeds"));
+}
+
+/// A plan is a whole sampler, and a list of levels a whole schedule: options that would change neither are refused.
+#[test]
+fn options_that_a_plan_or_a_list_of_levels_overrules_are_refused() {
+    let place = Place::new();
+    for command in [&["sample", "gaussian-mixture"][..]] {
+        for (overruled, by) in [
+            (vec!["--steps", "18"], "plan"),
+            (vec!["--solver", "heun"], "plan"),
+            (vec!["--schedule", "karras"], "plan"),
+            (vec!["--rho", "7"], "plan"),
+            (vec!["--sigmas", "80,1"], "plan"),
+            (vec!["--sigma-min", "0.002"], "plan"),
+            (vec!["--sigma-max", "80"], "plan"),
+            (vec!["--no-last-step"], "plan"),
+            (vec!["--afs"], "plan"),
+            (vec!["--steps", "18"], "sigmas"),
+            (vec!["--schedule", "karras"], "sigmas"),
+            (vec!["--rho", "7"], "sigmas"),
+            (vec!["--sigma-min", "0.002"], "sigmas"),
+            (vec!["--sigma-max", "80"], "sigmas"),
+        ] {
+            let given = if by == "plan" { ["--plan", "plan.json"] } else { ["--sigmas", "80,1"] };
+            let run = place.run(&[command, &given[..], &overruled].concat());
+            let names = run.stderr.contains(overruled[0]) && run.stderr.contains(given[0]);
+            assert!(run.code == 2 && names && run.stderr.contains("cannot be used with"), "{}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn an_exponent_is_of_one_schedule_alone() {
+    let place = Place::with_model();
+    let args = ["sample", "model.safetensors", "--out", "out.npz", "--schedule", "cosine", "--rho", "5"];
+    let error = place.fails(&args);
+    assert!(error.contains("--rho") && error.contains("cosine"), "{error}");
+}
+
+/// Latents of a network of four channels, say: floats alone hold them.
+#[test]
+fn samples_that_are_no_images_become_arrays() {
+    let place = Place::new();
+    place.save_model("model.safetensors", 4, 0);
+    place.succeeds(&sample(&["--seeds", "0-4", "--batch", "2", "--out", "five.npz"]));
+    let five = npz::read(place.path("five.npz")).unwrap();
+    assert!(!five.contains_key("images"));
+    assert_eq!((five["samples"].dtype, five["samples"].shape.as_slice()), (Dtype::F32, &[5, 4, SIZE, SIZE][..]));
+    place.succeeds(&sample(&["--seeds", "3", "--raw", "--out", "one.npz"]));
+    let (one, size) = (npz::read(place.path("one.npz")).unwrap(), 4 * SIZE * SIZE);
+    let third = TensorData::from_f32(&[1, 4, SIZE, SIZE], &five["samples"].to_f32()[3 * size..4 * size]).unwrap();
+    assert!(relative_error(&one["samples"], &third) < 1e-5);
+    for out in ["grid.png", "folder"] {
+        let error = place.fails(&sample(&["--seeds", "0-3", "--out", out]));
+        insta::allow_duplicates!(
+            insta::assert_snapshot!(error, @"model.safetensors makes samples of shape [4, 8, 8], which are no images of 1 or 3 channels, and has no decoder: PNG cannot hold them, so let --out end in .npz")
+        );
+    }
+    let info = place.succeeds(&["info", "model.safetensors"]);
+    assert!(info.contains("  samples          4x8x8, which are no images\n"), "{info}");
+}
+
+/// Each evaluation under guidance takes two calls, and `run.json` says who guided.
+#[test]
+fn guidance_is_of_the_model() {
+    let place = Place::new();
+    let guided = ["sample", "gaussian-mixture-classes", "--guidance", "2", "--steps", "2", "--seeds", "0-1"];
+    let words = place.succeeds(&[&guided[..], &["--out", "s"]].concat());
+    assert!(words.contains("heun, 3 evaluations (6 network calls) a sample"), "{words}");
+    let run = place.read_json("s/run.json");
+    assert_eq!(run["task"]["model"]["guidance"]["weight"], 2.0);
+    let plain = [&guided[..2], &guided[4..]].concat();
+    let error = place.fails(&[&plain[..], &["--out", "s", "--resume"]].concat());
+    assert!(error.contains("another sampler (other model, its precision or guidance"), "{error}");
+    let cost = place.json(&[&guided[..], &["--dry-run"]].concat());
+    assert_eq!((&cost["evaluations"], &cost["settings"]["model"]["guidance"]["weight"]), (&6.into(), &2.0.into()));
+}
+
+/// A sample that is not finite ends the run at its batch, with its seed and the level, and leaves no half-made folder. Images that
+/// were whole before stay.
+#[test]
+fn an_image_that_is_not_finite_ends_the_run_at_once() {
+    let place = Place::with_model();
+    // 1e39 is beyond f32: no image survives the second stage
+    let plan = r#"{"version": 1, "stages": [{"sigma": 80, "input": {"latent": 80}}, {"sigma": 2, "input": {"d0": 1e39}}],
+        "output": {"d1": 1}}"#;
+    std::fs::write(place.path("plan.json"), plan).unwrap();
+    let made = |rest: &[&'static str]| {
+        let first = ["sample", "model.safetensors", "--plan", "plan.json", "--batch", "1"];
+        place.fails(&[&first[..], rest].concat())
+    };
+    let message = made(&["--seeds", "5-100000", "--out", "s"]);
+    assert!(
+        message.contains("the sample of seed 5 has values that are not finite, from the noise level 2.0000 on"),
+        "{message}"
+    );
+    assert!(message.contains("try another --solver"), "{message}");
+    assert!(!place.path("s").exists());
+    for out in ["grid.png", "arrays.npz"] {
+        assert!(made(&["--seeds", "5-100000", "--out", out]).contains("seed 5"));
+        assert!(!place.path(out).exists());
+    }
+    // latents of a file are known by their place, and only the second of these is beyond f32 times 80
+    let mut latents = vec![0.5f32; 3 * SIZE * SIZE];
+    latents[SIZE * SIZE] = 1e38;
+    let bytes = latents.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let latents = TensorData::new(Dtype::F32, vec![3, 1, SIZE, SIZE], bytes).unwrap();
+    place.save_npz("latents.npz", vec![("latents", latents)]);
+    let first = ["sample", "model.safetensors", "--steps", "2", "--solver", "euler", "--batch", "1"];
+    let run = place.run(&[&first[..], &["--latents", "latents.npz", "--out", "t"]].concat());
+    assert!(run.code == 1 && run.stderr.contains("the sample of latent 1 "), "{}", run.stderr);
+    assert!(run.stderr.contains("1 samples were made before and are kept in t"), "{}", run.stderr);
+    assert_eq!(place.list("t"), ["000000.png", "run.json"]);
 }

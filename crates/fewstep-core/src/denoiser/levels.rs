@@ -1,7 +1,7 @@
 //! Noise levels that a denoiser knows.
 
 use crate::precondition::Preconditioning;
-use crate::schedule::{Schedule, ScheduleError};
+use crate::schedule::{Family, Schedule, ScheduleError};
 
 /// Noise levels that a denoiser knows: a range, or a list.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,13 +12,15 @@ pub struct Levels {
     pub sampling: (f64, f64),
     /// The levels of a denoiser that knows no others, falling; empty for one that knows all between.
     pub discrete: Vec<f64>,
+    /// The schedule of the denoiser's own sampler, where it has parameters of the denoiser's: a flow's shift, a table of alphas.
+    pub own: Option<Family>,
 }
 
 impl Levels {
     /// All levels between these.
     pub fn between(sigma_min: f64, sigma_max: f64) -> Self {
         let range = (sigma_min, sigma_max);
-        Self { supported: range, sampling: range, discrete: Vec::new() }
+        Self { supported: range, sampling: range, discrete: Vec::new(), own: None }
     }
 
     /// Whether it knows some levels and none between them.
@@ -38,6 +40,11 @@ impl From<&Preconditioning> for Levels {
             supported: (preconditioning.sigma_min(), preconditioning.sigma_max()),
             sampling: preconditioning.sampling_range(),
             discrete: preconditioning.discrete_levels(),
+            own: match preconditioning {
+                Preconditioning::Flow(flow) => Some(Family::FlowUniform { shift: flow.shift }),
+                Preconditioning::Alphas(network) => Some(Family::TimestepUniform { alphas: network.alphas().clone() }),
+                _ => None,
+            },
         }
     }
 }

@@ -1,5 +1,7 @@
 use super::*;
 
+mod gradient;
+
 fn close(a: f64, b: f64) {
     assert!((a - b).abs() <= 1e-12 * b.abs().max(1e-30), "{a} is not {b}");
 }
@@ -41,6 +43,27 @@ fn ranges_and_rounding_of_the_reference() {
     assert_eq!(Preconditioning::IDDPM.coefficients(&Preconditioning::IDDPM.sigma_min()).c_noise, 0.0);
     assert_eq!(Preconditioning::IDDPM.round_sigma(1e9), Preconditioning::IDDPM.sigma_max());
     assert_eq!(Preconditioning::IDDPM.round_sigma(1e-9), 0.0);
+}
+
+/// A range that an EDM network says of itself is its sampler's, beyond EDM's own too.
+#[test]
+fn own_ranges_are_respected() {
+    let edm = |sigma_min, sigma_max| Preconditioning::Edm { sigma_data: 1.0, sigma_min, sigma_max };
+    assert_eq!(edm(0.0, f64::INFINITY).sampling_range(), (0.002, 80.0));
+    assert_eq!(edm(1e-4, 700.0).sampling_range(), (1e-4, 700.0));
+    assert_eq!(edm(0.03, f64::INFINITY).sampling_range(), (0.03, 80.0));
+    assert_eq!(edm(0.0, 15.0).sampling_range(), (0.002, 15.0));
+    assert_eq!(edm(0.0, 15.0).sigma_data(), 1.0);
+    for p in [Preconditioning::EDM, Preconditioning::VP, Preconditioning::VE, Preconditioning::IDDPM] {
+        assert_eq!(p.sigma_data(), 0.5);
+    }
+    let ddpm = AlphaNetwork::new(Prediction::Eps, Alphas::DDPM, 0.7).unwrap();
+    let ddpm = Preconditioning::Alphas(ddpm);
+    let (low, high) = ddpm.sampling_range();
+    assert!((0.0100..0.0101).contains(&low) && (157.4..157.5).contains(&high), "{low} {high}");
+    assert_eq!((ddpm.sigma_min(), ddpm.sigma_max(), ddpm.sigma_data()), (low, high, 0.7));
+    // timesteps are real numbers: every level is known
+    assert_eq!((ddpm.round_sigma(1.234), ddpm.discrete_levels()), (1.234, vec![]));
 }
 
 #[test]

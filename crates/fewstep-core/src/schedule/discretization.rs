@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    IddpmLevels, NoiseFunction, Path, Scaling, Schedule, ScheduleError, VpNoise, cosine, iddpm, karras, log_snr,
-    time_uniform, ve, vp,
+    IddpmLevels, NoiseFunction, Path, Scaling, Schedule, ScheduleError, VpNoise, cosine, flow_uniform, iddpm, karras,
+    log_snr, time_uniform, timestep_uniform, ve, vp,
 };
 use crate::denoiser::Levels;
-use crate::precondition::Preconditioning;
+use crate::precondition::{Alphas, Preconditioning};
 
 /// A family of schedules with its parameters; [`Family::build`] makes the levels.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Family {
     /// [`karras`].
@@ -36,6 +36,16 @@ pub enum Family {
         /// Exponent; 1 is uniform.
         rho: f64,
     },
+    /// [`flow_uniform`].
+    FlowUniform {
+        /// Shift of the time; 1 is none.
+        shift: f64,
+    },
+    /// [`timestep_uniform`].
+    TimestepUniform {
+        /// The table that the timesteps count.
+        alphas: Alphas,
+    },
 }
 
 impl Family {
@@ -52,6 +62,18 @@ impl Family {
             Self::Iddpm(levels) => iddpm(n, sigma_min, sigma_max, levels),
             Self::Cosine => cosine(n, sigma_min, sigma_max),
             Self::TimeUniform { rho } => time_uniform(n, sigma_min, sigma_max, *rho),
+            Self::FlowUniform { shift } => flow_uniform(n, sigma_min, sigma_max, *shift),
+            Self::TimestepUniform { alphas } => timestep_uniform(n, sigma_min, sigma_max, alphas),
+        }
+    }
+
+    /// This family with a denoiser's own parameters in place of its own, where both have some of one kind: the shift of a rectified
+    /// flow, the table of alphas.
+    pub fn on(&self, levels: &Levels) -> Self {
+        match (self, &levels.own) {
+            (Self::FlowUniform { .. }, Some(own @ Self::FlowUniform { .. }))
+            | (Self::TimestepUniform { .. }, Some(own @ Self::TimestepUniform { .. })) => own.clone(),
+            _ => self.clone(),
         }
     }
 }
@@ -123,6 +145,7 @@ impl Discretization {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::precondition::{AlphaNetwork, Prediction, RectifiedFlow};
 
     #[test]
     fn families_keep_their_ends() {
@@ -133,6 +156,7 @@ mod tests {
             Family::Ve,
             Family::Cosine,
             Family::TimeUniform { rho: 2.0 },
+            Family::FlowUniform { shift: 3.0 },
         ];
         for family in families {
             for n in [1, 2, 5, 40] {
@@ -141,6 +165,33 @@ mod tests {
                 assert!(n == 1 || schedule.sigma_min() == 0.002, "{family:?}");
             }
             assert!(family.build(3, 2.0, 1.0).is_err() && family.build(0, 1.0, 2.0).is_err());
+        }
+    }
+
+    /// Named families are written and read under their names, and a network's own parameters replace theirs.
+    #[test]
+    fn families_of_networks() {
+        let flow = Preconditioning::Flow(RectifiedFlow { shift: 5.0, ..RectifiedFlow::default() });
+        let table = AlphaNetwork::new(Prediction::Eps, Alphas::DDPM, 0.5).unwrap();
+        let table = Preconditioning::Alphas(table);
+        let flow_uniform = Family::FlowUniform { shift: 1.0 };
+        let timestep_uniform = Family::TimestepUniform { alphas: Alphas::STABLE_DIFFUSION };
+        let of = |network: &Preconditioning| Levels::from(network);
+        assert_eq!(flow_uniform.on(&of(&flow)), Family::FlowUniform { shift: 5.0 });
+        assert_eq!(timestep_uniform.on(&of(&table)), Family::TimestepUniform { alphas: Alphas::DDPM });
+        assert_eq!(
+            (flow_uniform.on(&of(&table)), timestep_uniform.on(&of(&flow))),
+            (flow_uniform.clone(), timestep_uniform.clone())
+        );
+        for (family, network, name) in [
+            (flow_uniform, flow, r#""type":"flow_uniform""#),
+            (timestep_uniform, table, r#""type":"timestep_uniform""#),
+        ] {
+            let text = serde_json::to_string(&family).unwrap();
+            assert!(text.contains(name), "{text}");
+            assert_eq!(serde_json::from_str::<Family>(&text).unwrap(), family);
+            let (low, high) = network.sampling_range();
+            assert_eq!(family.on(&Levels::from(&network)).build(6, low, high).unwrap().sigma_max(), high);
         }
     }
 

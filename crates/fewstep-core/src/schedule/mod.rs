@@ -5,25 +5,31 @@
 
 mod cosine;
 mod discretization;
+mod flow_uniform;
 mod iddpm;
 mod karras;
 mod log_snr;
 mod parameter;
 mod path;
 mod time_uniform;
+mod timestep_uniform;
 mod ve;
 mod vp;
 
 use serde::{Deserialize, Serialize};
 
+use crate::precondition::PreconditioningError;
 pub use cosine::cosine;
 pub use discretization::{Discretization, Family};
+pub use flow_uniform::flow_uniform;
+pub(crate) use flow_uniform::shifted_time;
 pub use iddpm::{IddpmLevels, iddpm};
 pub use karras::karras;
 pub use log_snr::log_snr;
 pub use parameter::{Parameterisation, Scale};
 pub use path::{NoiseFunction, Path, Scaling};
 pub use time_uniform::time_uniform;
+pub use timestep_uniform::timestep_uniform;
 pub use ve::ve;
 pub use vp::{VpNoise, vp};
 
@@ -89,6 +95,9 @@ pub enum ScheduleError {
         /// Levels there are.
         available: usize,
     },
+    /// A table of alphas that is none.
+    #[error(transparent)]
+    Alphas(#[from] PreconditioningError),
 }
 
 impl Schedule {

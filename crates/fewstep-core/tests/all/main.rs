@@ -2,5 +2,6 @@
 
 mod objectives;
 mod orders;
+mod parameterisations;
 mod plans;
 mod support;

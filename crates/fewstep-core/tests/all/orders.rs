@@ -1,9 +1,12 @@
 //! The order of accuracy of every solver, measured on exact flows and compared with what it declares.
 
+use std::convert::Infallible;
+
 use fewstep_core::schedule::{Discretization, Path, Scaling, karras};
 use fewstep_core::solver::{OneStep, along_path};
-use fewstep_core::{LastStep, Plan, Preconditioning, Schedule, Solver, SolverOptions, Source};
+use fewstep_core::{LastStep, Plan, Preconditioning, Schedule, Solver, SolverOptions, Source, execute};
 
+use crate::parameterisations::{self, Dressed};
 use crate::support::{distance, flow, from_gaps, gaussian, mixture, run};
 use fewstep_core::mixture::Mixture;
 
@@ -14,9 +17,13 @@ const FROM: f64 = 2.0;
 const TO: f64 = 0.2;
 
 fn global_error(plan: &Plan, mixture: &Mixture) -> f64 {
+    error_of(mixture, |latent| run(plan, mixture, latent))
+}
+
+fn error_of(mixture: &Mixture, sampled: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
     let latent: Vec<f64> = [0.7, -1.1, 0.4].into_iter().take(mixture.dim()).collect();
     let start: Vec<f64> = latent.iter().map(|v| v * FROM).collect();
-    distance(&run(plan, mixture, &latent), &flow(mixture, &start, FROM, TO))
+    distance(&sampled(&latent), &flow(mixture, &start, FROM, TO))
 }
 
 /// The slope of log error over log steps, from the last doubling.
@@ -37,6 +44,27 @@ fn whole_trajectories_converge_at_the_declared_order() {
             if matches!(solver, Solver::Euler | Solver::Heun | Solver::Dpm2) {
                 assert!(order < declared + 0.1, "{solver} declares order {declared} and has {order:.2}");
             }
+        }
+    }
+}
+
+/// What a network predicts and is told changes no order.
+#[test]
+fn orders_hold_in_every_parameterisation() {
+    let data = gaussian();
+    let networks = parameterisations::continuous();
+    for solver in Solver::all() {
+        let plan = |steps| solver.plan(&karras(steps + 1, TO, FROM, 3.0).unwrap(), &STOP).unwrap();
+        let plans = [160, 320].map(|steps| (steps, plan(steps)));
+        for network in &networks {
+            let dressed = Dressed { network: network.clone(), data: &data };
+            let denoise = |x: &Vec<f64>, sigma: f64| Ok::<_, Infallible>(dressed.denoised(x, sigma));
+            let order = measured(|steps| {
+                let (_, plan) = plans.iter().find(|(of, _)| *of == steps).unwrap();
+                error_of(&data, |latent| execute(plan, &latent.to_vec(), denoise).unwrap())
+            });
+            let declared = solver.global_order() as f64;
+            assert!(order > declared - 0.1, "{solver} declares {declared} and has {order:.2} in {network:?}");
         }
     }
 }

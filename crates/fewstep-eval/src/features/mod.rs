@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use fewstep_io::safetensors;
+use fewstep_io::{FileKind, safetensors};
 use fewstep_nn::distance::FeatureMap;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use serde::{Deserialize, Serialize};
@@ -136,10 +136,9 @@ pub fn open(path: &Path, options: &OpenOptions, device: Device) -> Result<Box<dy
     if let Some(call) = options.torchscript {
         return Ok(Box::new(TorchScript::load(path, call, device)?));
     }
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("safetensors") if is_small(path)? => Ok(Box::new(SmallCnn::load(path, device)?)),
-        Some("safetensors" | "pth" | "pt" | "pkl") => Ok(Box::new(Inception::load(path, options.convention, device)?)),
-        _ => Err(Error::network(path, "its name ends in none of .safetensors, .pth, .pt")),
+    match FileKind::of_file(path)? {
+        FileKind::Safetensors if is_small(path)? => Ok(Box::new(SmallCnn::load(path, device)?)),
+        _ => Ok(Box::new(Inception::load(path, options.convention, device)?)),
     }
 }
 
@@ -198,9 +197,21 @@ mod tests {
     }
 
     #[test]
-    fn unknown_kinds_of_files_are_refused() {
-        let error =
-            open(Path::new("weights.onnx"), &OpenOptions::default(), Device::Cpu).err().map(|error| error.to_string());
-        assert!(error.is_some_and(|error| error.contains("weights.onnx") && error.contains(".safetensors")));
+    fn files_of_other_kinds_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.onnx");
+        let error = || open(&path, &OpenOptions::default(), Device::Cpu).err().map(|error| error.to_string()).unwrap();
+        assert!(error().contains("weights.onnx does not exist"), "{}", error());
+        for (bytes, kind) in [
+            (&b""[..], "an empty file"),
+            (b"<!doctype html><html>", "a web page (HTML)"),
+            (b"version https://git-lfs.github.com/spec/v1", "a git-lfs pointer"),
+            (b"\x08\x08\x12\x07pytorch\x1a", "an ONNX graph"),
+            (b"{\"version\": 1}", "a JSON file"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = error();
+            assert!(error.contains(&format!("is {kind}")) && error.contains(".safetensors"), "{error}");
+        }
     }
 }

@@ -4,10 +4,11 @@
 //! network is convolutions and ReLUs alone and an image's features do not depend on its batch.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use fewstep_io::dataset::Images;
-use fewstep_nn::random;
+use fewstep_nn::random::{self, Purpose, Stream};
 use fewstep_nn::tch::nn::{self, OptimizerConfig};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use rand::{Rng, SeedableRng};
@@ -88,15 +89,16 @@ impl Trained {
     }
 }
 
-/// Trains a classifier of `train`'s labels and measures it on `test`. `progress` is called after every step.
+/// Trains a classifier of `train`'s labels and measures it on `test`. `progress` is called after every step, and may end the training.
 ///
 /// # Errors
-/// If a set has no labels or no images, the two differ in channels, or the loss stops being finite.
+/// If a set has no labels or no images, the two differ in channels, the loss stops being finite, or `progress` ends the training
+/// ([`Error::Stopped`]).
 pub fn train_classifier(
     train: &Images,
     test: &Images,
     options: &TrainOptions,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained> {
     let (train, test) = (Labelled::new(train, "training")?, Labelled::new(test, "test")?);
     let channels = train.pixels.size()[1];
@@ -110,9 +112,9 @@ pub fn train_classifier(
     if [&train, &test].iter().any(|set| set.pixels.size()[2].min(set.pixels.size()[3]) < least) {
         return Err(Error::Input(format!("the images are too small for the classifier ({least}x{least} at least)")));
     }
-    random::reseed(options.seed, 0);
     let store = nn::VarStore::new(options.device);
-    let net = Trainable::new(&store.root(), config);
+    let mut stream = Stream::new(options.seed, Purpose::ClassifierWeights, 0);
+    let net = Trainable::new(&store.root(), config, &mut stream);
     fit(&net, &store, &train, options, progress)?;
     let weights = net.fold();
     let test_accuracy = accuracy(&weights, &test)?;
@@ -151,7 +153,7 @@ fn fit(
     store: &nn::VarStore,
     data: &Labelled,
     options: &TrainOptions,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<()> {
     let mut optimizer = nn::AdamW { wd: 1e-2, ..Default::default() }.build(store, options.learning_rate)?;
     let batch = options.batch.clamp(1, data.len());
@@ -176,7 +178,9 @@ fn fit(
                 "the classifier's loss became {loss} at step {step}: lower its learning rate"
             )));
         }
-        progress(Progress { step: step + 1, steps, loss });
+        if progress(Progress { step: step + 1, steps, loss }).is_break() {
+            return Err(Error::Stopped);
+        }
     }
     Ok(())
 }
@@ -256,7 +260,7 @@ mod tests {
     fn sets_without_labels_or_of_other_channels_are_refused() {
         let good = halves(16, 1);
         let error = |train: &Images, test: &Images| {
-            train_classifier(train, test, &quick(), &mut |_| ()).unwrap_err().to_string()
+            train_classifier(train, test, &quick(), &mut |_| ControlFlow::Continue(())).unwrap_err().to_string()
         };
         assert!(error(&Images { labels: None, ..good.clone() }, &good).contains("training images have no labels"));
         assert!(error(&Images { labels: Some(vec![0]), ..good.clone() }, &good).contains("1 labels for 16"));

@@ -1,7 +1,8 @@
 //! The small classifier while it is trained: convolutions, batch normalisations and ReLUs.
 
+use fewstep_nn::random::Stream;
 use fewstep_nn::tch::nn::{self, ModuleT};
-use fewstep_nn::tch::{Device, Kind, Tensor};
+use fewstep_nn::tch::{self, Device, Kind, Tensor};
 
 use super::small::{Layer, SmallCnnConfig, Weights};
 
@@ -17,19 +18,27 @@ pub struct Trainable {
 const BN_EPS: f64 = 1e-5;
 
 impl Trainable {
-    /// Fresh weights under `path`.
-    pub fn new(path: &nn::Path, config: SmallCnnConfig) -> Self {
+    /// Fresh weights under `path`, drawn from `stream` as He et al. 2015 draw them.
+    pub fn new(path: &nn::Path, config: SmallCnnConfig, stream: &mut Stream) -> Self {
         let norm = nn::BatchNormConfig { ws_init: nn::Init::Const(1.0), eps: BN_EPS, ..Default::default() };
         let convolutions = config
             .convolutions()
             .iter()
             .map(|(name, c_in, c_out)| {
                 let path = path / name.replace('.', "_");
-                let weight = path.kaiming_normal("weight", &[*c_out, *c_in, 3, 3]);
+                let weight = path.zeros("weight", &[*c_out, *c_in, 3, 3]);
+                fill(&weight, &(stream.normal(&weight.size(), Device::Cpu) * (2.0 / (9 * c_in) as f64).sqrt()));
                 (weight, nn::batch_norm2d(path / "bn", *c_out, norm))
             })
             .collect();
-        let head = nn::linear(path / "head", config.dim(), config.classes, Default::default());
+        let zero = Some(nn::Init::Const(0.0));
+        let zeros = nn::LinearConfig { ws_init: nn::Init::Const(0.0), bs_init: zero, bias: true };
+        let head = nn::linear(path / "head", config.dim(), config.classes, zeros);
+        let fan = config.dim() as f64;
+        for (values, bound) in [(Some(&head.ws), (6.0 / fan).sqrt()), (head.bs.as_ref(), (1.0 / fan).sqrt())] {
+            let Some(values) = values else { continue };
+            fill(values, &((stream.uniform(&values.size(), Device::Cpu) * 2.0 - 1.0) * bound));
+        }
         Self { config, convolutions, head }
     }
 
@@ -68,24 +77,31 @@ impl Trainable {
     }
 }
 
+/// Writes `values` into a weight.
+fn fill(weight: &Tensor, values: &Tensor) {
+    tch::no_grad(|| weight.shallow_clone().copy_(values));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::features::{FeatureId, FeatureNetwork};
-    use fewstep_nn::{random, tch};
+    use fewstep_nn::random::Purpose;
 
     #[test]
     fn folding_keeps_the_function() {
         let store = nn::VarStore::new(Device::Cpu);
-        random::reseed(5, 0);
-        let net = Trainable::new(&store.root(), SmallCnnConfig::new(3, 4));
+        let mut stream = Stream::new(5, Purpose::ClassifierWeights, 0);
+        let net = Trainable::new(&store.root(), SmallCnnConfig::new(3, 4), &mut stream);
         for (_, norm) in &net.convolutions {
             tch::no_grad(|| {
-                let _ = norm.running_mean.shallow_clone().uniform_(-1.0, 1.0);
-                let _ = norm.running_var.shallow_clone().uniform_(0.5, 2.0);
+                let mut drawn =
+                    |low: f64, high: f64| stream.uniform(&norm.running_mean.size(), Device::Cpu) * (high - low) + low;
+                fill(&norm.running_mean, &drawn(-1.0, 1.0));
+                fill(&norm.running_var, &drawn(0.5, 2.0));
             });
         }
-        let images = Tensor::randint(256, [2, 3, 16, 16], (Kind::Uint8, Device::Cpu));
+        let images = (stream.uniform(&[2, 3, 16, 16], Device::Cpu) * 256.0).to_kind(Kind::Uint8);
         let reference = net.features(&images, Kind::Float, false);
         let folded = net.fold().network(FeatureId { name: "x".into(), sha256: "y".into() }).unwrap();
         let features = folded.features(&images).unwrap();

@@ -2,6 +2,7 @@
 //! that draws from it would change the initial weights.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use fewstep_eval::features::FeatureNetwork;
 use fewstep_eval::features::train::{TrainOptions, train_classifier};
@@ -33,7 +34,11 @@ fn quick() -> TrainOptions {
 fn learns_is_deterministic_and_survives_its_file() {
     let (train, test) = (halves(256, 1), halves(64, 2));
     let mut seen = Vec::new();
-    let trained = train_classifier(&train, &test, &quick(), &mut |progress| seen.push(progress)).unwrap();
+    let trained = train_classifier(&train, &test, &quick(), &mut |progress| {
+        seen.push(progress);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     assert!(trained.test_accuracy > 0.95, "{}", trained.test_accuracy);
     assert_eq!(seen.len(), 64);
     assert_eq!((seen[63].step, seen[63].steps), (64, 64));
@@ -41,7 +46,7 @@ fn learns_is_deterministic_and_survives_its_file() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (folder.path().join("a.safetensors"), folder.path().join("b.safetensors"));
     let net = trained.save(&a, &BTreeMap::from([("dataset".to_owned(), "halves".to_owned())])).unwrap();
-    let again = train_classifier(&train, &test, &quick(), &mut |_| ()).unwrap();
+    let again = train_classifier(&train, &test, &quick(), &mut |_| ControlFlow::Continue(())).unwrap();
     again.save(&b, &BTreeMap::from([("dataset".to_owned(), "halves".to_owned())])).unwrap();
     assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
 

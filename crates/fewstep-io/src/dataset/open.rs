@@ -6,6 +6,8 @@ use std::path::Path;
 use super::{FORMAT, Opened, cifar, edm_zip, folder, idx};
 use crate::{Error, FileKind, Result};
 
+const FORMATS: &str =
+    "none of the formats read: a zip of images, a folder of images, IDX images (.gz or not), CIFAR-10 batches";
 const NPZ: &str = "it is an npz archive: let its name end in .npz";
 
 /// Opens whatever is at `path`, by its contents rather than its name.
@@ -34,7 +36,10 @@ pub(super) fn detect(path: &Path) -> Result<Opened> {
             let reason = format!("it is {found}: give the folder that holds the pictures");
             return Err(Error::format(FORMAT, path.display().to_string(), reason));
         }
-        found => return Err(Error::OtherKind { format: FORMAT, place: path.display().to_string(), found }),
+        found => {
+            let advice = if found.advice().is_empty() { String::new() } else { format!("; {}", found.advice()) };
+            return Err(Error::format(FORMAT, path.display().to_string(), format!("it is {found}, {FORMATS}{advice}")));
+        }
     }
     // 512 bytes are a tar header, which has its mark at 257; the IDX mark stands first.
     let mut start = Vec::new();
@@ -50,9 +55,5 @@ pub(super) fn detect(path: &Path) -> Result<Opened> {
     if is_binary {
         return cifar::open_file(path);
     }
-    Err(Error::format(
-        FORMAT,
-        place,
-        "it is none of the formats read: a zip of images, a folder of images, IDX images (.gz or not), CIFAR-10 batches",
-    ))
+    Err(Error::format(FORMAT, place, format!("it is {FORMATS}")))
 }

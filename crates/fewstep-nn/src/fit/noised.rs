@@ -1,5 +1,6 @@
 //! Forward-noised data as the objectives of fewstep-core see it: D(y + sigma n_i; sigma) and its derivative in sigma.
 
+use fewstep_core::denoiser::Spec;
 use fewstep_core::objective::ForwardNoised;
 use fewstep_core::space::VectorSpace;
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use tch::Tensor;
 use crate::data::Minibatch;
 use crate::denoiser::{Labels, TorchDenoiser};
 use crate::error::{Error, Result};
+use crate::random::Stream;
 use crate::tensor::Batch;
 
 /// Whether the noise of a sample differs between levels (the paper leaves it open).
@@ -32,20 +34,39 @@ pub struct Noised<'a> {
 }
 
 impl<'a> Noised<'a> {
-    /// Draws the noise for `levels` levels from libtorch's generator.
-    pub fn new(denoiser: &'a dyn TorchDenoiser, batch: Minibatch, levels: usize, sharing: NoiseSharing) -> Self {
+    /// Draws the noise for `levels` levels from `stream`.
+    pub fn new(
+        denoiser: &'a dyn TorchDenoiser,
+        batch: Minibatch,
+        levels: usize,
+        sharing: NoiseSharing,
+        stream: &mut Stream,
+    ) -> Self {
         let draws = if sharing == NoiseSharing::Shared { 1 } else { levels };
-        let noise = (0..draws).map(|_| batch.images.randn_like()).collect();
+        let noise = (0..draws).map(|_| stream.normal(&batch.images.size(), batch.images.device())).collect();
         Self { denoiser, clean: Batch(batch.images), labels: Labels(batch.class_labels), noise }
     }
 
-    fn noise(&self, level: usize) -> &Tensor {
-        &self.noise[level % self.noise.len()]
+    /// The noise of a level, and the samples with it.
+    fn noisy(&self, level: usize, sigma: f64) -> (Batch, Batch) {
+        let noise = Batch(self.noise[level % self.noise.len()].shallow_clone());
+        let x = Batch::combine(&[(1.0, &self.clean), (sigma, &noise)]);
+        (noise, x)
     }
+}
 
-    /// y + sigma n_i.
-    fn noisy(&self, level: usize, sigma: f64) -> Batch {
-        Batch(&self.clean.0 + self.noise(level) * sigma)
+/// Refuses a denoiser whose samples are not the images of its training data: noise cannot be added to them.
+///
+/// # Errors
+/// If images and samples differ in shape.
+pub fn check_images_are_samples(pixel_shape: Option<[usize; 3]>, spec: &Spec) -> Result<()> {
+    match pixel_shape {
+        Some(shape) if spec.shape == shape => Ok(()),
+        _ => Err(Error::Input(format!(
+            "this adds noise to training images, and the model's samples are of shape {:?}, which is not that of its images: take \
+             a method that needs none (all but paper and bound)",
+            spec.shape
+        ))),
     }
 }
 
@@ -57,14 +78,18 @@ impl ForwardNoised<Batch> for Noised<'_> {
     }
 
     fn denoised(&mut self, level: usize, sigma: f64) -> Result<Batch> {
-        let mut outputs = self.denoiser.denoise(&[(&self.noisy(level, sigma), sigma)], &self.labels)?;
-        outputs.pop().ok_or_else(|| Error::Input("the denoiser did not answer".to_owned()))
+        let (_, x) = self.noisy(level, sigma);
+        let mut outputs = self.denoiser.denoise(&[(&x, sigma)], &self.labels)?;
+        outputs.pop().ok_or_else(|| Error::Input("the denoiser answered nothing".to_owned()))
     }
 
+    /// `d<D(y + sigma n; sigma), cotangent> / dsigma`: through the samples, along the noise, and through the level.
     fn pullback(&mut self, level: usize, sigma: f64, cotangent: &Batch) -> Result<f64> {
-        let denoiser = self.denoiser.differentiable();
-        let denoiser = denoiser.ok_or_else(|| Error::Input("the denoiser has no derivative".to_owned()))?;
-        let (d_x, d_sigma) = denoiser.pullback(&self.noisy(level, sigma), sigma, &self.labels, cotangent)?;
-        Ok(d_sigma + d_x.dot(&Batch(self.noise(level).shallow_clone()))) // x moves along its noise
+        let denoiser = self.denoiser.differentiable().ok_or_else(|| {
+            Error::Input("phase 1 by Adam follows the model's derivative, and this one has none".to_owned())
+        })?;
+        let (noise, x) = self.noisy(level, sigma);
+        let (d_x, d_sigma) = denoiser.pullback(&x, sigma, &self.labels, cotangent)?;
+        Ok(d_x.dot(&noise) + d_sigma)
     }
 }

@@ -5,15 +5,15 @@ use fewstep_core::optimise::Adam;
 use fewstep_core::schedule::{Parameterisation, Scale, Schedule};
 use serde::{Deserialize, Serialize};
 
-use super::noised::{NoiseSharing, Noised};
+use super::noised::{NoiseSharing, Noised, check_images_are_samples};
 use crate::data::{EpochOrder, Images};
+use crate::denoiser::TorchDenoiser;
 use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::random;
+use crate::random::{Purpose, Stream};
 
 /// Settings of phase 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LearnConfig {
+pub struct ScheduleConfig {
     /// What is minimised.
     pub objective: Objective,
     /// Whether noise is shared along the levels.
@@ -32,7 +32,7 @@ pub struct LearnConfig {
 
 /// One update of the schedule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LearnStep {
+pub struct ScheduleStep {
     /// Updates made, this one included.
     pub iteration: u64,
     /// The objective before the update, a pixel, averaged over the batch.
@@ -43,17 +43,17 @@ pub struct LearnStep {
 
 /// Phase 1 in progress: small enough to be saved as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Learner {
-    config: LearnConfig,
+pub struct ScheduleOptimizer {
+    config: ScheduleConfig,
     parameterisation: Parameterisation,
     theta: Vec<f64>,
     adam: Adam,
     iteration: u64,
 }
 
-impl Learner {
+impl ScheduleOptimizer {
     /// Starts from `initial`, whose first and last level stay.
-    pub fn new(initial: &Schedule, config: LearnConfig) -> Self {
+    pub fn new(initial: &Schedule, config: ScheduleConfig) -> Self {
         let (parameterisation, theta) = Parameterisation::from_schedule(initial, config.parameter);
         let adam = Adam::new(config.learning_rate);
         Self { config, parameterisation, theta, adam, iteration: 0 }
@@ -85,11 +85,11 @@ impl Learner {
     /// One update; one level's graph is alive at a time, and beside it the noise of all.
     ///
     /// # Errors
-    /// [`Error::Diverged`] where the objective or its gradient is not finite, [`Error::Coinciding`] where levels would meet. The
+    /// If the images are not what the denoiser makes, or it has no derivative; [`Error::Diverged`] where the objective or its gradient is not finite, [`Error::Coinciding`] where levels would meet. The
     /// update is not made then.
-    pub fn step(&mut self, model: &Model, images: &Images) -> Result<LearnStep> {
+    pub fn step(&mut self, denoiser: &dyn TorchDenoiser, images: &Images) -> Result<ScheduleStep> {
+        check_images_are_samples(denoiser.pixel_shape(), denoiser.spec())?;
         let schedule = self.schedule()?;
-        random::reseed(self.config.seed, self.iteration);
         let batch = self.config.batch;
         if batch == 0 || batch > images.len() {
             return Err(Error::Input(format!(
@@ -99,9 +99,10 @@ impl Learner {
         }
         let start = self.iteration * batch as u64;
         let indices = EpochOrder::new(self.config.seed, images.len()).indices(start, batch);
-        let minibatch = images.batch(&indices, model)?;
+        let minibatch = images.batch(&indices, denoiser)?;
         let pixels = minibatch.images.numel() as f64;
-        let mut noised = Noised::new(model, minibatch, schedule.len(), self.config.noise);
+        let mut stream = Stream::new(self.config.seed, Purpose::Learning, self.iteration);
+        let mut noised = Noised::new(denoiser, minibatch, schedule.len(), self.config.noise, &mut stream);
         let (loss, mut d_sigma) = loss_and_gradient(self.config.objective, &schedule, &mut noised)?;
         let loss = loss.total / pixels;
         if !loss.is_finite() {
@@ -122,7 +123,7 @@ impl Learner {
         let sigmas = self.schedule_of(&theta)?.levels().to_vec();
         (self.adam, self.theta) = (adam, theta);
         self.iteration += 1;
-        Ok(LearnStep { iteration: self.iteration, loss, sigmas })
+        Ok(ScheduleStep { iteration: self.iteration, loss, sigmas })
     }
 
     fn diverged(&self, what: &'static str, value: f64, level: Option<f64>) -> Error {

@@ -48,23 +48,23 @@ pub fn level_loss(schedule: &Schedule, weights: TuneWeights) -> Loss {
     }
 }
 
-/// When phase 2 looks at the held-out error and when it gives up.
+/// When phase 2 evaluates the held-out error and when it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TuneConfig {
     /// Updates at most.
     pub iterations: u64,
-    /// Updates between two looks at the held-out error.
+    /// Updates between two evaluations of the held-out error.
     pub check_every: u64,
-    /// Looks without a new best after which phase 2 stops; `u64::MAX` never stops and keeps the last weights, not the best.
+    /// Evaluations without a new best after which phase 2 stops; `u64::MAX` never stops and keeps the last weights, not the best.
     pub patience: u64,
 }
 
-/// One look at the held-out error.
+/// One evaluation of the held-out error.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TuneStep {
     /// Updates made in this phase.
     pub iteration: u64,
-    /// Mean training loss since the last look; `None` before the first update.
+    /// Mean training loss since the last evaluation; `None` before the first update.
     pub loss: Option<f64>,
     /// Rollout error of the averaged network.
     pub rollout_error: f64,
@@ -78,13 +78,13 @@ pub struct Tuner<'a> {
     progress: TuneProgress,
 }
 
-/// Where phase 2 is, between two looks.
+/// Where phase 2 is, between two evaluations.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct TuneProgress {
     iteration: u64,
-    looks_since_best: u64,
+    evaluations_since_best: u64,
     history: Vec<TuneStep>,
-    /// Sum of the losses since the last look, and their number.
+    /// Sum of the losses since the last evaluation, and their number.
     pending: (f64, u32),
 }
 
@@ -94,14 +94,14 @@ impl<'a> Tuner<'a> {
         Self { trainer, best: None, progress: TuneProgress::default() }
     }
 
-    /// The looks at the held-out error so far.
+    /// The evaluations of the held-out error so far.
     pub fn history(&self) -> &[TuneStep] {
         &self.progress.history
     }
 
     /// Tunes until the iterations or the patience of `config` are used up, watching the rollout error under `plan`. Returns
     /// the network with the best averaged weights: the untuned ones if nothing was better. `observe` is called after
-    /// every update, with `true` after a look; it may call [`Tuner::save`], and an error of its own ends the run.
+    /// every update, with `true` after an evaluation; it may call [`Tuner::save`], and an error of its own ends the run.
     pub fn run(
         &mut self,
         plan: &Plan,
@@ -110,20 +110,22 @@ impl<'a> Tuner<'a> {
         mut observe: impl FnMut(&mut Self, &StepStats, bool) -> Result<()>,
     ) -> Result<Model> {
         if self.progress.history.is_empty() {
-            self.look(plan, held_out, None)?;
+            self.evaluate(plan, held_out, None)?;
         }
-        while self.progress.iteration < config.iterations && self.progress.looks_since_best < config.patience.max(1) {
+        while self.progress.iteration < config.iterations
+            && self.progress.evaluations_since_best < config.patience.max(1)
+        {
             let stats = self.trainer.step()?;
             self.progress.iteration += 1;
             self.progress.pending.0 += stats.loss;
             self.progress.pending.1 += 1;
             let iteration = self.progress.iteration;
-            let look = iteration.is_multiple_of(config.check_every.max(1)) || iteration == config.iterations;
-            if look {
+            let evaluated = iteration.is_multiple_of(config.check_every.max(1)) || iteration == config.iterations;
+            if evaluated {
                 let (sum, count) = std::mem::take(&mut self.progress.pending);
-                self.look(plan, held_out, Some(sum / f64::from(count)))?;
+                self.evaluate(plan, held_out, Some(sum / f64::from(count)))?;
             }
-            observe(self, &stats, look)?;
+            observe(self, &stats, evaluated)?;
         }
         let model = self.trainer.averaged()?;
         // Without patience nobody asked for the best: the last weights are the outcome.
@@ -133,21 +135,21 @@ impl<'a> Tuner<'a> {
         Ok(model)
     }
 
-    /// Judges the averaged network and remembers it if it is the best so far; one that makes no images of numbers ends the run.
-    fn look(&mut self, plan: &Plan, held_out: &HeldOut<Batch>, loss: Option<f64>) -> Result<()> {
+    /// Evaluates the averaged network and remembers it if it is the best so far; one that makes no images of numbers ends the run.
+    fn evaluate(&mut self, plan: &Plan, held_out: &HeldOut<Batch>, loss: Option<f64>) -> Result<()> {
         let rollout_error = held_out.rollout_error(&self.trainer.averaged()?, plan, &Silent)?;
         let iteration = self.progress.iteration;
         if !rollout_error.is_finite() {
-            let advice = "nothing of this look was kept; a lower learning rate helps most often".to_owned();
+            let advice = "nothing of this evaluation was kept; a lower learning rate helps most often".to_owned();
             let (what, level) = ("the held-out rollout error of the averaged network", String::new());
             return Err(Error::Diverged { what, value: rollout_error, iteration, level, advice });
         }
         self.progress.history.push(TuneStep { iteration, loss, rollout_error });
         if self.best.as_ref().is_none_or(|(best, _)| rollout_error < *best) {
             self.best = Some((rollout_error, self.trainer.average().copy()));
-            self.progress.looks_since_best = 0;
+            self.progress.evaluations_since_best = 0;
         } else {
-            self.progress.looks_since_best += 1;
+            self.progress.evaluations_since_best += 1;
         }
         Ok(())
     }

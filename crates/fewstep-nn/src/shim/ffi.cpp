@@ -1,5 +1,5 @@
-// The C interface that kernels.rs calls. Tensors cross as pointers to at::Tensor, as in tch; exceptions do not cross:
-// a function that can fail returns its message, to be freed with fewstep_free_message, or null.
+// The C interface that kernels.rs calls. Tensors cross as pointers to at::Tensor, as in tch. Exceptions do not cross: every
+// function is noexcept, and one that can fail returns a status beside its result.
 
 #include <cstdlib>
 #include <cstring>
@@ -11,21 +11,28 @@
 
 #include <ATen/Context.h>
 
+#include "kernels.h"
 #include "ops.h"
 
 namespace {
 
-template <typename Body> char* guarded(at::Tensor** out, const Body& body) {
+// What a call came to. The message of a failure is a C string to be freed with fewstep_free_message; null where there was no
+// memory for it.
+enum Status : int { DONE = 0, FAILED = 1 };
+
+template <typename Body> int guarded(char** message, const Body& body) noexcept {
+  *message = nullptr;
   try {
-    *out = new at::Tensor(body());
-    return nullptr;
+    body();
+    return DONE;
   } catch (const c10::Error& error) {
-    return strdup(error.what_without_backtrace());
+    *message = strdup(error.what_without_backtrace());
   } catch (const std::exception& error) {
-    return strdup(error.what());
+    *message = strdup(error.what());
   } catch (...) {
-    return strdup("an exception of unknown type");
+    *message = strdup("an exception of unknown type");
   }
+  return FAILED;
 }
 
 at::Tensor or_undefined(const at::Tensor* tensor) { return tensor ? *tensor : at::Tensor(); }
@@ -34,32 +41,52 @@ at::Tensor or_undefined(const at::Tensor* tensor) { return tensor ? *tensor : at
 
 extern "C" {
 
-int fewstep_is_supported(const at::Tensor* x) { return fewstep::is_supported(*x); }
+// `supported`: 1 or 0.
+int fewstep_is_supported(int* supported, char** message, const at::Tensor* x) noexcept {
+  return guarded(message, [&] { *supported = fewstep::is_supported(*x); });
+}
 
-char* fewstep_norm_act(at::Tensor** out, const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias,
-                       const at::Tensor* shift, int64_t groups, double eps, int silu, double dropout) {
-  return guarded(out, [&] {
-    return fewstep::norm_act(*x, *weight, *bias, or_undefined(shift), {groups, eps, silu != 0, dropout});
+int fewstep_norm_act(at::Tensor** out, char** message, const at::Tensor* x, const at::Tensor* weight,
+                     const at::Tensor* bias, const at::Tensor* shift, int64_t groups, double eps, int silu,
+                     double dropout, uint64_t seed) noexcept {
+  return guarded(message, [&] {
+    *out = new at::Tensor(
+        fewstep::norm_act(*x, *weight, *bias, or_undefined(shift), {groups, eps, silu != 0, dropout, seed}));
   });
 }
 
-char* fewstep_scaled_sum(at::Tensor** out, const at::Tensor* a, const at::Tensor* b, double factor) {
-  return guarded(out, [&] { return fewstep::scaled_sum(*a, *b, factor); });
+int fewstep_scaled_sum(at::Tensor** out, char** message, const at::Tensor* a, const at::Tensor* b,
+                       double factor) noexcept {
+  return guarded(message, [&] { *out = new at::Tensor(fewstep::scaled_sum(*a, *b, factor)); });
 }
 
-// Keeps freed memory in the process, where the C library can be told to.
-void fewstep_keep_freed_memory() {
+int fewstep_dropout(at::Tensor** out, char** message, const at::Tensor* x, double probability, uint64_t seed) noexcept {
+  return guarded(message, [&] { *out = new at::Tensor(fewstep::dropout(*x, probability, seed)); });
+}
+
+// Keeps freed memory in the process; 0 where the C library cannot be told to.
+int fewstep_keep_freed_memory() noexcept {
 #if defined(__GLIBC__)
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, -1); // never
+  return mallopt(M_MMAP_THRESHOLD, 1 << 30) && mallopt(M_TRIM_THRESHOLD, -1); // never
+#else
+  return 0;
 #endif
 }
 
 // Convolutions on a GPU in f32 as it is, as EDM's code sets it, not in TF32, libtorch's default, which keeps 10 bits.
-void fewstep_full_precision() {
-  at::globalContext().setFloat32Precision(at::Float32Backend::CUDA, at::Float32Op::CONV, at::Float32Precision::IEEE);
-  at::globalContext().setFloat32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL, at::Float32Precision::IEEE);
+int fewstep_full_precision(char** message) noexcept {
+  return guarded(message, [] {
+    at::Context& context = at::globalContext();
+    context.setFloat32Precision(at::Float32Backend::CUDA, at::Float32Op::CONV, at::Float32Precision::IEEE);
+    context.setFloat32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL, at::Float32Precision::IEEE);
+  });
 }
 
-void fewstep_free_message(char* message) { std::free(message); }
+// The name of the instruction set in use.
+const char* fewstep_kernels_in_use() noexcept { return fewstep::kernels().name; }
+
+// The name of the `index`-th instruction set that this processor has, best first; null after the last.
+const char* fewstep_kernels_available(int index) noexcept { return fewstep::available(index); }
+
+void fewstep_free_message(char* message) noexcept { std::free(message); }
 }

@@ -1,4 +1,4 @@
-// The kernels for one instruction set, named by FEWSTEP_KERNELS: build.rs compiles this file once for each.
+// The kernels for one instruction set, named by FEWSTEP_KERNELS and, in words, FEWSTEP_KERNELS_NAME: build.rs compiles this file once for each.
 
 #include "kernels.h"
 #include "vector.h"
@@ -235,6 +235,6 @@ void scaled_sum(Rows rows, const void* a, int64_t stride_a, const void* b, int64
 namespace fewstep {
 
 extern const Kernels FEWSTEP_KERNELS;
-const Kernels FEWSTEP_KERNELS = {moments, apply, gradient_sums, gradient, scaled_sum};
+const Kernels FEWSTEP_KERNELS = {FEWSTEP_KERNELS_NAME, moments, apply, gradient_sums, gradient, scaled_sum};
 
 } // namespace fewstep

@@ -39,6 +39,9 @@ struct Activation {
 };
 
 struct Kernels {
+  // The instruction set: baseline, avx2, avx512 or avx512bf16.
+  const char* name;
+
   // sum[c] = sum of x - origin, square[c] = sum of (x - origin)^2, over the rows. `origin` is one row.
   void (*moments)(Rows rows, const void* x, const void* origin, float* sum, float* square);
 
@@ -58,6 +61,9 @@ struct Kernels {
 };
 
 // The fastest set for this processor.
-const Kernels& kernels();
+const Kernels& kernels() noexcept;
+
+// The name of the `index`-th set that this processor has, best first; null after the last.
+const char* available(int index) noexcept;
 
 } // namespace fewstep

@@ -1,13 +1,11 @@
 // Group normalisation with what stands around it in a residual block, forward and backward in two passes each.
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
-#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -61,7 +59,6 @@ Dropout dropout_of(double p, uint64_t seed, int64_t n, int64_t first) {
 struct Norm {
   Layout layout;
   NormConfig config;
-  uint64_t seed;
   const at::Tensor &weight, &bias, &shift;
   // Of each group: [N, groups].
   const at::Tensor &mean, &rstd;
@@ -82,7 +79,7 @@ struct Norm {
   // Calls `use` with the activation of block `block` of sample `n`.
   template <typename Use>
   void with_activation(int64_t n, int64_t block, const float* scale, const float* offset, const Use& use) const {
-    const Dropout dropout = dropout_of(config.dropout, seed, n, block * BLOCK * layout.channels);
+    const Dropout dropout = dropout_of(config.dropout, config.seed, n, block * BLOCK * layout.channels);
     use(Activation{scale, offset, config.silu, config.dropout > 0.0 ? &dropout : nullptr});
   }
 };
@@ -242,12 +239,6 @@ at::Tensor gradient_like(const at::Tensor& array, const at::Tensor& per_sample) 
   return sum;
 }
 
-uint64_t draw_seed() {
-  auto generator = at::get_generator_or_default<at::CPUGeneratorImpl>(std::nullopt, at::detail::getDefaultCPUGenerator());
-  std::lock_guard<std::mutex> lock(generator->mutex_);
-  return generator->random64();
-}
-
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
@@ -256,16 +247,15 @@ struct NormAct : torch::autograd::Function<NormAct> {
                             const at::Tensor& bias, const std::optional<at::Tensor>& given_shift,
                             const NormConfig& config) {
     const at::Tensor shift = given_shift.value_or(at::Tensor());
-    const uint64_t seed = config.dropout > 0.0 ? draw_seed() : 0;
     const auto f32 = x.options().dtype(at::kFloat).memory_format(at::MemoryFormat::Contiguous);
     const at::Tensor mean = at::empty({x.size(0), config.groups}, f32), rstd = at::empty_like(mean);
-    const at::Tensor y = fewstep::forward({Layout(x), config, seed, weight, bias, shift, mean, rstd}, x);
+    const at::Tensor y = fewstep::forward({Layout(x), config, weight, bias, shift, mean, rstd}, x);
     ctx->save_for_backward({x, weight, bias, shift, mean, rstd});
     ctx->saved_data["groups"] = config.groups;
     ctx->saved_data["eps"] = config.eps;
     ctx->saved_data["silu"] = config.silu;
     ctx->saved_data["dropout"] = config.dropout;
-    ctx->saved_data["seed"] = static_cast<int64_t>(seed);
+    ctx->saved_data["seed"] = static_cast<int64_t>(config.seed);
     return y;
   }
 
@@ -275,11 +265,10 @@ struct NormAct : torch::autograd::Function<NormAct> {
     const at::Tensor &x = saved[0], &weight = saved[1], &bias = saved[2], &shift = saved[3];
     auto& data = ctx->saved_data;
     const NormConfig config{data["groups"].toInt(), data["eps"].toDouble(), data["silu"].toBool(),
-                            data["dropout"].toDouble()};
-    const auto seed = static_cast<uint64_t>(data["seed"].toInt());
+                            data["dropout"].toDouble(), static_cast<uint64_t>(data["seed"].toInt())};
     const at::Tensor dy = grads[0].to(x.scalar_type()).contiguous(at::MemoryFormat::ChannelsLast);
     const Gradients found =
-        fewstep::backward({Layout(x), config, seed, weight, bias, shift, saved[4], saved[5]}, x, dy);
+        fewstep::backward({Layout(x), config, weight, bias, shift, saved[4], saved[5]}, x, dy);
     return {found.x, gradient_like(weight, found.weight), gradient_like(bias, found.bias),
             gradient_like(shift, found.shift), at::Tensor()};
   }

@@ -11,12 +11,17 @@ struct NormConfig {
   double eps;
   bool silu;
   double dropout; // probability, 0 for none
+  uint64_t seed;  // of the dropout
 };
 
 // dropout(act(group_norm(x + shift) * weight + bias)). x: [N, C, H, W]; weight, bias, shift: [N or 1, C] f32,
-// shift may be undefined. Draws one number from libtorch's generator if there is dropout.
+// shift may be undefined. Which numbers are dropped follows from the seed and their places alone.
 at::Tensor norm_act(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& shift,
                     const NormConfig& config);
+
+// x, each number dropped with this probability and the others scaled up, on any device; the same for the same seed there.
+// libtorch's own generators are not touched.
+at::Tensor dropout(const at::Tensor& x, double probability, uint64_t seed);
 
 // (a + b) * factor, both [N, C, H, W].
 at::Tensor scaled_sum(const at::Tensor& a, const at::Tensor& b, double factor);

@@ -2,13 +2,14 @@
 
 use fewstep_core::precondition::Coefficients;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::RolloutLoss;
 use crate::augment::AugmentConfig;
 use crate::data::Minibatch;
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::random::Stream;
 use crate::tensor::Sigma;
 use crate::unet::Conditions;
 
@@ -59,24 +60,31 @@ impl Loss {
     pub const EDM: Self = Self::LogNormal { p_mean: -1.2, p_std: 1.2 };
 
     /// weight(sigma) |D(y + sigma n; sigma) - y|^2, averaged over samples and pixels. Draws sigma, the augmentation, the
-    /// noise and the dropout from libtorch's generator.
+    /// noise and the dropout from `stream`.
     ///
     /// # Errors
     /// For the rollout, which is no loss of clean images.
-    pub fn evaluate(&self, model: &Model, batch: &Minibatch, augment: Option<&AugmentConfig>) -> Result<Evaluated> {
-        let (sigma, weight) = self.draw(batch.images.size()[0], model)?;
+    pub fn evaluate(
+        &self,
+        model: &Model,
+        batch: &Minibatch,
+        augment: Option<&AugmentConfig>,
+        stream: &mut Stream,
+    ) -> Result<Evaluated> {
+        let (sigma, weight) = self.draw(batch.images.size()[0], model, stream)?;
         let (images, augment_labels) = match augment {
             Some(augment) => {
-                let (images, labels) = augment.apply(&batch.images);
+                let (images, labels) = augment.apply(&batch.images, stream);
                 (images, Some(labels))
             }
             None => (batch.images.shallow_clone(), None),
         };
-        let noisy = &images + images.randn_like() * sigma.reshape([-1, 1, 1, 1]);
+        let noise = stream.normal(&images.size(), images.device());
+        let noisy = &images + noise * sigma.reshape([-1, 1, 1, 1]);
         let conditions = Conditions {
             class_labels: batch.class_labels.as_ref(),
             augment_labels: augment_labels.as_ref(),
-            train: true,
+            train: Some(stream.seed()),
         };
         let denoised = model.denoise(&noisy, &sigma, &conditions);
         let squares = weight.reshape([-1, 1, 1, 1]) * (denoised - images).square();
@@ -84,16 +92,16 @@ impl Loss {
     }
 
     /// `n` noise levels and their weights, both `[n]` on the model's device.
-    fn draw(&self, n: i64, model: &Model) -> Result<(Tensor, Tensor)> {
+    fn draw(&self, n: i64, model: &Model, stream: &mut Stream) -> Result<(Tensor, Tensor)> {
         let device = model.device();
         match self {
             Self::LogNormal { p_mean, p_std } => {
-                let sigma = (Tensor::randn([n], (Kind::Float, device)) * *p_std + *p_mean).exp();
+                let sigma = (stream.normal(&[n], device) * *p_std + *p_mean).exp();
                 let Coefficients { c_out, .. } = model.config().precond.coefficients(&Sigma(sigma.shallow_clone()));
                 Ok((sigma, c_out.0.square().reciprocal()))
             }
             Self::Levels { sigmas, weights } => {
-                let level = Tensor::randint(sigmas.len() as i64, [n], (Kind::Int64, Device::Cpu));
+                let level = stream.integers(sigmas.len() as i64, n);
                 let pick = |values: &[f64]| {
                     Tensor::from_slice(values).index_select(0, &level).to_kind(Kind::Float).to_device(device)
                 };

@@ -6,7 +6,7 @@ mod state;
 mod trajectories;
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::adam::{Adam, AdamConfig};
 use crate::augment::AugmentConfig;
@@ -17,19 +17,16 @@ use crate::ema::{self, EmaConfig};
 use crate::error::{Error, Result};
 use crate::flat::{FlatWeights, unflatten};
 use crate::model::Model;
-use crate::random;
+use crate::random::{Purpose, Stream};
 
 use self::rollout::Gathered;
 
 pub use self::loss::Loss;
 pub use self::rollout::{CriticOf, GradientFlow, RolloutLoss, StepWeights};
-pub use self::trajectories::{Course, Kept, Trajectories};
+pub use self::trajectories::{Kept, Trajectories, TrajectoryDataset};
 
 /// What diverges most often.
 const LOSS: &str = "the loss";
-
-/// Counter for a critic's first weights, in [`random::reseed`]; no run has so many updates.
-const CRITIC_STREAM: u64 = u64::from_le_bytes(*b"critic\0\0");
 
 /// Settings of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,36 +73,36 @@ pub struct StepStats {
 
 /// What a network learns from.
 #[derive(Clone, Copy, Debug)]
-pub enum Lessons<'a> {
+pub enum TrainingSource<'a> {
     /// Clean images, noised: to denoise.
     Images(&'a Images),
     /// A teacher's trajectories: to end up where it does.
-    Trajectories(Course<'a>),
+    Trajectories(TrajectoryDataset<'a>),
 }
 
-impl<'a> From<&'a Images> for Lessons<'a> {
+impl<'a> From<&'a Images> for TrainingSource<'a> {
     fn from(images: &'a Images) -> Self {
         Self::Images(images)
     }
 }
 
-impl<'a> From<&'a Trajectories> for Lessons<'a> {
+impl<'a> From<&'a Trajectories> for TrainingSource<'a> {
     fn from(trajectories: &'a Trajectories) -> Self {
-        Self::Trajectories(Course::from(trajectories))
+        Self::Trajectories(TrajectoryDataset::from(trajectories))
     }
 }
 
-impl<'a> From<Course<'a>> for Lessons<'a> {
-    fn from(course: Course<'a>) -> Self {
-        Self::Trajectories(course)
+impl<'a> From<TrajectoryDataset<'a>> for TrainingSource<'a> {
+    fn from(dataset: TrajectoryDataset<'a>) -> Self {
+        Self::Trajectories(dataset)
     }
 }
 
-impl Lessons<'_> {
+impl TrainingSource<'_> {
     fn len(&self) -> usize {
         match self {
             Self::Images(images) => images.len(),
-            Self::Trajectories(course) => course.trajectories.len(),
+            Self::Trajectories(dataset) => dataset.trajectories.len(),
         }
     }
 }
@@ -115,7 +112,7 @@ impl Lessons<'_> {
 pub struct Trainer<'a> {
     config: TrainConfig,
     model: Model,
-    lessons: Lessons<'a>,
+    source: TrainingSource<'a>,
     order: EpochOrder,
     /// The order of the images beside trajectories, where the loss looks at some.
     data_order: Option<EpochOrder>,
@@ -130,35 +127,37 @@ pub struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     /// Starts a run from the weights that `model` has.
-    pub fn new(model: Model, lessons: impl Into<Lessons<'a>>, config: TrainConfig) -> Result<Self> {
-        let lessons = lessons.into();
+    pub fn new(model: Model, source: impl Into<TrainingSource<'a>>, config: TrainConfig) -> Result<Self> {
+        let source = source.into();
         if config.batch == 0 || config.microbatch == 0 || !config.batch.is_multiple_of(config.microbatch) {
             return Err(Error::Input(format!(
                 "a batch of {} cannot be accumulated from parts of {}; choose a microbatch that divides it",
                 config.batch, config.microbatch
             )));
         }
-        if lessons.len() < config.batch {
-            let (count, batch) = (lessons.len(), config.batch);
-            return Err(Error::Input(match lessons {
-                Lessons::Images(_) => format!("the data set has {count} images, fewer than one batch of {batch}"),
-                Lessons::Trajectories(_) => {
+        if source.len() < config.batch {
+            let (count, batch) = (source.len(), config.batch);
+            return Err(Error::Input(match source {
+                TrainingSource::Images(_) => {
+                    format!("the data set has {count} images, fewer than one batch of {batch}")
+                }
+                TrainingSource::Trajectories(_) => {
                     format!("there are {count} trajectories of the teacher, fewer than one batch of {batch}")
                 }
             }));
         }
-        let data_order = match (&config.loss, lessons) {
-            (Loss::Rollout(loss), Lessons::Trajectories(course)) => {
-                Measure::new(loss.distance, course.features)?;
-                course.images_for(*loss)?.map(|images| EpochOrder::new(config.seed, images.len()))
+        let data_order = match (&config.loss, source) {
+            (Loss::Rollout(loss), TrainingSource::Trajectories(dataset)) => {
+                Measure::new(loss.distance, dataset.features)?;
+                dataset.images_for(*loss)?.map(|images| EpochOrder::new(config.seed, images.len()))
             }
-            (Loss::Rollout(_), Lessons::Images(_)) => {
+            (Loss::Rollout(_), TrainingSource::Images(_)) => {
                 return Err(Error::Input("this loss needs a teacher's trajectories, not images".to_owned()));
             }
-            (_, Lessons::Trajectories(_)) => {
+            (_, TrainingSource::Trajectories(_)) => {
                 return Err(Error::Input("this loss needs images, not trajectories".to_owned()));
             }
-            (_, Lessons::Images(_)) => None,
+            (_, TrainingSource::Images(_)) => None,
         };
         let weights = FlatWeights::new(model.params());
         let average = weights.values.copy();
@@ -167,14 +166,11 @@ impl<'a> Trainer<'a> {
             Loss::Rollout(loss) if !(loss.critic >= 0.0 && loss.critic.is_finite()) => {
                 return Err(Error::Input(format!("a critic's weight cannot be {}", loss.critic)));
             }
-            Loss::Rollout(loss) if loss.critic > 0.0 => {
-                random::reseed(config.seed, CRITIC_STREAM);
-                Some(Critic::new(&model)?)
-            }
+            Loss::Rollout(loss) if loss.critic > 0.0 => Some(Critic::new(&model, config.seed)?),
             _ => None,
         };
-        let order = EpochOrder::new(config.seed, lessons.len());
-        Ok(Self { config, model, lessons, order, data_order, weights, average, adam, critic, iteration: 0, seen: 0 })
+        let order = EpochOrder::new(config.seed, source.len());
+        Ok(Self { config, model, source, order, data_order, weights, average, adam, critic, iteration: 0, seen: 0 })
     }
 
     /// Images seen so far.
@@ -185,8 +181,8 @@ impl<'a> Trainer<'a> {
     /// One update.
     pub fn step(&mut self) -> Result<StepStats> {
         let TrainConfig { batch, microbatch, seed, .. } = self.config;
-        // Reseeded every update, so that a resumed run needs no generator state to repeat itself.
-        random::reseed(seed, self.iteration);
+        // Anew every update, so that a resumed run needs no generator state to repeat itself.
+        let mut stream = Stream::new(seed, Purpose::Training, self.iteration);
         if let Some(critic) = &mut self.critic {
             critic.forget(); // an update that failed leaves nothing
         }
@@ -195,11 +191,12 @@ impl<'a> Trainer<'a> {
         for part in 0..parts {
             let start = self.seen + (part * microbatch) as u64;
             let indices = self.order.indices(start, microbatch);
-            let (loss, slope) = match self.lessons {
-                Lessons::Images(images) => self.denoising(images, &indices)?,
-                Lessons::Trajectories(course) => {
+            let (loss, slope) = match self.source {
+                TrainingSource::Images(images) => self.denoising(images, &indices, &mut stream)?,
+                TrainingSource::Trajectories(dataset) => {
                     let of_data = self.data_order.as_mut().map(|order| order.indices(start, microbatch));
-                    let Gathered { loss, gradient } = self.rollout(course, part, &indices, of_data.as_deref())?;
+                    let Gathered { loss, gradient } =
+                        self.rollout(dataset, part, &indices, of_data.as_deref(), &mut stream)?;
                     (loss, gradient)
                 }
             };
@@ -229,9 +226,10 @@ impl<'a> Trainer<'a> {
     }
 
     /// The loss of the images at `indices`, and its gradient.
-    fn denoising(&self, images: &Images, indices: &[i64]) -> Result<(f64, Tensor)> {
-        let minibatch = self.clean(images, indices)?;
-        let evaluated = self.config.loss.evaluate(&self.model, &minibatch, self.config.augment.as_ref())?;
+    fn denoising(&self, images: &Images, indices: &[i64], stream: &mut Stream) -> Result<(f64, Tensor)> {
+        let minibatch = self.clean(images, indices, stream)?;
+        let augment = self.config.augment.as_ref();
+        let evaluated = self.config.loss.evaluate(&self.model, &minibatch, augment, stream)?;
         let loss = evaluated.mean.double_value(&[]);
         if !loss.is_finite() {
             return Err(self.diverged(LOSS, loss, evaluated.bad_level()));
@@ -240,10 +238,10 @@ impl<'a> Trainer<'a> {
     }
 
     /// The images at `indices`, mirrored at random if that is asked for.
-    fn clean(&self, images: &Images, indices: &[i64]) -> Result<Minibatch> {
+    fn clean(&self, images: &Images, indices: &[i64], stream: &mut Stream) -> Result<Minibatch> {
         let mut minibatch = images.batch(indices, &self.model)?;
         if self.config.xflip {
-            minibatch.images = mirror_at_random(&minibatch.images);
+            minibatch.images = mirror_at_random(&minibatch.images, stream);
         }
         Ok(minibatch)
     }
@@ -280,7 +278,7 @@ impl<'a> Trainer<'a> {
     }
 }
 
-fn mirror_at_random(images: &Tensor) -> Tensor {
-    let chosen = Tensor::rand([images.size()[0], 1, 1, 1], (Kind::Float, images.device())).less(0.5);
+fn mirror_at_random(images: &Tensor, stream: &mut Stream) -> Tensor {
+    let chosen = stream.uniform(&[images.size()[0], 1, 1, 1], images.device()).less(0.5);
     images.flip([3]).where_self(&chosen, images)
 }

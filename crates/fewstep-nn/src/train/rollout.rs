@@ -1,6 +1,8 @@
 //! Learning from a teacher's trajectories: the student takes its own states under a plan, and every state is pulled to where the
 //! teacher is. One step's graph is alive at a time.
 
+use std::cell::RefCell;
+
 use fewstep_core::denoiser::BoundDenoiser;
 use fewstep_core::execute::Start;
 use fewstep_core::plan::{Combination, Source};
@@ -8,11 +10,12 @@ use fewstep_search::states_gradient;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::trajectories::{Course, Lesson};
+use super::trajectories::{TrajectoryDataset, TrajectoryMinibatch};
 use super::{LOSS, Loss, TrainConfig, Trainer};
 use crate::critic;
 use crate::distance::{Criticism, Distance, Measure};
 use crate::error::{Error, Result};
+use crate::random::{Purpose, Stream};
 use crate::tensor::Batch;
 use crate::unet::Conditions;
 
@@ -84,10 +87,10 @@ pub enum StepWeights {
 }
 
 impl StepWeights {
-    /// The weight of a step to `sigma`, 0 for the image.
-    pub fn of(self, sigma: f64) -> f64 {
+    /// The weight of a step to `sigma`, 0 for the image, for data of this standard deviation.
+    pub fn of(self, sigma: f64, sigma_data: f64) -> f64 {
         match self {
-            Self::Signal => DATA_VARIANCE / (DATA_VARIANCE + sigma * sigma),
+            Self::Signal => sigma_data.powi(2) / (sigma_data.powi(2) + sigma * sigma),
             Self::Equal => 1.0,
             Self::Image => f64::from(u8::from(sigma == 0.0)),
         }
@@ -123,19 +126,16 @@ impl GradientFlow {
 /// Most evaluations of a plan through all of which gradients go by default.
 const FEW_EVALUATIONS: usize = 4;
 
-/// Karras et al.'s sigma_data^2.
-const DATA_VARIANCE: f64 = 0.25;
-
 /// The vectors of a run so far, without a graph.
 struct Run<'a> {
-    lesson: &'a Lesson<'a>,
+    minibatch: &'a TrajectoryMinibatch<'a>,
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
 }
 
 impl<'a> Run<'a> {
-    fn new(lesson: &'a Lesson<'a>) -> Self {
-        Self { lesson, inputs: Vec::new(), outputs: Vec::new() }
+    fn new(minibatch: &'a TrajectoryMinibatch<'a>) -> Self {
+        Self { minibatch, inputs: Vec::new(), outputs: Vec::new() }
     }
 
     /// The combination's value; the newest output, which has a graph, in place of the one kept.
@@ -143,8 +143,8 @@ impl<'a> Run<'a> {
         let mut sum: Option<Tensor> = None;
         for (source, c) in terms.terms() {
             let value = match source {
-                Source::Latent => Some(&self.lesson.latent),
-                Source::Constant => self.lesson.constant.as_ref(),
+                Source::Latent => Some(&self.minibatch.latent),
+                Source::Constant => self.minibatch.constant.as_ref(),
                 Source::Input(k) => self.inputs.get(k),
                 Source::Output(k) if k == self.outputs.len() => newest,
                 Source::Output(k) => self.outputs.get(k),
@@ -170,43 +170,46 @@ impl Trainer<'_> {
     /// loss counts them, and its gradient: every evaluation's graph is freed before the next is made.
     pub(super) fn rollout(
         &self,
-        course: Course,
+        dataset: TrajectoryDataset,
         part: usize,
         indices: &[i64],
         of_data: Option<&[i64]>,
+        stream: &mut Stream,
     ) -> Result<Gathered> {
         let Loss::Rollout(loss) = self.config.loss else {
             return Err(Error::Input("trajectories need the rollout loss".to_owned()));
         };
-        let lesson = Lesson::new(course.trajectories, indices, &self.model)?;
+        let minibatch = TrajectoryMinibatch::new(dataset.trajectories, indices, &self.model)?;
         let (shown, weight) = self.shown(part, loss.critic);
-        let data = match (course.images_for(loss)?, of_data) {
+        let data = match (dataset.images_for(loss)?, of_data) {
             (Some(images), Some(indices)) => {
                 let seen = if loss.data > 0.0 { indices } else { &indices[..shown] };
-                if seen.is_empty() { None } else { Some(self.clean(images, seen)?) }
+                if seen.is_empty() { None } else { Some(self.clean(images, seen, stream)?) }
             }
             _ => None,
         };
-        let mut measure = Measure::new(loss.distance, course.features)?;
+        let mut measure = Measure::new(loss.distance, dataset.features)?;
+        let noise = RefCell::new(Stream::new(stream.seed(), Purpose::Critic, 0));
         if let Some(critic) = &self.critic {
             measure = measure.criticised(Criticism {
                 critic,
                 weight,
                 shown: shown as i64,
-                class_labels: lesson.class_labels.as_ref(),
+                class_labels: minibatch.class_labels.as_ref(),
                 data: data.as_ref().filter(|_| loss.critic_of == CriticOf::Data),
+                stream: &noise,
             });
         }
         let mut sum = Gathered { loss: 0.0, gradient: self.weights.values.zeros_like() };
-        if loss.flow.is_through(lesson.plan.nfe()) {
-            self.through(loss.weights, &measure, &lesson, &mut sum)?;
+        if loss.flow.is_through(minibatch.plan.nfe()) {
+            self.through(loss.weights, &measure, &minibatch, &mut sum)?;
         } else {
-            self.step_by_step(loss.weights, &measure, &lesson, &mut sum)?;
+            self.step_by_step(loss.weights, &measure, &minibatch, &mut sum)?;
         }
-        let plan = lesson.plan;
+        let plan = minibatch.plan;
         if let (Some(data), Some(last)) = (data.filter(|_| loss.data > 0.0), plan.stages.last()) {
             let denoising = Loss::Levels { sigmas: vec![last.sigma], weights: vec![loss.data / plan.nfe() as f64] };
-            let mean = denoising.evaluate(&self.model, &data, None)?.mean;
+            let mean = denoising.evaluate(&self.model, &data, None, stream)?.mean;
             sum.loss += self.finite(&mean, last.sigma)?;
             sum.gradient += self.weights.gradient(&mean)?;
         }
@@ -227,20 +230,26 @@ impl Trainer<'_> {
     }
 
     /// Every evaluation learns from the state that it leads to.
-    fn step_by_step(&self, weights: StepWeights, measure: &Measure, lesson: &Lesson, sum: &mut Gathered) -> Result<()> {
-        let mut run = Run::new(lesson);
-        for (k, stage) in lesson.plan.stages.iter().enumerate() {
+    fn step_by_step(
+        &self,
+        weights: StepWeights,
+        measure: &Measure,
+        minibatch: &TrajectoryMinibatch,
+        sum: &mut Gathered,
+    ) -> Result<()> {
+        let mut run = Run::new(minibatch);
+        for (k, stage) in minibatch.plan.stages.iter().enumerate() {
             let x = tch::no_grad(|| run.value(&stage.input, None))?;
             run.inputs.push(x.shallow_clone());
-            let (next, weight) = (lesson.terms(k + 1), weights.of(lesson.level(k + 1)));
+            let (next, weight) = (minibatch.terms(k + 1), weights.of(minibatch.level(k + 1), self.sigma_data()));
             let output = if weight > 0.0 && next.coefficient(Source::Output(k)) != 0.0 {
-                let output = self.denoised(&x, stage.sigma, lesson);
-                let distance = lesson.distance(measure, weight, k + 1, &run.value(next, Some(&output))?)?;
+                let output = self.denoised(&x, stage.sigma, minibatch);
+                let distance = minibatch.distance(measure, weight, k + 1, &run.value(next, Some(&output))?)?;
                 sum.loss += self.finite(&distance, stage.sigma)?;
                 sum.gradient += self.weights.gradient(&distance)?;
                 output.detach()
             } else {
-                tch::no_grad(|| self.denoised(&x, stage.sigma, lesson))
+                tch::no_grad(|| self.denoised(&x, stage.sigma, minibatch))
             };
             run.outputs.push(output);
         }
@@ -248,25 +257,31 @@ impl Trainer<'_> {
     }
 
     /// Every evaluation learns from all states after it.
-    fn through(&self, weights: StepWeights, measure: &Measure, lesson: &Lesson, sum: &mut Gathered) -> Result<()> {
-        let plan = lesson.plan;
-        let (latent, constant) = (Batch(lesson.latent.shallow_clone()), lesson.constant.as_ref());
+    fn through(
+        &self,
+        weights: StepWeights,
+        measure: &Measure,
+        minibatch: &TrajectoryMinibatch,
+        sum: &mut Gathered,
+    ) -> Result<()> {
+        let plan = minibatch.plan;
+        let (latent, constant) = (Batch(minibatch.latent.shallow_clone()), minibatch.constant.as_ref());
         let constant = constant.map(|constant| Batch(constant.shallow_clone()));
         let last = Source::Output(plan.nfe() - 1);
-        let mut learner = Learner {
+        let mut learner = Student {
             trainer: self,
-            lesson,
+            minibatch,
             gradient: self.weights.values.zeros_like(),
             ahead: if plan.uses(last) { plan.nfe() - 1 } else { usize::MAX },
             newest: None,
         };
         let loss = |k: usize, state: &Batch| {
-            let weight = weights.of(lesson.level(k));
+            let weight = weights.of(minibatch.level(k), self.sigma_data());
             if weight == 0.0 {
                 return Ok(None);
             }
             let state = leaf(&state.0);
-            let distance = lesson.distance(measure, weight, k, &state)?;
+            let distance = minibatch.distance(measure, weight, k, &state)?;
             let value = self.finite(&distance, plan.stages[k - 1].sigma)?;
             let mut slopes = Tensor::f_run_backward(&[&distance], &[&state], false, false)?;
             Ok(Some((value, Batch(slopes.remove(0)))))
@@ -277,9 +292,14 @@ impl Trainer<'_> {
         Ok(())
     }
 
+    /// Standard deviation of the data, as the network says.
+    fn sigma_data(&self) -> f64 {
+        self.model.config().precond.sigma_data()
+    }
+
     /// D(x; sigma), with a graph unless the caller forbids it.
-    fn denoised(&self, x: &Tensor, sigma: f64, lesson: &Lesson) -> Tensor {
-        let conditions = Conditions { class_labels: lesson.class_labels.as_ref(), ..Conditions::default() };
+    fn denoised(&self, x: &Tensor, sigma: f64, minibatch: &TrajectoryMinibatch) -> Tensor {
+        let conditions = Conditions { class_labels: minibatch.class_labels.as_ref(), ..Conditions::default() };
         self.model.denoise(x, &Tensor::from_slice(&[sigma]).to_kind(Kind::Float), &conditions)
     }
 
@@ -291,25 +311,25 @@ impl Trainer<'_> {
 }
 
 /// A network that gathers the gradient of its weights on the way back through a run.
-struct Learner<'a> {
+struct Student<'a> {
     trainer: &'a Trainer<'a>,
-    lesson: &'a Lesson<'a>,
+    minibatch: &'a TrajectoryMinibatch<'a>,
     gradient: Tensor,
     /// Evaluations to come before the last, whose graph is made at once: it is the first to be needed.
     ahead: usize,
     newest: Option<(Tensor, Tensor)>,
 }
 
-impl Learner<'_> {
+impl Student<'_> {
     /// `x` as a leaf, and D of it with a graph.
     fn with_graph(&self, x: &Batch, sigma: f64) -> (Tensor, Tensor) {
         let x = leaf(&x.0);
-        let output = self.trainer.denoised(&x, sigma, self.lesson);
+        let output = self.trainer.denoised(&x, sigma, self.minibatch);
         (x, output)
     }
 }
 
-impl BoundDenoiser<Batch> for Learner<'_> {
+impl BoundDenoiser<Batch> for Student<'_> {
     type Error = Error;
 
     fn denoised(&mut self, x: &Batch, sigma: f64) -> Result<Batch> {
@@ -317,7 +337,7 @@ impl BoundDenoiser<Batch> for Learner<'_> {
             let evaluated = self.with_graph(x, sigma);
             self.newest.insert(evaluated).1.detach()
         } else {
-            tch::no_grad(|| self.trainer.denoised(&x.0, sigma, self.lesson))
+            tch::no_grad(|| self.trainer.denoised(&x.0, sigma, self.minibatch))
         };
         self.ahead = self.ahead.saturating_sub(1);
         if output.isfinite().all().int64_value(&[]) == 0 {

@@ -11,6 +11,9 @@ use crate::checkpoint::{tensor_data, tensor_from};
 use crate::critic::Critic;
 use crate::error::{Error, Result};
 
+/// Says in a file what it is. 2: random numbers of our own, where 1 had libtorch's.
+const FORMAT: &str = "fewstep training state 2";
+
 impl Trainer<'_> {
     /// By the names that they have in the file.
     fn vectors(&mut self) -> Vec<(&'static str, &mut Tensor)> {
@@ -26,7 +29,7 @@ impl Trainer<'_> {
     /// The run as tensors and text.
     pub fn state(&mut self) -> Result<(TensorMap, Metadata)> {
         let metadata = [
-            ("format", "fewstep training state 1".to_owned()),
+            ("format", FORMAT.to_owned()),
             ("config", serde_json::to_string(&self.config).unwrap_or_default()),
             ("model", serde_json::to_string(self.model.config()).unwrap_or_default()),
             ("iteration", self.iteration.to_string()),
@@ -51,6 +54,11 @@ impl Trainer<'_> {
                 "was saved with another {key}, so the run would not be the same; repeat the options it was started with"
             )))
         };
+        if text("format")? != FORMAT {
+            return Err(fail(
+                "was saved by another version, which would have gone on differently; start anew".to_owned(),
+            ));
+        }
         same("config", serde_json::to_string(&self.config).unwrap_or_default())?;
         same("model", serde_json::to_string(self.model.config()).unwrap_or_default())?;
         let number = |key: &str| text(key)?.parse::<u64>().map_err(|_| fail(format!("'{key}' is not a number")));
@@ -71,7 +79,7 @@ impl Trainer<'_> {
         });
         (self.iteration, self.seen, self.adam.step) = (iteration, seen, iteration);
         if let Some(critic) = &mut self.critic {
-            critic.set_lessons(iteration);
+            critic.set_rounds(iteration);
         }
         Ok(())
     }

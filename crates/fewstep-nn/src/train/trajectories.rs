@@ -1,4 +1,4 @@
-//! A teacher's trajectories as lessons: where it is at every state of a plan.
+//! A teacher's trajectories as training data: where it is at every state of a plan.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ use crate::tensor::Batch;
 
 /// A teacher's trajectories, and what a loss may need beside them.
 #[derive(Clone, Copy, Debug)]
-pub struct Course<'a> {
+pub struct TrajectoryDataset<'a> {
     /// Where the teacher goes.
     pub trajectories: &'a Trajectories,
     /// Clean images, for [`RolloutLoss::data`] and [`CriticOf::Data`](super::CriticOf::Data).
@@ -31,13 +31,13 @@ pub struct Course<'a> {
     pub features: Option<&'a dyn FeatureMap>,
 }
 
-impl<'a> From<&'a Trajectories> for Course<'a> {
+impl<'a> From<&'a Trajectories> for TrajectoryDataset<'a> {
     fn from(trajectories: &'a Trajectories) -> Self {
         Self { trajectories, images: None, features: None }
     }
 }
 
-impl<'a> Course<'a> {
+impl<'a> TrajectoryDataset<'a> {
     /// The images that `loss` looks at, if it does.
     pub(super) fn images_for(&self, loss: RolloutLoss) -> Result<Option<&'a Images>> {
         match self.images {
@@ -243,7 +243,7 @@ fn merged(mut levels: Vec<f64>, more: &[f64]) -> Result<Schedule> {
 }
 
 /// Some trajectories, on the network's device.
-pub(super) struct Lesson<'a> {
+pub(super) struct TrajectoryMinibatch<'a> {
     /// What the student runs.
     pub plan: &'a Plan,
     /// `[N, C, H, W]`.
@@ -255,7 +255,7 @@ pub(super) struct Lesson<'a> {
     targets: Vec<Tensor>,
 }
 
-impl<'a> Lesson<'a> {
+impl<'a> TrajectoryMinibatch<'a> {
     /// The trajectories at `indices`.
     pub fn new(trajectories: &'a Trajectories, indices: &[i64], model: &Model) -> Result<Self> {
         let plan = &trajectories.plan;

@@ -3,8 +3,8 @@
 use tch::{Kind, Tensor};
 
 use super::layers::{Conv2d, ConvSpec, GroupNorm, Linear, Resample};
-use crate::error::Result;
-use crate::kernels::{self, NormAct};
+use crate::error::{Error, Result};
+use crate::kernels::{self, Dropout, NormAct};
 use crate::params::{Builder, Init};
 
 /// What the blocks of one network have in common.
@@ -39,8 +39,18 @@ pub struct BlockStyle<'a> {
 pub enum Heads {
     /// This many.
     Count(i64),
-    /// One for so many channels.
+    /// One for so many channels: none, and so no attention, where there are fewer (as in the EDM code).
     PerChannels(i64),
+}
+
+impl Heads {
+    /// Heads of a block of so many channels.
+    fn of(self, channels: i64) -> i64 {
+        match self {
+            Self::Count(count) => count,
+            Self::PerChannels(per_head) => channels / per_head,
+        }
+    }
 }
 
 /// Residual block: norm, SiLU, conv, embedding, norm, SiLU, dropout, conv, sum; then attention.
@@ -84,7 +94,8 @@ impl UNetBlock {
             let spec = ConvSpec::plain(c_in, c_out, kernel).resampled(resample, filter);
             skip = Some(Conv2d::new(b, &format!("{name}.skip"), spec, style.init)?);
         }
-        let attention = if attention { Some(Attention::new(b, name, c_out, style)?) } else { None };
+        let heads = if attention { style.heads.of(c_out) } else { 0 };
+        let attention = if heads > 0 { Some(Attention::new(b, name, c_out, heads, style)?) } else { None };
         Ok(Self {
             in_channels: c_in,
             norm0,
@@ -100,10 +111,10 @@ impl UNetBlock {
         })
     }
 
-    /// `x`: `[N, in, H, W]`, `emb`: `[N or 1, emb]`; returns `[N, out, H', W']`.
-    pub fn forward(&self, x: &Tensor, emb: &Tensor, train: bool) -> Tensor {
+    /// `x`: `[N, in, H, W]`, `emb`: `[N or 1, emb]`; returns `[N, out, H', W']`. Dropout where there is a seed for it.
+    pub fn forward(&self, x: &Tensor, emb: &Tensor, seed: Option<u64>) -> Tensor {
         let h = self.conv0.forward(&self.norm0.silu(x));
-        let dropout = if train { self.dropout } else { 0.0 };
+        let dropout = seed.filter(|_| self.dropout > 0.0).map(|seed| Dropout { probability: self.dropout, seed });
         let h = self.conv1.forward(&self.modulated(&h, &self.affine.forward(emb), dropout));
         let resampled = self.skip.as_ref().map(|skip| skip.forward(x));
         let h = kernels::scaled_sum(&h, resampled.as_ref().unwrap_or(x), self.skip_scale);
@@ -115,7 +126,7 @@ impl UNetBlock {
 
     /// Second normalisation, with what the embedding says: `params` is `[N or 1, out]`, a shift before it, or
     /// `[N or 1, 2 out]`, a scale and a shift after it.
-    fn modulated(&self, h: &Tensor, params: &Tensor, dropout: f64) -> Tensor {
+    fn modulated(&self, h: &Tensor, params: &Tensor, dropout: Option<Dropout>) -> Tensor {
         let norm = NormAct { silu: true, dropout, ..self.norm1.op() };
         if !self.adaptive_scale {
             return NormAct { shift: Some(params), ..norm }.forward(h);
@@ -137,11 +148,13 @@ struct Attention {
 }
 
 impl Attention {
-    fn new(b: &mut Builder, name: &str, channels: i64, style: &BlockStyle) -> Result<Self> {
-        let heads = match style.heads {
-            Heads::Count(count) => count,
-            Heads::PerChannels(per_head) => (channels / per_head).max(1),
-        };
+    fn new(b: &mut Builder, name: &str, channels: i64, heads: i64, style: &BlockStyle) -> Result<Self> {
+        if channels % heads != 0 {
+            return Err(Error::Architecture(format!(
+                "{name} has {channels} channels, which {heads} attention heads cannot share evenly; widths that are multiples \
+                 of 64 always fit"
+            )));
+        }
         Ok(Self {
             norm: GroupNorm::new(b, &format!("{name}.norm2"), channels, style.eps)?,
             qkv: Conv2d::new(b, &format!("{name}.qkv"), ConvSpec::plain(channels, 3 * channels, 1), style.init_attn)?,

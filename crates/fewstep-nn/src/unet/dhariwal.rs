@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::block::{BlockStyle, Heads, UNetBlock};
 use super::layers::{Conv2d, ConvSpec, GroupNorm, Linear, NoiseEmbedding, Resample, adm_init, adm_label_init};
-use super::{Conditions, drop_labels};
+use super::{Conditions, Masks, drop_labels};
 use crate::config::{DhariwalConfig, ModelConfig};
 use crate::error::Result;
 use crate::params::Builder;
@@ -30,7 +30,7 @@ impl DhariwalUNet {
     pub fn new(b: &mut Builder, name: &str, model: &ModelConfig, c: &DhariwalConfig) -> Result<Self> {
         let emb = c.model_channels * c.channel_mult_emb;
         let init = adm_init::DEFAULT;
-        let map_noise = NoiseEmbedding::Positional { channels: c.model_channels, endpoint: false };
+        let map_noise = NoiseEmbedding::positional(&format!("{name}.map_noise"), c.model_channels, false)?;
         let mut map_augment = None;
         if c.augment_dim > 0 {
             let map = Linear::without_bias(
@@ -85,42 +85,45 @@ impl DhariwalUNet {
 
     /// `x`: `[N, C, H, W]`, `c_noise`: `[N or 1]`; returns `[N, out, H, W]`.
     pub fn forward(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Tensor {
-        let emb = self.embedding(c_noise, conditions);
-        let (mut x, mut skips) = self.encode(x, &emb, conditions.train);
+        let mut masks = Masks::of(conditions);
+        let emb = self.embedding(c_noise, conditions, &mut masks);
+        let (mut x, mut skips) = self.encode(x, &emb, &mut masks);
         for block in &self.dec {
             if x.size()[1] != block.in_channels
                 && let Some(skip) = skips.pop()
             {
                 x = Tensor::cat(&[x, skip], 1);
             }
-            x = block.forward(&x, &emb, conditions.train);
+            x = block.forward(&x, &emb, masks.next());
         }
         self.out_conv.forward(&self.out_norm.silu(&x))
     }
 
     /// What the encoder hands to the decoder, first to last.
     pub fn encoded(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
-        self.encode(x, &self.embedding(c_noise, conditions), conditions.train).1
+        let mut masks = Masks::of(conditions);
+        let emb = self.embedding(c_noise, conditions, &mut masks);
+        self.encode(x, &emb, &mut masks).1
     }
 
-    fn encode(&self, x: &Tensor, emb: &Tensor, train: bool) -> (Tensor, Vec<Tensor>) {
+    fn encode(&self, x: &Tensor, emb: &Tensor, masks: &mut Masks) -> (Tensor, Vec<Tensor>) {
         let mut x = self.input.forward(x);
         let mut skips = vec![x.shallow_clone()];
         for block in &self.enc {
-            x = block.forward(&x, emb, train);
+            x = block.forward(&x, emb, masks.next());
             skips.push(x.shallow_clone());
         }
         (x, skips)
     }
 
-    fn embedding(&self, c_noise: &Tensor, conditions: &Conditions) -> Tensor {
+    fn embedding(&self, c_noise: &Tensor, conditions: &Conditions, masks: &mut Masks) -> Tensor {
         let mut emb = self.map_noise.forward(c_noise);
         if let (Some(map), Some(labels)) = (&self.map_augment, conditions.augment_labels) {
             emb = emb + map.forward(labels);
         }
         emb = self.map_layer1.forward(&self.map_layer0.forward(&emb).silu());
         if let (Some(map), Some(labels)) = (&self.map_label, conditions.class_labels) {
-            emb = emb + map.forward(&drop_labels(labels, self.label_dropout, conditions.train));
+            emb = emb + map.forward(&drop_labels(labels, self.label_dropout, masks.next()));
         }
         emb.silu()
     }

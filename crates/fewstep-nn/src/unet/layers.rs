@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::{self, NormAct};
 use crate::params::{Builder, Init, InitMode};
 
@@ -104,7 +104,7 @@ impl Conv2d {
         }
         let filter = match resample {
             Resample::Keep => None,
-            _ => Some(b.buffer(&format!("{name}.resample_filter"), || filter_2d(filter))?),
+            _ => Some(b.buffer(&format!("{name}.resample_filter"), &filter_2d(filter))?),
         };
         Ok(Self { weight, bias, resample, filter, fused })
     }
@@ -210,10 +210,18 @@ pub struct GroupNorm {
 impl GroupNorm {
     /// Builds the layer under `name`.
     pub fn new(b: &mut Builder, name: &str, channels: i64, eps: f64) -> Result<Self> {
+        let groups = (channels / 4).min(32);
+        if groups == 0 || channels % groups != 0 {
+            return Err(Error::Architecture(format!(
+                "{name}, a group normalisation, has {channels} channels, which do not make {} equal groups; widths that are \
+                 multiples of 32 always do",
+                groups.max(1)
+            )));
+        }
         Ok(Self {
             weight: b.constant(&format!("{name}.weight"), &[channels], 1.0)?,
             bias: b.constant(&format!("{name}.bias"), &[channels], 0.0)?,
-            groups: (channels / 4).min(32),
+            groups,
             eps,
         })
     }
@@ -227,7 +235,7 @@ impl GroupNorm {
             bias: &self.bias,
             shift: None,
             silu: false,
-            dropout: 0.0,
+            dropout: None,
         }
     }
 
@@ -255,12 +263,16 @@ pub enum NoiseEmbedding {
 }
 
 impl NoiseEmbedding {
+    /// Sinusoids of geometric frequencies; with `endpoint` the last is 1/10000 exactly.
+    pub fn positional(name: &str, channels: i64, endpoint: bool) -> Result<Self> {
+        even(name, channels)?;
+        Ok(Self::Positional { channels, endpoint })
+    }
+
     /// Fourier features with frequencies N(0, 16^2).
     pub fn fourier(b: &mut Builder, name: &str, channels: i64) -> Result<Self> {
-        let freqs = b.buffer(&format!("{name}.freqs"), || {
-            Tensor::randn([channels / 2], (Kind::Float, tch::Device::Cpu)) * 16.0
-        })?;
-        Ok(Self::Fourier { freqs })
+        even(name, channels)?;
+        Ok(Self::Fourier { freqs: b.drawn_buffer(&format!("{name}.freqs"), &[channels / 2], 16.0)? })
     }
 
     /// `noise`: `[N]`; returns `[N, channels]`: cosines, then sines.
@@ -276,6 +288,16 @@ impl NoiseEmbedding {
         };
         Tensor::cat(&[phase.cos(), phase.sin()], 1)
     }
+}
+
+/// A cosine and a sine of each frequency make an even number.
+fn even(name: &str, channels: i64) -> Result<()> {
+    if channels % 2 == 0 {
+        return Ok(());
+    }
+    Err(Error::Architecture(format!(
+        "{name}, the embedding of the noise level, has {channels} channels and needs an even number"
+    )))
 }
 
 /// `base^x`, elementwise.

@@ -35,7 +35,7 @@ impl Mixture {
             means: b.weight("model.means", &[k, d], (4, 4), init)?,
             log_stds: b.constant("model.log_stds", &[k], -1.0)?,
             log_weights: b.constant("model.log_weights", &[k], 0.0)?,
-            precond: config.precond,
+            precond: config.precond.clone(),
             conditional: config.label_dim > 0,
         })
     }

@@ -11,6 +11,7 @@ use tch::Tensor;
 use crate::config::{ModelConfig, NetworkConfig};
 use crate::error::Result;
 use crate::params::Builder;
+use crate::random::{self, Purpose, Stream};
 
 /// What conditions the network besides the noise level.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,8 +20,26 @@ pub struct Conditions<'a> {
     pub class_labels: Option<&'a Tensor>,
     /// Augmentation parameters `[N, augment_dim]`, training only.
     pub augment_labels: Option<&'a Tensor>,
-    /// Whether dropout is active.
-    pub train: bool,
+    /// Seed of the dropout of units and labels, in training; elsewhere nothing is dropped.
+    pub train: Option<u64>,
+}
+
+/// The seeds of what one pass through a network drops, one after the other.
+struct Masks {
+    seed: Option<u64>,
+    count: u64,
+}
+
+impl Masks {
+    fn of(conditions: &Conditions) -> Self {
+        Self { seed: conditions.train, count: 0 }
+    }
+
+    /// The next one; none where nothing is dropped.
+    fn next(&mut self) -> Option<u64> {
+        self.count += 1;
+        self.seed.map(|seed| random::mix(seed, self.count))
+    }
 }
 
 /// A network F(x; c_noise) of any supported kind.
@@ -68,11 +87,14 @@ impl RawNetwork {
     }
 }
 
-/// Hides each sample's label with probability `p` while training (classifier-free guidance).
-fn drop_labels(labels: &Tensor, p: f64, train: bool) -> Tensor {
-    if !train || p == 0.0 {
-        return labels.shallow_clone();
+/// Hides each sample's label with probability `p` where there is a `seed` (classifier-free guidance).
+fn drop_labels(labels: &Tensor, p: f64, seed: Option<u64>) -> Tensor {
+    match seed {
+        Some(seed) if p > 0.0 => {
+            let keep =
+                Stream::new(seed, Purpose::LabelDropout, 0).uniform(&[labels.size()[0], 1], labels.device()).ge(p);
+            labels * keep.to_kind(labels.kind())
+        }
+        _ => labels.shallow_clone(),
     }
-    let keep = Tensor::rand([labels.size()[0], 1], (tch::Kind::Float, labels.device())).ge(p);
-    labels * keep.to_kind(labels.kind())
 }

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::block::{BlockStyle, Heads, UNetBlock};
 use super::layers::{Conv2d, ConvSpec, GroupNorm, Linear, NoiseEmbedding, Resample, song_init};
-use super::{Conditions, drop_labels};
+use super::{Conditions, Masks, drop_labels};
 use crate::config::{Embedding, ModelConfig, PathKind, SongConfig};
 use crate::error::Result;
 use crate::params::Builder;
@@ -43,7 +43,7 @@ impl SongUNet {
         let noise = c.model_channels * c.channel_mult_noise;
         let init = song_init::DEFAULT;
         let map_noise = match c.embedding_type {
-            Embedding::Positional => NoiseEmbedding::Positional { channels: noise, endpoint: true },
+            Embedding::Positional => NoiseEmbedding::positional(&format!("{name}.map_noise"), noise, true)?,
             Embedding::Fourier => NoiseEmbedding::fourier(b, &format!("{name}.map_noise"), noise)?,
         };
         let mut map_label = None;
@@ -76,22 +76,25 @@ impl SongUNet {
 
     /// `x`: `[N, C, H, W]`, `c_noise`: `[N or 1]`; returns `[N, out, H, W]`.
     pub fn forward(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Tensor {
-        let emb = self.embedding(c_noise, conditions);
-        let (x, skips) = self.encode(x, &emb, conditions.train);
-        self.decode(x, skips, &emb, conditions.train)
+        let mut masks = Masks::of(conditions);
+        let emb = self.embedding(c_noise, conditions, &mut masks);
+        let (x, skips) = self.encode(x, &emb, &mut masks);
+        self.decode(x, skips, &emb, &mut masks)
     }
 
     /// What the encoder hands to the decoder, first to last.
     pub fn encoded(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
-        self.encode(x, &self.embedding(c_noise, conditions), conditions.train).1
+        let mut masks = Masks::of(conditions);
+        let emb = self.embedding(c_noise, conditions, &mut masks);
+        self.encode(x, &emb, &mut masks).1
     }
 
-    fn embedding(&self, c_noise: &Tensor, conditions: &Conditions) -> Tensor {
+    fn embedding(&self, c_noise: &Tensor, conditions: &Conditions, masks: &mut Masks) -> Tensor {
         let emb = self.map_noise.forward(c_noise);
         let halves = emb.chunk(2, 1);
         let mut emb = Tensor::cat(&[&halves[1], &halves[0]], 1); // sines first
         if let (Some(map), Some(labels)) = (&self.map_label, conditions.class_labels) {
-            let labels = drop_labels(labels, self.label_dropout, conditions.train);
+            let labels = drop_labels(labels, self.label_dropout, masks.next());
             emb = emb + map.forward(&(labels * (map.in_features() as f64).sqrt()));
         } else if let Some(map) = &self.map_label {
             let labels = Tensor::zeros([1, map.in_features()], (emb.kind(), emb.device()));
@@ -103,13 +106,13 @@ impl SongUNet {
         self.map_layer1.forward(&self.map_layer0.forward(&emb).silu()).silu()
     }
 
-    fn encode(&self, x: &Tensor, emb: &Tensor, train: bool) -> (Tensor, Vec<Tensor>) {
+    fn encode(&self, x: &Tensor, emb: &Tensor, masks: &mut Masks) -> (Tensor, Vec<Tensor>) {
         let (mut x, mut aux) = (x.shallow_clone(), x.shallow_clone());
         let mut skips: Vec<Tensor> = Vec::with_capacity(self.enc.len());
         for module in &self.enc {
             match module {
                 Module::Conv(conv) => x = conv.forward(&x),
-                Module::Block(block) => x = block.forward(&x, emb, train),
+                Module::Block(block) => x = block.forward(&x, emb, masks.next()),
                 Module::AuxDown(conv) => {
                     aux = conv.forward(&aux);
                     continue;
@@ -130,7 +133,7 @@ impl SongUNet {
         (x, skips)
     }
 
-    fn decode(&self, mut x: Tensor, mut skips: Vec<Tensor>, emb: &Tensor, train: bool) -> Tensor {
+    fn decode(&self, mut x: Tensor, mut skips: Vec<Tensor>, emb: &Tensor, masks: &mut Masks) -> Tensor {
         let mut aux: Option<Tensor> = None;
         let mut normed = None;
         for module in &self.dec {
@@ -141,7 +144,7 @@ impl SongUNet {
                     {
                         x = Tensor::cat(&[x, skip], 1);
                     }
-                    x = block.forward(&x, emb, train);
+                    x = block.forward(&x, emb, masks.next());
                 }
                 Module::AuxUp(conv) => aux = aux.map(|aux| conv.forward(&aux)),
                 Module::AuxNorm(norm) => normed = Some(norm.silu(&x)),

@@ -1,5 +1,6 @@
 //! Critics: what they see, and how they learn.
 
+use std::cell::RefCell;
 use std::f64::consts::LN_2;
 
 use fewstep_core::schedule::karras;
@@ -9,11 +10,11 @@ use fewstep_nn::critic::{Critic, Shown, looked_at};
 use fewstep_nn::data::Minibatch;
 use fewstep_nn::distance::{Criticism, Distance, Measure};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
-use fewstep_nn::train::{Course, CriticOf, Loss, RolloutLoss, TrainConfig, Trainer};
+use fewstep_nn::train::{CriticOf, Loss, RolloutLoss, TrainConfig, Trainer, TrajectoryDataset};
 use fewstep_nn::unet::Conditions;
 
 use crate::rollout::{config, euler, trajectories};
-use crate::support::{alone, lively, ramps};
+use crate::support::{alone, lively, ramps, stream};
 
 fn shown(images: &Tensor) -> Shown<'_> {
     Shown { images, class_labels: None }
@@ -24,7 +25,7 @@ fn shown(images: &Tensor) -> Shown<'_> {
 fn an_encoder_has_a_map_at_each_resolution() {
     let _turn = alone();
     let model = lively(3);
-    let x = Tensor::randn([4, 1, 8, 8], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let x = stream(0).normal(&[4, 1, 8, 8], Device::Cpu).set_requires_grad(true);
     let sigma = Tensor::from_slice(&[0.5f32]);
     let labels = |class: i64| model.one_hot(&[class]).unwrap().unwrap();
     let maps = |class: i64| {
@@ -43,20 +44,23 @@ fn an_encoder_has_a_map_at_each_resolution() {
 #[test]
 fn a_critic_sees_what_smooth_images_lack() {
     let _turn = alone();
-    tch::manual_seed(4);
-    let mut critic = Critic::new(&lively(0)).unwrap();
+    let mut critic = Critic::new(&lively(0), 4).unwrap();
+    let (images, noise) = (RefCell::new(stream(4)), RefCell::new(stream(5)));
     let pair = || {
-        let wanted = Tensor::randn([16, 1, 8, 8], (Kind::Float, Device::Cpu)) * 0.5;
+        let wanted = images.borrow_mut().normal(&[16, 1, 8, 8], Device::Cpu) * 0.5;
         (wanted.avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None) * 2.0, wanted)
     };
     let told_apart = |critic: &Critic| {
         let (smooth, wanted) = pair();
-        tch::no_grad(|| critic.distance(shown(&smooth), shown(&wanted))).unwrap().double_value(&[])
+        tch::no_grad(|| critic.distance(shown(&smooth), shown(&wanted), &mut noise.borrow_mut()))
+            .unwrap()
+            .double_value(&[])
     };
     let at_first = told_apart(&critic);
     assert!((at_first - LN_2).abs() < 0.05, "{at_first}");
     let (same, _) = pair();
-    let of_the_same = tch::no_grad(|| critic.distance(shown(&same), shown(&same))).unwrap().double_value(&[]);
+    let of_the_same = tch::no_grad(|| critic.distance(shown(&same), shown(&same), &mut stream(6))).unwrap();
+    let of_the_same = of_the_same.double_value(&[]);
     assert!((of_the_same - LN_2).abs() < 1e-6);
     let mut losses = Vec::new();
     for _ in 0..100 {
@@ -69,7 +73,7 @@ fn a_critic_sees_what_smooth_images_lack() {
     assert!(late < 0.45 && now > 0.9, "{late} {now}");
     let (smooth, wanted) = pair();
     let smooth = smooth.set_requires_grad(true);
-    let distance = critic.distance(shown(&smooth), shown(&wanted)).unwrap();
+    let distance = critic.distance(shown(&smooth), shown(&wanted), &mut stream(7)).unwrap();
     let slope = Tensor::run_backward(&[&distance], &[&smooth], false, false).remove(0);
     let moved = &smooth - &slope * (1.0 / slope.abs().mean(Kind::Float).double_value(&[])) * 0.05;
     let detail = |images: &Tensor| (images - images.roll([1], [3])).square().mean(Kind::Float).double_value(&[]);
@@ -79,24 +83,19 @@ fn a_critic_sees_what_smooth_images_lack() {
 #[test]
 fn a_critic_learns_the_same_from_parts_and_nothing_from_what_is_no_number() {
     let _turn = alone();
-    tch::manual_seed(2);
     let model = lively(0);
-    let fresh = || {
-        tch::manual_seed(1);
-        Critic::new(&model).unwrap()
-    };
-    let draw = |size: f64| Tensor::randn([16, 1, 8, 8], (Kind::Float, Device::Cpu)) * size;
+    let fresh = || Critic::new(&model, 1).unwrap();
+    let mut images = stream(2);
+    let mut draw = |size: f64| images.normal(&[16, 1, 8, 8], Device::Cpu) * size;
     let (found, wanted, other) = (draw(0.3), draw(0.5), draw(0.1));
-    // after a lesson on these parts, each under noise of its own: the loss that it reports, and the distance of the first
-    let learned = |parts: &[(&Tensor, i64)]| {
+    // after a minibatch on these parts, each under noise of its own: the loss that it reports, and the distance of the first
+    let learned = |parts: &[(&Tensor, u64)]| {
         let mut critic = fresh();
         for (part, seed) in parts {
-            tch::manual_seed(*seed);
-            let _ = critic.distance(shown(part), shown(&wanted)).unwrap();
+            let _ = critic.distance(shown(part), shown(&wanted), &mut stream(*seed)).unwrap();
         }
         let loss = critic.learn().unwrap();
-        tch::manual_seed(9);
-        [loss, critic.distance(shown(&found), shown(&wanted)).unwrap().double_value(&[])]
+        [loss, critic.distance(shown(&found), shown(&wanted), &mut stream(9)).unwrap().double_value(&[])]
     };
     let near = |a: [f64; 2], b: [f64; 2]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
     let (first, second) = ((&found, 7), (&other, 8));
@@ -106,12 +105,10 @@ fn a_critic_learns_the_same_from_parts_and_nothing_from_what_is_no_number() {
     assert!(both.iter().all(|value| (value - LN_2).abs() < 0.1), "a mean, not a sum: {both:?}");
     let mut critic = fresh();
     assert_eq!(critic.learn().unwrap(), LN_2); // nothing was compared
-    let distance = |critic: &Critic| {
-        tch::manual_seed(7);
-        critic.distance(shown(&found), shown(&wanted)).unwrap().double_value(&[])
-    };
+    let distance =
+        |critic: &Critic| critic.distance(shown(&found), shown(&wanted), &mut stream(7)).unwrap().double_value(&[]);
     let before = distance(&fresh());
-    let _ = critic.distance(shown(&(&found * f64::NAN)), shown(&wanted)).unwrap();
+    let _ = critic.distance(shown(&(&found * f64::NAN)), shown(&wanted), &mut stream(7)).unwrap();
     let error = critic.learn().unwrap_err().to_string();
     assert!(error.contains("the critic's loss or its gradient became NaN at iteration 0"), "{error}");
     assert_eq!(distance(&critic), before);
@@ -123,15 +120,16 @@ fn a_critic_is_shown_some_of_the_images() {
     let _turn = alone();
     assert_eq!([0, 1, 2, 3, 4, 7].map(looked_at), [0, 1, 1, 1, 2, 3]);
     let model = lively(3);
-    tch::manual_seed(5);
-    let critic = Critic::new(&model).unwrap();
-    let draw = || Tensor::randn([5, 1, 8, 8], (Kind::Float, Device::Cpu));
+    let critic = Critic::new(&model, 5).unwrap();
+    let mut images = stream(5);
+    let mut draw = || images.normal(&[5, 1, 8, 8], Device::Cpu);
     let (images, wanted) = (draw().set_requires_grad(true), draw());
     let labels = model.one_hot(&[0, 1, 2, 0, 1]).unwrap().unwrap();
     let data = Minibatch { images: wanted, class_labels: Some(model.one_hot(&[2, 2, 1, 1, 0]).unwrap().unwrap()) };
     let measured = |shown: i64, images: &Tensor, labels: &Tensor| {
-        let by = Criticism { critic: &critic, weight: 2.0, shown, class_labels: Some(labels), data: Some(&data) };
-        tch::manual_seed(6);
+        let noise = RefCell::new(stream(6));
+        let (weight, class_labels, data) = (2.0, Some(labels), Some(&data));
+        let by = Criticism { critic: &critic, weight, shown, class_labels, data, stream: &noise };
         // they are where they should be, so that nothing but the critic has a say
         Measure::new(Distance::Squared, None).unwrap().criticised(by).of_images(images, &images.detach()).unwrap()
     };
@@ -147,20 +145,20 @@ fn a_critic_is_shown_some_of_the_images() {
     assert_eq!(measured(0, &images, &labels).double_value(&[]), 0.0);
 }
 
-/// Every second pair of a lesson is the second update's, also where every comparison is of one; one pair serves both.
+/// Every second pair of a minibatch is the second update's, also where every comparison is of one; one pair serves both.
 #[test]
 fn updates_of_a_lesson_share_its_pairs() {
     let _turn = alone();
     let model = lively(0);
-    let draw = || Tensor::randn([1, 1, 8, 8], (Kind::Float, Device::Cpu));
-    tch::manual_seed(7);
+    let mut images = stream(7);
+    let mut draw = || images.normal(&[1, 1, 8, 8], Device::Cpu);
     let (a, b) = (draw(), draw());
-    // the loss before the second update of a lesson on these comparisons of `found` with `wanted`
+    // the loss before the second update of a minibatch on these comparisons of `found` with `wanted`
     let second = |comparisons: &[[&[&Tensor]; 2]]| {
-        tch::manual_seed(8);
-        let mut critic = Critic::new(&model).unwrap();
+        let (mut critic, mut noise) = (Critic::new(&model, 8).unwrap(), stream(8));
         for [found, wanted] in comparisons {
-            let _ = critic.distance(shown(&Tensor::cat(found, 0)), shown(&Tensor::cat(wanted, 0))).unwrap();
+            let [found, wanted] = [found, wanted].map(|images| Tensor::cat(images, 0));
+            let _ = critic.distance(shown(&found), shown(&wanted), &mut noise).unwrap();
         }
         critic.learn().unwrap()
     };
@@ -174,16 +172,16 @@ fn updates_of_a_lesson_share_its_pairs() {
 #[test]
 fn a_critic_does_not_become_steep() {
     let _turn = alone();
-    tch::manual_seed(10);
-    let mut critic = Critic::new(&lively(0)).unwrap();
-    let draw = |size: f64| Tensor::randn([2, 1, 8, 8], (Kind::Float, Device::Cpu)) * size;
+    let (mut critic, mut noise) = (Critic::new(&lively(0), 10).unwrap(), stream(10));
+    let mut images = stream(11);
+    let mut draw = |size: f64| images.normal(&[2, 1, 8, 8], Device::Cpu) * size;
     let (found, wanted) = (draw(0.1), draw(0.8));
     for _ in 0..200 {
-        let _ = tch::no_grad(|| critic.distance(shown(&found), shown(&wanted))).unwrap();
+        let _ = tch::no_grad(|| critic.distance(shown(&found), shown(&wanted), &mut noise)).unwrap();
         critic.learn().unwrap();
     }
     let images = found.copy().set_requires_grad(true);
-    let distance = critic.distance(shown(&images), shown(&wanted)).unwrap();
+    let distance = critic.distance(shown(&images), shown(&wanted), &mut noise).unwrap();
     let slope = Tensor::run_backward(&[&distance], &[&images], false, false).remove(0);
     let slope = slope.norm().double_value(&[]);
     assert!((0.5..4.0).contains(&slope), "{slope}"); // 2.0, and 7.9 where nothing holds it back
@@ -193,27 +191,21 @@ fn a_critic_does_not_become_steep() {
 #[test]
 fn a_critic_looks_through_the_network_as_it_was() {
     let _turn = alone();
-    tch::manual_seed(3);
     let model = lively(0);
-    tch::manual_seed(6);
-    let critic = Critic::new(&model).unwrap();
-    let draw = || Tensor::randn([4, 1, 8, 8], (Kind::Float, Device::Cpu)) * 0.5;
+    let critic = Critic::new(&model, 6).unwrap();
+    let mut images = stream(3);
+    let mut draw = || images.normal(&[4, 1, 8, 8], Device::Cpu) * 0.5;
     let (found, wanted) = (draw(), draw());
-    let distance = || {
-        tch::manual_seed(5);
-        critic.distance(shown(&found), shown(&wanted)).unwrap().double_value(&[])
-    };
-    let before = distance();
+    let seen_by =
+        |critic: &Critic| critic.distance(shown(&found), shown(&wanted), &mut stream(5)).unwrap().double_value(&[]);
+    let before = seen_by(&critic);
     for (_, weight) in model.params().trainable() {
         let _ = tch::no_grad(|| weight.shallow_clone().g_mul_scalar_(0.5));
     }
-    assert_eq!(distance(), before);
+    assert_eq!(seen_by(&critic), before);
     // one made now, with the same heads, sees otherwise
-    tch::manual_seed(6);
-    let other = Critic::new(&model).unwrap();
-    tch::manual_seed(5);
-    assert!(other.distance(shown(&found), shown(&wanted)).unwrap().double_value(&[]) != before);
-    let error = critic.distance(shown(&found), shown(&wanted.narrow(0, 0, 2))).unwrap_err().to_string();
+    assert!(seen_by(&Critic::new(&model, 6).unwrap()) != before);
+    let error = critic.distance(shown(&found), shown(&wanted.narrow(0, 0, 2)), &mut stream(5)).unwrap_err().to_string();
     assert!(error.contains("[4, 1, 8, 8]"), "{error}");
 }
 
@@ -226,11 +218,11 @@ fn a_run_with_a_critic_resumes_exactly() {
     for (n, critic_of, classes) in [(3, CriticOf::Teacher, 0), (5, CriticOf::Teacher, 2), (3, CriticOf::Data, 2)] {
         let (model, plan) = (lively(classes), euler(n));
         let images = ramps(&model);
-        let lessons = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
-        let course = Course { images: Some(&images), ..Course::from(&lessons) };
+        let source = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
+        let dataset = TrajectoryDataset { images: Some(&images), ..TrajectoryDataset::from(&source) };
         let start = |critic: f64| {
             let loss = Loss::Rollout(RolloutLoss { critic, critic_of, ..RolloutLoss::of(Distance::PseudoHuber) });
-            Trainer::new(Model::duplicate(&model).unwrap(), course, TrainConfig { loss, ..config(Distance::Squared) })
+            Trainer::new(Model::duplicate(&model).unwrap(), dataset, TrainConfig { loss, ..config(Distance::Squared) })
                 .unwrap()
         };
         let mut straight = start(10.0);

@@ -4,15 +4,14 @@ use fewstep_core::schedule::karras;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_nn::Model;
 use fewstep_nn::device::parse_device;
-use fewstep_nn::sample::Seeded;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::train::Trainer;
 
-use crate::support::{alone, lively, ramps, recipe, small};
+use crate::support::{alone, lively, ramps, recipe, small, stream};
 
 /// Asked for before a network is made: libtorch looks for its CUDA library once.
 fn gpu() -> Device {
-    parse_device("cuda").expect("these tests need a GPU")
+    parse_device("cuda").expect("these tests need a GPU").device
 }
 
 /// The same weights elsewhere.
@@ -40,7 +39,7 @@ fn cuda_networks_give_the_numbers_of_the_cpu() {
         let there = moved(&model, device);
         let half = moved(&model, device).with_kind(Kind::BFloat16);
         for sigma in [0.01, 1.0, 60.0] {
-            let x = Tensor::randn([4, 1, 8, 8], (Kind::Float, Device::Cpu)) * (1.0 + sigma);
+            let x = stream(0).normal(&[4, 1, 8, 8], Device::Cpu) * (1.0 + sigma);
             let here = model.denoise_at(&x, sigma, labels.as_ref());
             let full = there.denoise_at(&x.to_device(device), sigma, there_labels.as_ref());
             assert!(relative(&full, &here) < 1e-5, "f32 at {sigma}: {}", relative(&full, &here));
@@ -58,9 +57,8 @@ fn cuda_samples_are_those_of_the_cpu() {
     let model = lively(2);
     let plan =
         Solver::Ipndm { order: 4 }.plan(&karras(6, 0.01, 20.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
-    let seeded = Seeded { seeds: &[0, 1, 2, 3, 4], class: None, batch: 2 };
-    let here = seeded.collect(&model, &plan).unwrap();
-    let there = seeded.collect(&moved(&model, device), &plan).unwrap();
+    let images = |model: &Model| crate::support::images(model, &plan, &[0, 1, 2, 3, 4], None, 2).to_device(Device::Cpu);
+    let (here, there) = (images(&model), images(&moved(&model, device)));
     assert!(relative(&there, &here) < 1e-4, "{}", relative(&there, &here));
 }
 

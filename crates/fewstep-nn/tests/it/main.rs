@@ -6,6 +6,7 @@ mod golden;
 mod kernels;
 mod mixture;
 mod networks;
+mod programs;
 mod rollout;
 mod samplers;
 mod searches;

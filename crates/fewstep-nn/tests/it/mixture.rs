@@ -4,9 +4,8 @@ use fewstep_core::mixture::{Component, Covariance, Mixture};
 use fewstep_core::schedule::karras;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_nn::checkpoint::{self, Storage};
-use fewstep_nn::sample::Seeded;
 use fewstep_nn::tch::{Device, Kind, Tensor};
-use fewstep_nn::{Model, data, mixture};
+use fewstep_nn::{Model, mixture};
 
 /// The same mixture in f64.
 fn exact(model: &Model) -> Mixture {
@@ -32,7 +31,7 @@ fn row(x: &Tensor, n: i64) -> Vec<f64> {
 fn its_denoiser_is_the_exact_one_at_every_noise_level() {
     let model = mixture::patterns(false, Device::Cpu).unwrap();
     let exact = exact(&model);
-    let noise = data::latents(&[1, 2, 3], model.image_shape(), Device::Cpu);
+    let noise = crate::support::latents(&model, &[1, 2, 3]);
     for sigma in [0.002, 0.05, 0.4, 3.0, 80.0] {
         let x = &noise * sigma + 0.3;
         let found = model.denoise_at(&x, sigma, None);
@@ -70,7 +69,7 @@ fn it_travels_as_any_network_does() {
     let read = checkpoint::load(&path, Device::Cpu).unwrap().model;
     assert_eq!(read.config(), model.config());
     let plan = Solver::Heun.plan(&karras(4, 0.002, 80.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
-    let images = |model: &Model| Seeded { seeds: &[5], class: Some(2), batch: 1 }.collect(model, &plan).unwrap();
+    let images = |model: &Model| crate::support::images(model, &plan, &[5], Some(2), 1);
     assert!(images(&model).equal(&images(&read)));
 }
 
@@ -85,7 +84,7 @@ fn samples_agree(model: &Model) {
     let seeds: Vec<u64> = (0..2000).collect();
     let exact = mixture::samples(model, &seeds).unwrap();
     let plan = Solver::Heun.plan(&karras(12, 0.002, 80.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
-    let made = Seeded { seeds: &seeds, class: None, batch: 500 }.collect(model, &plan).unwrap();
+    let made = crate::support::images(model, &plan, &seeds, None, 500);
     let moments = |images: &Tensor| {
         let flat = images.flatten(1, -1);
         (flat.mean_dim(0, false, Kind::Double), flat.var_dim(0, true, false).to_kind(Kind::Double))

@@ -1,11 +1,21 @@
 //! All six reference networks: outputs, gradients, ranges and rounding.
 
+use std::path::PathBuf;
+
+use fewstep_core::precondition::{AlphaNetwork, Alphas, Preconditioning, Prediction, RectifiedFlow};
+use fewstep_nn::config::{DhariwalConfig, Embedding, ModelConfig, NetworkConfig, PathKind, SongConfig};
 use fewstep_nn::tch::{Device, Kind, Tensor};
+use fewstep_nn::tensor::Sigma;
 use fewstep_nn::unet::Conditions;
-use fewstep_nn::{Model, checkpoint, data};
+use fewstep_nn::{Model, checkpoint};
 
 use crate::golden::{arrays, assert_close, folder};
-use crate::support::{alone, small};
+use crate::support::{alone, small, stream};
+
+/// Networks made by the EDM code.
+fn testdata(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/edm_networks").join(name)
+}
 
 const NETWORKS: [&str; 6] =
     ["ddpmpp_edm", "ncsnpp_edm_cond", "ddpmpp_vp", "ncsnpp_ve", "adm_edm_cond_fp16", "adm_iddpm_cond"];
@@ -89,7 +99,7 @@ fn golden_networks_survive_our_own_file_format() {
         let read = checkpoint::load(&path, Device::Cpu).unwrap();
         assert_eq!(read.model.config(), model.config());
         assert_eq!(read.notes, notes);
-        let x = Tensor::randn([2, 3, 16, 16], (Kind::Float, Device::Cpu));
+        let x = stream(0).normal(&[2, 3, 16, 16], Device::Cpu);
         assert_eq!(read.model.denoise_at(&x, 1.5, None), model.denoise_at(&x, 1.5, None), "{name}");
     }
 }
@@ -115,10 +125,202 @@ fn weights_between_two_networks() {
     assert!(difference(&a, &b, 0.25, &quarter) < 1e-6);
     assert!(difference(&a, &b, 0.0, &quarter) > 1e-3);
     // the layers see them
-    let x = data::latents(&[1, 2], a.image_shape(), Device::Cpu);
+    let x = crate::support::latents(&a, &[1, 2]);
     let of = |model: &Model| model.denoise_at(&x, 0.7, None);
     assert_eq!(of(&between(&a, &b, 1.0)), of(&b));
     assert_ne!(of(&quarter), of(&a));
     let error = small(10).between(&a, 0.5).unwrap_err();
     assert!(matches!(error, fewstep_nn::Error::MissingTensor { .. }), "{error}");
+}
+
+/// Tensors carry what `f64` carries, in single precision: the values, and the gradient of the label by sigma.
+#[test]
+fn coefficients_of_tensors_are_those_of_numbers() {
+    let alphas =
+        |prediction| Preconditioning::Alphas(AlphaNetwork::new(prediction, Alphas::STABLE_DIFFUSION, 0.5).unwrap());
+    let flow = Preconditioning::Flow(RectifiedFlow { shift: 3.0, ..RectifiedFlow::default() });
+    for precond in [alphas(Prediction::Eps), alphas(Prediction::V), alphas(Prediction::X0), flow] {
+        let sigmas = [0.05_f32, 0.7, 3.3, 14.0];
+        let tensor = Tensor::from_slice(&sigmas).set_requires_grad(true);
+        let of = precond.coefficients(&Sigma(tensor.shallow_clone()));
+        of.c_noise.0.sum(Kind::Float).backward();
+        let gradient = tensor.grad();
+        for (i, sigma) in sigmas.into_iter().map(f64::from).enumerate() {
+            let number = precond.coefficients(&sigma);
+            let close = |a: f64, b: f64| assert!((a - b).abs() <= 1e-5 * b.abs(), "{precond:?} at {sigma}: {a} {b}");
+            for (tensor, number) in [
+                (&of.c_skip, number.c_skip),
+                (&of.c_out, number.c_out),
+                (&of.c_in, number.c_in),
+                (&of.c_noise, number.c_noise),
+            ] {
+                close(tensor.0.double_value(&[i as i64]), number);
+            }
+            let h = 1e-6 * sigma;
+            let label = |sigma: f64| precond.coefficients(&sigma).c_noise;
+            close(gradient.double_value(&[i as i64]), (label(sigma + h) - label(sigma - h)) / (2.0 * h));
+        }
+    }
+}
+
+/// An ADM network of fewer than 64 channels has no attention, wherever it is asked for: read from a file, and made by us.
+#[test]
+fn attention_needs_64_channels_a_head_as_in_the_edm_code() {
+    let theirs = checkpoint::load(&testdata("small_adm.pkl"), Device::Cpu).unwrap().model;
+    let golden = arrays(testdata("small_adm.npz"));
+    let conditions = Conditions { class_labels: golden.get("class_labels"), ..Conditions::default() };
+    let denoised = theirs.denoise(&golden["x"], &golden["sigma"], &conditions);
+    assert_close("small_adm denoised", &denoised.detach(), &golden["denoised"], 1e-5);
+    let ours = Model::fresh(theirs.config().clone(), 0, Device::Cpu).unwrap();
+    let tensors = |model: &Model| {
+        model.params().iter().map(|(name, param)| (name.to_owned(), param.tensor.size())).collect::<Vec<_>>()
+    };
+    assert_eq!(tensors(&ours), tensors(&theirs));
+    // one head at 64 channels, two at 128
+    let of = |model_channels: i64| {
+        let network = DhariwalConfig {
+            model_channels,
+            channel_mult: vec![1],
+            num_blocks: 1,
+            attn_resolutions: vec![],
+            ..DhariwalConfig::default()
+        };
+        Model::fresh(image_4x4(NetworkConfig::DhariwalUNet(network)), 0, Device::Cpu).unwrap()
+    };
+    for (channels, attends) in [(60, false), (64, true), (128, true)] {
+        assert_eq!(of(channels).params().get("model.dec.4x4_in0.qkv.weight").is_some(), attends, "{channels}");
+    }
+}
+
+fn image_4x4(network: NetworkConfig) -> ModelConfig {
+    let precond = Preconditioning::EDM;
+    ModelConfig { img_resolution: 4, img_channels: 1, label_dim: 0, use_fp16: false, precond, network }
+}
+
+/// Whether the EDM code can make and run a network of this width (read off `training/networks.py`): its normalisations have
+/// min(32, C / 4) equal groups, cosines and sines of the noise level make an even number, and heads share the channels evenly.
+fn works_in_the_edm_code(arch: &str, width: i64, mult: &[i64], blocks: usize) -> bool {
+    let adm = arch == "adm";
+    let levels: Vec<i64> = mult.iter().map(|mult| width * mult).collect();
+    let first = if adm { levels[0] } else { width };
+    let (mut normed, mut skips, mut channels) = (Vec::new(), vec![first], first);
+    for (level, out) in levels.iter().enumerate() {
+        if level > 0 {
+            normed.push(channels);
+            skips.push(channels);
+        }
+        for _ in 0..blocks {
+            normed.extend([channels, *out]);
+            channels = *out;
+            skips.push(channels);
+        }
+    }
+    for out in levels.iter().rev() {
+        normed.push(channels); // the two blocks at the deepest level, or the one that doubles the resolution
+        for _ in 0..=blocks {
+            normed.extend([channels + skips.pop().unwrap(), *out]);
+            channels = *out;
+        }
+    }
+    let groups = |c: i64| (c / 4).min(32);
+    let normalised = normed.iter().all(|&c| groups(c) > 0 && c % groups(c) == 0);
+    let embedded = arch == "ncsnpp" || width % 2 == 0;
+    // attention at every level here
+    let shared = !adm || levels.iter().all(|c| c / 64 == 0 || c % (c / 64) == 0);
+    normalised && embedded && shared
+}
+
+/// A width is valid exactly if the EDM code can make and run a network of it; so can we then.
+#[test]
+fn widths_are_valid_exactly_where_the_edm_code_works() {
+    let _turn = alone();
+    let x = stream(0).normal(&[2, 1, 4, 4], Device::Cpu);
+    for arch in ["ddpmpp", "ncsnpp", "adm"] {
+        for channel_mult in [vec![1], vec![3], vec![1, 2], vec![2, 1], vec![1, 2, 2], vec![2, 2, 2], vec![1, 2, 3]] {
+            for model_channels in 1..260 {
+                let (num_blocks, attn_resolutions) = (1, vec![4, 2, 1]);
+                let song = SongConfig {
+                    model_channels,
+                    channel_mult: channel_mult.clone(),
+                    num_blocks,
+                    attn_resolutions: attn_resolutions.clone(),
+                    ..SongConfig::default()
+                };
+                let network = match arch {
+                    "ddpmpp" => NetworkConfig::SongUNet(song),
+                    "ncsnpp" => NetworkConfig::SongUNet(SongConfig {
+                        embedding_type: Embedding::Fourier,
+                        encoder_type: PathKind::Residual,
+                        channel_mult_noise: 2,
+                        resample_filter: vec![1, 3, 3, 1],
+                        ..song
+                    }),
+                    _ => NetworkConfig::DhariwalUNet(DhariwalConfig {
+                        model_channels,
+                        channel_mult: channel_mult.clone(),
+                        num_blocks,
+                        attn_resolutions,
+                        ..DhariwalConfig::default()
+                    }),
+                };
+                let what = format!("{arch} {model_channels} {channel_mult:?}");
+                let config = image_4x4(network);
+                let valid = config.validate();
+                let expected = works_in_the_edm_code(arch, model_channels, &channel_mult, 1);
+                assert_eq!(valid.is_ok(), expected, "{what}: {valid:?}");
+                // the small ones run as well: the others' networks are large
+                if valid.is_ok() && model_channels < 40 {
+                    let model = Model::fresh(config, 0, Device::Cpu).unwrap();
+                    let images = model.denoise_at(&x, 1.0, None);
+                    assert!(images.size() == x.size() && images.isfinite().all().int64_value(&[]) == 1, "{what}");
+                }
+            }
+        }
+    }
+    // the sizes of the report that led here
+    for width in [44, 48, 52, 56, 72, 80, 100] {
+        assert!(!works_in_the_edm_code("ddpmpp", width, &[1, 2, 2], 1), "{width}");
+    }
+}
+
+/// What a file says of the parameterisation is checked before anything is built on it.
+#[test]
+fn a_parameterisation_that_makes_no_sense_is_refused() {
+    for (precond, says) in [
+        (Preconditioning::Iddpm { c_1: 0.001, c_2: 0.008, m: 1 << 40 }, "M = "),
+        (Preconditioning::Edm { sigma_data: 0.0, sigma_min: 0.0, sigma_max: 80.0 }, "sigma_data = 0"),
+        (Preconditioning::Flow(RectifiedFlow { t_max: 1.0, ..RectifiedFlow::default() }), "t_max = 1"),
+    ] {
+        let config = ModelConfig { precond, ..crate::support::small(0).config().clone() };
+        let error = Model::fresh(config, 1, Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+/// What no network can be made of is refused in words, before anything is allocated.
+#[test]
+fn what_cannot_be_built_is_refused_with_its_reason() {
+    let song = |song: SongConfig| image_4x4(NetworkConfig::SongUNet(SongConfig { channel_mult: vec![1], ..song }));
+    let refused = |config: ModelConfig| config.validate().unwrap_err().to_string();
+    let of_width = |model_channels: i64| refused(song(SongConfig { model_channels, ..SongConfig::default() }));
+    assert!(of_width(144).contains("has 144 channels, which do not make 32 equal groups"), "{}", of_width(144));
+    assert!(of_width(0).contains("model_channels is 0"), "{}", of_width(0));
+    for (dropout, label_dropout) in [(1.5, 0.0), (f64::NAN, 0.0), (0.0, -0.1)] {
+        let error = refused(song(SongConfig { dropout, label_dropout, ..SongConfig::default() }));
+        assert!(error.contains("dropout is "), "{error}");
+    }
+    // a few petabytes
+    let huge = SongConfig { model_channels: 8192, channel_mult: vec![64], ..SongConfig::default() };
+    let error = refused(image_4x4(NetworkConfig::SongUNet(huge)));
+    assert!(error.contains("billion weights"), "{error}");
+    let precond = Preconditioning::Iddpm { c_1: 0.001, c_2: 0.008, m: usize::MAX };
+    let error = refused(ModelConfig { precond, ..song(SongConfig::default()) });
+    assert!(error.contains("M"), "{error}");
+    // frequencies are drawn: a file without them is not whole
+    let fourier = SongConfig { embedding_type: Embedding::Fourier, ..SongConfig::default() };
+    let model = Model::fresh(song(SongConfig { model_channels: 8, ..fourier }), 0, Device::Cpu).unwrap();
+    let tensors = model.params().iter().map(|(name, param)| (name.to_owned(), param.tensor.copy()));
+    let tensors = tensors.filter(|(name, _)| name != "model.map_noise.freqs").collect();
+    let error = Model::from_tensors(model.config().clone(), tensors, Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("no tensor 'model.map_noise.freqs'"), "{error}");
 }

@@ -1,24 +1,22 @@
 //! Tuning against a teacher's trajectories.
 
+use fewstep_core::observe::{Event, Observer, Silent};
 use fewstep_core::plan::{Combination, Plan, Source};
 use fewstep_core::schedule::{Schedule, karras};
-use fewstep_core::search::Teacher;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::distance::{Distance, FeatureMap};
 use fewstep_nn::ema::EmaConfig;
-use fewstep_nn::fit::HeldOut;
-use fewstep_nn::sample::Seeded;
-use fewstep_nn::search::Network;
 use fewstep_nn::tch::{Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::train::{
-    Course, CriticOf, GradientFlow, Kept, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories,
+    CriticOf, GradientFlow, Kept, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories, TrajectoryDataset,
 };
 use fewstep_nn::unet::Conditions;
+use fewstep_search::{HeldOut, Teacher};
 
-use crate::support::{alone, lively, ramps};
+use crate::support::{alone, lively, ramps, seeded};
 
 const COUNT: u64 = 12;
 
@@ -34,7 +32,7 @@ pub fn trajectories(model: &Model, plan: &Plan, solver: Solver, fine: &Schedule)
 /// The same, with their teacher.
 fn taught(model: &Model, plan: &Plan, solver: Solver, fine: &Schedule) -> (Teacher<Batch>, Trajectories) {
     let seeds: Vec<u64> = (0..COUNT).collect();
-    let network = Network::new(model, &seeds, 5).unwrap();
+    let network = seeded(model, &seeds);
     let (grid, fine) = (Trajectories::levels(plan, fine).unwrap(), Trajectories::fine(plan, fine).unwrap());
     let denoise = |x: &Batch, sigma: f64| network.denoised(x, sigma);
     let teacher = Teacher::solve(solver, &fine, &grid, network.latents().clone(), COUNT as usize, denoise).unwrap();
@@ -82,20 +80,20 @@ fn tuning_brings_the_student_to_the_teacher() {
     for (distance, flow) in cases {
         let (model, plan) = (lively(2), euler(3));
         let fine = karras(24, 0.01, 20.0, 7.0).unwrap();
-        let lessons = trajectories(&model, &plan, Solver::Heun, &fine);
-        assert_eq!((lessons.len() as u64, lessons.steps()), (COUNT, 3));
+        let source = trajectories(&model, &plan, Solver::Heun, &fine);
+        assert_eq!((source.len() as u64, source.steps()), (COUNT, 3));
         let seeds: Vec<u64> = (0..COUNT).collect();
         let teacher = Solver::Heun.plan(&fine, &SolverOptions::default()).unwrap();
-        let judge = HeldOut::new(&model, &teacher, &seeds, 12).unwrap();
-        let before = judge.rollout_error(&model, &plan).unwrap();
+        let held_out = HeldOut::by(&model, &teacher, &seeds, &Silent).unwrap();
+        let before = held_out.rollout_error(&model, &plan, &Silent).unwrap();
         let loss = Loss::Rollout(RolloutLoss { flow, ..RolloutLoss::of(distance) });
-        let mut trainer = Trainer::new(model, &lessons, TrainConfig { loss, ..config(distance) }).unwrap();
+        let mut trainer = Trainer::new(model, &source, TrainConfig { loss, ..config(distance) }).unwrap();
         let first = trainer.step().unwrap().loss;
         let mut last = first;
         for _ in 0..80 {
             last = trainer.step().unwrap().loss;
         }
-        let after = judge.rollout_error(&trainer.averaged().unwrap(), &plan).unwrap();
+        let after = held_out.rollout_error(&trainer.averaged().unwrap(), &plan, &Silent).unwrap();
         assert!(
             last < 0.5 * first && after < 0.6 * before,
             "{distance:?} {flow:?}: {first} to {last}, {before} to {after}"
@@ -108,7 +106,7 @@ fn by_one_graph(model: &Model, plan: &Plan, teacher: &Teacher<Batch>, weights: S
     let leaves: Vec<Tensor> =
         model.params().trainable().map(|(_, leaf)| leaf.shallow_clone().set_requires_grad(true)).collect();
     let seeds: Vec<u64> = (0..COUNT).collect();
-    let classes = Seeded { seeds: &seeds, class: None, batch: 1 }.classes(model);
+    let classes = model.classes_of(&seeds);
     let labels = model.one_hot(&classes).unwrap();
     let conditions = Conditions { class_labels: labels.as_ref(), ..Conditions::default() };
     let (mut inputs, mut outputs): (Vec<Tensor>, Vec<Tensor>) = (Vec::new(), Vec::new());
@@ -134,7 +132,7 @@ fn by_one_graph(model: &Model, plan: &Plan, teacher: &Teacher<Batch>, weights: S
             None => (value(&plan.output, &inputs, &outputs), &teacher.ends().image, 0.0),
         };
         let error = (state - &target.0).square().mean(Kind::Float);
-        loss += error * (weights.of(sigma) / plan.nfe() as f64);
+        loss += error * (weights.of(sigma, model.config().precond.sigma_data()) / plan.nfe() as f64);
     }
     let gradient = Tensor::run_backward(&[&loss], &leaves, false, false);
     let squares: f64 =
@@ -150,12 +148,12 @@ fn a_gradient_through_all_steps_is_that_of_one_graph() {
         let solver: Solver = solver.parse().unwrap();
         let plan = solver.plan(&karras(4, 0.01, 20.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
         let model = lively(classes);
-        let (teacher, lessons) = taught(&model, &plan, Solver::Heun, &fine);
+        let (teacher, source) = taught(&model, &plan, Solver::Heun, &fine);
         let update = |weights: StepWeights, flow: GradientFlow| {
             let loss = Loss::Rollout(RolloutLoss { weights, flow, ..RolloutLoss::of(Distance::Squared) });
             let all = COUNT as usize;
             let config = TrainConfig { loss, batch: all, microbatch: all, ..config(Distance::Squared) };
-            Trainer::new(model.duplicate().unwrap(), &lessons, config).unwrap().step().unwrap()
+            Trainer::new(model.duplicate().unwrap(), &source, config).unwrap().step().unwrap()
         };
         for weights in [StepWeights::Signal, StepWeights::Equal, StepWeights::Image] {
             let (loss, norm) = by_one_graph(&model, &plan, &teacher, weights);
@@ -173,15 +171,15 @@ fn a_gradient_through_all_steps_is_that_of_one_graph() {
 fn losses_and_lessons_must_suit_each_other() {
     let _turn = alone();
     let (model, plan) = (lively(0), euler(3));
-    let lessons = trajectories(&model, &plan, Solver::Euler, plan.schedule.as_ref().unwrap());
+    let source = trajectories(&model, &plan, Solver::Euler, plan.schedule.as_ref().unwrap());
     let images = ramps(&model);
     let error = |result: fewstep_nn::Result<Trainer>| result.unwrap_err().to_string();
     let denoising = TrainConfig { loss: Loss::EDM, ..config(Distance::Squared) };
-    assert!(error(Trainer::new(lively(0), &lessons, denoising)).contains("needs images"));
+    assert!(error(Trainer::new(lively(0), &source, denoising)).contains("needs images"));
     let rollout = error(Trainer::new(lively(0), &images, config(Distance::Squared)));
     assert!(rollout.contains("trajectories, not images"), "{rollout}");
     let large = TrainConfig { batch: 30, microbatch: 30, ..config(Distance::Squared) };
-    assert!(error(Trainer::new(lively(0), &lessons, large)).contains("12 trajectories"));
+    assert!(error(Trainer::new(lively(0), &source, large)).contains("12 trajectories"));
 }
 
 /// Means of the quarters of an image.
@@ -198,16 +196,16 @@ impl FeatureMap for Quarters {
 fn features_and_data_have_their_say() {
     let _turn = alone();
     let (model, plan) = (lively(0), euler(3));
-    let lessons = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
+    let source = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
     let images = ramps(&model);
-    let course = Course { trajectories: &lessons, images: Some(&images), features: Some(&Quarters) };
+    let dataset = TrajectoryDataset { trajectories: &source, images: Some(&images), features: Some(&Quarters) };
     let all = TrainConfig { batch: COUNT as usize, microbatch: COUNT as usize, ..config(Distance::Squared) };
-    let first = |course: Course, loss: RolloutLoss| {
+    let first = |dataset: TrajectoryDataset, loss: RolloutLoss| {
         let config = TrainConfig { loss: Loss::Rollout(loss), ..all.clone() };
-        Trainer::new(lively(0), course, config).and_then(|mut trainer| Ok(trainer.step()?.loss))
+        Trainer::new(lively(0), dataset, config).and_then(|mut trainer| Ok(trainer.step()?.loss))
     };
     let plain = RolloutLoss::of(Distance::Squared);
-    let loss = |loss: RolloutLoss| first(course, loss).unwrap();
+    let loss = |loss: RolloutLoss| first(dataset, loss).unwrap();
     // the image's part, and what data add to it
     let image = loss(RolloutLoss { weights: StepWeights::Image, ..plain });
     assert!(
@@ -220,7 +218,7 @@ fn features_and_data_have_their_say() {
     let [once, twice] = [1.0, 2.0].map(|critic| loss(RolloutLoss { critic, ..plain }) - loss(plain));
     assert!(once > 0.0 && (twice - 2.0 * once).abs() < 1e-5 * once, "{once} {twice}");
     // what a loss needs must be there
-    let bare = Course::from(&lessons);
+    let bare = TrajectoryDataset::from(&source);
     let error = |loss: RolloutLoss| first(bare, loss).unwrap_err().to_string();
     assert!(error(featured).contains("needs a feature network"));
     let of_data = RolloutLoss { critic: 1.0, critic_of: CriticOf::Data, ..plain };
@@ -243,9 +241,9 @@ fn how_far_gradients_go_is_a_matter_of_the_budget() {
     let _turn = alone();
     let update = |n: usize, flow: GradientFlow| {
         let (model, plan) = (lively(0), euler(n));
-        let lessons = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
+        let source = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
         let loss = Loss::Rollout(RolloutLoss { flow, ..RolloutLoss::of(Distance::Squared) });
-        let mut trainer = Trainer::new(model, &lessons, TrainConfig { loss, ..config(Distance::Squared) }).unwrap();
+        let mut trainer = Trainer::new(model, &source, TrainConfig { loss, ..config(Distance::Squared) }).unwrap();
         trainer.step().unwrap().grad_norm
     };
     for (n, flow, other) in
@@ -261,13 +259,25 @@ fn how_far_gradients_go_is_a_matter_of_the_budget() {
 fn a_cosine_takes_the_learning_rate_to_nothing() {
     let _turn = alone();
     let (model, plan) = (lively(0), euler(3));
-    let lessons = trajectories(&model, &plan, Solver::Euler, plan.schedule.as_ref().unwrap());
+    let source = trajectories(&model, &plan, Solver::Euler, plan.schedule.as_ref().unwrap());
     let config = TrainConfig { decay_images: Some(24), ..config(Distance::Squared) };
-    let mut trainer = Trainer::new(model, &lessons, config).unwrap();
+    let mut trainer = Trainer::new(model, &source, config).unwrap();
     let rates: Vec<f64> = (0..5).map(|_| trainer.step().unwrap().learning_rate).collect();
     let half = std::f64::consts::FRAC_1_SQRT_2 / 2.0;
     for (rate, share) in rates.iter().zip([1.0, 0.5 + half, 0.5, 0.5 - half, 0.0]) {
         assert!((rate - 2e-3 * share).abs() < 1e-12, "{rates:?}");
+    }
+}
+
+/// Keeps how far work was last said to be.
+#[derive(Default)]
+struct Told(std::cell::Cell<u64>);
+
+impl Observer for Told {
+    fn event(&self, event: Event) {
+        if let Event::Progressed { done, .. } = event {
+            self.0.set(done);
+        }
     }
 }
 
@@ -282,13 +292,12 @@ fn trajectories_in_a_file_are_those_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trajectories.safetensors");
     let kept = |key| Kept { path: &path, key };
-    let mut told = 0;
-    let solved =
-        Trajectories::solve(&model, &plan, (Solver::Heun, &fine), (&seeds, 64), kept("a"), |done| told = done).unwrap();
-    assert_eq!(told, ((2 * fine.len() - 1) * seeds.len()) as u64);
+    let told = Told::default();
+    let solved = Trajectories::solve(&model, &plan, (Solver::Heun, &fine), &seeds, kept("a"), &told).unwrap();
+    assert_eq!(told.0.get(), ((2 * fine.len() - 1) * seeds.len()) as u64);
     assert_eq!((solved.len(), solved.steps()), (600, 3));
 
-    let network = Network::new(&model, &seeds, 64).unwrap();
+    let network = seeded(&model, &seeds);
     let grid = Trajectories::levels(&plan, &fine).unwrap();
     let denoise = |x: &Batch, sigma: f64| network.denoised(x, sigma);
     let teacher = Teacher::solve(Solver::Heun, &fine, &grid, network.latents().clone(), 600, denoise).unwrap();

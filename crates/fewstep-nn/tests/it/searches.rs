@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use fewstep_core::denoiser::{BoundDenoiser, Levels};
+use fewstep_core::observe::Silent;
 use fewstep_core::plan::{Constant, Plan, Source};
 use fewstep_core::schedule::karras;
-use fewstep_core::search::{BoundDenoiser, Fit, Held, StudentOptions, Teacher, least_squares};
-use fewstep_core::solver::{Solver, SolverOptions};
-use fewstep_core::space::{Samples, VectorSpace};
-use fewstep_nn::fit::HeldOut;
-use fewstep_nn::search::{Network, load_teacher, save_teacher};
+use fewstep_core::solver::Solver;
+use fewstep_core::space::{self, Samples, VectorSpace};
 use fewstep_nn::tch::{Device, Kind, Tensor};
+use fewstep_nn::teachers::{load_teacher, save_teacher};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{Model, held};
+use fewstep_search::{HeldOut, Method, Search, SearchSettings, Seeded, Teacher, held_out_teacher};
 
-use crate::support::{alone, lively};
+use crate::support::{alone, lively, seeded};
 
 fn values(tensor: &Tensor) -> Vec<f64> {
     Vec::try_from(tensor.to_kind(Kind::Double).flatten(0, -1)).unwrap()
@@ -33,11 +34,12 @@ fn samples_of_a_batch_are_told_apart() {
 fn pullbacks_match_differences() {
     let _turn = alone();
     let model = lively(2);
-    let mut network = Network::new(&model, &[1, 2, 3], 2).unwrap();
+    let model = model.with_batch(2);
+    let network = seeded(&model, &[1, 2, 3]);
     let sigma = 0.7;
     let x = Batch(&network.latents().0 * 1.2);
     let cotangent = Batch(network.latents().0.flip([0]));
-    let (d_x, d_sigma) = network.pullback(&x, sigma, &cotangent).unwrap();
+    let (d_x, d_sigma) = (&mut &network).pullback(&x, sigma, &cotangent).unwrap();
     let value = |x: &Batch, sigma: f64| network.denoised(x, sigma).unwrap().dot(&cotangent);
     let direction = Batch(network.latents().0.flip([3]));
     let h = 1e-2;
@@ -53,18 +55,18 @@ fn pullbacks_match_differences() {
 fn parts_make_no_difference() {
     let _turn = alone();
     let model = lively(3);
-    let network = Network::new(&model, &[0, 1, 2, 3, 4], 5).unwrap();
-    let whole = model.denoise_in_parts(&network.latents().0, 1.0, network.class_labels(), 5);
-    let parts = model.denoise_in_parts(&network.latents().0, 1.0, network.class_labels(), 2);
+    let network = seeded(&model, &[0, 1, 2, 3, 4]);
+    let whole = model.denoise_in_parts(&network.latents().0, 1.0, network.conditions().0.as_ref(), 5);
+    let parts = model.denoise_in_parts(&network.latents().0, 1.0, network.conditions().0.as_ref(), 2);
     assert!((whole - parts).abs().max().double_value(&[]) < 1e-5);
 }
 
 #[test]
 fn vectors_denoised_together_are_those_denoised_apart() {
     let _turn = alone();
-    let model = lively(3);
     for batch in [64, 4] {
-        let network = Network::new(&model, &[0, 1, 2, 3, 4], batch).unwrap();
+        let model = lively(3).with_batch(batch);
+        let network = seeded(&model, &[0, 1, 2, 3, 4]);
         let latents = network.latents();
         let scaled = |factor: f64| Batch(&latents.0 * factor);
         let asked = [(scaled(30.0), 30.0), (scaled(1.0), 0.7), (scaled(-0.1), 0.05)];
@@ -81,7 +83,7 @@ fn vectors_denoised_together_are_those_denoised_apart() {
 
 #[test]
 fn every_sample_gets_its_class_s_image() {
-    let constant = Constant { sigma: 80.0, shape: [1, 1, 2], images: vec![vec![1.0, 2.0], vec![-1.0, 4.0]] };
+    let constant = Constant { sigma: 80.0, shape: vec![1, 1, 2], samples: vec![vec![1.0, 2.0], vec![-1.0, 4.0]] };
     let like = Tensor::zeros([3, 1, 1, 2], (Kind::Float, Device::Cpu));
     let labels = Tensor::from_slice(&[0f32, 1.0, 1.0, 0.0, 0.5, 0.5]).view([3, 2]);
     assert_eq!(values(&held::repeated(&constant, &like, Some(&labels)).0), [-1.0, 4.0, 1.0, 2.0, 0.0, 3.0]);
@@ -90,37 +92,34 @@ fn every_sample_gets_its_class_s_image() {
     assert_eq!(values(&held::repeated(&constant, &like, None).0), [0.0, 3.0, 0.0, 3.0, 0.0, 3.0]);
 }
 
-fn teacher(network: &Network) -> Teacher<Batch> {
+fn teacher(network: &Seeded<Model>) -> Teacher<Batch> {
     let grid = karras(7, 0.01, 80.0, 7.0).unwrap();
     let denoise = |x: &Batch, sigma: f64| network.denoised(x, sigma);
     Teacher::solve(Solver::Heun, &grid, &grid, network.latents().clone(), network.latents().samples(), denoise).unwrap()
 }
 
-/// The search's own error is what sampling with the plan gives, constant image and classes included.
+/// The search's own error is what sampling with the plan gives, constant and classes included.
 #[test]
 fn plans_do_in_sampling_what_the_search_says() {
     let _turn = alone();
     for classes in [0, 3] {
-        let model: Model = lively(classes);
-        let seeds: Vec<u64> = (0..6).collect();
-        let network = Network::new(&model, &seeds, 4).unwrap();
-        let (latents, labels) = (&network.latents().0, network.class_labels());
-        let (constant, evaluations) = held::mean_output(&model, 80.0, latents, labels, 4).unwrap();
-        assert_eq!((constant.images.len() as i64, evaluations), (classes.max(1), if classes == 0 { 6 } else { 18 }));
-        let batch = held::repeated(&constant, latents, labels);
-        let teacher = teacher(&network).holding(Held { constant, batch }, 1);
-        let options = StudentOptions { most: 3, beam: 1, ..StudentOptions::default() };
-        let denoise = |x: &Batch, sigma: f64| network.denoised(x, sigma);
-        let outcome = least_squares(&teacher, &Fit::default(), &options, denoise).unwrap();
-        let grid = teacher.grid();
-        let judge =
-            HeldOut::new(&model, &Solver::Heun.plan(grid, &SolverOptions::default()).unwrap(), &seeds, 4).unwrap();
-        for found in &outcome.plans {
-            let plan = Plan::from_json(&found.plan.to_json().unwrap()).unwrap();
-            assert!(plan.uses(Source::Constant));
-            let pixels = latents.numel() as f64 / 6.0;
-            let error = judge.rollout_error(&model, &plan).unwrap() * pixels;
-            assert!((error - found.error).abs() < 1e-3 * found.error + 1e-6, "{error} {}", found.error);
+        let model: Model = lively(classes).with_batch(4);
+        let mut settings = SearchSettings::default();
+        (settings.teacher.samples, settings.teacher.grid) = (6, 7);
+        let search = Search::new(&model, &settings, &Silent).unwrap();
+        let found = search.find(&"least-squares".parse::<Method>().unwrap(), &[1, 2, 3]).unwrap();
+        assert_eq!(found.plans.len(), 3);
+        let seeds: Vec<u64> = (0..6).map(|index| fewstep_search::SEARCH_SEEDS + index).collect();
+        let fine = held_out_teacher(&Levels::from(&model.config().precond), &settings.teacher).unwrap();
+        let held_out = HeldOut::by(&model, &fine, &seeds, &Silent).unwrap();
+        for plan in found.plans.values() {
+            let constant = plan.constant.as_ref().unwrap();
+            assert_eq!(constant.samples.len() as i64, classes.max(1));
+            let read = Plan::from_json(&plan.to_json().unwrap()).unwrap();
+            assert!(read.uses(Source::Constant));
+            let error = held_out.rollout_error(&model, &read, &Silent).unwrap();
+            let said = search.training_error(plan).unwrap();
+            assert!((error - said).abs() < 1e-3 * said + 1e-6, "{error} {said}");
         }
     }
 }
@@ -129,7 +128,7 @@ fn plans_do_in_sampling_what_the_search_says() {
 fn a_teacher_is_read_back_as_it_was_and_only_as_its_own() {
     let _turn = alone();
     let model = lively(0);
-    let network = Network::new(&model, &[5, 6], 2).unwrap();
+    let network = seeded(&model, &[5, 6]);
     let teacher = teacher(&network);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("teacher.safetensors");
@@ -150,10 +149,10 @@ fn a_teacher_is_read_back_as_it_was_and_only_as_its_own() {
 #[test]
 fn gradients_are_differences_of_neighbours() {
     let x = Batch(Tensor::from_slice(&[1f32, 3.0, 6.0, 2.0, 2.0, 2.0]).view([1, 1, 2, 3]));
-    let seen = x.with_gradients(0.1);
+    let seen = space::Batch::with_gradients(&x, 0.1).unwrap();
     assert_eq!(seen.0.size(), [1, 3, 2, 3]);
     let expected = [0.1, 0.3, 0.6, 0.2, 0.2, 0.2, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0, 1.0, -1.0, -4.0, 0.0, 0.0, 0.0];
     assert!(values(&seen.0).iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{:?}", values(&seen.0));
-    let twice = Batch(&x.0 * 2.0).with_gradients(0.1);
+    let twice = space::Batch::with_gradients(&Batch(&x.0 * 2.0), 0.1).unwrap();
     assert_eq!(values(&twice.0), values(&(&seen.0 * 2.0)));
 }

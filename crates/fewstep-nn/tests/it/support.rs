@@ -2,18 +2,29 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+use fewstep_core::Plan;
+use fewstep_core::denoiser::Denoiser;
+use fewstep_core::observe::Silent;
 use fewstep_core::precondition::Preconditioning;
 use fewstep_io::dataset;
-use fewstep_nn::Model;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
 use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 use fewstep_nn::data::Images;
 use fewstep_nn::ema::EmaConfig;
-use fewstep_nn::tch::Device;
+use fewstep_nn::random::{Purpose, Stream};
+use fewstep_nn::tch::{Device, Tensor};
+use fewstep_nn::tensor::Batch;
 use fewstep_nn::train::{Loss, TrainConfig};
+use fewstep_nn::{Labels, Model};
+use fewstep_search::Seeded;
 
-/// libtorch's generator is one for the whole process: tests that draw from it take turns. One thread: the networks are tiny.
+/// Random numbers for a test.
+pub fn stream(seed: u64) -> Stream {
+    Stream::new(seed, Purpose::Training, 1 << 40)
+}
+
+/// Networks this tiny compute on one thread, and one test at a time: more would get in each other's way.
 pub fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     fewstep_nn::device::set_threads(1);
@@ -44,8 +55,9 @@ pub fn small(label_dim: i64) -> Model {
 /// A fresh network ends in zeros; this one does not.
 pub fn lively(label_dim: i64) -> Model {
     let model = small(label_dim);
+    let mut stream = stream(1);
     for (_, param) in model.params().iter().filter(|(_, param)| param.tensor.is_floating_point()) {
-        let noise = param.tensor.randn_like() * 0.1;
+        let noise = stream.normal(&param.tensor.size(), Device::Cpu) * 0.1;
         let _ = fewstep_nn::tch::no_grad(|| param.tensor.shallow_clone().g_add_(&noise));
     }
     model
@@ -73,4 +85,30 @@ pub fn recipe() -> TrainConfig {
         xflip: true,
         seed: 7,
     }
+}
+
+/// Latents and conditions of seeds on a network.
+pub fn seeded<'a>(model: &'a Model, seeds: &[u64]) -> Seeded<'a, Model> {
+    Seeded::new(model, seeds, &Silent).unwrap()
+}
+
+/// What `plan` makes of `latents` `[N, C, H, W]`; `class_labels`: `[N or 1, classes]`.
+pub fn sample(model: &Model, plan: &Plan, latents: &Tensor, class_labels: Option<&Tensor>) -> Tensor {
+    let labels = Labels(class_labels.map(Tensor::shallow_clone));
+    let latents = Batch(latents.to_kind(fewstep_nn::tch::Kind::Float));
+    Seeded::from_latents(model, latents, labels, &Silent).run(plan).unwrap().0
+}
+
+/// Images of seeds, so many at once; each of its own class, or all of one.
+pub fn images(model: &Model, plan: &Plan, seeds: &[u64], class: Option<usize>, batch: usize) -> Tensor {
+    let part = |seeds: &[u64]| match class {
+        Some(class) => Seeded::with_class(model, seeds, class, &Silent).unwrap().run(plan).unwrap().0,
+        None => seeded(model, seeds).run(plan).unwrap().0,
+    };
+    Tensor::cat(&seeds.chunks(batch).map(part).collect::<Vec<_>>(), 0)
+}
+
+/// Unit normal latents of a network for these seeds.
+pub fn latents(model: &Model, seeds: &[u64]) -> Tensor {
+    model.latents(seeds).unwrap().0
 }

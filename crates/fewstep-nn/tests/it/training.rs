@@ -1,20 +1,28 @@
 //! Training, tuning and the gradient of phase 1 on a network small enough for a test.
 
 use fewstep_core::objective::{ForwardNoised, Objective, loss, loss_and_gradient};
+use fewstep_core::observe::Silent;
 use fewstep_core::plan::Plan;
-use fewstep_core::schedule::{Schedule, karras};
+use fewstep_core::schedule::{Scale, Schedule, karras};
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::VectorSpace;
 use fewstep_nn::Model;
 use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
+use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 use fewstep_nn::data::Images;
+use fewstep_nn::distance::Distance;
 use fewstep_nn::ema::EmaConfig;
-use fewstep_nn::fit::{HeldOut, NoiseSharing, Noised, TuneConfig, TuneWeights, Tuner, level_loss};
-use fewstep_nn::random;
-use fewstep_nn::tch::{Device, Kind, Tensor};
-use fewstep_nn::train::{Loss, TrainConfig, Trainer};
+use fewstep_nn::fit::{
+    NoiseSharing, Noised, ScheduleConfig, ScheduleOptimizer, TableConfig, TuneConfig, TuneWeights, Tuner, level_loss,
+    tabulate,
+};
+use fewstep_nn::tch::{self, Device, Kind, Tensor};
+use fewstep_nn::tensor::Batch;
+use fewstep_nn::train::{Loss, RolloutLoss, TrainConfig, Trainer};
+use fewstep_search::HeldOut;
 
-use crate::support::{alone, ramps, recipe, small};
+use crate::rollout::{euler, trajectories};
+use crate::support::{alone, ramps, recipe, small, stream};
 
 fn weights(model: &Model) -> Vec<Tensor> {
     model.params().trainable().map(|(_, tensor)| tensor.detach().copy()).collect()
@@ -78,6 +86,65 @@ fn a_resumed_run_equals_one_that_never_stopped() {
     assert!(error.to_string().contains("another config"), "{error}");
 }
 
+/// Neither does what a program draws from libtorch's generator change a run, nor a run what the program draws.
+#[test]
+fn libtorchs_generator_is_the_programs_own() {
+    let _turn = alone();
+    let images = ramps(&small(2));
+    let critic = RolloutLoss { critic: 1.0, ..RolloutLoss::of(Distance::Squared) };
+    let plan = euler(3);
+    let fine = karras(6, 0.01, 20.0, 7.0).unwrap();
+    // everything that draws: fresh weights, augmentation, dropout of units and labels, noise, a critic, phase 1, a table
+    let run = |between: &dyn Fn()| {
+        let NetworkConfig::SongUNet(song) = small(2).config().network.clone() else { unreachable!() };
+        let network = NetworkConfig::SongUNet(SongConfig { dropout: 0.3, label_dropout: 0.3, ..song });
+        let model = Model::fresh(ModelConfig { network, ..small(2).config().clone() }, 4, Device::Cpu).unwrap();
+        between();
+        let mut trainer = Trainer::new(model.duplicate().unwrap(), &images, recipe()).unwrap();
+        let lessons = trajectories(&model, &plan, Solver::Heun, &fine);
+        let rollout = TrainConfig { loss: Loss::Rollout(critic), ..recipe() };
+        let config = TrainConfig { batch: 6, microbatch: 3, augment: None, xflip: false, ..rollout };
+        let mut tuned = Trainer::new(model.duplicate().unwrap(), &lessons, config).unwrap();
+        let learn = ScheduleConfig {
+            objective: Objective::Joint { gamma: 0.5 },
+            noise: NoiseSharing::Independent,
+            parameter: Scale::Log,
+            iterations: 2,
+            batch: 4,
+            learning_rate: 0.01,
+            seed: 3,
+        };
+        let mut learner = ScheduleOptimizer::new(&karras(4, 0.02, 40.0, 7.0).unwrap(), learn);
+        let mut numbers = Vec::new();
+        for _ in 0..2 {
+            between();
+            numbers.push(trainer.step().unwrap().loss);
+            between();
+            numbers.push(tuned.step().unwrap().loss);
+            between();
+            numbers.push(learner.step(&model, &images).unwrap().loss);
+        }
+        between();
+        let table = TableConfig { images: 6, batch: 4, seed: 1 };
+        let table = tabulate(&model, &images, karras(3, 0.02, 40.0, 7.0).unwrap(), table, |_, _| between()).unwrap();
+        let mut all = weights(&trainer.averaged().unwrap());
+        all.extend(weights(&tuned.averaged().unwrap()));
+        (numbers, all, serde_json::to_string(&table).unwrap())
+    };
+    let draw = || Tensor::rand([3], (Kind::Float, Device::Cpu));
+    tch::manual_seed(1);
+    let undisturbed = [draw(), draw()];
+    tch::manual_seed(1);
+    let first = draw();
+    let quiet = run(&|| ());
+    assert!(first.equal(&undisturbed[0]) && draw().equal(&undisturbed[1]), "a run drew from the program's generator");
+    let disturbed = run(&|| {
+        tch::manual_seed(7);
+        let _ = draw();
+    });
+    assert_eq!(quiet, disturbed);
+}
+
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run() {
     let _turn = alone();
@@ -104,8 +171,8 @@ fn a_gradient_that_is_not_finite_stops_the_run() {
     assert_eq!(weights(&trainer.averaged().unwrap()), weights(&model));
 }
 
-/// A teacher that has learned a little, and the judge of students that take four steps of its.
-fn taught(model: &Model, images: &Images) -> (Model, Schedule, Plan, HeldOut) {
+/// A teacher that has learned a little, and the held-out error of students that take four steps of its.
+fn taught(model: &Model, images: &Images) -> (Model, Schedule, Plan, HeldOut<Batch>) {
     let mut trainer = Trainer::new(model.duplicate().unwrap(), images, recipe()).unwrap();
     for _ in 0..80 {
         trainer.step().unwrap();
@@ -113,8 +180,8 @@ fn taught(model: &Model, images: &Images) -> (Model, Schedule, Plan, HeldOut) {
     let teacher = trainer.averaged().unwrap();
     let schedule = karras(4, 0.02, 40.0, 7.0).unwrap();
     let plan = Solver::Euler.plan(&schedule, &SolverOptions::default()).unwrap();
-    let judge = HeldOut::new(&teacher, &plan, &[100, 101, 102, 103], 2).unwrap();
-    (teacher, schedule, plan, judge)
+    let held_out = HeldOut::by(&teacher, &plan, &[100, 101, 102, 103], &Silent).unwrap();
+    (teacher, schedule, plan, held_out)
 }
 
 /// The held-out error decides what stands and when it ends, whatever the loss does.
@@ -123,7 +190,7 @@ fn phase_2_stops_early_and_keeps_the_best() {
     let _turn = alone();
     let model = small(0);
     let images = ramps(&model);
-    let (teacher, schedule, plan, judge) = taught(&model, &images);
+    let (teacher, schedule, plan, held_out) = taught(&model, &images);
     // a student a little off its teacher, that learns far too fast: it comes nearer to the data and not to the teacher
     let config = TrainConfig {
         augment: None,
@@ -136,8 +203,8 @@ fn phase_2_stops_early_and_keeps_the_best() {
     let tune = TuneConfig { iterations: 200, check_every: 2, patience: 3 };
     let run = |patience| {
         let mut tuner = Tuner::new(Trainer::new(teacher.duplicate().unwrap(), &images, config.clone()).unwrap());
-        let tuned = tuner.run(&plan, &judge, TuneConfig { patience, ..tune }, |_, _, _| Ok(())).unwrap();
-        (judge.rollout_error(&tuned, &plan).unwrap(), tuner.history().to_vec())
+        let tuned = tuner.run(&plan, &held_out, TuneConfig { patience, ..tune }, |_, _, _| Ok(())).unwrap();
+        (held_out.rollout_error(&tuned, &plan, &Silent).unwrap(), tuner.history().to_vec())
     };
     let (error, history) = run(3);
     let errors: Vec<f64> = history.iter().map(|look| look.rollout_error).collect();
@@ -157,8 +224,8 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
     let model = small(0);
     let images = ramps(&model);
     // The student starts from scratch and must come closer to the teacher.
-    let (_, schedule, plan, judge) = taught(&model, &images);
-    let before = judge.rollout_error(&model, &plan).unwrap();
+    let (_, schedule, plan, held_out) = taught(&model, &images);
+    let before = held_out.rollout_error(&model, &plan, &Silent).unwrap();
 
     let config = || TrainConfig {
         augment: None,
@@ -172,7 +239,7 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
     let path = folder.path().join("phase-2.safetensors");
     let mut saved = false;
     let tuned = start()
-        .run(&plan, &judge, tune, |tuner, _, looked| {
+        .run(&plan, &held_out, tune, |tuner, _, looked| {
             if looked && !saved {
                 saved = true;
                 tuner.save(&path)?;
@@ -180,12 +247,12 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
             Ok(())
         })
         .unwrap();
-    let after = judge.rollout_error(&tuned, &plan).unwrap();
+    let after = held_out.rollout_error(&tuned, &plan, &Silent).unwrap();
     assert!(after < 0.7 * before, "{before} -> {after}");
 
     let mut resumed = start();
     resumed.load(&path).unwrap();
-    let tuned_again = resumed.run(&plan, &judge, tune, |_, _, _| Ok(())).unwrap();
+    let tuned_again = resumed.run(&plan, &held_out, tune, |_, _, _| Ok(())).unwrap();
     assert_eq!(weights(&tuned_again), weights(&tuned));
 }
 
@@ -196,9 +263,8 @@ fn phase_1_gradient_equals_finite_differences() {
     let images = ramps(&model);
     let schedule = Schedule::new(vec![8.0, 2.0, 0.7, 0.2]).unwrap();
     for sharing in [NoiseSharing::Independent, NoiseSharing::Shared] {
-        random::reseed(3, 0);
         let batch = images.batch(&[0, 1, 2, 3], &model).unwrap();
-        let mut noised = Noised::new(&model, batch, schedule.len(), sharing);
+        let mut noised = Noised::new(&model, batch, schedule.len(), sharing, &mut stream(3));
         let objective = Objective::Joint { gamma: 0.5 };
         let (_, gradient) = loss_and_gradient(objective, &schedule, &mut noised).unwrap();
         for level in 0..schedule.len() {
@@ -223,17 +289,17 @@ fn phase_1_gradient_equals_finite_differences() {
 #[test]
 fn augmentation_labels_match_what_was_done() {
     let _turn = alone();
-    random::reseed(5, 0);
-    let images = Tensor::rand([6, 3, 16, 16], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
+    let mut stream = stream(5);
+    let images = stream.uniform(&[6, 3, 16, 16], Device::Cpu) * 2.0 - 1.0;
     let still = AugmentConfig { xflip: 0.0, ..AugmentConfig::edm(0.0) };
-    let (same, labels) = still.apply(&images);
+    let (same, labels) = still.apply(&images, &mut stream);
     assert_eq!(labels, Tensor::zeros([6, AUGMENT_DIM], (Kind::Float, Device::Cpu)));
     // The wavelet filter reproduces images at rest but for its own small ripple.
     let ripple = (&same - &images).square().mean(Kind::Float).double_value(&[]);
     assert!(ripple < 1e-3, "{ripple}");
 
     let flips = AugmentConfig { scale_std: 0.0, aniso_std: 0.0, translate_frac_std: 0.0, ..AugmentConfig::edm(1.0) };
-    let (_, labels) = flips.apply(&images);
+    let (_, labels) = flips.apply(&images, &mut stream);
     for column in 0..2 {
         let values: Vec<f32> = labels.select(1, column).try_into().unwrap();
         assert!(values.iter().all(|&v| v == 0.0 || v == 1.0), "{values:?}");

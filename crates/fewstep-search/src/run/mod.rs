@@ -184,6 +184,11 @@ impl<'a, D: Denoiser> Search<'a, D> {
         Self { extras, ..self }
     }
 
+    /// What it has beside the denoiser.
+    pub fn extras(&self) -> Extras<'a, D::Batch> {
+        self.extras
+    }
+
     /// The same search for a network that was tuned from this one's, against the same teacher.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use fewstep_core::denoiser::{Appearance, Denoiser};
-use fewstep_core::observe::Progress;
+use fewstep_core::observe::{Event, Progress};
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::karras;
 use fewstep_core::solver::Solver;
@@ -118,7 +118,11 @@ impl<D: Denoiser> Search<'_, D> {
         if candidates.found.is_empty() {
             return Ok(());
         }
-        let appearance = self.appearance()?;
+        let Some(appearance) = self.student.denoiser().appearance() else {
+            let text = "samples of this denoiser are no images or other grids: moments are left as they are";
+            self.observer.event(Event::Note(text));
+            return Ok(());
+        };
         let before = self.student.evaluations();
         let target = self.target(of, settings)?;
         let reference = Reference::new(&target.features);

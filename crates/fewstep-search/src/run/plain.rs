@@ -36,7 +36,9 @@ impl<D: Denoiser> Search<'_, D> {
         for nfe in steps {
             // a solver of two evaluations a step makes 2 n - 1 of them
             let count = nfe.div_ceil(solver.evaluations_per_step());
-            candidates.found.push(alone(on_schedule(solver, &family.build(count, low, high)?.round(levels)?)?));
+            candidates
+                .found
+                .push(alone(on_schedule(solver, &family.on(levels).build(count, low, high)?.round(levels)?)?));
         }
         Ok(())
     }

@@ -1,7 +1,10 @@
 //! Tests against exact oracles: Gaussian and mixture flows known in closed form or to rounding.
 
+mod dressed;
 mod finding;
 mod gauss_newton;
+#[path = "../../../fewstep-core/tests/all/parameterisations.rs"]
+mod parameterisations;
 mod refinement;
 mod refit;
 mod searches;

@@ -1,13 +1,13 @@
 //! What a comparison would cost.
 
 use fewstep_core::denoiser::{Cost, Spec};
-use fewstep_search::{Source, held_out_teacher};
+use fewstep_search::{Source, held_out_teacher, search_costs};
 
 use super::{CompareTask, Subject};
 use crate::bound::{TABLE_GRID, table_levels};
 use crate::cells::TIMED;
 use crate::error::Result;
-use crate::forecast::{Forecast, searches};
+use crate::forecast::Forecast;
 
 /// The settings and the cost of a comparison; what an earlier run left is not taken off.
 ///
@@ -42,10 +42,10 @@ fn parts(task: &CompareTask, subject: &Subject, spec: &Spec) -> Result<Vec<(Stri
         ("table of e(sigma)".to_owned(), table as u64),
     ];
     if !task.methods.is_empty() {
-        let cost = searches(spec, &task.methods, &task.steps, &settings.search)?;
-        parts.push(("the searches' teacher".to_owned(), cost.teacher));
-        let found = task.methods.iter().zip(cost.methods);
-        parts.extend(found.map(|(method, evaluations)| (format!("search {method}"), evaluations)));
+        let costs = search_costs(spec, &task.methods, &task.steps, &settings.search)?;
+        parts.push(("the searches' teacher".to_owned(), costs.first().map_or(0, |cost| cost.teacher)));
+        let found = task.methods.iter().zip(costs);
+        parts.extend(found.map(|(method, cost)| (format!("search {method}"), cost.search)));
     }
     let searched = task.methods.iter().filter(|method| method.needs_teacher());
     let compared: u64 = searched.map(|method| evaluations(&method.possible(&task.steps))).sum();

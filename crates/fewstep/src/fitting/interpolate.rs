@@ -1,151 +1,157 @@
-//! Between the network that a tuning started from and the tuned one.
+//! Interpolation between the untuned and the tuned network.
 //!
-//! Tuning leaves out what it cannot predict: the error falls, and images become smooth. Weights on the way there have some of
-//! what tuning gains and less of what it costs (Wortsman et al. 2022), and to know how much takes no gradient.
+//! Tuning leaves out what it cannot predict: the error falls, and images become smooth. Weights between both have some of what
+//! tuning gains and less of what it costs (Wortsman et al. 2022), and to choose alpha takes no gradient.
 
-use anyhow::Result;
+use fewstep_core::observe::Event;
 use fewstep_core::plan::Plan;
-use fewstep_nn::Model;
+use fewstep_nn::{Model, TorchDenoiser};
 use fewstep_report::{Cell, Column, Format, Table};
+use fewstep_search::MomentsOf;
 use serde::{Deserialize, Serialize};
 
-use super::{FitSettings, Fitter};
-use crate::searching::{MomentsOf, Searcher};
-use crate::studio::Studio;
-use crate::ui;
+use super::Fitter;
+use crate::error::Result;
+use crate::scorer::ImageScorer;
+use crate::teachers::TorchSearch;
 
-/// Shares of the way that are looked at beside 0, where the tuning started, and 1, the tuned network.
-const SHARES: [f64; 3] = [0.25, 0.5, 0.75];
+/// Values of alpha that are tried beside 0, the untuned network, and 1, the tuned one.
+const ALPHAS: [f64; 3] = [0.25, 0.5, 0.75];
 
 /// The images that decide have seeds from here on: apart from those that anyone samples with, and from all others of a fit.
-const SETTLING_SEEDS: u64 = 5 << 40;
+const INTERPOLATION_SEEDS: u64 = 5 << 40;
 
-/// A network between the one that a tuning started from and the tuned one.
+/// A network between the untuned and the tuned one: `w + alpha (w' - w)` of every weight.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Between {
-    /// How much of the way.
-    pub share: f64,
+pub struct InterpolationPoint {
+    /// Weight of the tuned network.
+    pub alpha: f64,
     /// Frechet distance of its images.
     pub frechet: f64,
     /// Held-out rollout error.
     pub rollout_error: f64,
 }
 
-/// The network that was settled on.
+/// The network that was chosen.
 #[derive(Debug)]
-pub struct Settled {
+pub struct Interpolated {
     /// The network.
     pub model: Model,
     /// The plan, with the moments of this network's images matched anew.
     pub plan: Plan,
-    /// How much of the way it is.
-    pub share: f64,
+    /// Its alpha.
+    pub alpha: f64,
     /// Held-out rollout error of both.
     pub rollout_error: f64,
-    /// What was looked at, by share: where the tuning started first; nothing where no images are judged.
-    pub looks: Vec<Between>,
+    /// All points that were evaluated, by rising alpha; none where no images are scored.
+    pub points: Vec<InterpolationPoint>,
 }
 
 impl Fitter<'_> {
-    /// The network on the way from `start` to `tuned`, which was tuned for `plan`, whose images are nearest to the studio's
-    /// reference: of the settings' `settling_images` seeds that nothing else looks at. Without a studio, or where tuning changed
-    /// nothing, the tuned one. Where the tuning started is looked at, and not settled on.
-    pub fn settle(
+    /// The network between `untuned` and `tuned`, which was tuned for `plan`, whose images are nearest to the scorer's reference:
+    /// of the settings' number of seeds that nothing else sees. Without a scorer, or where tuning changed nothing, the tuned one.
+    /// The untuned network is evaluated, and never chosen.
+    ///
+    /// # Errors
+    /// If a network fails.
+    pub fn interpolate(
         &self,
-        start: &Model,
+        untuned: &Model,
         tuned: Model,
         plan: &Plan,
-        moments: Option<(&Searcher, MomentsOf)>,
-        studio: Option<&Studio>,
-    ) -> Result<Settled> {
-        let images = self.settings.settling_images;
-        let Some(studio) = studio.filter(|_| images > 0 && !same_weights(start, &tuned)) else {
-            let plan = plan_for(start, &tuned, plan, moments)?;
-            let rollout_error = self.judge.rollout_error(&tuned, &plan)?;
-            return Ok(Settled { model: tuned, plan, share: 1.0, rollout_error, looks: Vec::new() });
+        moments: Option<(&TorchSearch, MomentsOf)>,
+        scorer: Option<&ImageScorer>,
+    ) -> Result<Interpolated> {
+        let images = self.settings.interpolate.images;
+        let Some(scorer) = scorer.filter(|_| images > 0 && !same_weights(untuned, &tuned)) else {
+            let plan = plan_for(untuned, &tuned, plan, moments)?;
+            let rollout_error = self.rollout_error(&tuned, &plan)?;
+            return Ok(Interpolated { model: tuned, plan, alpha: 1.0, rollout_error, points: Vec::new() });
         };
-        let seeds: Vec<u64> = (SETTLING_SEEDS..SETTLING_SEEDS + images as u64).collect();
-        let look = |share: f64, model: &Model, plan: &Plan| {
-            ui::note(format!("{} evaluations, {} of the way to the tuned network", plan.nfe(), percent(share)));
-            let frechet = studio.measure(model, plan, &seeds)?.frechet;
-            Ok::<_, anyhow::Error>(Between { share, frechet, rollout_error: self.judge.rollout_error(model, plan)? })
+        let seeds: Vec<u64> = (INTERPOLATION_SEEDS..INTERPOLATION_SEEDS + images as u64).collect();
+        let evaluate = |alpha: f64, model: &Model, plan: &Plan| {
+            let text = format!("{} evaluations, network at alpha {alpha}", plan.nfe());
+            self.observer.event(Event::Note(&text));
+            let frechet = scorer.score(model, plan, &seeds, self.observer)?.frechet;
+            Ok::<_, crate::Error>(InterpolationPoint {
+                alpha,
+                frechet,
+                rollout_error: self.rollout_error(model, plan)?,
+            })
         };
-        let mut looks = vec![look(0.0, start, plan)?];
-        let matched = plan_for(start, &tuned, plan, moments)?;
-        let mut best = (look(1.0, &tuned, &matched)?, matched);
-        for share in SHARES {
-            let model = start.between(&tuned, share)?;
-            let matched = plan_for(start, &model, plan, moments)?;
-            let found = look(share, &model, &matched)?;
+        let mut points = vec![evaluate(0.0, untuned, plan)?];
+        let matched = plan_for(untuned, &tuned, plan, moments)?;
+        let mut best = (evaluate(1.0, &tuned, &matched)?, matched);
+        for alpha in ALPHAS {
+            let model = untuned.between(&tuned, alpha)?;
+            let matched = plan_for(untuned, &model, plan, moments)?;
+            let point = evaluate(alpha, &model, &matched)?;
             let worse =
-                if found.frechet < best.0.frechet { std::mem::replace(&mut best, (found, matched)).0 } else { found };
-            looks.push(worse);
+                if point.frechet < best.0.frechet { std::mem::replace(&mut best, (point, matched)).0 } else { point };
+            points.push(worse);
         }
-        looks.push(best.0);
-        looks.sort_by(|a, b| a.share.total_cmp(&b.share));
-        let (Between { share, rollout_error, .. }, plan) = best;
-        Ok(Settled { model: start.between(&tuned, share)?, plan, share, rollout_error, looks })
+        points.push(best.0);
+        points.sort_by(|a, b| a.alpha.total_cmp(&b.alpha));
+        let (InterpolationPoint { alpha, rollout_error, .. }, plan) = best;
+        Ok(Interpolated { model: untuned.between(&tuned, alpha)?, plan, alpha, rollout_error, points })
     }
 }
 
-impl FitSettings {
-    /// Evaluations of single images that it takes at most to settle on a network for a plan of so many evaluations, whose images
-    /// have their moments matched so.
-    pub fn settling_evaluations(&self, of: Option<MomentsOf>, nfe: usize) -> u64 {
-        let matched = self.search.matching_evaluations(of, nfe);
-        let held = (self.held_out * nfe) as u64;
-        match (self.settling_images * nfe) as u64 {
-            0 => matched + held,
-            images => (SHARES.len() as u64 + 1) * (matched + images + held) + images + held,
-        }
-    }
+/// Networks that an interpolation evaluates beside the untuned one.
+pub(super) const NETWORKS: usize = ALPHAS.len() + 1;
+
+/// Whether images of an interpolated network are at least as near as those of the untuned one; none where none were scored.
+pub fn comes_nearer(points: &[InterpolationPoint]) -> Option<bool> {
+    let (untuned, rest) = points.split_first()?;
+    Some(rest.iter().any(|point| point.frechet <= untuned.frechet))
 }
 
-/// Whether images of a network on the way are at least as near as those of the one where the tuning started; none where none were
-/// looked at.
-pub fn comes_nearer(looks: &[Between]) -> Option<bool> {
-    let (start, rest) = looks.split_first()?;
-    Some(rest.iter().any(|look| look.frechet <= start.frechet))
-}
-
-/// What was looked at on the way to tuned networks, by steps and round; none where nothing was.
-pub fn settling_table<'a>(looked: impl IntoIterator<Item = (usize, usize, &'a [Between])>) -> Option<Table> {
+/// The interpolation points by steps and round; none where there are none.
+pub fn interpolation_table<'a>(
+    all: impl IntoIterator<Item = (usize, usize, &'a [InterpolationPoint])>,
+) -> Option<Table> {
     let mut table = Table::new(vec![
         Column::number("steps", Format::Integer),
         Column::number("round", Format::Integer),
-        Column::text("of the way to the tuned network"),
+        Column::number("alpha", Format::Significant(2)),
         Column::number("Frechet distance", Format::Significant(4)).lowest(),
         Column::number("rollout error", Format::Significant(4)).lowest(),
     ]);
     let mut any = false;
-    for (steps, round, looks) in looked.into_iter().filter(|(.., looks)| !looks.is_empty()) {
+    for (steps, round, points) in all.into_iter().filter(|(.., points)| !points.is_empty()) {
         any = true;
         table.start_group();
-        for Between { share, frechet, rollout_error } in looks {
-            let [steps, round, frechet, error] = [steps as f64, round as f64, *frechet, *rollout_error].map(Cell::from);
-            table.push(vec![steps, round, percent(*share).into(), frechet, error]);
+        for InterpolationPoint { alpha, frechet, rollout_error } in points {
+            let row = [steps as f64, round as f64, *alpha, *frechet, *rollout_error];
+            table.push(row.map(Cell::from).into());
         }
     }
     any.then_some(table)
 }
 
 /// What reports say of that table.
-pub const SETTLING_TEXT: &str = "Tuning lowers the error and makes images smoother. Of the networks on the way from the one that it \
-    started from (0 %) to the tuned one (100 %) the one is taken whose images have the least Frechet distance, on seeds that nothing \
-    else looks at, each with its moments matched anew where the search's name ends so.";
+pub const INTERPOLATION_TEXT: &str = "Tuning lowers the error and makes images smoother. Of the networks w + alpha (w' - w) between \
+    the untuned one (alpha 0) and the tuned one (alpha 1) the one is taken whose images have the least Frechet distance, on seeds \
+    that nothing else sees, each with its moments matched anew where the method's name ends so.";
 
 /// `plan` for a network that was tuned for it: the same, or with the moments of its images matched anew from a search's latents,
 /// as a tuned network's images are smooth in a way of their own. Where tuning left the weights as they were, nothing is to be matched.
-pub fn plan_for(start: &Model, tuned: &Model, plan: &Plan, moments: Option<(&Searcher, MomentsOf)>) -> Result<Plan> {
+///
+/// # Errors
+/// If the network fails.
+pub fn plan_for(
+    untuned: &Model,
+    tuned: &Model,
+    plan: &Plan,
+    moments: Option<(&TorchSearch, MomentsOf)>,
+) -> Result<Plan> {
     match moments {
-        Some((searcher, of)) if !same_weights(start, tuned) => searcher.for_network(tuned)?.matched(of, plan),
+        Some((search, of)) if !same_weights(untuned, tuned) => {
+            let tuned: &dyn TorchDenoiser = tuned;
+            Ok(search.for_tuned(&tuned)?.matched(of, plan)?)
+        }
         _ => Ok(plan.clone()),
     }
-}
-
-/// A share in words.
-pub fn percent(share: f64) -> String {
-    format!("{:.0} %", 100.0 * share)
 }
 
 fn same_weights(a: &Model, b: &Model) -> bool {

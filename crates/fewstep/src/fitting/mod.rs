@@ -1,68 +1,81 @@
-//! The two phases as `fit` and `demo` run them: on one model and data set, judged on the same held-out latents.
+//! The two phases: plans are found, the network is tuned for them, on one model with the same held-out latents.
+//!
+//! [`fit`] is a whole run in a folder, as the commands `plan`, `tune` and `fit` make it; [`Fitter`] is one phase at a time.
 
-mod between;
-mod critic;
-mod learning;
-mod phases;
-mod rollout;
-mod settings;
+mod budget;
+mod forecast;
+mod idle;
+mod inputs;
+mod interpolate;
+mod outcome;
+mod paper;
+mod report;
+pub mod settings;
+mod task;
+mod trajectories;
+mod tune;
 
-use anyhow::{Context, Result};
 use fewstep_core::objective::BoundTable;
+use fewstep_core::observe::{Observer, Progress};
 use fewstep_core::plan::Plan;
-use fewstep_core::schedule::{Schedule, karras, log_snr};
-use fewstep_core::solver::{Solver, SolverOptions};
-use fewstep_eval::features::FeatureNetwork;
-use fewstep_nn::Model;
+use fewstep_core::schedule::log_snr;
+use fewstep_eval::features::{Differentiable, FeatureNetwork};
 use fewstep_nn::data::Images;
-use fewstep_nn::fit::{HeldOut, LearnStep, TableConfig, TuneStep, tabulate};
+use fewstep_nn::distance::{FeatureMap, Measure};
+use fewstep_nn::fit::{ScheduleStep, TableConfig, TuneStep, tabulate};
+use fewstep_nn::tensor::Batch;
+use fewstep_nn::{Model, TorchDenoiser};
+use fewstep_search::{Found, HeldOut, Method, SampleLoss, minimise_bound};
+use serde::{Deserialize, Serialize};
 
-pub use self::between::{Between, SETTLING_TEXT, Settled, comes_nearer, percent, plan_for, settling_table};
-pub use self::critic::{CriticArgs, CriticName};
-pub use self::phases::Saved;
-pub use self::settings::{FitSettings, LrSchedule, Phase1Search, Phase1Settings, Phase1Solver, Phase2Settings};
-use crate::ui::Progress;
+pub use self::budget::UNTUNED;
+pub use self::forecast::forecast;
+pub(crate) use self::forecast::{evaluated, interpolation_evaluations, trajectory_evaluations};
+pub use self::inputs::{open_inputs, open_plans};
+pub use self::interpolate::{
+    INTERPOLATION_TEXT, Interpolated, InterpolationPoint, comes_nearer, interpolation_table, plan_for,
+};
+pub use self::outcome::{CrossPlan, Grid, Outcome, PhaseOutcome, cross_plan_table, interpolations, table};
+pub use self::report::report;
+pub use self::settings::{FitSettings, PlanSource};
+pub use self::task::{FitInputs, FitRun, FitTask, OUTCOMES, Phases, PlanFile, fit};
+pub use self::trajectories::TRAJECTORY_SEEDS;
+pub use self::tune::Saved;
+use crate::error::{Context, Result};
+use crate::plans::{euler, teacher};
 
 /// Held-out latents have seeds from here on: far from those that anyone samples with by default.
 pub const HELD_OUT_SEEDS: u64 = 1 << 40;
 
-/// Levels of the grid of e(sigma) where none are asked for.
-pub const TABLE_GRID: usize = 65;
-
-/// Trajectories of the teacher that rollout tuning learns from: a thousand were learned by heart.
-pub const TRAJECTORIES: usize = 4_096;
-
-/// Learning rate of rollout tuning at the start; it falls to 0 along a cosine.
-pub const ROLLOUT_LEARNING_RATE: f64 = 5e-4;
-
-/// Images by which the way back from a tuned network is judged where there is something to judge by.
-pub const SETTLING_IMAGES: usize = 2_000;
-
-/// A model, the data it is fitted on, and the judge.
+/// A denoiser, the data that it is fitted on, and the held-out evaluator.
 pub struct Fitter<'a> {
-    /// The network as it came.
-    pub base: &'a Model,
+    /// The untuned denoiser.
+    pub base: &'a dyn TorchDenoiser,
+    /// Its network, where weights can be had: what is tuned.
+    pub network: Option<&'a Model>,
     /// Training images; a search over a teacher needs none.
     pub images: Option<&'a Images>,
-    /// Held-out latents and the teacher's images.
-    pub judge: HeldOut,
+    /// Held-out latents and the teacher's samples.
+    pub held_out: HeldOut<Batch>,
     /// Settings of both phases.
     pub settings: &'a FitSettings,
     /// The feature network, for distances of features.
     pub features: Option<&'a dyn FeatureNetwork>,
+    /// Who watches.
+    pub observer: &'a dyn Observer,
 }
 
 /// Outcome of phase 1.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Learned {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FoundPlan {
     /// The sampler found: the best by the held-out rollout error (the last one without early stopping).
     pub plan: Plan,
-    /// Their rollout error.
+    /// Its held-out rollout error.
     pub rollout_error: f64,
-    /// Every update, for Adam; empty for the table.
-    pub steps: Vec<LearnStep>,
-    /// The looks at the held-out error: updates made, error.
-    pub looks: Vec<(u64, f64)>,
+    /// Every update, for Adam; empty for all else.
+    pub steps: Vec<ScheduleStep>,
+    /// Evaluations of the held-out error: updates made, error.
+    pub evaluations: Vec<(u64, f64)>,
 }
 
 /// Outcome of phase 2.
@@ -72,66 +85,134 @@ pub struct Tuned {
     pub model: Model,
     /// Its rollout error.
     pub rollout_error: f64,
-    /// The looks at the held-out error.
-    pub looks: Vec<TuneStep>,
+    /// Evaluations of the held-out error.
+    pub evaluations: Vec<TuneStep>,
 }
 
 impl<'a> Fitter<'a> {
-    /// Runs the teacher on the held-out latents.
-    pub fn new(base: &'a Model, images: Option<&'a Images>, settings: &'a FitSettings) -> Result<Self> {
-        let teacher = teacher(base, settings.teacher_steps)?;
-        let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + settings.held_out as u64).collect();
-        let judge = HeldOut::new(base, &teacher, &seeds, settings.batch)?;
-        Ok(Self { base, images, judge, settings, features: None })
+    /// Solves the teacher on the held-out latents.
+    ///
+    /// # Errors
+    /// If the denoiser fails, or knows too few levels.
+    pub fn new(
+        base: &'a dyn TorchDenoiser,
+        network: Option<&'a Model>,
+        images: Option<&'a Images>,
+        settings: &'a FitSettings,
+        observer: &'a dyn Observer,
+    ) -> Result<Self> {
+        let teacher = teacher(&base, settings.held_out.teacher_steps)?;
+        let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + settings.held_out.samples as u64).collect();
+        let held_out = HeldOut::by(&base, &teacher, &seeds, observer)?;
+        Ok(Self { base, network, images, held_out, settings, features: None, observer })
     }
 
     /// With the feature network that distances of features need.
-    pub fn seen_by(self, features: Option<&'a dyn FeatureNetwork>) -> Self {
+    pub fn with_features(self, features: Option<&'a dyn FeatureNetwork>) -> Self {
         Self { features, ..self }
     }
 
-    /// The baseline: rho = 7 (Karras et al. 2022), rounded to the levels that the network knows.
-    pub fn baseline(&self, steps: usize) -> Result<Schedule> {
-        baseline(self.base, steps)
+    /// The same with other settings of the phases; held-out latents and their teacher stay.
+    pub fn with_settings<'b>(&'b self, settings: &'b FitSettings) -> Fitter<'b> {
+        Fitter {
+            base: self.base,
+            network: self.network,
+            images: self.images,
+            held_out: self.held_out.clone(),
+            settings,
+            features: self.features,
+            observer: self.observer,
+        }
     }
 
-    /// e(sigma) of `model`, for phase 1 from the table.
-    pub fn table(&self, model: &Model) -> Result<BoundTable> {
-        let Phase1Settings { grid, table_images, seed, .. } = self.settings.phase1;
-        let config = TableConfig { images: table_images, batch: self.settings.batch, seed };
-        bound_table(model, self.needed_images()?, grid, config)
+    /// The held-out rollout error of `plan` on `denoiser`.
+    ///
+    /// # Errors
+    /// If the plan does not fit, or the denoiser fails.
+    pub fn rollout_error(&self, denoiser: &dyn TorchDenoiser, plan: &Plan) -> Result<f64> {
+        Ok(self.held_out.rollout_error(&denoiser, plan, self.observer)?)
     }
 
     /// The training images.
     fn needed_images(&self) -> Result<&'a Images> {
-        self.images.context("this fit needs training images: name them with --data")
+        self.images.context("this needs training images: name them with --data")
+    }
+
+    /// e(sigma) of `model` at levels uniform in log sigma, for the paper's bound.
+    ///
+    /// # Errors
+    /// If there are no images, or they do not fit.
+    pub fn table(&self, model: &dyn TorchDenoiser) -> Result<BoundTable> {
+        let paper = &self.settings.paper;
+        let config = TableConfig { images: paper.table_images, batch: self.settings.batch, seed: self.settings.seed };
+        bound_table(model, self.needed_images()?, paper.grid, config, self.observer)
+    }
+
+    /// Phase 1 from the table: the exact minimum of the bound over the grid, for `steps` levels.
+    ///
+    /// # Errors
+    /// If the grid is too small.
+    pub fn find_by_table(&self, model: &dyn TorchDenoiser, table: &BoundTable, steps: usize) -> Result<FoundPlan> {
+        let found = minimise_bound(table, steps)
+            .into_iter()
+            .find(|found| found.schedule.len() == steps)
+            .with_context(|| format!("the table's grid is too small for {steps} steps: raise paper.grid"))?;
+        self.evaluated(model, euler(&found.schedule)?)
+    }
+
+    /// Phase 1 by a search over a teacher: the plan for `steps` evaluations that `method` found.
+    ///
+    /// # Errors
+    /// If it found none.
+    pub fn found(&self, model: &dyn TorchDenoiser, method: &Method, found: &Found, steps: usize) -> Result<FoundPlan> {
+        self.evaluated(model, found.plan(method, steps)?.clone())
+    }
+
+    fn evaluated(&self, model: &dyn TorchDenoiser, plan: Plan) -> Result<FoundPlan> {
+        let rollout_error = self.rollout_error(model, &plan)?;
+        Ok(FoundPlan { plan, rollout_error, steps: Vec::new(), evaluations: vec![(0, rollout_error)] })
     }
 }
 
 /// e(sigma) of `model` at `grid` levels, uniform in log sigma.
-pub fn bound_table(model: &Model, images: &Images, grid: usize, config: TableConfig) -> Result<BoundTable> {
-    let precond = &model.config().precond;
-    let (low, high) = precond.sampling_range();
-    let levels = log_snr(grid, low, high)?.round_grid(precond)?;
-    let mut progress = Progress::new("table of e(sigma)", "img", config.images as u64, 0);
-    let table = tabulate(model, images, levels, config, |done, _| progress.set(done as u64, ""))?;
-    progress.finish();
-    Ok(table)
+///
+/// # Errors
+/// If the images do not fit, or the denoiser knows too few levels.
+pub fn bound_table(
+    model: &dyn TorchDenoiser,
+    images: &Images,
+    grid: usize,
+    config: TableConfig,
+    observer: &dyn Observer,
+) -> Result<BoundTable> {
+    let levels = &model.spec().levels;
+    let (low, high) = levels.sampling;
+    let levels = log_snr(grid, low, high)?.round_grid(levels)?;
+    let mut progress = Progress::new(observer, "table of e(sigma)", "img", config.images as u64, 0);
+    Ok(tabulate(model, images, levels, config, |done, _| progress.set(done as u64, ""))?)
 }
 
-/// The teacher: Heun on rho = 7 (EDM's sampler).
-pub fn teacher(model: &Model, steps: usize) -> Result<Plan> {
-    Ok(Solver::Heun.plan(&baseline(model, steps)?, &SolverOptions::default())?)
+/// A distance of a feature network's features as a loss of final samples.
+#[derive(Debug)]
+pub struct FeatureLoss<'a>(Differentiable<'a>);
+
+impl<'a> FeatureLoss<'a> {
+    /// By these features.
+    pub fn new(features: &'a dyn FeatureNetwork) -> Self {
+        Self(Differentiable(features))
+    }
 }
 
-/// rho = 7 over the range that EDM's sampler uses on this network.
-pub fn baseline(model: &Model, steps: usize) -> Result<Schedule> {
-    let precond = &model.config().precond;
-    let (low, high) = precond.sampling_range();
-    Ok(karras(steps, low, high, 7.0)?.round(precond)?)
-}
-
-/// The first-order sampler that the paper's objectives speak of.
-pub fn euler(schedule: &Schedule) -> Result<Plan> {
-    Ok(Solver::Euler.plan(schedule, &SolverOptions::default())?)
+impl SampleLoss<Batch> for FeatureLoss<'_> {
+    fn loss(
+        &self,
+        samples: &Batch,
+        targets: &Batch,
+    ) -> std::result::Result<(f64, Batch), Box<dyn std::error::Error + Send + Sync>> {
+        let measure = Measure::new(fewstep_search::settings::Distance::Features, Some(&self.0 as &dyn FeatureMap))?;
+        let images = samples.0.detach().set_requires_grad(true);
+        let loss = measure.of_images(&images, &targets.0)?;
+        let gradient = fewstep_nn::tch::Tensor::f_run_backward(&[&loss], &[&images], false, false)?.swap_remove(0);
+        Ok((loss.double_value(&[]), Batch(gradient)))
+    }
 }

@@ -1,176 +1,113 @@
 //! `fewstep eval`: how far images are from a reference, by any of the metrics.
 
-mod metrics;
-mod ranges;
-mod reference;
 mod report;
-mod source;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
-use fewstep_eval::features::FeatureNetwork;
-use fewstep_eval::metrics::keep;
-use fewstep_eval::{MeasureOptions, Metric, Protocol, Reference, Summary, measure, summarise};
-use fewstep_nn::tch::Device;
-use serde_json::json;
+use anyhow::{Result, bail, ensure};
+use fewstep::data::open_data;
+use fewstep::evaluate::{Against, Division, Evaluation, MetricSettings, Source, parse_metrics};
+use fewstep::models::is_model;
+use fewstep::provenance::Provenance;
 
-use self::metrics::MetricArgs;
-use self::ranges::{ProtocolArgs, Ranges};
-use self::report::Outcome;
-use self::source::Source;
-use crate::forecast::Forecast;
-use crate::inputs::{Compute, FeatureArgs, LatentArgs, PlanArgs};
-use crate::provenance::Provenance;
-use crate::ui::{self, Output, Progress};
+use crate::inputs::{FeatureArgs, LatentArgs, ModelArgs, Numbers, PlanArgs, SettingsArgs};
+use crate::repeat::command;
+use crate::ui::{Output, Terminal};
 
 /// Arguments of `fewstep eval`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fewstep eval samples/ --ref cifar10-32x32.npz --features pt_inception-2015-12-05-6726825d.pth\n  fewstep eval --model edm.pkl --protocol edm --ref ref.npz --features inception.safetensors\n  fewstep eval samples/ --ref cifar10.zip --features inception.safetensors --metrics fid,kid\n  fewstep eval --model fashion-mnist --steps 8 --solver ipndm4 --seeds 0-14999 --ranges 3"
+    after_help = "Examples:\n  fewstep eval samples/ --ref cifar10-32x32.npz --features pt_inception-2015-12-05-6726825d.pth\n  fewstep eval edm.pkl --protocol edm --ref ref.npz --features inception.safetensors\n  fewstep eval samples/ --ref cifar10.zip --features inception.safetensors --metrics fid,kid\n  fewstep eval fashion-mnist --steps 8 --solver ipndm4 --seeds 0-14999 --ranges 3"
 )]
 pub struct Args {
-    /// Images: a folder, zip or npz file, or any data set; or let --model make some
-    #[arg(value_name = "IMAGES", required_unless_present = "model", conflicts_with = "model")]
-    pub images: Option<PathBuf>,
-    /// Measure images that this model makes: a file, or the name of the built-in one
-    #[arg(long, value_name = "MODEL")]
-    pub model: Option<String>,
-    /// Compare with: statistics (.npz with mu and sigma) or a data set [default: the training images of Fashion-MNIST]
-    #[arg(long = "ref", value_name = "PATH")]
-    pub reference: Option<PathBuf>,
-    /// Pad the images of data sets on both sides with zeros to squares of this size
-    #[arg(long, value_name = "PIXELS")]
-    pub pad_to: Option<usize>,
-    /// Use at most so many of the images
-    #[arg(long, value_name = "N")]
-    pub max_images: Option<usize>,
+    /// Images (a folder, zip or npz file, any data set), or a model that makes them (a file, a built-in one)
+    #[arg(value_name = "IMAGES|MODEL")]
+    pub what: String,
     #[command(flatten)]
-    pub metrics: MetricArgs,
-    #[command(flatten)]
-    pub protocol: ProtocolArgs,
+    pub measure: MeasureArgs,
     #[command(flatten)]
     pub features: FeatureArgs,
     #[command(flatten)]
     pub latents: LatentArgs,
     #[command(flatten)]
     pub plan: PlanArgs,
-    /// Print what would be measured and the cost in network evaluations, and do nothing
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// What is measured against what.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Measure")]
+pub struct MeasureArgs {
+    /// Statistics (.npz with mu and sigma) or a data set to compare with [default: Fashion-MNIST]
+    #[arg(long = "ref", value_name = "PATH")]
+    pub reference: Option<PathBuf>,
+    /// fid, fid-infinity, kid, inception-score, precision-recall, density-coverage, sliced-wasserstein
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "fid")]
+    pub metrics: Vec<String>,
+    /// edm (least FID of 3 x 50,000 images), edm-once (seeds 0-49999) or pytorch-fid (its resize)
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "latents", "class", "resize", "ranges", "max_images"])]
+    pub protocol: Option<String>,
+    /// Rehearse the protocol with so many images a range; the result says so
+    #[arg(long, value_name = "N", requires = "protocol")]
+    pub reduced: Option<u64>,
+    /// Measure so many equal ranges of the images one by one: their mean and its spread
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub ranges: usize,
+    /// Pad the images of data sets with zeros to squares of this size
+    #[arg(long, value_name = "PIXELS")]
+    pub pad_to: Option<usize>,
+    /// Use at most so many of the images
+    #[arg(long, value_name = "N")]
+    pub max_images: Option<usize>,
+    /// Print what would be measured and its cost, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    #[command(flatten)]
-    pub compute: Compute,
 }
 
 /// Measures.
-pub fn run(args: Args, output: Output) -> Result<()> {
-    let provenance = Provenance::now();
-    let (device, kind) = args.compute.resolve()?;
+pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
+    let provenance = Provenance::now(&command());
+    let settings = args.settings.resolve(&MetricSettings::default())?;
+    if args.settings.printed(&settings)? {
+        return Ok(());
+    }
     ensure!(args.latents.batch > 0, "--batch must be at least 1");
-    let (metrics, options) = (args.metrics.list()?, args.metrics.options());
-    let protocol = args.protocol.resolve()?;
-    let source = Source::open(&args, protocol.as_ref(), device, kind)?;
-    let ranges = args.protocol.divide(protocol.as_ref(), source.len(), source.place())?;
-    args.metrics.check_counts(&metrics, ranges.each, None)?;
-    if args.dry_run {
-        let metrics: Vec<&str> = metrics.iter().map(|metric| metric.name()).collect();
-        let settings = json!({
-            "images": source.len(), "of": source.place(), "metrics": metrics, "sampled": source.sampled_by(),
-        });
-        let cost = source.sampled_by().map_or(0, |sampled| source.len() * sampled.nfe);
-        return Forecast::new(&settings)?.part("images", cost as u64).print(output);
-    }
-    let network = open_features(&args.features, protocol.as_ref(), source.shape(), device)?;
-    // The reference first: it is the side that can be wrong.
-    let (_, need) = keep(&metrics, &options);
-    let (reference, place) = reference::open(&args, network.as_ref(), source.shape(), need)?;
-    args.metrics.check_counts(&metrics, ranges.each, reference.num_images().map(|n| n as usize))?;
-    let job = Job { metrics, options, batch: args.latents.batch };
-    let summaries = job.run(&source, &ranges, network.as_ref(), &reference)?;
-    reference::remark(&reference, &place, network.as_ref());
-    let outcome = Outcome {
-        metrics: summaries,
-        images: source.len(),
-        of: source.place().to_owned(),
-        ranges: ranges.parts.iter().map(|range| source.numbers(range)).collect(),
-        protocol: ranges.title,
-        reference: place,
-        reference_images: reference.num_images(),
-        features: network.id().name.clone(),
-        features_sha256: network.id().sha256.clone(),
-        dimensions: reference.statistics.dim(),
-        sampled: source.sampled_by(),
-        provenance,
+    let MeasureArgs { reference, metrics, protocol, reduced, ranges, pad_to, max_images, dry_run } =
+        args.measure.clone();
+    let evaluation = Evaluation {
+        metrics: parse_metrics(&metrics)?,
+        settings,
+        division: match &protocol {
+            Some(name) => Division::of_protocol(name, reduced)?,
+            None => Division::Ranges(ranges),
+        },
+        against: Against { reference, pad_to, features: args.features.options()? },
+        batch: args.latents.batch,
+        device: args.model.compute.place.resolve()?,
     };
-    output.result(&outcome, || outcome.in_words())
-}
-
-/// The feature network, under the protocol's input convention if there is one.
-fn open_features(
-    args: &FeatureArgs,
-    protocol: Option<&Protocol>,
-    shape: [usize; 3],
-    device: Device,
-) -> Result<Box<dyn FeatureNetwork>> {
-    let Some(protocol) = protocol else { return args.open(shape, device) };
-    let args = FeatureArgs { resize: protocol.convention.name().to_owned(), ..args.clone() };
-    let network = args.open(shape, device)?;
-    ranges::check_features(protocol, network.as_ref())?;
-    Ok(network)
-}
-
-/// What is to be measured.
-struct Job {
-    metrics: Vec<Metric>,
-    options: MeasureOptions,
-    batch: usize,
-}
-
-impl Job {
-    /// Measures the ranges one by one; only one range's features are in memory at a time.
-    fn run(
-        &self,
-        source: &Source,
-        ranges: &Ranges,
-        network: &dyn FeatureNetwork,
-        reference: &Reference,
-    ) -> Result<Vec<Summary>> {
-        let (kept, _) = keep(&self.metrics, &self.options);
-        let mut found = Vec::new();
-        for (index, range) in ranges.parts.iter().enumerate() {
-            let name = match ranges.parts.len() {
-                1 => "images".to_owned(),
-                count => format!("images {}/{count}", index + 1),
-            };
-            let collected = source.collect(range.clone(), network, kept, self.batch, &name)?;
-            let mut bar = Bar::default();
-            let mut watch = |what: &str, done, total| bar.set(what, done, total);
-            found.push(measure(&self.metrics, &collected, reference, &self.options, &mut watch)?);
+    let measure = |source: &Source| -> Result<()> {
+        if dry_run {
+            return output.forecast(&evaluation.forecast(source)?);
         }
-        let summaries = summarise(found, ranges.aggregate)?;
-        for warning in summaries.iter().flat_map(|summary| &summary.measurement.warnings) {
-            ui::note(format!("warning: {warning}"));
-        }
-        Ok(summaries)
+        let result = report::Outcome { result: evaluation.run(source, terminal)?, provenance };
+        output.result(&result, || result.in_words())
+    };
+    if !is_model(&args.what) {
+        let path = Path::new(&args.what);
+        ensure!(path.exists(), "there is neither a data set nor a model {}: check the path", args.what);
+        return measure(&Source::Stored { dataset: &open_data(path, pad_to, max_images)?, place: &args.what });
     }
-}
-
-/// One progress bar after another, each for what is being computed.
-#[derive(Default)]
-struct Bar(Option<(String, Progress)>);
-
-impl Bar {
-    fn set(&mut self, what: &str, done: u64, total: u64) {
-        if self.0.as_ref().is_none_or(|(name, _)| name != what) {
-            self.0 = Some((what.to_owned(), Progress::new(what, "parts", total, 0)));
-        }
-        if let Some((_, progress)) = &mut self.0 {
-            progress.set(done, "");
-        }
-        if done >= total
-            && let Some((_, progress)) = self.0.take()
-        {
-            progress.finish();
-        }
+    if max_images.is_some() || pad_to.is_some() {
+        bail!("--max-images and --pad-to are for stored images: with a model, --seeds says how many");
     }
+    let opened = args.model.open(&args.what, args.latents.batch)?;
+    let plan = args.plan.resolve(&opened)?;
+    let mut latents = args.latents.clone();
+    if let Some(seeds) = evaluation.division.seeds() {
+        latents.seeds = Numbers(seeds);
+    }
+    measure(&Source::Sampled { opened: &opened, plan: &plan, latents: &latents.resolve(&opened)? })
 }

@@ -1,31 +1,16 @@
 //! What `fewstep eval` prints.
 
+use fewstep::evaluate::{Evaluated, Sampled};
+use fewstep::provenance::Provenance;
 use fewstep_eval::Summary;
 use fewstep_eval::protocol::Aggregate;
 use serde::Serialize;
 
-use super::source::Sampled;
-use crate::provenance::Provenance;
-
 /// The result, as `--json` prints it.
 #[derive(Debug, Serialize)]
 pub struct Outcome {
-    /// Every number with what it depends on.
-    pub metrics: Vec<Summary>,
-    /// Images of all ranges together.
-    pub images: usize,
-    pub of: String,
-    /// First and last seed (or place in the order of names) of every range.
-    pub ranges: Vec<[u64; 2]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub protocol: Option<String>,
-    pub reference: String,
-    pub reference_images: Option<u64>,
-    pub features: String,
-    pub features_sha256: String,
-    pub dimensions: usize,
     #[serde(flatten)]
-    pub sampled: Option<Sampled>,
+    pub result: Evaluated,
     #[serde(flatten)]
     pub provenance: Provenance,
 }
@@ -33,29 +18,38 @@ pub struct Outcome {
 impl Outcome {
     /// The same in words.
     pub fn in_words(&self) -> String {
-        let width = self.metrics.iter().map(|summary| title(summary).len()).max().unwrap_or_default();
-        let mut lines: Vec<String> = self.metrics.iter().map(|summary| line(summary, width)).collect();
-        let sampled = self
-            .sampled
-            .as_ref()
-            .map_or(String::new(), |Sampled { solver, nfe, .. }| format!(" by {solver}, {nfe} evaluations an image"));
-        let count = self.reference_images.map_or(String::new(), |count| format!(" ({count} images)"));
-        let short = self.features_sha256.get(..12).unwrap_or(&self.features_sha256);
-        lines.push(format!("images     {} of {}{sampled}{}", self.images, self.of, self.ranges_in_words()));
-        lines.extend(self.protocol.as_ref().map(|protocol| format!("protocol   {protocol}")));
-        lines.push(format!("reference  {}{count}", self.reference));
-        lines.push(format!("features   {} of {} (sha256 {short}...)", self.dimensions, self.features));
+        let Evaluated { metrics, images, of, protocol, reference, reference_images, features, .. } = &self.result;
+        let width = metrics.iter().map(|summary| title(summary).len()).max().unwrap_or_default();
+        let mut lines: Vec<String> = metrics.iter().map(|summary| line(summary, width)).collect();
+        let sampled = self.result.sampled.as_ref().map_or_else(String::new, sampled_in_words);
+        let count = reference_images.map_or(String::new(), |count| format!(" ({count} images)"));
+        let sha256 = &self.result.features_sha256;
+        let short = sha256.get(..12).unwrap_or(sha256);
+        lines.push(format!("images     {images} of {of}{sampled}{}", self.ranges_in_words()));
+        lines.extend(protocol.as_ref().map(|protocol| format!("protocol   {protocol}")));
+        lines.push(format!("reference  {reference}{count}"));
+        lines.push(format!("features   {} of {features} (sha256 {short}...)", self.result.dimensions));
         lines.join("\n")
     }
 
     fn ranges_in_words(&self) -> String {
-        if self.ranges.len() < 2 {
+        let Evaluated { ranges, sampled, .. } = &self.result;
+        if ranges.len() < 2 {
             return String::new();
         }
-        let what = if self.sampled.is_some() { "seeds" } else { "places" };
-        let ranges: Vec<String> = self.ranges.iter().map(|[first, last]| format!("{first}-{last}")).collect();
+        let what = if sampled.is_some() { "seeds" } else { "places" };
+        let ranges: Vec<String> = ranges.iter().map(|[first, last]| format!("{first}-{last}")).collect();
         format!(", {what} {}", ranges.join(", "))
     }
+}
+
+/// ` by heun, 35 evaluations an image`, with the network calls where those are more.
+fn sampled_in_words(sampled: &Sampled) -> String {
+    let Sampled { solver, nfe, calls, guidance, .. } = sampled;
+    let guided = guidance
+        .as_ref()
+        .map_or(String::new(), |guidance| format!(" ({calls} network calls) under guidance {}", guidance.weight));
+    format!(" by {solver}, {nfe} evaluations an image{guided}")
 }
 
 /// `FID  4.2341, the least of 3 seed ranges: 4.3002, 4.2341, 4.2511`.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fewstep_io::{atomic, safetensors, torch_zip};
+use fewstep_io::{FileKind, atomic, safetensors, torch_zip};
 
 use super::{NAME, Weights};
 use crate::error::{Error, Result};
@@ -20,24 +20,46 @@ const SOURCES: &str = "use pytorch-fid's pt_inception-2015-12-05-6726825d.pth (g
 /// # Errors
 /// If it is none of these; the message says which file to use instead.
 pub fn read(path: &Path) -> Result<Weights> {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("safetensors") => {
+    match FileKind::of_file(path)? {
+        FileKind::Safetensors => {
             let contents = safetensors::read(path)?;
             if file::is_ours(&contents.metadata) {
                 file::expect(path, &contents, NAME)?;
             }
             Weights::from_tensors(&contents.tensors).map_err(|reason| Error::network(path, reason))
         }
-        Some("pkl") => Err(nvidia_pickle(path)),
-        _ => {
+        FileKind::Pickle => Err(nvidia_pickle(path)),
+        FileKind::TorchSave { network: true } => {
+            Err(Error::network(path, "it is a network of the EDM code, not a feature network: give it as the model"))
+        }
+        found @ (FileKind::TorchSave { .. } | FileKind::TorchScript | FileKind::CutZip | FileKind::Unknown) => {
             let tensors = torch_zip::read(path).map_err(|error| match error {
                 fewstep_io::Error::Missing { .. } => Error::Io(error),
                 error => Error::network(path, format!("{error}; {SOURCES}")),
             })?;
+            // EDM's networks keep theirs under `model.`.
+            let denoiser = tensors.keys().any(|name| name.starts_with("model."));
+            if denoiser && matches!(found, FileKind::TorchSave { .. }) {
+                let reason = "it is a PyTorch file of tensors, of a denoiser by their names, and they alone do not say of which \
+                    network they are: in Python, load them into the network that the EDM code builds and save it whole, \
+                    pickle.dump({'ema': net}, file)";
+                return Err(Error::network(path, reason));
+            }
+            let described = if found == FileKind::TorchScript { "" } else { &format!("it is {found}, and ") };
             Weights::from_tensors(&tensors).map_err(|reason| {
                 // NVIDIA's TorchScript gives its layers other names.
-                Error::network(path, format!("{reason}; {SOURCES}; a TorchScript program can be run by --torchscript"))
+                Error::network(
+                    path,
+                    format!("{described}{reason}; {SOURCES}; a TorchScript program can be run by --torchscript"),
+                )
             })
+        }
+        found => {
+            let advice = match found.advice() {
+                "" => SOURCES.to_owned(),
+                advice => format!("{advice}; {SOURCES}"),
+            };
+            Err(Error::network(path, format!("it is {found}, not a network in .safetensors, .pth or .pt: {advice}")))
         }
     }
 }

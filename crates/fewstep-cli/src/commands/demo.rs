@@ -1,0 +1,66 @@
+//! `fewstep demo`: what a fit buys on the built-in model, in minutes, with nothing to download.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use fewstep::demo::{DemoResults, DemoTask, demo, forecast, headline, no_help, open, table};
+use fewstep::models::ModelOptions;
+use fewstep::runs::{REPORT, RunOptions};
+
+use crate::inputs::{Compute, Numbers};
+use crate::repeat::{Repeat, command, warn_of_changes};
+use crate::ui::{Output, Terminal};
+
+/// Arguments of `fewstep demo`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  fewstep demo --out runs/demo")]
+pub struct Args {
+    /// Folder for report.html and the results; must not exist yet [default: runs/demo, or the next free runs/demo-N]
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// Numbers of steps
+    #[arg(long, value_name = "LIST", default_value = "5,8")]
+    pub steps: Numbers,
+    /// Images that a row of the table is scored on
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub images: usize,
+    /// Updates of the network in phase 2
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    pub updates: u64,
+    #[command(flatten)]
+    pub repeat: Repeat,
+    #[command(flatten)]
+    pub compute: Compute,
+}
+
+/// Runs the demo.
+pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
+    let (device, kind) = args.compute.resolve()?;
+    let model = open(&ModelOptions { device, kind, ..ModelOptions::default() })?;
+    let task = DemoTask::new(model.id(&args.compute.precision), args.steps.counts(), args.images, args.updates);
+    if args.repeat.dry_run {
+        return output.forecast(&forecast(&task, model.spec())?);
+    }
+    warn_of_changes(&task)?;
+    let out = args.out.unwrap_or_else(next_free_folder);
+    let results = demo(task, &model, &RunOptions { out: out.clone(), resume: false, command: command() }, terminal)?;
+    output.result(&results, || text(&results, output.colour(), &out.join(REPORT)))
+}
+
+fn next_free_folder() -> PathBuf {
+    let named = |n: u32| if n == 1 { PathBuf::from("runs/demo") } else { PathBuf::from(format!("runs/demo-{n}")) };
+    (1..).map(named).find(|path| !path.exists()).unwrap_or_else(|| named(1))
+}
+
+/// What the terminal shows.
+fn text(results: &DemoResults, colour: bool, report: &Path) -> String {
+    let DemoResults { rows, training_rate, sampling_rate, seconds, .. } = results;
+    let no_help = no_help(rows).map_or_else(String::new, |text| format!("\n{text}"));
+    format!(
+        "{}\n{}{no_help}\n\nphase 2: {training_rate:.1} img/s with its evaluations of the error; network evaluations: \
+         {sampling_rate:.1}/s; {seconds:.0} s in all\nreport: {}",
+        table(rows).to_terminal(colour),
+        headline(rows),
+        report.display()
+    )
+}

@@ -1,0 +1,210 @@
+//! `fewstep plan`, `fewstep tune` and `fewstep fit`: plans are found, the network is tuned for them, or both in turn.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use fewstep::data::{DataId, open_data};
+use fewstep::fitting::settings::TuneLoss;
+use fewstep::fitting::{
+    FitInputs, FitRun, FitSettings, FitTask, Phases, PlanSource, cross_plan_table, fit, forecast, interpolations,
+    open_inputs, open_plans, table,
+};
+use fewstep::runs::REPORT;
+use fewstep_nn::data::Images;
+
+use crate::inputs::{ModelArgs, Numbers, SettingsArgs};
+use crate::interrupt;
+use crate::repeat::{RunArgs, warn_of_changes};
+use crate::ui::{Output, Terminal};
+
+/// Arguments of `fewstep plan`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  fewstep plan edm-cifar10.pkl --steps 3,4,5,6,8,10 --out runs/plans")]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Arguments of `fewstep tune`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  fewstep tune edm-cifar10.pkl --plan runs/plans --out runs/tuned")]
+pub struct TuneArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Plans to tune for, or the folder of `fewstep plan` [default: finds them first]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["steps", "method"])]
+    pub plan: Vec<PathBuf>,
+    #[command(flatten)]
+    pub tuning: TuningArgs,
+}
+
+/// Arguments of `fewstep fit`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  fewstep fit edm-cifar10.pkl --data cifar10-32x32.zip --rounds 2 --out runs/cifar10"
+)]
+pub struct FitArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// How often both phases take turns
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub rounds: usize,
+    #[command(flatten)]
+    pub tuning: TuningArgs,
+}
+
+/// Arguments of all three.
+#[derive(Debug, clap::Args)]
+pub struct CommonArgs {
+    /// Model: .safetensors, EDM's .pkl, or fashion-mnist, gaussian-mixture, gaussian-mixture-classes
+    #[arg(value_name = "MODEL")]
+    pub name: String,
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Numbers of network evaluations: one search for all, each tuned on its own
+    #[arg(long, value_name = "LIST", default_value = "5,8")]
+    pub steps: Numbers,
+    /// How plans are found: a method of `fewstep compare`, or paper
+    #[arg(long, value_name = "NAME", default_value_t = PlanSource::default())]
+    pub method: PlanSource,
+    #[command(flatten)]
+    pub data: TrainingImages,
+    /// Feature network of --ref and of distances of features [default: Fashion-MNIST's]
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub features: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// Training images, which not every fit needs.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Data")]
+pub struct TrainingImages {
+    /// Training images: EDM zip, image folder, IDX file or folder, CIFAR-10 archive, npz
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Pad images with zeros to squares of this size (Fashion-MNIST: 32)
+    #[arg(long, value_name = "PIXELS", requires = "data")]
+    pub pad_to: Option<usize>,
+    /// Use at most so many images
+    #[arg(long, value_name = "N", requires = "data")]
+    pub max_images: Option<usize>,
+}
+
+/// What tuning may be told.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Tuning")]
+pub struct TuningArgs {
+    /// What tuning minimises: rollout, bound (the paper's), or edm [default: rollout]
+    #[arg(long, value_name = "NAME")]
+    pub loss: Option<TuneLoss>,
+    /// Updates of the network at most [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub updates: Option<u64>,
+    /// Learning rate [default: 5e-4 for rollout, 1e-4 for the others]
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<f64>,
+    /// Statistics of `fewstep ref`: chooses between untuned and tuned weights by images
+    #[arg(long = "ref", value_name = "FILE", requires = "features")]
+    pub reference: Option<PathBuf>,
+}
+
+/// `fewstep plan`.
+pub fn plan(args: PlanArgs, output: Output, terminal: &Terminal) -> Result<()> {
+    run(Phases::Plan, args.common, TuningArgs::default(), &[], 1, output, terminal)
+}
+
+/// `fewstep tune`.
+pub fn tune(args: TuneArgs, output: Output, terminal: &Terminal) -> Result<()> {
+    run(Phases::Tune, args.common, args.tuning, &args.plan, 1, output, terminal)
+}
+
+/// `fewstep fit`.
+pub fn both(args: FitArgs, output: Output, terminal: &Terminal) -> Result<()> {
+    run(Phases::Fit, args.common, args.tuning, &[], args.rounds, output, terminal)
+}
+
+fn run(
+    phases: Phases,
+    args: CommonArgs,
+    tuning: TuningArgs,
+    plans: &[PathBuf],
+    rounds: usize,
+    output: Output,
+    terminal: &Terminal,
+) -> Result<()> {
+    let settings = settings(&args.settings, &tuning)?;
+    if args.settings.printed(&settings)? {
+        return Ok(());
+    }
+    let opened = args.model.open(&args.name, settings.batch)?;
+    let (files, plans): (Vec<_>, Vec<_>) = open_plans(plans, &opened)?.into_iter().unzip();
+    let TrainingImages { data, pad_to, max_images } = &args.data;
+    let dataset = data.as_ref().map(|path| open_data(path, *pad_to, *max_images)).transpose()?;
+    let mut task = FitTask {
+        phases,
+        model: opened.id(&args.model.compute.precision),
+        data: dataset.as_ref().map(DataId::of).transpose()?,
+        features: None,
+        reference: None,
+        method: args.method,
+        steps: match files.is_empty() {
+            true => args.steps.counts(),
+            false => plans.iter().map(fewstep_core::plan::Plan::nfe).collect(),
+        },
+        plans: files,
+        rounds,
+        settings,
+    };
+    task.refuse_idle(args.settings.names())?;
+    task.check(&opened, dataset.as_ref().map(fewstep_io::dataset::Dataset::len))?;
+    let (features, reference) = open_inputs(&task, &opened, args.features.as_ref(), tuning.reference.as_ref())?;
+    task.features = features.as_ref().map(|network| network.id().clone());
+    task.reference = reference.as_ref().map(fewstep::reference::ImageReference::id);
+    if args.run.repeat.dry_run {
+        return output.forecast(&forecast(&task, opened.spec())?);
+    }
+    if !args.run.resume {
+        warn_of_changes(&task)?;
+    }
+    let images = match dataset {
+        Some(data) => Some(Images::for_model(data.load_all()?, opened.denoiser())?),
+        None => None,
+    };
+    interrupt::resumable();
+    let inputs = FitInputs {
+        model: &opened,
+        images: images.as_ref(),
+        features: features.as_deref(),
+        reference: reference.as_ref(),
+        plans: &plans,
+    };
+    let done = fit(task, &inputs, &args.run.options(), terminal)?;
+    print(&done, &opened.name, output)
+}
+
+/// The settings, with what has an option of its own.
+fn settings(args: &SettingsArgs, tuning: &TuningArgs) -> Result<FitSettings> {
+    let mut settings = args.resolve(&FitSettings::default())?;
+    let tune = &mut settings.tune;
+    tune.loss = tuning.loss.unwrap_or(tune.loss);
+    tune.updates = tuning.updates.unwrap_or(tune.updates);
+    tune.learning_rate = tuning.lr.unwrap_or(tune.learning_rate);
+    Ok(settings)
+}
+
+fn print(done: &FitRun, model: &str, output: Output) -> Result<()> {
+    let outcomes = done.outcomes.as_slice();
+    output.result(&outcomes, || {
+        let tables = [Some(table(outcomes)), interpolations(outcomes), cross_plan_table(outcomes)];
+        let tables: Vec<String> =
+            tables.into_iter().flatten().map(|table| table.to_terminal(output.colour())).collect();
+        format!(
+            "{}\nmodel {model}; all files, {REPORT} among them, are in {}",
+            tables.join("\n"),
+            done.folder.display()
+        )
+    })
+}

@@ -1,0 +1,59 @@
+use super::{Schedule, ScheduleError, check_positive, lerp, spaced};
+
+/// Uniform in the time `t = sigma / (1 + sigma)` of a rectified flow before the shift `s`, which maps it to
+/// `s t / (1 + (s - 1) t)`: what diffusers' `FlowMatchEulerDiscreteScheduler` visits on the same range (Esser et al. 2024,
+/// Eq. 23). Shift 1 is uniform in `t` itself; a larger one puts more of the levels where there is much noise.
+///
+/// # Errors
+/// If `n` is 0, the range is not `0 < sigma_min < sigma_max`, or `shift` is not positive.
+pub fn flow_uniform(n: usize, sigma_min: f64, sigma_max: f64, shift: f64) -> Result<Schedule, ScheduleError> {
+    check_positive("shift", shift)?;
+    // in sigma the shift is a factor
+    let unshifted = |sigma: f64| sigma / (shift + sigma);
+    spaced(n, sigma_min, sigma_max, |u| {
+        let t = lerp(unshifted(sigma_max), unshifted(sigma_min), u);
+        shift * t / (1.0 - t)
+    })
+}
+
+/// `s t / (1 + (s - 1) t)`.
+pub(crate) fn shifted_time(t: f64, shift: f64) -> f64 {
+    shift * t / (1.0 + (shift - 1.0) * t)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(schedule: &Schedule) -> Vec<f64> {
+        schedule.levels().iter().map(|sigma| sigma / (1.0 + sigma)).collect()
+    }
+
+    /// The times of diffusers' scheduler with shift 3 at 4 steps: its own default, and as pipelines with a list of 1, 3/4,
+    /// 1/2, 1/4 call it. Both begin at t = 1, which has no sigma: a large one stands for it.
+    #[test]
+    fn times_are_those_of_diffusers() {
+        let sigma = |t: f64| t / (1.0 - t);
+        // its sigma_min is shifted already, and is shifted again
+        let least = shifted_time(shifted_time(1e-3, 3.0), 3.0);
+        for (least, expected) in
+            [(least, [1.0, 0.857_692_31, 0.602_150_54, 0.008_928_57]), (0.5, [1.0, 0.9, 0.75, 0.5])]
+        {
+            let found = times(&flow_uniform(4, sigma(least), 1e10, 3.0).unwrap());
+            for (a, b) in found.iter().zip(expected) {
+                assert!((a - b).abs() < 1e-8, "{found:?} is not {expected:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_shift_it_is_uniform_in_time() {
+        let found = times(&flow_uniform(5, 0.25, 4.0, 1.0).unwrap());
+        for (a, b) in found.iter().zip([0.8, 0.65, 0.5, 0.35, 0.2]) {
+            assert!((a - b).abs() < 1e-14, "{found:?}");
+        }
+        for shift in [0.0, -1.0, f64::NAN] {
+            assert!(matches!(flow_uniform(4, 0.1, 10.0, shift), Err(ScheduleError::Parameter { name: "shift", .. })));
+        }
+    }
+}

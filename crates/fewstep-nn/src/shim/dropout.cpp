@@ -1,0 +1,33 @@
+// Dropout of tensors that the fused kernels do not take.
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
+#include <ATen/core/Generator.h>
+#include <ATen/ops/empty_like.h>
+
+#include "ops.h"
+
+namespace fewstep {
+namespace {
+
+// A generator of our own on the device of `x`.
+at::Generator generator(const at::Tensor& x, uint64_t seed) {
+  at::Generator own = x.is_cpu() ? at::make_generator<at::CPUGeneratorImpl>(seed)
+                                 : at::globalContext()
+                                       .getAcceleratorHooksInterface(x.device().type())
+                                       .getNewGenerator(x.device().index());
+  own.set_current_seed(seed);
+  return own;
+}
+
+} // namespace
+
+at::Tensor dropout(const at::Tensor& x, double probability, uint64_t seed) {
+  TORCH_CHECK(probability >= 0.0 && probability <= 1.0, "dropout: the probability is ", probability);
+  if (probability == 1.0)
+    return x.mul(0.0);
+  const at::Tensor kept = at::empty_like(x, x.options().dtype(at::kBool)).bernoulli_(1.0 - probability, generator(x, seed));
+  return x.mul(kept).mul(1.0 / (1.0 - probability));
+}
+
+} // namespace fewstep

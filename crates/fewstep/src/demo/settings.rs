@@ -1,0 +1,93 @@
+//! What the demo does.
+
+use fewstep_core::schedule::Scale;
+use fewstep_search::SearchSettings;
+use fewstep_search::settings::{LeastSquaresSettings, TeacherSettings};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Result, ensure};
+use crate::fitting::FitSettings;
+use crate::fitting::settings::{
+    HeldOutSettings, InterpolateSettings, LrSchedule, PaperObjective, PaperOptimizer, PaperSettings, TuneLoss,
+    TuneSettings,
+};
+use crate::models::ModelId;
+use crate::runs::{Task, what_differs};
+
+/// What a demo does, whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DemoTask {
+    /// The built-in network.
+    pub model: ModelId,
+    /// Numbers of steps.
+    pub steps: Vec<usize>,
+    /// Images that a row is scored on, of seeds from 0 on.
+    pub images: usize,
+    /// Settings of both phases and of our search.
+    pub settings: FitSettings,
+}
+
+impl DemoTask {
+    /// The demo on a model for these numbers of steps, with so many images a row and updates of the network.
+    pub fn new(model: ModelId, steps: Vec<usize>, images: usize, updates: u64) -> Self {
+        Self { model, steps, images, settings: demo_settings(updates) }
+    }
+
+    /// Refuses what cannot be done, before any work.
+    ///
+    /// # Errors
+    /// In a sentence.
+    pub fn check(&self) -> Result<()> {
+        let Self { steps, images, settings, .. } = self;
+        ensure!(!steps.is_empty() && steps.iter().all(|&steps| steps >= 2), "the steps must be numbers of at least 2");
+        let grid = settings.search.teacher.grid.min(settings.paper.grid);
+        ensure!(steps.iter().all(|&steps| steps <= grid), "the demo has plans of up to {grid} steps");
+        ensure!(*images >= 2, "the images must be at least 2, as a covariance needs two");
+        settings.validate()
+    }
+}
+
+impl Task for DemoTask {
+    const KIND: &'static str = "demo";
+
+    fn continuing(self, earlier: Self) -> std::result::Result<Self, String> {
+        what_differs(&earlier, &self).map_or(Ok(self), Err)
+    }
+}
+
+/// Settings of the demo: small enough for minutes on two cores. `fewstep fit` has the full scale.
+pub fn demo_settings(updates: u64) -> FitSettings {
+    let usual = FitSettings::default();
+    FitSettings {
+        batch: 50,
+        paper: PaperSettings {
+            objective: PaperObjective::Bound,
+            optimizer: PaperOptimizer::Table,
+            scale: Scale::Log,
+            grid: 49,
+            table_images: 64,
+            ..usual.paper
+        },
+        search: SearchSettings {
+            teacher: TeacherSettings { samples: 32, ..usual.search.teacher },
+            least_squares: LeastSquaresSettings { beam: 1, ..usual.search.least_squares },
+            ..usual.search
+        },
+        tune: TuneSettings {
+            loss: TuneLoss::Bound,
+            last_weight: 1.0,
+            updates,
+            batch: 32,
+            learning_rate: 1e-4,
+            lr_schedule: LrSchedule::Constant,
+            ema_images: 500.0,
+            check_every: updates.div_ceil(3).max(1),
+            patience: 3,
+            ..usual.tune
+        },
+        interpolate: InterpolateSettings { images: 0 },
+        held_out: HeldOutSettings { samples: 48, teacher_steps: 18 },
+        ..usual
+    }
+}

@@ -1,0 +1,64 @@
+//! Run folders.
+
+use std::path::Path;
+
+use fewstep_core::plan::Plan;
+use fewstep_io::run_folder::RUN_FILE;
+use serde_json::Value;
+
+use super::Description;
+use crate::error::{Context, Result};
+
+const STATS: &str = "stats.jsonl";
+
+/// What `run.json` says, how far the run came and which files it left. Reads only: the folder may belong to a run that is
+/// still going on.
+pub fn describe(path: &Path) -> Result<Description> {
+    let file = path.join(RUN_FILE);
+    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let run: Value = serde_json::from_str(&text).with_context(|| format!("{} is damaged", file.display()))?;
+    let kind = run["kind"].as_str().unwrap_or("unknown kind");
+    let mut info = Description::new(format!("run folder of {kind}"));
+    if let Some(version) = run["provenance"]["fewstep"].as_str() {
+        info = info.fact("fewstep", version);
+    }
+    if let Some(command) = run["provenance"]["command"].as_array() {
+        let words: Vec<&str> = command.iter().filter_map(Value::as_str).collect();
+        info = info.fact("command", words.join(" "));
+    }
+    for (key, value) in
+        run.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "kind" | "provenance"))
+    {
+        info = info.silent(&key.replace('_', " "), value.clone());
+    }
+    // Long settings are for programs; who wants to read them finds them in the file.
+    for (key, value) in run["task"].as_object().into_iter().flatten() {
+        let key = key.replace('_', " ");
+        if let (Some(name), Some(hash)) = (value["name"].as_str(), value["sha256"].as_str()) {
+            info = info.fact(&key, name).fact(&format!("{key} sha256"), hash);
+        } else if !(value.is_object() || value.is_array() || matches!(key.as_str(), "kind" | "path")) {
+            info = info.fact(&key, value.clone());
+        }
+    }
+    if let Ok(plan) = serde_json::from_value::<Plan>(run["task"]["plan"].clone()) {
+        info = info.fact("sampler", format!("{}, {} network evaluations", plan.solver, plan.nfe()));
+    }
+    if let Some(last) = last_line(&path.join(STATS)) {
+        let words: Vec<String> =
+            last.as_object().into_iter().flatten().map(|(key, value)| format!("{key} {value}")).collect();
+        info = info.told("latest", last, words.join(", "));
+    }
+    let mut names: Vec<String> =
+        path.read_dir()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let shown = names.len().min(12);
+    let more = if names.len() > shown { format!(" and {} more", names.len() - shown) } else { String::new() };
+    let words = format!("{}{more}", names[..shown].join(", "));
+    Ok(info.told("files", names, words))
+}
+
+/// The last whole line of a log.
+fn last_line(path: &Path) -> Option<Value> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+}

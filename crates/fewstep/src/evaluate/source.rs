@@ -1,0 +1,143 @@
+//! The images to measure: stored, or made from a model and a plan without touching the disk.
+
+use std::ops::Range;
+
+use fewstep_core::denoiser::Guidance;
+use fewstep_core::observe::{Observer, Progress};
+use fewstep_core::plan::Plan;
+use fewstep_eval::features::FeatureNetwork;
+use fewstep_eval::{Collected, Collector, Keep};
+use fewstep_io::dataset::Dataset;
+use fewstep_nn::TorchDenoiser;
+use fewstep_nn::tch::Device;
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::measure;
+use crate::models::OpenModel;
+use crate::sampling;
+
+/// Where the images to measure come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// Files, or arrays in one.
+    Stored {
+        /// The images.
+        dataset: &'a Dataset,
+        /// What they are called.
+        place: &'a str,
+    },
+    /// A model, whose samples are images or can be decoded into some.
+    Sampled {
+        /// The model.
+        opened: &'a OpenModel,
+        /// The sampler.
+        plan: &'a Plan,
+        /// What samples start from.
+        latents: &'a sampling::Source,
+    },
+}
+
+/// How images were made that were not there.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sampled {
+    /// SHA-256 of the model's file.
+    pub model_sha256: String,
+    /// Guidance, if there was any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<Guidance>,
+    /// The plan's solver.
+    pub solver: String,
+    /// Evaluations an image.
+    pub nfe: usize,
+    /// Network calls an image: more than evaluations under guidance.
+    pub calls: usize,
+    /// The class of all images, where there is one.
+    pub class: Option<usize>,
+}
+
+impl Source<'_> {
+    /// How many images there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Stored { dataset, .. } => dataset.len(),
+            Self::Sampled { latents, .. } => latents.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where they come from, as it was named.
+    pub fn place(&self) -> &str {
+        match self {
+            Self::Stored { place, .. } => place,
+            Self::Sampled { opened, .. } => &opened.name,
+        }
+    }
+
+    /// Channels, height and width.
+    ///
+    /// # Errors
+    /// If a model's samples are no images and cannot be decoded.
+    pub fn shape(&self) -> Result<[usize; 3]> {
+        match self {
+            Self::Stored { dataset, .. } => Ok(measure::shape_of(dataset)),
+            Self::Sampled { opened, .. } => opened.pixel_shape(),
+        }
+    }
+
+    /// The first and the last image of a range under the numbers by which they are known: seeds, or places in the order of
+    /// names.
+    pub fn numbers(&self, range: &Range<usize>) -> [u64; 2] {
+        let last = range.end.saturating_sub(1);
+        match self {
+            Self::Stored { .. } => [range.start as u64, last as u64],
+            Self::Sampled { latents, .. } => [latents.number(range.start), latents.number(last)],
+        }
+    }
+
+    /// How the images are made, if they are made now.
+    pub fn sampled_by(&self) -> Option<Sampled> {
+        match self {
+            Self::Stored { .. } => None,
+            Self::Sampled { opened, plan, latents } => Some(Sampled {
+                model_sha256: opened.hash.clone(),
+                guidance: opened.spec().guidance.clone(),
+                solver: plan.solver.clone(),
+                nfe: plan.nfe(),
+                calls: plan.nfe() * opened.spec().calls,
+                class: latents.class(),
+            }),
+        }
+    }
+
+    /// What the feature network makes of a range of the images; `name` is what the observer is told.
+    pub(super) fn collect(
+        &self,
+        range: Range<usize>,
+        network: &dyn FeatureNetwork,
+        keep: Keep,
+        batch: usize,
+        (name, observer): (&str, &dyn Observer),
+    ) -> Result<Collected> {
+        let (denoiser, plan, latents) = match self {
+            Self::Stored { dataset, .. } => {
+                return measure::collect(dataset, range, network, keep, batch, (name, observer));
+            }
+            Self::Sampled { opened, plan, latents } => (opened.denoiser(), *plan, *latents),
+        };
+        let mut collector = Collector::new(network, keep);
+        let mut progress = Progress::new(observer, name, "img", range.len() as u64, 0);
+        let all: Vec<usize> = range.collect();
+        for indices in all.chunks(batch) {
+            let (samples, _) = latents.samples(denoiser, plan, indices, observer)?;
+            collector.push_sampled(&TorchDenoiser::pixels(denoiser, &samples)?.to_device(Device::Cpu))?;
+            progress.set(collector.count(), format!("{} evaluations each", plan.nfe()));
+        }
+        progress.finish();
+        Ok(collector.finish()?)
+    }
+}

@@ -1,0 +1,103 @@
+//! Settings that change nothing where they are asked for.
+
+use super::FitTask;
+use super::settings::{FitSettings, PaperObjective, PlanSource, TuneLoss};
+use crate::error::{Result, bail};
+
+impl FitTask {
+    /// Refuses settings that were asked for by name and change nothing here.
+    ///
+    /// # Errors
+    /// With the first of `names` that does.
+    pub fn refuse_idle<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        for name in names {
+            if let Some(needed) = self.idle(name) {
+                bail!("the setting {name} is for {needed}: it changes nothing here");
+            }
+        }
+        Ok(())
+    }
+
+    /// What a setting that changes nothing is for.
+    fn idle(&self, name: &str) -> Option<String> {
+        let (section, rest) = name.split_once('.').unwrap_or((name, ""));
+        let first = rest.split('.').next().unwrap_or_default();
+        let Self { settings: FitSettings { tune, paper, .. }, method, .. } = self;
+        let (rollout, tables) = (tune.loss == TuneLoss::Rollout, self.settings.needs_table(method));
+        let by_paper = self.finds() && *method == PlanSource::Paper;
+        let (used, needed) = match (section, first) {
+            ("tune" | "interpolate", _) if !self.tunes() => {
+                (false, "phase 2, which `fewstep tune` and `fewstep fit` have")
+            }
+            ("tune", "last_weight") => (tune.loss == TuneLoss::Bound, "tune.loss = bound"),
+            (
+                "tune",
+                "distance" | "step_weights" | "gradient" | "data_weight" | "critic_weight" | "critic_of"
+                | "trajectories",
+            ) => (rollout, "tune.loss = rollout"),
+            ("paper", "grid" | "table_images") => {
+                (self.finds() && tables, "the methods paper (by its table) and bound")
+            }
+            ("paper", "objective" | "optimizer" | "") => (by_paper, "--method paper"),
+            ("paper", "gamma") => (by_paper && paper.objective == PaperObjective::Joint, "paper.objective = joint"),
+            ("paper", _) => (by_paper && !paper.by_table(), "--method paper with paper.optimizer = adam"),
+            ("search", "teacher") if self.tunes() && rollout => (true, ""),
+            ("search", section) => match method {
+                PlanSource::Method(method) if self.finds() => {
+                    (method.uses(section), "methods that have such a stage, and this one has none")
+                }
+                _ => (false, "searches, and there is none"),
+            },
+            _ => (true, ""),
+        };
+        (!used).then(|| needed.to_owned())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::Phases;
+    use super::*;
+    use crate::models::ModelId;
+
+    pub fn task(phases: Phases, method: &str) -> FitTask {
+        FitTask {
+            phases,
+            model: ModelId {
+                name: "m".to_owned(),
+                sha256: "0".to_owned(),
+                precision: "f32".to_owned(),
+                guidance: None,
+            },
+            data: None,
+            features: None,
+            reference: None,
+            method: method.parse().unwrap(),
+            plans: Vec::new(),
+            steps: vec![5],
+            rounds: 1,
+            settings: FitSettings::default(),
+        }
+    }
+
+    #[test]
+    fn settings_that_change_nothing_are_refused() {
+        for (phases, method, name, idle) in [
+            (Phases::Plan, "least-squares", "tune.updates", true),
+            (Phases::Fit, "least-squares", "tune.updates", false),
+            (Phases::Fit, "least-squares", "tune.last_weight", true),
+            (Phases::Plan, "least-squares", "search.gits.metric", true),
+            (Phases::Plan, "gits/euler", "search.gits.metric", false),
+            (Phases::Plan, "gits/euler", "paper.gamma", true),
+            (Phases::Plan, "paper", "paper.grid", false),
+            (Phases::Plan, "paper", "paper.batch", true),
+            (Phases::Plan, "bound/euler", "paper.table_images", false),
+            (Phases::Plan, "paper", "search.teacher.grid", true),
+            (Phases::Fit, "paper", "search.teacher.grid", false),
+            (Phases::Plan, "least-squares", "held_out.samples", false),
+        ] {
+            let refused = task(phases, method).refuse_idle([name]);
+            assert_eq!(refused.is_err(), idle, "{method} {name}: {refused:?}");
+        }
+    }
+}

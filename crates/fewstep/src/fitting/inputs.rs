@@ -1,0 +1,95 @@
+//! What a fit works with, as it is named: plans, a feature network, a reference.
+
+use std::path::{Path, PathBuf};
+
+use fewstep_core::plan::Plan;
+use fewstep_eval::features::FeatureNetwork;
+use fewstep_io::hash;
+
+use super::{FitTask, PlanFile};
+use crate::error::{Result, bail, ensure};
+use crate::features::FeatureOptions;
+use crate::models::{OpenModel, is_built_in};
+use crate::plans::read_plan_for;
+use crate::reference::ImageReference;
+
+/// Reads plans that are tuned for: files, or run folders of `plan` with all that they hold.
+///
+/// # Errors
+/// If one cannot be used on this model, or two have as many evaluations.
+pub fn open_plans(paths: &[PathBuf], opened: &OpenModel) -> Result<Vec<(PlanFile, Plan)>> {
+    let mut found: Vec<(PlanFile, Plan)> = Vec::new();
+    for path in paths {
+        let files = if path.is_dir() { plans_in(path)? } else { vec![path.clone()] };
+        for name in files {
+            let plan = read_plan_for(&name, opened.spec())?;
+            let same = found.iter().find(|(_, other)| other.nfe() == plan.nfe());
+            if let Some((other, _)) = same {
+                bail!(
+                    "{} and {} are both of {} evaluations: tune for one of them at a time",
+                    other.name.display(),
+                    name.display(),
+                    plan.nfe()
+                );
+            }
+            found.push((PlanFile { sha256: hash::sha256_file(&name)?, name }, plan));
+        }
+    }
+    Ok(found)
+}
+
+fn plans_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut plans: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path().join("plan.json")))
+        .collect::<std::io::Result<Vec<_>>>()?
+        .into_iter()
+        .filter(|path| path.is_file())
+        .collect();
+    plans.sort();
+    ensure!(
+        !plans.is_empty(),
+        "{} holds no plans: name a plan.json, or the folder of `fewstep plan`",
+        folder.display()
+    );
+    Ok(plans)
+}
+
+/// The feature network of distances of features and the reference of interpolations, as far as the task uses them.
+///
+/// # Errors
+/// If one is named that changes nothing, or cannot be used.
+#[allow(clippy::type_complexity)]
+pub fn open_inputs(
+    task: &FitTask,
+    opened: &OpenModel,
+    features: Option<&PathBuf>,
+    reference: Option<&PathBuf>,
+) -> Result<(Option<Box<dyn FeatureNetwork>>, Option<ImageReference>)> {
+    let (compares, interpolates) = (task.compares_features(), task.interpolates());
+    ensure!(
+        compares || features.is_none() || reference.is_some(),
+        "--features is for --ref or for a distance of features (tune.distance, search.rollout.loss), and changes nothing here"
+    );
+    ensure!(
+        interpolates || reference.is_none(),
+        "--ref chooses among networks between the untuned and the tuned one: that takes tuning, interpolate.images above 0, no \
+         distance of features, and early_stop"
+    );
+    let network = match compares {
+        true => {
+            let shape = opened.pixel_shape()?;
+            ensure!(
+                opened.spec().shape == shape,
+                "a distance of features needs a model whose samples are images, without a decoder"
+            );
+            Some(FeatureOptions::file(features.cloned()).open(shape, opened.denoiser().device())?)
+        }
+        false => None,
+    };
+    let known = reference.is_some() || is_built_in(&opened.name);
+    let reference = match interpolates && known && opened.pixel_shape().is_ok() {
+        true => Some(ImageReference::open(opened, FeatureOptions::file(features.cloned()), reference)?),
+        false => None,
+    };
+    Ok((network, reference))
+}

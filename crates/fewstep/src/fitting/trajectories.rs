@@ -1,0 +1,38 @@
+//! The teacher's trajectories that phase 2 learns from.
+
+use std::path::Path;
+
+use fewstep_core::plan::Plan;
+use fewstep_nn::train::{Kept, Trajectories};
+use fewstep_search::fine_levels;
+
+use super::Fitter;
+use crate::error::Result;
+
+/// Latents of trajectories have seeds from here on: apart from those of searches, of the held-out error, and of samples.
+pub const TRAJECTORY_SEEDS: u64 = 3 << 40;
+
+impl Fitter<'_> {
+    /// Trajectories of the untuned denoiser at the levels of `plan`; from the file `path` if they are there.
+    pub(super) fn trajectories(&self, plan: &Plan, path: &Path) -> Result<Trajectories> {
+        let settings = &self.settings.search.teacher;
+        let count = self.settings.tune.trajectories;
+        let seeds: Vec<u64> = (TRAJECTORY_SEEDS..TRAJECTORY_SEEDS + count as u64).collect();
+        let spec = self.base.spec();
+        let fine = Trajectories::fine(plan, &fine_levels(&spec.levels, settings)?)?;
+        let key = serde_json::json!({
+            "denoiser": spec.identity,
+            "guidance": spec.guidance,
+            "solver": settings.solver,
+            "levels": plan.sigmas(),
+            "teacher_levels": &fine,
+            "trajectories": count,
+        })
+        .to_string();
+        let kept = Kept { path, key: &key };
+        if path.exists() {
+            return Ok(Trajectories::open(self.base, plan, &seeds, kept)?);
+        }
+        Ok(Trajectories::solve(self.base, plan, (settings.solver, &fine), &seeds, kept, self.observer)?)
+    }
+}

@@ -1,0 +1,111 @@
+//! Phase 2: tuning the network for a plan.
+
+use std::path::Path;
+
+use fewstep_core::observe::{Progress, Saving};
+use fewstep_core::plan::Plan;
+use fewstep_core::schedule::Schedule;
+use fewstep_eval::features::Differentiable;
+use fewstep_nn::Model;
+use fewstep_nn::adam::AdamConfig;
+use fewstep_nn::distance::FeatureMap;
+use fewstep_nn::ema::EmaConfig;
+use fewstep_nn::fit::{TuneWeights, Tuner, level_loss};
+use fewstep_nn::train::{TrainConfig, Trainer, TrainingSource, Trajectories, TrajectoryDataset};
+
+use super::settings::UpdateSize;
+use super::{Fitter, Tuned};
+use crate::error::{Context, Error, Result};
+use crate::runs::failed;
+
+/// Where an unfinished phase 2 keeps its state and the teacher's trajectories.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved<'a> {
+    /// The file of its state.
+    pub state: &'a Path,
+    /// The file of the trajectories.
+    pub trajectories: &'a Path,
+    /// Whether to resume from the state if it is there.
+    pub resume: bool,
+}
+
+impl Fitter<'_> {
+    /// Phase 2 for the noise levels of `plan`, starting from the weights of `model`; `model` itself stays as it is. The outcome is
+    /// the best by the held-out error where that stops early, and the last `to_the_end`: where images decide afterwards
+    /// ([`Fitter::interpolate`]), the least error is not what is looked for. Where nothing is `saved`, what was done is lost when it
+    /// ends early.
+    ///
+    /// # Errors
+    /// If the plan's levels do not fall, images are lacking, an update diverges, or the observer asks for the end
+    /// ([`Error::Stopped`] where the state is saved).
+    pub fn tune(&self, model: &Model, plan: &Plan, saved: Option<Saved>, to_the_end: bool) -> Result<Tuned> {
+        let settings = &self.settings.tune;
+        let weights = settings.weights(self.images.is_some());
+        let levels = Schedule::new(plan.sigmas()).context("phase 2 needs a plan whose noise levels fall")?;
+        let unsaved = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let trajectories = match weights {
+            TuneWeights::Rollout(_) => {
+                let file = unsaved.path().join("trajectories.safetensors");
+                Some(self.trajectories(plan, saved.map_or(file.as_path(), |saved| saved.trajectories))?)
+            }
+            _ => None,
+        };
+        let features = self.features.map(Differentiable);
+        let source = match &trajectories {
+            Some(trajectories) => TrainingSource::from(TrajectoryDataset {
+                trajectories,
+                images: self.images,
+                features: features.as_ref().map(|map| map as &dyn FeatureMap),
+            }),
+            None => TrainingSource::from(self.needed_images()?),
+        };
+        let each = trajectories.as_ref().map_or(1, Trajectories::steps);
+        let UpdateSize { batch, microbatch } = settings.update_size(each);
+        let all = settings.updates * batch as u64;
+        let config = TrainConfig {
+            batch,
+            microbatch,
+            learning_rate: settings.rate(),
+            // Adam's first steps are as long as the rate, whatever the gradient: they would throw off a network that is nearly right
+            rampup_images: all / 20,
+            decay_images: settings.decays().then_some(all),
+            adam: AdamConfig::default(),
+            ema: EmaConfig { halflife_images: settings.ema_images / each as f64, rampup_ratio: None },
+            loss: level_loss(&levels, weights),
+            augment: None,
+            xflip: settings.xflip,
+            seed: self.settings.seed,
+        };
+        let mut tuner = Tuner::new(Trainer::new(model.duplicate()?, source, config)?);
+        if let Some(Saved { state, resume: true, .. }) = saved
+            && state.exists()
+        {
+            tuner.load(state)?;
+        }
+        let tune = settings.config(self.settings.early_stop && !to_the_end);
+        let name = format!("phase 2, {} steps", plan.nfe());
+        let done = tuner.history().last().map_or(0, |evaluation| evaluation.iteration);
+        let _saving = saved.map(|_| Saving::new(self.observer));
+        let mut progress = Progress::new(self.observer, &name, "updates", tune.iterations, done);
+        let tuned = tuner.run(plan, &self.held_out, tune, |tuner, stats, evaluated| {
+            let error = tuner.history().last().map_or(f64::NAN, |evaluation| evaluation.rollout_error);
+            progress.set(stats.iteration, format!("loss {:.4}, rollout error {error:.5}", stats.loss));
+            let stop = self.observer.cancelled();
+            if let Some(saved) = saved.filter(|_| evaluated || stop) {
+                tuner.save(saved.state)?;
+            }
+            if stop { Err(fewstep_nn::Error::Stopped { iteration: stats.iteration }) } else { Ok(()) }
+        });
+        drop(progress);
+        let model = tuned.map_err(|error| match (error, saved) {
+            (fewstep_nn::Error::Stopped { iteration }, Some(_)) => {
+                Error::Stopped { place: format!("in phase 2 for {} evaluations after {iteration} updates", plan.nfe()) }
+            }
+            (fewstep_nn::Error::Stopped { .. }, None) => fewstep_search::Error::Cancelled.into(),
+            (error, Some(saved)) => failed(error, saved.state),
+            (error, None) => error.into(),
+        })?;
+        let rollout_error = self.rollout_error(&model, plan)?;
+        Ok(Tuned { model, rollout_error, evaluations: tuner.history().to_vec() })
+    }
+}

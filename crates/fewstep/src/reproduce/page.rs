@@ -1,0 +1,52 @@
+//! An experiment's report.
+
+use fewstep_io::RunFolder;
+use fewstep_report::{Block, LabeledImage, Page, Section};
+
+use super::figures::{FIGURES, Figures, plots};
+use super::{ReproduceTask, tables};
+use crate::cells::Row;
+use crate::error::Result;
+use crate::fitting::{INTERPOLATION_TEXT, interpolation_table};
+use crate::runs::RunFile;
+
+/// The page of these rows, whose images and figures are in `folder`.
+pub(super) fn page(rows: &[Row], run: &RunFile<ReproduceTask>, folder: &RunFolder) -> Result<Page> {
+    let (drawn, task): (Figures, _) = (folder.read_json(FIGURES)?, &run.task);
+    let mut sections = Vec::new();
+    for &steps in &task.steps {
+        let shown = rows.iter().filter(|row| row.nfe == steps || row.method == "teacher");
+        let images = shown.filter_map(|row| {
+            let grid = row.grid.as_ref()?;
+            Some(LabeledImage {
+                label: format!("{}, {} evaluations", row.method, row.nfe),
+                png: std::fs::read(folder.path().join(grid)).unwrap_or_default(),
+                caption: format!("Frechet distance {:.2}", row.frechet_mean()),
+            })
+        });
+        let images: Vec<LabeledImage> = images.collect();
+        if !images.is_empty() {
+            sections.push(Section::new(format!("{steps} steps, the same seeds"), vec![Block::Images(images)]));
+        }
+    }
+    let figures = plots(rows, task, &drawn)?.into_iter().map(|(_, plot)| plot).collect();
+    sections.push(Section::new("Figures", vec![Block::Plots(figures)]));
+    let points = drawn.interpolation.iter().map(|(steps, points)| (*steps, 1, points.as_slice()));
+    if let Some(table) = interpolation_table(points) {
+        let blocks = vec![Block::Text(INTERPOLATION_TEXT.to_owned()), Block::Table(table)];
+        sections.push(Section::new("Between the untuned and the tuned network", blocks));
+    }
+    let mut facts = run.provenance.facts();
+    facts.extend(tables::facts(task));
+    let settings = serde_json::to_string_pretty(&task.settings)?;
+    sections.push(Section::new("How to repeat it", vec![Block::Facts(facts), Block::Code(settings)]));
+    Ok(Page {
+        title: format!("fewstep reproduce {}: {}", task.experiment, task.model.name),
+        headline: tables::headline(rows, task),
+        table: (!rows.is_empty()).then(|| tables::table(rows, task)),
+        sections,
+        footer:
+            "Phase 1 minimises Eq. 11 and gamma times Eq. 12 by gradient, phase 2 Eq. 12's weighted denoising loss."
+                .to_owned(),
+    })
+}

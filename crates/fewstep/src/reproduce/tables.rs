@@ -1,0 +1,161 @@
+//! Tables of an experiment.
+
+use fewstep_report::{Cell, Column, Format, Table};
+
+use super::ReproduceTask;
+use crate::cells::Row;
+use crate::error::Result;
+
+/// Whether images were scored; elsewhere there are rollout errors alone.
+fn has_images(rows: &[Row]) -> bool {
+    rows.iter().all(|row| !row.frechet.is_empty())
+}
+
+/// What rows are compared by.
+pub(super) fn what_scores(rows: &[Row]) -> &'static str {
+    if has_images(rows) { "Frechet distance" } else { "Rollout error" }
+}
+
+/// What a row is compared by.
+pub(super) fn score(row: &Row) -> f64 {
+    if row.frechet.is_empty() { row.rollout_error } else { row.frechet_mean() }
+}
+
+/// Rows down, numbers of steps across, as the paper's Table 1.
+pub(super) fn table(rows: &[Row], task: &ReproduceTask) -> Table {
+    let images = has_images(rows);
+    let mut columns = vec![Column::text("method")];
+    for steps in &task.steps {
+        columns.extend(images.then(|| Column::number(format!("{steps} steps"), Format::Significant(4)).lowest()));
+        columns.push(Column::number(format!("rollout error, {steps}"), Format::Significant(3)).lowest());
+    }
+    let mut table = Table::new(columns);
+    table.caption = caption(rows, task);
+    for kind in task.rows() {
+        let mut cells: Vec<Cell> = vec![kind.name().into()];
+        for steps in &task.steps {
+            let found = rows.iter().find(|row| row.method == kind.name() && row.nfe == *steps);
+            cells.extend(images.then(|| match found {
+                Some(row) if row.frechet.len() > 1 => Cell::Spread(row.frechet_mean(), row.frechet_deviation()),
+                Some(row) => row.frechet_mean().into(),
+                None => Cell::Missing,
+            }));
+            cells.push(found.map_or(Cell::Missing, |row| row.rollout_error.into()));
+        }
+        table.push(cells);
+    }
+    table
+}
+
+fn caption(rows: &[Row], task: &ReproduceTask) -> String {
+    let seeds = &task.settings.seeds;
+    let ranges = match seeds.ranges {
+        1 => "one range".to_owned(),
+        ranges => format!("mean and deviation of {ranges} ranges"),
+    };
+    let images = match has_images(rows) {
+        true => format!("Frechet distance, {ranges} of {} images each; ", seeds.images),
+        false => String::new(),
+    };
+    let Some(teacher) = rows.first() else { return images };
+    let calls = match teacher.calls.checked_div(teacher.nfe) {
+        Some(calls) if calls > 1 => format!(", {calls} network calls each"),
+        _ => String::new(),
+    };
+    let distance = match has_images(rows) {
+        true => format!(" {} with", Format::Significant(4).write(teacher.frechet_mean())),
+        false => String::new(),
+    };
+    format!("{images}the teacher has{distance} {} evaluations{calls}", teacher.nfe)
+}
+
+/// The table and what it depends on.
+pub(super) fn markdown(rows: &[Row], task: &ReproduceTask) -> Result<String> {
+    let mut text = format!("{}\n", table(rows, task).to_markdown());
+    for (what, value) in facts(task) {
+        text += &format!("- {what}: {value}\n");
+    }
+    let settings = serde_json::to_string_pretty(&task.settings)?;
+    Ok(format!("{text}\n```json\n{settings}\n```\n"))
+}
+
+/// Model, data and reference by name and hash, and the seeds.
+pub(super) fn facts(task: &ReproduceTask) -> Vec<(String, String)> {
+    let model = &task.model;
+    let mut facts = vec![("model".to_owned(), format!("{}, SHA-256 {}", model.name, model.sha256))];
+    if let Some(guidance) = &model.guidance {
+        facts.push(("guidance".to_owned(), guidance.weight.to_string()));
+    }
+    if let Some(data) = &task.data {
+        facts.push(("data".to_owned(), format!("{}, SHA-256 {}", data.name, data.sha256)));
+    }
+    if let Some(reference) = &task.reference {
+        let hash = reference.reference_sha256.as_ref().map_or_else(String::new, |hash| format!(", SHA-256 {hash}"));
+        let text = format!("features {}; reference {}{hash}", reference.features, reference.reference);
+        facts.push(("image scores".to_owned(), text));
+    }
+    let seeds = &task.settings.seeds;
+    let ranges = (0..seeds.ranges).map(|range| seeds.range(range));
+    let ranges: Vec<String> = ranges.map(|seeds| format!("{} to {}", seeds.start, seeds.end - 1)).collect();
+    facts.push(("seeds".to_owned(), ranges.join(", ")));
+    facts
+}
+
+/// A line a row and seed range, for machines.
+pub(super) fn flat(rows: &[Row], task: &ReproduceTask) -> Table {
+    let mut table = Table::new(vec![
+        Column::text("method"),
+        Column::number("nfe", Format::Integer),
+        Column::number("network calls", Format::Integer),
+        Column::number("first seed", Format::Integer),
+        Column::number("last seed", Format::Integer),
+        Column::number("frechet", Format::Significant(8)),
+        Column::number("rollout error", Format::Significant(8)),
+        Column::number("seconds to find", Format::Fixed(1)),
+    ]);
+    for row in rows {
+        let scored = (0..).zip(&row.frechet).map(|(range, frechet)| {
+            let seeds = task.settings.seeds.range(range);
+            [Cell::from(seeds.start as f64), Cell::from((seeds.end - 1) as f64), Cell::from(*frechet)]
+        });
+        let mut lines: Vec<[Cell; 3]> = scored.collect();
+        if lines.is_empty() {
+            lines.push([Cell::Missing, Cell::Missing, Cell::Missing]);
+        }
+        for line in lines {
+            let mut cells: Vec<Cell> = vec![row.method.as_str().into(), row.nfe.into(), row.calls.into()];
+            cells.extend(line);
+            cells.extend([row.rollout_error.into(), row.search_seconds.into()]);
+            table.push(cells);
+        }
+    }
+    table
+}
+
+/// Whether the paper's ordering holds, number of steps by number of steps; where its rows lack, what those that there are have.
+pub(super) fn headline(rows: &[Row], task: &ReproduceTask) -> String {
+    if rows.is_empty() {
+        let steps = task.steps.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        return format!("Levels learned for {steps} steps.");
+    }
+    let value = |name: &str, steps: usize| rows.iter().find(|row| row.method == name && row.nfe == steps).map(score);
+    let sentence = |&steps: &usize| {
+        let write = |distance: f64| Format::Significant(3).write(distance);
+        let [base, both] = ["baseline", "both phases"].map(|name| value(name, steps));
+        let (Some(base), Some(both)) = (base, both) else {
+            let found = task.rows().into_iter().filter_map(|kind| Some((kind.name(), value(kind.name(), steps)?)));
+            let found: Vec<String> = found.map(|(name, distance)| format!("{name} {}", write(distance))).collect();
+            return format!("{steps} steps: {}", found.join(", "));
+        };
+        let order = match ["phase 1: levels", "phase 2: network"].map(|name| value(name, steps)) {
+            [Some(first), Some(second)] => {
+                let better = first.min(second);
+                let holds = if both <= better && first.max(second) <= base { "holds" } else { "does not hold" };
+                format!(", the better phase alone {}: the paper's order {holds}", write(better))
+            }
+            _ => String::new(),
+        };
+        format!("{steps} steps: baseline {}, both phases {}{order}", write(base), write(both))
+    };
+    format!("{}.", task.steps.iter().map(sentence).collect::<Vec<_>>().join("; "))
+}

@@ -1,0 +1,155 @@
+//! What is reproduced: the task as `run.json` keeps it.
+
+use fewstep_search::Error as SearchError;
+use serde::{Deserialize, Serialize};
+
+use super::{Experiment, ReproduceSettings, RowKind};
+use crate::data::DataId;
+use crate::error::{Error, Result, ensure};
+use crate::fitting::{FitSettings, PlanSource};
+use crate::models::{ModelId, OpenModel};
+use crate::reference::ReferenceId;
+use crate::runs::{Task, what_differs};
+
+/// What is reproduced. A resumed run may ask for other numbers of steps, rows and experiments, and nothing else; rows that it does
+/// not ask for stay in the folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReproduceTask {
+    /// Which result of the paper.
+    pub experiment: Experiment,
+    /// Numbers of steps.
+    pub steps: Vec<usize>,
+    /// Whether our rows stand beside the paper's.
+    #[serde(default)]
+    pub ours: bool,
+    /// The rows that were asked for, if not all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<RowKind>,
+    /// The model.
+    pub model: ModelId,
+    /// Training images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataId>,
+    /// What images are scored against; none where no experiment has scored any yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<ReferenceId>,
+    /// What every row depends on.
+    pub settings: ReproduceSettings,
+}
+
+impl ReproduceTask {
+    /// The rows of its table, in order: those that were asked for, or all that the experiment has.
+    pub fn rows(&self) -> Vec<RowKind> {
+        let asked = |row: &RowKind| match self.only.as_slice() {
+            [] => self.experiment.rows().contains(row) || self.ours && row.searches(),
+            only => only.contains(row),
+        };
+        RowKind::ALL.into_iter().filter(|row| self.experiment.scores() && asked(row)).collect()
+    }
+
+    /// Whether levels are learned by the paper's objectives.
+    pub fn learns_levels(&self) -> bool {
+        !self.experiment.scores() || self.rows().into_iter().any(RowKind::learns_levels)
+    }
+
+    /// Whether weights of the network are needed.
+    pub fn needs_network(&self) -> bool {
+        self.learns_levels() || self.rows().into_iter().any(|row| row.tuning(&self.settings).is_some())
+    }
+
+    /// Whether training images are.
+    pub fn needs_images(&self) -> bool {
+        let of_row = |row: RowKind| {
+            row.searches() && self.settings.method.needs_data()
+                || row.tuning(&self.settings).is_some_and(|tune| tune.needs_images())
+        };
+        self.learns_levels() || self.rows().into_iter().any(of_row)
+    }
+
+    /// Refuses what cannot be done, before any work; `images` is the number of training images.
+    ///
+    /// # Errors
+    /// In a sentence.
+    pub fn check(&self, opened: &OpenModel, images: Option<usize>) -> Result<()> {
+        let (settings, steps) = (&self.settings, &self.steps);
+        settings.validate()?;
+        ensure!(!steps.is_empty() && steps.iter().all(|&steps| steps >= 2), "the steps must be numbers of at least 2");
+        ensure!(
+            self.experiment.scores() || !self.ours && self.only.is_empty(),
+            "rows are chosen for fig2 and table1, which have a table; {} has none",
+            self.experiment
+        );
+        if self.needs_network() {
+            opened.tunable()?;
+        }
+        ensure!(
+            images.is_some() || !self.needs_images(),
+            "this needs training images: name them with --data (the paper's phases do, our tuning as it is set, and methods that \
+             end in +data-moments)"
+        );
+        // which setting is to be another, by its name here
+        let named = |error: Error, from: &str, to: &str| Error::Input(error.to_string().replace(from, to));
+        if self.learns_levels() {
+            let checked = settings.fit.check_data(Some(&PlanSource::Paper), false, images, steps);
+            checked.map_err(|error| named(error, "paper.", "fit.paper."))?;
+        }
+        for row in self.rows() {
+            if row.searches() {
+                self.check_search(opened)?;
+            }
+            if let Some(tune) = row.tuning(settings) {
+                let checked = FitSettings { tune, ..settings.fit.clone() }.check_data(None, true, images, steps);
+                let place = if row.searches() { "rollout." } else { "fit.tune." };
+                checked.map_err(|error| named(error, "tune.", place))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_search(&self, opened: &OpenModel) -> Result<()> {
+        let ReproduceSettings { method, fit, .. } = &self.settings;
+        method.check_evaluations(&self.steps)?;
+        let grid = fit.search.teacher.grid;
+        ensure!(
+            self.steps.iter().all(|&steps| steps <= grid),
+            "the setting fit.search.teacher.grid is {grid}: it must have at least as many levels as the longest plan"
+        );
+        if method.moments.is_some() && opened.denoiser().appearance().is_none() {
+            return Err(SearchError::NoImages.into());
+        }
+        Ok(())
+    }
+}
+
+impl Task for ReproduceTask {
+    const KIND: &'static str = "reproduce";
+
+    fn continuing(mut self, mut earlier: Self) -> std::result::Result<Self, String> {
+        // files may have moved: what they hold counts
+        if self.model.same(&earlier.model) {
+            self.model.clone_from(&earlier.model);
+        }
+        match (&mut self.data, &earlier.data) {
+            (Some(now), Some(before)) if now.sha256 == before.sha256 => now.name.clone_from(&before.name),
+            (now @ None, before) => now.clone_from(before), // rows that were made with it are still there
+            _ => {}
+        }
+        match (&mut self.reference, &earlier.reference) {
+            (Some(now), Some(before)) if now.same(before) => now.clone_from(before),
+            (now @ None, before) => now.clone_from(before),
+            _ => {}
+        }
+        // what an earlier run did not look at may be any
+        earlier.data = earlier.data.or_else(|| self.data.clone());
+        earlier.reference = earlier.reference.or_else(|| self.reference.clone());
+        let chosen = Self {
+            experiment: self.experiment,
+            steps: self.steps.clone(),
+            ours: self.ours,
+            only: self.only.clone(),
+            ..earlier
+        };
+        what_differs(&chosen, &self).map_or(Ok(self), Err)
+    }
+}

@@ -1,0 +1,131 @@
+//! Samples in memory, and the file that they will be.
+
+use std::path::{Path, PathBuf};
+
+use fewstep_io::dataset::Images;
+use fewstep_io::tensors::{Dtype, TensorData, TensorMap};
+use fewstep_io::{npz, png};
+use fewstep_nn::TorchDenoiser;
+use fewstep_nn::tch::Kind;
+use fewstep_nn::tensor::Batch;
+
+use super::Source;
+use crate::error::{Result, bail, ensure};
+use crate::float_range::{FloatRange, RANGE};
+use crate::pixels;
+
+/// White pixels between the images of a grid.
+const GAP: usize = 2;
+
+/// Samples in memory, and the file that they will be.
+#[derive(Debug)]
+pub struct Collected {
+    path: PathBuf,
+    form: Form,
+    /// Shape of one.
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+    seeds: Option<Vec<i64>>,
+    classes: Vec<i64>,
+}
+
+/// What the file holds.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// One PNG, with so many images in a row.
+    Grid(Option<usize>),
+    /// u8 pixels, in the array `images`.
+    Pixels,
+    /// The sampler's own f32 values, in the array of this name.
+    Floats(&'static str),
+}
+
+impl Collected {
+    /// One PNG of all.
+    pub fn grid(path: &Path, columns: Option<usize>, denoiser: &dyn TorchDenoiser, source: &Source) -> Result<Self> {
+        Self::new(path, Form::Grid(columns), denoiser, source)
+    }
+
+    /// An npz file: pixels where samples are images and `raw` is not set.
+    pub fn arrays(path: &Path, raw: bool, denoiser: &dyn TorchDenoiser, source: &Source) -> Result<Self> {
+        let shape = &denoiser.spec().shape;
+        let form = match denoiser.pixel_shape() {
+            Some(_) if !raw => Form::Pixels,
+            Some(pixels) if *shape == pixels => Form::Floats("images"),
+            _ => Form::Floats("samples"),
+        };
+        Self::new(path, form, denoiser, source)
+    }
+
+    fn new(path: &Path, form: Form, denoiser: &dyn TorchDenoiser, source: &Source) -> Result<Self> {
+        let shape = match (form, denoiser.pixel_shape()) {
+            (Form::Grid(_) | Form::Pixels, Some(pixels)) => pixels.to_vec(),
+            _ => denoiser.spec().shape.clone(),
+        };
+        let seeds = match source {
+            Source::Seeds { seeds, .. } => Some(seeds.iter().map(|&seed| seed as i64).collect()),
+            Source::Latents { .. } => None,
+        };
+        let count = source.len();
+        let mut bytes = Vec::new();
+        let size = shape.iter().try_fold(form.dtype().size() * count, |size, side| size.checked_mul(*side));
+        let room = size.and_then(|size| bytes.try_reserve_exact(size).ok());
+        ensure!(room.is_some(), "{count} samples do not fit into memory: write a folder, or fewer at once");
+        Ok(Self { path: path.to_owned(), form, shape, bytes, seeds, classes: Vec::new() })
+    }
+
+    /// Takes the next samples, with their classes if they have any.
+    pub fn take(&mut self, denoiser: &dyn TorchDenoiser, samples: &Batch, classes: &[i64]) -> Result<()> {
+        self.classes.extend(classes);
+        self.bytes.extend(match self.form {
+            Form::Floats(_) => pixels::bytes(&samples.0.f_to_kind(Kind::Float)?)?,
+            Form::Grid(_) | Form::Pixels => pixels::to_images(&denoiser.pixels(samples)?)?.data,
+        });
+        Ok(())
+    }
+
+    /// Writes the file.
+    pub fn finish(self) -> Result<()> {
+        match self.form {
+            Form::Grid(columns) => self.write_grid(columns),
+            Form::Pixels => self.write_npz("images"),
+            Form::Floats(name) => self.write_npz(name),
+        }
+    }
+
+    fn write_grid(self, columns: Option<usize>) -> Result<()> {
+        let &[c, h, w] = self.shape.as_slice() else { bail!("samples of shape {:?} are no images", self.shape) };
+        let images = Images::new(self.bytes, c, h, w, None)?;
+        let square = (images.len() as f64).sqrt().ceil() as usize;
+        Ok(png::write_grid(&self.path, &images, columns.unwrap_or(square), GAP)?)
+    }
+
+    /// The samples `[N, ...]` under this name, `seeds` `[N]`, `classes` `[N]`.
+    fn write_npz(self, name: &str) -> Result<()> {
+        let dtype = self.form.dtype();
+        let size = self.shape.iter().product::<usize>() * dtype.size();
+        let count = self.bytes.len().checked_div(size).unwrap_or_default();
+        let shape = std::iter::once(count).chain(self.shape).collect();
+        let mut arrays = TensorMap::from([(name.to_owned(), TensorData::new(dtype, shape, self.bytes)?)]);
+        let classes = Some(self.classes).filter(|classes| !classes.is_empty());
+        for (name, values) in [("seeds", self.seeds), ("classes", classes)] {
+            if let Some(values) = values {
+                arrays.insert(name.to_owned(), TensorData::from_i64(&[count], &values)?);
+            }
+        }
+        if matches!(self.form, Form::Floats("images")) {
+            // what the values of black and white are: a sampler's overshoot them
+            arrays.insert(RANGE.to_owned(), TensorData::from_f32(&[2], &FloatRange::Signed.ends())?);
+        }
+        Ok(npz::write(&self.path, &arrays)?)
+    }
+}
+
+impl Form {
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::Grid(_) | Self::Pixels => Dtype::U8,
+            Self::Floats(_) => Dtype::F32,
+        }
+    }
+}

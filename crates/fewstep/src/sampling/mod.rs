@@ -1,0 +1,172 @@
+//! Samples of a plan, from seeds or latents of a file: a folder of PNGs, one PNG of all, or arrays.
+
+mod file;
+mod folder;
+mod source;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use fewstep_core::observe::{Observer, Progress};
+use fewstep_core::plan::Plan;
+use fewstep_nn::TorchDenoiser;
+
+use fewstep_nn::tensor::Batch;
+
+use self::file::Collected;
+use self::folder::SampleFolder;
+pub use self::folder::SampleTask;
+pub use self::source::Source;
+use crate::error::{Error, Result, bail};
+use crate::models::ModelId;
+use crate::pixels;
+use crate::runs::RunOptions;
+
+/// What is sampled.
+#[derive(Debug)]
+pub struct Sampling<'a> {
+    /// The denoiser.
+    pub denoiser: &'a dyn TorchDenoiser,
+    /// The denoiser, as `run.json` keeps it.
+    pub model: ModelId,
+    /// The sampler.
+    pub plan: &'a Plan,
+    /// What samples start from.
+    pub source: &'a Source,
+    /// Samples at once.
+    pub batch: usize,
+}
+
+/// Where samples go.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// A folder with a PNG for each, named after its number, that a later run can go on with.
+    Folder {
+        /// The folder.
+        run: RunOptions,
+        /// Whether PNGs lie in subfolders of 1000.
+        subdirs: bool,
+        /// Whether the samples of an earlier run are removed first.
+        overwrite: bool,
+    },
+    /// All in one PNG, which replaces what is there.
+    Grid {
+        /// The file.
+        path: PathBuf,
+        /// Images in a row; as many as there are rows where nothing is said.
+        columns: Option<usize>,
+    },
+    /// An npz file, which replaces what is there, with `seeds` and `classes` if there are any, and `images` (u8 `[N, C, H, W]`), or
+    /// `samples` (f32) where they are no images.
+    Arrays {
+        /// The file.
+        path: PathBuf,
+        /// Floats as the sampler leaves them, in place of pixels; `samples` where they are to be decoded first.
+        raw: bool,
+    },
+}
+
+/// What sampling came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampled {
+    /// Samples that are there now.
+    pub samples: usize,
+    /// Those that were there before.
+    pub kept: usize,
+    /// Seconds that the others took.
+    pub seconds: f64,
+}
+
+/// Samples, and leaves the samples at their destination.
+///
+/// # Errors
+/// If the plan does not fit the denoiser, the denoiser fails or answers what is not finite, samples are no images and the destination
+/// takes images alone, or the destination cannot be written.
+pub fn sample(sampling: &Sampling, destination: &Destination, observer: &dyn Observer) -> Result<Sampled> {
+    let Sampling { denoiser, plan, source, .. } = sampling;
+    plan.check(denoiser.spec())?;
+    let mut target = Target::open(sampling, destination)?;
+    let todo: Vec<usize> = (0..source.len()).filter(|&index| !target.has(source.number(index))).collect();
+    let (kept, started) = (source.len() - todo.len(), Instant::now());
+    let mut progress = Progress::new(observer, "sample", "samples", source.len() as u64, kept as u64);
+    let mut made = 0;
+    for part in todo.chunks(sampling.batch.max(1)) {
+        let numbers: Vec<u64> = part.iter().map(|&index| source.number(index)).collect();
+        let samples = source.samples(*denoiser, plan, part, observer);
+        let taken = samples.and_then(|(samples, classes)| target.take(*denoiser, &numbers, &samples, &classes));
+        if let Err(error) = taken {
+            return Err(target.abandon(error, kept + made));
+        }
+        made += part.len();
+        progress.set((kept + made) as u64, format!("{} evaluations each", plan.nfe()));
+    }
+    target.finish()?;
+    Ok(Sampled { samples: source.len(), kept, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// Takes samples and leaves them on disk.
+#[derive(Debug)]
+enum Target {
+    /// Each image is written as it comes.
+    Folder(SampleFolder),
+    /// Samples are held until all are there.
+    File(Collected),
+}
+
+impl Target {
+    /// Makes sure of the place before any sample is made.
+    fn open(sampling: &Sampling, destination: &Destination) -> Result<Self> {
+        let Sampling { denoiser, model, plan, source, .. } = sampling;
+        if !matches!(destination, Destination::Arrays { .. }) && denoiser.pixel_shape().is_none() {
+            bail!(
+                "{} makes samples of shape {:?}, which are no images of 1 or 3 channels, and has no decoder: PNG cannot hold them, \
+                 so let --out end in .npz",
+                model.name,
+                denoiser.spec().shape
+            );
+        }
+        Ok(match destination {
+            Destination::Folder { run, subdirs, overwrite } => {
+                let task = SampleTask {
+                    model: model.clone(),
+                    class: source.class(),
+                    latents_sha256: source.sha256().map(str::to_owned),
+                    subdirs: *subdirs,
+                    plan: (*plan).clone(),
+                };
+                Self::Folder(SampleFolder::open(task, run, *overwrite)?)
+            }
+            Destination::Grid { path, columns } => Self::File(Collected::grid(path, *columns, *denoiser, source)?),
+            Destination::Arrays { path, raw } => Self::File(Collected::arrays(path, *raw, *denoiser, source)?),
+        })
+    }
+
+    /// Whether the sample of this number needs not be made.
+    fn has(&self, number: u64) -> bool {
+        matches!(self, Self::Folder(folder) if folder.has(number))
+    }
+
+    /// Takes samples under their numbers, with their classes if they have any.
+    fn take(&mut self, denoiser: &dyn TorchDenoiser, numbers: &[u64], samples: &Batch, classes: &[i64]) -> Result<()> {
+        match self {
+            Self::Folder(folder) => folder.take(numbers, &pixels::to_images(&denoiser.pixels(samples)?)?),
+            Self::File(file) => file.take(denoiser, samples, classes),
+        }
+    }
+
+    /// What to say of a run that failed after so many samples.
+    fn abandon(self, error: Error, samples: usize) -> Error {
+        match self {
+            Self::Folder(folder) if !error.is_cancelled() => folder.abandon(error, samples),
+            Self::Folder(_) | Self::File(_) => error,
+        }
+    }
+
+    /// Writes what was held back.
+    fn finish(self) -> Result<()> {
+        match self {
+            Self::Folder(folder) => folder.finish(),
+            Self::File(file) => file.finish(),
+        }
+    }
+}

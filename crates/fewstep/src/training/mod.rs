@@ -1,0 +1,254 @@
+//! Training a denoiser from scratch (the EDM recipe), in a run folder that goes on exactly where it was stopped.
+
+mod report;
+mod settings;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Instant;
+
+use fewstep_core::observe::{Event, Observer, Progress, Saving, Silent};
+use fewstep_io::dataset::Dataset;
+use fewstep_io::{RunFolder, atomic, safetensors};
+use fewstep_nn::checkpoint::{self, Storage};
+use fewstep_nn::tch::Device;
+use fewstep_nn::train::Trainer;
+use fewstep_nn::{Model, data, device};
+use serde::{Deserialize, Serialize};
+
+pub use self::report::report;
+pub use self::settings::{Architecture, NetworkSettings, OutputSettings, Precond, RecipeSettings, TrainSettings};
+use crate::data::{DataId, few};
+use crate::error::{Error, Result, ensure};
+use crate::forecast::Forecast;
+use crate::runs::{REPORT, Run, RunOptions, Task, failed, what_differs};
+use crate::{plans, scorer};
+
+/// Everything that the next update depends on, in the run folder.
+const STATE: &str = "state.safetensors";
+/// The averaged weights, in the run folder.
+const MODEL: &str = "model.safetensors";
+/// A line for every update, in the run folder.
+const STATS: &str = "stats.jsonl";
+/// Updates that a loss is the mean of: single ones are noisy.
+const LOSSES: usize = 20;
+/// Noise levels of the Heun sampler that makes the grids.
+const GRID_STEPS: usize = 18;
+/// Seeds of the sample grids: the same images again and again, so that progress shows.
+const GRID_SEEDS: std::ops::Range<u64> = 0..64;
+/// Samples of a grid at once.
+const GRID_BATCH: usize = 32;
+
+/// What is trained on what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainTask {
+    /// The data set.
+    pub data: DataId,
+    /// What the network computes in.
+    pub precision: String,
+    /// How it is trained.
+    pub settings: TrainSettings,
+}
+
+impl TrainTask {
+    /// Of a data set, with these settings, in this precision.
+    ///
+    /// # Errors
+    /// If the data set cannot be read, or settings and data do not fit each other.
+    pub fn new(dataset: &Dataset, settings: TrainSettings, precision: &str) -> Result<Self> {
+        device::parse_kind(precision)?;
+        settings.model_config(dataset)?;
+        Ok(Self { data: DataId::of(dataset)?, precision: precision.to_owned(), settings })
+    }
+
+    /// What it would do, and its cost.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn forecast(&self) -> Result<Forecast> {
+        let (images, every) = (self.settings.training.images, self.settings.grid_every());
+        let grids = if every > 0 { images.div_ceil(every) } else { 0 };
+        let sampled = grids * GRID_SEEDS.count() as u64 * (2 * GRID_STEPS as u64 - 1);
+        Ok(Forecast::new(self, 1)?.training("training images", images).part("sample grids", sampled))
+    }
+}
+
+/// A training goes on with the same images, precision and settings. What may change: what the data set is called, how many images
+/// are seen in all, and how often the state is saved and samples are shown.
+impl Task for TrainTask {
+    const KIND: &'static str = "train";
+
+    fn continuing(self, earlier: Self) -> std::result::Result<Self, String> {
+        let mut expected = earlier;
+        expected.data.name.clone_from(&self.data.name);
+        expected.settings.training.images = self.settings.training.images;
+        expected.settings.output.save_every = self.settings.output.save_every;
+        expected.settings.output.grid_every = self.settings.output.grid_every;
+        match what_differs(&expected, &self) {
+            Some(what) => Err(what),
+            None => Ok(self),
+        }
+    }
+}
+
+/// What a training came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainOutcome {
+    /// File of the model.
+    pub model: String,
+    /// Images seen, those of earlier runs included.
+    pub images_seen: u64,
+    /// Updates made in all; 0 where nothing was left to do.
+    pub iterations: u64,
+    /// Mean of the last updates; none if there was nothing left to do.
+    pub loss: Option<f64>,
+    /// Speed of this run.
+    pub images_per_second: f64,
+}
+
+/// Trains until the network has seen as many images as the task says, and leaves model, state, log, sample grids and report.
+///
+/// # Errors
+/// If the folder cannot be used, the run that is there cannot go on with this task, or the training diverges. Where the observer
+/// asks for the end: [`Error::Stopped`], after everything is saved.
+pub fn train(
+    task: TrainTask,
+    dataset: &Dataset,
+    device: Device,
+    options: &RunOptions,
+    observer: &dyn Observer,
+) -> Result<TrainOutcome> {
+    let (config, recipe) = (task.settings.model_config(dataset)?, task.settings.train_config());
+    let mut model = Model::fresh(config, recipe.seed, device)?.with_kind(device::parse_kind(&task.precision)?);
+    let empty = if task.settings.network.conditional { dataset.empty_classes() } else { Vec::new() };
+    if !empty.is_empty() {
+        observer.event(Event::Note(&format!(
+            "warning: {} of the {} classes have no images ({}): the network learns nothing of them, and `sample` does not draw \
+             them; classes are counted from 0",
+            empty.len(),
+            dataset.num_classes(),
+            few(&empty)
+        )));
+        let taught = (0..dataset.num_classes()).filter(|class| !empty.contains(class));
+        model = model.with_trained_classes(taught.map(|class| class as i64).collect())?;
+    }
+    let parameters = model.params().trainable_count();
+    let images = data::Images::for_model(dataset.load_all()?, &model)?;
+    let mut trainer = Trainer::new(model, &images, recipe)?;
+    if options.resume {
+        check_seen(&options.out.join(STATE), task.settings.training.images)?;
+    }
+    let run = Run::start(task, options)?;
+    let what = format!("{} images of {}, {parameters} parameters", images.len(), dataset.name());
+    observer.event(Event::Note(&what));
+    if run.resumed {
+        if run.folder.has(STATE) {
+            trainer.load_state(&run.folder.file(STATE))?;
+        }
+        run.folder.truncate_lines(STATS, "images", trainer.images_seen())?;
+        observer.event(Event::Note(&format!("resuming at {} images", trainer.images_seen())));
+    }
+    let outcome = Training { task: &run.file.task, folder: &run.folder, observer }.run(&mut trainer)?;
+    atomic::write_bytes(run.folder.file(REPORT), report(&run.folder)?.to_html().as_bytes())?;
+    Ok(outcome)
+}
+
+/// Refuses to go on with a training that has seen more images than it is to see: what it is to do would be false.
+fn check_seen(state: &Path, images: u64) -> Result<()> {
+    if !state.exists() {
+        return Ok(());
+    }
+    let header = safetensors::read_header(state)?;
+    let seen = header.metadata.get("images").and_then(|seen| seen.parse::<u64>().ok()).unwrap_or_default();
+    ensure!(
+        seen <= images,
+        "the training in {} has seen {seen} images already, more than {images}: it goes on to as many or more",
+        state.parent().unwrap_or(state).display()
+    );
+    Ok(())
+}
+
+/// A training in its folder.
+struct Training<'a> {
+    task: &'a TrainTask,
+    folder: &'a RunFolder,
+    observer: &'a dyn Observer,
+}
+
+impl Training<'_> {
+    fn run(&self, trainer: &mut Trainer<'_>) -> Result<TrainOutcome> {
+        let TrainSettings { training, output, .. } = &self.task.settings;
+        let (total, first, started) = (training.images, trainer.images_seen(), Instant::now());
+        let mut progress = Progress::new(self.observer, "train", "img", total, first);
+        // at multiples of these, wherever a run was stopped and resumed
+        let next = |every: u64, seen: u64| seen.checked_div(every).map_or(u64::MAX, |count| (count + 1) * every);
+        let grid_every = self.task.settings.grid_every();
+        let (mut next_snapshot, mut next_grid) = (next(output.save_every, first), next(grid_every, first));
+        let (mut losses, mut iterations) = (VecDeque::with_capacity(LOSSES), 0);
+        let _saving = Saving::new(self.observer);
+        while trainer.images_seen() < total {
+            let stats = trainer.step().map_err(|error| failed(error, &self.folder.file(STATE)))?;
+            self.folder.append_line(STATS, &stats)?;
+            if losses.len() == LOSSES {
+                losses.pop_front();
+            }
+            losses.push_back(stats.loss);
+            iterations = stats.iteration;
+            progress.set(stats.images, mean(&losses).map_or_else(String::new, |loss| format!("loss {loss:.4}")));
+            let cancelled = self.observer.cancelled();
+            if stats.images >= next_snapshot || stats.images >= total || cancelled {
+                self.save(trainer)?;
+                next_snapshot = next(output.save_every, stats.images);
+            }
+            if cancelled && stats.images < total {
+                return Err(Error::Stopped { place: format!("after {} images", stats.images) });
+            }
+            if stats.images >= next_grid || (grid_every > 0 && stats.images >= total) {
+                self.write_grid(&trainer.averaged()?, stats.images)?;
+                next_grid = next(grid_every, stats.images);
+            }
+        }
+        let images_per_second = (trainer.images_seen() - first) as f64 / started.elapsed().as_secs_f64();
+        let model = self.folder.file(MODEL).display().to_string();
+        Ok(TrainOutcome {
+            model,
+            images_seen: trainer.images_seen(),
+            iterations,
+            loss: mean(&losses),
+            images_per_second,
+        })
+    }
+
+    /// The state first: a model without its state could not be resumed.
+    fn save(&self, trainer: &mut Trainer<'_>) -> Result<()> {
+        trainer.save_state(&self.folder.file(STATE))?;
+        let TrainSettings { training, output, .. } = &self.task.settings;
+        let notes = [
+            ("data".to_owned(), self.task.data.name.clone()),
+            ("training".to_owned(), format!("{} images, batch {}, EMA weights", trainer.images_seen(), training.batch)),
+        ];
+        let storage = if output.half { Storage::F16 } else { Storage::F32 };
+        checkpoint::save(&self.folder.file(MODEL), &trainer.averaged()?, storage, &notes.into())?;
+        Ok(())
+    }
+
+    /// 64 images of the EDM sampler. A network that makes none yet is no reason to stop its training, and neither is a request to end
+    /// before the next update.
+    fn write_grid(&self, model: &Model, seen: u64) -> Result<()> {
+        let path = self.folder.subfolder("samples")?.join(format!("{seen:09}.png"));
+        let plan = plans::teacher(model, GRID_STEPS)?;
+        let images = scorer::images(model, &plan, &GRID_SEEDS.collect::<Vec<_>>(), GRID_BATCH, &Silent)?;
+        if images.isfinite().all().int64_value(&[]) == 0 {
+            let what = format!("no sample grid after {seen} images: it would hold values that are not finite");
+            self.observer.event(Event::Note(&what));
+            return Ok(());
+        }
+        Ok(atomic::write_bytes(&path, &scorer::grid(&[images])?)?)
+    }
+}
+
+/// The mean of some losses.
+fn mean(losses: &VecDeque<f64>) -> Option<f64> {
+    (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64)
+}
