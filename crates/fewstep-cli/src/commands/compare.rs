@@ -18,23 +18,26 @@ use crate::interrupt;
 use crate::repeat::{RunArgs, warn_of_changes};
 use crate::ui::{Output, Terminal, note};
 
+const AFTER_HELP: &str = "\
+Methods:
+  SOURCE/SOLVER, where the source is a schedule (karras, log_snr, vp, ve, iddpm, cosine,
+  time_uniform), gits (gits@1.15 with a coefficient of your own), oss or bound; or least-squares,
+  which fits a solver of its own. +gauss-newton or +rollout after any of them refines its plans,
+  and +moments (of the teacher's samples) or +data-moments (of --data) at the end matches moments.
+
+Examples:
+  fewstep compare fashion-mnist --steps 4,5,6 --images 1000 --out runs/compare
+  fewstep compare edm-cifar10.pkl --ref cifar10.npz --features inception.safetensors --steps 3-10 \\
+      --methods least-squares+gauss-newton+moments,gits@1.15/ipndm4 --images 50000 --out runs/cifar";
+
 /// Arguments of `fewstep compare`
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  fewstep compare fashion-mnist --steps 4,5,6 --images 1000 --out runs/compare\n  fewstep compare edm-cifar10.pkl --ref cifar10.npz --features inception.safetensors --steps 3-10 \\\n      --methods least-squares+gauss-newton+moments,gits@1.15/ipndm4,karras/unipc3_bh2 --images 50000 --out runs/cifar10"
-)]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     /// Models: .safetensors files, EDM .pkl files, or built-in ones (fashion-mnist, gaussian-mixture)
     #[arg(value_name = "MODEL", required = true)]
     pub models: Vec<String>,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// Samples at once
-    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Compute")]
-    pub batch: usize,
-
-    /// Methods: SOURCE/SOLVER with karras, log_snr, vp, ..., gits, oss or bound, or least-squares; then +gauss-newton or +rollout,
-    /// and +moments or +data-moments [default: ours and every rival]
+    /// Methods, written as below [default: ours and every rival]
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = METHODS, hide_default_value = true)]
     pub methods: Vec<Method>,
     /// Plans from files beside them: plan files, or folders of `fewstep fit`
@@ -65,6 +68,12 @@ pub struct Args {
     /// Pad the training images to squares of this size
     #[arg(long, value_name = "PIXELS", requires = "data", help_heading = "Data")]
     pub pad_to: Option<usize>,
+
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Samples at once
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Compute")]
+    pub batch: usize,
 
     #[command(flatten)]
     pub settings: SettingsArgs,

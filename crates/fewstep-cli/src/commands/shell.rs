@@ -72,7 +72,8 @@ fn pages(command: &clap::Command) -> Result<Vec<(String, Vec<u8>)>> {
 
 /// What stands after a command's options, as sections: lines that begin with a known title open one.
 fn sections(text: &str) -> String {
-    const TITLES: [(&str, &str); 4] = [
+    const TITLES: [(&str, &str); 5] = [
+        ("Methods:", "METHODS"),
         ("Example:", "EXAMPLES"),
         ("Examples:", "EXAMPLES"),
         ("Exit codes:", "EXIT STATUS"),

@@ -6,7 +6,7 @@ mod denoise;
 mod diverging;
 mod errors;
 mod eval;
-// mod export;
+mod export;
 mod fitting;
 mod help;
 mod import;

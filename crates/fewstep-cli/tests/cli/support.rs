@@ -94,8 +94,7 @@ impl Place {
     }
 
     pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Run {
-        let old = ["features", "ref"].contains(&args[0]); // HACK
-        let mut command = Command::new(if old { "/tmp/old/fewstep" } else { env!("CARGO_BIN_EXE_fewstep") });
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
         // One thread: many of these run side by side.
         command
             .args(args)
