@@ -136,6 +136,16 @@ fn name_of(option: &[String]) -> &str {
     option[0].split('=').next().unwrap_or_default()
 }
 
+/// The name of an option, with that of the setting where it is one of many.
+fn what_it_says(option: &[String]) -> (&str, &str) {
+    let name = name_of(option);
+    let value = match option.get(1) {
+        Some(value) => value,
+        None => option[0].split_once('=').map_or("", |(_, value)| value),
+    };
+    (name, if name == "--set" { value.split('=').next().unwrap_or_default() } else { "" })
+}
+
 fn config_of(args: &[OsString]) -> Option<PathBuf> {
     let at = args.iter().position(|arg| arg == "--config");
     let next = at.and_then(|at| args.get(at + 1)).map(PathBuf::from);
@@ -162,9 +172,8 @@ fn repeated(typed: &[OsString], run: &Value, path: &Path, command: &clap::Comman
     let (before, now) = (Words::new(&earlier[at + 1..], command), Words::new(&words(&typed[own + 1..]), command));
     // Of the earlier run alone: whether it was resumed, and what it repeated itself (its options stand there already).
     let replaced = |option: &Vec<String>| {
-        let name = name_of(option);
-        ["--config", "--resume", "--dry-run", "--json"].contains(&name)
-            || now.options.iter().any(|other| name_of(other) == name)
+        ["--config", "--resume", "--dry-run", "--json"].contains(&name_of(option))
+            || now.options.iter().any(|other| what_it_says(other) == what_it_says(option))
     };
     let positional = if now.positional.is_empty() { before.positional } else { Vec::new() };
     let kept = before.options.into_iter().filter(|option| !replaced(option)).flatten();
@@ -251,6 +260,16 @@ mod tests {
         assert_eq!(all, split(expected));
         let error = repeated("fewstep train --config run.json --out fit").unwrap_err();
         assert!(error.to_string().contains("fewstep fit --config run.json"), "{error}");
+    }
+
+    #[test]
+    fn single_settings_replace_those_of_the_same_name_alone() {
+        let earlier = ["fewstep", "fit", "--set", "a.b=1", "--set=c.d=2", "--set", "e=3", "--out", "a"];
+        let run = serde_json::json!({ "kind": "fit", "provenance": { "command": earlier } });
+        let typed = split("fewstep fit --config run.json --out b --set=c.d=9");
+        let all =
+            repeated(&typed, &run, Path::new("run.json"), &command().arg(clap::Arg::new("set").long("set"))).unwrap();
+        assert_eq!(all, split("fewstep fit --set a.b=1 --set e=3 --config run.json --out b --set=c.d=9"));
     }
 
     #[test]
