@@ -44,13 +44,7 @@ fn an_import_denoises_as_the_snapshot_does() {
     assert!(size("half.safetensors") < size("full.safetensors") * 6 / 10);
     let expected = npz::read(arrays).unwrap();
     for (name, tolerance) in [("full", 1e-5), ("half", 1e-2)] {
-        place.succeeds(&[
-            "denoise",
-            &format!("{name}.safetensors"),
-            arrays,
-            "--out",
-            &format!("{name}.npz"),
-        ]);
+        place.succeeds(&["denoise", &format!("{name}.safetensors"), arrays, "--out", &format!("{name}.npz")]);
         let found = npz::read(place.path(&format!("{name}.npz"))).unwrap();
         let error = relative_error(&found["denoised"], &expected["denoised"]);
         assert!(error <= tolerance, "{name}: {error:.2e}");

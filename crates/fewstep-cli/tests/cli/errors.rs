@@ -35,16 +35,16 @@ fn models_that_cannot_be_used() {
 #[test]
 fn samplers_that_cannot_be_run() {
     let place = Place::with_model();
-    insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,3,0.1"])), @"--sigmas: noise levels must fall strictly, but number 2 is 3 and the one before it is 3 (list them largest first, without repeats)");
-    insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,0"])), @"--sigmas: noise level 0 (number 2, counting from 0) is not a positive finite number");
+    insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,3,0.1"])), @"the levels that were given are no schedule: noise levels must fall strictly, but number 2 is 3 and the one before it is 3 (list them largest first, without repeats)");
+    insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,0"])), @"the levels that were given are no schedule: noise level 0 (number 2, counting from 0) is not a positive finite number");
     insta::assert_snapshot!(place.fails(&sample(&["--sigma-min", "100"])), @"the noise range must satisfy 0 < sigma_min < sigma_max, but it is 100 to 80");
-    insta::assert_snapshot!(place.fails(&sample(&["--steps", "0"])), @"--steps must be at least 1");
-    insta::assert_snapshot!(place.fails(&sample(&["--schedule", "linear"])), @"there is no schedule named 'linear'; there are karras, log_snr, vp, ve, iddpm, cosine, time_uniform");
+    insta::assert_snapshot!(place.fails(&sample(&["--steps", "0"])), @"there must be at least 1 step");
+    insta::assert_snapshot!(place.fails(&sample(&["--schedule", "linear"])), @"there is no schedule named 'linear'; there are karras, log_snr, vp, ve, iddpm, cosine, time_uniform, timestep_uniform, flow_uniform");
     insta::assert_snapshot!(place.fails(&sample(&["--plan", "none.json"])), @"the plan none.json does not exist: check the path");
-    let message = place.fails(&sample(&["--solver", "rk45"]));
-    assert!(message.contains("rk45") && message.contains("heun"), "{message}");
+    let run = place.run(&sample(&["--solver", "rk45"]));
+    assert!(run.code == 2 && run.stderr.contains("rk45") && run.stderr.contains("heun"), "{}", run.stderr);
     std::fs::write(place.path("plan.json"), r#"{"version": 1, "stages": [{"sigma": 80, "input": {"latent": 80}}], "output": {"d0": 1}, "metadata": {"image_shape": [3, 32, 32]}}"#).unwrap();
-    insta::assert_snapshot!(place.fails(&sample(&["--plan", "plan.json"])), @"cannot use the plan plan.json: the plan was made for images of 3 channels, 32x32 but the model makes 1 channels, 8x8");
+    insta::assert_snapshot!(place.fails(&sample(&["--plan", "plan.json"])), @"cannot use the plan plan.json: the plan was made for samples of shape 3x32x32, but the model makes 1x8x8");
     std::fs::write(place.path("plan.json"), "{}").unwrap();
     insta::assert_snapshot!(place.fails(&sample(&["--plan", "plan.json"])), @"cannot use the plan plan.json: this is not a plan: missing field `version` at line 1 column 2");
 }

@@ -138,15 +138,22 @@ fn plans_say_what_they_hold_and_were_found_under() {
     use fewstep_core::denoiser::Guidance;
     use fewstep_core::plan::Constant;
     let place = Place::new();
-    let mut plan =
-        Solver::Euler.plan(&Schedule::new(vec![80.0, 2.0]).unwrap(), &SolverOptions::default()).unwrap();
+    let mut plan = Solver::Euler.plan(&Schedule::new(vec![80.0, 2.0]).unwrap(), &SolverOptions::default()).unwrap();
     plan.constant = Some(Constant { sigma: 80.0, shape: vec![4, 5], samples: vec![vec![0.25; 20]; 3] });
     plan.metadata.sample_shape = Some(vec![4, 5]);
     let guidance = Guidance { weight: 1.5, reference: "without its condition".to_owned() };
     plan.metadata.guidance = Some(guidance);
     std::fs::write(place.path("plan.json"), plan.to_json().unwrap()).unwrap();
     let words = place.succeeds(&["info", "plan.json"]);
-    insta::assert_snapshot!(words.split("\n\n").next().unwrap(), @"");
+    insta::assert_snapshot!(words.split("\n\n").next().unwrap(), @r#"
+    plan.json: plan
+      solver    euler
+      nfe       2 network evaluations, 4 network calls
+      schedule  80.00, 2.000
+      guidance  weight 1.5, against the network without its condition
+      constant  a 4x5 sample for each of 3 classes, in place of an evaluation at sigma 80
+      samples   4x5, which are no images
+    "#);
     let json = &place.json(&["info", "plan.json"])[0];
     assert_eq!(json["constant"], serde_json::json!({ "sigma": 80.0, "samples": 3, "shape": [4, 5] }));
     assert_eq!((&json["nfe"], &json["calls"], &json["guidance"]["weight"]), (&2.into(), &4.into(), &1.5.into()));

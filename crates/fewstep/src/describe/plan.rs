@@ -32,12 +32,12 @@ pub fn describe(plan: &Plan) -> Description {
         info = info.told("guidance", json!(guidance), words);
     }
     if let Some(constant) = &plan.constant {
+        let shape = by(&constant.shape);
         let samples = match constant.samples.len() {
-            1 => "one sample".to_owned(),
-            classes => format!("a sample for each of {classes} classes"),
+            1 => format!("one {shape} sample"),
+            classes => format!("a {shape} sample for each of {classes} classes"),
         };
-        let words =
-            format!("{samples} of {}, in place of an evaluation at sigma {}", by(&constant.shape), constant.sigma);
+        let words = format!("{samples}, in place of an evaluation at sigma {}", constant.sigma);
         let value = json!({ "sigma": constant.sigma, "samples": constant.samples.len(), "shape": constant.shape });
         info = info.told("constant", value, words);
     }

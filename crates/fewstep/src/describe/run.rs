@@ -33,9 +33,11 @@ pub fn describe(path: &Path) -> Result<Description> {
     }
     // Long settings are for programs; who wants to read them finds them in the file.
     for (key, value) in run["task"].as_object().into_iter().flatten() {
-        let value = value.get("name").unwrap_or(value);
-        if !(value.is_object() || value.is_array() || matches!(key.as_str(), "kind" | "path")) {
-            info = info.fact(&key.replace('_', " "), value.clone());
+        let key = key.replace('_', " ");
+        if let (Some(name), Some(hash)) = (value["name"].as_str(), value["sha256"].as_str()) {
+            info = info.fact(&key, name).fact(&format!("{key} sha256"), hash);
+        } else if !(value.is_object() || value.is_array() || matches!(key.as_str(), "kind" | "path")) {
+            info = info.fact(&key, value.clone());
         }
     }
     if let Ok(plan) = serde_json::from_value::<Plan>(run["task"]["plan"].clone()) {
