@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use fewstep_core::denoiser::{Denoiser, Levels, Spec};
+use fewstep_core::denoiser::{Appearance, Denoiser, Levels, Spec};
 use fewstep_core::observe::Silent;
 use fewstep_core::plan::Constant;
 use fewstep_core::schedule::karras;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_io::npz;
 use fewstep_io::tensors::TensorData;
-use fewstep_nn::{Error, Labels, data};
+use fewstep_nn::{Error, Labels, Result, data};
 
 use super::*;
 
@@ -40,23 +40,23 @@ impl Denoiser for Normal {
         &self.0
     }
 
-    fn latents(&self, seeds: &[u64]) -> Result<Batch, Error> {
+    fn latents(&self, seeds: &[u64]) -> Result<Batch> {
         Ok(Batch(data::latents(seeds, &self.0.shape, Device::Cpu)))
     }
 
-    fn conditions(&self, _: &[u64]) -> Result<Labels, Error> {
+    fn conditions(&self, _: &[u64]) -> Result<Labels> {
         Ok(Labels(None))
     }
 
-    fn same_condition(&self, _: Option<usize>, _: usize) -> Result<Labels, Error> {
+    fn same_condition(&self, _: Option<usize>, _: usize) -> Result<Labels> {
         Ok(Labels(None))
     }
 
-    fn constant(&self, _: &Constant, _: &Labels, _: usize) -> Result<Batch, Error> {
+    fn constant(&self, _: &Constant, _: &Labels, _: usize) -> Result<Batch> {
         Err(Error::Input("no constant".to_owned()))
     }
 
-    fn denoise(&self, asked: &[(&Batch, f64)], _: &Labels) -> Result<Vec<Batch>, Error> {
+    fn denoise(&self, asked: &[(&Batch, f64)], _: &Labels) -> Result<Vec<Batch>> {
         Ok(asked.iter().map(|(x, sigma)| Batch(&x.0 / (1.0 + sigma * sigma))).collect())
     }
 }
@@ -73,11 +73,11 @@ impl TorchDenoiser for Normal {
         }
     }
 
-    fn pixels(&self, samples: &Batch) -> Result<Tensor, Error> {
+    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
         Ok(samples.0.shallow_clone())
     }
 
-    fn pixel_appearance(&self) -> Result<&dyn fewstep_core::denoiser::Appearance<Batch, Error>, Error> {
+    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
         Err(Error::Input("no appearance".to_owned()))
     }
 }
