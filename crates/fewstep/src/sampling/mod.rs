@@ -3,6 +3,8 @@
 mod file;
 mod folder;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::time::Instant;

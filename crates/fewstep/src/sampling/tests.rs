@@ -1,0 +1,143 @@
+//! Samples of shapes that no network of ours has.
+
+use std::path::Path;
+
+use fewstep_core::denoiser::{Appearance, Denoiser, Levels, Spec};
+use fewstep_core::observe::Silent;
+use fewstep_core::plan::Constant;
+use fewstep_core::schedule::karras;
+use fewstep_core::solver::{Solver, SolverOptions};
+use fewstep_io::npz;
+use fewstep_io::tensors::TensorData;
+use fewstep_nn::{Error, Labels, Result, data};
+
+use super::*;
+
+/// D(x; sigma) of unit normal data of any shape; images where that is `[1 or 3, height, width]`.
+#[derive(Debug)]
+struct Normal(Spec);
+
+impl Normal {
+    fn of(shape: &[usize]) -> Self {
+        Self(Spec {
+            shape: shape.to_vec(),
+            levels: Levels::between(0.01, 10.0),
+            classes: 0,
+            calls: 1,
+            guidance: None,
+            rounding: 6e-8,
+            identity: "normal".to_owned(),
+        })
+    }
+}
+
+impl Denoiser for Normal {
+    type Batch = Batch;
+    type Conditions = Labels;
+    type Error = Error;
+
+    fn spec(&self) -> &Spec {
+        &self.0
+    }
+
+    fn latents(&self, seeds: &[u64]) -> Result<Batch> {
+        Ok(Batch(data::latents(seeds, &self.0.shape, Device::Cpu)))
+    }
+
+    fn conditions(&self, _: &[u64]) -> Result<Labels> {
+        Ok(Labels(None))
+    }
+
+    fn same_condition(&self, _: Option<usize>, _: usize) -> Result<Labels> {
+        Ok(Labels(None))
+    }
+
+    fn constant(&self, _: &Constant, _: &Labels, _: usize) -> Result<Batch> {
+        Err(Error::Input("no constant".to_owned()))
+    }
+
+    fn denoise(&self, asked: &[(&Batch, f64)], _: &Labels) -> Result<Vec<Batch>> {
+        Ok(asked.iter().map(|(x, sigma)| Batch(&x.0 / (1.0 + sigma * sigma))).collect())
+    }
+}
+
+impl TorchDenoiser for Normal {
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    fn pixel_shape(&self) -> Option<[usize; 3]> {
+        match self.0.shape[..] {
+            [channels @ (1 | 3), height, width] => Some([channels, height, width]),
+            _ => None,
+        }
+    }
+
+    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
+        Ok(samples.0.shallow_clone())
+    }
+
+    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
+        Err(Error::Input("no appearance".to_owned()))
+    }
+}
+
+fn leave(denoiser: &Normal, source: &Source, destination: &Destination) -> crate::error::Result<Sampled> {
+    let plan = Solver::Heun.plan(&karras(4, 0.01, 10.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
+    let model = ModelId { name: "normal".into(), sha256: "0".into(), precision: "f32".into(), guidance: None };
+    sample(&Sampling { denoiser, model, plan: &plan, source, batch: 2 }, destination, &Silent)
+}
+
+fn arrays(path: &Path, raw: bool) -> Destination {
+    Destination::Arrays { path: path.to_owned(), raw }
+}
+
+fn seeds(seeds: std::ops::Range<u64>) -> Source {
+    Source::Seeds { seeds: seeds.collect(), class: None }
+}
+
+#[test]
+fn samples_of_any_rank_become_arrays_from_seeds_or_latents() {
+    let folder = tempfile::tempdir().unwrap();
+    let [given, path, again] = ["given.npz", "a.npz", "b.npz"].map(|name| folder.path().join(name));
+    for shape in [&[5][..], &[4, 8, 8], &[2, 3, 4, 5], &[1, 17, 33]] {
+        let denoiser = Normal::of(shape);
+        leave(&denoiser, &seeds(3..6), &arrays(&path, true)).unwrap();
+        let found = npz::read(&path).unwrap();
+        let name = if shape == [1, 17, 33] { "images" } else { "samples" };
+        assert_eq!(found[name].shape, [&[3], shape].concat());
+        assert_eq!(found["seeds"].to_i64().unwrap(), [3, 4, 5]);
+        // the same latents from a file are the same samples
+        let Batch(latents) = denoiser.latents(&[3, 4, 5]).unwrap();
+        let values = Vec::<f32>::try_from(latents.flatten(0, -1)).unwrap();
+        let latents = TensorData::from_f32(&[&[3], shape].concat(), &values).unwrap();
+        npz::write(&given, &[("latents".to_owned(), latents)].into_iter().collect()).unwrap();
+        let source = Source::latents(&given, None, denoiser.spec()).unwrap();
+        leave(&denoiser, &source, &arrays(&again, true)).unwrap();
+        assert_eq!(npz::read(&again).unwrap()[name], found[name]);
+        let other = Normal::of(&[7]);
+        assert!(Source::latents(&given, None, other.spec()).unwrap_err().to_string().contains("[N, 7]"));
+    }
+}
+
+#[test]
+fn images_need_not_be_square() {
+    let folder = tempfile::tempdir().unwrap();
+    let denoiser = Normal::of(&[1, 17, 33]);
+    let run = |resume: bool| RunOptions { out: folder.path().join("s"), resume, command: vec!["fewstep".to_owned()] };
+    let to = |resume: bool| Destination::Folder { run: run(resume), subdirs: false, overwrite: false };
+    assert_eq!(leave(&denoiser, &seeds(0..3), &to(false)).unwrap().kept, 0);
+    assert!(leave(&denoiser, &seeds(0..5), &to(false)).is_err());
+    assert_eq!(leave(&denoiser, &seeds(0..5), &to(true)).unwrap().kept, 3);
+    let images = crate::data::open_data(&folder.path().join("s"), None, None).unwrap();
+    assert_eq!((images.len(), images.channels(), images.resolution()), (5, 1, (17, 33)));
+    let path = folder.path().join("a.npz");
+    leave(&denoiser, &seeds(0..5), &arrays(&path, false)).unwrap();
+    let found = npz::read(&path).unwrap();
+    let pngs: Vec<u8> = (0..5).flat_map(|index| images.image(index).unwrap()).collect();
+    assert_eq!(found["images"].bytes, pngs);
+
+    let grid = Destination::Grid { path: folder.path().join("x.png"), columns: None };
+    let error = leave(&Normal::of(&[5]), &seeds(0..2), &grid).unwrap_err().to_string();
+    assert!(error.contains("no images of 1 or 3 channels") && error.contains(".npz"), "{error}");
+}
