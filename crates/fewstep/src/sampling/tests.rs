@@ -9,6 +9,7 @@ use fewstep_core::schedule::karras;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_io::npz;
 use fewstep_io::tensors::TensorData;
+use fewstep_nn::tch::{Device, Tensor};
 use fewstep_nn::{Error, Labels, Result, data};
 
 use super::*;
