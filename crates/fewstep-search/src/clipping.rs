@@ -37,7 +37,7 @@ pub struct ClippingHistogram {
 }
 
 impl ClippingHistogram {
-    /// Adds what was counted in [`NEAR`].
+    /// Adds what was counted in the range near black and white.
     pub fn add(&mut self, counted: Clipping) {
         self.values += counted.values;
         self.beyond += counted.beyond;
