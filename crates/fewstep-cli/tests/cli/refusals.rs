@@ -20,7 +20,7 @@ fn contradictions_and_misfits_are_one_sentence() {
         (&["--set", "tune.ema_images=-1"], "tune.ema_images"),
         (&["--set", "tune.microbatch=-1"], "tune.microbatch"),
         (&["--set", "tune.batch=0"], "tune.batch must be"),
-        (&["--set", "paper.batch=0"], "paper.batch must be"),
+        (&["--set", "paper.batch=0", "--set", "paper.objective=joint", "--method", "paper"], "paper.batch must be"),
         (&["--lr", "nan"], "tune.learning_rate must be"),
         (&["--set", "tune.batch=25"], "24 images, fewer than one batch of 25"),
         (
