@@ -16,16 +16,14 @@ mod trajectories;
 mod tune;
 
 use fewstep_core::objective::BoundTable;
-use fewstep_core::observe::{Observer, Progress};
+use fewstep_core::observe::Observer;
 use fewstep_core::plan::Plan;
-use fewstep_core::schedule::log_snr;
-use fewstep_eval::features::{Differentiable, FeatureNetwork};
+use fewstep_eval::features::FeatureNetwork;
 use fewstep_nn::data::Images;
-use fewstep_nn::distance::{FeatureMap, Measure};
-use fewstep_nn::fit::{ScheduleStep, TableConfig, TuneStep, tabulate};
+use fewstep_nn::fit::{ScheduleStep, TableConfig, TuneStep};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{Model, TorchDenoiser};
-use fewstep_search::{Found, HeldOut, Method, SampleLoss, minimise_bound};
+use fewstep_search::{Found, HeldOut, Method, minimise_bound};
 use serde::{Deserialize, Serialize};
 
 pub use self::budget::UNTUNED;
@@ -41,11 +39,11 @@ pub use self::settings::{FitSettings, PlanSource};
 pub use self::task::{FitInputs, FitRun, FitTask, OUTCOMES, Phases, PlanFile, fit};
 pub use self::trajectories::TRAJECTORY_SEEDS;
 pub use self::tune::Saved;
+use crate::bound::bound_table;
 use crate::error::{Context, Result};
+use crate::features::FeatureLoss;
 use crate::plans::{euler, teacher};
-
-/// Held-out latents have seeds from here on: far from those that anyone samples with by default.
-pub const HELD_OUT_SEEDS: u64 = 1 << 40;
+use crate::teachers::HELD_OUT_SEEDS;
 
 /// A denoiser, the data that it is fitted on, and the held-out evaluator.
 pub struct Fitter<'a> {
@@ -171,48 +169,5 @@ impl<'a> Fitter<'a> {
     fn evaluated(&self, model: &dyn TorchDenoiser, plan: Plan) -> Result<FoundPlan> {
         let rollout_error = self.rollout_error(model, &plan)?;
         Ok(FoundPlan { plan, rollout_error, steps: Vec::new(), evaluations: vec![(0, rollout_error)] })
-    }
-}
-
-/// e(sigma) of `model` at `grid` levels, uniform in log sigma.
-///
-/// # Errors
-/// If the images do not fit, or the denoiser knows too few levels.
-pub fn bound_table(
-    model: &dyn TorchDenoiser,
-    images: &Images,
-    grid: usize,
-    config: TableConfig,
-    observer: &dyn Observer,
-) -> Result<BoundTable> {
-    let levels = &model.spec().levels;
-    let (low, high) = levels.sampling;
-    let levels = log_snr(grid, low, high)?.round_grid(levels)?;
-    let mut progress = Progress::new(observer, "table of e(sigma)", "img", config.images as u64, 0);
-    Ok(tabulate(model, images, levels, config, |done, _| progress.set(done as u64, ""))?)
-}
-
-/// A distance of a feature network's features as a loss of final samples.
-#[derive(Debug)]
-pub struct FeatureLoss<'a>(Differentiable<'a>);
-
-impl<'a> FeatureLoss<'a> {
-    /// By these features.
-    pub fn new(features: &'a dyn FeatureNetwork) -> Self {
-        Self(Differentiable(features))
-    }
-}
-
-impl SampleLoss<Batch> for FeatureLoss<'_> {
-    fn loss(
-        &self,
-        samples: &Batch,
-        targets: &Batch,
-    ) -> std::result::Result<(f64, Batch), Box<dyn std::error::Error + Send + Sync>> {
-        let measure = Measure::new(fewstep_search::settings::Distance::Features, Some(&self.0 as &dyn FeatureMap))?;
-        let images = samples.0.detach().set_requires_grad(true);
-        let loss = measure.of_images(&images, &targets.0)?;
-        let gradient = fewstep_nn::tch::Tensor::f_run_backward(&[&loss], &[&images], false, false)?.swap_remove(0);
-        Ok((loss.double_value(&[]), Batch(gradient)))
     }
 }

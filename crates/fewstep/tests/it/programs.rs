@@ -2,8 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use fewstep::bound::bound_table;
 use fewstep::data::data_moments;
-use fewstep::fitting::{self, FitInputs, FitSettings, FitTask, Phases, PlanSource, bound_table};
+use fewstep::fitting::{self, FitInputs, FitSettings, FitTask, Phases, PlanSource};
 use fewstep::models::{MIXTURES, ModelOptions, OpenModel, open_model};
 use fewstep::runs::RunOptions;
 use fewstep::scorer::ImageScorer;
