@@ -3,8 +3,8 @@
 #
 #   bench/busy_machine.sh [busy processes, default as many as there are cores] [rounds, default 5]
 #
-# fewstep waits passively unless the environment says otherwise; "libgomp's default" lets its threads spin as long as they do
-# without that. Medians over the rounds, whose orders alternate. About a minute; needs target/release/fewstep.
+# fewstep lets waiting threads spin a tenth as long as libgomp's default does, unless the environment says otherwise; "passive" lets
+# them sleep at once. Medians over the rounds, whose orders alternate. About a minute; needs target/release/fewstep.
 set -euo pipefail
 
 busy=${1:-$(nproc)}
@@ -23,6 +23,7 @@ trap cleanup EXIT
 ways=(
   "fewstep as it is||"
   "libgomp's default|GOMP_SPINCOUNT=300000|"
+  "passive|OMP_WAIT_POLICY=passive|"
   "one thread||--threads 1"
 )
 

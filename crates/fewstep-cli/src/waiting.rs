@@ -12,7 +12,9 @@ mod start {
 
     /// Says how threads wait, to libgomp or to another OpenMP library in its place; any of them is a choice.
     const CHOICES: [&[u8]; 3] = [b"OMP_WAIT_POLICY=", b"GOMP_SPINCOUNT=", b"KMP_BLOCKTIME="];
-    const PASSIVE: &CStr = c"OMP_WAIT_POLICY=passive";
+    /// A tenth of libgomp's own: long enough for the gap between two operations, so that an idle machine loses little, and short
+    /// enough that two threads on busy cores are no slower than one.
+    const BOUNDED: &CStr = c"GOMP_SPINCOUNT=30000";
     /// A larger environment is left as it is.
     const MOST_VARIABLES: usize = 4096;
     /// What the kernel says of the program's interpreter: its address, 0 where the dynamic loader was started by hand.
@@ -28,7 +30,7 @@ mod start {
     #[unsafe(link_section = ".preinit_array")]
     static AT_START: unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char) = at_start;
 
-    /// Starts the program again with passive waiting, unless the environment says how to wait. If that fails, it goes on as it is.
+    /// Starts the program again with bounded waiting, unless the environment says how to wait. If that fails, it goes on as it is.
     ///
     /// No library is ready yet: only system calls, and no memory but the stack.
     ///
@@ -37,7 +39,7 @@ mod start {
     /// the auxiliary vector, pairs of words of which the last has the key 0.
     unsafe extern "C" fn at_start(_count: c_int, arguments: *const *const c_char, environment: *const *const c_char) {
         let mut variables = [ptr::null(); MOST_VARIABLES + 2]; // ours, theirs, null
-        variables[0] = PASSIVE.as_ptr();
+        variables[0] = BOUNDED.as_ptr();
         let mut path = [0; 4096];
         // SAFETY: see above; every array is read up to its end, and written within its bounds.
         unsafe {
