@@ -12,11 +12,12 @@ cargo xtask <task> [options]
 
   libtorch [--cuda]    put libtorch into .libtorch/ (--cuda: with the libraries that a GPU needs)
   demo [args]          libtorch, then `fewstep demo`
-  test [args]          libtorch, then every test; args go to `cargo test`
+  test [args]          libtorch, then every test, those of `python` among them; args choose among cargo's and go to `cargo test`
   golden [args]        libtorch, then only the comparisons with golden data
   picture [report]     docs/demo.png, the report of runs/demo as a browser shows it (needs Chromium)
   bench [args]         libtorch, then the same network in fewstep and in PyTorch, timed in turn
   exports              libtorch, then exported plans run by diffusers itself and compared with ours
+  python [args]        a Python environment, the wheel of python/ in it, and its tests; args go to pytest
   gpu [args]           libtorch --cuda, then only the tests that need a GPU
 
 A LIBTORCH of your own (version 2.11) is used instead of .libtorch/ when that variable is set.
@@ -59,6 +60,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "golden" => tasks::golden(&root, rest),
         "bench" => tasks::bench(&root, rest),
         "exports" => tasks::exports(&root, rest),
+        "python" => tasks::python(&root, rest),
         "gpu" => tasks::gpu(&root, rest),
         "help" | "-h" | "--help" => {
             print!("{HELP}");

@@ -4,13 +4,13 @@ use crate::libtorch;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// What `bench` compares with, a requirement of pip's a line.
 const BENCH_PACKAGES: &str = "torch==2.11.0\nnumpy\n";
 
-/// libtorch, then every test of the workspace.
+/// libtorch, then every test of the workspace and, unless `args` choose among those, of the Python package.
 ///
 /// `--release` here and in `demo`: one profile, so that libtorch's bindings (the longest step) are compiled once.
 pub fn test(root: &Path, args: &[String]) -> Result<ExitCode> {
@@ -21,7 +21,11 @@ pub fn test(root: &Path, args: &[String]) -> Result<ExitCode> {
     if std::env::var_os("OMP_NUM_THREADS").is_none() {
         tests.env("OMP_NUM_THREADS", "1");
     }
-    hand_over(&mut tests)
+    let status = tests.status().context("cannot start cargo")?;
+    if !status.success() || !args.is_empty() {
+        return Ok(exit_code(status));
+    }
+    python(root, &[])
 }
 
 /// libtorch, then `fewstep demo`.
@@ -89,11 +93,40 @@ pub fn exports(root: &Path, args: &[String]) -> Result<ExitCode> {
     if !status.success() {
         return Ok(exit_code(status));
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |target| root.join(target));
     let python = python_with(root, ".exports-venv", &packages)?;
     let mut check = Command::new(python);
-    check.arg(folder.join("diffusers_check.py")).arg(target.join("release").join("fewstep"));
+    check.arg(folder.join("diffusers_check.py")).arg(target(root).join("release").join("fewstep"));
     hand_over(check.args(args).current_dir(root))
+}
+
+/// A Python environment with PyTorch and diffusers, the wheel of `python/` in it, and its tests; `args` go to pytest.
+pub fn python(root: &Path, args: &[String]) -> Result<ExitCode> {
+    let folder = root.join("python");
+    let list = folder.join("requirements-test.txt");
+    let packages = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let python = python_with(root, ".python-venv", &packages)?;
+    let wheels = target(root).join("wheels");
+    let mut build = Command::new(&python);
+    build.args(["-m", "maturin", "build", "--release", "--quiet", "--out"]).arg(&wheels).current_dir(&folder);
+    let status = without_ours(root, &mut build).status().context("cannot start maturin")?;
+    if !status.success() {
+        return Ok(exit_code(status));
+    }
+    let mut install = Command::new(&python);
+    install.args(["-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", "--no-index", "--find-links"]);
+    let status = install.arg(&wheels).arg("fewstep").status().context("cannot start pip")?;
+    if !status.success() {
+        return Ok(exit_code(status));
+    }
+    // The tests run on what was installed, from a folder where the sources are not found first.
+    let mut tests = Command::new(&python);
+    tests.args(["-m", "pytest", "-q"]).args(args).current_dir(folder.join("tests"));
+    hand_over(&mut tests)
+}
+
+/// Where cargo builds.
+fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |target| root.join(target))
 }
 
 /// The Python of an environment with these requirements of pip's, which is made here the first time.
@@ -127,17 +160,22 @@ fn python_with(root: &Path, name: &str, packages: &str) -> Result<OsString> {
 /// and the bindings would be compiled anew each time `cargo build` and `cargo xtask` take turns.
 fn cargo(root: &Path) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root);
+    without_ours(root, cargo.current_dir(root));
+    cargo
+}
+
+/// The command without the variables that cargo put into our environment.
+fn without_ours<'a>(root: &Path, command: &'a mut Command) -> &'a mut Command {
     if libtorch::own(root).is_none() {
-        cargo.env_remove("LIBTORCH");
+        command.env_remove("LIBTORCH");
     }
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            cargo.env_remove(&name);
+            command.env_remove(&name);
         }
     }
-    cargo
+    command
 }
 
 /// Runs `command` to its end and exits as it does.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each crate may depend on among the workspace's own: `core <- search`, `core <- io`, then `nn <- eval <- fewstep <- fewstep-cli`.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("fewstep-core", &[]),
     ("fewstep-search", &["fewstep-core"]),
     ("fewstep-io", &["fewstep-core"]),
@@ -18,6 +18,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
         "fewstep-cli",
         &["fewstep", "fewstep-core", "fewstep-search", "fewstep-io", "fewstep-report", "fewstep-nn", "fewstep-eval"],
     ),
+    ("fewstep-python", &["fewstep-core", "fewstep-search"]),
     ("xtask", &[]),
 ];
 
@@ -87,12 +88,18 @@ fn only_fewstep_nn_names_libtorch() {
     }
 }
 
-/// Whoever finds a plan needs no tensor library, at whatever distance.
+/// Whoever finds a plan needs no tensor library, at whatever distance; nor does the Python module.
 #[test]
 fn searches_build_without_libtorch() {
+    for package in ["fewstep-search", "fewstep-python"] {
+        builds_without_libtorch(package);
+    }
+}
+
+fn builds_without_libtorch(package: &str) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut tree = Command::new(cargo);
-    tree.args(["tree", "--offline", "--edges", "normal,build", "--prefix", "none", "-p", "fewstep-search"]);
+    tree.args(["tree", "--offline", "--edges", "normal,build", "--prefix", "none", "-p", package]);
     let output = tree.current_dir(root()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let tree = String::from_utf8_lossy(&output.stdout).into_owned();

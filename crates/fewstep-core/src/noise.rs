@@ -7,6 +7,23 @@ use rand_distr::{Distribution, StandardNormal};
 /// Stream of the latents of samples.
 pub const LATENT: u64 = 0;
 
+/// Counter for the class of a sample, in [`mix`].
+pub const CLASS_STREAM: u64 = 0xC1A5;
+
+/// A seed for the `counter`-th use of `seed` (splitmix64's finaliser).
+pub fn mix(seed: u64, counter: u64) -> u64 {
+    let mut z = seed ^ counter.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// The class of each seed, evenly among `classes`.
+pub fn classes(seeds: &[u64], classes: usize) -> Vec<i64> {
+    let drawn = |seed: &u64| (mix(*seed, CLASS_STREAM) % classes.max(1) as u64) as i64;
+    seeds.iter().map(drawn).collect()
+}
+
 /// Fills `out` with unit normal noise that depends on `(seed, stream)` alone: never on the size of a batch, its
 /// order, the device or the number of threads. A longer `out` starts with the values of a shorter one.
 ///

@@ -1,6 +1,6 @@
 //! FID at infinitely many images, extrapolated (Chong and Forsyth 2020), and the spread of FID over images, by bootstrap.
 
-use fewstep_nn::random;
+use fewstep_core::noise;
 use fewstep_nn::tch::Tensor;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -75,7 +75,7 @@ pub fn bootstrap(
     }
     let mut values = Vec::with_capacity(resamples);
     for i in 0..resamples {
-        let mut rng = ChaCha12Rng::seed_from_u64(random::mix(seed, i as u64));
+        let mut rng = ChaCha12Rng::seed_from_u64(noise::mix(seed, i as u64));
         let rows: Vec<i64> = (0..n).map(|_| rng.random_range(0..n as i64)).collect();
         values.push(distance(features, &rows, reference)?);
         watch(i as u64 + 1, resamples as u64);

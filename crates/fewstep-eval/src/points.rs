@@ -1,6 +1,6 @@
 //! What the distances between sets of feature vectors share: checks and random subsets.
 
-use fewstep_nn::random;
+use fewstep_core::noise;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use rand::SeedableRng;
 use rand::seq::index;
@@ -41,6 +41,6 @@ pub(crate) fn subset(seed: u64, counter: u64, n: usize, amount: usize) -> Vec<i6
     if amount >= n {
         return (0..n as i64).collect();
     }
-    let mut rng = ChaCha12Rng::seed_from_u64(random::mix(seed, counter));
+    let mut rng = ChaCha12Rng::seed_from_u64(noise::mix(seed, counter));
     index::sample(&mut rng, n, amount).into_iter().map(|i| i as i64).collect()
 }

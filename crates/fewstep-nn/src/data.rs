@@ -125,9 +125,3 @@ pub fn latents(seeds: &[u64], shape: &[usize], device: Device) -> Tensor {
     let shape: Vec<i64> = std::iter::once(seeds.len()).chain(shape.iter().copied()).map(|size| size as i64).collect();
     Tensor::from_slice(&values).view(shape.as_slice()).to_device(device)
 }
-
-/// The class of each seed, evenly; `classes` is their number.
-pub fn classes(seeds: &[u64], classes: usize) -> Vec<i64> {
-    let drawn = |seed: &u64| (random::mix(*seed, random::CLASS_STREAM) % classes.max(1) as u64) as i64;
-    seeds.iter().map(drawn).collect()
-}

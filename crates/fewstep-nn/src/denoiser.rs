@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use fewstep_core::denoiser::{Appearance, Clipping, Counting, Denoiser, Differentiable, Guided, Spec};
+use fewstep_core::noise;
 use fewstep_core::plan::Constant;
 use fewstep_core::space::Samples;
 use tch::{Device, Kind, Tensor};
@@ -92,7 +93,7 @@ pub(crate) fn seed_labels(seeds: &[u64], spec: &Spec, device: Device) -> Result<
     if spec.classes == 0 {
         return Ok(Labels(None));
     }
-    Ok(Labels(Some(one_hot(&data::classes(seeds, spec.classes), spec.classes, device)?)))
+    Ok(Labels(Some(one_hot(&noise::classes(seeds, spec.classes), spec.classes, device)?)))
 }
 
 /// The constant sample of a plan for so many samples.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use fewstep_core::noise;
 use fewstep_core::precondition::Preconditioning;
 use tch::{Device, Kind, Tensor};
 
@@ -10,7 +11,6 @@ use crate::config::{MixtureConfig, ModelConfig, NetworkConfig};
 use crate::data;
 use crate::error::Result;
 use crate::model::Model;
-use crate::random;
 
 /// Images of the mixture itself, `[N, C, H, W]`, each from its seed alone: what a perfect sampler makes. `None` for another network.
 pub fn samples(model: &Model, seeds: &[u64]) -> Option<Tensor> {
@@ -23,7 +23,7 @@ pub fn samples(model: &Model, seeds: &[u64]) -> Option<Tensor> {
     let total: f64 = weights.iter().sum();
     let choose = |seed: &u64| {
         // 53 bits of the seed's own stream, uniform in [0, 1)
-        let mut left = (random::mix(*seed, random::CLASS_STREAM) >> 11) as f64 / (1u64 << 53) as f64 * total;
+        let mut left = (noise::mix(*seed, noise::CLASS_STREAM) >> 11) as f64 / (1u64 << 53) as f64 * total;
         let chosen = weights.iter().position(|weight| {
             left -= weight;
             left < 0.0

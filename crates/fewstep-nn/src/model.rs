@@ -4,11 +4,11 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use fewstep_core::denoiser::{Levels, Spec};
+use fewstep_core::noise;
 use fewstep_core::precondition::Coefficients;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::ModelConfig;
-use crate::data;
 use crate::error::{Error, Result};
 use crate::params::{Builder, Origin, Params};
 use crate::random::{Purpose, Stream};
@@ -173,8 +173,8 @@ impl Model {
     /// The class of each seed, evenly among those that the model was trained on.
     pub fn classes_of(&self, seeds: &[u64]) -> Vec<i64> {
         match &self.trained_classes {
-            None => data::classes(seeds, self.spec.classes),
-            Some(trained) => data::classes(seeds, trained.len()).into_iter().map(|at| trained[at as usize]).collect(),
+            None => noise::classes(seeds, self.spec.classes),
+            Some(trained) => noise::classes(seeds, trained.len()).into_iter().map(|at| trained[at as usize]).collect(),
         }
     }
 

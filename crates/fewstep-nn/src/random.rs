@@ -3,22 +3,12 @@
 //! Nothing in this project draws from libtorch's own generator or seeds it: that is one for the whole process, and belongs to
 //! the program.
 
+use fewstep_core::noise::mix;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::{ChaCha8Rng, ChaCha12Rng};
 use rand_distr::StandardNormal;
 use tch::{Device, Kind, Tensor};
-
-/// Counter for the class of an image, in [`mix`].
-pub const CLASS_STREAM: u64 = 0xC1A5;
-
-/// A seed for the `counter`-th use of `seed` (splitmix64's finaliser).
-pub fn mix(seed: u64, counter: u64) -> u64 {
-    let mut z = seed ^ counter.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
 
 /// A permutation of `0 .. len` that depends on `seed` and `epoch` alone.
 pub fn permutation(seed: u64, epoch: u64, len: usize) -> Vec<i64> {

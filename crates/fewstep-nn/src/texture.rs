@@ -1,15 +1,11 @@
 //! Features of a network that nobody trained: enough to tell smooth images from detailed ones.
 
-use fewstep_core::noise;
+use fewstep_search::random_features::layers;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 
-/// Convolutions 3x3 with random weights and a ReLU each, 2x2 mean pooling between them; the features are the mean over
-/// the pixels of every layer's channels.
-///
-/// They say how much of which texture, at which scale, is where bright or dark, and know nothing of any data set: what is
-/// fitted to them can still be judged by a trained network's features. The same network on every machine.
+/// [`fewstep_search::random_features`] on libtorch.
 #[derive(Debug)]
 pub struct RandomFeatures {
     /// Weights `[C_out, C_in, 3, 3]` and biases `[C_out]`, from the highest resolution down.
@@ -18,41 +14,15 @@ pub struct RandomFeatures {
     clips: bool,
 }
 
-/// Channels of the first layer; every further one has as many more.
-const WIDTH: i64 = 16;
-
-/// Pooling stops before it would leave fewer pixels a side than this.
-const LEAST_PIXELS: i64 = 8;
-
-/// Layers at most.
-const MOST_LAYERS: i64 = 4;
-
-/// Spread of the biases: some channels answer to flat areas, others not.
-const BIAS: f64 = 0.3;
-
-/// Seed of the weights, apart from any image's.
-const SEED: u64 = u64::from_le_bytes(*b"features");
-
 impl RandomFeatures {
     /// For images `[N, channels, height, width]`; `clips`: of pixels, of which what lies beyond [-1, 1] is clipped in files.
     pub fn new([channels, height, width]: [i64; 3], clips: bool, device: Device) -> Self {
-        let mut layers = Vec::new();
-        let (mut c_in, mut pixels) = (channels, height.min(width));
-        for layer in 0..MOST_LAYERS {
-            if layer > 0 && pixels < LEAST_PIXELS {
-                break;
-            }
-            let c_out = WIDTH * (layer + 1);
-            let draw = |stream: u64, shape: &[i64]| {
-                let mut values = vec![0f32; shape.iter().product::<i64>() as usize];
-                noise::normal(SEED, stream, &mut values);
-                Tensor::from_slice(&values).view(shape).to_device(device)
-            };
-            // He et al. 2015: activations keep their size from layer to layer
-            let weight = draw(2 * layer as u64, &[c_out, c_in, 3, 3]) * (2.0 / (9 * c_in) as f64).sqrt();
-            layers.push((weight, draw(2 * layer as u64 + 1, &[c_out]) * BIAS));
-            (c_in, pixels) = (c_out, pixels / 2);
-        }
+        let layers = layers([channels, height, width].map(|size| size as usize)).into_iter().map(|layer| {
+            let shape = [layer.c_out as i64, layer.c_in as i64, 3, 3];
+            let weight = Tensor::from_slice(&layer.weight).view(shape).to_device(device);
+            (weight, Tensor::from_slice(&layer.bias).to_device(device))
+        });
+        let layers = layers.collect();
         Self { layers, clips }
     }
 

@@ -47,6 +47,7 @@ mod normal;
 mod oss;
 mod outcome;
 mod paths;
+pub mod random_features;
 mod refine;
 mod ridge;
 mod rollout;
@@ -81,8 +82,8 @@ pub use gaussian::{FeatureMoments, Gaussian, GaussianError, mean_shift};
 pub use held_out::HeldOut;
 pub use method::{Method, MethodError, MomentsOf, Refinement, SCHEDULES, Source, Stage, parse_solver};
 pub use run::{
-    DataMoments, Extras, Found, SEARCH_SEEDS, SampleLoss, Search, baseline, find_plans, fine_levels, held_out_teacher,
-    solve_teacher, teacher_key,
+    DataMoments, Extras, Found, HELD_OUT_SEEDS, SEARCH_SEEDS, SampleLoss, Search, baseline, find_plans, fine_levels,
+    held_out_teacher, solve_teacher, teacher_key,
 };
 pub use seeded::{Seeded, sample};
 pub use settings::SearchSettings;

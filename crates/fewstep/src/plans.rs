@@ -10,11 +10,10 @@ use fewstep_core::solver::{LastStep, Solver, SolverOptions};
 use fewstep_io::{FileKind, json};
 use fewstep_nn::TorchDenoiser;
 use fewstep_search::suggest::advice;
-use fewstep_search::{HeldOut, SCHEDULES, baseline};
+use fewstep_search::{HELD_OUT_SEEDS, HeldOut, SCHEDULES, baseline};
 
 use crate::error::{Context, Result, bail, ensure};
 use crate::models::OpenModel;
-use crate::teachers::HELD_OUT_SEEDS;
 
 /// Reads a plan.
 ///

@@ -11,9 +11,6 @@ use fewstep_search::{Search, SearchSettings, Teacher, solve_teacher, teacher_key
 
 use crate::error::Result;
 
-/// Latents that are held out have seeds from here on: apart from those of searches and those that anyone samples with.
-pub const HELD_OUT_SEEDS: u64 = 1 << 40;
-
 /// A search on any denoiser of libtorch.
 pub type TorchSearch<'a> = Search<'a, &'a dyn TorchDenoiser>;
 

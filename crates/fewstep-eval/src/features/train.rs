@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use fewstep_core::noise;
 use fewstep_io::dataset::Images;
-use fewstep_nn::random::{self, Purpose, Stream};
+use fewstep_nn::random::{Purpose, Stream};
 use fewstep_nn::tch::nn::{self, OptimizerConfig};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use rand::{Rng, SeedableRng};
@@ -165,7 +166,7 @@ fn fit(
         let order = random::permutation(options.seed, epoch as u64, data.len());
         let Some(indices) = order.get(start..start + batch) else { continue };
         let indices = Tensor::from_slice(indices);
-        let mut rng = ChaCha12Rng::seed_from_u64(random::mix(options.seed, (1 << 32) + step as u64));
+        let mut rng = ChaCha12Rng::seed_from_u64(noise::mix(options.seed, (1 << 32) + step as u64));
         let images = augment(&data.pixels.index_select(0, &indices), options, &mut rng)?;
         let labels = data.labels.index_select(0, &indices).to_device(options.device);
         let features = net.features(&images.to_device(options.device), options.kind, true);

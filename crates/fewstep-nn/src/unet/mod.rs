@@ -6,12 +6,13 @@ mod layers;
 mod mixture;
 mod song;
 
+use fewstep_core::noise;
 use tch::Tensor;
 
 use crate::config::{ModelConfig, NetworkConfig};
 use crate::error::Result;
 use crate::params::Builder;
-use crate::random::{self, Purpose, Stream};
+use crate::random::{Purpose, Stream};
 
 /// What conditions the network besides the noise level.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,7 +39,7 @@ impl Masks {
     /// The next one; none where nothing is dropped.
     fn next(&mut self) -> Option<u64> {
         self.count += 1;
-        self.seed.map(|seed| random::mix(seed, self.count))
+        self.seed.map(|seed| noise::mix(seed, self.count))
     }
 }
 

@@ -29,6 +29,9 @@ use crate::seeded::Seeded;
 use crate::settings::{ErrorSpace, LeastSquaresSettings, SearchSettings};
 use crate::{CostMetric, Endpoints, FoundPlan, Held, StepCosts, Teacher};
 
+/// Latents that rollout errors are measured on have seeds from here on: no search sees them.
+pub const HELD_OUT_SEEDS: u64 = 1 << 40;
+
 /// Latents of searches have seeds from here on: apart from those that are held out and those that anyone samples with.
 pub const SEARCH_SEEDS: u64 = 2 << 40;
 

@@ -13,7 +13,9 @@ use fewstep_io::{RunFolder, atomic, hash};
 use fewstep_nn::TorchDenoiser;
 use fewstep_nn::fit::TableConfig;
 use fewstep_nn::tensor::Batch;
-use fewstep_search::{DataMoments, Extras, Found, HeldOut, Method, MomentsOf, SampleLoss, Search, Source, Stage};
+use fewstep_search::{
+    DataMoments, Extras, Found, HELD_OUT_SEEDS, HeldOut, Method, MomentsOf, SampleLoss, Search, Source, Stage,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{CompareTask, Subject};
@@ -25,7 +27,7 @@ use crate::features::FeatureLoss;
 use crate::plans;
 use crate::runs::{read, slug};
 use crate::scorer::ImageScorer;
-use crate::teachers::{HELD_OUT_SEEDS, TorchSearch, teacher_in};
+use crate::teachers::{TorchSearch, teacher_in};
 
 /// What some searches need beside the denoiser, made when the first of them does.
 pub(super) struct Materials<'a> {

@@ -23,7 +23,7 @@ use fewstep_nn::data::Images;
 use fewstep_nn::fit::{ScheduleStep, TableConfig, TuneStep};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{Model, TorchDenoiser};
-use fewstep_search::{Found, HeldOut, Method, minimise_bound};
+use fewstep_search::{Found, HELD_OUT_SEEDS, HeldOut, Method, minimise_bound};
 use serde::{Deserialize, Serialize};
 
 pub use self::budget::UNTUNED;
@@ -43,7 +43,6 @@ use crate::bound::bound_table;
 use crate::error::{Context, Result};
 use crate::features::FeatureLoss;
 use crate::plans::{euler, teacher};
-use crate::teachers::HELD_OUT_SEEDS;
 
 /// A denoiser, the data that it is fitted on, and the held-out evaluator.
 pub struct Fitter<'a> {

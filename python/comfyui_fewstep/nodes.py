@@ -1,0 +1,103 @@
+"""The nodes."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import torch
+
+from fewstep import Plan
+from fewstep._steps import Steps
+
+
+def is_flow(model_sampling: Any) -> bool:
+    """Whether a model's states are `(1 - t) y + t n` and its sigma is t: ComfyUI's kind CONST."""
+    return any(kind.__name__ == "CONST" for kind in type(model_sampling).__mro__)
+
+
+def levels(plan: Plan, model_sampling: Any) -> torch.Tensor:
+    """The plan's noise levels as ComfyUI counts them for this model, with the final 0."""
+    sigmas = plan.sigmas
+    if is_flow(model_sampling):
+        sigmas = [sigma / (1 + sigma) for sigma in sigmas]
+    return torch.tensor([*sigmas, 0.0], dtype=torch.float32)
+
+
+def sampler(plan: Plan) -> Any:
+    """A function of ComfyUI's sampler interface that runs every evaluation and coefficient of the plan."""
+
+    def sample(
+        model: Any, x: Any, sigmas: Any, extra_args: Any = None, callback: Any = None, disable: Any = None, **_: Any
+    ) -> Any:
+        sampling = model.inner_model.model_sampling
+        expected = levels(plan, sampling)
+        if len(sigmas) != len(expected) or not torch.allclose(sigmas.cpu().float(), expected, rtol=1e-3, atol=1e-5):
+            raise ValueError(
+                f"the sampler's plan has the noise levels {[round(float(s), 4) for s in expected]}, but was given others: connect "
+                "the SIGMAS of the same plan"
+            )
+        flow, extra = is_flow(sampling), extra_args or {}
+        ones = x.new_ones([x.shape[0]])
+        steps = Steps(plan, (x / _scale_of_noise(sampling, float(sigmas[0]), flow)).float())
+        while not steps.finished:
+            sigma = steps.sigmas[steps.step]
+            given, level = (steps.state / (1 + sigma), sigma / (1 + sigma)) if flow else (steps.state, sigma)
+            denoised = model(given.to(x.dtype), level * ones, **extra)
+            if callback is not None:
+                callback({"x": given, "i": steps.step, "sigma": level, "sigma_hat": level, "denoised": denoised})
+            steps.advance(denoised.float())
+        return steps.state.to(x.dtype)
+
+    return sample
+
+
+def _scale_of_noise(sampling: Any, sigma: float, flow: bool) -> float:
+    """What ComfyUI has multiplied unit noise by."""
+    largest = float(sampling.sigma_max)
+    if not flow and (math.isclose(largest, sigma, rel_tol=1e-5) or sigma > largest):
+        return math.sqrt(1 + sigma**2)
+    return sigma
+
+
+def _load(path: str) -> Plan:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no plan file {path!r}: give the path of a plan.json of fewstep's")
+    return Plan.load(path)
+
+
+class FewstepSigmas:
+    """The noise levels of a plan."""
+
+    CATEGORY = "sampling/custom_sampling/schedulers"
+    RETURN_TYPES = ("SIGMAS",)
+    FUNCTION = "sigmas"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"model": ("MODEL",), "plan": ("STRING", {"default": "plan.json"})}}
+
+    def sigmas(self, model: Any, plan: str) -> tuple[torch.Tensor]:
+        return (levels(_load(plan), model.get_model_object("model_sampling")),)
+
+
+class FewstepSampler:
+    """The sampler of a plan."""
+
+    CATEGORY = "sampling/custom_sampling/samplers"
+    RETURN_TYPES = ("SAMPLER",)
+    FUNCTION = "sampler"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"plan": ("STRING", {"default": "plan.json"})}}
+
+    def sampler(self, plan: str) -> tuple[Any]:
+        from comfy.samplers import KSAMPLER
+
+        return (KSAMPLER(sampler(_load(plan))),)
+
+
+NODE_CLASS_MAPPINGS = {"FewstepSigmas": FewstepSigmas, "FewstepSampler": FewstepSampler}
+NODE_DISPLAY_NAME_MAPPINGS = {"FewstepSigmas": "fewstep: sigmas of a plan", "FewstepSampler": "fewstep: sampler of a plan"}

@@ -1,0 +1,242 @@
+"""Plans: samplers as data."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import _fewstep
+from ._arrays import NumpyArrays, TorchArrays, is_torch
+from ._callback import constant, evaluate
+
+
+class Plan:
+    """A few-step sampler: noise levels, and the coefficients of every state and of the sample.
+
+    Found by `find_plans`, read by `Plan.load`, or made of a public solver by `Plan.of_solver`.
+    """
+
+    def __init__(self, inner: _fewstep.Plan) -> None:
+        self._inner = inner
+
+    @classmethod
+    def of_solver(cls, solver: str, sigmas: Sequence[float], last_step: bool = True) -> Plan:
+        """The plan of a solver (`euler`, `heun`, `dpmpp3m`, `ipndm4`, `unipc3_bh2`, `deis_tab3`, ...) on noise levels, largest first.
+
+        The last step, from the least level to 0, is made unless `last_step` is false; the final 0 is not listed.
+        """
+        return cls(_fewstep.Plan.of_solver(solver, [float(sigma) for sigma in sigmas], last_step))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """From the text of a plan file."""
+        return cls(_fewstep.Plan.from_json(text))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Reads a plan file; those of the command line are the same."""
+        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+
+    def to_json(self) -> str:
+        """The text of a plan file."""
+        return self._inner.to_json()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a plan file: whole, or not at all."""
+        write(Path(path), self.to_json() + "\n")
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations a sample."""
+        return self._inner.nfe
+
+    @property
+    def sigmas(self) -> list[float]:
+        """The noise level of every evaluation, in order."""
+        return self._inner.sigmas
+
+    @property
+    def solver(self) -> str:
+        """The solver, or the search that fitted the plan."""
+        return self._inner.solver
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of the samples it was made for, if the plan says."""
+        return None if self._inner.shape is None else tuple(self._inner.shape)
+
+    @property
+    def constant(self) -> np.ndarray | None:
+        """The mean output that the plan begins with in place of an evaluation, `[1 or classes, *shape]`, if it holds one."""
+        held = json.loads(self.to_json()).get("constant")
+        if held is None:
+            return None
+        samples = [np.frombuffer(base64.b64decode(text), "<f4") for text in held["f32_base64"]]
+        return np.stack(samples).reshape(len(samples), *held["shape"])
+
+    @property
+    def uses_constant_first(self) -> bool:
+        """Whether the first state is made of more than noise."""
+        return set(json.loads(self.to_json())["stages"][0]["input"]) != {"latent"}
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Where the plan comes from, and its scores."""
+        return json.loads(self.to_json()).get("metadata", {})
+
+    @property
+    def rollout_error(self) -> float | None:
+        """Mean squared difference of a value from the teacher's sample, on latents that the search did not see."""
+        return self.metadata.get("scores", {}).get("rollout_error")
+
+    def sample(
+        self,
+        denoise: Callable[..., Any],
+        latents: Any,
+        *conditions: Any,
+        labels: Sequence[int] | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Samples of unit normal `latents` `[N, ...]`: `denoise(x, sigma, *conditions, **kwargs)` is called once a noise level.
+
+        The network is given `dtype` (that of the latents unless said); states have at least single precision. `labels`: the class of
+        each sample, for plans that hold a mean output for every class.
+
+        Raises ValueError if the plan is for samples of another shape, TypeError or FloatingPointError if the denoiser's answer is not
+        like its input; exceptions of the denoiser come out as they are.
+        """
+        shape = tuple(latents.shape[1:])
+        if self.shape is not None and self.shape != shape:
+            raise ValueError(f"the plan was made for samples of shape {list(self.shape)}, the latents are of {list(shape)}")
+        if is_torch(latents):
+            arrays: Any = TorchArrays(shape, dtype or latents.dtype, latents.device)
+        else:
+            latents = np.asarray(latents)
+            arrays = NumpyArrays(shape, dtype or latents.dtype)
+        run = _Run(arrays, denoise, conditions, kwargs, len(latents), labels)
+        return self._inner.run(arrays, run, arrays.to_state(latents))
+
+    def export(
+        self, target: str, *, nearest: bool = False, betas: str = "scaled-linear:0.00085:0.012", shift: float = 1.0
+    ) -> str:
+        """The plan in the form of another tool: `comfyui`, `diffusers`, `k-diffusion`, `sd-cpp`, `python`, ...
+
+        Tools that take noise levels alone cannot run fitted coefficients; `nearest` then gives the levels for a solver of theirs.
+        """
+        text, _ = self._inner.export(target, nearest, betas, shift)
+        return text
+
+    def plot(self, ax: Any = None) -> Any:
+        """Noise levels by evaluation, on matplotlib's axes."""
+        import matplotlib.pyplot as plt
+
+        ax = ax or plt.figure(figsize=(4, 3)).add_subplot()
+        ax.plot(range(1, self.nfe + 1), self.sigmas, "o-")
+        ax.set(yscale="log", xlabel="evaluation", ylabel="noise level", title=f"{self.solver}, {self.nfe} evaluations")
+        return ax
+
+    def __repr__(self) -> str:
+        plan = json.loads(self.to_json())
+        levels = "  ".join(f"{stage['sigma']:.4g}" for stage in plan["stages"])
+        lines = [f"Plan: {self.nfe} evaluations, {self.solver}", f"  noise levels   {levels}"]
+        if self.shape is not None:
+            lines.append(f"  samples        {' x '.join(map(str, self.shape))}")
+        for name, value in plan.get("metadata", {}).get("scores", {}).items():
+            lines.append(f"  {name.replace('_', ' '):<22} {value:.4g}")
+        return "\n".join(lines)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    def __reduce__(self) -> Any:
+        return Plan.from_json, (self.to_json(),)
+
+
+class _Run:
+    """The denoiser of one run of a plan."""
+
+    def __init__(self, arrays: Any, denoise: Any, extra: Any, kwargs: Any, samples: int, labels: Any) -> None:
+        self._arrays, self._denoise, self._extra, self._kwargs = arrays, denoise, extra, kwargs
+        self._samples, self._labels = samples, labels
+
+    def __call__(self, x: Any, sigma: float) -> Any:
+        return evaluate(self._arrays, self._denoise, x, sigma, self._extra, **self._kwargs)
+
+    def constant(self, values: bytes, count: int) -> Any:
+        labels = None if self._labels is None else [int(label) for label in self._labels]
+        if labels is not None and count > 1 and not all(0 <= label < count for label in labels):
+            raise ValueError(f"the plan holds a sample for each of {count} classes, and a label is none of them")
+        if labels is not None and len(labels) != self._samples:
+            raise ValueError(f"there are {len(labels)} labels for {self._samples} latents")
+        return constant(self._arrays, bytes(values), count, labels, self._samples)
+
+
+class Plans(Mapping[int, Plan]):
+    """Plans by their numbers of network evaluations, and what it took to find them."""
+
+    def __init__(self, plans: Sequence[Plan], *, evaluations: int = 0, calls: int = 0, seconds: float = 0.0) -> None:
+        self._plans = {plan.nfe: plan for plan in sorted(plans, key=lambda plan: plan.nfe)}
+        #: Evaluations of single samples that the search took, the teacher's among them.
+        self.evaluations = evaluations
+        #: Evaluations of single samples in all, those of held-out latents among them.
+        self.calls = calls
+        #: Seconds that it took.
+        self.seconds = seconds
+
+    def __getitem__(self, nfe: int) -> Plan:
+        if nfe not in self._plans:
+            raise KeyError(f"there is no plan of {nfe} evaluations, only of {', '.join(map(str, self._plans))}")
+        return self._plans[nfe]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._plans)
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def map(self, change: Callable[[Plan], Plan]) -> Plans:
+        """The plans after a change of each."""
+        changed = [change(plan) for plan in self.values()]
+        return Plans(changed, evaluations=self.evaluations, calls=self.calls, seconds=self.seconds)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes `plan-NNN.json` for every plan into a folder."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for nfe, plan in self.items():
+            plan.save(Path(folder) / f"plan-{nfe:03}.json")
+
+    def __repr__(self) -> str:
+        lines = ["evaluations  rollout error  rho = 7, Euler  noise levels"]
+        for nfe, plan in self.items():
+            scores = plan.metadata.get("scores", {})
+            errors = [scores.get("rollout_error"), scores.get("rollout_error_baseline")]
+            ours, euler = ("" if error is None else f"{error:.4g}" for error in errors)
+            levels = "  ".join(f"{sigma:.3g}" for sigma in plan.sigmas)
+            lines.append(f"{nfe:>11}  {ours:>13}  {euler:>14}  {levels}")
+        return "\n".join(lines)
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file whole, or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent or ".", prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,43 @@
+"""Progress of a search, by tqdm where it is installed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+log = logging.getLogger("fewstep")
+
+
+class Bars:
+    """A bar for each task, one after the other, on stderr."""
+
+    def __init__(self, tqdm: Any) -> None:
+        self._tqdm = tqdm
+        self._bar: Any = None
+
+    def began(self, task: str, unit: str, total: int, done: int) -> None:
+        self.ended()
+        self._bar = self._tqdm(desc=task, unit=f" {unit}", total=total, initial=done, leave=False)
+
+    def progressed(self, done: int) -> None:
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+
+    def ended(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def note(self, text: str) -> None:
+        log.info(text)
+
+
+def bars(progress: Any) -> Any:
+    """What to tell: `True` for bars if tqdm is there, `False` for nothing, or an object with the methods of `Bars`."""
+    if progress is not True:
+        return progress or None
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return None
+    return Bars(tqdm)

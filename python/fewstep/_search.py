@@ -1,0 +1,268 @@
+"""Searches on the caller's own denoiser."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import _fewstep
+from ._arrays import NumpyArrays, TorchArrays, is_torch
+from ._callback import Callback, Rows
+from ._parameterisation import Denoiser, Parameterisation
+from ._plan import Plan, Plans
+from ._progress import bars
+
+#: The default method.
+METHOD = "least-squares+gauss-newton+moments"
+
+#: Latents that rollout errors are measured on, by effort.
+HELD_OUT = {"low": 8, "normal": 64, "high": 128}
+
+#: Settings of each effort beside the defaults.
+EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
+    "low": {
+        "teacher": {"samples": 8, "grid": 13},
+        "least_squares": {"samples": 8, "beam": 1},
+        "sweep": {"sweeps": 0},
+        "gauss_newton": {"samples": 4},
+    },
+    "normal": {},
+    "high": {
+        "teacher": {"samples": 128, "grid": 33},
+        "least_squares": {"samples": 128, "beam": 3},
+        "sweep": {"sweeps": 2, "samples": 32},
+        "gauss_newton": {"samples": 64, "rounds": 2},
+    },
+}
+
+
+def find_plans(
+    denoise: Callable[..., Any],
+    *,
+    shape: Sequence[int],
+    steps: int | Sequence[int] = (4, 6, 8),
+    sigma_range: tuple[float, float] | None = None,
+    parameterisation: Parameterisation | None = None,
+    method: str | None = None,
+    effort: str = "normal",
+    conditions: Any = None,
+    classes: int = 0,
+    guidance: float | None = None,
+    calls: int = 1,
+    like: Any = None,
+    device: Any = None,
+    dtype: Any = None,
+    batch_size: int = 64,
+    sigma_per_sample: bool = False,
+    images: bool | None = None,
+    offload: Any = None,
+    held_out: int | None = None,
+    progress: Any = True,
+    **settings: Mapping[str, Any],
+) -> Plans:
+    """Finds a plan for every number of network evaluations, all from one teacher.
+
+    Parameters
+    ----------
+    denoise
+        `denoise(x, sigma)`, the expected clean sample given `x = y + sigma n` `[N, *shape]`; `denoise(x, sigma, condition)` with
+        `conditions` or `classes`. `Parameterisation` makes one of a network that predicts eps, v, x0 or a velocity.
+    shape
+        Shape of one sample, of any rank.
+    steps
+        Numbers of network evaluations.
+    sigma_range
+        Least and greatest noise level of the samplers; that of the parameterisation unless given.
+    parameterisation
+        What levels the network knows; a `Denoiser` brings its own.
+    method
+        A method by name, such as `least-squares+gauss-newton+moments` (the default), `gits@1.15/ipndm4`, `oss/euler`, `karras/dpmpp3m`.
+    effort
+        `low`, `normal` or `high`: how many evaluations the search may take (`search_cost` says how many).
+    conditions
+        What samples are denoised under: rows (an array, a list, or a mapping of them; sample `s` has row `s mod N`), or a function of
+        a list of whole numbers, one a sample.
+    classes
+        Number of classes of a class-conditional network, which is then given labels `[N]`, drawn evenly.
+    guidance, calls
+        Guidance weight within `denoise`, kept in the plan, and network calls that one evaluation takes.
+    like, device, dtype
+        What the network takes: an array to go by, or device and dtype. Otherwise those of a torch module's weights; torch on the CPU
+        where torch is imported; NumPy where it is not.
+    batch_size
+        Samples in one call at most.
+    sigma_per_sample
+        Whether sigma may be a vector `[N]`: several noise levels are then evaluated in one call.
+    images
+        Whether samples are images with values in [-1, 1]; those of 1 or 3 channels unless said.
+    offload
+        A device, such as `"cpu"`, that keeps all states while the network is elsewhere.
+    held_out
+        Latents that rollout errors are measured on, apart from the search's (8, 64 or 128 by effort); 0 for none.
+    progress
+        Bars of tqdm where it is installed; False for none.
+    **settings
+        Settings of the search's stages, such as `teacher={"grid": 33}` (`default_settings()` shows all).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument, or the denoiser's answer, is not what it must be.
+    FloatingPointError
+        If an answer is not finite.
+
+    Exceptions of the denoiser come out as they went in; Ctrl-C ends the search.
+    """
+    wanted = [steps] if isinstance(steps, int) else [int(number) for number in steps]
+    if not wanted or min(wanted) < 1:
+        raise ValueError(f"steps must be numbers of evaluations of at least 1, and are {wanted}")
+    parameterisation = _parameterisation(denoise, parameterisation)
+    arrays = _arrays(denoise, shape, like, device, dtype, offload)
+    text, held_out = _settings(effort, settings), _held_out(effort, held_out)
+    if batch_size < 1 or held_out < 0:
+        raise ValueError("batch_size must be at least 1 and held_out at least 0")
+    if conditions is not None and classes:
+        raise ValueError("conditions and classes exclude each other: labels are the condition of a network with classes")
+    by_seed = conditions if conditions is None or callable(conditions) else Rows(conditions)
+    callback = Callback(
+        denoise,
+        arrays,
+        conditions=by_seed,
+        classes=classes,
+        batch_size=batch_size,
+        sigma_per_sample=sigma_per_sample,
+    )
+    described = _described(shape, sigma_range, classes, guidance, calls, arrays.rounding, images)
+    found = _without_gradients(
+        arrays,
+        lambda: _fewstep.find_plans(
+            callback,
+            arrays,
+            described,
+            None if parameterisation is None else parameterisation._inner,
+            wanted,
+            method or METHOD,
+            text,
+            held_out,
+            bars(progress),
+        ),
+    )
+    return Plans(
+        [Plan(plan) for plan in found["plans"]],
+        evaluations=found["evaluations"] + found["teacher_evaluations"],
+        calls=callback.evaluations * calls,
+        seconds=found["seconds"],
+    )
+
+
+def search_cost(
+    *,
+    shape: Sequence[int],
+    steps: int | Sequence[int] = (4, 6, 8),
+    method: str | None = None,
+    effort: str = "normal",
+    classes: int = 0,
+    calls: int = 1,
+    held_out: int | None = None,
+    **settings: Mapping[str, Any],
+) -> int:
+    """Network calls on single samples that `find_plans` takes, about: the search is run on a small mixture and counted."""
+    wanted = [steps] if isinstance(steps, int) else [int(number) for number in steps]
+    described = _described(shape, (0.002, 80.0), classes, None, calls, 6e-8, None)
+    teacher, search = _fewstep.cost(described, None, wanted, method or METHOD, _settings(effort, settings))
+    held = _held_out(effort, held_out) * (35 + 2 * sum(wanted))
+    return (teacher + search + held) * calls
+
+
+def default_settings() -> dict[str, dict[str, Any]]:
+    """All settings of the search's stages with their defaults."""
+    return json.loads(_fewstep.default_settings())
+
+
+def latents(seeds: Sequence[int], shape: Sequence[int], like: Any = None) -> Any:
+    """Unit normal noise `[N, *shape]`, one sample a seed, the command line's: a NumPy array, or a tensor like `like`."""
+    values = _fewstep.noise([int(seed) for seed in seeds], list(shape))
+    if is_torch(like):
+        return TorchArrays(tuple(shape), like.dtype, like.device).samples(values, len(seeds)).to(like.dtype)
+    return np.frombuffer(values, np.float32).reshape(len(seeds), *shape).copy()
+
+
+def _parameterisation(denoise: Any, given: Parameterisation | None) -> Parameterisation | None:
+    if given is None and isinstance(denoise, Denoiser):
+        return denoise.parameterisation
+    if given is not None and not isinstance(given, Parameterisation):
+        raise TypeError(f"parameterisation must be a fewstep.Parameterisation, not a {type(given).__name__}")
+    return given
+
+
+def _arrays(denoise: Any, shape: Sequence[int], like: Any, device: Any, dtype: Any, offload: Any) -> Any:
+    shape = tuple(int(size) for size in shape)
+    if not shape or min(shape) < 1:
+        raise ValueError(f"shape must be that of one sample, and is {list(shape)}")
+    if is_torch(like):
+        return TorchArrays(shape, dtype or like.dtype, device or like.device, offload)
+    if like is not None:
+        return NumpyArrays(shape, dtype or like.dtype)
+    torch = sys.modules.get("torch")
+    if torch is None or (dtype is not None and not isinstance(dtype, torch.dtype)):
+        if device is not None and torch is None:
+            raise ValueError("device= is for torch, which is not imported")
+        return NumpyArrays(shape, dtype or np.float32)
+    module = denoise.network if isinstance(denoise, Denoiser) else denoise
+    if isinstance(module, torch.nn.Module):
+        weight = next(module.parameters(), None)
+        if weight is not None:
+            device, dtype = device or weight.device, dtype or weight.dtype
+    return TorchArrays(shape, dtype or torch.float32, device or "cpu", offload)
+
+
+def _described(
+    shape: Sequence[int], sigma_range: Any, classes: int, guidance: Any, calls: int, rounding: float, images: Any
+) -> dict[str, Any]:
+    if sigma_range is not None:
+        low, high = (float(level) for level in sigma_range)
+        if not 0 < low < high < float("inf"):
+            raise ValueError(f"sigma_range must be (least, greatest) with 0 < least < greatest, and is ({low:g}, {high:g})")
+        sigma_range = (low, high)
+    pixels = len(shape) == 3 and shape[0] in (1, 3)
+    return {
+        "shape": [int(size) for size in shape],
+        "sigma_range": sigma_range,
+        "classes": int(classes),
+        "calls": int(calls),
+        "guidance": guidance,
+        "rounding": float(rounding),
+        "images": pixels if images is None else bool(images),
+    }
+
+
+def _held_out(effort: str, given: int | None) -> int:
+    return HELD_OUT.get(effort, 0) if given is None else given
+
+
+def _settings(effort: str, given: Mapping[str, Mapping[str, Any]]) -> str:
+    if effort not in EFFORTS:
+        raise ValueError(f"effort must be {', '.join(EFFORTS)}, and is {effort!r}")
+    known = default_settings()
+    merged = {stage: dict(values) for stage, values in EFFORTS[effort].items()}
+    for stage, values in given.items():
+        if stage not in known:
+            raise TypeError(f"find_plans has no argument or stage {stage!r}; stages are {', '.join(known)}")
+        if not isinstance(values, Mapping):
+            raise TypeError(f"{stage} takes a dict of settings, such as {stage}={{{next(iter(known[stage]))!r}: ...}}")
+        for name in values:
+            if name not in known[stage]:
+                raise TypeError(f"{stage} has no setting {name!r}, only {', '.join(known[stage])}")
+        merged.setdefault(stage, {}).update(values)
+    return json.dumps(merged)
+
+
+def _without_gradients(arrays: Any, run: Callable[[], Any]) -> Any:
+    if isinstance(arrays, TorchArrays):
+        with arrays.torch.no_grad():
+            return run()
+    return run()

@@ -1,0 +1,205 @@
+//! The Python module `fewstep._fewstep`: plans and searches on the caller's own arrays. What users see is the package `fewstep`, in
+//! Python, which checks what they give and calls this.
+
+mod arrays;
+mod callback;
+mod observer;
+mod parameterisation;
+mod plan;
+
+use fewstep_core::denoiser::{Denoiser, Guidance, Levels, Spec};
+use fewstep_core::observe::Observer;
+use fewstep_core::solver::{Solver, SolverOptions};
+use fewstep_search::{
+    Error, HELD_OUT_SEEDS, HeldOut, Method, SEARCH_SEEDS, Search, SearchSettings, baseline, search_cost,
+};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use self::arrays::Operations;
+use self::callback::{Callback, Raised};
+use self::observer::Watcher;
+use self::parameterisation::PyParameterisation;
+use self::plan::PyPlan;
+
+/// Steps of the teacher that held-out latents are compared with, as in the command line.
+const HELD_OUT_TEACHER_STEPS: usize = 18;
+
+/// Something that the caller gave and that cannot be used.
+fn bad(error: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// What the caller's denoiser is.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Described {
+    shape: Vec<usize>,
+    sigma_range: Option<(f64, f64)>,
+    classes: usize,
+    calls: usize,
+    guidance: Option<f64>,
+    rounding: f64,
+    images: bool,
+}
+
+impl Described {
+    fn spec(&self, parameterisation: Option<&PyParameterisation>) -> PyResult<Spec> {
+        let levels = match (parameterisation, self.sigma_range) {
+            (Some(parameterisation), None) => parameterisation.levels(),
+            (Some(parameterisation), Some(range)) => Levels { sampling: range, ..parameterisation.levels() },
+            (None, Some((low, high))) => Levels::between(low, high),
+            (None, None) => return Err(bad("sigma_range=(low, high) is needed: the levels that the denoiser knows")),
+        };
+        let guidance = self.guidance.map(|weight| Guidance { weight, reference: "the caller's own".to_owned() });
+        Ok(Spec {
+            shape: self.shape.clone(),
+            levels,
+            classes: self.classes,
+            calls: self.calls,
+            guidance,
+            rounding: self.rounding,
+            identity: "a Python callable".to_owned(),
+        })
+    }
+}
+
+fn settings_of(text: &str) -> PyResult<SearchSettings> {
+    let settings: SearchSettings = serde_json::from_str(text).map_err(|error| {
+        // serde's place in a text that the user never saw says nothing
+        let message = error.to_string();
+        bad(message.split(" at line ").next().unwrap_or_default())
+    })?;
+    settings.validate().map_err(bad)?;
+    Ok(settings)
+}
+
+/// A search's error as a Python exception: the caller's own where that is what it is.
+fn raised(error: Error, operations: &Operations) -> PyErr {
+    if let Some(first) = operations.failure() {
+        return first;
+    }
+    match error.into_denoiser::<Raised>() {
+        Ok(Raised(error)) => error,
+        Err(Error::Cancelled) => PyKeyboardInterrupt::new_err("stopped during the search"),
+        Err(error @ (Error::Search(_) | Error::Refine(_) | Error::Gaussian(_) | Error::Denoiser(_))) => {
+            PyRuntimeError::new_err(error.to_string())
+        }
+        Err(error) => bad(error),
+    }
+}
+
+/// What a search took, and what it found.
+#[derive(IntoPyObject)]
+struct Outcome {
+    plans: Vec<PyPlan>,
+    evaluations: u64,
+    teacher_evaluations: u64,
+    seconds: f64,
+}
+
+/// The plans of a method for these numbers of evaluations on `callback`, an object of `fewstep._callback`.
+#[pyfunction]
+#[pyo3(signature = (callback, operations, described, parameterisation, steps, method, settings, held_out, progress))]
+#[allow(clippy::too_many_arguments)] // one call of one Python function, which names them
+fn find_plans(
+    callback: Py<PyAny>,
+    operations: Py<PyAny>,
+    described: Described,
+    parameterisation: Option<&Bound<'_, PyParameterisation>>,
+    steps: Vec<usize>,
+    method: &str,
+    settings: &str,
+    held_out: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Outcome> {
+    let method: Method = method.parse().map_err(bad)?;
+    let settings = settings_of(settings)?;
+    let spec = described.spec(parameterisation.map(|object| object.get()))?;
+    let operations = Operations::new(operations);
+    let watcher = Watcher { object: progress, operations: operations.clone() };
+    let callback = Callback::new(callback, &operations, spec, described.images)?;
+    let found = find(&callback, &method, &steps, &settings, held_out, &watcher);
+    match (found, operations.failure()) {
+        (Ok(_), Some(error)) => Err(error),
+        (Ok(found), None) => Ok(found),
+        (Err(error), Some(first)) => {
+            drop(error);
+            Err(first)
+        }
+        (Err(error), None) => Err(raised(error, &operations)),
+    }
+}
+
+fn find(
+    callback: &Callback,
+    method: &Method,
+    steps: &[usize],
+    settings: &SearchSettings,
+    held_out: usize,
+    observer: &dyn Observer,
+) -> Result<Outcome, Error> {
+    let search = Search::new(callback, settings, observer)?;
+    let found = search.find(method, steps)?;
+    let mut plans: Vec<_> = found.plans.into_values().collect();
+    if held_out > 0 {
+        let levels = &callback.spec().levels;
+        let euler =
+            |steps: usize| Ok::<_, Error>(Solver::Euler.plan(&baseline(levels, steps)?, &SolverOptions::default())?);
+        let teacher = Solver::Heun.plan(&baseline(levels, HELD_OUT_TEACHER_STEPS)?, &SolverOptions::default())?;
+        let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + held_out as u64).collect();
+        let evaluator = HeldOut::by(callback, &teacher, &seeds, observer)?;
+        for plan in &mut plans {
+            let baseline = evaluator.rollout_error(callback, &euler(plan.nfe())?, observer)?;
+            let error = evaluator.rollout_error(callback, plan, observer)?;
+            plan.metadata.scores.insert("rollout_error".to_owned(), error);
+            plan.metadata.scores.insert("rollout_error_baseline".to_owned(), baseline);
+        }
+    }
+    Ok(Outcome {
+        plans: plans.into_iter().map(PyPlan).collect(),
+        evaluations: found.evaluations,
+        teacher_evaluations: search.teacher_evaluations(),
+        seconds: found.seconds + search.teacher_seconds(),
+    })
+}
+
+/// Evaluations of single samples that a search takes, about: (teacher, search).
+#[pyfunction]
+fn cost(
+    described: Described,
+    parameterisation: Option<&Bound<'_, PyParameterisation>>,
+    steps: Vec<usize>,
+    method: &str,
+    settings: &str,
+) -> PyResult<(u64, u64)> {
+    let method: Method = method.parse().map_err(bad)?;
+    let spec = described.spec(parameterisation.map(|object| object.get()))?;
+    let cost = search_cost(&spec, &method, &steps, &settings_of(settings)?).map_err(bad)?;
+    Ok((cost.teacher, cost.search))
+}
+
+/// All settings of searches with their defaults, as JSON.
+#[pyfunction]
+fn default_settings() -> PyResult<String> {
+    serde_json::to_string(&SearchSettings::default()).map_err(bad)
+}
+
+/// Unit normal noise of some seeds, f32 in the machine's order.
+#[pyfunction]
+fn noise<'py>(py: Python<'py>, seeds: Vec<u64>, shape: Vec<usize>) -> Bound<'py, PyBytes> {
+    PyBytes::new(py, &Callback::noise(&seeds, &shape))
+}
+
+#[pymodule]
+mod _fewstep {
+    #[pymodule_export]
+    use super::{PyParameterisation, PyPlan, cost, default_settings, find_plans, noise};
+
+    #[pymodule_export]
+    const SEARCH_SEEDS: u64 = super::SEARCH_SEEDS;
+
+    #[pymodule_export]
+    const HELD_OUT_SEEDS: u64 = super::HELD_OUT_SEEDS;
+}

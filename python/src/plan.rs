@@ -1,0 +1,99 @@
+//! Plans.
+
+use fewstep_core::execute::{Start, execute};
+use fewstep_core::plan::Plan;
+use fewstep_core::schedule::Schedule;
+use fewstep_core::solver::{LastStep, SolverOptions};
+use fewstep_search::export::{Betas, Options, Target, export};
+use fewstep_search::parse_solver;
+use pyo3::prelude::*;
+
+use crate::arrays::{Array, Operations, bytes};
+use crate::bad;
+
+/// A sampler as data.
+#[pyclass(name = "Plan", frozen, module = "fewstep._fewstep")]
+pub struct PyPlan(pub Plan);
+
+#[pymethods]
+impl PyPlan {
+    /// The plan that a solver makes of noise levels.
+    #[staticmethod]
+    fn of_solver(solver: &str, sigmas: Vec<f64>, last_step: bool) -> PyResult<Self> {
+        let solver = parse_solver(solver).map_err(bad)?;
+        let schedule = Schedule::new(sigmas).map_err(bad)?;
+        let last_step = if last_step { LastStep::ToZero } else { LastStep::Stop };
+        let options = SolverOptions { last_step, analytical_first_step: false };
+        Ok(Self(solver.plan(&schedule, &options).map_err(bad)?))
+    }
+
+    #[staticmethod]
+    fn from_json(text: &str) -> PyResult<Self> {
+        Ok(Self(Plan::from_json(text).map_err(bad)?))
+    }
+
+    fn to_json(&self) -> PyResult<String> {
+        self.0.to_json().map_err(bad)
+    }
+
+    #[getter]
+    fn nfe(&self) -> usize {
+        self.0.nfe()
+    }
+
+    #[getter]
+    fn sigmas(&self) -> Vec<f64> {
+        self.0.sigmas()
+    }
+
+    #[getter]
+    fn solver(&self) -> &str {
+        &self.0.solver
+    }
+
+    /// Shape of the samples, if the plan says.
+    #[getter]
+    fn shape(&self) -> Option<Vec<usize>> {
+        let constant = self.0.constant.as_ref().map(|constant| constant.shape.clone());
+        self.0.metadata.sample_shape.clone().or(constant)
+    }
+
+    /// The plan in the form of a tool: (text, notes).
+    fn export(&self, target: &str, nearest: bool, betas: &str, shift: f64) -> PyResult<(String, Vec<String>)> {
+        let target: Target = target.parse().map_err(bad)?;
+        let betas: Betas = betas.parse().map_err(bad)?;
+        let options = Options { nearest, betas, shift };
+        let exported = export(&self.0, target, &options).map_err(bad)?;
+        Ok((exported.text, exported.notes))
+    }
+
+    /// Samples of unit normal `latents`: `evaluate(x, sigma)` is asked stage by stage.
+    fn run(
+        &self,
+        py: Python<'_>,
+        operations: Py<PyAny>,
+        evaluate: Py<PyAny>,
+        latents: Py<PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let operations = Operations::new(operations);
+        let latent = Array::new(latents, &operations);
+        let constant = self.0.constant.as_ref().map(|constant| {
+            let all: Vec<u8> = constant.samples.iter().flat_map(|sample| bytes(sample)).collect();
+            evaluate.bind(py).call_method1("constant", (all, constant.samples.len()))
+        });
+        let constant = constant.transpose()?.map(|made| Array::new(made.unbind(), &operations));
+        let start = Start { latent: &latent, constant: constant.as_ref() };
+        let denoise = |x: &Array, sigma: f64| {
+            py.check_signals()?;
+            if let Some(error) = operations.failure() {
+                return Err(error);
+            }
+            Ok(Array::new(evaluate.bind(py).call1((x.bound(py), sigma))?.unbind(), &operations))
+        };
+        let made = execute(&self.0, start, denoise)?;
+        match operations.failure() {
+            Some(error) => Err(error),
+            None => Ok(made.bound(py).unbind()),
+        }
+    }
+}

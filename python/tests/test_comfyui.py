@@ -1,0 +1,95 @@
+"""The nodes against a stand-in of ComfyUI's sampler interface: its conventions for eps and v models, and for flows."""
+
+import math
+import sys
+import types
+
+import mixture
+import pytest
+import torch
+
+import fewstep
+from comfyui_fewstep import NODE_CLASS_MAPPINGS
+from comfyui_fewstep.nodes import levels, sampler
+
+
+class EPS:
+    """Canonical states x = y + sigma n."""
+
+    sigma_max = 80.0
+
+    def noise_scaling(self, sigma, noise, latent_image, max_denoise):
+        return noise * (math.sqrt(1 + sigma**2) if max_denoise else sigma) + latent_image
+
+    def denoised(self, x, sigma):
+        return mixture.torch(x, sigma)
+
+
+class CONST:
+    """States (1 - t) y + t n, sigma = t."""
+
+    sigma_max = 1.0
+
+    def noise_scaling(self, sigma, noise, latent_image, max_denoise):
+        return sigma * noise + (1 - sigma) * latent_image
+
+    def denoised(self, x, sigma):
+        return mixture.torch(x / (1 - sigma[:, None]), sigma / (1 - sigma))
+
+
+class V(EPS):
+    pass
+
+
+def run(sampling, plan, noise):
+    """As ComfyUI's KSAMPLER calls a sampler."""
+
+    class Model:
+        inner_model = types.SimpleNamespace(model_sampling=sampling)
+
+        def __call__(self, x, sigma, **extra):
+            assert sigma.shape == (len(x),) and extra == {"seed": 1}
+            return sampling.denoised(x, sigma)
+
+    sigmas = levels(plan, sampling)
+    largest = float(sampling.sigma_max)
+    max_denoise = math.isclose(largest, float(sigmas[0]), rel_tol=1e-5) or float(sigmas[0]) > largest
+    x = sampling.noise_scaling(float(sigmas[0]), noise, torch.zeros_like(noise), max_denoise)
+    seen = []
+    made = sampler(plan)(Model(), x, sigmas, extra_args={"seed": 1}, callback=lambda state: seen.append(state["i"]))
+    assert seen == list(range(plan.nfe))
+    return made
+
+
+@pytest.mark.parametrize("kind", [EPS, V, CONST])
+def test_all_coefficients_run(kind):
+    plans = fewstep.find_plans(
+        mixture.torch, shape=(5,), steps=[4], sigma_range=(0.002, 80), dtype=torch.float32, progress=False, effort="low"
+    )
+    noise = torch.from_numpy(fewstep.latents(range(4), (5,)))
+    for plan in (plans[4], fewstep.Plan.of_solver("dpmpp3m", [80.0, 5.0, 1.0, 0.2])):
+        expected = plan.sample(mixture.torch, noise)
+        assert torch.allclose(run(kind(), plan, noise), expected, atol=2e-4), plan
+
+
+def test_nodes(tmp_path, monkeypatch):
+    plan = fewstep.Plan.of_solver("euler", [10.0, 1.0])
+    path = tmp_path / "plan.json"
+    plan.save(path)
+    comfy = types.ModuleType("comfy")
+    comfy.samplers = types.ModuleType("comfy.samplers")
+    comfy.samplers.KSAMPLER = lambda function: function
+    monkeypatch.setitem(sys.modules, "comfy", comfy)
+    monkeypatch.setitem(sys.modules, "comfy.samplers", comfy.samplers)
+    for name, node in NODE_CLASS_MAPPINGS.items():
+        inputs = node.INPUT_TYPES()["required"]
+        assert inputs["plan"][0] == "STRING" and hasattr(node, node.FUNCTION), name
+    model = types.SimpleNamespace(get_model_object=lambda name: CONST())
+    (sigmas,) = NODE_CLASS_MAPPINGS["FewstepSigmas"]().sigmas(model, str(path))
+    assert torch.allclose(sigmas, torch.tensor([10 / 11, 0.5, 0.0]))
+    (function,) = NODE_CLASS_MAPPINGS["FewstepSampler"]().sampler(str(path))
+    with pytest.raises(ValueError, match="connect the SIGMAS of the same plan"):
+        model = types.SimpleNamespace(inner_model=types.SimpleNamespace(model_sampling=EPS()))
+        function(model, torch.zeros(1, 5), torch.tensor([3.0, 0.0]))
+    with pytest.raises(FileNotFoundError, match="there is no plan file"):
+        NODE_CLASS_MAPPINGS["FewstepSampler"]().sampler(str(tmp_path / "none.json"))

@@ -1,0 +1,347 @@
+"""PlanScheduler in real pipelines of diffusers, made offline from configurations with random weights."""
+
+import json
+
+import diffusers
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    DiTPipeline,
+    DiTTransformer2DModel,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
+
+import fewstep
+from fewstep.diffusers import PipelineDenoiser, PlanScheduler, find_plans
+
+STEPS = 4
+# what the networks of these tests predict is nothing: any plan will do
+QUICK = {"teacher": {"samples": 4, "grid": 8}, "least_squares": {"samples": 4}, "gauss_newton": {"samples": 2}}
+
+
+def vae(channels=4):
+    return AutoencoderKL(
+        block_out_channels=(8,),
+        norm_num_groups=4,
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",),
+        up_block_types=("UpDecoderBlock2D",),
+        latent_channels=channels,
+        sample_size=16,
+    )
+
+
+def ddpm():
+    unet = UNet2DModel(
+        sample_size=16,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )
+    return DDPMPipeline(unet, DDPMScheduler()), None, {}, {}
+
+
+def dit():
+    transformer = DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        sample_size=8,
+        patch_size=2,
+        num_embeds_ada_norm=1000,
+    )
+    noise(transformer)
+    pipe = DiTPipeline(transformer, vae(), DDPMScheduler())
+    return pipe, [3, 7, 9], {"guidance_scale": 3.0}, {}
+
+
+def unet_with_text(**more):
+    unet = UNet2DConditionModel(
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=12,
+        attention_head_dim=4,
+        **more,
+    )
+    return unet
+
+
+def stable_diffusion(prediction_type):
+    scheduler = DDPMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type=prediction_type,
+        rescale_betas_zero_snr=prediction_type == "v_prediction",
+        clip_sample=False,
+        steps_offset=1,
+    )
+    pipe = StableDiffusionPipeline(
+        vae=vae(),
+        text_encoder=None,
+        tokenizer=None,
+        unet=unet_with_text(),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    embeddings = {"prompt_embeds": torch.randn(2, 5, 12), "negative_prompt_embeds": torch.randn(2, 5, 12)}
+    return pipe, None, {"guidance_scale": 4.0}, embeddings
+
+
+def sdxl():
+    unet = unet_with_text(
+        addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=4 * 6 + 6
+    )
+    scheduler = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1)
+    pipe = StableDiffusionXLPipeline(
+        vae=vae(),
+        text_encoder=None,
+        text_encoder_2=None,
+        tokenizer=None,
+        tokenizer_2=None,
+        unet=unet,
+        scheduler=scheduler,
+        add_watermarker=False,
+    )
+    embeddings = {
+        "prompt_embeds": torch.randn(2, 5, 12),
+        "negative_prompt_embeds": torch.randn(2, 5, 12),
+        "pooled_prompt_embeds": torch.randn(2, 6),
+        "negative_pooled_prompt_embeds": torch.randn(2, 6),
+    }
+    return pipe, None, {"guidance_scale": 5.0}, embeddings | {"height": 8, "width": 8}
+
+
+def sd3():
+    transformer = SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=12,
+        caption_projection_dim=16,
+        pooled_projection_dim=6,
+        out_channels=4,
+    )
+    noise(transformer)
+    pipe = StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae(),
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+    embeddings = {
+        "prompt_embeds": torch.randn(2, 5, 12),
+        "negative_prompt_embeds": torch.randn(2, 5, 12),
+        "pooled_prompt_embeds": torch.randn(2, 6),
+        "negative_pooled_prompt_embeds": torch.randn(2, 6),
+    }
+    return pipe, None, {"guidance_scale": 3.5}, embeddings | {"height": 8, "width": 8}
+
+
+def flux():
+    transformer = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=12,
+        pooled_projection_dim=6,
+        axes_dims_rope=[4, 4, 8],
+    )
+    noise(transformer)
+    pipe = FluxPipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=vae(),
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+    )
+    embeddings = {"prompt_embeds": torch.randn(2, 5, 12), "pooled_prompt_embeds": torch.randn(2, 6)}
+    return pipe, None, {}, embeddings | {"height": 8, "width": 8}
+
+
+def noise(network):
+    """Weights that are 0 when new would hide a wrong condition or time."""
+    with torch.no_grad():
+        for weight in network.parameters():
+            if float(weight.abs().max()) == 0:
+                weight.normal_(std=0.05)
+
+
+PIPELINES = {
+    "ddpm": ddpm,
+    "dit": dit,
+    "sd": lambda: stable_diffusion("epsilon"),
+    "sd-v": lambda: stable_diffusion("v_prediction"),
+    "sdxl": sdxl,
+    "sd3": sd3,
+    "flux": flux,
+}
+
+
+@pytest.fixture(scope="module", params=list(PIPELINES))
+def case(request):
+    torch.manual_seed(1)
+    pipe, of, guidance, arguments = PIPELINES[request.param]()
+    pipe.set_progress_bar_config(disable=True)
+    (pipe.unet if hasattr(pipe, "unet") else pipe.transformer).eval()
+    denoiser = PipelineDenoiser(pipe, of, **guidance, **arguments)
+    return request.param, pipe, of, guidance, arguments, denoiser
+
+
+def run(case, scheduler, latents, steps=STEPS):
+    """What the unmodified pipeline makes of these latents, before any decoder."""
+    name, pipe, of, guidance, arguments, denoiser = case
+    before, pipe.scheduler = pipe.scheduler, scheduler
+    call = dict(num_inference_steps=steps, **guidance, **arguments)
+    if of is not None:
+        call["class_labels"] = of
+    seen = []
+    step = scheduler.step
+
+    def spy(*args, **kwargs):
+        made = step(*args, **kwargs)
+        seen.append(made[0] if isinstance(made, tuple) else made.prev_sample)
+        return made
+
+    scheduler.step = spy
+    try:
+        if name in ("ddpm", "dit"):  # these draw their own noise
+            module = diffusers.pipelines.ddpm.pipeline_ddpm if name == "ddpm" else diffusers.pipelines.dit.pipeline_dit
+            draw, module.randn_tensor = module.randn_tensor, lambda *_, **__: latents.clone()
+            try:
+                pipe(**call, output_type="np", **({"batch_size": len(latents)} if name == "ddpm" else {}))
+            finally:
+                module.randn_tensor = draw
+        else:
+            pipe(**call, latents=latents.clone(), output_type="latent")
+    finally:
+        del scheduler.step
+        pipe.scheduler = before
+    return seen[-1][: len(latents)]
+
+
+def latents_of(case):
+    denoiser = case[-1]
+    return torch.randn(denoiser.count, *denoiser.shape, generator=torch.Generator().manual_seed(5))
+
+
+def close(a, b, tolerance=1e-4):
+    return float((a - b).abs().max()) <= tolerance * max(1.0, float(b.abs().max()))
+
+
+def test_images_are_those_of_the_plan(case):
+    name, pipe, of, guidance, arguments, denoiser = case
+    plans = find_plans(pipe, of, steps=[STEPS, 6], arguments=arguments, progress=False, held_out=0, **guidance, **QUICK)
+    latents = latents_of(case)
+    scheduler = PlanScheduler.from_plans(plans, pipe.scheduler)
+    for steps in (STEPS, 6):
+        expected = plans[steps].sample(denoiser, latents, list(range(denoiser.count)))
+        assert close(run(case, scheduler, latents, steps), expected)
+
+
+def euler_of(case):
+    """diffusers' own Euler for the pipeline, and the noise levels that it has for so many steps."""
+    name, pipe, *_, denoiser = case
+    if denoiser.parameterisation.is_flow:
+        theirs = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config)
+        times = torch.linspace(1, 1 / STEPS, STEPS, dtype=torch.float64)  # what FLUX's pipeline passes
+        if name == "sd3":
+            theirs.set_timesteps(STEPS)
+            times = theirs.sigmas[:STEPS].double()
+        return theirs, [1e9, *(float(t / (1 - t)) for t in times[1:])]  # t = 1 is noise alone
+    if name in ("ddpm", "dit"):
+        # these pipelines pass on states that schedulers scale by themselves: DDIM, which is Euler
+        theirs = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing", clip_sample=False)
+        theirs.set_timesteps(STEPS)
+        alphas = theirs.alphas_cumprod[theirs.timesteps].double()
+        return theirs, ((1 - alphas) / alphas).sqrt().tolist()
+    theirs = EulerDiscreteScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
+    theirs.set_timesteps(STEPS)
+    return theirs, theirs.sigmas[:STEPS].double().tolist()
+
+
+def test_euler_is_diffusers_own(case):
+    theirs, sigmas = euler_of(case)
+    ours = PlanScheduler.from_plans(fewstep.Plan.of_solver("euler", sigmas), case[1].scheduler)
+    latents = latents_of(case)
+    assert close(run(case, ours, latents), run(case, theirs, latents))
+
+
+def test_saved_and_loaded_with_the_pipeline(case, tmp_path):
+    name, pipe, *_ = case
+    plan = fewstep.Plan.of_solver("euler", [10.0, 2.0, 0.5])
+    scheduler = PlanScheduler.from_plans(plan, pipe.scheduler)
+    scheduler.save_pretrained(tmp_path)
+    loaded = PlanScheduler.from_pretrained(tmp_path)
+    assert loaded.config.plans == scheduler.config.plans
+    loaded.set_timesteps(3)
+    scheduler.set_timesteps(3)
+    assert torch.equal(loaded.timesteps, scheduler.timesteps)
+    if name == "ddpm":
+        before, pipe.scheduler = pipe.scheduler, scheduler
+        pipe.save_pretrained(tmp_path / "pipe")
+        pipe.scheduler = before
+        again = DDPMPipeline.from_pretrained(tmp_path / "pipe")
+        assert isinstance(again.scheduler, PlanScheduler)
+        assert json.loads((tmp_path / "pipe" / "model_index.json").read_text())["scheduler"][1] == "PlanScheduler"
+
+
+def test_what_cannot_be_is_said(case):
+    _, pipe, *_ = case
+    scheduler = PlanScheduler.from_plans(fewstep.Plan.of_solver("euler", [10.0, 2.0, 0.5]), pipe.scheduler)
+    with pytest.raises(ValueError, match="asked for 5 steps and has plans of 3"):
+        scheduler.set_timesteps(5)
+    with pytest.raises(ValueError, match="image-to-image"):
+        scheduler.set_begin_index(2)
+
+    class Nothing:
+        pass
+
+    with pytest.raises(ValueError, match="no unet or transformer"):
+        find_plans(Nothing(), ["a"])
+    network = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+    network.train()
+    with pytest.raises(ValueError, match="is in training mode"):
+        PipelineDenoiser(pipe)
+    network.eval()

@@ -1,0 +1,253 @@
+"""Searches on a callable, where the exact answer is known."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import mixture
+import numpy as np
+import pytest
+
+import fewstep
+
+RANGE = (0.002, 80.0)
+
+
+def find(denoise=mixture.numpy, **options):
+    options = {"shape": (5,), "steps": [3, 5], "sigma_range": RANGE, "progress": False, "dtype": np.float32} | options
+    return fewstep.find_plans(denoise, **options)
+
+
+def test_numpy_alone_imports_no_torch():
+    program = """
+        import sys, mixture, fewstep
+        plans = fewstep.find_plans(mixture.numpy, shape=(5,), steps=[3], sigma_range=(0.002, 80), progress=False)
+        assert plans[3].sample(mixture.numpy, fewstep.latents([0, 1], (5,))).shape == (2, 5)
+        assert "torch" not in sys.modules
+    """
+    here = Path(__file__).parent
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], cwd=here, check=True)
+
+
+def test_plans_beat_euler_and_say_what_they_took():
+    calls = []
+
+    def counted(x, sigma):
+        calls.append(len(x))
+        return mixture.numpy(x, sigma)
+
+    plans = find(counted)
+    assert list(plans) == [3, 5] and [plan.nfe for plan in plans.values()] == [3, 5]
+    for plan in plans.values():
+        scores = plan.metadata["scores"]
+        assert plan.rollout_error < scores["rollout_error_baseline"] / 20
+    assert plans.calls == sum(calls) > plans.evaluations > 0
+    assert "rollout error" in repr(plans) and "noise levels" in repr(plans[3])
+    with pytest.raises(KeyError, match="no plan of 4 evaluations, only of 3, 5"):
+        plans[4]
+
+
+def test_rollout_error_is_measured_on_latents_of_their_own():
+    plans = find(held_out=0)
+    assert plans[3].rollout_error is None
+    teacher = fewstep.Plan.of_solver("heun", schedule(18))
+    latents = fewstep.latents(range(1 << 40, (1 << 40) + 64), (5,))
+    found = find()[3]
+    gap = found.sample(mixture.numpy, latents) - teacher.sample(mixture.numpy, latents)
+    assert np.isclose(found.rollout_error, np.mean(gap.astype(np.float64) ** 2), rtol=1e-3)
+
+
+def schedule(steps, rho=7.0):
+    low, high = (level ** (1 / rho) for level in RANGE)
+    return [(high + k / (steps - 1) * (low - high)) ** rho for k in range(steps)]
+
+
+@pytest.mark.parametrize("method", ["karras/dpmpp3m", "gits@1.15/ipndm4", "oss/euler", "least-squares"])
+def test_rivals_by_name(method):
+    plan = find(method=method, steps=5)[5]
+    assert plan.nfe == 5 and np.isfinite(plan.rollout_error)
+    assert plan.metadata["found_by"]["method"] == method
+
+
+def test_torch_gives_the_plan_of_numpy():
+    torch = pytest.importorskip("torch")
+    ours = find(dtype=np.float64)
+    for options in ({}, {"sigma_per_sample": True, "batch_size": 48}, {"offload": "cpu"}):
+        theirs = find(mixture.torch, **{"dtype": torch.float64} | options)
+        for nfe in ours:
+            assert np.allclose(ours[nfe].sigmas, theirs[nfe].sigmas, rtol=1e-9), options
+            assert np.isclose(ours[nfe].rollout_error, theirs[nfe].rollout_error, rtol=1e-6)
+    latents = torch.from_numpy(fewstep.latents(range(3), (5,)))
+    same = ours[5].sample(mixture.numpy, latents.numpy())
+    assert np.allclose(same, ours[5].sample(mixture.torch, latents).numpy(), atol=1e-5)
+
+
+def test_images_have_moments_and_gradients_in_both_libraries():
+    torch = pytest.importorskip("torch")
+    mean = np.random.default_rng(0).normal(size=(3, 16, 16)).clip(-1, 1).astype(np.float32)
+
+    def denoise(x, sigma):
+        return (x * 0.05 + (torch.from_numpy(mean) if isinstance(x, torch.Tensor) else mean) * sigma**2) / (0.05 + sigma**2)
+
+    ours = find(denoise, shape=(3, 16, 16), dtype=np.float32, steps=3)[3]
+    theirs = find(denoise, shape=(3, 16, 16), dtype=torch.float32, steps=3)[3]
+    assert np.allclose(ours.sigmas, theirs.sigmas, rtol=1e-3)
+    assert np.isclose(ours.rollout_error, theirs.rollout_error, rtol=0.02, atol=1e-7)
+
+
+def test_half_precision_networks_have_states_in_single():
+    torch = pytest.importorskip("torch")
+    seen = set()
+
+    def denoise(x, sigma):
+        seen.add(x.dtype)
+        return mixture.torch(x.float(), sigma).to(x.dtype)
+
+    plan = find(denoise, dtype=torch.bfloat16, steps=3)[3]
+    assert seen == {torch.bfloat16}
+    made = plan.sample(denoise, torch.zeros(2, 5), dtype=torch.bfloat16)
+    assert made.dtype == torch.float32 and bool(made.isfinite().all())
+
+
+def test_conditions_go_by_sample():
+    shifts = np.linspace(-0.5, 0.5, 7).astype(np.float32)[:, None]
+
+    def denoise(x, sigma, shift):
+        return mixture.numpy(x - shift, sigma) + shift
+
+    rows = find(denoise, conditions=shifts, steps=3)[3]
+    called = find(denoise, conditions=lambda seeds: shifts[[seed % 7 for seed in seeds]], steps=3)[3]
+    assert rows.sigmas == called.sigmas and rows.rollout_error == called.rollout_error
+    mapping = find(lambda x, sigma, of: denoise(x, sigma, of["shift"]), conditions={"shift": shifts}, steps=3)[3]
+    assert mapping.sigmas == rows.sigmas
+    with pytest.raises(ValueError, match="one row a sample"):
+        find(denoise, conditions={"a": [1], "b": [1, 2]})
+
+
+def test_classes_have_a_mean_output_each():
+    means = mixture.MEANS.astype(np.float32)
+
+    def denoise(x, sigma, labels):
+        return (x * 0.04 + means[labels] * sigma**2) / (0.04 + sigma**2)
+
+    plan = find(denoise, classes=3, steps=3)[3]
+    assert plan.constant is None or plan.constant.shape == (3, 5)
+    latents, labels = fewstep.latents(range(4), (5,)), np.array([0, 2, 1, 0])
+    made = plan.sample(denoise, latents, labels, labels=labels)
+    assert np.abs(made - means[labels]).max() < 1.5
+
+
+def test_plans_are_files_of_the_command_line(tmp_path):
+    plan = find(steps=3)[3]
+    plan.save(tmp_path / "plan.json")
+    again = fewstep.Plan.load(tmp_path / "plan.json")
+    assert again == plan and hash(again) == hash(plan)
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+    assert json.loads((tmp_path / "plan.json").read_text())["nfe"] == 3
+    find().save(tmp_path / "all")
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["plan-003.json", "plan-005.json"]
+    euler = fewstep.Plan.of_solver("euler", [10, 1, 0.1])
+    assert euler.export("comfyui").split()[-1].rstrip('"').endswith("0.0")
+    with pytest.raises(ValueError, match="cannot express"):
+        plan.export("comfyui")
+    assert plan.export("comfyui", nearest=True)
+
+
+def test_a_picture():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    axes = fewstep.Plan.of_solver("euler", [10, 1, 0.1]).plot()
+    assert len(axes.lines[0].get_xdata()) == 3
+
+
+def test_efforts_cost_what_they_say():
+    costs = [fewstep.search_cost(shape=(4, 64, 64), steps=[4, 6, 8], effort=effort) for effort in ("low", "normal", "high")]
+    assert costs[0] <= 2500 and costs == sorted(costs), costs
+    told = fewstep.search_cost(shape=(5,), steps=[3, 5], effort="low")
+    took = find(effort="low").calls
+    assert abs(told - took) / took < 0.25, (told, took)
+
+
+class TestWhatCannotBe:
+    """One clear sentence, of a type that fits."""
+
+    @pytest.mark.parametrize(
+        "answer, error, sentence",
+        [
+            (lambda x, s: x[:1], TypeError, "returned shape .1, 5. for an input of shape .64, 5."),
+            (lambda x, s: x.astype(np.float64), TypeError, "returned float64 for an input of float32"),
+            (lambda x, s: None, TypeError, "returned nothing"),
+            (lambda x, s: x.tolist(), TypeError, "returned a list"),
+            (lambda x, s: x * np.nan, FloatingPointError, "at sigma 80 is not finite"),
+        ],
+    )
+    def test_answers(self, answer, error, sentence):
+        with pytest.raises(error, match=sentence):
+            find(answer)
+
+    def test_exceptions_come_out_as_they_went_in(self):
+        class Mine(Exception):
+            pass
+
+        mine, calls = Mine("gone"), []
+
+        def denoise(x, sigma):
+            calls.append(1)
+            if len(calls) == 30:
+                raise mine
+            return mixture.numpy(x, sigma)
+
+        with pytest.raises(Mine) as raised:
+            find(denoise)
+        assert raised.value is mine and len(calls) == 30
+
+    def test_interrupts_end_the_search(self):
+        calls = []
+
+        def denoise(x, sigma):
+            calls.append(1)
+            if len(calls) == 5:
+                import os
+                import signal
+
+                os.kill(os.getpid(), signal.SIGINT)
+            return mixture.numpy(x, sigma)
+
+        with pytest.raises(KeyboardInterrupt):
+            find(denoise)
+        assert len(calls) <= 6
+
+    @pytest.mark.parametrize(
+        "options, error, sentence",
+        [
+            ({"sigma_range": (3, 2)}, ValueError, "0 < least < greatest"),
+            ({"sigma_range": None}, ValueError, "sigma_range=.low, high. is needed"),
+            ({"shape": ()}, ValueError, "shape must be that of one sample"),
+            ({"steps": [0]}, ValueError, "steps must be numbers of evaluations"),
+            ({"method": "lest-squares"}, ValueError, "did you mean 'least-squares'"),
+            ({"effort": "huge"}, ValueError, "effort must be low, normal, high"),
+            ({"teacher": {"grd": 3}}, TypeError, "teacher has no setting 'grd', only"),
+            ({"tacher": {}}, TypeError, "no argument or stage 'tacher'"),
+            ({"teacher": {"grid": 1}}, ValueError, "teacher.grid must be at least 2"),
+            ({"batch_size": 0}, ValueError, "batch_size"),
+            ({"classes": 2, "conditions": [1]}, ValueError, "exclude each other"),
+        ],
+    )
+    def test_arguments(self, options, error, sentence):
+        with pytest.raises(error, match=sentence):
+            find(**options)
+
+    def test_plans(self, tmp_path):
+        plan = find(steps=3)[3]
+        with pytest.raises(ValueError, match="shape .5., the latents are of .4."):
+            plan.sample(mixture.numpy, np.zeros((2, 4), np.float32))
+        with pytest.raises(ValueError, match="not a plan"):
+            fewstep.Plan.from_json("{}")
+        with pytest.raises(ValueError, match="solver"):
+            fewstep.Plan.of_solver("oiler", [1.0])
+        with pytest.raises(ValueError):
+            fewstep.Plan.of_solver("euler", [1.0, 2.0])
+        with pytest.raises(FileNotFoundError):
+            fewstep.Plan.load(tmp_path / "none.json")
