@@ -95,6 +95,6 @@ mod tests {
         let unset =
             "# grid_every =       # Images between two sample grids; 0 for none, a tenth of all where nothing is said.";
         assert!(text.contains(unset), "{text}");
-        assert!(text.contains("\n# Constants of the optimiser.\n[training.adam]\nbeta1 = 0.9  # Decay"), "{text}");
+        assert!(text.contains("\n# Constants of the optimiser.\n[training.adam]\nbeta1 = 0.9       # Decay"), "{text}");
     }
 }
