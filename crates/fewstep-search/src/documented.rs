@@ -20,7 +20,7 @@ impl Setting {
     }
 }
 
-/// Settings whose docstrings are known at run time; [`documented!`](crate::documented) implements it.
+/// Settings whose docstrings are known at run time; [`documented!`](crate::documented!) implements it.
 pub trait Documented {
     /// Every setting, in the order of the fields.
     const SETTINGS: &'static [Setting];
