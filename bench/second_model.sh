@@ -23,5 +23,6 @@ fi
 resume=
 [ -f "$out/train/run.json" ] && resume=--resume
 $fewstep train --data "$data" --out "$out/train" --cond --arch ncsnpp --channels 32 --channel-mult 1,2,2 --blocks 2 \
-    --attention 8 --set network.dropout=0 --augment 0 --xflip --batch 128 --lr 1e-3 --lr-rampup 10000 --ema 50000 --seed 0 \
+    --attention 8 --set network.dropout=0 --augment 0 --batch 128 --lr 1e-3 --seed 0 \
+    --set training.xflip=true --set training.rampup_images=10000 --set training.ema_images=50000 \
     --precision bf16 --set output.save_every=12800 --set output.grid_every=128000 --set output.half=true --images "$images" $resume

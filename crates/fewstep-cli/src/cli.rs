@@ -1,7 +1,9 @@
 //! What can be typed, and what it runs: one subcommand a file of `commands/`, each with its own arguments.
 
+use std::ffi::OsString;
+
 use anyhow::Result;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{compare, data, demo, denoise, eval, export, features, fit, import};
 use crate::commands::{info, reference, report, reproduce, sample, shell, train};
@@ -79,6 +81,17 @@ pub enum Command {
 }
 
 impl Cli {
+    /// Reads the arguments. Those that every run needs may be left out where it only prints its settings.
+    pub fn read(args: Vec<OsString>) -> Result<Self, clap::Error> {
+        let mut program = Self::command();
+        if args.iter().any(|arg| arg == "--print-settings") {
+            let unused = |arg: Arg| if arg.is_required_set() { arg.required(false).default_value("-") } else { arg };
+            program = program.mut_subcommands(|command| command.mut_args(unused));
+        }
+        let mut matches = program.try_get_matches_from_mut(args)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut program))
+    }
+
     /// Does what was asked for.
     pub fn run(self) -> Result<()> {
         let output = Output::new(self.json);

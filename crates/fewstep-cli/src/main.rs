@@ -14,7 +14,7 @@ mod waiting;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use fewstep_nn::kernels;
 
 fn main() -> ExitCode {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Vec<std::ffi::OsString>) -> anyhow::Result<ExitCode> {
-    match cli::Cli::try_parse_from(args) {
+    match cli::Cli::read(args) {
         Ok(cli) => cli.run().map(|()| ExitCode::SUCCESS),
         // help and version are no errors, and go to stdout
         Err(asked) if !asked.use_stderr() => {

@@ -1,17 +1,20 @@
 //! Adam (Kingma and Ba 2015) over one flat vector of weights, with a state that can be saved.
 
+use fewstep_search::documented;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// Constants of the update.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AdamConfig {
-    /// Decay of the gradient's mean.
-    pub beta1: f64,
-    /// Decay of the gradient's square.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub eps: f64,
+documented! {
+    /// Constants of the update.
+    #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct AdamConfig {
+        /// Decay of the gradient's mean.
+        pub beta1: f64,
+        /// Decay of the gradient's square.
+        pub beta2: f64,
+        /// Added to the root of the second moment.
+        pub eps: f64,
+    }
 }
 
 impl Default for AdamConfig {

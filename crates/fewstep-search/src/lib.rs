@@ -36,6 +36,7 @@ mod clipping;
 mod cost;
 #[cfg(test)]
 mod counted;
+pub mod documented;
 mod error;
 pub mod export;
 mod gaussian;
@@ -77,6 +78,7 @@ pub use teacher::{Endpoints, Held, Teacher, refined};
 
 pub use clipping::ClippingHistogram;
 pub use cost::{SearchCost, search_cost, search_costs};
+pub use documented::Documented;
 pub use error::{Error, Result};
 pub use gaussian::{FeatureMoments, Gaussian, GaussianError, mean_shift};
 pub use held_out::HeldOut;

@@ -3,61 +3,63 @@
 use fewstep_core::solver::Solver;
 use serde::{Deserialize, Serialize};
 
-use crate::CostMetric;
 use crate::error::{Error, Result};
+use crate::{CostMetric, documented};
 
-/// How plans are searched. Every stage has settings of its own; a method uses those of its stages.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SearchSettings {
-    /// The teacher, a fine solve that all searches share.
-    pub teacher: TeacherSettings,
-    /// GITS: single steps from the teacher's states.
-    pub gits: GitsSettings,
-    /// OSS: a solver's steps from the student's own states.
-    pub oss: OssSettings,
-    /// Levels and coefficients together, fitted to the teacher.
-    pub least_squares: LeastSquaresSettings,
-    /// Moves of the levels that least squares chose.
-    pub sweep: SweepSettings,
-    /// Gauss-Newton refinement of levels and coefficients.
-    pub gauss_newton: GaussNewtonSettings,
-    /// Refinement down the gradient of the rollout error.
-    pub rollout: RolloutSettings,
-    /// Matching of moments.
-    pub moments: MomentsSettings,
-}
+documented! {
+    /// How plans are searched. Every stage has settings of its own; a method uses those of its stages.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct SearchSettings {
+        /// The teacher, a fine solve that all searches share.
+        pub teacher: TeacherSettings,
+        /// GITS: single steps from the teacher's states.
+        pub gits: GitsSettings,
+        /// OSS: a solver's steps from the student's own states.
+        pub oss: OssSettings,
+        /// Levels and coefficients together, fitted to the teacher.
+        pub least_squares: LeastSquaresSettings,
+        /// Moves of the levels that least squares chose.
+        pub sweep: SweepSettings,
+        /// Gauss-Newton refinement of levels and coefficients.
+        pub gauss_newton: GaussNewtonSettings,
+        /// Refinement down the gradient of the rollout error.
+        pub rollout: RolloutSettings,
+        /// Matching of moments.
+        pub moments: MomentsSettings,
+    }
 
-/// The teacher: everything that its trajectories depend on beside the denoiser.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TeacherSettings {
-    /// Latents that it is solved from, and all searches compare on.
-    pub samples: usize,
-    /// Noise levels that plans choose from: rho = 7 over the denoiser's range.
-    pub grid: usize,
-    /// The solver.
-    pub solver: Solver,
-    /// Its steps from one level of the grid to the next.
-    pub substeps: usize,
-}
+    /// The teacher: everything that its trajectories depend on beside the denoiser.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct TeacherSettings {
+        /// Latents that it is solved from, and all searches compare on.
+        pub samples: usize,
+        /// Noise levels that plans choose from: rho = 7 over the denoiser's range.
+        pub grid: usize,
+        /// The solver.
+        pub solver: Solver,
+        /// Its steps from one level of the grid to the next.
+        pub substeps: usize,
+    }
 
-/// GITS (Chen et al. 2024).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GitsSettings {
-    /// What a step costs: l1, l2, or the deviation from the line between the teacher's ends.
-    pub metric: CostMetric,
-    /// Coefficients to choose from by the rollout error, where the method's name has none.
-    pub coefficients: Vec<f64>,
-}
+    /// GITS (Chen et al. 2024).
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct GitsSettings {
+        /// What a step costs: l1, l2, or the deviation from the line between the teacher's ends.
+        pub metric: CostMetric,
+        /// Coefficients to choose from by the rollout error, where the method's name has none.
+        pub coefficients: Vec<f64>,
+    }
 
-/// OSS (Pei et al. 2025).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OssSettings {
-    /// States kept at every level and number of steps.
-    pub beam: usize,
+    /// OSS (Pei et al. 2025).
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct OssSettings {
+        /// States kept at every level and number of steps.
+        pub beam: usize,
+    }
 }
 
 /// How errors are compared: as they are, as differences of neighbours with a tenth of the sample, or both at full weight.
@@ -72,58 +74,60 @@ pub enum ErrorSpace {
     Both,
 }
 
-/// Fits of levels and coefficients.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LeastSquaresSettings {
-    /// Latents that are fitted, the first of the teacher's.
-    pub samples: usize,
-    /// Outputs before the newest that a step may use.
-    pub history: usize,
-    /// Strength of the ridge that draws coefficients to Euler's step.
-    pub ridge: f64,
-    /// States kept at every level and number of steps.
-    pub beam: usize,
-    /// How errors are compared.
-    pub error_space: ErrorSpace,
-    /// Stretch final samples until their variance is the teacher's.
-    pub match_variance: bool,
-    /// Fit the coefficient of the state, too.
-    pub fit_state_coefficient: bool,
-    /// Fit by the pseudo-Huber distance, in which no few latents rule.
-    pub robust: bool,
-    /// Let plans hold the mean output at the first level in place of an evaluation.
-    pub constant: bool,
-}
+documented! {
+    /// Fits of levels and coefficients.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct LeastSquaresSettings {
+        /// Latents that are fitted, the first of the teacher's.
+        pub samples: usize,
+        /// Outputs before the newest that a step may use.
+        pub history: usize,
+        /// Strength of the ridge that draws coefficients to Euler's step.
+        pub ridge: f64,
+        /// States kept at every level and number of steps.
+        pub beam: usize,
+        /// How errors are compared: as samples, as gradients (differences of neighbours and a tenth of the sample), or both.
+        pub error_space: ErrorSpace,
+        /// Stretch final samples until their variance is the teacher's.
+        pub match_variance: bool,
+        /// Fit the coefficient of the state, too.
+        pub fit_state_coefficient: bool,
+        /// Fit by the pseudo-Huber distance, in which no few latents rule.
+        pub robust: bool,
+        /// Let plans hold the mean output at the first level in place of an evaluation.
+        pub constant: bool,
+    }
 
-/// Moves of the levels that least squares chose.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SweepSettings {
-    /// Sweeps over a plan's levels, at most; 0 for none.
-    pub sweeps: usize,
-    /// Fewest evaluations of plans that are swept.
-    pub from: usize,
-    /// Latents that propose moves; all that are fitted decide.
-    pub samples: usize,
-}
+    /// Moves of the levels that least squares chose.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct SweepSettings {
+        /// Sweeps over a plan's levels, at most; 0 for none.
+        pub sweeps: usize,
+        /// Fewest evaluations of plans that are swept.
+        pub from: usize,
+        /// Latents that propose moves; all that are fitted decide.
+        pub samples: usize,
+    }
 
-/// Gauss-Newton refinement.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GaussNewtonSettings {
-    /// Rounds at most.
-    pub rounds: usize,
-    /// Most evaluations of plans that are refined.
-    pub up_to: usize,
-    /// Latents that are fitted, and as many that decide; half as many beyond 4 evaluations.
-    pub samples: usize,
-    /// How errors are compared.
-    pub error_space: ErrorSpace,
-    /// Stretch final samples of plans with a constant until their variance is the teacher's.
-    pub match_variance: bool,
-    /// Refine by the pseudo-Huber distance.
-    pub robust: bool,
+    /// Gauss-Newton refinement.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct GaussNewtonSettings {
+        /// Rounds at most.
+        pub rounds: usize,
+        /// Most evaluations of plans that are refined.
+        pub up_to: usize,
+        /// Latents that are fitted, and as many that decide; half as many beyond 4 evaluations.
+        pub samples: usize,
+        /// How errors are compared: as samples, as gradients (differences of neighbours and a tenth of the sample), or both.
+        pub error_space: ErrorSpace,
+        /// Stretch final samples of plans with a constant until their variance is the teacher's.
+        pub match_variance: bool,
+        /// Refine by the pseudo-Huber distance.
+        pub robust: bool,
+    }
 }
 
 /// What refinement by gradient makes small.
@@ -138,30 +142,32 @@ pub enum Distance {
     Features,
 }
 
-/// Refinement down the gradient of the rollout error.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RolloutSettings {
-    /// Gradient steps, on three quarters of the latents.
-    pub steps: usize,
-    /// Learning rate of a fitted plan's coefficients; levels move four times as fast, unfitted plans five times.
-    pub learning_rate: f64,
-    /// What is made small.
-    pub loss: Distance,
-}
+documented! {
+    /// Refinement down the gradient of the rollout error.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct RolloutSettings {
+        /// Gradient steps, on three quarters of the latents.
+        pub steps: usize,
+        /// Learning rate of a fitted plan's coefficients; levels move four times as fast, unfitted plans five times.
+        pub learning_rate: f64,
+        /// What is made small: squared, pseudo_huber, or features.
+        pub loss: Distance,
+    }
 
-/// Matching of moments.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MomentsSettings {
-    /// Weight of the rollout error beside the teacher's moments.
-    pub error_weight: f64,
-    /// Weight of the rollout error beside the moments of training data.
-    pub data_error_weight: f64,
-    /// Latents whose samples are compared with training data.
-    pub control: usize,
-    /// Root mean square, in grey levels, of an error that hardly counts beside training data.
-    pub negligible_error: f64,
+    /// Matching of moments.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct MomentsSettings {
+        /// Weight of the rollout error beside the teacher's moments.
+        pub error_weight: f64,
+        /// Weight of the rollout error beside the moments of training data.
+        pub data_error_weight: f64,
+        /// Latents whose samples are compared with training data.
+        pub control: usize,
+        /// Root mean square, in grey levels, of an error that hardly counts beside training data.
+        pub negligible_error: f64,
+    }
 }
 
 impl Default for TeacherSettings {

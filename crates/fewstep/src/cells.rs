@@ -9,7 +9,7 @@ use fewstep_core::plan::{Plan, Source};
 use fewstep_io::atomic;
 use fewstep_nn::TorchDenoiser;
 use fewstep_nn::tch::Device;
-use fewstep_search::sample;
+use fewstep_search::{documented, sample};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result};
@@ -84,15 +84,17 @@ pub struct SearchCost {
     pub seconds: f64,
 }
 
-/// Seeds that images are measured on: ranges one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SeedRanges {
-    /// Images a range.
-    pub images: u64,
-    /// Ranges.
-    pub ranges: u64,
-    /// The first seed of the first.
-    pub first: u64,
+documented! {
+    /// Seeds that images are measured on: ranges one after the other.
+    #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct SeedRanges {
+        /// Images a range.
+        pub images: u64,
+        /// Ranges, one after the other: distances are their mean, with a standard deviation.
+        pub ranges: u64,
+        /// First seed.
+        pub first: u64,
+    }
 }
 
 impl SeedRanges {

@@ -7,7 +7,7 @@ use fewstep_io::dataset::{self, Dataset, DatasetOptions, Images, PrepareOptions,
 use fewstep_io::tensors::{Dtype, TensorData};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{TorchDenoiser, data, random};
-use fewstep_search::DataMoments;
+use fewstep_search::{DataMoments, documented};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub fn open_data(path: &Path, pad_to: Option<usize>, max_images: Option<usize>) 
     if has_extension(path, "npz") {
         ensure!(
             pad_to.is_none() && max_images.is_none(),
-            "--pad-to and --max-images are not for npz files, whose images are used as they are: leave them out for {}",
+            "images of npz files are used as they are, neither padded nor fewer: leave out both for {}",
             path.display()
         );
         return from_npz(path).with_context(|| format!("cannot use the data set {}", path.display()));
@@ -115,6 +115,39 @@ pub fn prepare(pictures: &Path, out: &Path, options: PrepareOptions, observer: &
         let progress = progress.get_or_insert_with(|| Progress::new(observer, "data", "img", total as u64, 0));
         progress.set(done as u64, "");
     })?)
+}
+
+documented! {
+    /// How training images are read.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct DataSettings {
+        /// Images that are used, at most; 0 for all.
+        pub max_images: usize,
+    }
+}
+
+impl DataSettings {
+    /// Opens a data set as [`open_data`] does.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn open(&self, path: &Path, pad_to: Option<usize>) -> Result<Dataset> {
+        open_data(path, pad_to, (self.max_images > 0).then_some(self.max_images))
+    }
+
+    /// Refuses a data set of `images` that was opened in another way.
+    ///
+    /// # Errors
+    /// If this one was.
+    pub fn check(&self, images: usize) -> Result<()> {
+        ensure!(
+            self.max_images == 0 || images <= self.max_images,
+            "the setting data.max_images is {}, and the data set has {images} images",
+            self.max_images
+        );
+        Ok(())
+    }
 }
 
 /// A data set as `run.json` keeps it.
@@ -228,7 +261,7 @@ mod tests {
             |name: &str, array: TensorData| open_data(&write(name, array).1, None, None).unwrap_err().sentence();
         let (_folder, path) = write("mu", TensorData::from_f64(&[1], &[0.0]).unwrap());
         assert!(open_data(&path, None, None).unwrap_err().sentence().contains("neither an array `images`"));
-        assert!(open_data(&path, Some(32), None).unwrap_err().sentence().contains("--pad-to"));
+        assert!(open_data(&path, Some(32), None).unwrap_err().sentence().contains("neither padded nor fewer"));
         assert!(!error("images", TensorData::from_u8(&[2, 2], &[0; 4]).unwrap()).is_empty());
     }
 }

@@ -38,7 +38,7 @@ impl FeatureOptions {
             if shape != assets::IMAGE_SHAPE {
                 bail!(
                     "the built-in features are for images of {} (Fashion-MNIST), but these are {}: give a feature network with \
-                     --features, or pad Fashion-MNIST with --pad-to 32",
+                     --features, or pad Fashion-MNIST's images to 32x32",
                     pixels::words(assets::IMAGE_SHAPE),
                     pixels::words(shape)
                 );

@@ -34,6 +34,7 @@ pub mod reproduce;
 pub mod runs;
 pub mod sampling;
 pub mod scorer;
+pub mod settings;
 pub mod teachers;
 pub mod training;
 

@@ -10,7 +10,8 @@ use fewstep_core::solver::{LastStep, Solver, SolverOptions};
 use fewstep_io::{FileKind, json};
 use fewstep_nn::TorchDenoiser;
 use fewstep_search::suggest::advice;
-use fewstep_search::{HELD_OUT_SEEDS, HeldOut, SCHEDULES, baseline};
+use fewstep_search::{HELD_OUT_SEEDS, HeldOut, SCHEDULES, baseline, documented};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result, bail, ensure};
 use crate::models::OpenModel;
@@ -62,6 +63,30 @@ pub fn found_for_another(plan: &Plan, opened: &OpenModel) -> Option<String> {
         .then(|| format!("was found under {}, and is run under {}", weight(&plan.metadata.guidance), weight(guidance)))
 }
 
+documented! {
+    /// What few samplers need to be told.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct SamplerSettings {
+        /// Exponent of the karras schedule.
+        pub rho: f64,
+        /// Lowest noise level; 0 for the model's own.
+        pub sigma_min: f64,
+        /// Highest noise level; 0 for the model's own.
+        pub sigma_max: f64,
+        /// Whether a last step leads from the lowest noise level to 0.
+        pub last_step: bool,
+        /// Whether an analytical first step takes the place of the first evaluation.
+        pub afs: bool,
+    }
+}
+
+impl Default for SamplerSettings {
+    fn default() -> Self {
+        Self { rho: 7.0, sigma_min: 0.0, sigma_max: 0.0, last_step: true, afs: false }
+    }
+}
+
 /// A sampler that is named instead of read: levels by a formula, or one by one, and a solver on them.
 #[derive(Clone, Debug)]
 pub struct NamedSampler {
@@ -71,18 +96,10 @@ pub struct NamedSampler {
     pub solver: Solver,
     /// The schedule's name.
     pub schedule: String,
-    /// Exponent of the schedule `karras`; 7 where nothing is said.
-    pub rho: Option<f64>,
     /// Levels one by one, largest first, in place of a schedule.
     pub sigmas: Option<Vec<f64>>,
-    /// Lowest level; the model's own where there is none.
-    pub sigma_min: Option<f64>,
-    /// Highest level; the model's own where there is none.
-    pub sigma_max: Option<f64>,
-    /// Whether to stop at the lowest level instead of stepping to 0.
-    pub stop_at_last: bool,
-    /// Whether an analytical first step takes the place of the first evaluation.
-    pub analytical_first_step: bool,
+    /// What few samplers need to be told.
+    pub settings: SamplerSettings,
 }
 
 impl NamedSampler {
@@ -91,8 +108,8 @@ impl NamedSampler {
     /// # Errors
     /// If there is no such schedule, or the solver has no plan for it.
     pub fn plan(&self, spec: &Spec) -> Result<Plan> {
-        let last_step = if self.stop_at_last { LastStep::Stop } else { LastStep::ToZero };
-        let options = SolverOptions { last_step, analytical_first_step: self.analytical_first_step };
+        let last_step = if self.settings.last_step { LastStep::ToZero } else { LastStep::Stop };
+        let options = SolverOptions { last_step, analytical_first_step: self.settings.afs };
         let plan = self.solver.plan(&self.levels(spec)?, &options)?;
         plan.check(spec)?;
         Ok(plan)
@@ -107,12 +124,14 @@ impl NamedSampler {
             return Schedule::new(sigmas.clone()).context("the levels that were given are no schedule");
         }
         ensure!(self.steps >= 1, "there must be at least 1 step");
+        let SamplerSettings { rho, sigma_min, sigma_max, .. } = self.settings;
         let (low, high) = spec.levels.sampling;
-        let (low, high) = (self.sigma_min.unwrap_or(low), self.sigma_max.unwrap_or(high));
+        let low = if sigma_min == 0.0 { low } else { sigma_min };
+        let high = if sigma_max == 0.0 { high } else { sigma_max };
         let family = match SCHEDULES.iter().find(|(name, _)| *name == self.schedule) {
-            Some((_, Family::Karras { .. })) => Family::Karras { rho: self.rho.unwrap_or(7.0) },
-            Some((name, _)) if self.rho.is_some() => {
-                bail!("an exponent (--rho) is of the karras schedule alone: {name} has none")
+            Some((_, Family::Karras { .. })) => Family::Karras { rho },
+            Some((name, _)) if rho != SamplerSettings::default().rho => {
+                bail!("the setting sampler.rho is of the karras schedule alone: {name} has no exponent")
             }
             Some((_, family)) => family.on(&spec.levels),
             None => bail!(

@@ -55,9 +55,6 @@ pub struct Args {
     /// Feature network of each model's statistics [default for built-in models: their own]
     #[arg(long = "features", value_name = "LIST", value_delimiter = ',', help_heading = "Score")]
     pub features: Vec<PathBuf>,
-    /// How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid
-    #[arg(long, value_name = "NAME", default_value = "tf1", help_heading = "Score")]
-    pub resize: String,
     /// Images a cell [default: 5000]
     #[arg(long, value_name = "N", help_heading = "Score")]
     pub images: Option<u64>,
@@ -85,7 +82,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     if args.settings.printed(&settings)? {
         return Ok(());
     }
-    let subjects = args.subjects()?;
+    let subjects = args.subjects(settings.resize)?;
     let plans: Vec<PlanFile> =
         args.plans.iter().map(|path| PlanFile::open(path, &subjects, terminal)).collect::<fewstep::Result<_>>()?;
     let task = CompareTask::new(&subjects, &args.methods, &plans, &args.steps.counts(), &settings)?;
@@ -106,21 +103,21 @@ impl Args {
     }
 
     /// Opens every model with what its samples are scored by.
-    fn subjects(&self) -> Result<Vec<Subject>> {
+    fn subjects(&self, convention: Convention) -> Result<Vec<Subject>> {
         let (models, references, features) = (self.models.len(), self.references.len(), self.features.len());
         ensure!(
             references == features && (references == models || references == 0),
             "{models} models need as many statistics (--ref) and feature networks (--features), in the same order; there are \
              {references} and {features}"
         );
-        self.models.iter().enumerate().map(|(index, name)| self.subject(index, name)).collect()
+        self.models.iter().enumerate().map(|(index, name)| self.subject(index, name, convention)).collect()
     }
 
-    fn subject(&self, index: usize, name: &str) -> Result<Subject> {
+    fn subject(&self, index: usize, name: &str, convention: Convention) -> Result<Subject> {
         let opened = self.model.open(name, self.batch)?;
         let data = self.methods.iter().any(Method::needs_data).then(|| self.training_images(&opened)).transpose()?;
         let file = self.features.get(index).cloned();
-        let features = FeatureOptions { convention: Convention::parse(&self.resize)?, ..FeatureOptions::file(file) };
+        let features = FeatureOptions { convention, ..FeatureOptions::file(file) };
         let computing = (self.model.compute.precision.as_str(), self.batch);
         let subject = Subject::open(opened, computing, features, self.references.get(index))?;
         if let Some(text) = subject.note() {

@@ -18,6 +18,9 @@ use crate::ui::{self, Output, Terminal};
 pub struct Args {
     #[command(flatten)]
     pub data: DataArgs,
+    /// Use at most so many images
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub max_images: Option<usize>,
     /// Labelled images to test on [default: a tenth of --data, kept out of the training]
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub test: Option<PathBuf>,
@@ -63,7 +66,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let place = args.compute.resolve()?;
     check_extension(&args.out, "safetensors")?;
     check_new_file(&args.out, args.overwrite)?;
-    let data = args.data.open()?;
+    let data = args.data.open(args.max_images)?;
     let test = args.test.as_ref().map(|path| open_data(path, args.data.pad_to, None)).transpose()?;
     let settings = FeatureTrainSettings {
         epochs: args.epochs,

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use fewstep::data::{DataId, open_data};
+use fewstep::data::{DataId, DataSettings};
 use fewstep::fitting::settings::TuneLoss;
 use fewstep::fitting::{
     FitInputs, FitRun, FitSettings, FitTask, Phases, PlanSource, cross_plan_table, fit, forecast, interpolations,
     open_inputs, open_plans, table,
 };
 use fewstep::runs::REPORT;
+use fewstep_io::dataset::Dataset;
 use fewstep_nn::data::Images;
 
 use crate::inputs::{ModelArgs, Numbers, SettingsArgs};
@@ -88,9 +89,13 @@ pub struct TrainingImages {
     /// Pad images with zeros to squares of this size (Fashion-MNIST: 32)
     #[arg(long, value_name = "PIXELS", requires = "data")]
     pub pad_to: Option<usize>,
-    /// Use at most so many images
-    #[arg(long, value_name = "N", requires = "data")]
-    pub max_images: Option<usize>,
+}
+
+impl TrainingImages {
+    /// Opens the data set, if there is one.
+    pub fn open(&self, settings: &DataSettings) -> Result<Option<Dataset>> {
+        Ok(self.data.as_ref().map(|path| settings.open(path, self.pad_to)).transpose()?)
+    }
 }
 
 /// What tuning may be told.
@@ -141,8 +146,7 @@ fn run(
     }
     let opened = args.model.open(&args.name, settings.batch)?;
     let (files, plans): (Vec<_>, Vec<_>) = open_plans(plans, &opened)?.into_iter().unzip();
-    let TrainingImages { data, pad_to, max_images } = &args.data;
-    let dataset = data.as_ref().map(|path| open_data(path, *pad_to, *max_images)).transpose()?;
+    let dataset = args.data.open(&settings.data)?;
     let mut task = FitTask {
         phases,
         model: opened.id(&args.model.compute.precision),
@@ -159,7 +163,7 @@ fn run(
         settings,
     };
     task.refuse_idle(args.settings.names())?;
-    task.check(&opened, dataset.as_ref().map(fewstep_io::dataset::Dataset::len))?;
+    task.check(&opened, dataset.as_ref().map(Dataset::len))?;
     let (features, reference) = open_inputs(&task, &opened, args.features.as_ref(), tuning.reference.as_ref())?;
     task.features = features.as_ref().map(|network| network.id().clone());
     task.reference = reference.as_ref().map(fewstep::reference::ImageReference::id);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use fewstep::measure;
+use fewstep_eval::features::Convention;
 use serde::Serialize;
 
 use crate::inputs::{DataArgs, DeviceArgs, FeatureArgs, check_extension, check_new_file};
@@ -17,8 +18,17 @@ use crate::ui::{self, Output, Terminal};
 pub struct Args {
     #[command(flatten)]
     pub data: DataArgs,
+    /// Use at most so many images
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub max_images: Option<usize>,
     #[command(flatten)]
     pub features: FeatureArgs,
+    /// How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid
+    #[arg(long, value_name = "NAME", default_value = "tf1", help_heading = "Features")]
+    pub resize: String,
+    /// Call the TorchScript program with `return_features`, as NVIDIA's need
+    #[arg(long, requires = "torchscript", help_heading = "Features")]
+    pub return_features: bool,
     /// Where to: an npz file with mu, sigma and what they are of
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub out: PathBuf,
@@ -52,8 +62,9 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let device = args.compute.resolve()?;
     check_extension(&args.out, "npz")?;
     check_new_file(&args.out, args.overwrite)?;
-    let dataset = args.data.open()?;
-    let network = args.features.open(measure::shape_of(&dataset), device)?;
+    let dataset = args.data.open(args.max_images)?;
+    let options = args.features.options(Convention::parse(&args.resize)?, args.return_features);
+    let network = options.open(measure::shape_of(&dataset), device)?;
     let reference = measure::reference(&dataset, network.as_ref(), args.keep_features, args.batch, terminal)?;
     reference.write(&args.out)?;
     if let Some(warning) = measure::few_images(&reference.statistics) {

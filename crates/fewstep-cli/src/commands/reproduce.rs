@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use fewstep::data::{DataId, open_data};
+use fewstep::data::DataId;
 use fewstep::features::FeatureOptions;
 use fewstep::models::OpenModel;
 use fewstep::reference::ImageReference;
@@ -52,9 +52,6 @@ pub struct Args {
     /// Feature network of the statistics [default for built-in models: their own]
     #[arg(long, value_name = "FILE", help_heading = "Score")]
     pub features: Option<PathBuf>,
-    /// How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid
-    #[arg(long, value_name = "NAME", default_value = "tf1", help_heading = "Score")]
-    pub resize: String,
 
     /// small (hours on two cores) or paper (its own: 50,000 updates, 50,000 images a distance)
     #[arg(long, value_name = "NAME", default_value = "small", help_heading = "Scale")]
@@ -79,8 +76,10 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         return Ok(());
     }
     let opened = args.model.open(&args.name, settings.fit.batch)?;
-    let TrainingImages { data, pad_to, max_images } = &args.data;
-    let dataset = data.as_ref().map(|path| open_data(path, *pad_to, *max_images)).transpose()?;
+    if args.data.data.is_none() {
+        args.settings.refuse(&settings, &["fit.data.max_images"], "is for training images: name them with --data")?;
+    }
+    let dataset = args.data.open(&settings.fit.data)?;
     let mut task = ReproduceTask {
         experiment: args.experiment,
         steps: args.steps.counts(),
@@ -92,7 +91,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         settings,
     };
     task.check(&opened, dataset.as_ref().map(Dataset::len))?;
-    let reference = args.reference(&opened)?;
+    let reference = args.reference(&opened, task.settings.resize)?;
     task.reference = reference.as_ref().map(ImageReference::id);
     if args.run.repeat.dry_run {
         return output.forecast(&forecast(&task, opened.spec())?);
@@ -123,12 +122,11 @@ impl Args {
     }
 
     /// What images are scored against; none for figures of levels, and where samples are no images.
-    fn reference(&self, opened: &OpenModel) -> Result<Option<ImageReference>> {
+    fn reference(&self, opened: &OpenModel, convention: Convention) -> Result<Option<ImageReference>> {
         if !self.experiment.scores() || opened.denoiser().pixel_shape().is_none() {
             return Ok(None);
         }
-        let file = FeatureOptions::file(self.features.clone());
-        let features = FeatureOptions { convention: Convention::parse(&self.resize)?, ..file };
+        let features = FeatureOptions { convention, ..FeatureOptions::file(self.features.clone()) };
         Ok(Some(ImageReference::open(opened, features, self.reference.as_ref())?))
     }
 }

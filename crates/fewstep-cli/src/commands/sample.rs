@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use fewstep::forecast::Forecast;
 use fewstep::runs::RunOptions;
-use fewstep::sampling::{Destination, Sampling, sample};
+use fewstep::sampling::{Destination, SampleOutput, SampleSettings, Sampling, sample};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::inputs::{LatentArgs, ModelArgs, PlanArgs, check_new_file, has_extension};
+use crate::inputs::{LatentArgs, ModelArgs, PlanArgs, SettingsArgs, check_new_file, has_extension};
 use crate::ui::{Output, Terminal};
 use crate::{interrupt, repeat, terminal};
 
 /// Arguments of `fewstep sample`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fewstep sample fashion-mnist --out grid.png --steps 8 --solver ipndm4\n  fewstep sample fashion-mnist --show --seeds 0-15\n  fewstep sample edm-cifar10.pkl --plan plan.json --seeds 0-49999 --out samples/ --subdirs"
+    after_help = "Examples:\n  fewstep sample fashion-mnist --out grid.png --steps 8 --solver ipndm4\n  fewstep sample fashion-mnist --show --seeds 0-15\n  fewstep sample edm-cifar10.pkl --plan plan.json --seeds 0-49999 --out samples/"
 )]
 pub struct Args {
     /// Model: a file, or the name of a built-in one
@@ -28,20 +28,11 @@ pub struct Args {
     pub plan: PlanArgs,
 
     /// Where to: a folder of PNGs named after their seeds, one grid (.png), or arrays (.npz)
-    #[arg(long, value_name = "PATH", help_heading = "Output", required_unless_present_any = ["show", "dry_run"])]
+    #[arg(long, value_name = "PATH", help_heading = "Output", required_unless_present_any = ["show", "dry_run", "print_settings"])]
     pub out: Option<PathBuf>,
     /// Show the images in the terminal, as a grid; alone, or with --out FILE.png
     #[arg(long, help_heading = "Output")]
     pub show: bool,
-    /// Folder: PNGs in subfolders of 1000
-    #[arg(long, help_heading = "Output")]
-    pub subdirs: bool,
-    /// Grid: images in a row [default: as many as there are rows]
-    #[arg(long, value_name = "N", help_heading = "Output")]
-    pub columns: Option<usize>,
-    /// npz: floats as the sampler leaves them, about -1 to 1 for images, instead of pixels
-    #[arg(long, help_heading = "Output")]
-    pub raw: bool,
     /// Replace what --out names
     #[arg(long, help_heading = "Output", conflicts_with = "resume")]
     pub overwrite: bool,
@@ -53,6 +44,8 @@ pub struct Args {
     pub dry_run: bool,
 
     #[command(flatten)]
+    pub settings: SettingsArgs,
+    #[command(flatten)]
     pub model: ModelArgs,
 }
 
@@ -60,18 +53,24 @@ pub struct Args {
 const OTHER_FILES: [&str; 6] = ["jpg", "jpeg", "webp", "gif", "npy", "zip"];
 
 impl Args {
-    /// Where to, by the name; checked with the options that belong to it.
-    fn destination(&self, out: &Path) -> Result<Destination> {
+    /// Where to, by the name; checked with the options and settings that belong to it.
+    fn destination(&self, out: &Path, settings: &SampleSettings) -> Result<Destination> {
         let [grid, arrays] = ["png", "npz"].map(|extension| has_extension(out, extension));
         let folder = !grid && !arrays;
-        for (given, option, fits, what) in [
-            (self.subdirs, "--subdirs", folder, "a folder of PNGs"),
-            (self.resume, "--resume", folder, "a folder of PNGs"),
-            (self.columns.is_some(), "--columns", grid, "a .png grid"),
-            (self.show, "--show", grid, "a .png grid"),
-            (self.raw, "--raw", arrays, "an .npz file"),
+        let why = |what: &str| format!("is for {what}, and --out {} is none", out.display());
+        for (given, option, fits, what) in
+            [(self.resume, "--resume", folder, "a folder of PNGs"), (self.show, "--show", grid, "a .png grid")]
+        {
+            ensure!(!given || fits, "{option} {}", why(what));
+        }
+        for (name, fits, what) in [
+            ("output.subdirs", folder, "a folder of PNGs"),
+            ("output.columns", grid, "a .png grid"),
+            ("output.raw", arrays, "an .npz file"),
         ] {
-            ensure!(!given || fits, "{option} is for {what}, and --out {} is none", out.display());
+            if !fits {
+                self.settings.refuse(settings, &[name], &why(what))?;
+            }
         }
         if let Some(extension) = OTHER_FILES.iter().find(|extension| has_extension(out, extension)) {
             bail!("images are not written as .{extension}: let --out be a folder, or end in .png or .npz");
@@ -81,15 +80,15 @@ impl Args {
             "--out {} is a file: name a folder, or let the name end in .png or .npz",
             out.display()
         );
-        ensure!(self.columns != Some(0), "--columns must be at least 1");
+        let SampleOutput { subdirs, columns, raw } = settings.output;
         let path = out.to_owned();
         Ok(if grid {
-            Destination::Grid { path, columns: self.columns }
+            Destination::Grid { path, columns: (columns > 0).then_some(columns) }
         } else if arrays {
-            Destination::Arrays { path, raw: self.raw }
+            Destination::Arrays { path, raw }
         } else {
             let run = RunOptions { out: path, resume: self.resume, command: repeat::command() };
-            Destination::Folder { run, subdirs: self.subdirs, overwrite: self.overwrite }
+            Destination::Folder { run, subdirs, overwrite: self.overwrite }
         })
     }
 }
@@ -111,7 +110,12 @@ struct Outcome {
 
 /// Makes the samples.
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
+    let settings = args.settings.resolve(&SampleSettings::default())?;
+    if args.settings.printed(&settings)? {
+        return Ok(());
+    }
     ensure!(args.latents.batch > 0, "--batch must be at least 1");
+    args.plan.check(&args.settings, &settings)?;
     let scratch = match &args.out {
         None if args.show => Some(tempfile::tempdir().context("cannot make a temporary folder")?),
         _ => None,
@@ -121,9 +125,9 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     if args.show {
         terminal::check()?;
     }
-    let destination = args.destination(out)?;
+    let destination = args.destination(out, &settings)?;
     let opened = args.model.open(&args.name, args.latents.batch)?;
-    let plan = args.plan.resolve(&opened)?;
+    let plan = args.plan.resolve(&opened, &settings.sampler)?;
     let source = args.latents.resolve(&opened)?;
     let model = opened.id(&args.model.compute.precision);
     if args.dry_run {

@@ -64,24 +64,12 @@ pub struct TrainingArgs {
     /// Images an update [default: 512]
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
-    /// Images held by the graph at once [default: the batch]
-    #[arg(long, value_name = "N")]
-    pub microbatch: Option<usize>,
     /// Learning rate after the ramp [default: 0.001]
     #[arg(long, value_name = "RATE")]
     pub lr: Option<f64>,
-    /// Images over which the learning rate rises [default: 10000000]
-    #[arg(long, value_name = "N")]
-    pub lr_rampup: Option<u64>,
-    /// Half-life of the weights' moving average, in images [default: 500000]
-    #[arg(long, value_name = "N")]
-    pub ema: Option<f64>,
     /// Probability of the non-leaky augmentations; 0 for none [default: 0.12]
     #[arg(long, value_name = "P")]
     pub augment: Option<f64>,
-    /// Mirror images at random (only where a mirror image is as likely)
-    #[arg(long)]
-    pub xflip: bool,
     /// Seed of weights, data order and noise [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -94,7 +82,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         return Ok(());
     }
     let device = args.compute.place.resolve()?;
-    let dataset = args.data.open()?;
+    let dataset = settings.data.open(&args.data.data, args.data.pad_to)?;
     let task = TrainTask::new(&dataset, settings, &args.compute.precision)?;
     warn_of_changes(&task)?;
     if args.run.repeat.dry_run {
@@ -126,16 +114,11 @@ impl Args {
         put(&mut network.channel_mult, channel_mult);
         put(&mut network.blocks, blocks);
         put(&mut network.attention, attention);
-        let TrainingArgs { images, batch, microbatch, lr, lr_rampup, ema, augment, xflip, seed } =
-            self.training.clone();
+        let TrainingArgs { images, batch, lr, augment, seed } = self.training.clone();
         put(&mut training.images, images);
         put(&mut training.batch, batch);
-        put(&mut training.microbatch, microbatch);
         put(&mut training.learning_rate, lr);
-        put(&mut training.rampup_images, lr_rampup);
-        put(&mut training.ema_images, ema);
         put(&mut training.augment, augment);
-        training.xflip |= xflip;
         put(&mut training.seed, seed);
         Ok(settings)
     }

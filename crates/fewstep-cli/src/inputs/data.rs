@@ -16,14 +16,11 @@ pub struct DataArgs {
     /// Pad images with zeros to squares of this size (Fashion-MNIST: 32)
     #[arg(long, value_name = "PIXELS")]
     pub pad_to: Option<usize>,
-    /// Use at most so many images
-    #[arg(long, value_name = "N")]
-    pub max_images: Option<usize>,
 }
 
 impl DataArgs {
-    /// Opens the data set.
-    pub fn open(&self) -> Result<Dataset> {
-        Ok(open_data(&self.data, self.pad_to, self.max_images)?)
+    /// Opens the data set, or so many of its images.
+    pub fn open(&self, max_images: Option<usize>) -> Result<Dataset> {
+        Ok(open_data(&self.data, self.pad_to, max_images)?)
     }
 }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use fewstep::models::OpenModel;
-use fewstep::plans::{NamedSampler, found_for_another, read_plan_for};
+use fewstep::plans::{NamedSampler, SamplerSettings, found_for_another, read_plan_for};
 use fewstep::search::parse_solver;
 use fewstep_core::plan::Plan;
 use fewstep_core::solver::Solver;
+use serde::Serialize;
 
+use super::SettingsArgs;
 use crate::ui;
 
 /// Which sampler to run.
@@ -16,9 +18,7 @@ use crate::ui;
 #[command(next_help_heading = "Sampler")]
 pub struct PlanArgs {
     /// Plan file; the options below are for samplers without one
-    #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "steps", "solver", "schedule", "rho", "sigmas", "sigma_min", "sigma_max", "no_last_step", "afs",
-    ])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["steps", "solver", "schedule", "sigmas"])]
     pub plan: Option<PathBuf>,
     /// Noise levels; a first-order solver makes so many evaluations
     #[arg(long, value_name = "N", default_value_t = 18)]
@@ -27,32 +27,40 @@ pub struct PlanArgs {
     #[arg(long, value_name = "NAME", default_value = "heun", value_parser = parse_solver)]
     pub solver: Solver,
     /// Noise levels: karras, log_snr, vp, ve, iddpm, cosine, ...
-    #[arg(long, value_name = "NAME", default_value = "karras")]
+    #[arg(long, value_name = "NAME", default_value = KARRAS)]
     pub schedule: String,
-    /// Exponent of the karras schedule [default: 7]
-    #[arg(long)]
-    pub rho: Option<f64>,
     /// Noise levels one by one, largest first, without the final 0
-    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = ["steps", "schedule", "rho", "sigma_min", "sigma_max"])]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = ["steps", "schedule"])]
     pub sigmas: Option<Vec<f64>>,
-    /// Lowest noise level [default: the model's own]
-    #[arg(long, value_name = "SIGMA")]
-    pub sigma_min: Option<f64>,
-    /// Highest noise level [default: the model's own]
-    #[arg(long, value_name = "SIGMA")]
-    pub sigma_max: Option<f64>,
-    /// Stop at the lowest noise level instead of stepping to 0
-    #[arg(long)]
-    pub no_last_step: bool,
-    /// Replace the first evaluation by the analytical first step
-    #[arg(long)]
-    pub afs: bool,
 }
 
+/// The schedule that has an exponent.
+const KARRAS: &str = "karras";
+
+/// Settings of a sampler, those of its levels first.
+const SETTINGS: [&str; 5] =
+    ["sampler.rho", "sampler.sigma_min", "sampler.sigma_max", "sampler.last_step", "sampler.afs"];
+
 impl PlanArgs {
+    /// Refuses settings of the sampler that these options overrule.
+    pub fn check<S: Serialize + Default>(&self, args: &SettingsArgs, settings: &S) -> Result<()> {
+        if self.plan.is_some() {
+            args.refuse(settings, &SETTINGS, "cannot be used with --plan: a plan is a whole sampler")?;
+        }
+        if self.sigmas.is_some() {
+            args.refuse(settings, &SETTINGS[..3], "cannot be used with --sigmas, which are all noise levels")?;
+        }
+        if self.schedule != KARRAS {
+            let why =
+                format!("is of the {KARRAS} schedule alone, and cannot be used with --schedule {}", self.schedule);
+            args.refuse(settings, &SETTINGS[..1], &why)?;
+        }
+        Ok(())
+    }
+
     /// The plan for the model. One that was found for another network is used, and said so.
-    pub fn resolve(&self, opened: &OpenModel) -> Result<Plan> {
-        let Some(path) = &self.plan else { return Ok(self.sampler().plan(opened.spec())?) };
+    pub fn resolve(&self, opened: &OpenModel, settings: &SamplerSettings) -> Result<Plan> {
+        let Some(path) = &self.plan else { return Ok(self.sampler(settings).plan(opened.spec())?) };
         let plan = read_plan_for(path, opened.spec())?;
         if let Some(what) = found_for_another(&plan, opened) {
             ui::note(format!("warning: the plan {} {what}", path.display()));
@@ -61,17 +69,13 @@ impl PlanArgs {
     }
 
     /// The sampler that is named.
-    pub fn sampler(&self) -> NamedSampler {
+    fn sampler(&self, settings: &SamplerSettings) -> NamedSampler {
         NamedSampler {
             steps: self.steps,
             solver: self.solver,
             schedule: self.schedule.clone(),
-            rho: self.rho,
             sigmas: self.sigmas.clone(),
-            sigma_min: self.sigma_min,
-            sigma_max: self.sigma_max,
-            stop_at_last: self.no_last_step,
-            analytical_first_step: self.afs,
+            settings: settings.clone(),
         }
     }
 }

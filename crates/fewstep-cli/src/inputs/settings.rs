@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use fewstep::search::Documented;
+use fewstep::settings::to_toml;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,10 +18,10 @@ pub struct SettingsArgs {
     /// TOML file with settings; --print-settings shows its form
     #[arg(long, value_name = "FILE")]
     pub settings: Option<PathBuf>,
-    /// One setting, such as search.teacher.grid=33; may be repeated
+    /// One setting of those that --print-settings shows; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub set: Vec<String>,
-    /// Print all settings as TOML, and do nothing
+    /// Print every setting with its value and what it does, and do nothing
     #[arg(long)]
     pub print_settings: bool,
 }
@@ -37,7 +39,7 @@ impl SettingsArgs {
         }
         for text in &self.set {
             let (name, setting) = text.split_once('=').with_context(|| {
-                format!("--set {text}: write a name, = and a value, such as search.teacher.grid=33")
+                format!("--set {text}: write a name, = and a value; --print-settings shows the names")
             })?;
             let parsed = toml::from_str::<toml::Table>(&format!("value = {setting}"));
             let one = match parsed.ok().and_then(|mut table| table.remove("value")) {
@@ -57,10 +59,28 @@ impl SettingsArgs {
         self.set.iter().filter_map(|text| Some(text.split_once('=')?.0))
     }
 
+    /// Refuses those of `names` that the user set, as `why` says. (What a file sets to the default is not set: files may hold all.)
+    pub fn refuse<S: Serialize + Default>(&self, settings: &S, names: &[&str], why: &str) -> Result<()> {
+        let (now, usual) = (serde_json::to_value(settings)?, serde_json::to_value(S::default())?);
+        for name in names {
+            let place = format!("/{}", name.replace('.', "/"));
+            let differs = now.pointer(&place) != usual.pointer(&place);
+            let table = |set: &str| name.strip_prefix(set).is_some_and(|rest| rest.starts_with('.'));
+            let sets = |set: &str| set == *name || differs && table(set);
+            let typed = self.set.iter().rev().find(|text| text.split_once('=').is_some_and(|(set, _)| sets(set)));
+            match (typed, &self.settings) {
+                (Some(text), _) => bail!("--set {text} {why}"),
+                (None, Some(path)) if differs => bail!("{name} in {} {why}", path.display()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Prints settings as a file of them would be, if that was asked for: then there is nothing else to do.
-    pub fn printed<S: Serialize>(&self, settings: &S) -> Result<bool> {
+    pub fn printed<S: Serialize + Documented>(&self, settings: &S) -> Result<bool> {
         if self.print_settings {
-            ui::print(toml::to_string(settings)?.as_bytes())?;
+            ui::print(to_toml(settings)?.as_bytes())?;
         }
         Ok(self.print_settings)
     }
@@ -110,9 +130,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_read() {
-        let defaults = SearchSettings::default();
-        let text = toml::to_string(&defaults).unwrap();
-        assert_eq!(toml::from_str::<SearchSettings>(&text).unwrap(), defaults);
+    fn what_cannot_be_is_refused_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.toml");
+        std::fs::write(&path, "[teacher]\ngrid = 21\n[oss]\nbeam = 9\n").unwrap();
+        let refused = |set: &[&str], settings: Option<&PathBuf>, name: &str| {
+            let args = SettingsArgs { settings: settings.cloned(), ..args(set) };
+            let found = args.resolve(&SearchSettings::default()).unwrap();
+            args.refuse(&found, &[name], "does not fit").err().map(|error| error.to_string())
+        };
+        let said = |set: &str| Some(format!("--set {set} does not fit"));
+        assert_eq!(refused(&["teacher.grid=21"], None, "teacher.grid"), said("teacher.grid=21"));
+        assert_eq!(refused(&["teacher={grid=3}"], None, "teacher.grid"), said("teacher={grid=3}"));
+        assert_eq!(refused(&["teacher={grid=3}"], None, "teacher.samples"), None);
+        assert_eq!(refused(&[], Some(&path), "teacher.grid"), None);
+        let in_file = format!("oss.beam in {} does not fit", path.display());
+        assert_eq!(refused(&["teacher.grid=3"], Some(&path), "oss.beam"), Some(in_file));
     }
 }

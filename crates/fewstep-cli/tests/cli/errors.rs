@@ -37,7 +37,7 @@ fn samplers_that_cannot_be_run() {
     let place = Place::with_model();
     insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,3,0.1"])), @"the levels that were given are no schedule: noise levels must fall strictly, but number 2 is 3 and the one before it is 3 (list them largest first, without repeats)");
     insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,0"])), @"the levels that were given are no schedule: noise level 0 (number 2, counting from 0) is not a positive finite number");
-    insta::assert_snapshot!(place.fails(&sample(&["--sigma-min", "100"])), @"the noise range must satisfy 0 < sigma_min < sigma_max, but it is 100 to 80");
+    insta::assert_snapshot!(place.fails(&sample(&["--set", "sampler.sigma_min=100"])), @"the noise range must satisfy 0 < sigma_min < sigma_max, but it is 100 to 80");
     insta::assert_snapshot!(place.fails(&sample(&["--steps", "0"])), @"there must be at least 1 step");
     insta::assert_snapshot!(place.fails(&sample(&["--schedule", "linear"])), @"there is no schedule named 'linear'; there are karras, log_snr, vp, ve, iddpm, cosine, time_uniform, timestep_uniform, flow_uniform");
     insta::assert_snapshot!(place.fails(&sample(&["--plan", "none.json"])), @"the plan none.json does not exist: check the path");
@@ -80,7 +80,7 @@ fn places_that_cannot_be_written() {
     place.save_images("data", 1, SIZE, 2);
     insta::assert_snapshot!(to("data"), @"the folder data already holds files: choose another one; --resume goes on with a folder of samples, --overwrite starts it again");
     insta::assert_snapshot!(to("grid.jpg"), @"images are not written as .jpg: let --out be a folder, or end in .png or .npz");
-    insta::assert_snapshot!(place.fails(&sample(&["--subdirs"])), @"--subdirs is for a folder of PNGs, and --out out.npz is none");
+    insta::assert_snapshot!(place.fails(&sample(&["--set", "output.subdirs=true"])), @"--set output.subdirs=true is for a folder of PNGs, and --out out.npz is none");
 }
 
 #[test]

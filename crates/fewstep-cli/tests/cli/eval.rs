@@ -55,7 +55,7 @@ fn a_set_is_at_distance_zero_from_itself_however_it_is_stored() {
         assert_eq!((json["images"].as_u64(), json["reference_images"].as_u64()), (Some(60), Some(60)));
         assert_eq!(json["features_sha256"], stored["features_sha256"]);
     }
-    let part = place.run(&[&EVAL[..], &["data", "--ref", "ref.npz", "--max-images", "20"]].concat());
+    let part = place.run(&[&EVAL[..], &["data", "--ref", "ref.npz", "--set", "data.max_images=20"]].concat());
     assert_eq!(part.code, 0);
     assert!(
         part.stdout.starts_with("Frechet distance ") && !part.stdout.starts_with("Frechet distance 0.0000"),
@@ -104,11 +104,11 @@ fn sides_that_do_not_belong_together_are_refused() {
     place.save_images("colour", 3, 8, 4);
     place.save_images("large", 1, 16, 4);
     let eval = |rest: &[&'static str]| [&EVAL[..], rest].concat();
-    insta::assert_snapshot!(place.fails(&["eval", "data"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST), but these are 8x8 with 1 channel: give a feature network with --features, or pad Fashion-MNIST with --pad-to 32");
-    insta::assert_snapshot!(place.fails(&["eval", "model.safetensors"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST), but these are 8x8 with 1 channel: give a feature network with --features, or pad Fashion-MNIST with --pad-to 32");
+    insta::assert_snapshot!(place.fails(&["eval", "data"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST), but these are 8x8 with 1 channel: give a feature network with --features, or pad Fashion-MNIST's images to 32x32");
+    insta::assert_snapshot!(place.fails(&["eval", "model.safetensors"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST), but these are 8x8 with 1 channel: give a feature network with --features, or pad Fashion-MNIST's images to 32x32");
     insta::assert_snapshot!(place.fails(&eval(&["data"])), @"with --features there is no default reference: give one with --ref");
-    insta::assert_snapshot!(place.fails(&eval(&["large", "--ref", "data"])), @"the images are 16x16 with 1 channel but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (--pad-to pads data sets)");
-    insta::assert_snapshot!(place.fails(&eval(&["colour", "--ref", "data"])), @"the images are 8x8 with 3 channels but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (--pad-to pads data sets)");
+    insta::assert_snapshot!(place.fails(&eval(&["large", "--ref", "data"])), @"the images are 16x16 with 1 channel but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (the setting data.pad_to pads those of data sets)");
+    insta::assert_snapshot!(place.fails(&eval(&["colour", "--ref", "data"])), @"the images are 8x8 with 3 channels but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (the setting data.pad_to pads those of data sets)");
     insta::assert_snapshot!(place.fails(&eval(&["data", "--ref", "nowhere.npz"])), @"the reference nowhere.npz does not exist: check the path");
     insta::assert_snapshot!(place.fails(&eval(&["nowhere", "--ref", "data"])), @"there is neither a data set nor a model nowhere: check the path");
     insta::assert_snapshot!(place.fails(&["eval", "data", "--ref", "data", "--features", "model.safetensors"]), @"model.safetensors cannot be used as a feature network: its metadata does not say 'fewstep features 1', as a feature network's does");
@@ -134,8 +134,8 @@ fn features_need_labels_and_a_place() {
 fn all_metrics_come_from_one_pass() {
     let place = trained();
     let names = "fid,fid-infinity,kid,inception-score,precision-recall,density-coverage,sliced-wasserstein";
-    let options = ["--metrics", names, "--set", "kid_subset_size=20", "--set", "kid_subsets=5"];
-    let options = [&options[..], &["--set", "splits=2", "--set", "bootstrap=4"]].concat();
+    let options = ["--metrics", names, "--set", "metrics.kid_subset_size=20", "--set", "metrics.kid_subsets=5"];
+    let options = [&options[..], &["--set", "metrics.splits=2", "--set", "metrics.bootstrap=4"]].concat();
     let json = place.json(&[&EVAL[..], &["data", "--ref", "data"], &options].concat());
     let names = json["metrics"].as_array().unwrap().iter().map(|found| found["metric"].as_str().unwrap());
     let expected = [
@@ -176,7 +176,7 @@ fn ranges_are_measured_one_by_one() {
     let place = trained();
     let sampler = ["--ref", "data", "model.safetensors", "--steps", "2", "--solver", "euler"];
     let eval = |rest: &[&'static str]| [&EVAL[..], &sampler, rest].concat();
-    let all = place.json(&eval(&["--seeds", "5-34", "--ranges", "3"]));
+    let all = place.json(&eval(&["--seeds", "5-34", "--set", "ranges=3"]));
     let found = measured(&all, "frechet-distance");
     let ranges: Vec<f64> = found["ranges"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
     for (found, seeds) in ranges.iter().zip(["5-14", "15-24", "25-34"]) {
@@ -189,13 +189,13 @@ fn ranges_are_measured_one_by_one() {
     assert!((found["uncertainty"]["value"].as_f64().unwrap() - deviation).abs() < 1e-9 * mean);
     assert_eq!((found["num_images"].as_u64(), all["images"].as_u64()), (Some(10), Some(30)));
     assert_eq!(all["ranges"], serde_json::json!([[5, 14], [15, 24], [25, 34]]));
-    let words = place.succeeds(&eval(&["--seeds", "5-34", "--ranges", "3"]));
+    let words = place.succeeds(&eval(&["--seeds", "5-34", "--set", "ranges=3"]));
     assert!(words.contains("(seed ranges), the mean of 3 ranges: "), "{words}");
     assert!(
         words.contains("30 of model.safetensors by euler, 2 evaluations an image, seeds 5-14, 15-24, 25-34"),
         "{words}"
     );
-    insta::assert_snapshot!(place.fails(&eval(&["--seeds", "0-30", "--ranges", "3"])), @"31 images cannot be divided into 3 equal ranges: choose another --ranges");
+    insta::assert_snapshot!(place.fails(&eval(&["--seeds", "0-30", "--set", "ranges=3"])), @"31 images cannot be divided into 3 equal ranges: set another number of ranges");
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_protocol_takes_inception_and_shows_all_ranges() {
         let args = ["eval", "model.safetensors", "--steps", "1", "--solver", "euler", "--ref", "ref.npz", "--protocol"];
         [&args[..], rest].concat()
     };
-    let json = place.json(&eval(&["edm", "--reduced", "4", "--features", "inception.safetensors"]));
+    let json = place.json(&eval(&["edm", "--set", "reduced=4", "--features", "inception.safetensors"]));
     let found = measured(&json, "fid");
     let ranges: Vec<f64> = found["ranges"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
     assert_eq!((ranges.len(), found["aggregate"].as_str()), (3, Some("least")));
@@ -230,7 +230,7 @@ fn a_protocol_takes_inception_and_shows_all_ranges() {
         (Some("inception-v3-2015-12-05/tf1"), Some(2048))
     );
     // The other convention's numbers are other numbers.
-    let message = place.fails(&eval(&["pytorch-fid", "--reduced", "4", "--features", "inception.safetensors"]));
+    let message = place.fails(&eval(&["pytorch-fid", "--set", "reduced=4", "--features", "inception.safetensors"]));
     assert!(message.contains("measured with different features (inception-v3-2015-12-05/pytorch-fid"), "{message}");
 }
 
@@ -240,12 +240,17 @@ fn protocols_that_cannot_be_followed() {
     let eval = |rest: &[&'static str]| [&EVAL[..], &["--ref", "data"], rest].concat();
     insta::assert_snapshot!(place.fails(&eval(&["data", "--protocol", "edm"])), @"the protocol edm measures 3 ranges of 50000 images each, so it needs 150000 images, but data holds 60: make the others, or leave --protocol out");
     insta::assert_snapshot!(place.fails(&eval(&["data", "--protocol", "adm"])), @"'adm' is no evaluation protocol; there are edm, edm-once, pytorch-fid");
-    insta::assert_snapshot!(place.fails(&eval(&["data", "--protocol", "edm", "--reduced", "20"])), @"the protocol edm is defined on the features of Inception-v3, not on those of small-cnn: give Inception's weights with --features");
-    for flag in [["--seeds", "0-9"], ["--ranges", "2"], ["--resize", "tf1"], ["--max-images", "9"]] {
-        let run = place.run(&eval(&[&["data", "--protocol", "edm"][..], &flag].concat()));
-        assert_eq!(run.code, 2, "{flag:?}");
-        assert!(run.stderr.contains("cannot be used with"), "{}", run.stderr);
+    insta::assert_snapshot!(place.fails(&eval(&["data", "--protocol", "edm", "--set", "reduced=20"])), @"the protocol edm is defined on the features of Inception-v3, not on those of small-cnn: give Inception's weights with --features");
+    let run = place.run(&eval(&["data", "--protocol", "edm", "--seeds", "0-9"]));
+    assert!(run.code == 2 && run.stderr.contains("cannot be used with"), "{}", run.stderr);
+    for setting in ["ranges=2", "resize=tf1", "data.max_images=9"] {
+        let error = place.fails(&eval(&["data", "--protocol", "edm", "--set", setting]));
+        assert_eq!(error, format!("--set {setting} cannot be used with --protocol edm, which says it"));
     }
+    insta::assert_snapshot!(place.fails(&eval(&["data", "--set", "reduced=4"])), @"--set reduced=4 is for a rehearsal of a protocol: name it with --protocol");
+    insta::assert_snapshot!(place.fails(&eval(&["data", "--set", "return_features=true"])), @"--set return_features=true is for a TorchScript program: run one with --torchscript");
+    insta::assert_snapshot!(place.fails(&eval(&["data", "--set", "resize=clean"])), @"--set resize=clean: unknown variant `clean`, expected `tf1` or `pytorch-fid`");
+    insta::assert_snapshot!(place.fails(&eval(&["model.safetensors", "--set", "data.max_images=9"])), @"--set data.max_images=9 is for stored images: with a model, --seeds says how many");
 }
 
 #[test]
@@ -255,7 +260,7 @@ fn features_kept_in_a_reference_serve_metrics_that_need_them() {
     let reference = ["ref", "--data", "data", "--features", "features.safetensors", "--out"];
     place.succeeds(&[&reference[..], &["ref.npz"]].concat());
     place.succeeds(&[&reference[..], &["kept.npz", "--keep-features"]].concat());
-    let metrics = ["others", "--metrics", "kid,density-coverage", "--set", "kid_subset_size=10", "--ref"];
+    let metrics = ["others", "--metrics", "kid,density-coverage", "--set", "metrics.kid_subset_size=10", "--ref"];
     let eval = |reference: &'static str| [&EVAL[..], &metrics, &[reference]].concat();
     let (kept, data) = (place.json(&eval("kept.npz")), place.json(&eval("data")));
     for metric in ["kernel-distance", "density", "coverage"] {
@@ -270,10 +275,10 @@ fn metrics_that_cannot_be_computed() {
     let eval = |rest: &[&'static str]| [&EVAL[..], &["data", "--ref", "data", "--metrics"], rest].concat();
     insta::assert_snapshot!(place.fails(&eval(&["fdd"])), @"'fdd' is no metric; there are fid, fid-infinity, kid, inception-score, precision-recall, density-coverage, sliced-wasserstein");
     insta::assert_snapshot!(place.fails(&eval(&["fid,fid"])), @"--metrics names fid twice");
-    insta::assert_snapshot!(place.fails(&eval(&["kid"])), @"kid takes subsets of 1000 images of either side, but one side has 60: set kid_subset_size");
-    insta::assert_snapshot!(place.fails(&eval(&["inception-score", "--set", "splits=61"])), @"inception-score takes the images in 61 parts, but there are 60: set splits");
-    insta::assert_snapshot!(place.fails(&eval(&["precision-recall", "--set", "precision_k=60"])), @"precision-recall looks for 60 neighbours of every image, but one side has 60 images: set precision_k");
-    insta::assert_snapshot!(place.fails(&eval(&["fid", "--max-images", "1"])), @"a distance needs at least 2 images, there is 1");
+    insta::assert_snapshot!(place.fails(&eval(&["kid"])), @"kid takes subsets of 1000 images of either side, but one side has 60: set metrics.kid_subset_size");
+    insta::assert_snapshot!(place.fails(&eval(&["inception-score", "--set", "metrics.splits=61"])), @"inception-score takes the images in 61 parts, but there are 60: set metrics.splits");
+    insta::assert_snapshot!(place.fails(&eval(&["precision-recall", "--set", "metrics.precision_k=60"])), @"precision-recall looks for 60 neighbours of every image, but one side has 60 images: set metrics.precision_k");
+    insta::assert_snapshot!(place.fails(&eval(&["fid", "--set", "data.max_images=1"])), @"a distance needs at least 2 images, there is 1");
 }
 
 #[test]

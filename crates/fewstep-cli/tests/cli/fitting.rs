@@ -228,7 +228,7 @@ fn moments_of_images_draw_a_plan() {
         let plan = format!("{out}/steps-003/plan.json");
         assert_eq!(place.read_json(&plan)["metadata"]["found_by"]["method"], "karras/euler+data-moments");
         let out = data.replace(".npz", "-images.npz");
-        place.succeeds(&["sample", "model.safetensors", "--plan", &plan, "--out", &out, "--raw"]);
+        place.succeeds(&["sample", "model.safetensors", "--plan", &plan, "--out", &out, "--set", "output.raw=true"]);
         let images = npz::read(place.path(&out)).unwrap()["images"].to_f64();
         (images.iter().map(|value| value * value).sum::<f64>() / images.len() as f64).sqrt()
     };

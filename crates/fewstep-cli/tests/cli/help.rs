@@ -49,6 +49,53 @@ fn help_is_as_recorded_and_has_an_example() {
     assert_eq!(names, COMMANDS.len() + 1, "every command and `help`");
 }
 
+/// Names of a command's options but for `--json`, `--help` and `--version`.
+fn options(command: &str) -> Vec<String> {
+    let text = help(&[command, "--help"]);
+    let before_examples = text.split("\nExample").next().unwrap();
+    let indented = before_examples.lines().filter_map(|line| line.strip_prefix("      --"));
+    let names = indented.map(|line| line.split([' ', '=']).next().unwrap().to_owned());
+    names.filter(|name| name != "json").collect()
+}
+
+/// What only a few turn is a setting.
+#[test]
+fn a_command_has_at_most_24_options() {
+    for command in COMMANDS {
+        let options = options(command);
+        assert!(options.len() <= 24, "{command} has {}: {options:?}", options.len());
+    }
+    assert!(["out", "seeds", "set"].iter().all(|name| options("sample").iter().any(|option| option == name)));
+    for command in ["plan", "tune"] {
+        let lines = help(&[command, "--help"]).lines().count();
+        assert!(lines <= 80, "{command} --help has {lines} lines");
+    }
+}
+
+/// `--print-settings` needs nothing else, and what it prints is what the command does without it.
+#[test]
+fn settings_are_printed_where_nothing_else_is_said() {
+    let place = Place::new();
+    let with_settings = COMMANDS.into_iter().filter(|command| options(command).iter().any(|name| name == "settings"));
+    let with_settings: Vec<&str> = with_settings.collect();
+    assert_eq!(with_settings, ["plan", "tune", "fit", "compare", "reproduce", "sample", "eval", "train"]);
+    for command in with_settings {
+        let text = place.succeeds(&[command, "--print-settings"]);
+        for line in text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')) {
+            assert!(line.contains("  # "), "{command}: {line}");
+        }
+        std::fs::write(place.path("printed.toml"), &text).unwrap();
+        assert_eq!(place.succeeds(&[command, "--settings", "printed.toml", "--print-settings"]), text);
+        let error = place.run(&[command, "--settings", "printed.toml"]);
+        assert_eq!(error.code, 2, "{command} needs more: {}", error.stderr);
+    }
+    let sampler = place.succeeds(&["sample", "--print-settings", "--set", "sampler.rho=5"]);
+    insta::assert_snapshot!("print-settings-sample", sampler);
+    assert!(place.succeeds(&["tune", "--updates", "7", "--print-settings"]).contains("updates = 7 "));
+    assert!(place.succeeds(&["reproduce", "--preset", "paper", "--print-settings"]).contains("batch = 512 "));
+    assert_eq!(place.list("."), ["printed.toml"]);
+}
+
 #[test]
 fn colour_is_off_where_it_is_unwanted() {
     // `Place::run` asserts that there are no escape codes.

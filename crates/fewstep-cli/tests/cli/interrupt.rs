@@ -98,8 +98,19 @@ fn tuning_stops_between_two_evaluations_and_goes_on_from_there() {
 fn a_second_one_quits_at_once() {
     let place = Place::new();
     place.save_images("images", 1, 32, 64);
-    let args =
-        ["train", "--data", "images", "--channels", "32", "--batch", "64", "--microbatch", "4", "--device", "cpu"];
+    let args = [
+        "train",
+        "--data",
+        "images",
+        "--channels",
+        "32",
+        "--batch",
+        "64",
+        "--device",
+        "cpu",
+        "--set",
+        "training.microbatch=4",
+    ];
     let more = ["--images", "10000000", "--augment", "0", "--set", "output.grid_every=0", "--out", "run"];
     let mut child = start(&place, &[&args[..], &more].concat());
     signalled(&place, &child, "run/stats.jsonl");

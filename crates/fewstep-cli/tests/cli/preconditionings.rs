@@ -7,8 +7,8 @@ fn place(arch: &str, precond: &str) -> Place {
     let place = Place::new();
     place.save_images("data", 3, 8, 24);
     let network = ["--channels", "8", "--channel-mult", "1,2", "--blocks", "1", "--attention", "4"];
-    let training = ["--images", "32", "--batch", "8", "--lr-rampup", "16", "--augment", "0"];
-    let settings = ["--set", "network.dropout=0", "--set", "output.grid_every=0"];
+    let training = ["--images", "32", "--batch", "8", "--augment", "0"];
+    let settings = ["--set", "network.dropout=0", "--set", "output.grid_every=0", "--set", "training.rampup_images=16"];
     let kind = ["train", "--data", "data", "--out", "trained", "--cond", "--arch", arch, "--precond", precond];
     place.succeeds(&[&kind[..], &network, &training, &settings].concat());
     place.succeeds(&["features", "--data", "data", "--out", "features.safetensors", "--epochs", "1", "--batch", "9"]);

@@ -42,7 +42,7 @@ fn results_in_words_and_as_json() {
 #[test]
 fn a_folder_holds_a_png_for_each_seed_and_resumes() {
     let place = Place::with_model();
-    place.succeeds(&sample(&["--seeds", "0-2,1001", "--subdirs", "--out", "s"]));
+    place.succeeds(&sample(&["--seeds", "0-2,1001", "--set", "output.subdirs=true", "--out", "s"]));
     assert_eq!(place.list("s"), ["000000", "001000", "run.json"]);
     assert_eq!(place.list("s/000000"), ["000000.png", "000001.png", "000002.png"]);
 
@@ -50,7 +50,7 @@ fn a_folder_holds_a_png_for_each_seed_and_resumes() {
     std::fs::remove_file(place.path("s/001000/001001.png")).unwrap();
     std::fs::copy(place.path("s/000000/000002.png"), place.path("s/000000/000001.png")).unwrap(); // whole, so it is kept
     std::fs::write(place.path("s/000000/000000.png"), b"cut off by a power cut").unwrap();
-    let again = sample(&["--seeds", "0-2,1001", "--subdirs", "--out", "s", "--resume"]);
+    let again = sample(&["--seeds", "0-2,1001", "--set", "output.subdirs=true", "--out", "s", "--resume"]);
     let words = place.succeeds(&again);
     assert!(words.contains("4 samples (2 were there)"), "{words}");
     assert_eq!(std::fs::read(place.path("s/001000/001001.png")).unwrap(), lost);
@@ -87,7 +87,7 @@ fn classes_come_from_the_option_or_the_seed() {
     let place = Place::new();
     place.save_model("model.safetensors", 3, 10);
     place.succeeds(&sample(&["--seeds", "0-40", "--out", "drawn.npz"]));
-    place.succeeds(&sample(&["--seeds", "0-3", "--class", "7", "--raw", "--out", "seven.npz"]));
+    place.succeeds(&sample(&["--seeds", "0-3", "--class", "7", "--set", "output.raw=true", "--out", "seven.npz"]));
     let drawn = npz::read(place.path("drawn.npz")).unwrap()["classes"].to_i64().unwrap();
     assert!(
         drawn.iter().all(|class| (0..10).contains(class)) && drawn.iter().any(|&class| class != drawn[0]),
@@ -106,7 +106,18 @@ fn a_plan_file_is_run_as_it_stands() {
     let schedule = Schedule::new(vec![40.0, 3.0, 0.25]).unwrap();
     let plan = Solver::Euler.plan(&schedule, &SolverOptions::default()).unwrap();
     std::fs::write(place.path("plan.json"), plan.to_json().unwrap()).unwrap();
-    place.succeeds(&["sample", "model.safetensors", "--plan", "plan.json", "--seeds", "5", "--raw", "--out", "a.npz"]);
+    place.succeeds(&[
+        "sample",
+        "model.safetensors",
+        "--plan",
+        "plan.json",
+        "--seeds",
+        "5",
+        "--set",
+        "output.raw=true",
+        "--out",
+        "a.npz",
+    ]);
     let sigmas = [
         "sample",
         "model.safetensors",
@@ -116,7 +127,8 @@ fn a_plan_file_is_run_as_it_stands() {
         "40,3,0.25",
         "--seeds",
         "5",
-        "--raw",
+        "--set",
+        "output.raw=true",
         "--out",
         "b.npz",
     ];
@@ -131,7 +143,7 @@ fn golden_images_from_golden_latents() {
     let place = Place::new();
     let (model, latents) = (goldens.join("ddpmpp_edm.pkl"), goldens.join("edm_samplers_on_ddpmpp_edm.npz"));
     let (model, latents) = (model.to_str().unwrap(), latents.to_str().unwrap());
-    let heun = ["sample", model, "--latents", latents, "--steps", "6", "--raw", "--out", "heun.npz"];
+    let heun = ["sample", model, "--latents", latents, "--steps", "6", "--set", "output.raw=true", "--out", "heun.npz"];
     assert_eq!(place.json(&heun)["nfe"], 11);
     let found = npz::read(place.path("heun.npz")).unwrap();
     let error = relative_error(&found["images"], &npz::read(latents).unwrap()["edm_heun_6"]);
@@ -143,37 +155,67 @@ fn golden_images_from_golden_latents() {
 #[test]
 fn options_that_a_plan_or_a_list_of_levels_overrules_are_refused() {
     let place = Place::new();
-    for command in [&["sample", "gaussian-mixture"][..]] {
-        for (overruled, by) in [
-            (vec!["--steps", "18"], "plan"),
-            (vec!["--solver", "heun"], "plan"),
-            (vec!["--schedule", "karras"], "plan"),
-            (vec!["--rho", "7"], "plan"),
-            (vec!["--sigmas", "80,1"], "plan"),
-            (vec!["--sigma-min", "0.002"], "plan"),
-            (vec!["--sigma-max", "80"], "plan"),
-            (vec!["--no-last-step"], "plan"),
-            (vec!["--afs"], "plan"),
-            (vec!["--steps", "18"], "sigmas"),
-            (vec!["--schedule", "karras"], "sigmas"),
-            (vec!["--rho", "7"], "sigmas"),
-            (vec!["--sigma-min", "0.002"], "sigmas"),
-            (vec!["--sigma-max", "80"], "sigmas"),
+    for (overruled, given) in [
+        (["--steps", "18"], ["--plan", "plan.json"]),
+        (["--solver", "heun"], ["--plan", "plan.json"]),
+        (["--schedule", "karras"], ["--plan", "plan.json"]),
+        (["--sigmas", "80,1"], ["--plan", "plan.json"]),
+        (["--steps", "18"], ["--sigmas", "80,1"]),
+        (["--schedule", "karras"], ["--sigmas", "80,1"]),
+    ] {
+        let run = place.run(&[&["sample", "gaussian-mixture"], &given[..], &overruled].concat());
+        let names = run.stderr.contains(overruled[0]) && run.stderr.contains(given[0]);
+        assert!(run.code == 2 && names && run.stderr.contains("cannot be used with"), "{}", run.stderr);
+    }
+}
+
+/// The same of settings, by the words of whoever set them; what a file sets to its default changes nothing.
+#[test]
+fn settings_that_other_options_overrule_are_refused_as_they_were_written() {
+    let place = Place::new();
+    let all = ["rho=7", "sigma_min=0.002", "sigma_max=80", "last_step=false", "afs=true"];
+    for command in [&["sample", "gaussian-mixture", "--out", "x.npz"][..], &["eval", "gaussian-mixture"]] {
+        let refused = |rest: &[&str]| place.fails(&[command, rest].concat());
+        for (given, overruled) in [
+            (["--plan", "plan.json"], &all[..]),
+            (["--sigmas", "80,1"], &all[..3]),
+            (["--schedule", "cosine"], &all[..1]),
         ] {
-            let given = if by == "plan" { ["--plan", "plan.json"] } else { ["--sigmas", "80,1"] };
-            let run = place.run(&[command, &given[..], &overruled].concat());
-            let names = run.stderr.contains(overruled[0]) && run.stderr.contains(given[0]);
-            assert!(run.code == 2 && names && run.stderr.contains("cannot be used with"), "{}", run.stderr);
+            for setting in overruled {
+                let setting = format!("sampler.{setting}");
+                let error = refused(&[&given[..], &["--set", &setting]].concat());
+                assert!(error.starts_with(&format!("--set {setting} ")), "{error}");
+                assert!(error.contains("cannot be used with") && error.contains(given[0]), "{error}");
+            }
         }
+        std::fs::write(place.path("own.toml"), "[sampler]\nrho = 7\nafs = true\n").unwrap();
+        let error = refused(&["--plan", "plan.json", "--settings", "own.toml"]);
+        assert!(error.starts_with("sampler.afs in own.toml cannot be used with --plan"), "{error}");
+        std::fs::write(place.path("usual.toml"), "[sampler]\nrho = 7\nafs = false\n").unwrap();
+        let error = refused(&["--plan", "plan.json", "--settings", "usual.toml"]);
+        assert!(error.contains("the plan plan.json does not exist"), "{error}");
+        std::fs::remove_file(place.path("own.toml")).unwrap();
+        std::fs::remove_file(place.path("usual.toml")).unwrap();
     }
 }
 
 #[test]
-fn an_exponent_is_of_one_schedule_alone() {
-    let place = Place::with_model();
-    let args = ["sample", "model.safetensors", "--out", "out.npz", "--schedule", "cosine", "--rho", "5"];
-    let error = place.fails(&args);
-    assert!(error.contains("--rho") && error.contains("cosine"), "{error}");
+fn settings_of_the_sampler_are_heard() {
+    let place = Place::new();
+    let sampler = ["sample", "gaussian-mixture", "--solver", "euler", "--steps", "3", "--seeds", "0", "--dry-run"];
+    let cost = |settings: &[&str]| {
+        let set: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        place.json(&[&sampler[..], &set].concat())["settings"].clone()
+    };
+    let ends = |settings: &[&str]| {
+        let sigmas = cost(settings)["sigmas"].clone();
+        [0, 1, 2].map(|at| (1e3 * sigmas[at].as_f64().unwrap()).round() / 1e3)
+    };
+    assert_eq!(ends(&[]), [80.0, 2.515, 0.002]);
+    assert_eq!(ends(&["sampler.rho=1"]), [80.0, 40.001, 0.002]);
+    assert_eq!(ends(&["sampler.rho=1", "sampler.sigma_min=2", "sampler.sigma_max=20"]), [20.0, 11.0, 2.0]);
+    assert_eq!(cost(&["sampler.last_step=false"])["nfe"], 2);
+    assert_eq!(cost(&["sampler.afs=true"])["nfe"], 2);
 }
 
 /// Latents of a network of four channels, say: floats alone hold them.
@@ -185,7 +227,7 @@ fn samples_that_are_no_images_become_arrays() {
     let five = npz::read(place.path("five.npz")).unwrap();
     assert!(!five.contains_key("images"));
     assert_eq!((five["samples"].dtype, five["samples"].shape.as_slice()), (Dtype::F32, &[5, 4, SIZE, SIZE][..]));
-    place.succeeds(&sample(&["--seeds", "3", "--raw", "--out", "one.npz"]));
+    place.succeeds(&sample(&["--seeds", "3", "--set", "output.raw=true", "--out", "one.npz"]));
     let (one, size) = (npz::read(place.path("one.npz")).unwrap(), 4 * SIZE * SIZE);
     let third = TensorData::from_f32(&[1, 4, SIZE, SIZE], &five["samples"].to_f32()[3 * size..4 * size]).unwrap();
     assert!(relative_error(&one["samples"], &third) < 1e-5);

@@ -15,8 +15,8 @@ const RECIPE: [&str; 22] = [
     "4",
     "--batch",
     "8",
-    "--lr-rampup",
-    "16",
+    "--set",
+    "training.rampup_images=16",
     "--set",
     "output.save_every=16",
     "--set",
@@ -113,7 +113,7 @@ fn what_does_not_fit_is_said_before_anything_is_written() {
     let taken = error(train("taken", "16", &[]));
     assert!(taken.code == 1 && taken.stderr.contains("taken"), "{}", taken.stderr);
     assert_eq!(std::fs::read_to_string(place.path("taken/file")).unwrap(), "mine");
-    let few = error(train("new", "16", &["--microbatch", "3"]));
+    let few = error(train("new", "16", &["--set", "training.microbatch=3"]));
     assert!(few.code == 1 && few.stderr.contains("microbatch"), "{}", few.stderr);
     let nothing = error(train("nowhere", "16", &["--resume"]));
     assert!(nothing.code == 1 && nothing.stderr.contains("run"), "{}", nothing.stderr);
@@ -164,20 +164,20 @@ fn a_resumed_run_is_the_one_that_its_run_json_describes() {
             (resume("48", &["--set", "network.dropout=0.2"]), "settings.network.dropout"),
             (resume("48", &["--set", "network.label_dropout=0.2"]), "settings.network.label_dropout"),
             (with(&[("--batch", "4")]), "settings.training.batch 4 (was 8)"),
-            (resume("48", &["--microbatch", "4"]), "settings.training.microbatch 4 (was 0)"),
+            (resume("48", &["--set", "training.microbatch=4"]), "settings.training.microbatch 4 (was 0)"),
             (resume("48", &["--lr", "0.1"]), "settings.training.learning_rate 0.1 (was 0.001)"),
-            (with(&[("--lr-rampup", "8")]), "settings.training.rampup_images 8 (was 16)"),
-            (resume("48", &["--ema", "9"]), "settings.training.ema_images 9.0 (was 500000.0)"),
+            (resume("48", &["--set", "training.rampup_images=8"]), "settings.training.rampup_images 8 (was 16)"),
+            (resume("48", &["--set", "training.ema_images=9"]), "settings.training.ema_images 9.0 (was 500000.0)"),
             (resume("48", &["--set", "training.ema_rampup=0.0"]), "settings.training.ema_rampup"),
             (resume("48", &["--set", "training.p_mean=-1.0"]), "settings.training.p_mean"),
             (resume("48", &["--set", "training.p_std=1.0"]), "settings.training.p_std"),
             (resume("48", &["--set", "training.adam.beta1=0.8"]), "settings.training.adam.beta1"),
             (with(&[("--augment", "0")]), "settings.training.augment"),
-            (resume("48", &["--xflip"]), "settings.training.xflip true (was false)"),
+            (resume("48", &["--set", "training.xflip=true"]), "settings.training.xflip true (was false)"),
             (with(&[("--seed", "4")]), "settings.training.seed 4 (was 3)"),
             (resume("48", &["--set", "output.half=true"]), "settings.output.half true (was false)"),
             (resume("48", &["--precision", "bf16"]), "precision \"bf16\" (was \"f32\")"),
-            (resume("48", &["--max-images", "16"]), "data.images 16 (was 24)"),
+            (resume("48", &["--set", "data.max_images=16"]), "data.images 16 (was 24)"),
         ] {
             let error = place.fails(&strs(&args));
             assert!(error.contains("cannot go on so") && error.contains(what), "{name}: {what}: {error}");

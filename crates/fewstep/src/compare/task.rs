@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use fewstep_search::{Error as SearchError, Method, Refinement, SearchSettings};
+use fewstep_eval::features::Convention;
+use fewstep_search::{Error as SearchError, Method, Refinement, SearchSettings, documented};
 use serde::{Deserialize, Serialize};
 
 use super::{PlanFile, PlanFileId, Subject, SubjectId};
@@ -10,24 +11,28 @@ use crate::cells::SeedRanges;
 use crate::error::{Result, bail, ensure};
 use crate::runs::{Task, slug, what_differs};
 
-/// How plans are searched and scored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CompareSettings {
-    /// Images a cell and range of seeds.
-    pub images: u64,
-    /// Ranges of seeds, one after the other: distances are their mean, with a standard deviation.
-    pub ranges: u64,
-    /// First seed.
-    pub first_seed: u64,
-    /// Latents held out for the rollout error.
-    pub held_out: usize,
-    /// Noise levels of the Heun teacher in the table, which makes 2 N - 1 evaluations.
-    pub teacher_steps: usize,
-    /// Training images for the table of the method `bound`.
-    pub table_images: usize,
-    /// How plans are searched.
-    pub search: SearchSettings,
+documented! {
+    /// How plans are searched and scored.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct CompareSettings {
+        /// Images a cell and range of seeds.
+        pub images: u64,
+        /// Ranges of seeds, one after the other: distances are their mean, with a standard deviation.
+        pub ranges: u64,
+        /// First seed.
+        pub first_seed: u64,
+        /// How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid.
+        pub resize: Convention,
+        /// Latents held out for the rollout error.
+        pub held_out: usize,
+        /// Noise levels of the Heun teacher in the table, which makes 2 N - 1 evaluations.
+        pub teacher_steps: usize,
+        /// Training images for the table of the method `bound`.
+        pub table_images: usize,
+        /// How plans are searched.
+        pub search: SearchSettings,
+    }
 }
 
 impl Default for CompareSettings {
@@ -36,6 +41,7 @@ impl Default for CompareSettings {
             images: 5000,
             ranges: 1,
             first_seed: 0,
+            resize: Convention::default(),
             held_out: 256,
             teacher_steps: 18,
             table_images: 256,

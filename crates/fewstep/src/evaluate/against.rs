@@ -67,7 +67,7 @@ impl Against {
         ensure!(
             found == shape,
             "the images are {} but those of the reference {place} are {}: both sides must have one size and one number of channels \
-             (--pad-to pads data sets)",
+             (the setting data.pad_to pads those of data sets)",
             pixels::words(shape),
             pixels::words(found)
         );

@@ -15,7 +15,7 @@ use serde_json::json;
 
 pub use self::against::Against;
 pub use self::ranges::{Division, Ranges};
-pub use self::settings::MetricSettings;
+pub use self::settings::{EvalData, EvalSettings, MetricSettings};
 pub use self::source::{Sampled, Source};
 use crate::error::{Result, ensure};
 use crate::features::FeatureOptions;

@@ -69,7 +69,7 @@ impl Division {
         }
         ensure!(
             count > 0 && images.is_multiple_of(count),
-            "{images} images cannot be divided into {count} equal ranges: choose another --ranges"
+            "{images} images cannot be divided into {count} equal ranges: set another number of ranges"
         );
         let each = images / count;
         Ok(Ranges { parts: (0..count).map(|i| i * each..(i + 1) * each).collect(), each, aggregate })

@@ -1,33 +1,82 @@
 //! What is measured, and the choices that the metrics leave open.
 
+use fewstep_eval::features::Convention;
 use fewstep_eval::kid::KidOptions;
 use fewstep_eval::{MeasureOptions, Metric, inception_score};
+use fewstep_search::documented;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, ensure};
+use crate::plans::SamplerSettings;
 
-/// The choices that metrics leave open; the defaults are those of the papers and of torch-fidelity.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MetricSettings {
-    /// fid: resamples of the images for its standard error; 0 for none.
-    pub bootstrap: usize,
-    /// fid-infinity: subset sizes, evenly spaced from a tenth of the images to all.
-    pub infinity_points: usize,
-    /// kid: random subsets whose distances are averaged.
-    pub kid_subsets: usize,
-    /// kid: images of each side in a subset.
-    pub kid_subset_size: usize,
-    /// inception-score: parts of the images whose scores are averaged.
-    pub splits: usize,
-    /// precision-recall: neighbours that a ball reaches to.
-    pub precision_k: usize,
-    /// density-coverage: neighbours that a ball reaches to.
-    pub density_k: usize,
-    /// sliced-wasserstein: random directions.
-    pub directions: usize,
-    /// Seed of everything random.
-    pub seed: u64,
+documented! {
+    /// How images are measured, and made where a model makes them.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct EvalSettings {
+        /// Equal ranges of the images that are measured one by one: their mean and its spread are reported.
+        pub ranges: usize,
+        /// Images a range of a rehearsed protocol, and the result says so; 0 for the protocol's own number.
+        pub reduced: u64,
+        /// How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid.
+        pub resize: Convention,
+        /// Whether a TorchScript program is called with `return_features`, as NVIDIA's need.
+        pub return_features: bool,
+        /// Images of data sets.
+        pub data: EvalData,
+        /// The sampler of a model without a plan.
+        pub sampler: SamplerSettings,
+        /// The metrics.
+        pub metrics: MetricSettings,
+    }
+
+    /// How images of data sets are read.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct EvalData {
+        /// Squares of this size that images are padded to with zeros, on both sides; 0 for none.
+        pub pad_to: usize,
+        /// Images that are measured, at most; 0 for all.
+        pub max_images: usize,
+    }
+
+    /// The choices that metrics leave open; the defaults are those of the papers and of torch-fidelity.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct MetricSettings {
+        /// fid: resamples of the images for its standard error; 0 for none.
+        pub bootstrap: usize,
+        /// fid-infinity: subset sizes, evenly spaced from a tenth of the images to all.
+        pub infinity_points: usize,
+        /// kid: random subsets whose distances are averaged.
+        pub kid_subsets: usize,
+        /// kid: images of each side in a subset.
+        pub kid_subset_size: usize,
+        /// inception-score: parts of the images whose scores are averaged.
+        pub splits: usize,
+        /// precision-recall: neighbours that a ball reaches to.
+        pub precision_k: usize,
+        /// density-coverage: neighbours that a ball reaches to.
+        pub density_k: usize,
+        /// sliced-wasserstein: random directions.
+        pub directions: usize,
+        /// Seed of everything random.
+        pub seed: u64,
+    }
+}
+
+impl Default for EvalSettings {
+    fn default() -> Self {
+        Self {
+            ranges: 1,
+            reduced: 0,
+            resize: Convention::default(),
+            return_features: false,
+            data: EvalData::default(),
+            sampler: SamplerSettings::default(),
+            metrics: MetricSettings::default(),
+        }
+    }
 }
 
 impl Default for MetricSettings {
@@ -89,13 +138,13 @@ impl MetricSettings {
                     );
                     ensure!(
                         self.kid_subset_size <= fewest,
-                        "kid takes subsets of {} images of either side, but one side has {fewest}: set kid_subset_size",
+                        "kid takes subsets of {} images of either side, but one side has {fewest}: set metrics.kid_subset_size",
                         self.kid_subset_size
                     );
                 }
                 Metric::InceptionScore => ensure!(
                     self.splits > 0 && self.splits <= images,
-                    "inception-score takes the images in {} parts, but there are {images}: set splits",
+                    "inception-score takes the images in {} parts, but there are {images}: set metrics.splits",
                     self.splits
                 ),
                 Metric::PrecisionRecall => neighbours(self.precision_k, fewest, "precision-recall", "precision_k")?,
@@ -114,7 +163,7 @@ impl MetricSettings {
 fn neighbours(k: usize, fewest: usize, metric: &str, setting: &str) -> Result<()> {
     ensure!(
         k > 0 && k < fewest,
-        "{metric} looks for {k} neighbours of every image, but one side has {fewest} images: set {setting}"
+        "{metric} looks for {k} neighbours of every image, but one side has {fewest} images: set metrics.{setting}"
     );
     Ok(())
 }

@@ -26,6 +26,7 @@ impl FitTask {
         let (rollout, tables) = (tune.loss == TuneLoss::Rollout, self.settings.needs_table(method));
         let by_paper = self.finds() && *method == PlanSource::Paper;
         let (used, needed) = match (section, first) {
+            ("data", _) => (self.data.is_some(), "training images (--data)"),
             ("tune" | "interpolate", _) if !self.tunes() => {
                 (false, "phase 2, which `fewstep tune` and `fewstep fit` have")
             }
@@ -94,6 +95,7 @@ pub(super) mod tests {
             (Phases::Plan, "bound/euler", "paper.table_images", false),
             (Phases::Plan, "paper", "search.teacher.grid", true),
             (Phases::Fit, "paper", "search.teacher.grid", false),
+            (Phases::Plan, "least-squares", "data.max_images", true),
             (Phases::Plan, "least-squares", "held_out.samples", false),
         ] {
             let refused = task(phases, method).refuse_idle([name]);

@@ -125,6 +125,9 @@ impl FitTask {
     pub fn check(&self, opened: &OpenModel, images: Option<usize>) -> Result<()> {
         let (settings, least) = (&self.settings, if self.tunes() { 2 } else { 1 });
         settings.validate()?;
+        if let Some(images) = images {
+            settings.data.check(images)?;
+        }
         ensure!(!self.steps.is_empty(), "there must be at least one number of steps");
         ensure!(self.rounds >= 1, "there must be at least 1 round");
         ensure!(

@@ -3,7 +3,8 @@
 use std::str::FromStr;
 
 use fewstep_core::schedule::Scale;
-use fewstep_search::{Method, MomentsOf, Source};
+use fewstep_eval::features::Convention;
+use fewstep_search::{Method, MomentsOf, Source, documented};
 use serde::{Deserialize, Serialize};
 
 use crate::cells::SeedRanges;
@@ -35,18 +36,22 @@ impl FromStr for Preset {
     }
 }
 
-/// What every row depends on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ReproduceSettings {
-    /// Our search: a method of `fewstep compare`.
-    pub method: Method,
-    /// Images that rows are scored on.
-    pub seeds: SeedRanges,
-    /// The paper's two phases (`paper`, and `tune` by the loss bound), our search, and the held-out error.
-    pub fit: FitSettings,
-    /// Our tuning, by the loss rollout.
-    pub rollout: TuneSettings,
+documented! {
+    /// What every row depends on.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct ReproduceSettings {
+        /// Our search: a method of `fewstep compare`.
+        pub method: Method,
+        /// How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid.
+        pub resize: Convention,
+        /// Images that rows are scored on.
+        pub seeds: SeedRanges,
+        /// The paper's two phases (`paper`, and `tune` by the loss bound), our search, and the held-out error.
+        pub fit: FitSettings,
+        /// Our tuning, by the loss rollout.
+        pub rollout: TuneSettings,
+    }
 }
 
 impl Default for ReproduceSettings {
@@ -90,7 +95,7 @@ impl ReproduceSettings {
             Preset::Paper => SeedRanges { images: 50_000, ranges: 1, first: 0 },
         };
         let method = Method { moments: Some(MomentsOf::Data), ..Method::LEAST_SQUARES };
-        let mut settings = Self { method, seeds, fit, rollout };
+        let mut settings = Self { method, resize: Convention::default(), seeds, fit, rollout };
         settings.set_level_updates(if paper { 50_000 } else { 400 });
         settings.set_updates(if paper { 50_000 } else { 1_000 });
         settings.set_batch(if paper { 512 } else { 128 });
@@ -124,7 +129,7 @@ impl ReproduceSettings {
     /// # Errors
     /// The first one outside its domain, by its name.
     pub fn validate(&self) -> Result<()> {
-        let Self { method, seeds, fit, rollout } = self;
+        let Self { method, seeds, fit, rollout, .. } = self;
         ensure!(seeds.images >= 2, "the setting seeds.images must be at least 2, as a covariance needs two");
         ensure!(seeds.ranges >= 1, "the setting seeds.ranges must be at least 1");
         fit.validate().map_err(|error| renamed(&error, "", "fit."))?;

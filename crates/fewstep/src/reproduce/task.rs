@@ -74,6 +74,9 @@ impl ReproduceTask {
     pub fn check(&self, opened: &OpenModel, images: Option<usize>) -> Result<()> {
         let (settings, steps) = (&self.settings, &self.steps);
         settings.validate()?;
+        if let Some(images) = images {
+            settings.fit.data.check(images)?;
+        }
         ensure!(!steps.is_empty() && steps.iter().all(|&steps| steps >= 2), "the steps must be numbers of at least 2");
         ensure!(
             self.experiment.scores() || !self.ours && self.only.is_empty(),

@@ -2,6 +2,7 @@
 
 mod file;
 mod folder;
+mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use fewstep_nn::tensor::Batch;
 use self::file::Collected;
 use self::folder::SampleFolder;
 pub use self::folder::SampleTask;
+pub use self::settings::{SampleOutput, SampleSettings};
 pub use self::source::Source;
 use crate::error::{Error, Result, bail};
 use crate::models::ModelId;

@@ -59,6 +59,7 @@ impl TrainTask {
     pub fn new(dataset: &Dataset, settings: TrainSettings, precision: &str) -> Result<Self> {
         device::parse_kind(precision)?;
         settings.model_config(dataset)?;
+        settings.data.check(dataset.len())?;
         Ok(Self { data: DataId::of(dataset)?, precision: precision.to_owned(), settings })
     }
 

@@ -9,89 +9,95 @@ use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
 use fewstep_nn::config::{DhariwalConfig, Embedding, ModelConfig, NetworkConfig, PathKind, SongConfig};
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::train::{Loss, TrainConfig};
+use fewstep_search::documented;
 use serde::{Deserialize, Serialize};
 
+use crate::data::DataSettings;
 use crate::error::{Error, Result, ensure};
 
-/// How a network is trained from scratch; the defaults are the EDM recipe for CIFAR-10.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TrainSettings {
-    /// The network.
-    pub network: NetworkSettings,
-    /// How it learns.
-    pub training: RecipeSettings,
+documented! {
+    /// How a network is trained from scratch; the defaults are the EDM recipe for CIFAR-10.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct TrainSettings {
+        /// Training images.
+        pub data: DataSettings,
+        /// The network.
+        pub network: NetworkSettings,
+        /// How it learns.
+        pub training: RecipeSettings,
+        /// What is written on the way.
+        pub output: OutputSettings,
+    }
+
+    /// The network, but for the images that it is for.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct NetworkSettings {
+        /// Architecture: ddpmpp, ncsnpp or adm.
+        pub architecture: Architecture,
+        /// Preconditioning: edm, vp, ve or iddpm.
+        pub preconditioning: Precond,
+        /// Whether it is told each image's class.
+        pub conditional: bool,
+        /// Channels at the first level.
+        pub channels: i64,
+        /// Channel factor of each level.
+        pub channel_mult: Vec<i64>,
+        /// Residual blocks a level.
+        pub blocks: i64,
+        /// Resolutions with self-attention.
+        pub attention: Vec<i64>,
+        /// Dropout probability inside the blocks.
+        pub dropout: f64,
+        /// Probability of hiding the class, for guidance.
+        pub label_dropout: f64,
+    }
+
+    /// How the network learns (Karras et al. 2022, Appendix F.1).
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct RecipeSettings {
+        /// Training images to see in all.
+        pub images: u64,
+        /// Images an update.
+        pub batch: usize,
+        /// Images held by the graph at once; 0 for the batch.
+        pub microbatch: usize,
+        /// Learning rate after the ramp.
+        pub learning_rate: f64,
+        /// Images over which the learning rate rises.
+        pub rampup_images: u64,
+        /// Half-life of the weights' moving average, in images.
+        pub ema_images: f64,
+        /// The half-life is at most this share of the images seen; 0 for no ramp.
+        pub ema_rampup: f64,
+        /// Mean of ln sigma.
+        pub p_mean: f64,
+        /// Standard deviation of ln sigma.
+        pub p_std: f64,
+        /// Constants of the optimiser.
+        pub adam: AdamConfig,
+        /// Probability of the non-leaky augmentations; 0 for none.
+        pub augment: f64,
+        /// Whether images are mirrored at random.
+        pub xflip: bool,
+        /// Seed of weights, data order and noise.
+        pub seed: u64,
+    }
+
     /// What is written on the way.
-    pub output: OutputSettings,
-}
-
-/// The network, but for the images that it is for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NetworkSettings {
-    /// Architecture: ddpmpp, ncsnpp or adm.
-    pub architecture: Architecture,
-    /// Preconditioning: edm, vp, ve or iddpm.
-    pub preconditioning: Precond,
-    /// Whether it is told each image's class.
-    pub conditional: bool,
-    /// Channels at the first level.
-    pub channels: i64,
-    /// Channel factor of each level.
-    pub channel_mult: Vec<i64>,
-    /// Residual blocks a level.
-    pub blocks: i64,
-    /// Resolutions with self-attention.
-    pub attention: Vec<i64>,
-    /// Dropout probability inside the blocks.
-    pub dropout: f64,
-    /// Probability of hiding the class, for guidance.
-    pub label_dropout: f64,
-}
-
-/// How the network learns (Karras et al. 2022, Appendix F.1).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RecipeSettings {
-    /// Training images to see in all.
-    pub images: u64,
-    /// Images an update.
-    pub batch: usize,
-    /// Images held by the graph at once; 0 for the batch.
-    pub microbatch: usize,
-    /// Learning rate after the ramp.
-    pub learning_rate: f64,
-    /// Images over which the learning rate rises.
-    pub rampup_images: u64,
-    /// Half-life of the weights' moving average, in images.
-    pub ema_images: f64,
-    /// The half-life is at most this share of the images seen; 0 for no ramp.
-    pub ema_rampup: f64,
-    /// Mean of ln sigma.
-    pub p_mean: f64,
-    /// Standard deviation of ln sigma.
-    pub p_std: f64,
-    /// Constants of the optimiser.
-    pub adam: AdamConfig,
-    /// Probability of the non-leaky augmentations; 0 for none.
-    pub augment: f64,
-    /// Whether images are mirrored at random.
-    pub xflip: bool,
-    /// Seed of weights, data order and noise.
-    pub seed: u64,
-}
-
-/// What is written on the way.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OutputSettings {
-    /// Images between two saved states; 0 for none but the last.
-    pub save_every: u64,
-    /// Images between two sample grids; 0 for none, a tenth of all where nothing is said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub grid_every: Option<u64>,
-    /// Whether the model's weights are stored as f16.
-    pub half: bool,
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct OutputSettings {
+        /// Images between two saved states; 0 for none but the last.
+        pub save_every: u64,
+        /// Images between two sample grids; 0 for none, a tenth of all where nothing is said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub grid_every: Option<u64>,
+        /// Whether the model's weights are stored as f16.
+        pub half: bool,
+    }
 }
 
 impl Default for NetworkSettings {

@@ -4,9 +4,9 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use fewstep::data::open_data;
-use fewstep::evaluate::{Against, Division, Evaluation, MetricSettings, Source, parse_metrics};
+use fewstep::evaluate::{Against, Division, EvalSettings, Evaluation, Source, parse_metrics};
 use fewstep::models::is_model;
 use fewstep::provenance::Provenance;
 
@@ -17,7 +17,7 @@ use crate::ui::{Output, Terminal};
 /// Arguments of `fewstep eval`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fewstep eval samples/ --ref cifar10-32x32.npz --features pt_inception-2015-12-05-6726825d.pth\n  fewstep eval edm.pkl --protocol edm --ref ref.npz --features inception.safetensors\n  fewstep eval samples/ --ref cifar10.zip --features inception.safetensors --metrics fid,kid\n  fewstep eval fashion-mnist --steps 8 --solver ipndm4 --seeds 0-14999 --ranges 3"
+    after_help = "Examples:\n  fewstep eval samples/ --ref cifar10-32x32.npz --features pt_inception-2015-12-05-6726825d.pth\n  fewstep eval edm.pkl --protocol edm --ref ref.npz --features inception.safetensors\n  fewstep eval samples/ --ref cifar10.zip --features inception.safetensors --metrics fid,kid\n  fewstep eval fashion-mnist --steps 8 --solver ipndm4 --seeds 0-14999 --set ranges=3"
 )]
 pub struct Args {
     /// Images (a folder, zip or npz file, any data set), or a model that makes them (a file, a built-in one)
@@ -48,20 +48,8 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "fid")]
     pub metrics: Vec<String>,
     /// edm (least FID of 3 x 50,000 images), edm-once (seeds 0-49999) or pytorch-fid (its resize)
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "latents", "class", "resize", "ranges", "max_images"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "latents", "class"])]
     pub protocol: Option<String>,
-    /// Rehearse the protocol with so many images a range; the result says so
-    #[arg(long, value_name = "N", requires = "protocol")]
-    pub reduced: Option<u64>,
-    /// Measure so many equal ranges of the images one by one: their mean and its spread
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub ranges: usize,
-    /// Pad the images of data sets with zeros to squares of this size
-    #[arg(long, value_name = "PIXELS")]
-    pub pad_to: Option<usize>,
-    /// Use at most so many of the images
-    #[arg(long, value_name = "N")]
-    pub max_images: Option<usize>,
     /// Print what would be measured and its cost, and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -70,21 +58,22 @@ pub struct MeasureArgs {
 /// Measures.
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let provenance = Provenance::now(&command());
-    let settings = args.settings.resolve(&MetricSettings::default())?;
+    let settings = args.settings.resolve(&EvalSettings::default())?;
     if args.settings.printed(&settings)? {
         return Ok(());
     }
-    ensure!(args.latents.batch > 0, "--batch must be at least 1");
-    let MeasureArgs { reference, metrics, protocol, reduced, ranges, pad_to, max_images, dry_run } =
-        args.measure.clone();
+    args.check(&settings)?;
+    let MeasureArgs { reference, metrics, protocol, dry_run } = args.measure.clone();
+    let EvalSettings { ranges, reduced, resize, return_features, data, metrics: of_metrics, .. } = settings.clone();
+    let [pad_to, max_images] = [data.pad_to, data.max_images].map(|number| (number > 0).then_some(number));
     let evaluation = Evaluation {
         metrics: parse_metrics(&metrics)?,
-        settings,
+        settings: of_metrics,
         division: match &protocol {
-            Some(name) => Division::of_protocol(name, reduced)?,
+            Some(name) => Division::of_protocol(name, (reduced > 0).then_some(reduced))?,
             None => Division::Ranges(ranges),
         },
-        against: Against { reference, pad_to, features: args.features.options()? },
+        against: Against { reference, pad_to, features: args.features.options(resize, return_features) },
         batch: args.latents.batch,
         device: args.model.compute.place.resolve()?,
     };
@@ -100,14 +89,32 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         ensure!(path.exists(), "there is neither a data set nor a model {}: check the path", args.what);
         return measure(&Source::Stored { dataset: &open_data(path, pad_to, max_images)?, place: &args.what });
     }
-    if max_images.is_some() || pad_to.is_some() {
-        bail!("--max-images and --pad-to are for stored images: with a model, --seeds says how many");
-    }
+    let why = "is for stored images: with a model, --seeds says how many";
+    args.settings.refuse(&settings, &["data.max_images", "data.pad_to"], why)?;
     let opened = args.model.open(&args.what, args.latents.batch)?;
-    let plan = args.plan.resolve(&opened)?;
+    let plan = args.plan.resolve(&opened, &settings.sampler)?;
     let mut latents = args.latents.clone();
     if let Some(seeds) = evaluation.division.seeds() {
         latents.seeds = Numbers(seeds);
     }
     measure(&Source::Sampled { opened: &opened, plan: &plan, latents: &latents.resolve(&opened)? })
+}
+
+impl Args {
+    /// Refuses settings that the options overrule, or that lack what they are for.
+    fn check(&self, settings: &EvalSettings) -> Result<()> {
+        ensure!(self.latents.batch > 0, "--batch must be at least 1");
+        let refuse = |names: &[&str], why: &str| self.settings.refuse(settings, names, why);
+        match &self.measure.protocol {
+            Some(name) => {
+                let why = format!("cannot be used with --protocol {name}, which says it");
+                refuse(&["ranges", "resize", "data.max_images"], &why)?;
+            }
+            None => refuse(&["reduced"], "is for a rehearsal of a protocol: name it with --protocol")?,
+        }
+        if self.features.torchscript.is_none() {
+            refuse(&["return_features"], "is for a TorchScript program: run one with --torchscript")?;
+        }
+        self.plan.check(&self.settings, settings)
+    }
 }

@@ -1,6 +1,7 @@
 //! How images get to 299 x 299 and to the range that Inception was trained on.
 
 use fewstep_nn::tch::{Device, Kind, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -8,10 +9,12 @@ use crate::error::{Error, Result};
 const SIZE: i64 = 299;
 
 /// How a tool prepares images for Inception. Numbers of different conventions are not comparable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Convention {
     /// TensorFlow 1's bilinear resize (source = j w / 299, no half-pixel offset), then (v - 128) / 128: the original FID,
     /// EDM's and torch-fidelity's.
+    #[default]
     Tf1,
     /// v / 255, PyTorch's bilinear resize (align_corners = False, no antialiasing), then 2v - 1: pytorch-fid's.
     PytorchFid,

@@ -7,52 +7,57 @@ use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::TorchDenoiser;
 use fewstep_nn::fit::{NoiseSharing, check_images_are_samples};
-use fewstep_search::{SearchSettings, Source};
+use fewstep_search::{SearchSettings, Source, documented};
 use serde::{Deserialize, Serialize};
 
 pub use self::source::PlanSource;
 pub(in crate::fitting) use self::source::check_tunable;
 pub use self::tune::{CriticReference, LrSchedule, TuneLoss, TuneSettings, UpdateSize};
+use crate::data::DataSettings;
 use crate::error::{Result, ensure};
 
-/// Settings of both phases.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FitSettings {
-    /// Samples evaluated at once without a graph.
-    pub batch: usize,
-    /// Whether the held-out rollout error decides when a phase stops and which outcome is kept.
-    pub early_stop: bool,
-    /// Seed of the order of data and of noise.
-    pub seed: u64,
-    /// Searches over a teacher.
-    pub search: SearchSettings,
-    /// The paper's objectives, for the method `paper`; the table is that of the method `bound`, too.
-    pub paper: PaperSettings,
-    /// Phase 2.
-    pub tune: TuneSettings,
-    /// Interpolation between the untuned and the tuned network.
-    pub interpolate: InterpolateSettings,
+documented! {
+    /// Settings of both phases.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct FitSettings {
+        /// Samples evaluated at once without a graph.
+        pub batch: usize,
+        /// Whether the held-out rollout error decides when a phase stops and which outcome is kept.
+        pub early_stop: bool,
+        /// Seed of the order of data and of noise.
+        pub seed: u64,
+        /// Training images.
+        pub data: DataSettings,
+        /// Searches over a teacher.
+        pub search: SearchSettings,
+        /// The paper's objectives, for the method `paper`; the table is that of the method `bound`, too.
+        pub paper: PaperSettings,
+        /// Phase 2.
+        pub tune: TuneSettings,
+        /// Interpolation between the untuned and the tuned network.
+        pub interpolate: InterpolateSettings,
+        /// The held-out rollout error.
+        pub held_out: HeldOutSettings,
+    }
+
     /// The held-out rollout error.
-    pub held_out: HeldOutSettings,
-}
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct HeldOutSettings {
+        /// Latents that no search sees.
+        pub samples: usize,
+        /// Noise levels of their teacher, Heun on rho = 7.
+        pub teacher_steps: usize,
+    }
 
-/// The held-out rollout error.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HeldOutSettings {
-    /// Latents that no search sees.
-    pub samples: usize,
-    /// Noise levels of their teacher, Heun on rho = 7.
-    pub teacher_steps: usize,
-}
-
-/// Interpolation between the untuned and the tuned network, by the Frechet distance of their images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct InterpolateSettings {
-    /// Images of each network, of seeds of their own; 0 takes the tuned one.
-    pub images: usize,
+    /// Interpolation between the untuned and the tuned network, by the Frechet distance of their images.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct InterpolateSettings {
+        /// Images of each network, of seeds of their own; 0 takes the tuned one.
+        pub images: usize,
+    }
 }
 
 /// How the paper's objectives are minimised.
@@ -80,34 +85,36 @@ pub enum PaperObjective {
     Joint,
 }
 
-/// Phase 1 by the paper's objectives.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PaperSettings {
-    /// What is minimised: discretization (Eq. 11), bound (Eq. 12), or joint.
-    pub objective: PaperObjective,
-    /// Weight of the bound in the joint objective.
-    pub gamma: f64,
-    /// auto, adam, or table (bound only).
-    pub optimizer: PaperOptimizer,
-    /// Noise along the levels: independent or shared.
-    pub noise: NoiseSharing,
-    /// Scale in which Adam parameterises the levels: linear (the paper's) or log.
-    pub scale: Scale,
-    /// Updates of Adam.
-    pub iterations: u64,
-    /// Images an update.
-    pub batch: usize,
-    /// Learning rate of Adam.
-    pub learning_rate: f64,
-    /// Updates between two evaluations of the held-out error.
-    pub check_every: u64,
-    /// Evaluations without a new best after which Adam stops.
-    pub patience: u64,
-    /// Levels of the table's grid.
-    pub grid: usize,
-    /// Images of the table, each evaluated at every level.
-    pub table_images: usize,
+documented! {
+    /// Phase 1 by the paper's objectives.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct PaperSettings {
+        /// What is minimised: discretization (Eq. 11), bound (Eq. 12), or joint.
+        pub objective: PaperObjective,
+        /// Weight of the bound in the joint objective.
+        pub gamma: f64,
+        /// auto, adam, or table (bound only).
+        pub optimizer: PaperOptimizer,
+        /// Noise along the levels: independent or shared.
+        pub noise: NoiseSharing,
+        /// Scale in which Adam parameterises the levels: linear (the paper's) or log.
+        pub scale: Scale,
+        /// Updates of Adam.
+        pub iterations: u64,
+        /// Images an update.
+        pub batch: usize,
+        /// Learning rate of Adam.
+        pub learning_rate: f64,
+        /// Updates between two evaluations of the held-out error.
+        pub check_every: u64,
+        /// Evaluations without a new best after which Adam stops.
+        pub patience: u64,
+        /// Levels of the table's grid.
+        pub grid: usize,
+        /// Images of the table, each evaluated at every level.
+        pub table_images: usize,
+    }
 }
 
 impl Default for FitSettings {
@@ -116,6 +123,7 @@ impl Default for FitSettings {
             batch: 64,
             early_stop: true,
             seed: 0,
+            data: DataSettings::default(),
             search: SearchSettings::default(),
             paper: PaperSettings::default(),
             tune: TuneSettings::default(),

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use fewstep_nn::critic;
 use fewstep_nn::fit::{TuneConfig, TuneWeights};
 use fewstep_nn::train::{CriticOf, GradientFlow, RolloutLoss, StepWeights};
+use fewstep_search::documented;
 use fewstep_search::settings::Distance;
 use serde::{Deserialize, Serialize};
 
@@ -62,46 +63,48 @@ pub enum LrSchedule {
     Cosine,
 }
 
-/// Phase 2.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TuneSettings {
-    /// What is minimised: rollout, bound (the paper's), or edm.
-    pub loss: TuneLoss,
-    /// Weight of the last level in the loss bound, which Eq. 12 leaves out (0: the paper's, 1: its coefficient in the image).
-    pub last_weight: f64,
-    /// Distance from the teacher: squared, pseudo_huber, or features.
-    pub distance: Distance,
-    /// What each step's distance counts: signal (as much as data stand out of the noise after it), equal, or image.
-    pub step_weights: StepWeights,
-    /// Which evaluations learn from a state's distance: step (the newest), through (all), or by_budget (through up to 4 evaluations).
-    pub gradient: GradientFlow,
-    /// Weight of denoising training images at the last level, beside 1 for the image's distance.
-    pub data_weight: f64,
-    /// Weight of a critic of the images, beside 1 for the image's distance; 0 for none.
-    pub critic_weight: f64,
-    /// What the critic tells images from: auto, teacher or data.
-    pub critic_of: CriticReference,
-    /// Trajectories of the teacher.
-    pub trajectories: usize,
-    /// Updates at most.
-    pub updates: u64,
-    /// Images an update; for the loss rollout evaluations: a trajectory is as many as the plan has.
-    pub batch: usize,
-    /// Images held by the graph at once; 0: the batch.
-    pub microbatch: usize,
-    /// Learning rate; 0: 5e-4 for the loss rollout, 1e-4 for the others.
-    pub learning_rate: f64,
-    /// How it changes: auto, constant or cosine.
-    pub lr_schedule: LrSchedule,
-    /// Half-life of the weights' moving average, in images.
-    pub ema_images: f64,
-    /// Mirror training images at random.
-    pub xflip: bool,
-    /// Updates between two evaluations of the held-out error.
-    pub check_every: u64,
-    /// Evaluations without a new best after which tuning stops.
-    pub patience: u64,
+documented! {
+    /// Phase 2.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct TuneSettings {
+        /// What is minimised: rollout, bound (the paper's), or edm.
+        pub loss: TuneLoss,
+        /// Weight of the last level in the loss bound, which Eq. 12 leaves out (0: the paper's, 1: its coefficient in the image).
+        pub last_weight: f64,
+        /// Distance from the teacher: squared, pseudo_huber, or features.
+        pub distance: Distance,
+        /// What each step's distance counts: signal (as much as data stand out of the noise after it), equal, or image.
+        pub step_weights: StepWeights,
+        /// Which evaluations learn from a state's distance: step (the newest), through (all), or by_budget (through up to 4 evaluations).
+        pub gradient: GradientFlow,
+        /// Weight of denoising training images at the last level, beside 1 for the image's distance.
+        pub data_weight: f64,
+        /// Weight of a critic of the images, beside 1 for the image's distance; 0 for none.
+        pub critic_weight: f64,
+        /// What the critic tells images from: auto, teacher or data.
+        pub critic_of: CriticReference,
+        /// Trajectories of the teacher.
+        pub trajectories: usize,
+        /// Updates at most.
+        pub updates: u64,
+        /// Images an update; for the loss rollout evaluations: a trajectory is as many as the plan has.
+        pub batch: usize,
+        /// Images held by the graph at once; 0: the batch.
+        pub microbatch: usize,
+        /// Learning rate; 0: 5e-4 for the loss rollout, 1e-4 for the others.
+        pub learning_rate: f64,
+        /// How it changes: auto, constant or cosine.
+        pub lr_schedule: LrSchedule,
+        /// Half-life of the weights' moving average, in images.
+        pub ema_images: f64,
+        /// Mirror training images at random.
+        pub xflip: bool,
+        /// Updates between two evaluations of the held-out error.
+        pub check_every: u64,
+        /// Evaluations without a new best after which tuning stops.
+        pub patience: u64,
+    }
 }
 
 impl Default for TuneSettings {
