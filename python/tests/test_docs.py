@@ -1,0 +1,44 @@
+"""Every block of Python in docs/python.md runs, in order, with a small network in the reader's place."""
+
+import re
+from pathlib import Path
+
+import torch
+from test_diffusers import PIPELINES
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_python_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)
+    assert len(blocks) >= 4
+    torch.manual_seed(0)
+    pipe, labels, *_ = PIPELINES["dit"]()
+    pipe.transformer.eval()
+    pipe.set_progress_bar_config(disable=True)
+    stable, *_ = PIPELINES["sd"]()
+    unet = stable.unet.eval()
+    names = {
+        "torch": torch,
+        "network": lambda x, sigma: x * 0.25 / (0.25 + sigma**2),
+        "unet": lambda x, t: unet(x, t, encoder_hidden_states=torch.zeros(len(x), 5, 12)),
+        "pipe": pipe,
+        "labels": labels,
+    }
+    for block in blocks:
+        exec(block, names)  # noqa: S102: the project's own page
+    assert (tmp_path / "plan.json").exists()
+    assert len(names["images"]) == len(labels)
+
+
+def test_costs_are_those_of_the_table():
+    import fewstep
+
+    rows = re.findall(r"^\| (low|normal|high) \| ([\d,]+) \| ([\d,]+) \|$", (DOCS / "python.md").read_text(), re.M)
+    assert [effort for effort, *_ in rows] == ["low", "normal", "high"]
+    for effort, calls, held_out in rows:
+        number = [int(text.replace(",", "")) for text in (calls, held_out)]
+        cost = fewstep.search_cost(shape=(4, 64, 64), steps=[4, 6, 8], effort=effort)
+        search = fewstep.search_cost(shape=(4, 64, 64), steps=[4, 6, 8], effort=effort, held_out=0)
+        assert [cost, cost - search] == number, (effort, cost, cost - search)
