@@ -81,10 +81,8 @@ class Raw(torch.nn.Module):
         return self.denoiser.network(x, noise)
 
 
-def main():
-    if len(sys.argv) > 3 or any(word.startswith("-") for word in sys.argv[1:]):
-        sys.exit(__doc__)
-    source, out = (sys.argv[1:] + [BUILT_IN, "model.pt"][len(sys.argv) - 1 :])[:2]
+def copy(source, out):
+    """Writes the program of the network in `source` and its JSON beside it; returns the JSON's path and the number of weights."""
     tensors, config = read(source)
     model = twin(config)
     weights = {
@@ -111,7 +109,15 @@ def main():
     }
     beside = Path(out).with_suffix(".json")
     beside.write_text(json.dumps(described, indent=2) + "\n")
-    print(f"{out} and {beside}: {sum(w.numel() for w in weights.values())} weights")
+    return beside, sum(w.numel() for w in weights.values())
+
+
+def main():
+    if len(sys.argv) > 3 or any(word.startswith("-") for word in sys.argv[1:]):
+        sys.exit(__doc__)
+    source, out = (sys.argv[1:] + [BUILT_IN, "model.pt"][len(sys.argv) - 1 :])[:2]
+    beside, weights = copy(source, out)
+    print(f"{out} and {beside}: {weights} weights")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ cargo xtask <task> [options]
   picture [report]     docs/demo.png, the report of runs/demo as a browser shows it (needs Chromium)
   bench [args]         libtorch, then the same network in fewstep and in PyTorch, timed in turn
   exports              libtorch, then exported plans run by diffusers itself and compared with ours
+  program              libtorch, then plans of the built-in network and of its TorchScript copy, compared
   gpu [args]           libtorch --cuda, then only the tests that need a GPU
 
 A LIBTORCH of your own (version 2.11) is used instead of .libtorch/ when that variable is set.
@@ -59,6 +60,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "golden" => tasks::golden(&root, rest),
         "bench" => tasks::bench(&root, rest),
         "exports" => tasks::exports(&root, rest),
+        "program" => tasks::program(&root, rest),
         "gpu" => tasks::gpu(&root, rest),
         "help" | "-h" | "--help" => {
             print!("{HELP}");

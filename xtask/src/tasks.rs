@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// What `bench` compares with, a requirement of pip's a line.
+/// What `bench` and `program` compare with, a requirement of pip's a line.
 const BENCH_PACKAGES: &str = "torch==2.11.0\nnumpy\n";
 
 /// libtorch, then every test of the workspace.
@@ -83,6 +83,16 @@ pub fn exports(root: &Path, args: &[String]) -> Result<ExitCode> {
     let folder = root.join("testdata").join("exports");
     let list = folder.join("requirements.txt");
     let packages = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    check_with(root, (".exports-venv", &packages), &folder.join("diffusers_check.py"), args)
+}
+
+/// libtorch, a release build, a Python environment with PyTorch, then `bench/program_check.py`.
+pub fn program(root: &Path, args: &[String]) -> Result<ExitCode> {
+    check_with(root, (".bench-venv", BENCH_PACKAGES), &root.join("bench").join("program_check.py"), args)
+}
+
+/// libtorch, a release build, a Python environment with these packages, then a script that is given the built program.
+fn check_with(root: &Path, (venv, packages): (&str, &str), script: &Path, args: &[String]) -> Result<ExitCode> {
     libtorch::ensure(root, false)?;
     let status =
         cargo(root).args(["build", "--release", "-p", "fewstep-cli"]).status().context("cannot start cargo")?;
@@ -90,9 +100,9 @@ pub fn exports(root: &Path, args: &[String]) -> Result<ExitCode> {
         return Ok(exit_code(status));
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |target| root.join(target));
-    let python = python_with(root, ".exports-venv", &packages)?;
+    let python = python_with(root, venv, packages)?;
     let mut check = Command::new(python);
-    check.arg(folder.join("diffusers_check.py")).arg(target.join("release").join("fewstep"));
+    check.arg(script).arg(target.join("release").join("fewstep"));
     hand_over(check.args(args).current_dir(root))
 }
 
