@@ -106,7 +106,7 @@ impl Critic {
 
     /// Least and greatest noise level that images are seen under, within what the network knows.
     fn noise_range(&self) -> [f64; 2] {
-        let sigma_data = self.eye.config().precond.sigma_data();
+        let sigma_data = self.eye.config().parameterisation.sigma_data();
         let (low, high) = self.eye.spec().levels.supported;
         NOISE.map(|level| (level * sigma_data).clamp(low, high))
     }

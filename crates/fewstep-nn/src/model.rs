@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use fewstep_core::denoiser::{Levels, Spec};
-use fewstep_core::precondition::Coefficients;
+use fewstep_core::parameterisation::Coefficients;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::ModelConfig;
@@ -16,14 +16,14 @@ use crate::tensor::Sigma;
 use crate::texture::RandomFeatures;
 use crate::unet::{Conditions, RawNetwork};
 
-/// A network with its preconditioning, on a device.
+/// A network with its parameterisation, on a device.
 #[derive(Debug)]
 pub struct Model {
     config: ModelConfig,
     params: Params,
     net: RawNetwork,
     device: Device,
-    /// Type that the network computes in; preconditioning is always f32.
+    /// Type that the network computes in; the parameterisation is always applied in f32.
     kind: Kind,
     /// What it is as a denoiser.
     spec: Spec,
@@ -67,7 +67,7 @@ impl Model {
         let side = config.img_resolution as usize;
         let spec = Spec {
             shape: vec![config.img_channels as usize, side, side],
-            levels: Levels::from(&config.precond),
+            levels: Levels::from(&config.parameterisation),
             classes: config.label_dim as usize,
             calls: 1,
             guidance: None,
@@ -196,7 +196,7 @@ impl Model {
 
     fn coefficients(&self, sigma: &Tensor) -> Coefficients<Sigma> {
         let sigma = sigma.to_kind(Kind::Float).to_device(self.device).reshape([-1]);
-        self.config.precond.coefficients(&Sigma(sigma))
+        self.config.parameterisation.coefficients(&Sigma(sigma))
     }
 
     /// What the network's encoder makes of `x` under the noise `sigma`, as in [`Model::denoise`]: a map `[N, c, h, w]` f32 for each

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use fewstep_core::precondition::Alphas;
+use fewstep_core::parameterisation::Alphas;
 use fewstep_core::schedule::{Family, IddpmLevels};
 use fewstep_core::solver::{Solver, SolverError};
 use serde::{Deserialize, Serialize};

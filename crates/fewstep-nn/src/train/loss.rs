@@ -1,6 +1,6 @@
 //! What training minimises: weighted denoising errors that differ in which noise levels they visit and how they count.
 
-use fewstep_core::precondition::Coefficients;
+use fewstep_core::parameterisation::Coefficients;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -97,7 +97,8 @@ impl Loss {
         match self {
             Self::LogNormal { p_mean, p_std } => {
                 let sigma = (stream.normal(&[n], device) * *p_std + *p_mean).exp();
-                let Coefficients { c_out, .. } = model.config().precond.coefficients(&Sigma(sigma.shallow_clone()));
+                let Coefficients { c_out, .. } =
+                    model.config().parameterisation.coefficients(&Sigma(sigma.shallow_clone()));
                 Ok((sigma, c_out.0.square().reciprocal()))
             }
             Self::Levels { sigmas, weights } => {

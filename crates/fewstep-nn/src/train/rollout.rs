@@ -294,7 +294,7 @@ impl Trainer<'_> {
 
     /// Standard deviation of the data, as the network says.
     fn sigma_data(&self) -> f64 {
-        self.model.config().precond.sigma_data()
+        self.model.config().parameterisation.sigma_data()
     }
 
     /// D(x; sigma), with a graph unless the caller forbids it.

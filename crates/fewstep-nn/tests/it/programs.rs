@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use fewstep_core::precondition::Preconditioning;
+use fewstep_core::parameterisation::Parameterisation;
 use fewstep_nn::program::config::EXAMPLE;
-use fewstep_nn::program::{Parameterisation, Program, ProgramConfig};
+use fewstep_nn::program::{Program, ProgramConfig};
 use fewstep_nn::tch::{self, CModule, Device, Kind, Tensor};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -64,7 +64,7 @@ fn beside(numbers: &Tensor, x: &Tensor) -> Tensor {
     numbers.reshape(shape)
 }
 
-/// The raw network F(c_in x; c_noise) that is [`denoised`] under EDM's preconditioning with sigma_data 0.5.
+/// The raw network F(c_in x; c_noise) that is [`denoised`] under EDM's parameterisation with sigma_data 0.5.
 fn network(input: &Tensor, c_noise: &Tensor, mean: &Tensor) -> Tensor {
     let sigma = (c_noise * 4.0).exp();
     let total = beside(&(sigma.square() + 0.25), input);
@@ -115,21 +115,22 @@ fn raw_networks_of_any_rank_are_the_denoiser_of_their_formula() {
 
 /// F = 0.3 input + 0.01 c_noise, put together by hand.
 #[test]
-fn every_preconditioning_is_applied_as_its_coefficients_say() {
+fn every_parameterisation_is_applied_as_its_coefficients_say() {
     let place = Place::new();
     let inputs = [Tensor::rand([3, 6], CPU), Tensor::rand([3], CPU)];
     let path = place.trace("model.pt", &inputs, |x| &x[0] * 0.3 + beside(&x[1], &x[0]) * 0.01);
     let x = Tensor::randn([3, 6], CPU);
-    for precond in [Preconditioning::EDM, Preconditioning::VP, Preconditioning::VE, Preconditioning::IDDPM] {
+    for parameterisation in [Parameterisation::EDM, Parameterisation::VP, Parameterisation::VE, Parameterisation::IDDPM]
+    {
         let program = load(
             &path,
             config(|json| {
                 json["shape"] = json!([6]);
-                json["parameterisation"] = json!(precond);
+                json["parameterisation"] = json!(parameterisation);
             }),
         );
         for sigma in [0.03, 1.0, 40.0] {
-            let by_hand = precond.coefficients(&sigma);
+            let by_hand = parameterisation.coefficients(&sigma);
             let out = &x * (by_hand.c_in * 0.3) + by_hand.c_noise * 0.01;
             let found = program.denoise(&x, &Tensor::from_slice(&[sigma]), None).unwrap();
             assert_close("by hand", &found, &(&x * by_hand.c_skip + out * by_hand.c_out), 2e-5);
@@ -370,10 +371,10 @@ fn descriptions_are_read_back() {
             "decoder": {"path": "decoder.pt", "scale": 5.5, "shift": [0.0, 0.1, 0.2, 0.3], "input_dtype": "f16"},
         });
     });
-    assert_eq!(full.parameterisation, Parameterisation::Network(Preconditioning::IDDPM));
-    assert_eq!(full.parameterisation.sigma_max(), Preconditioning::IDDPM.sigma_max());
-    assert_eq!(full.parameterisation.round_sigma(3.0), Preconditioning::IDDPM.round_sigma(3.0));
-    assert_eq!(full.parameterisation.discrete_levels(), Preconditioning::IDDPM.discrete_levels());
+    assert_eq!(full.parameterisation, Parameterisation::IDDPM);
+    assert_eq!(full.parameterisation.sigma_max(), Parameterisation::IDDPM.sigma_max());
+    assert_eq!(full.parameterisation.round_sigma(3.0), Parameterisation::IDDPM.round_sigma(3.0));
+    assert_eq!(full.parameterisation.discrete_levels(), Parameterisation::IDDPM.discrete_levels());
     let denoiser = config(|json| {
         json["parameterisation"] = json!({"type": "denoiser", "sigma_min": 0.01, "sigma_max": 50.0});
     });
@@ -394,12 +395,16 @@ fn every_field_is_checked() {
         ("/shape", json!([65536, 65536]), "at most"),
         ("/shape", json!([i64::MAX, i64::MAX]), "at most"),
         ("/parameterisation", json!("edm"), "`parameterisation`"),
-        ("/parameterisation/type", json!("edn"), "is of type `denoiser`"),
+        ("/parameterisation/type", json!("edn"), "`denoiser`"),
         ("/parameterisation/sigma_dat", json!(0.5), "unknown field `sigma_dat`"),
         ("/parameterisation/sigma_data", json!(-1.0), "sigma_data = -1"),
         ("/parameterisation", json!({"type": "denoiser"}), "missing field `sigma_min`"),
-        ("/parameterisation", json!({"type": "denoiser", "sigma_min": 1, "sigma_max": 1}), "sigma_min < sigma_max"),
-        ("/parameterisation", json!({"type": "denoiser", "sigma_min": 0, "sigma_max": 1}), "0 < sigma_min"),
+        (
+            "/parameterisation",
+            json!({"type": "denoiser", "sigma_min": 1, "sigma_max": 1}),
+            "sigma_max = 1, which must be above sigma_min",
+        ),
+        ("/parameterisation", json!({"type": "denoiser", "sigma_min": 0, "sigma_max": 1}), "sigma_min = 0"),
         (
             "/parameterisation",
             json!({"type": "denoiser", "sigma_min": 1, "sigma_max": 2, "sigma_data": 1}),

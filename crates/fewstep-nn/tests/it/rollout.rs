@@ -132,7 +132,7 @@ fn by_one_graph(model: &Model, plan: &Plan, teacher: &Teacher<Batch>, weights: S
             None => (value(&plan.output, &inputs, &outputs), &teacher.ends().image, 0.0),
         };
         let error = (state - &target.0).square().mean(Kind::Float);
-        loss += error * (weights.of(sigma, model.config().precond.sigma_data()) / plan.nfe() as f64);
+        loss += error * (weights.of(sigma, model.config().parameterisation.sigma_data()) / plan.nfe() as f64);
     }
     let gradient = Tensor::run_backward(&[&loss], &leaves, false, false);
     let squares: f64 =
