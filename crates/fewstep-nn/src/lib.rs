@@ -57,6 +57,7 @@ pub mod teachers;
 pub mod tensor;
 pub mod texture;
 pub mod train;
+pub mod tunable;
 pub mod unet;
 
 pub use denoiser::{Labels, TorchDenoiser};
@@ -64,3 +65,4 @@ pub use error::{Error, Result};
 pub use model::Model;
 pub use program::{Program, ProgramConfig, ProgramDenoiser};
 pub use tch;
+pub use tunable::{Encoder, Tunable};

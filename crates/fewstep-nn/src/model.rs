@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use fewstep_core::denoiser::{Levels, Spec};
-use fewstep_core::parameterisation::Coefficients;
+use fewstep_core::{Coefficients, Parameterisation};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::ModelConfig;
@@ -14,6 +14,7 @@ use crate::params::{Builder, Origin, Params};
 use crate::random::{Purpose, Stream};
 use crate::tensor::Sigma;
 use crate::texture::RandomFeatures;
+use crate::tunable::{Encoder, Tunable};
 use crate::unet::{Conditions, RawNetwork};
 
 /// A network with its parameterisation, on a device.
@@ -83,21 +84,6 @@ impl Model {
         let copy = Self::from_tensors(self.config.clone(), tensors, self.device)?;
         let copy = copy.with_kind(self.kind);
         Ok(Self { batch: self.batch, trained_classes: self.trained_classes.clone(), ..copy })
-    }
-
-    /// A network so much of the way from this one to `other`, of the same architecture: `w + share (w' - w)` of every weight
-    /// (Wortsman et al. 2022). 0 is this one, 1 the other.
-    ///
-    /// # Errors
-    /// If the other network lacks a weight of this one, or has it in another shape.
-    pub fn between(&self, other: &Self, share: f64) -> Result<Self> {
-        let between = self.duplicate()?;
-        for (name, weight) in between.params.trainable() {
-            let end = other.params.get(name).filter(|end| end.size() == weight.size());
-            let end = end.ok_or_else(|| Error::MissingTensor { name: name.to_owned() })?.to_device(self.device);
-            let _ = tch::no_grad(|| weight.shallow_clone().f_lerp_(&end, share))?;
-        }
-        Ok(between)
     }
 
     /// The description.
@@ -228,6 +214,38 @@ impl Model {
         }
         let labels = Tensor::from_slice(classes).one_hot(dim).to_kind(Kind::Float);
         Ok(Some(labels.to_device(self.device)))
+    }
+}
+
+impl Tunable for Model {
+    fn params(&self) -> &Params {
+        &self.params
+    }
+
+    fn forward(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Result<Tensor> {
+        Ok(self.denoise(x, sigma, conditions))
+    }
+
+    fn parameterisation(&self) -> &Parameterisation {
+        &self.config.parameterisation
+    }
+
+    fn description(&self) -> String {
+        serde_json::to_string(&self.config).unwrap_or_default()
+    }
+
+    fn duplicate(&self) -> Result<Self> {
+        Self::duplicate(self)
+    }
+
+    fn encoder(&self) -> Result<Box<dyn Encoder>> {
+        Ok(Box::new(self.duplicate()?))
+    }
+}
+
+impl Encoder for Model {
+    fn encoded(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
+        Self::encoded(self, x, sigma, conditions)
     }
 }
 

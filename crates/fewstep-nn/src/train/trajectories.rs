@@ -17,7 +17,6 @@ use crate::denoiser::{Labels, TorchDenoiser};
 use crate::distance::{FeatureMap, Measure};
 use crate::error::{Error, Result};
 use crate::held;
-use crate::model::Model;
 use crate::tensor::Batch;
 
 /// A teacher's trajectories, and what a loss may need beside them.
@@ -257,10 +256,10 @@ pub(super) struct TrajectoryMinibatch<'a> {
 
 impl<'a> TrajectoryMinibatch<'a> {
     /// The trajectories at `indices`.
-    pub fn new(trajectories: &'a Trajectories, indices: &[i64], model: &Model) -> Result<Self> {
+    pub fn new(trajectories: &'a Trajectories, indices: &[i64], device: Device) -> Result<Self> {
         let plan = &trajectories.plan;
-        let (latent, targets) = trajectories.pick(indices, model.device())?;
-        let class_labels = trajectories.class_labels.as_ref().map(|labels| picked(labels, indices, model.device()));
+        let (latent, targets) = trajectories.pick(indices, device)?;
+        let class_labels = trajectories.class_labels.as_ref().map(|labels| picked(labels, indices, device));
         let constant = plan.constant.as_ref().map(|image| held::repeated(image, &latent, class_labels.as_ref()).0);
         Ok(Self { plan, latent, constant, class_labels, targets })
     }

@@ -7,7 +7,7 @@ use fewstep_nn::config::{DhariwalConfig, Embedding, ModelConfig, NetworkConfig, 
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::tensor::Sigma;
 use fewstep_nn::unet::Conditions;
-use fewstep_nn::{Model, checkpoint};
+use fewstep_nn::{Model, Tunable, checkpoint};
 
 use crate::golden::{arrays, assert_close, folder};
 use crate::support::{alone, small, stream};
@@ -111,7 +111,7 @@ fn weights_between_two_networks() {
     let _turn = alone();
     let a = small(0);
     let b = Model::fresh(a.config().clone(), 2, Device::Cpu).unwrap();
-    let between = |start: &Model, end: &Model, share: f64| start.between(end, share).unwrap();
+    let between = |start: &Model, end: &Model, share: f64| start.interpolated(end, share).unwrap();
     let difference = |one: &Model, other: &Model, share: f64, of: &Model| {
         let far = one.params().trainable().map(|(name, weight)| {
             let expected = weight * (1.0 - share) + other.params().get(name).unwrap() * share;
@@ -130,7 +130,7 @@ fn weights_between_two_networks() {
     let of = |model: &Model| model.denoise_at(&x, 0.7, None);
     assert_eq!(of(&between(&a, &b, 1.0)), of(&b));
     assert_ne!(of(&quarter), of(&a));
-    let error = small(10).between(&a, 0.5).unwrap_err();
+    let error = small(10).interpolated(&a, 0.5).unwrap_err();
     assert!(matches!(error, fewstep_nn::Error::MissingTensor { .. }), "{error}");
 }
 

@@ -6,7 +6,7 @@ use fewstep_core::observe::{Progress, Saving};
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_eval::features::Differentiable;
-use fewstep_nn::Model;
+use fewstep_nn::Tunable;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::distance::FeatureMap;
 use fewstep_nn::ema::EmaConfig;
@@ -38,7 +38,7 @@ impl Fitter<'_> {
     /// # Errors
     /// If the plan's levels do not fall, images are lacking, an update diverges, or the observer asks for the end
     /// ([`Error::Stopped`] where the state is saved).
-    pub fn tune(&self, model: &Model, plan: &Plan, saved: Option<Saved>, to_the_end: bool) -> Result<Tuned> {
+    pub fn tune<M: Tunable>(&self, model: &M, plan: &Plan, saved: Option<Saved>, to_the_end: bool) -> Result<Tuned<M>> {
         let settings = &self.settings.tune;
         let weights = settings.weights(self.images.is_some());
         let levels = Schedule::new(plan.sigmas()).context("phase 2 needs a plan whose noise levels fall")?;
