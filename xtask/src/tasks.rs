@@ -53,7 +53,7 @@ pub fn gpu(root: &Path, args: &[String]) -> Result<ExitCode> {
     libtorch::ensure(root, true)?;
     let mut tests = cargo(root);
     tests.args(["test", "--workspace", "--release", "cuda"]).args(args);
-    // what follows `--` is for the tests themselves, which elsewhere ignore these
+    // what follows `--` is for the tests themselves, which these are ignored by otherwise
     if !args.iter().any(|arg| arg == "--") {
         tests.arg("--");
     }

@@ -1,9 +1,9 @@
 //! A critic: it learns to tell a student's images from those that they should look like, while the student learns to be taken for
 //! them.
 //!
-//! A regression leaves out what it cannot predict, and its images are smooth. A critic sees that they are. It looks through the
-//! encoder of the network itself, as that was before it was tuned, at images with a little noise: a network that removes noise
-//! knows at every scale what images look like (Lin et al. 2024, Sauer et al. 2024, Yin et al. 2024). Only small heads on what it sees
+//! A regression leaves out what it cannot predict, and its images are smooth. A critic tells that they are. Its features are
+//! those of the encoder of the network itself, before it was tuned, of images with a little noise: a network that removes noise
+//! knows at every scale what images look like (Lin et al. 2024, Sauer et al. 2024, Yin et al. 2024). Only small heads on these features
 //! learn.
 
 use std::cell::RefCell;
@@ -42,8 +42,8 @@ const UPDATES: u64 = 2;
 /// much only what is large.
 const NOISE: [f64; 2] = [0.04, 2.0];
 
-/// How many of a batch's first so many images are shown to a critic: updates are many, and looking is what costs.
-pub fn looked_at(images: usize) -> usize {
+/// How many of a batch's first so many images are shown to a critic: updates are many, and the encoder is what costs.
+pub fn shown_images(images: usize) -> usize {
     images.div_ceil(3)
 }
 
@@ -74,7 +74,7 @@ pub struct Critic {
 }
 
 impl Critic {
-    /// One that knows nothing yet and looks through `network` as it is now; its weights follow from `seed`.
+    /// One that knows nothing yet, on the encoder of `network` as it is now; its weights follow from `seed`.
     ///
     /// # Errors
     /// If the network has no encoder, or cannot be copied.

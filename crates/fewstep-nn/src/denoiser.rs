@@ -252,7 +252,7 @@ impl Model {
     }
 }
 
-/// Latents of any number of channels are looked at as they are where there is no decoder.
+/// Features of latents of any number of channels are their own where there is no decoder.
 impl Appearance<Batch, Error> for Model {
     fn features(&self, batch: &Batch) -> Result<(Vec<f64>, usize)> {
         features(self.texture(), &batch.0, self.batch())

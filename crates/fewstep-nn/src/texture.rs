@@ -9,7 +9,7 @@ use crate::error::Result;
 /// the pixels of every layer's channels.
 ///
 /// They say how much of which texture, at which scale, is where bright or dark, and know nothing of any data set: what is
-/// fitted to them can still be judged by a trained network's features. The same network on every machine.
+/// fitted to them can still be scored by a trained network's features. The same network on every machine.
 #[derive(Debug)]
 pub struct RandomFeatures {
     /// Weights `[C_out, C_in, 3, 3]` and biases `[C_out]`, from the highest resolution down.

@@ -65,8 +65,8 @@ fn scaled(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
 
 /// The held-out rollout error while the network is tuned, one line a run.
 pub fn tuning(runs: &[(String, &[TuneStep])]) -> Plot {
-    let series = runs.iter().map(|(name, looks)| {
-        let points = looks.iter().map(|look| (look.iteration as f64, look.rollout_error)).collect();
+    let series = runs.iter().map(|(name, evaluations)| {
+        let points = evaluations.iter().map(|step| (step.iteration as f64, step.rollout_error)).collect();
         Series::new(name.clone(), points, Style::LineMarkers)
     });
     Plot {

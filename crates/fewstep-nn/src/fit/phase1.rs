@@ -94,7 +94,7 @@ impl ScheduleOptimizer {
         let batch = self.config.batch;
         if batch == 0 || batch > images.len() {
             return Err(Error::Input(format!(
-                "phase 1 looks at {batch} images an update, which must be 1 to the {} of the data set",
+                "phase 1 takes {batch} images an update, which must be 1 to the {} of the data set",
                 images.len()
             )));
         }

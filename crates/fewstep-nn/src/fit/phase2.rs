@@ -1,4 +1,4 @@
-//! Phase 2: tune the network for the noise levels of a plan, held_outd by the held-out rollout error.
+//! Phase 2: tune the network for the noise levels of a plan, and keep what is best by the held-out rollout error.
 
 use std::path::Path;
 

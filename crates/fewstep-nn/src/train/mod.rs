@@ -24,7 +24,7 @@ use self::rollout::Gathered;
 
 pub use self::loss::Loss;
 pub use self::rollout::{CriticOf, GradientFlow, RolloutLoss, StepWeights};
-pub use self::trajectories::{Kept, Trajectories, TrajectoryDataset};
+pub use self::trajectories::{CacheEntry, Trajectories, TrajectoryDataset};
 
 /// What diverges most often.
 const LOSS: &str = "the loss";
@@ -115,7 +115,7 @@ pub struct Trainer<'a, M = Model> {
     model: M,
     source: TrainingSource<'a>,
     order: EpochOrder,
-    /// The order of the images beside trajectories, where the loss looks at some.
+    /// The order of the images beside trajectories, where the loss takes some.
     data_order: Option<EpochOrder>,
     weights: FlatWeights,
     average: Tensor,

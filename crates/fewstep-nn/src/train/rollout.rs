@@ -57,7 +57,7 @@ impl RolloutLoss {
     }
 
     /// Whether it takes clean images beside trajectories.
-    pub fn looks_at_data(&self) -> bool {
+    pub fn needs_images(&self) -> bool {
         self.data > 0.0 || self.critic > 0.0 && self.critic_of == CriticOf::Data
     }
 }
@@ -225,7 +225,7 @@ impl<M: Tunable> Trainer<'_, M> {
         }
         let TrainConfig { batch, microbatch, .. } = self.config;
         let [before, after, all] =
-            [part, part + 1, batch / microbatch].map(|parts| critic::looked_at(parts * microbatch));
+            [part, part + 1, batch / microbatch].map(|parts| critic::shown_images(parts * microbatch));
         let shown = after - before;
         (shown, weight * (shown * batch) as f64 / (all * microbatch) as f64)
     }

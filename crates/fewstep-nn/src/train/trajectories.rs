@@ -37,11 +37,11 @@ impl<'a> From<&'a Trajectories> for TrajectoryDataset<'a> {
 }
 
 impl<'a> TrajectoryDataset<'a> {
-    /// The images that `loss` looks at, if it does.
+    /// The images that `loss` takes, if it takes any.
     pub(super) fn images_for(&self, loss: RolloutLoss) -> Result<Option<&'a Images>> {
         match self.images {
-            _ if !loss.looks_at_data() => Ok(None),
-            None => Err(Error::Input("a loss that looks at data needs images beside the trajectories".to_owned())),
+            _ if !loss.needs_images() => Ok(None),
+            None => Err(Error::Input("a loss that takes data needs images beside the trajectories".to_owned())),
             images => Ok(images),
         }
     }
@@ -66,7 +66,7 @@ enum Store {
 
 /// What trajectories depend on, and where they are kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Kept<'a> {
+pub struct CacheEntry<'a> {
     /// The file.
     pub path: &'a Path,
     /// What is said of the network and of the teacher in it: a file that says anything else is not taken.
@@ -110,7 +110,7 @@ impl Trajectories {
         plan: &Plan,
         (solver, fine): (Solver, &Schedule),
         seeds: &[u64],
-        kept: Kept,
+        kept: CacheEntry,
         observer: &dyn Observer,
     ) -> Result<Self> {
         let grid = Self::levels(plan, fine)?;
@@ -146,7 +146,7 @@ impl Trajectories {
     ///
     /// # Errors
     /// If the file is none of ours, or holds trajectories of another model, plan or teacher, or of other latents.
-    pub fn open(teacher: &dyn TorchDenoiser, plan: &Plan, seeds: &[u64], kept: Kept) -> Result<Self> {
+    pub fn open(teacher: &dyn TorchDenoiser, plan: &Plan, seeds: &[u64], kept: CacheEntry) -> Result<Self> {
         let reader = rows::Reader::open(kept.path)?;
         let fail =
             |reason: &str| Error::Checkpoint { path: kept.path.display().to_string(), reason: reason.to_owned() };

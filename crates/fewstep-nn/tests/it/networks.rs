@@ -111,24 +111,24 @@ fn weights_between_two_networks() {
     let _turn = alone();
     let a = small(0);
     let b = Model::fresh(a.config().clone(), 2, Device::Cpu).unwrap();
-    let between = |start: &Model, end: &Model, share: f64| start.interpolated(end, share).unwrap();
-    let difference = |one: &Model, other: &Model, share: f64, of: &Model| {
+    let interpolated = |start: &Model, end: &Model, alpha: f64| start.interpolated(end, alpha).unwrap();
+    let difference = |one: &Model, other: &Model, alpha: f64, of: &Model| {
         let far = one.params().trainable().map(|(name, weight)| {
-            let expected = weight * (1.0 - share) + other.params().get(name).unwrap() * share;
+            let expected = weight * (1.0 - alpha) + other.params().get(name).unwrap() * alpha;
             (of.params().get(name).unwrap() - expected).abs().max().double_value(&[])
         });
         far.fold(0.0, f64::max)
     };
-    let quarter = between(&a, &b, 0.25);
-    for (share, found) in [(0.0, &between(&a, &b, 0.0)), (1.0, &between(&a, &b, 1.0))] {
-        assert_eq!(difference(&a, &b, share, found), 0.0);
+    let quarter = interpolated(&a, &b, 0.25);
+    for (alpha, found) in [(0.0, &interpolated(&a, &b, 0.0)), (1.0, &interpolated(&a, &b, 1.0))] {
+        assert_eq!(difference(&a, &b, alpha, found), 0.0);
     }
     assert!(difference(&a, &b, 0.25, &quarter) < 1e-6);
     assert!(difference(&a, &b, 0.0, &quarter) > 1e-3);
     // the layers see them
     let x = crate::support::latents(&a, &[1, 2]);
     let of = |model: &Model| model.denoise_at(&x, 0.7, None);
-    assert_eq!(of(&between(&a, &b, 1.0)), of(&b));
+    assert_eq!(of(&interpolated(&a, &b, 1.0)), of(&b));
     assert_ne!(of(&quarter), of(&a));
     let error = small(10).interpolated(&a, 0.5).unwrap_err();
     assert!(matches!(error, fewstep_nn::Error::MissingTensor { .. }), "{error}");
@@ -200,7 +200,7 @@ fn image_4x4(network: NetworkConfig) -> ModelConfig {
 }
 
 /// Whether the EDM code can make and run a network of this width (read off `training/networks.py`): its normalisations have
-/// min(32, C / 4) equal groups, cosines and sines of the noise level make an even number, and heads share the channels evenly.
+/// min(32, C / 4) equal groups, cosines and sines of the noise level make an even number, and heads alpha the channels evenly.
 fn works_in_the_edm_code(arch: &str, width: i64, mult: &[i64], blocks: usize) -> bool {
     let adm = arch == "adm";
     let levels: Vec<i64> = mult.iter().map(|mult| width * mult).collect();

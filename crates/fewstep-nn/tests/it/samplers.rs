@@ -1,6 +1,6 @@
 //! The reference samplers, as plans, on a reference network; and one seed, one image.
 //!
-//! Every array of the golden files is looked at, and one that no plan is known for fails the test.
+//! Every array of the golden files is compared, and one that no plan is known for fails the test.
 
 use fewstep_core::schedule::{Discretization, NoiseFunction, Path, Scaling, karras, log_snr, time_uniform};
 use fewstep_core::solver::{OneStep, along_path};

@@ -16,7 +16,7 @@ use fewstep_nn::fit::{TuneConfig, Tuner};
 use fewstep_nn::params::{Builder, Origin, Params};
 use fewstep_nn::tch::{self, Device, Tensor};
 use fewstep_nn::tensor::{Batch, Sigma};
-use fewstep_nn::train::{Kept, Loss, RolloutLoss, TrainConfig, Trainer, Trajectories};
+use fewstep_nn::train::{CacheEntry, Loss, RolloutLoss, TrainConfig, Trainer, Trajectories};
 use fewstep_nn::unet::Conditions;
 use fewstep_nn::{Encoder, Error, Labels, Result, TorchDenoiser, Tunable};
 use fewstep_search::{HeldOut, SearchSettings};
@@ -172,7 +172,7 @@ fn a_denoiser_of_ones_own_is_tuned_for_a_plan() {
     let held_out = HeldOut::new(&teacher, &settings, &(100..108).collect::<Vec<u64>>(), &Silent).unwrap();
     let fine = Trajectories::fine(&plan, &karras(21, 0.01, 10.0, 7.0).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let file = Kept { path: &folder.path().join("trajectories.safetensors"), key: "line" };
+    let file = CacheEntry { path: &folder.path().join("trajectories.safetensors"), key: "line" };
     let seeds: Vec<u64> = (0..32).collect();
     let trajectories = Trajectories::solve(&teacher, &plan, (Solver::Heun, &fine), &seeds, file, &Silent).unwrap();
     let tune = TuneConfig { iterations: 60, check_every: 20, patience: u64::MAX };

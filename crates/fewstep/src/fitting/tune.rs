@@ -32,7 +32,7 @@ pub struct Saved<'a> {
 impl Fitter<'_> {
     /// Phase 2 for the noise levels of `plan`, starting from the weights of `model`; `model` itself stays as it is. The outcome is
     /// the best by the held-out error where that stops early, and the last `to_the_end`: where images decide afterwards
-    /// ([`Fitter::interpolate`]), the least error is not what is looked for. Where nothing is `saved`, what was done is lost when it
+    /// ([`Fitter::interpolate`]), the least error is not what is wanted. Where nothing is `saved`, what was done is lost when it
     /// ends early.
     ///
     /// # Errors
