@@ -28,7 +28,7 @@ pub struct GaussNewtonOptions {
     pub whole: usize,
     /// Noise levels that the network knows; levels stay between them.
     pub sigma_range: (f64, f64),
-    /// How far a coordinate is moved to see what it does: small against 1, and large against the rounding of the network.
+    /// How far a coordinate is moved to measure what it does: small against 1, and large against the rounding of the network.
     pub difference: f64,
     /// Whether the pseudo-Huber distance is made small in place of the squared error.
     pub robust: bool,
@@ -43,7 +43,7 @@ impl Default for GaussNewtonOptions {
             moving: Moving { levels: true, coefficients: true },
             whole: usize::MAX,
             sigma_range: (f64::MIN_POSITIVE, f64::MAX),
-            difference: 1e-3,
+            difference: 1e-2,
             robust: false,
             match_variance: false,
         }
@@ -181,6 +181,16 @@ pub fn gauss_newton_in<V: Samples, E: Debug>(
     Ok(solved)
 }
 
+/// A plan with one coordinate moved.
+struct Moved {
+    coordinate: usize,
+    /// How far.
+    difference: f64,
+    /// The first stage that the coordinate has a say in.
+    first: usize,
+    plan: Plan,
+}
+
 /// The images of a plan and their derivatives.
 struct Jacobian<V> {
     image: V,
@@ -208,27 +218,29 @@ impl<V: Samples> Jacobian<V> {
         let here = coordinates.decode(&place, options.sigma_range);
         let mut moving = Vec::with_capacity(place.len());
         for ((i, first), moves) in coordinates.stages().into_iter().enumerate().zip(coordinates.moves(options.whole)) {
+            // the image is linear in its own coefficients: a difference of any length is its derivative, and rounds the less
+            let difference = if first == plan.nfe() { 1.0 } else { options.difference };
             let mut moved = place.clone();
-            moved[i] += options.difference;
+            moved[i] += difference;
             let moved = coordinates.decode(&moved, options.sigma_range);
             // a level at the upper end of the range stays there
             if moves && (moved.stages != here.stages || moved.output != here.output) {
                 moved.validate()?;
-                moving.push((i, first, moved));
+                moving.push(Moved { coordinate: i, difference, first, plan: moved });
             }
         }
         // in order of the stages, so that those measured at once repeat about the same ones
-        moving.sort_by_key(|(_, first, _)| *first);
+        moving.sort_by_key(|moved| moved.first);
         let (mut columns, mut units) = (Vec::with_capacity(moving.len()), Vec::with_capacity(moving.len()));
         for moving in moving.chunks(TOGETHER) {
             // what comes before a coordinate has a say is as it was
             let runs: Vec<Run<V>> = moving
                 .iter()
-                .map(|(_, first, plan)| Run { plan, start: batch.start(), known: &outputs[..*first] })
+                .map(|moved| Run { plan: &moved.plan, start: batch.start(), known: &outputs[..moved.first] })
                 .collect();
-            evaluations += moving.iter().map(|(_, first, _)| plan.nfe() - first).sum::<usize>();
+            evaluations += moving.iter().map(|moved| plan.nfe() - moved.first).sum::<usize>();
             let shifted = execute_together(&runs, &mut denoise).map_err(RefineError::Denoiser)?;
-            for ((i, ..), shifted) in moving.iter().zip(shifted) {
+            for (moved, shifted) in moving.iter().zip(shifted) {
                 let change = space(&shifted.difference(&image));
                 let length = change.norm_squared().sqrt();
                 let (unit, change) = if length.is_finite() && length > 0.0 {
@@ -237,7 +249,7 @@ impl<V: Samples> Jacobian<V> {
                     (0.0, space(&batch.image)) // 0 times what is not finite would not be 0
                 };
                 columns.push(V::combine(&[(unit, &change)]));
-                units.push((*i, unit * options.difference));
+                units.push((moved.coordinate, unit * moved.difference));
             }
         }
         Ok(Self { image, columns, units, evaluations })

@@ -21,6 +21,15 @@ const CHECKS: usize = 8;
 /// Answers that are rounded more coarsely than this need larger differences to be told apart.
 const SINGLE_PRECISION: f64 = 1e-6;
 
+/// How far a coordinate is moved to measure what it does, for answers of this relative rounding.
+///
+/// A level that moves takes the noise of its state along, so a step of 1e-3 moves images by as little as 1e-5, of which single precision
+/// leaves two digits; regressions with a weak ridge make a hundred times more of what is lost. Steps are of 1e-1, so that a
+/// difference over 1e-2 is as good a derivative.
+fn difference(rounding: f64) -> f64 {
+    if rounding <= SINGLE_PRECISION { 1e-2 } else { 3e-2 }
+}
+
 impl GaussNewtonSettings {
     /// Latents that a plan of `nfe` evaluations is refined on and that decide, of `all`: none twice. (A
     /// search that fits all of them has fitted the deciding ones, too; fits of fewer latents were worse all the same.)
@@ -61,8 +70,7 @@ impl<D: Denoiser> Search<'_, D> {
         let options = GaussNewtonOptions {
             rounds: settings.rounds,
             sigma_range: spec.levels.supported,
-            // differences of runs must stand out of the network's rounding
-            difference: if spec.rounding <= SINGLE_PRECISION { 1e-3 } else { 3e-2 },
+            difference: difference(spec.rounding),
             // a network of discrete levels says nothing between them
             moving: Moving { levels: !spec.levels.is_discrete(), coefficients: true },
             robust: settings.robust,

@@ -89,8 +89,9 @@ fn a_program_of_a_network_has_its_answers_its_derivatives_and_its_plans() {
     }
 
     let (settings, held_out) = (settings(100), held_out(network));
-    // without refinements, whose choices hang on single latents that end in another component
-    for method in ["least-squares", "oss/ipndm4"].map(|name| name.parse::<Method>().unwrap()) {
+    for method in
+        ["least-squares", "oss/ipndm4", "least-squares+gauss-newton"].map(|name| name.parse::<Method>().unwrap())
+    {
         let plans = |denoiser: &dyn TorchDenoiser| find_plans(&denoiser, &method, &STEPS, &settings, &Silent).unwrap();
         let (found, wanted) = (plans(program), plans(network));
         for steps in STEPS {
