@@ -81,10 +81,8 @@ class Raw(torch.nn.Module):
         return self.denoiser.network(x, noise)
 
 
-def main():
-    if len(sys.argv) > 3 or any(word.startswith("-") for word in sys.argv[1:]):
-        sys.exit(__doc__)
-    source, out = (sys.argv[1:] + [BUILT_IN, "model.pt"][len(sys.argv) - 1 :])[:2]
+def load(source):
+    """The twin of the network in `source` with its weights, and its description."""
     tensors, config = read(source)
     model = twin(config)
     weights = {
@@ -96,8 +94,19 @@ def main():
     if left:
         sys.exit(f"{source} has {len(left)} tensors that the copy has no place for, the first is {left[0]}")
     model.load_state_dict(weights)
+    return model.eval().requires_grad_(False), config
+
+
+def built_in():
+    """The twin of the built-in network."""
+    return load(BUILT_IN)[0]
+
+
+def copy(source, out):
+    """Writes the program of the network in `source` and its JSON beside it; returns the JSON's path and the number of weights."""
+    model, config = load(source)
     shape = [config["img_channels"], config["img_resolution"], config["img_resolution"]]
-    raw = Raw(model.eval().requires_grad_(False))
+    raw = Raw(model)
     examples = [(torch.randn(n, *shape), torch.randn(n)) for n in (2, 3)]
     program = torch.jit.trace(raw, examples[0], check_inputs=examples[1:])
     program.save(str(out))
@@ -111,7 +120,15 @@ def main():
     }
     beside = Path(out).with_suffix(".json")
     beside.write_text(json.dumps(described, indent=2) + "\n")
-    print(f"{out} and {beside}: {sum(w.numel() for w in weights.values())} weights")
+    return beside, sum(w.numel() for w in model.parameters())
+
+
+def main():
+    if len(sys.argv) > 3 or any(word.startswith("-") for word in sys.argv[1:]):
+        sys.exit(__doc__)
+    source, out = (sys.argv[1:] + [BUILT_IN, "model.pt"][len(sys.argv) - 1 :])[:2]
+    beside, weights = copy(source, out)
+    print(f"{out} and {beside}: {weights} weights")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 //! How networks become denoisers.
 
 use fewstep_core::denoiser::Levels;
-use fewstep_core::precondition::{AlphaNetwork, Alphas, Coefficients, Preconditioning, Prediction, RectifiedFlow};
+use fewstep_core::parameterisation::{AlphaNetwork, Alphas, Coefficients, Parameterisation, Prediction, RectifiedFlow};
 use pyo3::prelude::*;
 
 use crate::bad;
 
 /// What a network predicts and is told.
 #[pyclass(name = "Parameterisation", frozen, module = "fewstep._fewstep")]
-pub struct PyParameterisation(pub Preconditioning);
+pub struct PyParameterisation(pub Parameterisation);
 
 #[pymethods]
 impl PyParameterisation {
@@ -22,13 +22,13 @@ impl PyParameterisation {
             other => return Err(bad(format!("the prediction {other:?} is none of eps, v and x0"))),
         };
         let network = AlphaNetwork::new(prediction, Alphas::AlphasCumprod { values: alphas_cumprod }, sigma_data);
-        Ok(Self(Preconditioning::Alphas(network.map_err(bad)?)))
+        Ok(Self(Parameterisation::Alphas(network.map_err(bad)?)))
     }
 
     /// From the JSON of model descriptions.
     #[staticmethod]
     fn from_json(text: &str) -> PyResult<Self> {
-        let read: Preconditioning = serde_json::from_str(text).map_err(bad)?;
+        let read: Parameterisation = serde_json::from_str(text).map_err(bad)?;
         read.validate().map_err(bad)?;
         Ok(Self(read))
     }
@@ -55,7 +55,7 @@ impl PyParameterisation {
     /// Whether it is a rectified flow.
     #[getter]
     fn is_flow(&self) -> bool {
-        matches!(self.0, Preconditioning::Flow(RectifiedFlow { .. }))
+        matches!(self.0, Parameterisation::Flow(RectifiedFlow { .. }))
     }
 }
 

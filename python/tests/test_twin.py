@@ -22,7 +22,7 @@ def twin():
     sys.path.insert(0, str(ROOT / "bench"))
     import torchscript
 
-    return torchscript.built_in().eval().requires_grad_(False)
+    return torchscript.built_in()
 
 
 def command_line(folder):

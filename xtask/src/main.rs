@@ -18,6 +18,7 @@ cargo xtask <task> [options]
   bench [args]         libtorch, then the same network in fewstep and in PyTorch, timed in turn
   exports              libtorch, then exported plans run by diffusers itself and compared with ours
   python [args]        a Python environment, the wheel of python/ in it, and its tests; args go to pytest
+  program              libtorch, then plans of the built-in network and of its TorchScript copy, compared
   gpu [args]           libtorch --cuda, then only the tests that need a GPU
 
 A LIBTORCH of your own (version 2.11) is used instead of .libtorch/ when that variable is set.
@@ -61,6 +62,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "bench" => tasks::bench(&root, rest),
         "exports" => tasks::exports(&root, rest),
         "python" => tasks::python(&root, rest),
+        "program" => tasks::program(&root, rest),
         "gpu" => tasks::gpu(&root, rest),
         "help" | "-h" | "--help" => {
             print!("{HELP}");

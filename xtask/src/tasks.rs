@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// What `bench` compares with, a requirement of pip's a line.
+/// What `bench` and `program` compare with, a requirement of pip's a line.
 const BENCH_PACKAGES: &str = "torch==2.11.0\nnumpy\n";
 
 /// libtorch, then every test of the workspace and, unless `args` choose among those, of the Python package.
@@ -57,7 +57,7 @@ pub fn gpu(root: &Path, args: &[String]) -> Result<ExitCode> {
     libtorch::ensure(root, true)?;
     let mut tests = cargo(root);
     tests.args(["test", "--workspace", "--release", "cuda"]).args(args);
-    // what follows `--` is for the tests themselves, which elsewhere ignore these
+    // what follows `--` is for the tests themselves, which these are ignored by otherwise
     if !args.iter().any(|arg| arg == "--") {
         tests.arg("--");
     }
@@ -87,20 +87,37 @@ pub fn exports(root: &Path, args: &[String]) -> Result<ExitCode> {
     let folder = root.join("testdata").join("exports");
     let list = folder.join("requirements.txt");
     let packages = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    check_with(root, (".exports-venv", &packages), &folder.join("diffusers_check.py"), args)
+}
+
+/// libtorch, a release build, a Python environment with PyTorch, then `bench/program_check.py`.
+pub fn program(root: &Path, args: &[String]) -> Result<ExitCode> {
+    check_with(root, (".bench-venv", BENCH_PACKAGES), &root.join("bench").join("program_check.py"), args)
+}
+
+/// libtorch, a release build, a Python environment with these packages, then a script that is given the built program.
+fn check_with(root: &Path, (venv, packages): (&str, &str), script: &Path, args: &[String]) -> Result<ExitCode> {
     libtorch::ensure(root, false)?;
     let status =
         cargo(root).args(["build", "--release", "-p", "fewstep-cli"]).status().context("cannot start cargo")?;
     if !status.success() {
         return Ok(exit_code(status));
     }
-    let python = python_with(root, ".exports-venv", &packages)?;
+    let python = python_with(root, venv, packages)?;
     let mut check = Command::new(python);
-    check.arg(folder.join("diffusers_check.py")).arg(target(root).join("release").join("fewstep"));
+    check.arg(script).arg(target(root).join("release").join("fewstep"));
     hand_over(check.args(args).current_dir(root))
 }
 
-/// A Python environment with PyTorch and diffusers, the wheel of `python/` in it, and its tests; `args` go to pytest.
+/// libtorch, a release build to compare with, a Python environment with PyTorch and diffusers, the wheel of `python/` in it, and its
+/// tests; `args` go to pytest.
 pub fn python(root: &Path, args: &[String]) -> Result<ExitCode> {
+    libtorch::ensure(root, false)?;
+    let status =
+        cargo(root).args(["build", "--release", "-p", "fewstep-cli"]).status().context("cannot start cargo")?;
+    if !status.success() {
+        return Ok(exit_code(status));
+    }
     let folder = root.join("python");
     let list = folder.join("requirements-test.txt");
     let packages = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
@@ -121,6 +138,7 @@ pub fn python(root: &Path, args: &[String]) -> Result<ExitCode> {
     // The tests run on what was installed, from a folder where the sources are not found first.
     let mut tests = Command::new(&python);
     tests.args(["-m", "pytest", "-q"]).args(args).current_dir(folder.join("tests"));
+    tests.env("FEWSTEP", target(root).join("release").join("fewstep"));
     hand_over(&mut tests)
 }
 

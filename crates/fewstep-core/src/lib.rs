@@ -23,8 +23,8 @@
 //! Everything here is generic over [`space::VectorSpace`], so the same code runs on `Vec<f64>` in tests and on batches
 //! of images on a GPU.
 //!
-//! Conventions. Noise levels are stored in sampling order, largest first. `D(x; sigma)` is the denoiser after
-//! preconditioning. States are canonical: `x = y + sigma n`. The image range and the size of a batch are the caller's.
+//! Conventions. Noise levels are stored in sampling order, largest first. `D(x; sigma)` is the denoiser, whatever
+//! the [`parameterisation`] of the network inside. States are canonical: `x = y + sigma n`. The image range and the size of a batch are the caller's.
 
 pub mod denoiser;
 pub mod execute;
@@ -33,8 +33,8 @@ pub mod noise;
 pub mod objective;
 pub mod observe;
 pub mod optimise;
+pub mod parameterisation;
 pub mod plan;
-pub mod precondition;
 pub mod scalar;
 pub mod schedule;
 pub mod solver;
@@ -45,8 +45,8 @@ mod linear;
 
 pub use denoiser::{Denoiser, Differentiable};
 pub use execute::{execute, execute_observed, execute_together, one_by_one};
+pub use parameterisation::{Coefficients, Parameterisation};
 pub use plan::{Combination, Plan, PlanError, Source, Stage};
-pub use precondition::{Coefficients, Preconditioning};
 pub use scalar::Scalar;
 pub use schedule::{Schedule, ScheduleError};
 pub use solver::{LastStep, Solver, SolverError, SolverOptions};

@@ -41,7 +41,7 @@ pub struct Plan {
     pub constant: Option<Constant>,
     /// Name of the solver that left this plan, or of the search that fitted it.
     pub solver: String,
-    /// The noise schedule the solver was run on. Stages may evaluate elsewhere too (Heun's corrections), or not at
+    /// The noise schedule the solver was run on. Stages may evaluate at other levels too (Heun's corrections), or not at
     /// all at some levels (an analytical first step).
     pub schedule: Option<Schedule>,
     /// Provenance and scores; the executor ignores it.

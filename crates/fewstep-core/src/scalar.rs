@@ -1,4 +1,4 @@
-//! The arithmetic that preconditioning needs, so that one implementation serves `f64` and autograd tensors.
+//! The arithmetic that parameterisations need, so that one implementation serves `f64` and autograd tensors.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 

@@ -23,7 +23,7 @@ pub struct Measurement {
     /// What the images were compared with, where they were compared: a data set's or a reference file's fingerprint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// What a reader must know to judge the number.
+    /// What a reader must know to compare the number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }

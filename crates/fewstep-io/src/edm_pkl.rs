@@ -22,7 +22,7 @@ const FORMAT: &str = "EDM snapshot";
 const MAX_DEPTH: usize = 64;
 /// Longest name of a weight.
 const MAX_NAME: usize = 512;
-/// Dictionary entries looked at while walking the modules, a bound on time when modules are shared.
+/// Dictionary entries read while walking the modules, a bound on time when modules are shared.
 const MAX_ENTRIES: usize = 5_000_000;
 
 /// Class, constructor arguments and plain attributes of one pickled object.

@@ -9,7 +9,7 @@ use zip::ZipArchive;
 
 use crate::{Error, Result};
 
-/// Bytes looked at; a tar header ends at 512, and a web page may begin with comments.
+/// Bytes read; a tar header ends at 512, and a web page may begin with comments.
 const START: usize = 4096;
 /// Longest header of a safetensors file.
 const MAX_HEADER: u64 = 100_000_000;
@@ -213,7 +213,7 @@ fn of_start(start: &[u8]) -> FileKind {
 }
 
 fn of_text(start: &[u8]) -> FileKind {
-    // A character may be cut at the end of what was looked at.
+    // A character may be cut at the end of what was read.
     let text = match std::str::from_utf8(start) {
         Ok(text) => text,
         Err(error) if start.len() - error.valid_up_to() < 4 => {

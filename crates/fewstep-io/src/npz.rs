@@ -74,7 +74,7 @@ pub fn read_all(path: impl AsRef<Path>) -> Result<Contents> {
     read_filtered(path.as_ref(), |_| true)
 }
 
-/// Reads those arrays of a file that are named and there; others are not even looked at.
+/// Reads those arrays of a file that are named and there; others are not read.
 ///
 /// # Errors
 /// As [`read`].
@@ -82,7 +82,7 @@ pub fn read_named(path: impl AsRef<Path>, names: &[&str]) -> Result<Contents> {
     read_filtered(path.as_ref(), |name| names.contains(&name))
 }
 
-/// Reads the named arrays of a file, others are not even looked at.
+/// Reads the named arrays of a file, others are not read.
 ///
 /// # Errors
 /// As [`read`], and if a named array is missing or cannot be read.

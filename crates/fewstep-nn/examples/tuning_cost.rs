@@ -135,7 +135,7 @@ fn made_up(model: &Model, schedule: &Schedule, count: usize) -> std::result::Res
     let seeds: Vec<u64> = (0..count as u64).collect();
     let latent = model.latents(&seeds)?;
     let states = schedule.levels().iter().map(|sigma| Batch(&latent.0 * *sigma)).collect();
-    let ends = Endpoints { image: latent.clone(), latent, held: None, samples: count };
+    let ends = Endpoints { image: latent.clone(), latent, mean: None, samples: count };
     let teacher = Teacher::from_parts::<fewstep_nn::Error>(schedule.clone(), states, ends, 0)?;
     Ok(Trajectories::new(model, &plan, &teacher, &seeds)?)
 }

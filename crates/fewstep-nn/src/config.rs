@@ -3,7 +3,7 @@
 //! Field names are the constructor arguments of the EDM code, so that a description reads the same
 //! in a snapshot, in our files and in Python.
 
-use fewstep_core::precondition::Preconditioning;
+use fewstep_core::parameterisation::Parameterisation;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::params::{Builder, Origin};
 use crate::unet::RawNetwork;
 
-/// A denoiser D(x; sigma): image format, preconditioning and U-Net.
+/// A denoiser D(x; sigma): image format, parameterisation and U-Net.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
     /// Height and width in pixels.
@@ -23,8 +23,9 @@ pub struct ModelConfig {
     /// Whether the snapshot asks for a half-precision network on a GPU.
     #[serde(default)]
     pub use_fp16: bool,
-    /// Preconditioning (Karras et al. 2022, Table 1).
-    pub precond: Preconditioning,
+    /// What the network inside answers and is told; `precond` in files, as in the EDM code.
+    #[serde(rename = "precond")]
+    pub parameterisation: Parameterisation,
     /// The network inside.
     pub network: NetworkConfig,
 }
@@ -152,7 +153,7 @@ impl Default for DhariwalConfig {
     }
 }
 
-/// A mixture of isotropic Gaussians, under EDM's preconditioning.
+/// A mixture of isotropic Gaussians, under EDM's parameterisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MixtureConfig {
     /// Number of Gaussians; of a class-conditional mixture each is a class.
@@ -204,7 +205,7 @@ impl ModelConfig {
         if !(1..=64).contains(&self.img_channels) || !(0..=1_000_000).contains(&self.label_dim) {
             return fail(format!("img_channels is {} and label_dim is {}", self.img_channels, self.label_dim));
         }
-        self.precond.validate().map_err(|error| Error::Architecture(error.to_string()))?;
+        self.parameterisation.validate().map_err(|error| Error::Architecture(error.to_string()))?;
         match &self.network {
             NetworkConfig::SongUNet(song) => {
                 validate_dropout([song.dropout, song.label_dropout])?;
@@ -219,8 +220,8 @@ impl ModelConfig {
                 if !(1..=100_000).contains(components) || (self.label_dim != 0 && self.label_dim != *components) {
                     return fail(format!("a mixture of {components} components with label_dim {}", self.label_dim));
                 }
-                if !matches!(self.precond, Preconditioning::Edm { .. }) {
-                    return fail("a mixture has EDM's preconditioning and no other".to_owned());
+                if !matches!(self.parameterisation, Parameterisation::Edm { .. }) {
+                    return fail("a mixture has EDM's parameterisation and no other".to_owned());
                 }
             }
         }
@@ -253,8 +254,8 @@ impl ModelConfig {
 
     /// Channels that leave the network: iDDPM's also predict a variance, which the denoiser drops.
     pub fn out_channels(&self) -> i64 {
-        match self.precond {
-            Preconditioning::Iddpm { .. } => 2 * self.img_channels,
+        match self.parameterisation {
+            Parameterisation::Iddpm { .. } => 2 * self.img_channels,
             _ => self.img_channels,
         }
     }

@@ -1,22 +1,21 @@
 //! A critic: it learns to tell a student's images from those that they should look like, while the student learns to be taken for
 //! them.
 //!
-//! A regression leaves out what it cannot predict, and its images are smooth. A critic sees that they are. It looks through the
-//! encoder of the network itself, as that was before it was tuned, at images with a little noise: a network that removes noise
-//! knows at every scale what images look like (Lin et al. 2024, Sauer et al. 2024, Yin et al. 2024). Only small heads on what it sees
+//! A regression leaves out what it cannot predict, and its images are smooth. A critic tells that they are. Its features are
+//! those of the encoder of the network itself, before it was tuned, of images with a little noise: a network that removes noise
+//! knows at every scale what images look like (Lin et al. 2024, Sauer et al. 2024, Yin et al. 2024). Only small heads on these features
 //! learn.
 
 use std::cell::RefCell;
 
-use fewstep_core::denoiser::Denoiser;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::adam::{Adam, AdamConfig};
 use crate::error::{Error, Result};
 use crate::flat::FlatWeights;
-use crate::model::Model;
 use crate::params::{Builder, Init, InitMode, Origin};
 use crate::random::{Purpose, Stream};
+use crate::tunable::{Encoder, Tunable};
 use crate::unet::Conditions;
 
 /// Channels of a head's hidden layers.
@@ -43,8 +42,8 @@ const UPDATES: u64 = 2;
 /// much only what is large.
 const NOISE: [f64; 2] = [0.04, 2.0];
 
-/// How many of a batch's first so many images are shown to a critic: updates are many, and looking is what costs.
-pub fn looked_at(images: usize) -> usize {
+/// How many of a batch's first so many images are shown to a critic: updates are many, and the encoder is what costs.
+pub fn shown_images(images: usize) -> usize {
     images.div_ceil(3)
 }
 
@@ -60,8 +59,11 @@ pub struct Shown<'a> {
 /// Heads on a network's encoder, with what trains them.
 #[derive(Debug)]
 pub struct Critic {
-    /// The network as it was.
-    eye: Model,
+    /// The network's, before it is tuned.
+    encoder: Box<dyn Encoder>,
+    device: Device,
+    /// Least and greatest noise level of the images, within what the network knows.
+    noise_range: [f64; 2],
     /// Weight and bias of every convolution, for each of its encoder's resolutions.
     heads: Vec<Vec<[Tensor; 2]>>,
     weights: FlatWeights,
@@ -72,16 +74,16 @@ pub struct Critic {
 }
 
 impl Critic {
-    /// One that knows nothing yet and looks through `network` as it is now; its weights follow from `seed`.
+    /// One that knows nothing yet, on the encoder of `network` as it is now; its weights follow from `seed`.
     ///
     /// # Errors
-    /// If the network cannot be copied.
-    pub fn new(network: &Model, seed: u64) -> Result<Self> {
-        let eye = network.duplicate()?;
-        let [channels, resolution, _] = eye.image_shape();
-        let blank = Tensor::zeros([1, channels, resolution, resolution], (Kind::Float, eye.device()));
-        let maps = tch::no_grad(|| eye.encoded(&blank, &Tensor::from(1.0), &Conditions::default()));
-        let mut builder = Builder::new(Origin::Fresh(Stream::new(seed, Purpose::CriticWeights, 0)), eye.device());
+    /// If the network has no encoder, or cannot be copied.
+    pub fn new(network: &impl Tunable, seed: u64) -> Result<Self> {
+        let (encoder, device, spec) = (network.encoder()?, network.device(), network.spec());
+        let shape: Vec<i64> = std::iter::once(1).chain(spec.shape.iter().map(|size| *size as i64)).collect();
+        let blank = Tensor::zeros(shape.as_slice(), (Kind::Float, device));
+        let maps = tch::no_grad(|| encoder.encoded(&blank, &Tensor::from(1.0), &Conditions::default()));
+        let mut builder = Builder::new(Origin::Fresh(Stream::new(seed, Purpose::CriticWeights, 0)), device);
         let mut heads = Vec::new();
         for (place, map) in maps.iter().enumerate() {
             let mut head = Vec::new();
@@ -101,14 +103,9 @@ impl Critic {
         }
         let weights = FlatWeights::new(&builder.finish()?);
         let adam = Adam::new(ADAM, &weights.values);
-        Ok(Self { eye, heads, weights, adam, seen: RefCell::default() })
-    }
-
-    /// Least and greatest noise level that images are seen under, within what the network knows.
-    fn noise_range(&self) -> [f64; 2] {
-        let sigma_data = self.eye.config().precond.sigma_data();
-        let (low, high) = self.eye.spec().levels.supported;
-        NOISE.map(|level| (level * sigma_data).clamp(low, high))
+        let (sigma_data, (low, high)) = (network.parameterisation().sigma_data(), spec.levels.supported);
+        let noise_range = NOISE.map(|level| (level * sigma_data).clamp(low, high));
+        Ok(Self { encoder, device, noise_range, heads, weights, adam, seen: RefCell::default() })
     }
 
     /// What the encoder makes of images under `noise` times `levels`, every place of every map of unit mean square (a map of one
@@ -116,7 +113,7 @@ impl Critic {
     fn maps(&self, shown: Shown, noise: &Tensor, levels: &Tensor) -> Vec<Tensor> {
         let conditions = Conditions { class_labels: shown.class_labels, ..Conditions::default() };
         let noised = shown.images.to_kind(Kind::Float) + noise * levels.reshape([-1, 1, 1, 1]);
-        let maps = self.eye.encoded(&noised, levels, &conditions);
+        let maps = self.encoder.encoded(&noised, levels, &conditions);
         let unit = |map: Tensor| match map.size()[1] {
             1 => map,
             _ => &map / (map.square().mean_dim(&[1][..], true, Kind::Float) + 1e-6).sqrt(),
@@ -155,8 +152,8 @@ impl Critic {
                 shapes[0], shapes[1]
             )));
         }
-        let device = self.eye.device();
-        let [low, high] = self.noise_range().map(f64::ln);
+        let device = self.device;
+        let [low, high] = self.noise_range.map(f64::ln);
         let levels = (stream.uniform(&[found.images.size()[0]], device) * (high - low) + low).exp();
         let noise = stream.normal(&found.images.size(), device);
         let found = self.maps(found, &noise, &levels);

@@ -253,7 +253,7 @@ impl Model {
     }
 }
 
-/// Latents of any number of channels are looked at as they are where there is no decoder.
+/// Features of latents of any number of channels are their own where there is no decoder.
 impl Appearance<Batch, Error> for Model {
     fn features(&self, batch: &Batch) -> Result<(Vec<f64>, usize)> {
         features(self.texture(), &batch.0, self.batch())
@@ -291,74 +291,32 @@ pub(crate) fn clipping(images: &Tensor, near: Range<f64>) -> Result<Clipping> {
     })
 }
 
-impl<D: TorchDenoiser + ?Sized> TorchDenoiser for &D {
-    fn device(&self) -> Device {
-        (**self).device()
-    }
+/// Images of a denoiser around another are those of the other's samples.
+macro_rules! forward {
+    ($(($($parameters:tt)*) $wrapper:ty, $self:ident => $inner:expr;)*) => {$(
+        impl<$($parameters)*> TorchDenoiser for $wrapper {
+            fn device(&$self) -> Device {
+                $inner.device()
+            }
 
-    fn pixel_shape(&self) -> Option<[usize; 3]> {
-        (**self).pixel_shape()
-    }
+            fn pixel_shape(&$self) -> Option<[usize; 3]> {
+                $inner.pixel_shape()
+            }
 
-    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
-        (**self).pixels(samples)
-    }
+            fn pixels(&$self, samples: &Batch) -> Result<Tensor> {
+                $inner.pixels(samples)
+            }
 
-    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
-        (**self).pixel_appearance()
-    }
+            fn pixel_appearance(&$self) -> Result<&dyn Appearance<Batch, Error>> {
+                $inner.pixel_appearance()
+            }
+        }
+    )*};
 }
 
-impl<D: TorchDenoiser + ?Sized> TorchDenoiser for Box<D> {
-    fn device(&self) -> Device {
-        (**self).device()
-    }
-
-    fn pixel_shape(&self) -> Option<[usize; 3]> {
-        (**self).pixel_shape()
-    }
-
-    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
-        (**self).pixels(samples)
-    }
-
-    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
-        (**self).pixel_appearance()
-    }
-}
-
-impl<D: TorchDenoiser, R: TorchDenoiser> TorchDenoiser for Guided<D, R> {
-    fn device(&self) -> Device {
-        self.denoiser().device()
-    }
-
-    fn pixel_shape(&self) -> Option<[usize; 3]> {
-        self.denoiser().pixel_shape()
-    }
-
-    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
-        self.denoiser().pixels(samples)
-    }
-
-    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
-        self.denoiser().pixel_appearance()
-    }
-}
-
-impl<D: TorchDenoiser> TorchDenoiser for Counting<D> {
-    fn device(&self) -> Device {
-        self.inner().device()
-    }
-
-    fn pixel_shape(&self) -> Option<[usize; 3]> {
-        self.inner().pixel_shape()
-    }
-
-    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
-        self.inner().pixels(samples)
-    }
-
-    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
-        self.inner().pixel_appearance()
-    }
+forward! {
+    (D: TorchDenoiser + ?Sized) &D, self => (**self);
+    (D: TorchDenoiser + ?Sized) Box<D>, self => (**self);
+    (D: TorchDenoiser, R: TorchDenoiser) Guided<D, R>, self => self.denoiser();
+    (D: TorchDenoiser) Counting<D>, self => self.inner();
 }

@@ -42,7 +42,7 @@ pub struct Criticism<'a> {
     pub class_labels: Option<&'a Tensor>,
     /// At least as many images that they should look like, in place of those that they should be.
     pub data: Option<&'a Minibatch>,
-    /// Where the noise comes from under which it looks.
+    /// Where the noise of its images comes from.
     pub stream: &'a RefCell<Stream>,
 }
 

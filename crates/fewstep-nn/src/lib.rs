@@ -1,11 +1,11 @@
 //! Networks, training and tuning on libtorch: the only crate that names it.
 //!
-//! A [`model::Model`] is a U-Net with its preconditioning, D(x; sigma). [`checkpoint`] reads and writes it,
+//! A [`model::Model`] is a U-Net with its parameterisation, D(x; sigma). [`checkpoint`] reads and writes it,
 //! [`train`] makes one, [`fit`] has the two phases of the paper. It is a [`Denoiser`](fewstep_core::Denoiser): whatever samples,
 //! searches or scores takes it as such ([`denoiser`]).
 //!
 //! ```
-//! use fewstep_core::{Preconditioning, Solver, SolverOptions, schedule::karras};
+//! use fewstep_core::{Parameterisation, Solver, SolverOptions, schedule::karras};
 //! use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 //! use fewstep_core::{Denoiser, observe::Silent};
 //! use fewstep_nn::{Model, tch::Device};
@@ -18,7 +18,7 @@
 //!     img_channels: 1,
 //!     label_dim: 0,
 //!     use_fp16: false,
-//!     precond: Preconditioning::EDM,
+//!     parameterisation: Parameterisation::EDM,
 //!     network: NetworkConfig::SongUNet(network),
 //! };
 //! let model = Model::fresh(config, 0, Device::Cpu)?;
@@ -57,6 +57,7 @@ pub mod teachers;
 pub mod tensor;
 pub mod texture;
 pub mod train;
+pub mod tunable;
 pub mod unet;
 
 pub use denoiser::{Labels, TorchDenoiser};
@@ -64,3 +65,4 @@ pub use error::{Error, Result};
 pub use model::Model;
 pub use program::{Program, ProgramConfig, ProgramDenoiser};
 pub use tch;
+pub use tunable::{Encoder, Tunable};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use fewstep_core::noise;
-use fewstep_core::precondition::Preconditioning;
+use fewstep_core::parameterisation::Parameterisation;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{MixtureConfig, ModelConfig, NetworkConfig};
@@ -64,7 +64,7 @@ pub fn patterns(conditional: bool, device: Device) -> Result<Model> {
         img_channels: 1,
         label_dim: if conditional { K } else { 0 },
         use_fp16: false,
-        precond: Preconditioning::EDM,
+        parameterisation: Parameterisation::EDM,
         network: NetworkConfig::GaussianMixture(MixtureConfig { components: K }),
     };
     Model::from_tensors(config, tensors, device)

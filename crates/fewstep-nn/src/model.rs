@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fewstep_core::denoiser::{Levels, Spec};
 use fewstep_core::noise;
-use fewstep_core::precondition::Coefficients;
+use fewstep_core::{Coefficients, Parameterisation};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::ModelConfig;
@@ -14,16 +14,17 @@ use crate::params::{Builder, Origin, Params};
 use crate::random::{Purpose, Stream};
 use crate::tensor::Sigma;
 use crate::texture::RandomFeatures;
+use crate::tunable::{Encoder, Tunable};
 use crate::unet::{Conditions, RawNetwork};
 
-/// A network with its preconditioning, on a device.
+/// A network with its parameterisation, on a device.
 #[derive(Debug)]
 pub struct Model {
     config: ModelConfig,
     params: Params,
     net: RawNetwork,
     device: Device,
-    /// Type that the network computes in; preconditioning is always f32.
+    /// Type that the network computes in; the parameterisation is always applied in f32.
     kind: Kind,
     /// What it is as a denoiser.
     spec: Spec,
@@ -67,7 +68,7 @@ impl Model {
         let side = config.img_resolution as usize;
         let spec = Spec {
             shape: vec![config.img_channels as usize, side, side],
-            levels: Levels::from(&config.precond),
+            levels: Levels::from(&config.parameterisation),
             classes: config.label_dim as usize,
             calls: 1,
             guidance: None,
@@ -83,21 +84,6 @@ impl Model {
         let copy = Self::from_tensors(self.config.clone(), tensors, self.device)?;
         let copy = copy.with_kind(self.kind);
         Ok(Self { batch: self.batch, trained_classes: self.trained_classes.clone(), ..copy })
-    }
-
-    /// A network so much of the way from this one to `other`, of the same architecture: `w + share (w' - w)` of every weight
-    /// (Wortsman et al. 2022). 0 is this one, 1 the other.
-    ///
-    /// # Errors
-    /// If the other network lacks a weight of this one, or has it in another shape.
-    pub fn between(&self, other: &Self, share: f64) -> Result<Self> {
-        let between = self.duplicate()?;
-        for (name, weight) in between.params.trainable() {
-            let end = other.params.get(name).filter(|end| end.size() == weight.size());
-            let end = end.ok_or_else(|| Error::MissingTensor { name: name.to_owned() })?.to_device(self.device);
-            let _ = tch::no_grad(|| weight.shallow_clone().f_lerp_(&end, share))?;
-        }
-        Ok(between)
     }
 
     /// The description.
@@ -196,7 +182,7 @@ impl Model {
 
     fn coefficients(&self, sigma: &Tensor) -> Coefficients<Sigma> {
         let sigma = sigma.to_kind(Kind::Float).to_device(self.device).reshape([-1]);
-        self.config.precond.coefficients(&Sigma(sigma))
+        self.config.parameterisation.coefficients(&Sigma(sigma))
     }
 
     /// What the network's encoder makes of `x` under the noise `sigma`, as in [`Model::denoise`]: a map `[N, c, h, w]` f32 for each
@@ -228,6 +214,38 @@ impl Model {
         }
         let labels = Tensor::from_slice(classes).one_hot(dim).to_kind(Kind::Float);
         Ok(Some(labels.to_device(self.device)))
+    }
+}
+
+impl Tunable for Model {
+    fn params(&self) -> &Params {
+        &self.params
+    }
+
+    fn forward(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Result<Tensor> {
+        Ok(self.denoise(x, sigma, conditions))
+    }
+
+    fn parameterisation(&self) -> &Parameterisation {
+        &self.config.parameterisation
+    }
+
+    fn description(&self) -> String {
+        serde_json::to_string(&self.config).unwrap_or_default()
+    }
+
+    fn duplicate(&self) -> Result<Self> {
+        Self::duplicate(self)
+    }
+
+    fn encoder(&self) -> Result<Box<dyn Encoder>> {
+        Ok(Box::new(self.duplicate()?))
+    }
+}
+
+impl Encoder for Model {
+    fn encoded(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
+        Self::encoded(self, x, sigma, conditions)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use fewstep_core::precondition::Preconditioning;
+use fewstep_core::parameterisation::Parameterisation;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::ModelConfig;
@@ -208,10 +208,10 @@ impl Builder {
 }
 
 impl Builder {
-    /// Buffers that the preconditioning keeps in a snapshot: iDDPM's noise levels `u`, `[M + 1]`.
+    /// Buffers that the parameterisation keeps in a snapshot: iDDPM's noise levels `u`, `[M + 1]`.
     pub fn buffers(&mut self, config: &ModelConfig) -> Result<()> {
-        let mut levels = config.precond.discrete_levels();
-        if let Preconditioning::Iddpm { m, .. } = config.precond {
+        let mut levels = config.parameterisation.discrete_levels();
+        if let Parameterisation::Iddpm { m, .. } = config.parameterisation {
             levels.resize(m + 1, 0.0); // u_M = 0 closes the list
             let _ = self.buffer("u", &Tensor::from_slice(&levels).to_kind(Kind::Float))?;
         }

@@ -7,12 +7,11 @@ pub mod config;
 mod decoder;
 mod denoiser;
 mod labels;
-pub mod parameterisation;
 mod script;
 
 use std::path::Path;
 
-use fewstep_core::precondition::Coefficients;
+use fewstep_core::parameterisation::Coefficients;
 use tch::{Device, IValue, Kind, Tensor};
 
 pub use self::config::ProgramConfig;
@@ -20,7 +19,6 @@ use self::config::{Input, NoiseShape};
 pub use self::decoder::Decoder;
 pub use self::denoiser::ProgramDenoiser;
 use self::labels::Asked;
-pub use self::parameterisation::Parameterisation;
 use self::script::Script;
 use crate::error::{Error, Result};
 use crate::tensor::Sigma;
@@ -114,10 +112,7 @@ impl Program {
             let asked =
                 Asked::new(&self.config, label.as_ref(), 1, self.device).map_err(|reason| self.misfit(reason))?;
             let sigma = Tensor::from_slice(&[(low * high).sqrt() as f32]);
-            let noise = match &self.config.parameterisation {
-                Parameterisation::Denoiser { .. } => sigma,
-                Parameterisation::Network(precond) => precond.coefficients(&Sigma(sigma)).c_noise.0,
-            };
+            let noise = self.config.parameterisation.coefficients(&Sigma(sigma)).c_noise.0;
             let answer = self.answer(&x, &noise, &asked)?;
             if !answer.requires_grad() {
                 return Ok(false);
@@ -172,14 +167,10 @@ impl Program {
 
     /// [`Program::denoise`] of as many states as the program sees at once.
     fn part(&self, x: &Tensor, sigma: &Tensor, asked: &Asked) -> Result<Tensor> {
-        match &self.config.parameterisation {
-            Parameterisation::Denoiser { .. } => self.answer(x, sigma, asked),
-            Parameterisation::Network(precond) => {
-                let Coefficients { c_skip, c_out, c_in, c_noise } = precond.coefficients(&Sigma(sigma.shallow_clone()));
-                let out = self.answer(&x.f_mul(&self.wide(&c_in)?)?, &c_noise.0, asked)?;
-                Ok(self.wide(&c_skip)?.f_mul(x)?.f_add(&self.wide(&c_out)?.f_mul(&out)?)?)
-            }
-        }
+        let sigma = Sigma(sigma.shallow_clone());
+        let Coefficients { c_skip, c_out, c_in, c_noise } = self.config.parameterisation.coefficients(&sigma);
+        let out = self.answer(&x.f_mul(&self.wide(&c_in)?)?, &c_noise.0, asked)?;
+        Ok(self.wide(&c_skip)?.f_mul(x)?.f_add(&self.wide(&c_out)?.f_mul(&out)?)?)
     }
 
     /// What the program answers: f32 in the shape of `x`.

@@ -1,4 +1,4 @@
-//! Random numbers that depend on what they are for, never on what was drawn before or elsewhere in the process.
+//! Random numbers that depend on what they are for, never on what else was drawn in the process.
 //!
 //! Nothing in this project draws from libtorch's own generator or seeds it: that is one for the whole process, and belongs to
 //! the program.

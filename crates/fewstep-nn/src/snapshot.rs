@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fewstep_core::precondition::Preconditioning;
+use fewstep_core::parameterisation::Parameterisation;
 use fewstep_io::edm_pkl::{self, EdmSnapshot};
 use fewstep_io::tensors::TensorMap;
 use serde_json::{Map, Value};
@@ -28,10 +28,10 @@ fn describe(snapshot: &EdmSnapshot) -> std::result::Result<ModelConfig, String> 
     let kwargs = &snapshot.net.init_kwargs;
     let number = |name: &str| snapshot.net.number(name).or_else(|| kwargs.get(name).and_then(Value::as_f64));
     let integer = |name: &str| kwargs.get(name).and_then(Value::as_i64);
-    let precond = preconditioning(snapshot.class_name(), number)?;
-    precond.validate().map_err(|error| error.to_string())?;
-    let default_network = match precond {
-        Preconditioning::Iddpm { .. } | Preconditioning::Edm { .. } => "DhariwalUNet",
+    let parameterisation = of_class(snapshot.class_name(), number)?;
+    parameterisation.validate().map_err(|error| error.to_string())?;
+    let default_network = match parameterisation {
+        Parameterisation::Iddpm { .. } | Parameterisation::Edm { .. } => "DhariwalUNet",
         _ => "SongUNet",
     };
     let mut network: Map<String, Value> = kwargs.clone();
@@ -43,29 +43,29 @@ fn describe(snapshot: &EdmSnapshot) -> std::result::Result<ModelConfig, String> 
         img_channels: integer("img_channels").ok_or("it does not say img_channels")?,
         label_dim: integer("label_dim").unwrap_or(0),
         use_fp16: kwargs.get("use_fp16").and_then(Value::as_bool).unwrap_or(false),
-        precond,
+        parameterisation,
         network,
     })
 }
 
-fn preconditioning(class: &str, number: impl Fn(&str) -> Option<f64>) -> std::result::Result<Preconditioning, String> {
+fn of_class(class: &str, number: impl Fn(&str) -> Option<f64>) -> std::result::Result<Parameterisation, String> {
     let or = |name: &str, default: f64| number(name).unwrap_or(default);
     let count = |name: &str, default: usize| number(name).map_or(default, |value| value as usize);
     Ok(match class {
-        "EDMPrecond" => Preconditioning::Edm {
+        "EDMPrecond" => Parameterisation::Edm {
             sigma_data: or("sigma_data", 0.5),
             sigma_min: or("sigma_min", 0.0),
             sigma_max: or("sigma_max", f64::INFINITY),
         },
         // The range of the others is stored as attributes, but follows from these.
-        "VPPrecond" => Preconditioning::Vp {
+        "VPPrecond" => Parameterisation::Vp {
             beta_d: or("beta_d", 19.9),
             beta_min: or("beta_min", 0.1),
             m: count("M", 1000),
             epsilon_t: or("epsilon_t", 1e-5),
         },
-        "VEPrecond" => Preconditioning::Ve { sigma_min: or("sigma_min", 0.02), sigma_max: or("sigma_max", 100.0) },
-        "iDDPMPrecond" => Preconditioning::Iddpm { c_1: or("C_1", 0.001), c_2: or("C_2", 0.008), m: count("M", 1000) },
+        "VEPrecond" => Parameterisation::Ve { sigma_min: or("sigma_min", 0.02), sigma_max: or("sigma_max", 100.0) },
+        "iDDPMPrecond" => Parameterisation::Iddpm { c_1: or("C_1", 0.001), c_2: or("C_2", 0.008), m: count("M", 1000) },
         other => {
             return Err(format!(
                 "its class is '{other}', fewstep knows EDMPrecond, VPPrecond, VEPrecond and iDDPMPrecond"

@@ -54,7 +54,7 @@ pub fn load_teacher(key: &str, path: &Path, device: Device) -> Result<Teacher<Ba
         Ok::<_, Error>(Batch(tensor_from(tensor)?.to_device(device)))
     };
     let latent = tensor(LATENT)?;
-    let ends = Endpoints { samples: latent.samples(), latent, held: None, image: tensor(IMAGE)? };
+    let ends = Endpoints { samples: latent.samples(), latent, mean: None, image: tensor(IMAGE)? };
     let states = (0..grid.len()).map(|j| tensor(&state_name(j))).collect::<Result<Vec<_>>>()?;
     if states.iter().chain([&ends.image]).any(|state| state.0.size() != ends.latent.0.size()) {
         return Err(fail("has trajectories of different shapes".to_owned()));

@@ -90,7 +90,7 @@ fn per_sample(values: &Tensor) -> Vec<f64> {
     Vec::try_from(sums).unwrap_or_default()
 }
 
-/// One noise level a sample, `[N]`, differentiable: what the preconditioning formulas are evaluated on.
+/// One noise level a sample, `[N]`, differentiable: what the formulas of a parameterisation are evaluated on.
 #[derive(Debug)]
 pub struct Sigma(pub Tensor);
 

@@ -75,7 +75,7 @@ pub fn distance_plot() -> Plot {
             Series::new("Euler, rho = 7", over(&[144.8, 63.4, 51.8, 38.0, 29.7]), Style::LineMarkers),
             Series::new("bound (Eq. 12)", over(&[260.6, 118.2, 71.7, 55.0, 41.3]), Style::LineMarkers),
             Series::new("GITS", over(&[92.9, 60.8, 51.5, 35.0, 23.6]), Style::LineMarkers),
-            Series::new("reachable", over(&[50.9, 29.9, 22.2, 18.0, 16.1]), Style::LineMarkers),
+            Series::new("oss", over(&[50.9, 29.9, 22.2, 18.0, 16.1]), Style::LineMarkers),
             Series::new("least squares", over(&[11.2, 7.3, 6.7, 6.8, 6.9]), Style::LineMarkers),
         ],
         references: vec![Reference { name: "teacher, 35 NFE".into(), y: 6.33 }],

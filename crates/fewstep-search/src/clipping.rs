@@ -44,16 +44,16 @@ impl ClippingHistogram {
         self.near.extend(counted.near);
     }
 
-    /// The share of the values that is clipped with a gain between `1 / 1.05` and 1.05.
-    pub fn share(&self, gain: f64) -> f64 {
+    /// The fraction of the values that is clipped with a gain between `1 / 1.05` and 1.05.
+    pub fn fraction(&self, gain: f64) -> f64 {
         let near = self.near.iter().filter(|size| f64::from(**size) * gain >= END).count();
         (self.beyond + near as u64) as f64 / self.values.max(1) as f64
     }
 
-    /// The gain between these with which the share is nearest to this one; of several that nearest to 1.
-    pub fn gain(&mut self, share: f64) -> f64 {
+    /// The gain between these with which the fraction is nearest to this one; of several that nearest to 1.
+    pub fn gain(&mut self, fraction: f64) -> f64 {
         self.near.sort_by(|a, b| b.total_cmp(a));
-        let wanted = (share * self.values as f64).round() as u64;
+        let wanted = (fraction * self.values as f64).round() as u64;
         let Some(wanted) = wanted.checked_sub(self.beyond) else { return 1.0 / MOST };
         // the greatest ones are to be clipped, and the next one not
         let size = |at: Option<u64>| at.and_then(|at| self.near.get(at as usize)).map(|size| f64::from(*size));
@@ -67,10 +67,10 @@ impl ClippingHistogram {
     }
 }
 
-/// The share of the images of some latents that is to be clipped, so that with many more it is the share of the data.
+/// The fraction of the images of some latents that is to be clipped, so that with many more it is the fraction of the data.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ClippingTarget {
-    pub share: f64,
+    pub fraction: f64,
     /// So many of the search's latents, the first ones.
     pub latents: usize,
 }
@@ -84,18 +84,17 @@ impl ClippingTarget {
         of_these: &ClippingHistogram,
         latents: usize,
     ) -> Option<Self> {
-        let share = of_data.share(1.0);
-        (share >= LEAST_SHARE).then(|| Self { share: of_these.share(of_many.gain(share)), latents })
+        let fraction = of_data.fraction(1.0);
+        (fraction >= LEAST_SHARE).then(|| Self { fraction: of_these.fraction(of_many.gain(fraction)), latents })
     }
 
     /// Gives the plan's images a gain about mid-grey with which as much of them is clipped, or as far towards it as the
     /// rollout error lets. `of_first`: what the plan makes of the target's latents; `images`: of all the search's; `teacher`: what the
     /// teacher makes of these.
     pub fn reach<V: VectorSpace>(&self, plan: &mut Plan, mut of_first: ClippingHistogram, images: &V, teacher: &V) {
-        let gain = limited(of_first.gain(self.share), images, teacher);
+        let gain = limited(of_first.gain(self.fraction), images, teacher);
         plan.output.terms_mut().for_each(|(_, coefficient)| *coefficient *= gain);
-        let found_by =
-            json!({ "gain": gain, "shares": [of_first.share(1.0), of_first.share(gain)], "wanted": self.share });
+        let found_by = json!({ "gain": gain, "shares": [of_first.fraction(1.0), of_first.fraction(gain)], "wanted": self.fraction });
         plan.metadata.found_by.insert("saturated".into(), found_by);
     }
 }
@@ -155,13 +154,13 @@ mod tests {
         let images = draw();
         let mut seen = counted(&images);
         for gain in [0.96, 1.0, 1.03] {
-            let share = stored(&images, gain);
-            assert_eq!(seen.share(gain), share);
-            let found = seen.gain(share);
-            assert_eq!(stored(&images, found), share, "{gain} {found}");
+            let fraction = stored(&images, gain);
+            assert_eq!(seen.fraction(gain), fraction);
+            let found = seen.gain(fraction);
+            assert_eq!(stored(&images, found), fraction, "{gain} {found}");
         }
         assert_eq!([seen.gain(0.0), seen.gain(1.0)], [1.0 / MOST, MOST]);
-        let at = |values: &[f64], share: f64| counted(values).gain(share);
+        let at = |values: &[f64], fraction: f64| counted(values).gain(fraction);
         assert_eq!([at(&[0.5, 0.98], 0.0), at(&[0.5, 0.999], 0.5), at(&[0.5, 0.2], 0.0)], [1.0; 3]);
         assert!((at(&[0.5, 0.98], 0.5) - END / 0.98).abs() < 1e-6);
         assert!((at(&[0.5, 0.999], 0.0) - END / 0.999).abs() < 1e-6);

@@ -17,7 +17,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why no plan could be found.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The denoiser failed; its own error is inside, as it came.
+    /// The denoiser failed; its own error is the source.
     #[error("{0}")]
     Denoiser(Box<dyn std::error::Error + Send + Sync>),
     /// The observer asked for the end.

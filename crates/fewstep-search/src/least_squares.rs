@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::calibration::{gathered, stretch, stretched};
+use super::match_variance::{gathered, stretch, stretched};
 use super::normal::{Normal, distance};
 use super::rollout::pseudo_huber_constant;
 use super::student::{self, Past, Rule, Step, StudentOptions};
@@ -21,9 +21,9 @@ pub struct Fit {
     pub ridge: f64,
     /// Whether images are stretched about the constant image, where the teacher holds one, until their variance is the
     /// teacher's. Fitted images are too smooth: what cannot be predicted is left out, as in every regression.
-    pub calibrated: bool,
+    pub match_variance: bool,
     /// Whether the state's own coefficient is fitted, too, rather than held at `sigma_j / sigma_i`.
-    pub free: bool,
+    pub fit_state_coefficient: bool,
     /// Whether the pseudo-Huber distance ([`super::pseudo_huber`]) is made small, and states are compared by it, in
     /// place of the squared error: no few samples that end somewhere else altogether rule the fit.
     pub robust: bool,
@@ -31,7 +31,7 @@ pub struct Fit {
 
 impl Default for Fit {
     fn default() -> Self {
-        Self { history: 3, ridge: 1e-6, calibrated: false, free: false, robust: false }
+        Self { history: 3, ridge: 1e-6, match_variance: false, fit_state_coefficient: false, robust: false }
     }
 }
 
@@ -40,7 +40,7 @@ impl Default for Fit {
 /// `x_j = (sigma_j / sigma_i) x_i + sum_m c_m D_m`, `m` over the last `history + 1` outputs,
 ///
 /// with `c` from the normal equations against the teacher's state at `sigma_j`, the last step to zero fitted against
-/// its image in the same way; with [`Fit::free`], the coefficient of `x_i` as well. If the teacher holds a constant image ([`Teacher::holding`]), it stands for an output at
+/// its image in the same way; with [`Fit::fit_state_coefficient`], the coefficient of `x_i` as well. If the teacher holds a constant image ([`Teacher::holding`]), it stands for an output at
 /// the first level that costs no evaluation. Levels are chosen as in [`super::oss()`], by the student's own states,
 /// for every number of steps at once. It takes evaluations alone, no gradient.
 ///
@@ -58,33 +58,33 @@ pub fn least_squares<V: Samples, E>(
     options: &StudentOptions,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
 ) -> Result<Outcome, SearchError<E>> {
-    least_squares_seen(teacher, fit, options, V::clone, denoise)
+    least_squares_in(teacher, fit, options, V::clone, denoise)
 }
 
-/// [`least_squares`] with errors as `view` shows them: a linear map of images, such as their gradients, in whose space
+/// [`least_squares`] with errors in another space: `space` is a linear map of images, such as their gradients, in which
 /// squared distances are taken, fits are made, states are chosen and variances compared. States and plans stay in the
-/// space of images. Errors of the outcome are those seen.
+/// space of images. Errors of the outcome are those of the error space.
 ///
 /// # Errors
 /// As [`least_squares`].
-pub fn least_squares_seen<V: Samples, E>(
+pub fn least_squares_in<V: Samples, E>(
     teacher: &Teacher<V>,
     fit: &Fit,
     options: &StudentOptions,
-    view: impl Fn(&V) -> V,
+    space: impl Fn(&V) -> V,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
 ) -> Result<Outcome, SearchError<E>> {
-    student::search("least_squares", teacher, options, &Fitting::new(teacher, fit, view)?, denoise)
+    student::search("least_squares", teacher, options, &Fitting::new(teacher, fit, space)?, denoise)
 }
 
-/// [`least_squares_seen`] along `paths` through the teacher's grid (indices into it, which rise), one plan each. With `sweeps`,
+/// [`least_squares_in`] along `paths` through the teacher's grid (indices into it, which rise), one plan each. With `sweeps`,
 /// paths first move to where their end is nearer to the teacher. The dynamic program keeps the states that are nearest at every
-/// level, and those are not always the best to go on from; here a path is judged by its end alone. From the last path to the
+/// level, and those are not always the best to go on from; here a path is compared by its end alone. From the last path to the
 /// first, each is compared with the one after it less any one of its levels, if that has one more; then, in each of at most so many
 /// sweeps, every one of its levels in turn moves one place up or down on the grid if that is an improvement (none follows one that
 /// gains less than 2 per cent). Any few of the samples serve for that: [`Teacher::from_parts`] of some states, and then all of them along the paths found, without sweeps.
 ///
-/// Of the options it looks at [`StudentOptions::last_step`] alone. Costs for a path of `n` levels `n` evaluations, with sweeps at
+/// Of the options it uses [`StudentOptions::last_step`] alone. Costs for a path of `n` levels `n` evaluations, with sweeps at
 /// most `n (n + 1) / 2` more for what the longer path leaves and `n (n + 1)` a sweep.
 ///
 /// # Errors
@@ -95,16 +95,16 @@ pub fn least_squares_along<V: Samples, E>(
     options: &StudentOptions,
     paths: &[Vec<usize>],
     sweeps: usize,
-    view: impl Fn(&V) -> V,
+    space: impl Fn(&V) -> V,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
 ) -> Result<Outcome, SearchError<E>> {
-    student::along("least_squares", teacher, options, &Fitting::new(teacher, fit, view)?, paths, sweeps, denoise)
+    student::along("least_squares", teacher, options, &Fitting::new(teacher, fit, space)?, paths, sweeps, denoise)
 }
 
 /// A fit at work.
 struct Fitting<'a, V, S> {
     fit: &'a Fit,
-    view: S,
+    space: S,
     /// What images are stretched about, if they are.
     centre: Option<&'a V>,
     /// The constant of the pseudo-Huber distance, if that is what is made small.
@@ -127,23 +127,24 @@ impl<V: Samples, S: Fn(&V) -> V> Rule<V> for Fitting<'_, V, S> {
         let unit = if x.source == Source::Latent { from } else { 1.0 };
         let mut known: Vec<(Source, &V, f64)> =
             outputs.iter().map(|known| (known.source, &*known.value, 1.0)).collect();
-        if self.fit.free {
+        if self.fit.fit_state_coefficient {
             known.push((x.source, &x.value, unit / from));
         }
-        let seen: Vec<V> = known.iter().map(|(_, value, unit)| (self.view)(&V::combine(&[(*unit, *value)]))).collect();
-        let normal = Normal::new(&seen, self.softness);
+        let regressors: Vec<V> =
+            known.iter().map(|(_, value, unit)| (self.space)(&V::combine(&[(*unit, *value)]))).collect();
+        let normal = Normal::new(&regressors, self.softness);
         let step = |j: usize| {
             let ratio = nodes.sigma(j) / from;
             // what Euler's step leaves to be explained
             let rest =
                 V::combine(&[(1.0, nodes.state(j)), (-ratio * unit, &x.value), (ratio - 1.0, &outputs[0].value)]);
-            let rest = (self.view)(&rest);
+            let rest = (self.space)(&rest);
             let fitted = normal.fit(&rest, self.fit.ridge);
             let mut terms = vec![(x.source, ratio * unit), (outputs[0].source, 1.0 - ratio)];
             let mut left = vec![(1.0, &rest)];
-            for (((source, _, unit), seen), delta) in known.iter().zip(&seen).zip(&fitted.solution) {
+            for (((source, _, unit), regressor), delta) in known.iter().zip(&regressors).zip(&fitted.solution) {
                 terms.push((*source, unit * delta));
-                left.push((-delta, seen));
+                left.push((-delta, regressor));
             }
             let left = V::combine(&left);
             let (terms, left) = match self.centre.filter(|_| j == nodes.end()) {
@@ -156,18 +157,18 @@ impl<V: Samples, S: Fn(&V) -> V> Rule<V> for Fitting<'_, V, S> {
     }
 
     fn describe(&self, metadata: &mut serde_json::Map<String, serde_json::Value>) -> String {
-        let Fit { history, ridge, calibrated, free, robust } = *self.fit;
+        let Fit { history, ridge, match_variance, fit_state_coefficient, robust } = *self.fit;
         metadata.insert("history".into(), history.into());
         metadata.insert("ridge".into(), ridge.into());
-        metadata.insert("calibrated".into(), calibrated.into());
-        metadata.insert("free".into(), free.into());
+        metadata.insert("match_variance".into(), match_variance.into());
+        metadata.insert("fit_state_coefficient".into(), fit_state_coefficient.into());
         metadata.insert("robust".into(), robust.into());
         "least_squares".into()
     }
 }
 
 impl<'a, V: Samples, S: Fn(&V) -> V> Fitting<'a, V, S> {
-    fn new<E>(teacher: &'a Teacher<V>, fit: &'a Fit, view: S) -> Result<Self, SearchError<E>> {
+    fn new<E>(teacher: &'a Teacher<V>, fit: &'a Fit, space: S) -> Result<Self, SearchError<E>> {
         if !(fit.ridge.is_finite() && fit.ridge >= 0.0) {
             return Err(SearchError::Option { name: "ridge", rule: "finite and not negative", value: fit.ridge });
         }
@@ -176,8 +177,8 @@ impl<'a, V: Samples, S: Fn(&V) -> V> Fitting<'a, V, S> {
         let dimensions = ends.latent.norm_squared() / ends.samples.max(1) as f64;
         Ok(Self {
             fit,
-            view,
-            centre: ends.held.as_ref().map(|held| &held.batch).filter(|_| fit.calibrated),
+            space,
+            centre: ends.mean.as_ref().map(|mean| &mean.batch).filter(|_| fit.match_variance),
             softness: fit.robust.then(|| pseudo_huber_constant(dimensions)),
         })
     }
@@ -187,10 +188,10 @@ impl<'a, V: Samples, S: Fn(&V) -> V> Fitting<'a, V, S> {
         distance(left, self.softness)
     }
 
-    /// The image `x` of these terms, which leave `left = x* - x` (as seen) to be explained, moved away from the centre `m`:
+    /// The image `x` of these terms, which leave `left = x* - x` (in the error space) to be explained, moved away from the centre `m`:
     /// `m + k (x - m)`, `k^2 = |x* - m|^2 / |x - m|^2`. With it, what it leaves.
     fn stretched(&self, terms: Vec<(Source, f64)>, left: V, target: &V, centre: &V) -> (Vec<(Source, f64)>, V) {
-        let wanted = (self.view)(&target.difference(centre));
+        let wanted = (self.space)(&target.difference(centre));
         let found = wanted.difference(&left);
         match stretch(&found, &wanted) {
             Some(k) => (stretched(terms, k), V::combine(&[(1.0, &wanted), (-k, &found)])),

@@ -31,7 +31,6 @@
 //! A plan is scored on latents that no search saw by [`Endpoints::rollout_error`]. [`export`] writes plans in the forms that other
 //! tools take. Everything here builds without a tensor library.
 
-mod calibration;
 mod clipping;
 mod cost;
 #[cfg(test)]
@@ -43,6 +42,7 @@ mod gaussian;
 mod gits;
 mod held_out;
 mod least_squares;
+mod match_variance;
 mod method;
 mod normal;
 mod oss;
@@ -61,20 +61,20 @@ mod table;
 mod teacher;
 
 pub use gits::{CostMetric, StepCosts};
-pub use least_squares::{Fit, least_squares, least_squares_along, least_squares_seen};
+pub use least_squares::{Fit, least_squares, least_squares_along, least_squares_in};
 pub use oss::oss;
 pub use outcome::{FoundPlan, Outcome, SearchError};
 pub use paths::{ShortestPath, shortest_paths};
 pub use refine::{
     GaussNewtonOptions, Moving, RefineError, RefineOptions, Refined, Refiner, RefitOptions, Refitted, Solved,
-    gauss_newton, gauss_newton_seen, refine, refit_output,
+    gauss_newton, gauss_newton_in, refine, refit_output,
 };
 pub use rollout::{
     PlanGradient, pseudo_huber, pseudo_huber_constant, rollout_gradient, squared_error, states_gradient,
 };
 pub use student::{StudentOptions, sweep_evaluations};
 pub use table::{TableSchedule, minimise_bound, minimise_discretization};
-pub use teacher::{Endpoints, Held, Teacher, refined};
+pub use teacher::{Endpoints, MeanPrediction, Teacher, refined};
 
 pub use clipping::ClippingHistogram;
 pub use cost::{SearchCost, search_cost, search_costs};

@@ -1,18 +1,17 @@
 //! Methods by name: a short way to write a list of stages.
 
-use std::fmt;
-use std::str::FromStr;
+mod name;
 
-use fewstep_core::precondition::Alphas;
+use fewstep_core::parameterisation::Alphas;
 use fewstep_core::schedule::{Family, IddpmLevels};
 use fewstep_core::solver::{Solver, SolverError};
 use serde::{Deserialize, Serialize};
 
+pub use self::name::parse_solver;
 use crate::settings::{
     GaussNewtonSettings, GitsSettings, LeastSquaresSettings, MomentsSettings, OssSettings, RolloutSettings,
     SearchSettings, SweepSettings,
 };
-use crate::suggest::nearest;
 
 /// One stage of a search, with its own settings: the first one finds plans, those after it make them better.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -210,23 +209,6 @@ pub const SCHEDULES: [(&str, Family); 9] = [
     ("flow_uniform", Family::FlowUniform { shift: 1.0 }),
 ];
 
-/// Sources by name, those that are no schedule.
-const SEARCHES: [&str; 4] = ["gits", "oss", "bound", "least-squares"];
-
-/// A solver by name; an unknown one is answered with the nearest.
-///
-/// # Errors
-/// If there is none of that name.
-pub fn parse_solver(name: &str) -> Result<Solver, MethodError> {
-    name.parse().map_err(|error: SolverError| {
-        let known: Vec<String> = Solver::all().iter().map(Solver::to_string).collect();
-        match nearest(name, known.iter().map(String::as_str)) {
-            Some(near) => MethodError::DidYouMean { what: "solver", name: name.to_owned(), near: near.to_owned() },
-            None => error.into(),
-        }
-    })
-}
-
 impl Method {
     /// Our search, refined.
     pub const LEAST_SQUARES: Self =
@@ -315,178 +297,5 @@ impl Method {
     }
 }
 
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.source {
-            Source::Fixed(name, _) => write!(f, "{name}")?,
-            Source::Gits(None) => write!(f, "gits")?,
-            Source::Gits(Some(coefficient)) => write!(f, "gits@{coefficient}")?,
-            Source::Oss => write!(f, "oss")?,
-            Source::Bound => write!(f, "bound")?,
-            Source::LeastSquares => write!(f, "least-squares")?,
-        }
-        if let Some(solver) = self.solver {
-            write!(f, "/{solver}")?;
-        }
-        f.write_str(self.refinement.map_or("", Refinement::suffix))?;
-        f.write_str(self.moments.map_or("", MomentsOf::suffix))
-    }
-}
-
-impl FromStr for Method {
-    type Err = MethodError;
-
-    fn from_str(text: &str) -> Result<Self, MethodError> {
-        let of = |of: MomentsOf| Some((text.strip_suffix(of.suffix())?, Some(of)));
-        let (refined, moments) = MomentsOf::ALL.into_iter().find_map(of).unwrap_or((text, None));
-        let by = |how: Refinement| Some((refined.strip_suffix(how.suffix())?, Some(how)));
-        let (plain, refinement) = Refinement::ALL.into_iter().find_map(by).unwrap_or((refined, None));
-        let (source, solver) = match plain.split_once('/') {
-            Some((source, solver)) => (source, Some(parse_solver(solver)?)),
-            None => (plain, None),
-        };
-        let (name, option) = match source.split_once('@') {
-            Some((name, option)) => (name, Some(option)),
-            None => (source, None),
-        };
-        let fixed = SCHEDULES.iter().find(|(schedule, _)| *schedule == name);
-        let source = match (name, fixed) {
-            (_, Some((name, family))) => Source::Fixed(name, family.clone()),
-            ("gits" | "local", _) => {
-                let number = |text: &str| {
-                    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
-                    number.ok_or_else(|| MethodError::Coefficient {
-                        coefficient: text.to_owned(),
-                        method: format!("{name}@{text}"),
-                    })
-                };
-                Source::Gits(option.map(number).transpose()?)
-            }
-            ("oss" | "reachable", _) => Source::Oss,
-            ("bound", _) => Source::Bound,
-            ("least-squares", _) => Source::LeastSquares,
-            _ => {
-                let known = SCHEDULES.iter().map(|(name, _)| *name).chain(SEARCHES);
-                return Err(match nearest(name, known) {
-                    Some(near) => MethodError::DidYouMean {
-                        what: "method",
-                        name: text.to_owned(),
-                        near: text.replacen(name, near, 1),
-                    },
-                    None => MethodError::Unknown(text.to_owned()),
-                });
-            }
-        };
-        if option.is_some() && !matches!(source, Source::Gits(_)) {
-            return Err(MethodError::NoCoefficient { source_name: name.to_owned(), method: text.to_owned() });
-        }
-        let solver = match (&source, solver) {
-            (Source::LeastSquares, Some(_)) => return Err(MethodError::OwnSolver),
-            (Source::LeastSquares, None) => None,
-            (_, None) => Some(Solver::Euler),
-            (_, solver) => solver,
-        };
-        Ok(Self { source, solver, refinement, moments })
-    }
-}
-
-impl TryFrom<String> for Method {
-    type Error = MethodError;
-
-    fn try_from(text: String) -> Result<Self, MethodError> {
-        text.parse()
-    }
-}
-
-impl From<Method> for String {
-    fn from(method: Method) -> Self {
-        method.to_string()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_lead_back_to_methods() {
-        for name in [
-            "karras/ipndm4",
-            "gits/euler",
-            "gits@1.15/dpmpp3m",
-            "oss/euler",
-            "bound/euler",
-            "least-squares",
-            "vp/deis_tab3+rollout",
-            "least-squares+rollout",
-            "least-squares+gauss-newton",
-            "least-squares+gauss-newton+moments",
-            "oss/ipndm4+moments",
-            "least-squares+gauss-newton+data-moments",
-        ] {
-            assert_eq!(name.parse::<Method>().unwrap().to_string(), name);
-        }
-        for (older, name) in
-            [("vp", "vp/euler"), ("local@1.1/euler", "gits@1.1/euler"), ("reachable/ipndm4", "oss/ipndm4")]
-        {
-            assert_eq!(older.parse::<Method>().unwrap().to_string(), name);
-        }
-        for (bad, says) in [
-            ("nonsense/euler", "no method 'nonsense/euler'"),
-            ("gits@x/euler", "no finite number"),
-            ("gits@-1/euler", "no finite number"),
-            ("karras@2/euler", "takes no coefficient"),
-            ("least-squares/euler", "solver of its own"),
-            ("karras/rk4", "no solver named"),
-            ("karas/euler", "did you mean 'karras/euler'?"),
-            ("least_squares", "did you mean 'least-squares'?"),
-            ("karras/ipndm", "did you mean 'ipndm4'?"),
-        ] {
-            let error = bad.parse::<Method>().unwrap_err().to_string();
-            assert!(error.contains(says), "{bad}: {error}");
-        }
-    }
-
-    /// What a method's plans depend on is in its stages, and nothing else.
-    #[test]
-    fn methods_depend_on_the_settings_of_their_stages() {
-        let changed = |change: fn(&mut SearchSettings)| {
-            let (before, mut after) = (SearchSettings::default(), SearchSettings::default());
-            change(&mut after);
-            let names = [
-                "karras/euler",
-                "gits/ipndm4",
-                "oss/ipndm4",
-                "least-squares",
-                "least-squares+gauss-newton",
-                "least-squares+gauss-newton+moments",
-                "karras/euler+rollout",
-                "karras/euler+data-moments",
-            ];
-            let differs = |name: &&str| {
-                let method: Method = name.parse().unwrap();
-                method.stages(&before) != method.stages(&after)
-            };
-            names.into_iter().filter(differs).collect::<Vec<_>>()
-        };
-        let fitted = ["least-squares", "least-squares+gauss-newton", "least-squares+gauss-newton+moments"];
-        assert_eq!(changed(|s| s.least_squares.ridge = 1.0), fitted);
-        assert_eq!(changed(|s| s.sweep.sweeps = 9), fitted);
-        assert_eq!(changed(|s| s.sweep.sweeps = 0), fitted);
-        assert_eq!(changed(|s| s.oss.beam = 1), ["oss/ipndm4"]);
-        assert_eq!(changed(|s| s.gits.metric = crate::CostMetric::L1), ["gits/ipndm4"]);
-        assert_eq!(changed(|s| s.gauss_newton.rounds = 9), fitted[1..]);
-        assert_eq!(changed(|s| s.rollout.steps = 9), ["karras/euler+rollout"]);
-        let matched = ["least-squares+gauss-newton+moments", "karras/euler+data-moments"];
-        assert_eq!(changed(|s| s.moments.control = 9), matched);
-    }
-
-    #[test]
-    fn stages_are_written_and_read() {
-        let method: Method = "gits@1.15/ipndm4+rollout+data-moments".parse().unwrap();
-        let stages = method.stages(&SearchSettings::default());
-        let text = serde_json::to_string(&stages).unwrap();
-        assert_eq!(serde_json::from_str::<Vec<Stage>>(&text).unwrap(), stages);
-        assert!(text.starts_with(r#"[{"stage":"gits","solver":"#), "{text}");
-    }
-}
+mod tests;

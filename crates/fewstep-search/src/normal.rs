@@ -3,7 +3,7 @@
 use super::ridge::{Ridge, ridge_solve};
 use fewstep_core::space::Samples;
 
-/// Rounds of reweighting in a robust fit. The weights of samples settle within a few.
+/// Rounds of reweighting in a robust fit. The weights of samples converge within a few.
 const ROUNDS: usize = 8;
 
 /// Parts that the samples are in for [`Normal::cross_validated`].

@@ -57,7 +57,7 @@ pub fn rollout_gradient<'a, V: VectorSpace + 'a, N: BoundDenoiser<V>>(
     network: &mut N,
     loss: impl FnOnce(&V) -> Result<(f64, V), N::Error>,
 ) -> Result<(f64, PlanGradient), N::Error> {
-    let mut loss = Some(loss); // the image is judged first
+    let mut loss = Some(loss); // that of the image comes first
     states_gradient(plan, start, network, |_, state| loss.take().map(|loss| loss(state)).transpose())
 }
 
@@ -65,7 +65,7 @@ pub fn rollout_gradient<'a, V: VectorSpace + 'a, N: BoundDenoiser<V>>(
 /// the whole run.
 ///
 /// `loss(k, state)` gives the loss of stage `k`'s input, or of the image where `k` is the plan's NFE, and its gradient with
-/// respect to that state; none where it is not judged. It is called for the image, then for the inputs back to stage 1's: a
+/// respect to that state; none where no loss is taken. It is called for the image, then for the inputs back to stage 1's: a
 /// network that learns beside the plan gathers its own gradient in [`BoundDenoiser::pullback`].
 ///
 /// Costs twice the plan's evaluations, half of them with a graph. Memory: every input and output of the run and, while going
@@ -92,13 +92,13 @@ pub fn states_gradient<'a, V: VectorSpace + 'a, N: BoundDenoiser<V>>(
     };
     let image = execute_observed(plan, start, denoise, keep)?;
     let n = plan.nfe();
-    let judged = loss(n, &image)?;
+    let of_image = loss(n, &image)?;
     drop(image);
 
     let mut value = 0.0;
     let mut bars = Bars { inputs: vec![None; n], outputs: vec![None; n] };
     let mut gradient = PlanGradient { sigmas: vec![0.0; n], inputs: vec![Vec::new(); n], output: Vec::new() };
-    gradient.output = match judged {
+    gradient.output = match of_image {
         Some((loss, bar)) => {
             value += loss;
             tape.pullback(&plan.output, &bar, &mut bars)

@@ -12,17 +12,17 @@ use fewstep_core::space::VectorSpace;
 pub struct Endpoints<V> {
     /// Unit normal noise, a batch in one vector.
     pub latent: V,
-    /// What plans may hold beside the latent.
-    pub held: Option<Held<V>>,
+    /// The mean prediction, for plans that use it as a constant.
+    pub mean: Option<MeanPrediction<V>>,
     /// `x_0*`, the teacher's images.
     pub image: V,
     /// Samples in the batch, so that errors can be given per sample.
     pub samples: usize,
 }
 
-/// A constant image for plans to hold, and the same repeated for every sample of a batch.
+/// The mean output of the network where noise drowns the image: a constant for plans, and the same repeated for every sample of a batch.
 #[derive(Clone, Debug)]
-pub struct Held<V> {
+pub struct MeanPrediction<V> {
     /// As plans keep it.
     pub constant: Constant,
     /// As a batch.
@@ -32,7 +32,7 @@ pub struct Held<V> {
 impl<V: VectorSpace> Endpoints<V> {
     /// What a plan starts from.
     pub fn start(&self) -> Start<'_, V> {
-        Start { latent: &self.latent, constant: self.held.as_ref().map(|held| &held.batch) }
+        Start { latent: &self.latent, constant: self.mean.as_ref().map(|mean| &mean.batch) }
     }
 
     /// The images that `plan`, which needs no constant image, makes.
@@ -46,10 +46,10 @@ impl<V: VectorSpace> Endpoints<V> {
         denoise: impl FnMut(&V, f64) -> Result<V, E>,
     ) -> Result<Self, E> {
         let image = execute(plan, &latent, denoise)?;
-        Ok(Self { latent, held: None, image, samples })
+        Ok(Self { latent, mean: None, image, samples })
     }
 
-    /// The rollout error `E ||x_0 - x_0*||^2` of a plan, per sample: on latents that a search has not seen, the
+    /// The rollout error `E ||x_0 - x_0*||^2` of a plan, per sample: on latents that no search has used, the
     /// held-out error. Costs the plan's evaluations.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl<V: VectorSpace> Teacher<V> {
             }
         };
         let image = execute_observed(&plan, &latent, denoise, keep).map_err(SearchError::Denoiser)?;
-        Self::from_parts(grid.clone(), states, Endpoints { latent, held: None, image, samples }, plan.nfe())
+        Self::from_parts(grid.clone(), states, Endpoints { latent, mean: None, image, samples }, plan.nfe())
     }
 
     /// A teacher from a cache: `states[j]` is `x*(grid[j])`, and `evaluations` is what it cost to make.
@@ -149,10 +149,10 @@ impl<V: VectorSpace> Teacher<V> {
         &self.ends
     }
 
-    /// The same teacher, for searches whose plans may hold a constant image, which stands for the first level of the
-    /// grid. `evaluations` is what the image cost.
-    pub fn holding(mut self, held: Held<V>, evaluations: usize) -> Self {
-        self.ends.held = Some(held);
+    /// The same teacher, for searches whose plans may use the mean prediction, which stands for the first level of the
+    /// grid. `evaluations` is what it cost.
+    pub fn with_mean(mut self, mean: MeanPrediction<V>, evaluations: usize) -> Self {
+        self.ends.mean = Some(mean);
         self.evaluations += evaluations;
         self
     }

@@ -1,4 +1,4 @@
-//! What comes with the library: a small model of Fashion-MNIST and what is needed to judge it.
+//! What comes with the library: a small model of Fashion-MNIST and what is needed to score it.
 //!
 //! How each file was made is written in `assets/README.md`.
 

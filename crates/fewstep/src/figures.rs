@@ -1,7 +1,7 @@
 //! The paper's figures for a fit: the learned schedule beside rho = 7 (Fig. 3), the weights it induces beside EDM's (Fig. 4).
 
 use fewstep_core::objective::induced_weights;
-use fewstep_core::precondition::Preconditioning;
+use fewstep_core::parameterisation::Parameterisation;
 use fewstep_core::schedule::Schedule;
 use fewstep_nn::fit::TuneStep;
 use fewstep_report::{Axis, Plot, Series, Style};
@@ -19,14 +19,14 @@ pub fn schedules(title: String, schedules: &[(&str, &[f64])]) -> Plot {
 
 /// Fig. 4: the weights a_i (Eq. 12) that `schedule` induces beside the EDM recipe's 1/c_out^2, raw and times the probability
 /// of the level (uniform over the levels, log-normal for EDM). Each curve is scaled to a largest value of 1.
-pub fn weights(steps: usize, schedule: &Schedule, precond: &Preconditioning) -> [Plot; 2] {
+pub fn weights(steps: usize, schedule: &Schedule, parameterisation: &Parameterisation) -> [Plot; 2] {
     let levels = &schedule.levels()[..schedule.len() - 1]; // the last one carries no weight
     let induced: Vec<(f64, f64)> = levels.iter().copied().zip(induced_weights(schedule)).collect();
     let (low, high) = (schedule.sigma_min(), schedule.sigma_max());
     let curve = |weight: &dyn Fn(f64) -> f64| -> Vec<(f64, f64)> {
         (0..=200).map(|i| low * (high / low).powf(f64::from(i) / 200.0)).map(|sigma| (sigma, weight(sigma))).collect()
     };
-    let edm = |sigma: f64| precond.coefficients(&sigma).c_out.powi(-2);
+    let edm = |sigma: f64| parameterisation.coefficients(&sigma).c_out.powi(-2);
     // Density of ln sigma for ln sigma ~ N(-1.2, 1.2^2), up to a constant.
     let density = |sigma: f64| (-0.5 * ((sigma.ln() + 1.2) / 1.2).powi(2)).exp();
     let plot = |title: String, y: Axis, ours: Vec<(f64, f64)>, theirs: Vec<(f64, f64)>| Plot {
@@ -65,8 +65,8 @@ fn scaled(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
 
 /// The held-out rollout error while the network is tuned, one line a run.
 pub fn tuning(runs: &[(String, &[TuneStep])]) -> Plot {
-    let series = runs.iter().map(|(name, looks)| {
-        let points = looks.iter().map(|look| (look.iteration as f64, look.rollout_error)).collect();
+    let series = runs.iter().map(|(name, evaluations)| {
+        let points = evaluations.iter().map(|step| (step.iteration as f64, step.rollout_error)).collect();
         Series::new(name.clone(), points, Style::LineMarkers)
     });
     Plot {

@@ -14,7 +14,7 @@ use crate::error::{Result, ensure};
 /// What a file to import is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A denoiser with its preconditioning.
+    /// A denoiser with its parameterisation.
     EdmSnapshot,
     /// The feature network of FID.
     Inception,

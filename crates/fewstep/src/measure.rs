@@ -12,7 +12,7 @@ use crate::error::{Result, ensure};
 /// Fewer images than this many times the dimension give a covariance whose own error shows in every distance from it.
 const IMAGES_PER_DIMENSION: u64 = 10;
 
-/// Batches between two looks at whether the observer asks for the end.
+/// Batches between two checks whether the observer asks for the end.
 const BATCHES: usize = 16;
 
 /// What the network makes of a part of a data set; `name` is what the observer is told.

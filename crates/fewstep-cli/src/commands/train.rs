@@ -1,7 +1,7 @@
 //! `fewstep train`: the EDM recipe.
 
 use anyhow::Result;
-use fewstep::training::{self, Architecture, Precond, TrainOutcome, TrainSettings, TrainTask};
+use fewstep::training::{self, Architecture, ParameterisationName, TrainOutcome, TrainSettings, TrainTask};
 
 use crate::inputs::{Compute, DataArgs, SettingsArgs};
 use crate::repeat::{RunArgs, warn_of_changes};
@@ -34,9 +34,9 @@ pub struct NetworkArgs {
     /// Architecture: ddpmpp, ncsnpp or adm [default: ddpmpp]
     #[arg(long, value_name = "NAME")]
     pub arch: Option<Architecture>,
-    /// Preconditioning: edm, vp, ve or iddpm [default: edm]
+    /// Parameterisation: edm, vp, ve or iddpm [default: edm]
     #[arg(long, value_name = "NAME")]
-    pub precond: Option<Precond>,
+    pub parameterisation: Option<ParameterisationName>,
     /// Class-conditional: the network is told each image's label
     #[arg(long)]
     pub cond: bool,
@@ -106,9 +106,10 @@ impl Args {
     fn settings(&self) -> Result<TrainSettings> {
         let mut settings = self.settings.resolve(&TrainSettings::default())?;
         let TrainSettings { network, training, .. } = &mut settings;
-        let NetworkArgs { arch, precond, cond, channels, channel_mult, blocks, attention } = self.network.clone();
+        let NetworkArgs { arch, parameterisation, cond, channels, channel_mult, blocks, attention } =
+            self.network.clone();
         put(&mut network.architecture, arch);
-        put(&mut network.preconditioning, precond);
+        put(&mut network.parameterisation, parameterisation);
         network.conditional |= cond;
         put(&mut network.channels, channels);
         put(&mut network.channel_mult, channel_mult);

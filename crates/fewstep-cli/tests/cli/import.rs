@@ -9,17 +9,17 @@ fn says_what_it_found() {
     std::fs::copy(goldens.join("adm_iddpm_cond.pkl"), place.path("net.pkl")).unwrap();
     insta::assert_snapshot!(steady(&place.succeeds(&["import", "net.pkl"])), @r#"
     net.pkl: snapshot of the EDM code
-      network          ADM, 32 channels times [1, 2], 1 block(s) a level, attention at [8]
-      preconditioning  iDDPM, 1000 discrete noise levels
-      images           16x16 with 3 channels
-      classes          10
-      parameters       829,638
-      noise levels     0.006422 to 80 when sampling
-      imported from    net.pkl
-      imported sha256  HASH
-      source           EDM snapshot, class iDDPMPrecond
-      stored as        f32
-      written to       net.safetensors
+      network           ADM, 32 channels times [1, 2], 1 block(s) a level, attention at [8]
+      parameterisation  iDDPM, 1000 discrete noise levels
+      images            16x16 with 3 channels
+      classes           10
+      parameters        829,638
+      noise levels      0.006422 to 80 when sampling
+      imported from     net.pkl
+      imported sha256   HASH
+      source            EDM snapshot, class iDDPMPrecond
+      stored as         f32
+      written to        net.safetensors
     "#);
     assert!(place.fails(&["import", "net.pkl"]).contains("net.safetensors exists already"));
     let json = place.json(&["import", "net.pkl", "--half", "--overwrite"]);

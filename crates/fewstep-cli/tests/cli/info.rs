@@ -11,14 +11,14 @@ fn models_and_arrays() {
     let place = Place::with_model();
     insta::assert_snapshot!(steady(&place.succeeds(&["info", "model.safetensors"])), @r#"
     model.safetensors: model
-      network          DDPM++, 8 channels times [1, 2], 1 block(s) a level, attention at [4]
-      preconditioning  EDM, sigma_data 0.5
-      images           8x8 with 1 channel
-      classes          none, unconditional
-      parameters       47,985
-      noise levels     0.002 to 80 when sampling
-      stored as        f32
-      sha256           HASH
+      network           DDPM++, 8 channels times [1, 2], 1 block(s) a level, attention at [4]
+      parameterisation  EDM, sigma_data 0.5
+      images            8x8 with 1 channel
+      classes           none, unconditional
+      parameters        47,985
+      noise levels      0.002 to 80 when sampling
+      stored as         f32
+      sha256            HASH
     "#);
     place.save_npz(
         "a.npz",

@@ -13,14 +13,14 @@ fn info_sample_and_denoise_know_it_by_name() {
     let place = Place::new();
     insta::assert_snapshot!(steady(&place.succeeds(&["info", "gaussian-mixture-classes"])), @r#"
     gaussian-mixture-classes: built-in model
-      network          mixture of 10 Gaussians, an exact denoiser
-      preconditioning  EDM, sigma_data 0.5
-      images           32x32 with 1 channel
-      classes          10
-      parameters       10,260
-      noise levels     0.002 to 80 when sampling
-      about            an exact denoiser, to try things on
-      sha256           HASH
+      network           mixture of 10 Gaussians, an exact denoiser
+      parameterisation  EDM, sigma_data 0.5
+      images            32x32 with 1 channel
+      classes           10
+      parameters        10,260
+      noise levels      0.002 to 80 when sampling
+      about             an exact denoiser, to try things on
+      sha256            HASH
     "#);
     let args = ["sample", "gaussian-mixture", "--seeds", "0-8", "--steps", "4", "--out", "grid.png"];
     std::fs::create_dir(place.path("gaussian-mixture")).unwrap(); // images, say: no model is in it

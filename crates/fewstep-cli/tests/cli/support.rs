@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use fewstep_core::precondition::Preconditioning;
+use fewstep_core::parameterisation::Parameterisation;
 use fewstep_eval::features::inception;
 use fewstep_io::tensors::{TensorData, TensorMap};
 use fewstep_io::{npz, png};
@@ -195,7 +195,7 @@ pub fn tiny_model(channels: i64, label_dim: i64) -> Model {
         img_channels: channels,
         label_dim,
         use_fp16: false,
-        precond: Preconditioning::EDM,
+        parameterisation: Parameterisation::EDM,
         network: NetworkConfig::SongUNet(network),
     };
     Model::fresh(config, 3, Device::Cpu).unwrap()

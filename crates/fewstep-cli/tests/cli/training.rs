@@ -159,7 +159,7 @@ fn a_resumed_run_is_the_one_that_its_run_json_describes() {
             (with(&[("--blocks", "2")]), "settings.network.blocks 2 (was 1)"),
             (with(&[("--attention", "8")]), "settings.network.attention"),
             (resume("48", &["--arch", "adm"]), "settings.network.architecture"),
-            (resume("48", &["--precond", "vp"]), "settings.network.preconditioning"),
+            (resume("48", &["--precond", "vp"]), "settings.network.parameterisation"),
             (resume("48", &["--cond"]), "settings.network.conditional true (was false)"),
             (resume("48", &["--set", "network.dropout=0.2"]), "settings.network.dropout"),
             (resume("48", &["--set", "network.label_dropout=0.2"]), "settings.network.label_dropout"),

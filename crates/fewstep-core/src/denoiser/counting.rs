@@ -2,8 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{Appearance, Denoiser, Differentiable, Spec};
-use crate::plan::Constant;
+use super::{Denoiser, Differentiable, Spec};
 use crate::space::Samples;
 
 /// What an algorithm asked of a denoiser.
@@ -45,33 +44,10 @@ impl<D: Denoiser> Counting<D> {
 }
 
 impl<D: Denoiser> Denoiser for Counting<D> {
-    type Batch = D::Batch;
-    type Conditions = D::Conditions;
-    type Error = D::Error;
+    as_inside!(self, self.denoiser);
 
     fn spec(&self) -> &Spec {
         self.denoiser.spec()
-    }
-
-    fn latents(&self, seeds: &[u64]) -> Result<Self::Batch, Self::Error> {
-        self.denoiser.latents(seeds)
-    }
-
-    fn conditions(&self, seeds: &[u64]) -> Result<Self::Conditions, Self::Error> {
-        self.denoiser.conditions(seeds)
-    }
-
-    fn same_condition(&self, class: Option<usize>, samples: usize) -> Result<Self::Conditions, Self::Error> {
-        self.denoiser.same_condition(class, samples)
-    }
-
-    fn constant(
-        &self,
-        constant: &Constant,
-        conditions: &Self::Conditions,
-        samples: usize,
-    ) -> Result<Self::Batch, Self::Error> {
-        self.denoiser.constant(constant, conditions, samples)
     }
 
     fn denoise(
@@ -87,10 +63,6 @@ impl<D: Denoiser> Denoiser for Counting<D> {
         &self,
     ) -> Option<&dyn Differentiable<Batch = Self::Batch, Conditions = Self::Conditions, Error = Self::Error>> {
         self.denoiser.differentiable().is_some().then_some(self)
-    }
-
-    fn appearance(&self) -> Option<&dyn Appearance<Self::Batch, Self::Error>> {
-        self.denoiser.appearance()
     }
 }
 

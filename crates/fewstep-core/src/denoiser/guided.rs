@@ -1,7 +1,6 @@
 //! Guidance: a denoiser pushed away from what it would say without its condition, or from what a weaker one says.
 
-use super::{Appearance, Denoiser, Differentiable, Guidance, Spec};
-use crate::plan::Constant;
+use super::{Denoiser, Differentiable, Guidance, Spec};
 use crate::space::{Samples, VectorSpace};
 
 /// What guidance pushes away from.
@@ -121,33 +120,10 @@ where
     D: Denoiser,
     R: Denoiser<Batch = D::Batch, Conditions = D::Conditions, Error = D::Error>,
 {
-    type Batch = D::Batch;
-    type Conditions = D::Conditions;
-    type Error = D::Error;
+    as_inside!(self, self.denoiser);
 
     fn spec(&self) -> &Spec {
         &self.spec
-    }
-
-    fn latents(&self, seeds: &[u64]) -> Result<Self::Batch, Self::Error> {
-        self.denoiser.latents(seeds)
-    }
-
-    fn conditions(&self, seeds: &[u64]) -> Result<Self::Conditions, Self::Error> {
-        self.denoiser.conditions(seeds)
-    }
-
-    fn same_condition(&self, class: Option<usize>, samples: usize) -> Result<Self::Conditions, Self::Error> {
-        self.denoiser.same_condition(class, samples)
-    }
-
-    fn constant(
-        &self,
-        constant: &Constant,
-        conditions: &Self::Conditions,
-        samples: usize,
-    ) -> Result<Self::Batch, Self::Error> {
-        self.denoiser.constant(constant, conditions, samples)
     }
 
     fn denoise(
@@ -176,10 +152,6 @@ where
             Reference::Network(other) => other.differentiable().is_some(),
         };
         (reference && self.denoiser.differentiable().is_some()).then_some(self)
-    }
-
-    fn appearance(&self) -> Option<&dyn Appearance<Self::Batch, Self::Error>> {
-        self.denoiser.appearance()
     }
 }
 

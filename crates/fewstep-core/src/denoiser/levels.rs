@@ -1,6 +1,6 @@
 //! Noise levels that a denoiser knows.
 
-use crate::precondition::Preconditioning;
+use crate::parameterisation::Parameterisation;
 use crate::schedule::{Family, Schedule, ScheduleError};
 
 /// Noise levels that a denoiser knows: a range, or a list.
@@ -34,15 +34,15 @@ impl Levels {
     }
 }
 
-impl From<&Preconditioning> for Levels {
-    fn from(preconditioning: &Preconditioning) -> Self {
+impl From<&Parameterisation> for Levels {
+    fn from(parameterisation: &Parameterisation) -> Self {
         Self {
-            supported: (preconditioning.sigma_min(), preconditioning.sigma_max()),
-            sampling: preconditioning.sampling_range(),
-            discrete: preconditioning.discrete_levels(),
-            own: match preconditioning {
-                Preconditioning::Flow(flow) => Some(Family::FlowUniform { shift: flow.shift }),
-                Preconditioning::Alphas(network) => Some(Family::TimestepUniform { alphas: network.alphas().clone() }),
+            supported: (parameterisation.sigma_min(), parameterisation.sigma_max()),
+            sampling: parameterisation.sampling_range(),
+            discrete: parameterisation.discrete_levels(),
+            own: match parameterisation {
+                Parameterisation::Flow(flow) => Some(Family::FlowUniform { shift: flow.shift }),
+                Parameterisation::Alphas(network) => Some(Family::TimestepUniform { alphas: network.alphas().clone() }),
                 _ => None,
             },
         }
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn rounds_to_discrete_levels_and_refuses_collisions() {
-        let network = Preconditioning::IDDPM;
+        let network = Parameterisation::IDDPM;
         let levels = Levels::from(&network);
         let rounded = karras(6, 0.01, 80.0, 7.0).unwrap().round(&levels).unwrap();
         for &level in rounded.levels() {

@@ -4,6 +4,40 @@
 //! exact [`mixture`](crate::mixture). [`Differentiable`] adds the derivative at a point. [`Guided`] and [`Counting`] wrap any of
 //! them.
 
+/// What a denoiser around another has from it: its types, its latents and conditions, how its samples look.
+macro_rules! as_inside {
+    ($self:ident, $inner:expr) => {
+        type Batch = D::Batch;
+        type Conditions = D::Conditions;
+        type Error = D::Error;
+
+        fn latents(&$self, seeds: &[u64]) -> Result<Self::Batch, Self::Error> {
+            $inner.latents(seeds)
+        }
+
+        fn conditions(&$self, seeds: &[u64]) -> Result<Self::Conditions, Self::Error> {
+            $inner.conditions(seeds)
+        }
+
+        fn same_condition(&$self, class: Option<usize>, samples: usize) -> Result<Self::Conditions, Self::Error> {
+            $inner.same_condition(class, samples)
+        }
+
+        fn constant(
+            &$self,
+            constant: &$crate::plan::Constant,
+            conditions: &Self::Conditions,
+            samples: usize,
+        ) -> Result<Self::Batch, Self::Error> {
+            $inner.constant(constant, conditions, samples)
+        }
+
+        fn appearance(&$self) -> Option<&dyn $crate::denoiser::Appearance<Self::Batch, Self::Error>> {
+            $inner.appearance()
+        }
+    };
+}
+
 mod counting;
 mod guided;
 mod levels;
@@ -190,28 +224,10 @@ pub trait BoundDenoiser<V> {
 macro_rules! forward {
     ($($pointer:ty),*) => {$(
         impl<D: Denoiser + ?Sized> Denoiser for $pointer {
-            type Batch = D::Batch;
-            type Conditions = D::Conditions;
-            type Error = D::Error;
+            as_inside!(self, (**self));
 
             fn spec(&self) -> &Spec {
                 (**self).spec()
-            }
-
-            fn latents(&self, seeds: &[u64]) -> Result<Self::Batch, Self::Error> {
-                (**self).latents(seeds)
-            }
-
-            fn conditions(&self, seeds: &[u64]) -> Result<Self::Conditions, Self::Error> {
-                (**self).conditions(seeds)
-            }
-
-            fn same_condition(&self, class: Option<usize>, samples: usize) -> Result<Self::Conditions, Self::Error> {
-                (**self).same_condition(class, samples)
-            }
-
-            fn constant(&self, constant: &Constant, conditions: &Self::Conditions, samples: usize) -> Result<Self::Batch, Self::Error> {
-                (**self).constant(constant, conditions, samples)
             }
 
             fn denoise(&self, asked: &[(&Self::Batch, f64)], conditions: &Self::Conditions) -> Result<Vec<Self::Batch>, Self::Error> {
@@ -220,10 +236,6 @@ macro_rules! forward {
 
             fn differentiable(&self) -> Option<&dyn Differentiable<Batch = Self::Batch, Conditions = Self::Conditions, Error = Self::Error>> {
                 (**self).differentiable()
-            }
-
-            fn appearance(&self) -> Option<&dyn Appearance<Self::Batch, Self::Error>> {
-                (**self).appearance()
             }
         }
     )*};

@@ -7,7 +7,7 @@ use super::{
     log_snr, time_uniform, timestep_uniform, ve, vp,
 };
 use crate::denoiser::Levels;
-use crate::precondition::{Alphas, Preconditioning};
+use crate::parameterisation::{Alphas, Parameterisation};
 
 /// A family of schedules with its parameters; [`Family::build`] makes the levels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,7 +111,7 @@ impl Discretization {
     }
 
     /// The default range cut to what the network supports.
-    pub fn supported_range(self, network: &Preconditioning) -> (f64, f64) {
+    pub fn supported_range(self, network: &Parameterisation) -> (f64, f64) {
         let (sigma_min, sigma_max) = self.default_range();
         (sigma_min.max(network.sigma_min()), sigma_max.min(network.sigma_max()))
     }
@@ -120,7 +120,7 @@ impl Discretization {
     ///
     /// # Errors
     /// If `n` is 0, the range is empty, or two levels are rounded to one.
-    pub fn schedule(self, n: usize, network: &Preconditioning) -> Result<Schedule, ScheduleError> {
+    pub fn schedule(self, n: usize, network: &Parameterisation) -> Result<Schedule, ScheduleError> {
         let (sigma_min, sigma_max) = self.supported_range(network);
         let family = match self {
             Self::Vp => Family::Vp { epsilon_s: EPSILON_S },
@@ -135,7 +135,7 @@ impl Discretization {
     ///
     /// # Errors
     /// If the network supports no part of the range.
-    pub fn vp_path(self, network: &Preconditioning, scaling: Scaling) -> Result<Path, ScheduleError> {
+    pub fn vp_path(self, network: &Parameterisation, scaling: Scaling) -> Result<Path, ScheduleError> {
         let (sigma_min, sigma_max) = self.supported_range(network);
         let noise = NoiseFunction::Vp(VpNoise::from_range(sigma_min, sigma_max, EPSILON_S)?);
         Ok(Path { noise, scaling })
@@ -145,7 +145,7 @@ impl Discretization {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::precondition::{AlphaNetwork, Prediction, RectifiedFlow};
+    use crate::parameterisation::{AlphaNetwork, Prediction, RectifiedFlow};
 
     #[test]
     fn families_keep_their_ends() {
@@ -171,12 +171,12 @@ mod tests {
     /// Named families are written and read under their names, and a network's own parameters replace theirs.
     #[test]
     fn families_of_networks() {
-        let flow = Preconditioning::Flow(RectifiedFlow { shift: 5.0, ..RectifiedFlow::default() });
+        let flow = Parameterisation::Flow(RectifiedFlow { shift: 5.0, ..RectifiedFlow::default() });
         let table = AlphaNetwork::new(Prediction::Eps, Alphas::DDPM, 0.5).unwrap();
-        let table = Preconditioning::Alphas(table);
+        let table = Parameterisation::Alphas(table);
         let flow_uniform = Family::FlowUniform { shift: 1.0 };
         let timestep_uniform = Family::TimestepUniform { alphas: Alphas::STABLE_DIFFUSION };
-        let of = |network: &Preconditioning| Levels::from(network);
+        let of = |network: &Parameterisation| Levels::from(network);
         assert_eq!(flow_uniform.on(&of(&flow)), Family::FlowUniform { shift: 5.0 });
         assert_eq!(timestep_uniform.on(&of(&table)), Family::TimestepUniform { alphas: Alphas::DDPM });
         assert_eq!(

@@ -7,9 +7,9 @@ mod cosine;
 mod discretization;
 mod flow_uniform;
 mod iddpm;
+mod increments;
 mod karras;
 mod log_snr;
-mod parameter;
 mod path;
 mod time_uniform;
 mod timestep_uniform;
@@ -18,15 +18,15 @@ mod vp;
 
 use serde::{Deserialize, Serialize};
 
-use crate::precondition::PreconditioningError;
+use crate::parameterisation::ParameterisationError;
 pub use cosine::cosine;
 pub use discretization::{Discretization, Family};
 pub use flow_uniform::flow_uniform;
 pub(crate) use flow_uniform::shifted_time;
 pub use iddpm::{IddpmLevels, iddpm};
+pub use increments::{Scale, SoftmaxIncrements};
 pub use karras::karras;
 pub use log_snr::log_snr;
-pub use parameter::{Parameterisation, Scale};
 pub use path::{NoiseFunction, Path, Scaling};
 pub use time_uniform::time_uniform;
 pub use timestep_uniform::timestep_uniform;
@@ -97,7 +97,7 @@ pub enum ScheduleError {
     },
     /// A table of alphas that is none.
     #[error(transparent)]
-    Alphas(#[from] PreconditioningError),
+    Alphas(#[from] ParameterisationError),
 }
 
 impl Schedule {

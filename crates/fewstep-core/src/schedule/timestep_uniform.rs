@@ -1,5 +1,5 @@
 use super::{Schedule, ScheduleError, check_range};
-use crate::precondition::Alphas;
+use crate::parameterisation::Alphas;
 
 /// `n` whole timesteps of a table of alphas, evenly spread down from the last: diffusers' `timestep_spacing="trailing"`
 /// (Lin et al. 2024, Table 2), `t = round(T - i T / n) - 1`.

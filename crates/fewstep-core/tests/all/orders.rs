@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use fewstep_core::schedule::{Discretization, Path, Scaling, karras};
 use fewstep_core::solver::{OneStep, along_path};
-use fewstep_core::{LastStep, Plan, Preconditioning, Schedule, Solver, SolverOptions, Source, execute};
+use fewstep_core::{LastStep, Parameterisation, Plan, Schedule, Solver, SolverOptions, Source, execute};
 
 use crate::parameterisations::{self, Dressed};
 use crate::support::{distance, flow, from_gaps, gaussian, mixture, run};
@@ -72,7 +72,7 @@ fn orders_hold_in_every_parameterisation() {
 /// Karras et al.'s other paths bend the steps, not the answer.
 #[test]
 fn paths_do_not_change_the_order() {
-    let network = Preconditioning::EDM;
+    let network = Parameterisation::EDM;
     let paths = [
         Path::default(),
         Path { scaling: Scaling::Vp, ..Path::default() },

@@ -1,7 +1,7 @@
 //! Plans: what every solver's plan must satisfy, for any schedule.
 
 use fewstep_core::objective::induced_weights;
-use fewstep_core::schedule::{Parameterisation, Scale, karras};
+use fewstep_core::schedule::{Scale, SoftmaxIncrements, karras};
 use fewstep_core::{LastStep, Plan, Schedule, Solver, SolverOptions, Source};
 use proptest::prelude::*;
 
@@ -89,12 +89,12 @@ proptest! {
     #[test]
     fn any_theta_is_a_schedule(theta in prop::collection::vec(-6.0..6.0_f64, 1..12), log in any::<bool>()) {
         let scale = if log { Scale::Log } else { Scale::Linear };
-        let parameterisation = Parameterisation { scale, sigma_min: 0.002, sigma_max: 80.0 };
-        let schedule = parameterisation.sigmas(&theta).unwrap();
+        let increments = SoftmaxIncrements { scale, sigma_min: 0.002, sigma_max: 80.0 };
+        let schedule = increments.sigmas(&theta).unwrap();
         prop_assert_eq!((schedule.len(), schedule.sigma_max(), schedule.sigma_min()), (theta.len() + 1, 80.0, 0.002));
         // the inverse finds theta again, up to the shift that softmax ignores
-        let (again, found) = Parameterisation::from_schedule(&schedule, scale);
-        prop_assert_eq!(again, parameterisation);
+        let (again, found) = SoftmaxIncrements::from_schedule(&schedule, scale);
+        prop_assert_eq!(again, increments);
         let mean = theta.iter().sum::<f64>() / theta.len() as f64;
         for (a, b) in found.iter().zip(&theta) {
             prop_assert!((a - (b - mean)).abs() < 1e-6, "{} is not {}", a, b - mean);

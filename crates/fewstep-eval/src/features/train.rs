@@ -9,7 +9,7 @@ use std::path::Path;
 
 use fewstep_core::noise;
 use fewstep_io::dataset::Images;
-use fewstep_nn::random::{Purpose, Stream};
+use fewstep_nn::random::{self, Purpose, Stream};
 use fewstep_nn::tch::nn::{self, OptimizerConfig};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use rand::{Rng, SeedableRng};

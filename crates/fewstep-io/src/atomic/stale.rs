@@ -53,9 +53,9 @@ fn remove_if_dead(path: &Path, unique: &str) {
         file.metadata().and_then(|found| found.modified()).is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LONG))
     };
     // Names of earlier versions say nothing of the machine.
-    let elsewhere = unique.contains('-') && !unique.starts_with(machine());
+    let of_another_machine = unique.contains('-') && !unique.starts_with(machine());
     let dead = match file.try_lock() {
-        Ok(()) => !elsewhere || old(),
+        Ok(()) => !of_another_machine || old(),
         Err(TryLockError::WouldBlock) => false,
         Err(TryLockError::Error(_)) => old(),
     };

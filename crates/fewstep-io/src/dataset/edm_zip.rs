@@ -71,7 +71,7 @@ impl EdmZip {
         })?;
         let failed = |reason: String| Error::image(&self.place, name, reason);
         let file = {
-            // A panic elsewhere leaves the archive usable: every read seeks first.
+            // A panic in another thread leaves the archive usable: every read seeks first.
             let mut archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
             read_member(&mut archive, *archive_index, decode::MAX_FILE).map_err(failed)?
         };

@@ -4,7 +4,7 @@ use super::unusable;
 use crate::{Error, Result};
 
 /// Refuses names that point outside the archive. Nothing is unpacked, so they could do no harm here; a file that holds
-/// them was made to do some elsewhere.
+/// them was made to do some to other readers.
 pub(super) fn check_name(name: &str, archive: &str) -> Result<()> {
     let drive = name.as_bytes().get(1) == Some(&b':');
     let escapes = name.split(['/', '\\']).any(|part| part == "..");

@@ -76,7 +76,7 @@ pub fn prepare(
             for (index, made) in indices.iter().zip(all(folder, &indices, options)) {
                 let made = match made {
                     Ok(made) => made,
-                    // The others are still looked at, so that one run names all that cannot be used.
+                    // The others are still read, so that one run names all that cannot be used.
                     Err(error) => {
                         failed.push(error);
                         continue;

@@ -1,6 +1,6 @@
 //! The architecture that the tool comes with, for the examples that measure it.
 
-use fewstep_core::precondition::Preconditioning;
+use fewstep_core::parameterisation::Parameterisation;
 use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 use fewstep_nn::tch::{Device, Kind};
 use fewstep_nn::{Model, Result};
@@ -23,7 +23,7 @@ pub fn network(dropout: f64, kind: Kind) -> Result<Model> {
         img_channels: 1,
         label_dim: 0,
         use_fp16: false,
-        precond: Preconditioning::EDM,
+        parameterisation: Parameterisation::EDM,
         network: NetworkConfig::SongUNet(song),
     };
     Ok(Model::fresh(config, 0, Device::Cpu)?.with_kind(kind))

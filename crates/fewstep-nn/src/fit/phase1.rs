@@ -2,7 +2,7 @@
 
 use fewstep_core::objective::{ForwardNoised, Objective, loss_and_gradient};
 use fewstep_core::optimise::Adam;
-use fewstep_core::schedule::{Parameterisation, Scale, Schedule};
+use fewstep_core::schedule::{Scale, Schedule, SoftmaxIncrements};
 use serde::{Deserialize, Serialize};
 
 use super::noised::{NoiseSharing, Noised, check_images_are_samples};
@@ -45,7 +45,8 @@ pub struct ScheduleStep {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ScheduleOptimizer {
     config: ScheduleConfig,
-    parameterisation: Parameterisation,
+    #[serde(rename = "parameterisation")]
+    increments: SoftmaxIncrements,
     theta: Vec<f64>,
     adam: Adam,
     iteration: u64,
@@ -54,9 +55,9 @@ pub struct ScheduleOptimizer {
 impl ScheduleOptimizer {
     /// Starts from `initial`, whose first and last level stay.
     pub fn new(initial: &Schedule, config: ScheduleConfig) -> Self {
-        let (parameterisation, theta) = Parameterisation::from_schedule(initial, config.parameter);
+        let (increments, theta) = SoftmaxIncrements::from_schedule(initial, config.parameter);
         let adam = Adam::new(config.learning_rate);
-        Self { config, parameterisation, theta, adam, iteration: 0 }
+        Self { config, increments, theta, adam, iteration: 0 }
     }
 
     /// Whether all updates have been made.
@@ -79,7 +80,7 @@ impl ScheduleOptimizer {
             iteration: self.iteration,
             reason: error.to_string(),
         };
-        self.parameterisation.sigmas(theta).map_err(coinciding)
+        self.increments.sigmas(theta).map_err(coinciding)
     }
 
     /// One update; one level's graph is alive at a time, and beside it the noise of all.
@@ -93,7 +94,7 @@ impl ScheduleOptimizer {
         let batch = self.config.batch;
         if batch == 0 || batch > images.len() {
             return Err(Error::Input(format!(
-                "phase 1 looks at {batch} images an update, which must be 1 to the {} of the data set",
+                "phase 1 takes {batch} images an update, which must be 1 to the {} of the data set",
                 images.len()
             )));
         }
@@ -117,7 +118,7 @@ impl ScheduleOptimizer {
         }
         d_sigma.iter_mut().for_each(|d| *d /= pixels);
         let d_theta =
-            self.parameterisation.pullback(&self.theta, &d_sigma).map_err(|error| Error::Input(error.to_string()))?;
+            self.increments.pullback(&self.theta, &d_sigma).map_err(|error| Error::Input(error.to_string()))?;
         let (mut adam, mut theta) = (self.adam.clone(), self.theta.clone());
         adam.step(&mut theta, &d_theta).map_err(|error| Error::Input(format!("phase 1: {error}")))?;
         let sigmas = self.schedule_of(&theta)?.levels().to_vec();

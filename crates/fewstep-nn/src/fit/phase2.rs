@@ -1,4 +1,4 @@
-//! Phase 2: tune the network for the noise levels of a plan, held_outd by the held-out rollout error.
+//! Phase 2: tune the network for the noise levels of a plan, and keep what is best by the held-out rollout error.
 
 use std::path::Path;
 
@@ -17,6 +17,7 @@ use crate::flat::unflatten;
 use crate::model::Model;
 use crate::tensor::Batch;
 use crate::train::{Loss, RolloutLoss, StepStats, Trainer};
+use crate::tunable::Tunable;
 
 /// How denoising errors count in phase 2.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,8 +73,8 @@ pub struct TuneStep {
 
 /// Phase 2 in progress: a trainer, and the best averaged weights so far.
 #[derive(Debug)]
-pub struct Tuner<'a> {
-    trainer: Trainer<'a>,
+pub struct Tuner<'a, M = Model> {
+    trainer: Trainer<'a, M>,
     best: Option<(f64, Tensor)>,
     progress: TuneProgress,
 }
@@ -88,9 +89,9 @@ struct TuneProgress {
     pending: (f64, u32),
 }
 
-impl<'a> Tuner<'a> {
+impl<'a, M: Tunable> Tuner<'a, M> {
     /// Starts tuning the network that `trainer` holds, for the loss that it was given.
-    pub fn new(trainer: Trainer<'a>) -> Self {
+    pub fn new(trainer: Trainer<'a, M>) -> Self {
         Self { trainer, best: None, progress: TuneProgress::default() }
     }
 
@@ -108,7 +109,7 @@ impl<'a> Tuner<'a> {
         held_out: &HeldOut<Batch>,
         config: TuneConfig,
         mut observe: impl FnMut(&mut Self, &StepStats, bool) -> Result<()>,
-    ) -> Result<Model> {
+    ) -> Result<M> {
         if self.progress.history.is_empty() {
             self.evaluate(plan, held_out, None)?;
         }

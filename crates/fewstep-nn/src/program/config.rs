@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use fewstep_core::Parameterisation;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
-use super::parameterisation::Parameterisation;
 use crate::error::{Error, Result};
 
 /// A description that is complete, for messages.
@@ -17,6 +19,7 @@ pub struct ProgramConfig {
     /// Shape of one state, without the batch: `[4, 32, 32]`, `[1, 17, 33]`, `[64]`.
     pub shape: Vec<i64>,
     /// What the program answers, and what it is told of the noise.
+    #[serde(deserialize_with = "without_unknown_fields")]
     pub parameterisation: Parameterisation,
     /// Number of classes, 0 for a program without labels.
     #[serde(default)]
@@ -188,6 +191,22 @@ impl PerChannel {
     }
 }
 
+/// A parameterisation none of whose parameters is misspelt, which would leave its default.
+fn without_unknown_fields<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Parameterisation, D::Error> {
+    let given = Value::deserialize(deserializer)?;
+    let wrong = |error: serde_json::Error| D::Error::custom(format!("`parameterisation`: {error}"));
+    let read: Parameterisation = serde_json::from_value(given.clone()).map_err(wrong)?;
+    let known = serde_json::to_value(&read).map_err(wrong)?;
+    let mut written = given.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    if let Some((name, _)) = written.find(|(name, _)| known.get(name.as_str()).is_none()) {
+        let names: Vec<&String> = known.as_object().into_iter().flat_map(|fields| fields.keys()).collect();
+        return Err(D::Error::custom(format!("`parameterisation`: unknown field `{name}`, there are {names:?}")));
+    }
+    Ok(read)
+}
+
 /// No state is larger; a file that asks for more is damaged.
 const MAX_NUMBERS: i64 = 1 << 31;
 const MAX_CHANNELS: i64 = 65_536;
@@ -246,7 +265,7 @@ impl ProgramConfig {
                  {MAX_NUMBERS} numbers"
             ));
         }
-        self.parameterisation.validate()?;
+        self.parameterisation.validate().map_err(|error| Error::Input(error.to_string()))?;
         if !(0..=MAX_CLASSES).contains(&self.classes) {
             return fail(format!("`classes` is {}: it must be 0 (none) to {MAX_CLASSES}", self.classes));
         }

@@ -24,7 +24,7 @@ const FAR: f64 = 8.0;
 
 impl Decoder {
     /// Opens a program for states of this `shape` (without the batch) and tries it out. **This executes what is in the file.** The
-    /// path of the `config` is not looked at.
+    /// path of the `config` is not read.
     ///
     /// # Errors
     /// If the description is not valid, the file is no TorchScript, or the program makes no pixels of a state.

@@ -1,6 +1,6 @@
 //! What training minimises: weighted denoising errors that differ in which noise levels they visit and how they count.
 
-use fewstep_core::precondition::Coefficients;
+use fewstep_core::parameterisation::Coefficients;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -8,9 +8,9 @@ use super::RolloutLoss;
 use crate::augment::AugmentConfig;
 use crate::data::Minibatch;
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::random::Stream;
 use crate::tensor::Sigma;
+use crate::tunable::Tunable;
 use crate::unet::Conditions;
 
 /// Distribution of the noise level and weight of its error.
@@ -63,10 +63,10 @@ impl Loss {
     /// noise and the dropout from `stream`.
     ///
     /// # Errors
-    /// For the rollout, which is no loss of clean images.
+    /// If the network fails, and for the rollout, which is no loss of clean images.
     pub fn evaluate(
         &self,
-        model: &Model,
+        model: &impl Tunable,
         batch: &Minibatch,
         augment: Option<&AugmentConfig>,
         stream: &mut Stream,
@@ -86,18 +86,18 @@ impl Loss {
             augment_labels: augment_labels.as_ref(),
             train: Some(stream.seed()),
         };
-        let denoised = model.denoise(&noisy, &sigma, &conditions);
+        let denoised = model.forward(&noisy, &sigma, &conditions)?;
         let squares = weight.reshape([-1, 1, 1, 1]) * (denoised - images).square();
         Ok(Evaluated { mean: squares.mean(Kind::Float), squares: squares.detach(), sigma })
     }
 
     /// `n` noise levels and their weights, both `[n]` on the model's device.
-    fn draw(&self, n: i64, model: &Model, stream: &mut Stream) -> Result<(Tensor, Tensor)> {
+    fn draw(&self, n: i64, model: &impl Tunable, stream: &mut Stream) -> Result<(Tensor, Tensor)> {
         let device = model.device();
         match self {
             Self::LogNormal { p_mean, p_std } => {
                 let sigma = (stream.normal(&[n], device) * *p_std + *p_mean).exp();
-                let Coefficients { c_out, .. } = model.config().precond.coefficients(&Sigma(sigma.shallow_clone()));
+                let Coefficients { c_out, .. } = model.parameterisation().coefficients(&Sigma(sigma.shallow_clone()));
                 Ok((sigma, c_out.0.square().reciprocal()))
             }
             Self::Levels { sigmas, weights } => {

@@ -18,12 +18,13 @@ use crate::error::{Error, Result};
 use crate::flat::{FlatWeights, unflatten};
 use crate::model::Model;
 use crate::random::{Purpose, Stream};
+use crate::tunable::Tunable;
 
 use self::rollout::Gathered;
 
 pub use self::loss::Loss;
 pub use self::rollout::{CriticOf, GradientFlow, RolloutLoss, StepWeights};
-pub use self::trajectories::{Kept, Trajectories, TrajectoryDataset};
+pub use self::trajectories::{CacheEntry, Trajectories, TrajectoryDataset};
 
 /// What diverges most often.
 const LOSS: &str = "the loss";
@@ -109,12 +110,12 @@ impl TrainingSource<'_> {
 
 /// A training run: network, optimiser, moving average, position in the data.
 #[derive(Debug)]
-pub struct Trainer<'a> {
+pub struct Trainer<'a, M = Model> {
     config: TrainConfig,
-    model: Model,
+    model: M,
     source: TrainingSource<'a>,
     order: EpochOrder,
-    /// The order of the images beside trajectories, where the loss looks at some.
+    /// The order of the images beside trajectories, where the loss takes some.
     data_order: Option<EpochOrder>,
     weights: FlatWeights,
     average: Tensor,
@@ -125,9 +126,9 @@ pub struct Trainer<'a> {
     seen: u64,
 }
 
-impl<'a> Trainer<'a> {
+impl<'a, M: Tunable> Trainer<'a, M> {
     /// Starts a run from the weights that `model` has.
-    pub fn new(model: Model, source: impl Into<TrainingSource<'a>>, config: TrainConfig) -> Result<Self> {
+    pub fn new(model: M, source: impl Into<TrainingSource<'a>>, config: TrainConfig) -> Result<Self> {
         let source = source.into();
         if config.batch == 0 || config.microbatch == 0 || !config.batch.is_multiple_of(config.microbatch) {
             return Err(Error::Input(format!(
@@ -271,7 +272,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// A network with the averaged weights, independent of the run.
-    pub fn averaged(&self) -> Result<Model> {
+    pub fn averaged(&self) -> Result<M> {
         let model = self.model.duplicate()?;
         unflatten(&self.average, model.params())?;
         Ok(model)

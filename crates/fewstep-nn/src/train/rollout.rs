@@ -17,6 +17,7 @@ use crate::distance::{Criticism, Distance, Measure};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
 use crate::tensor::Batch;
+use crate::tunable::Tunable;
 use crate::unet::Conditions;
 
 /// What a step away from the teacher counts.
@@ -56,7 +57,7 @@ impl RolloutLoss {
     }
 
     /// Whether it takes clean images beside trajectories.
-    pub fn looks_at_data(&self) -> bool {
+    pub fn needs_images(&self) -> bool {
         self.data > 0.0 || self.critic > 0.0 && self.critic_of == CriticOf::Data
     }
 }
@@ -165,7 +166,7 @@ pub(super) struct Gathered {
     pub gradient: Tensor,
 }
 
-impl Trainer<'_> {
+impl<M: Tunable> Trainer<'_, M> {
     /// The mean loss of a step of the trajectories at `indices`, a `part` of the batch, with that of the images `of_data` if the
     /// loss counts them, and its gradient: every evaluation's graph is freed before the next is made.
     pub(super) fn rollout(
@@ -179,7 +180,7 @@ impl Trainer<'_> {
         let Loss::Rollout(loss) = self.config.loss else {
             return Err(Error::Input("trajectories need the rollout loss".to_owned()));
         };
-        let minibatch = TrajectoryMinibatch::new(dataset.trajectories, indices, &self.model)?;
+        let minibatch = TrajectoryMinibatch::new(dataset.trajectories, indices, self.model.device())?;
         let (shown, weight) = self.shown(part, loss.critic);
         let data = match (dataset.images_for(loss)?, of_data) {
             (Some(images), Some(indices)) => {
@@ -224,7 +225,7 @@ impl Trainer<'_> {
         }
         let TrainConfig { batch, microbatch, .. } = self.config;
         let [before, after, all] =
-            [part, part + 1, batch / microbatch].map(|parts| critic::looked_at(parts * microbatch));
+            [part, part + 1, batch / microbatch].map(|parts| critic::shown_images(parts * microbatch));
         let shown = after - before;
         (shown, weight * (shown * batch) as f64 / (all * microbatch) as f64)
     }
@@ -243,13 +244,13 @@ impl Trainer<'_> {
             run.inputs.push(x.shallow_clone());
             let (next, weight) = (minibatch.terms(k + 1), weights.of(minibatch.level(k + 1), self.sigma_data()));
             let output = if weight > 0.0 && next.coefficient(Source::Output(k)) != 0.0 {
-                let output = self.denoised(&x, stage.sigma, minibatch);
+                let output = self.denoised(&x, stage.sigma, minibatch)?;
                 let distance = minibatch.distance(measure, weight, k + 1, &run.value(next, Some(&output))?)?;
                 sum.loss += self.finite(&distance, stage.sigma)?;
                 sum.gradient += self.weights.gradient(&distance)?;
                 output.detach()
             } else {
-                tch::no_grad(|| self.denoised(&x, stage.sigma, minibatch))
+                tch::no_grad(|| self.denoised(&x, stage.sigma, minibatch))?
             };
             run.outputs.push(output);
         }
@@ -294,13 +295,13 @@ impl Trainer<'_> {
 
     /// Standard deviation of the data, as the network says.
     fn sigma_data(&self) -> f64 {
-        self.model.config().precond.sigma_data()
+        self.model.parameterisation().sigma_data()
     }
 
     /// D(x; sigma), with a graph unless the caller forbids it.
-    fn denoised(&self, x: &Tensor, sigma: f64, minibatch: &TrajectoryMinibatch) -> Tensor {
+    fn denoised(&self, x: &Tensor, sigma: f64, minibatch: &TrajectoryMinibatch) -> Result<Tensor> {
         let conditions = Conditions { class_labels: minibatch.class_labels.as_ref(), ..Conditions::default() };
-        self.model.denoise(x, &Tensor::from_slice(&[sigma]).to_kind(Kind::Float), &conditions)
+        self.model.forward(x, &Tensor::from_slice(&[sigma]).to_kind(Kind::Float), &conditions)
     }
 
     /// The value of a loss at a level, if it is a number.
@@ -311,8 +312,8 @@ impl Trainer<'_> {
 }
 
 /// A network that gathers the gradient of its weights on the way back through a run.
-struct Student<'a> {
-    trainer: &'a Trainer<'a>,
+struct Student<'a, M> {
+    trainer: &'a Trainer<'a, M>,
     minibatch: &'a TrajectoryMinibatch<'a>,
     gradient: Tensor,
     /// Evaluations to come before the last, whose graph is made at once: it is the first to be needed.
@@ -320,24 +321,24 @@ struct Student<'a> {
     newest: Option<(Tensor, Tensor)>,
 }
 
-impl Student<'_> {
+impl<M: Tunable> Student<'_, M> {
     /// `x` as a leaf, and D of it with a graph.
-    fn with_graph(&self, x: &Batch, sigma: f64) -> (Tensor, Tensor) {
+    fn with_graph(&self, x: &Batch, sigma: f64) -> Result<(Tensor, Tensor)> {
         let x = leaf(&x.0);
-        let output = self.trainer.denoised(&x, sigma, self.minibatch);
-        (x, output)
+        let output = self.trainer.denoised(&x, sigma, self.minibatch)?;
+        Ok((x, output))
     }
 }
 
-impl BoundDenoiser<Batch> for Student<'_> {
+impl<M: Tunable> BoundDenoiser<Batch> for Student<'_, M> {
     type Error = Error;
 
     fn denoised(&mut self, x: &Batch, sigma: f64) -> Result<Batch> {
         let output = if self.ahead == 0 {
-            let evaluated = self.with_graph(x, sigma);
+            let evaluated = self.with_graph(x, sigma)?;
             self.newest.insert(evaluated).1.detach()
         } else {
-            tch::no_grad(|| self.trainer.denoised(&x.0, sigma, self.minibatch))
+            tch::no_grad(|| self.trainer.denoised(&x.0, sigma, self.minibatch))?
         };
         self.ahead = self.ahead.saturating_sub(1);
         if output.isfinite().all().int64_value(&[]) == 0 {
@@ -348,7 +349,10 @@ impl BoundDenoiser<Batch> for Student<'_> {
 
     /// The levels do not learn: their derivative is left out.
     fn pullback(&mut self, x: &Batch, sigma: f64, cotangent: &Batch) -> Result<(Batch, f64)> {
-        let (x, output) = self.newest.take().unwrap_or_else(|| self.with_graph(x, sigma));
+        let (x, output) = match self.newest.take() {
+            Some(evaluated) => evaluated,
+            None => self.with_graph(x, sigma)?,
+        };
         let product = (output * &cotangent.0).sum(Kind::Float);
         let (gradient, through) = self.trainer.weights.gradient_and(&product, &x)?;
         self.gradient += gradient;

@@ -10,11 +10,12 @@ use super::Trainer;
 use crate::checkpoint::{tensor_data, tensor_from};
 use crate::critic::Critic;
 use crate::error::{Error, Result};
+use crate::tunable::Tunable;
 
 /// Says in a file what it is. 2: random numbers of our own, where 1 had libtorch's.
 const FORMAT: &str = "fewstep training state 2";
 
-impl Trainer<'_> {
+impl<M: Tunable> Trainer<'_, M> {
     /// By the names that they have in the file.
     fn vectors(&mut self) -> Vec<(&'static str, &mut Tensor)> {
         let own = [
@@ -31,7 +32,7 @@ impl Trainer<'_> {
         let metadata = [
             ("format", FORMAT.to_owned()),
             ("config", serde_json::to_string(&self.config).unwrap_or_default()),
-            ("model", serde_json::to_string(self.model.config()).unwrap_or_default()),
+            ("model", self.model.description()),
             ("iteration", self.iteration.to_string()),
             ("images", self.seen.to_string()),
         ];
@@ -60,7 +61,7 @@ impl Trainer<'_> {
             ));
         }
         same("config", serde_json::to_string(&self.config).unwrap_or_default())?;
-        same("model", serde_json::to_string(self.model.config()).unwrap_or_default())?;
+        same("model", self.model.description())?;
         let number = |key: &str| text(key)?.parse::<u64>().map_err(|_| fail(format!("'{key}' is not a number")));
         let (iteration, seen) = (number("iteration")?, number("images")?);
         let mut loaded = Vec::new();

@@ -17,7 +17,6 @@ use crate::denoiser::{Labels, TorchDenoiser};
 use crate::distance::{FeatureMap, Measure};
 use crate::error::{Error, Result};
 use crate::held;
-use crate::model::Model;
 use crate::tensor::Batch;
 
 /// A teacher's trajectories, and what a loss may need beside them.
@@ -38,11 +37,11 @@ impl<'a> From<&'a Trajectories> for TrajectoryDataset<'a> {
 }
 
 impl<'a> TrajectoryDataset<'a> {
-    /// The images that `loss` looks at, if it does.
+    /// The images that `loss` takes, if it takes any.
     pub(super) fn images_for(&self, loss: RolloutLoss) -> Result<Option<&'a Images>> {
         match self.images {
-            _ if !loss.looks_at_data() => Ok(None),
-            None => Err(Error::Input("a loss that looks at data needs images beside the trajectories".to_owned())),
+            _ if !loss.needs_images() => Ok(None),
+            None => Err(Error::Input("a loss that takes data needs images beside the trajectories".to_owned())),
             images => Ok(images),
         }
     }
@@ -67,7 +66,7 @@ enum Store {
 
 /// What trajectories depend on, and where they are kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Kept<'a> {
+pub struct CacheEntry<'a> {
     /// The file.
     pub path: &'a Path,
     /// What is said of the network and of the teacher in it: a file that says anything else is not taken.
@@ -111,7 +110,7 @@ impl Trajectories {
         plan: &Plan,
         (solver, fine): (Solver, &Schedule),
         seeds: &[u64],
-        kept: Kept,
+        kept: CacheEntry,
         observer: &dyn Observer,
     ) -> Result<Self> {
         let grid = Self::levels(plan, fine)?;
@@ -147,7 +146,7 @@ impl Trajectories {
     ///
     /// # Errors
     /// If the file is none of ours, or holds trajectories of another model, plan or teacher, or of other latents.
-    pub fn open(teacher: &dyn TorchDenoiser, plan: &Plan, seeds: &[u64], kept: Kept) -> Result<Self> {
+    pub fn open(teacher: &dyn TorchDenoiser, plan: &Plan, seeds: &[u64], kept: CacheEntry) -> Result<Self> {
         let reader = rows::Reader::open(kept.path)?;
         let fail =
             |reason: &str| Error::Checkpoint { path: kept.path.display().to_string(), reason: reason.to_owned() };
@@ -257,10 +256,10 @@ pub(super) struct TrajectoryMinibatch<'a> {
 
 impl<'a> TrajectoryMinibatch<'a> {
     /// The trajectories at `indices`.
-    pub fn new(trajectories: &'a Trajectories, indices: &[i64], model: &Model) -> Result<Self> {
+    pub fn new(trajectories: &'a Trajectories, indices: &[i64], device: Device) -> Result<Self> {
         let plan = &trajectories.plan;
-        let (latent, targets) = trajectories.pick(indices, model.device())?;
-        let class_labels = trajectories.class_labels.as_ref().map(|labels| picked(labels, indices, model.device()));
+        let (latent, targets) = trajectories.pick(indices, device)?;
+        let class_labels = trajectories.class_labels.as_ref().map(|labels| picked(labels, indices, device));
         let constant = plan.constant.as_ref().map(|image| held::repeated(image, &latent, class_labels.as_ref()).0);
         Ok(Self { plan, latent, constant, class_labels, targets })
     }

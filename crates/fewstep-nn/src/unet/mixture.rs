@@ -4,7 +4,7 @@
 //! For x = y + sigma n with y drawn from the sum of w_k N(m_k, s_k^2): with v_k = s_k^2 + sigma^2,
 //! D(x; sigma) = sum_k r_k (m_k + s_k^2 / v_k (x - m_k)), r_k proportional to w_k v_k^(-d/2) exp(-|x - m_k|^2 / (2 v_k)).
 
-use fewstep_core::precondition::{Coefficients, Preconditioning};
+use fewstep_core::parameterisation::{Coefficients, Parameterisation};
 use tch::{Kind, Tensor};
 
 use super::Conditions;
@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::params::{Builder, Init, InitMode};
 use crate::tensor::Sigma;
 
-/// The raw network F of a mixture under EDM's preconditioning.
+/// The raw network F of a mixture under EDM's parameterisation.
 #[derive(Debug)]
 pub struct Mixture {
     /// m_k, `[K, d]`.
@@ -22,7 +22,7 @@ pub struct Mixture {
     log_stds: Tensor,
     /// ln w_k up to a constant, `[K]`.
     log_weights: Tensor,
-    precond: Preconditioning,
+    parameterisation: Parameterisation,
     conditional: bool,
 }
 
@@ -35,17 +35,18 @@ impl Mixture {
             means: b.weight("model.means", &[k, d], (4, 4), init)?,
             log_stds: b.constant("model.log_stds", &[k], -1.0)?,
             log_weights: b.constant("model.log_weights", &[k], 0.0)?,
-            precond: config.precond.clone(),
+            parameterisation: config.parameterisation.clone(),
             conditional: config.label_dim > 0,
         })
     }
 
-    /// F(c_in x; c_noise) such that the preconditioned network is D. Inside in f64: F is a difference of nearly equal images where
+    /// F(c_in x; c_noise) such that the denoiser is D. Inside in f64: F is a difference of nearly equal images where
     /// there is little noise.
     pub fn forward(&self, input: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Tensor {
         let shape = input.size();
         let sigma = (c_noise.to_kind(Kind::Double) * 4.0).exp().reshape([-1, 1]); // c_noise = ln(sigma) / 4
-        let Coefficients { c_skip, c_out, c_in, .. } = self.precond.coefficients(&Sigma(sigma.shallow_clone()));
+        let Coefficients { c_skip, c_out, c_in, .. } =
+            self.parameterisation.coefficients(&Sigma(sigma.shallow_clone()));
         let x = input.to_kind(Kind::Double).flatten(1, -1) / c_in.0;
         let out = (self.denoise(&x, &sigma, conditions) - c_skip.0 * &x) / c_out.0;
         out.to_kind(input.kind()).reshape(&shape)

@@ -21,7 +21,7 @@ pub struct Conditions<'a> {
     pub class_labels: Option<&'a Tensor>,
     /// Augmentation parameters `[N, augment_dim]`, training only.
     pub augment_labels: Option<&'a Tensor>,
-    /// Seed of the dropout of units and labels, in training; elsewhere nothing is dropped.
+    /// Seed of the dropout of units and labels, in training; otherwise nothing is dropped.
     pub train: Option<u64>,
 }
 

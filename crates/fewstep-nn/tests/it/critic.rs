@@ -6,7 +6,7 @@ use std::f64::consts::LN_2;
 use fewstep_core::schedule::karras;
 use fewstep_core::solver::Solver;
 use fewstep_nn::Model;
-use fewstep_nn::critic::{Critic, Shown, looked_at};
+use fewstep_nn::critic::{Critic, Shown, shown_images};
 use fewstep_nn::data::Minibatch;
 use fewstep_nn::distance::{Criticism, Distance, Measure};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
@@ -118,7 +118,7 @@ fn a_critic_learns_the_same_from_parts_and_nothing_from_what_is_no_number() {
 #[test]
 fn a_critic_is_shown_some_of_the_images() {
     let _turn = alone();
-    assert_eq!([0, 1, 2, 3, 4, 7].map(looked_at), [0, 1, 1, 1, 2, 3]);
+    assert_eq!([0, 1, 2, 3, 4, 7].map(shown_images), [0, 1, 1, 1, 2, 3]);
     let model = lively(3);
     let critic = Critic::new(&model, 5).unwrap();
     let mut images = stream(5);
@@ -168,7 +168,7 @@ fn updates_of_a_lesson_share_its_pairs() {
     assert!(!is_nothing(second(&[[&[&b], &[&b]], [&[&a], &[&b]]])) && !is_nothing(second(&[[&[&a], &[&b]]])));
 }
 
-/// However long a critic looks at what is easy to tell apart, its slopes stay small enough to learn from.
+/// However long a critic learns from what is easy to tell apart, its slopes stay small enough to learn from.
 #[test]
 fn a_critic_does_not_become_steep() {
     let _turn = alone();
@@ -196,15 +196,15 @@ fn a_critic_looks_through_the_network_as_it_was() {
     let mut images = stream(3);
     let mut draw = || images.normal(&[4, 1, 8, 8], Device::Cpu) * 0.5;
     let (found, wanted) = (draw(), draw());
-    let seen_by =
+    let scored_by =
         |critic: &Critic| critic.distance(shown(&found), shown(&wanted), &mut stream(5)).unwrap().double_value(&[]);
-    let before = seen_by(&critic);
+    let before = scored_by(&critic);
     for (_, weight) in model.params().trainable() {
         let _ = tch::no_grad(|| weight.shallow_clone().g_mul_scalar_(0.5));
     }
-    assert_eq!(seen_by(&critic), before);
+    assert_eq!(scored_by(&critic), before);
     // one made now, with the same heads, sees otherwise
-    assert!(seen_by(&Critic::new(&model, 6).unwrap()) != before);
+    assert!(scored_by(&Critic::new(&model, 6).unwrap()) != before);
     let error = critic.distance(shown(&found), shown(&wanted.narrow(0, 0, 2)), &mut stream(5)).unwrap_err().to_string();
     assert!(error.contains("[4, 1, 8, 8]"), "{error}");
 }

@@ -14,7 +14,7 @@ fn gpu() -> Device {
     parse_device("cuda").expect("these tests need a GPU").device
 }
 
-/// The same weights elsewhere.
+/// The same weights on another device.
 fn moved(model: &Model, device: Device) -> Model {
     let tensors = model.params().iter().map(|(name, param)| (name.to_owned(), param.tensor.detach().copy()));
     Model::from_tensors(model.config().clone(), tensors.collect(), device).unwrap()

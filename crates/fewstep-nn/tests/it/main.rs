@@ -12,3 +12,4 @@ mod samplers;
 mod searches;
 mod support;
 mod training;
+mod tunable;

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use fewstep_core::precondition::{AlphaNetwork, Alphas, Preconditioning, Prediction, RectifiedFlow};
+use fewstep_core::parameterisation::{AlphaNetwork, Alphas, Parameterisation, Prediction, RectifiedFlow};
 use fewstep_nn::config::{DhariwalConfig, Embedding, ModelConfig, NetworkConfig, PathKind, SongConfig};
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::tensor::Sigma;
 use fewstep_nn::unet::Conditions;
-use fewstep_nn::{Model, checkpoint};
+use fewstep_nn::{Model, Tunable, checkpoint};
 
 use crate::golden::{arrays, assert_close, folder};
 use crate::support::{alone, small, stream};
@@ -72,8 +72,9 @@ fn golden_ranges_and_rounding() {
     for name in NETWORKS {
         let (Some(folder), Some(model)) = (folder(), network(name)) else { return };
         let golden = arrays(folder.join(format!("{name}.npz")));
-        let precond = &model.config().precond;
-        for (what, found) in [("sigma_min", precond.sigma_min()), ("sigma_max", precond.sigma_max())] {
+        let parameterisation = &model.config().parameterisation;
+        for (what, found) in [("sigma_min", parameterisation.sigma_min()), ("sigma_max", parameterisation.sigma_max())]
+        {
             let expected = golden[what].double_value(&[]);
             assert!(
                 found == expected || (found / expected - 1.0).abs() < 1e-5,
@@ -82,7 +83,7 @@ fn golden_ranges_and_rounding() {
         }
         for (index, sigma) in [0.03, 0.5, 7.0, 60.0].into_iter().enumerate() {
             let expected = golden["round_sigma"].double_value(&[index as i64]);
-            let found = precond.round_sigma(sigma);
+            let found = parameterisation.round_sigma(sigma);
             assert!((found / expected - 1.0).abs() < 1e-5, "{name} round_sigma({sigma}): {found}, not {expected}");
         }
     }
@@ -110,26 +111,26 @@ fn weights_between_two_networks() {
     let _turn = alone();
     let a = small(0);
     let b = Model::fresh(a.config().clone(), 2, Device::Cpu).unwrap();
-    let between = |start: &Model, end: &Model, share: f64| start.between(end, share).unwrap();
-    let difference = |one: &Model, other: &Model, share: f64, of: &Model| {
+    let interpolated = |start: &Model, end: &Model, alpha: f64| start.interpolated(end, alpha).unwrap();
+    let difference = |one: &Model, other: &Model, alpha: f64, of: &Model| {
         let far = one.params().trainable().map(|(name, weight)| {
-            let expected = weight * (1.0 - share) + other.params().get(name).unwrap() * share;
+            let expected = weight * (1.0 - alpha) + other.params().get(name).unwrap() * alpha;
             (of.params().get(name).unwrap() - expected).abs().max().double_value(&[])
         });
         far.fold(0.0, f64::max)
     };
-    let quarter = between(&a, &b, 0.25);
-    for (share, found) in [(0.0, &between(&a, &b, 0.0)), (1.0, &between(&a, &b, 1.0))] {
-        assert_eq!(difference(&a, &b, share, found), 0.0);
+    let quarter = interpolated(&a, &b, 0.25);
+    for (alpha, found) in [(0.0, &interpolated(&a, &b, 0.0)), (1.0, &interpolated(&a, &b, 1.0))] {
+        assert_eq!(difference(&a, &b, alpha, found), 0.0);
     }
     assert!(difference(&a, &b, 0.25, &quarter) < 1e-6);
     assert!(difference(&a, &b, 0.0, &quarter) > 1e-3);
     // the layers see them
     let x = crate::support::latents(&a, &[1, 2]);
     let of = |model: &Model| model.denoise_at(&x, 0.7, None);
-    assert_eq!(of(&between(&a, &b, 1.0)), of(&b));
+    assert_eq!(of(&interpolated(&a, &b, 1.0)), of(&b));
     assert_ne!(of(&quarter), of(&a));
-    let error = small(10).between(&a, 0.5).unwrap_err();
+    let error = small(10).interpolated(&a, 0.5).unwrap_err();
     assert!(matches!(error, fewstep_nn::Error::MissingTensor { .. }), "{error}");
 }
 
@@ -137,17 +138,18 @@ fn weights_between_two_networks() {
 #[test]
 fn coefficients_of_tensors_are_those_of_numbers() {
     let alphas =
-        |prediction| Preconditioning::Alphas(AlphaNetwork::new(prediction, Alphas::STABLE_DIFFUSION, 0.5).unwrap());
-    let flow = Preconditioning::Flow(RectifiedFlow { shift: 3.0, ..RectifiedFlow::default() });
-    for precond in [alphas(Prediction::Eps), alphas(Prediction::V), alphas(Prediction::X0), flow] {
+        |prediction| Parameterisation::Alphas(AlphaNetwork::new(prediction, Alphas::STABLE_DIFFUSION, 0.5).unwrap());
+    let flow = Parameterisation::Flow(RectifiedFlow { shift: 3.0, ..RectifiedFlow::default() });
+    for parameterisation in [alphas(Prediction::Eps), alphas(Prediction::V), alphas(Prediction::X0), flow] {
         let sigmas = [0.05_f32, 0.7, 3.3, 14.0];
         let tensor = Tensor::from_slice(&sigmas).set_requires_grad(true);
-        let of = precond.coefficients(&Sigma(tensor.shallow_clone()));
+        let of = parameterisation.coefficients(&Sigma(tensor.shallow_clone()));
         of.c_noise.0.sum(Kind::Float).backward();
         let gradient = tensor.grad();
         for (i, sigma) in sigmas.into_iter().map(f64::from).enumerate() {
-            let number = precond.coefficients(&sigma);
-            let close = |a: f64, b: f64| assert!((a - b).abs() <= 1e-5 * b.abs(), "{precond:?} at {sigma}: {a} {b}");
+            let number = parameterisation.coefficients(&sigma);
+            let close =
+                |a: f64, b: f64| assert!((a - b).abs() <= 1e-5 * b.abs(), "{parameterisation:?} at {sigma}: {a} {b}");
             for (tensor, number) in [
                 (&of.c_skip, number.c_skip),
                 (&of.c_out, number.c_out),
@@ -157,7 +159,7 @@ fn coefficients_of_tensors_are_those_of_numbers() {
                 close(tensor.0.double_value(&[i as i64]), number);
             }
             let h = 1e-6 * sigma;
-            let label = |sigma: f64| precond.coefficients(&sigma).c_noise;
+            let label = |sigma: f64| parameterisation.coefficients(&sigma).c_noise;
             close(gradient.double_value(&[i as i64]), (label(sigma + h) - label(sigma - h)) / (2.0 * h));
         }
     }
@@ -193,12 +195,12 @@ fn attention_needs_64_channels_a_head_as_in_the_edm_code() {
 }
 
 fn image_4x4(network: NetworkConfig) -> ModelConfig {
-    let precond = Preconditioning::EDM;
-    ModelConfig { img_resolution: 4, img_channels: 1, label_dim: 0, use_fp16: false, precond, network }
+    let parameterisation = Parameterisation::EDM;
+    ModelConfig { img_resolution: 4, img_channels: 1, label_dim: 0, use_fp16: false, parameterisation, network }
 }
 
 /// Whether the EDM code can make and run a network of this width (read off `training/networks.py`): its normalisations have
-/// min(32, C / 4) equal groups, cosines and sines of the noise level make an even number, and heads share the channels evenly.
+/// min(32, C / 4) equal groups, cosines and sines of the noise level make an even number, and heads alpha the channels evenly.
 fn works_in_the_edm_code(arch: &str, width: i64, mult: &[i64], blocks: usize) -> bool {
     let adm = arch == "adm";
     let levels: Vec<i64> = mult.iter().map(|mult| width * mult).collect();
@@ -286,12 +288,12 @@ fn widths_are_valid_exactly_where_the_edm_code_works() {
 /// What a file says of the parameterisation is checked before anything is built on it.
 #[test]
 fn a_parameterisation_that_makes_no_sense_is_refused() {
-    for (precond, says) in [
-        (Preconditioning::Iddpm { c_1: 0.001, c_2: 0.008, m: 1 << 40 }, "M = "),
-        (Preconditioning::Edm { sigma_data: 0.0, sigma_min: 0.0, sigma_max: 80.0 }, "sigma_data = 0"),
-        (Preconditioning::Flow(RectifiedFlow { t_max: 1.0, ..RectifiedFlow::default() }), "t_max = 1"),
+    for (parameterisation, says) in [
+        (Parameterisation::Iddpm { c_1: 0.001, c_2: 0.008, m: 1 << 40 }, "M = "),
+        (Parameterisation::Edm { sigma_data: 0.0, sigma_min: 0.0, sigma_max: 80.0 }, "sigma_data = 0"),
+        (Parameterisation::Flow(RectifiedFlow { t_max: 1.0, ..RectifiedFlow::default() }), "t_max = 1"),
     ] {
-        let config = ModelConfig { precond, ..crate::support::small(0).config().clone() };
+        let config = ModelConfig { parameterisation, ..crate::support::small(0).config().clone() };
         let error = Model::fresh(config, 1, Device::Cpu).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
@@ -313,8 +315,8 @@ fn what_cannot_be_built_is_refused_with_its_reason() {
     let huge = SongConfig { model_channels: 8192, channel_mult: vec![64], ..SongConfig::default() };
     let error = refused(image_4x4(NetworkConfig::SongUNet(huge)));
     assert!(error.contains("billion weights"), "{error}");
-    let precond = Preconditioning::Iddpm { c_1: 0.001, c_2: 0.008, m: usize::MAX };
-    let error = refused(ModelConfig { precond, ..song(SongConfig::default()) });
+    let parameterisation = Parameterisation::Iddpm { c_1: 0.001, c_2: 0.008, m: usize::MAX };
+    let error = refused(ModelConfig { parameterisation, ..song(SongConfig::default()) });
     assert!(error.contains("M"), "{error}");
     // frequencies are drawn: a file without them is not whole
     let fourier = SongConfig { embedding_type: Embedding::Fourier, ..SongConfig::default() };

@@ -11,7 +11,8 @@ use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::tch::{Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::train::{
-    CriticOf, GradientFlow, Kept, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories, TrajectoryDataset,
+    CacheEntry, CriticOf, GradientFlow, Loss, RolloutLoss, StepWeights, TrainConfig, Trainer, Trajectories,
+    TrajectoryDataset,
 };
 use fewstep_nn::unet::Conditions;
 use fewstep_search::{HeldOut, Teacher};
@@ -132,7 +133,7 @@ fn by_one_graph(model: &Model, plan: &Plan, teacher: &Teacher<Batch>, weights: S
             None => (value(&plan.output, &inputs, &outputs), &teacher.ends().image, 0.0),
         };
         let error = (state - &target.0).square().mean(Kind::Float);
-        loss += error * (weights.of(sigma, model.config().precond.sigma_data()) / plan.nfe() as f64);
+        loss += error * (weights.of(sigma, model.config().parameterisation.sigma_data()) / plan.nfe() as f64);
     }
     let gradient = Tensor::run_backward(&[&loss], &leaves, false, false);
     let squares: f64 =
@@ -225,7 +226,7 @@ fn features_and_data_have_their_say() {
     for loss in [RolloutLoss { data: 1.0, ..plain }, of_data] {
         assert!(error(loss).contains("needs images beside"));
     }
-    // a critic of data does not look at the teacher's images, and its weight is no weight of denoising
+    // a critic of data is not shown the teacher's images, and its weight is no weight of denoising
     let more = |critic_of: CriticOf, critic: f64, data: f64| {
         loss(RolloutLoss { critic, critic_of, data, ..plain }) - loss(plain)
     };
@@ -291,7 +292,7 @@ fn trajectories_in_a_file_are_those_in_memory() {
     let seeds: Vec<u64> = (0..600).collect(); // more than are solved at once
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trajectories.safetensors");
-    let kept = |key| Kept { path: &path, key };
+    let kept = |key| CacheEntry { path: &path, key };
     let told = Told::default();
     let solved = Trajectories::solve(&model, &plan, (Solver::Heun, &fine), &seeds, kept("a"), &told).unwrap();
     assert_eq!(told.0.get(), ((2 * fine.len() - 1) * seeds.len()) as u64);

@@ -1,10 +1,10 @@
 //! The reference samplers, as plans, on a reference network; and one seed, one image.
 //!
-//! Every array of the golden files is looked at, and one that no plan is known for fails the test.
+//! Every array of the golden files is compared, and one that no plan is known for fails the test.
 
 use fewstep_core::schedule::{Discretization, NoiseFunction, Path, Scaling, karras, log_snr, time_uniform};
 use fewstep_core::solver::{OneStep, along_path};
-use fewstep_core::{LastStep, Plan, Preconditioning, Schedule, Solver, SolverOptions, Source, Trace, execute};
+use fewstep_core::{LastStep, Parameterisation, Plan, Schedule, Solver, SolverOptions, Source, Trace, execute};
 use fewstep_nn::Model;
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
@@ -39,7 +39,7 @@ fn polynomial(n: usize) -> Schedule {
 
 /// EDM's samplers: `edm_heun_{n}`, `ablation_{solver}_edm_{n}`,
 /// `ablation_euler_disc-{d}_schedule-{s}_scaling-{c}_{n}`.
-fn edm_plan(name: &str, network: &Preconditioning) -> Option<Plan> {
+fn edm_plan(name: &str, network: &Parameterisation) -> Option<Plan> {
     let (name, n) = name.rsplit_once('_')?;
     let n = n.parse().ok()?;
     let edm = Discretization::Edm.schedule(n, network).ok()?;
@@ -147,7 +147,8 @@ fn golden_edm_samplers() {
     let Some((model, entries)) = golden("edm_samplers_on_ddpmpp_edm.npz") else { return };
     let latents = entry(&entries, "latents");
     for (name, expected) in entries.iter().filter(|(name, _)| name != "latents") {
-        let plan = edm_plan(name, &model.config().precond).unwrap_or_else(|| panic!("no plan is known for {name}"));
+        let plan =
+            edm_plan(name, &model.config().parameterisation).unwrap_or_else(|| panic!("no plan is known for {name}"));
         assert_close(name, &sample(&model, &plan, latents, None), expected, TOLERANCE);
     }
 }
@@ -209,7 +210,7 @@ fn random_network() -> Model {
         img_channels: 3,
         label_dim: 5,
         use_fp16: false,
-        precond: Preconditioning::EDM,
+        parameterisation: Parameterisation::EDM,
         network: NetworkConfig::SongUNet(song),
     };
     let model = Model::fresh(config, 3, Device::Cpu).unwrap();

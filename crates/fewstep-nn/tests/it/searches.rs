@@ -110,7 +110,7 @@ fn plans_do_in_sampling_what_the_search_says() {
         let found = search.find(&"least-squares".parse::<Method>().unwrap(), &[1, 2, 3]).unwrap();
         assert_eq!(found.plans.len(), 3);
         let seeds: Vec<u64> = (0..6).map(|index| fewstep_search::SEARCH_SEEDS + index).collect();
-        let fine = held_out_teacher(&Levels::from(&model.config().precond), &settings.teacher).unwrap();
+        let fine = held_out_teacher(&Levels::from(&model.config().parameterisation), &settings.teacher).unwrap();
         let held_out = HeldOut::by(&model, &fine, &seeds, &Silent).unwrap();
         for plan in found.plans.values() {
             let constant = plan.constant.as_ref().unwrap();

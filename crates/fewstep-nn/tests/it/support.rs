@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use fewstep_core::Plan;
 use fewstep_core::denoiser::Denoiser;
 use fewstep_core::observe::Silent;
-use fewstep_core::precondition::Preconditioning;
+use fewstep_core::parameterisation::Parameterisation;
 use fewstep_io::dataset;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
@@ -46,7 +46,7 @@ pub fn small(label_dim: i64) -> Model {
         img_channels: 1,
         label_dim,
         use_fp16: false,
-        precond: Preconditioning::EDM,
+        parameterisation: Parameterisation::EDM,
         network: NetworkConfig::SongUNet(song),
     };
     Model::fresh(config, 1, Device::Cpu).unwrap()

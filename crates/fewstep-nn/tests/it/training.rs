@@ -207,10 +207,10 @@ fn phase_2_stops_early_and_keeps_the_best() {
         (held_out.rollout_error(&tuned, &plan, &Silent).unwrap(), tuner.history().to_vec())
     };
     let (error, history) = run(3);
-    let errors: Vec<f64> = history.iter().map(|look| look.rollout_error).collect();
+    let errors: Vec<f64> = history.iter().map(|evaluated| evaluated.rollout_error).collect();
     let best = (0..errors.len()).min_by(|&a, &b| errors[a].total_cmp(&errors[b])).unwrap();
     assert_eq!(error, errors[best]);
-    assert_eq!(errors.len(), best + 1 + 3, "three looks without a new best end it: {errors:?}");
+    assert_eq!(errors.len(), best + 1 + 3, "three evaluations without a new best end it: {errors:?}");
     // to the end: the last stands, good or bad
     let (error, history) = run(u64::MAX);
     assert_eq!(history.len(), 101);
@@ -239,8 +239,8 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
     let path = folder.path().join("phase-2.safetensors");
     let mut saved = false;
     let tuned = start()
-        .run(&plan, &held_out, tune, |tuner, _, looked| {
-            if looked && !saved {
+        .run(&plan, &held_out, tune, |tuner, _, evaluated| {
+            if evaluated && !saved {
                 saved = true;
                 tuner.save(&path)?;
             }

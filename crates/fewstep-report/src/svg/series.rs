@@ -174,7 +174,7 @@ mod tests {
     fn smoothing_keeps_a_constant_and_halves_a_step() {
         let flat = Series::new("flat", (0..20).map(|x| (f64::from(x), 3.0)).collect(), Style::Line);
         assert!(flat.smoothed(2.0).points.iter().all(|point| (point.1 - 3.0).abs() < 1e-12));
-        // After a long constant past, one half-life after a step the average has gone half of the way.
+        // After a long constant past, one half-life after a step the average has made half of the step.
         let mut points: Vec<(f64, f64)> = (0..2000).map(|x| (f64::from(x) * 0.01, 0.0)).collect();
         points.extend((0..100).map(|x| (20.0 + f64::from(x) * 0.01, 1.0)));
         let smooth = Series::new("step", points, Style::Line).smoothed(1.0);

@@ -47,20 +47,20 @@ impl Scheduler {
     }
 
     /// The levels that it has when told to have these.
-    fn settled(self, levels: &[f64], options: &Options) -> Vec<f64> {
+    fn rounded(self, levels: &[f64], options: &Options) -> Vec<f64> {
         let table = options.betas.table();
-        let settle = |sigma: f64| match self {
+        let round = |sigma: f64| match self {
             Self::Euler | Self::EdmEuler | Self::FlowEuler => sigma,
             Self::Heun => table.level(table.timestep(sigma)),
             Self::DpmPp => table.level(table.whole(sigma) as f64),
         };
-        levels.iter().map(|sigma| settle(*sigma)).collect()
+        levels.iter().map(|sigma| round(*sigma)).collect()
     }
 
     /// Why it cannot have these levels.
     pub fn refuses(self, levels: &[f64], options: &Options) -> Option<String> {
-        let settled = self.settled(levels, options);
-        let (sigma, nearest) = levels.iter().zip(&settled).find(|(a, b)| (*a / *b - 1.0).abs() > 1e-5)?;
+        let rounded = self.rounded(levels, options);
+        let (sigma, nearest) = levels.iter().zip(&rounded).find(|(a, b)| (*a / *b - 1.0).abs() > 1e-5)?;
         let (low, high) = options.betas.table().ends();
         let betas = &options.betas;
         let [sigma, nearest, low, high] = [*sigma, *nearest, low, high].map(decimal);
@@ -76,8 +76,8 @@ impl Scheduler {
     /// # Errors
     /// If two of them become one.
     pub fn nearest(self, levels: &[f64], options: &Options) -> Result<Vec<f64>> {
-        let settled = self.settled(levels, options);
-        for (wanted, found) in levels.windows(2).zip(settled.windows(2)) {
+        let rounded = self.rounded(levels, options);
+        for (wanted, found) in levels.windows(2).zip(rounded.windows(2)) {
             if found[0] == found[1] {
                 return Err(Error::LevelsBecomeOne {
                     tool: self.class().to_owned(),
@@ -87,7 +87,7 @@ impl Scheduler {
                 });
             }
         }
-        Ok(settled)
+        Ok(rounded)
     }
 
     /// How to use the text in a pipeline, and what else has to be known.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use self::coordinates::Coordinates;
 pub use self::coordinates::Moving;
-pub use self::gauss_newton::{GaussNewtonOptions, Solved, gauss_newton, gauss_newton_seen};
+pub use self::gauss_newton::{GaussNewtonOptions, Solved, gauss_newton, gauss_newton_in};
 pub use self::output::{RefitOptions, Refitted, refit_output};
 use super::rollout::rollout_gradient;
 use super::teacher::Endpoints;
@@ -33,7 +33,7 @@ pub struct RefineOptions {
     pub moving: Moving,
     /// Noise levels that the network knows; levels stay between them.
     pub sigma_range: (f64, f64),
-    /// Steps between two looks at the held-out error.
+    /// Steps between two evaluations of the held-out error.
     pub check_every: usize,
 }
 
@@ -136,17 +136,17 @@ impl Refiner {
 /// A refined plan and how it came about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refined {
-    /// The plan with the least held-out error of all that were looked at, the one it started from included.
+    /// The plan with the least held-out error of all that were evaluated, the one it started from included.
     pub plan: Plan,
     /// Step and held-out error, at the start and every `check_every` steps.
     pub held_out: Vec<(u64, f64)>,
     /// The loss of every step, before it.
     pub losses: Vec<f64>,
-    /// Evaluations of the denoiser, per batch, beside the judge's: forward ones, and those repeated with a graph.
+    /// Evaluations of the denoiser, per batch, beside those of `held_out`: forward ones, and those repeated with a graph.
     pub evaluations: usize,
 }
 
-/// Refines a plan on `training` batches in turn and keeps the plan that is best by `judge`, such as the rollout error on
+/// Refines a plan on `training` batches in turn and keeps the plan that is best by `held_out`, such as the rollout error on
 /// held-out latents ([`super::Endpoints::rollout_error`]): the early stopping without which a few hundred latents are
 /// soon learnt by heart.
 ///
@@ -155,7 +155,7 @@ pub struct Refined {
 pub fn refine<V: VectorSpace, N: BoundDenoiser<V>>(
     plan: &Plan,
     training: &[Endpoints<V>],
-    mut judge: impl FnMut(&Plan) -> Result<f64, N::Error>,
+    mut held_out: impl FnMut(&Plan) -> Result<f64, N::Error>,
     options: &RefineOptions,
     network: &mut N,
     mut loss: impl FnMut(&V, &V) -> Result<(f64, V), N::Error>,
@@ -169,7 +169,7 @@ pub fn refine<V: VectorSpace, N: BoundDenoiser<V>>(
     let mut least = f64::INFINITY;
     for step in 0..=options.steps {
         if step % options.check_every.max(1) == 0 || step == options.steps {
-            let error = judge(refiner.plan()).map_err(RefineError::Denoiser)?;
+            let error = held_out(refiner.plan()).map_err(RefineError::Denoiser)?;
             refined.held_out.push((refiner.steps(), error));
             if error < least {
                 least = error;

@@ -19,7 +19,7 @@ pub struct RefitOptions {
     /// An error, per sample, that hardly matters: where there is less of it before, errors count in units of this one instead. 0: in
     /// units of what they are before, however little that is.
     pub hardly_matters: f64,
-    /// Times that the distance is looked at and made small near by.
+    /// Rounds: the distance is evaluated, and its local model made small.
     pub rounds: usize,
     /// Steps of Adam in every round.
     pub steps: usize,
@@ -40,7 +40,7 @@ pub struct Refitted<V> {
     pub plan: Plan,
     /// Its images.
     pub image: V,
-    /// The distance before and after; NaN where the plan makes no error, and so is not looked at.
+    /// The distance before and after; NaN where the plan makes no error, and so is not evaluated.
     pub distances: [f64; 2],
     /// The rollout error before and after, per sample.
     pub errors: [f64; 2],
@@ -56,7 +56,7 @@ const RIDGE: f64 = 1e-5;
 const LEAST_GAIN: f64 = 1e-3;
 
 /// Fits the coefficients of the plan's image so that a distance of its images, between all of them and what they should
-/// be like, falls, with the squared error from the teacher's images as a rein:
+/// be like, falls, with the squared error from the teacher's images as a penalty:
 ///
 /// `distance(x) / distance(x_before) + w |x - x*|^2 / |x_before - x*|^2`,
 ///
@@ -67,7 +67,7 @@ const LEAST_GAIN: f64 = 1e-3;
 /// linear in these coefficients: it takes one run of the plan, and then no evaluation more.
 ///
 /// `near` is given images and directions `[u_j]`, and answers with the distance of `images + sum_j q_j u_j` and its
-/// gradient with respect to `q`. At 0 the distance has to be exact; elsewhere, and its gradient, may be of first order: it
+/// gradient with respect to `q`. At 0 the distance has to be exact; away from it, and its gradient, may be of first order: it
 /// is asked again wherever the steps lead, and a step that makes the sum larger is halved. A plan that makes no error or
 /// leaves no distance stays as it is. Memory: two batches for every term of the plan's output, and those that a run takes.
 ///
@@ -93,14 +93,16 @@ where
         errors: [image.difference(&batch.image).norm_squared() / batch.samples.max(1) as f64; 2],
         evaluations: plan.nfe(),
     };
-    let Some(rein) = Rein::new(&terms, &image.difference(&batch.image), batch.samples) else { return Ok(refitted) };
-    let directions: Vec<V> = (0..terms.len()).map(|j| combined(&rein.more(&unit(j, terms.len())), &terms)).collect();
+    let Some(penalty) = ErrorPenalty::new(&terms, &image.difference(&batch.image), batch.samples) else {
+        return Ok(refitted);
+    };
+    let directions: Vec<V> = (0..terms.len()).map(|j| combined(&penalty.more(&unit(j, terms.len())), &terms)).collect();
 
     let error_weight = options.error_weight * refitted.errors[0] / refitted.errors[0].max(options.hardly_matters);
     let (mut place, mut learning_rate) = (vec![0.0; terms.len()], options.learning_rate);
     let (mut best, mut least) = (place.clone(), f64::INFINITY);
     for round in 0..=options.rounds {
-        let moved = V::combine(&[(1.0, &image), (1.0, &combined(&rein.more(&place), &terms))]);
+        let moved = V::combine(&[(1.0, &image), (1.0, &combined(&penalty.more(&place), &terms))]);
         let mut model = near(&moved, &directions).map_err(RefineError::Denoiser)?;
         let (distance, _) = model(&vec![0.0; terms.len()]).map_err(RefineError::Denoiser)?;
         if round == 0 {
@@ -109,7 +111,7 @@ where
                 return Ok(refitted);
             }
         }
-        let (error, _) = rein.error(&place);
+        let (error, _) = penalty.error(&place);
         let sum = distance / refitted.distances[0] + error_weight * error;
         if sum.is_nan() || sum >= least {
             place.iter_mut().zip(&best).for_each(|(to, from)| *to = 0.5 * (*to + from));
@@ -126,14 +128,14 @@ where
         for step in 0..options.steps {
             let moved: Vec<f64> = place.iter().zip(&best).map(|(to, from)| to - from).collect();
             let (_, of_distance) = model(&moved).map_err(RefineError::Denoiser)?;
-            let (_, of_error) = rein.error(&place);
+            let (_, of_error) = penalty.error(&place);
             let both = of_distance.iter().zip(of_error);
             let gradient: Vec<f64> = both.map(|(d, e)| d / refitted.distances[0] + error_weight * e).collect();
             adam.learning_rate = learning_rate * cosine(step as f64 / options.steps as f64);
             adam.step(&mut place, &gradient)?;
         }
     }
-    let more = rein.more(&best);
+    let more = penalty.more(&best);
     refitted.image = V::combine(&[(1.0, &image), (1.0, &combined(&more, &terms))]);
     let new = known.iter().zip(more).map(|((source, c, _), more)| (*source, c + more)).collect();
     refitted.plan.output = Combination::new(new);
@@ -164,7 +166,7 @@ fn run<V: VectorSpace, E>(
     let image = execute_observed(plan, batch.start(), denoise, keep)?;
     let of = |source: Source| match source {
         Source::Latent => Some(&batch.latent),
-        Source::Constant => batch.held.as_ref().map(|held| &held.batch),
+        Source::Constant => batch.mean.as_ref().map(|mean| &mean.batch),
         Source::Input(k) => inputs.get(k),
         Source::Output(k) => outputs.get(k),
     };
@@ -175,7 +177,7 @@ fn run<V: VectorSpace, E>(
 /// The squared error of images by how much more of every term they are given, in the coordinates `q` of
 /// `more = s L^-T q` with the Gram matrix `L L^T` and the error's root `s`: a step of `|q|` changes the images by as much,
 /// whatever its direction.
-struct Rein {
+struct ErrorPenalty {
     gram: Vec<Vec<f64>>,
     /// `L`.
     lower: Vec<Vec<f64>>,
@@ -185,7 +187,7 @@ struct Rein {
     error: f64,
 }
 
-impl Rein {
+impl ErrorPenalty {
     /// None where nothing is off, or nothing can be moved.
     fn new<V: VectorSpace>(terms: &[&V], off: &V, samples: usize) -> Option<Self> {
         let samples = samples.max(1) as f64;

@@ -5,18 +5,18 @@ use std::ops::Range;
 use fewstep_core::denoiser::Denoiser;
 use fewstep_core::observe::{Event, Progress};
 
-use super::{Candidates, Search, seen_in};
+use super::{Candidates, Search, error_space};
 use crate::error::{Error, Result};
 use crate::settings::{LeastSquaresSettings, SweepSettings};
-use crate::{Fit, FoundPlan, SearchError, StudentOptions, least_squares_along, least_squares_seen, sweep_evaluations};
+use crate::{Fit, FoundPlan, SearchError, StudentOptions, least_squares_along, least_squares_in, sweep_evaluations};
 
 impl LeastSquaresSettings {
     fn fit(&self) -> Fit {
         Fit {
             history: self.history,
             ridge: self.ridge,
-            calibrated: self.match_variance,
-            free: self.fit_state_coefficient,
+            match_variance: self.match_variance,
+            fit_state_coefficient: self.fit_state_coefficient,
             robust: self.robust,
         }
     }
@@ -41,7 +41,7 @@ impl<D: Denoiser> Search<'_, D> {
     ) -> Result<()> {
         let options = settings.options(steps.iter().copied().max().unwrap_or(0));
         let samples = settings.fitted(self.settings.teacher.samples);
-        let holds = self.teacher.ends().held.is_some();
+        let holds = self.teacher.ends().mean.is_some();
         let total = options.most_evaluations(self.teacher.grid().len(), holds) * samples;
         let mut progress = Progress::new(self.observer, "least squares", "evaluations (at most)", total as u64, 0);
         let (student, teacher) = self.first(samples)?;
@@ -50,8 +50,8 @@ impl<D: Denoiser> Search<'_, D> {
             progress.set(student.evaluations(), "");
             Ok::<_, Error>(outputs)
         };
-        let seen = seen_in(settings.error_space);
-        let found = least_squares_seen(&teacher, &settings.fit(), &options, seen, denoise)?.plans;
+        let space = error_space(settings.error_space);
+        let found = least_squares_in(&teacher, &settings.fit(), &options, space, denoise)?.plans;
         let raised = |found: &&FoundPlan| found.plan.metadata.found_by.get("regularised").is_some_and(|by| by == true);
         let raised: Vec<String> = found
             .iter()
@@ -93,8 +93,8 @@ impl<D: Denoiser> Search<'_, D> {
                 progress.set(evaluations + student.evaluations(), "");
                 Ok::<_, Error>(outputs)
             };
-            let (options, seen) = (fit.options(0), seen_in(fit.error_space));
-            let outcome = least_squares_along(&teacher, &fit.fit(), &options, paths, sweeps, seen, denoise);
+            let (options, space) = (fit.options(0), error_space(fit.error_space));
+            let outcome = least_squares_along(&teacher, &fit.fit(), &options, paths, sweeps, space, denoise);
             evaluations += student.evaluations();
             match outcome {
                 Ok(outcome) => Ok(outcome.plans),

@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::method::{Method, Stage};
 use crate::seeded::Seeded;
 use crate::settings::{ErrorSpace, LeastSquaresSettings, SearchSettings};
-use crate::{CostMetric, Endpoints, FoundPlan, Held, StepCosts, Teacher};
+use crate::{CostMetric, Endpoints, FoundPlan, MeanPrediction, StepCosts, Teacher};
 
 /// Latents that rollout errors are measured on have seeds from here on: no search sees them.
 pub const HELD_OUT_SEEDS: u64 = 1 << 40;
@@ -327,13 +327,15 @@ impl<'a, D: Denoiser> Search<'a, D> {
         let seeds = seeds(self.settings);
         let student = Seeded::new(self.student.denoiser(), &seeds[from..from + count], self.observer)?;
         let whole = self.teacher.ends();
-        let held = match &whole.held {
-            Some(held) => Some(Held { constant: held.constant.clone(), batch: student.constant(&held.constant)? }),
+        let mean = match &whole.mean {
+            Some(mean) => {
+                Some(MeanPrediction { constant: mean.constant.clone(), batch: student.constant(&mean.constant)? })
+            }
             None => None,
         };
         let image = whole.image.part(from, count);
         let latent = student.latents().clone();
-        Ok((student, Endpoints { latent, held, image, samples: count }))
+        Ok((student, Endpoints { latent, mean, image, samples: count }))
     }
 }
 
@@ -360,7 +362,7 @@ fn on_schedule(solver: Solver, schedule: &Schedule) -> Result<Plan> {
 }
 
 /// Samples as errors compare them; batches that are no grids are compared as they are.
-fn seen_in<B: Batch>(space: ErrorSpace) -> impl Fn(&B) -> B {
+fn error_space<B: Batch>(space: ErrorSpace) -> impl Fn(&B) -> B {
     move |x: &B| {
         let weight = match space {
             ErrorSpace::Samples => return x.clone(),

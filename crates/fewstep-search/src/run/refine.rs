@@ -4,9 +4,9 @@ use fewstep_core::denoiser::Denoiser;
 use fewstep_core::observe::Progress;
 use fewstep_core::plan::Plan;
 
-use super::{Candidates, Search, seen_in};
+use super::{Candidates, Search, error_space};
 use crate::error::{Error, Result};
-use crate::refine::{GaussNewtonOptions, Moving, RefineOptions, gauss_newton_seen, refine};
+use crate::refine::{GaussNewtonOptions, Moving, RefineOptions, gauss_newton_in, refine};
 use crate::seeded::Seeded;
 use crate::settings::{Distance, GaussNewtonSettings, RolloutSettings};
 use crate::{Endpoints, pseudo_huber, pseudo_huber_constant, squared_error};
@@ -21,9 +21,18 @@ const CHECKS: usize = 8;
 /// Answers that are rounded more coarsely than this need larger differences to be told apart.
 const SINGLE_PRECISION: f64 = 1e-6;
 
+/// How far a coordinate is moved to measure what it does, for answers of this relative rounding.
+///
+/// A level that moves takes the noise of its state along, so a step of 1e-3 moves images by as little as 1e-5, of which single precision
+/// leaves two digits; regressions with a weak ridge make a hundred times more of what is lost. Steps are of 1e-1, so that a
+/// difference over 1e-2 is as good a derivative.
+fn difference(rounding: f64) -> f64 {
+    if rounding <= SINGLE_PRECISION { 1e-2 } else { 3e-2 }
+}
+
 impl GaussNewtonSettings {
     /// Latents that a plan of `nfe` evaluations is refined on and that decide, of `all`: none twice. (A
-    /// search that fits all of them has seen the deciding ones, too; fits of fewer latents were worse all the same.)
+    /// search that fits all of them has fitted the deciding ones, too; fits of fewer latents were worse all the same.)
     fn latents(&self, nfe: usize, all: usize) -> (usize, usize) {
         let samples = if nfe > MANY_EVALUATIONS { self.samples / 2 } else { self.samples };
         (samples.clamp(1, all.div_ceil(2)), samples.clamp(1, (all / 2).max(1)))
@@ -61,18 +70,17 @@ impl<D: Denoiser> Search<'_, D> {
         let options = GaussNewtonOptions {
             rounds: settings.rounds,
             sigma_range: spec.levels.supported,
-            // differences of runs must stand out of the network's rounding
-            difference: if spec.rounding <= SINGLE_PRECISION { 1e-3 } else { 3e-2 },
+            difference: difference(spec.rounding),
             // a network of discrete levels says nothing between them
             moving: Moving { levels: !spec.levels.is_discrete(), coefficients: true },
             robust: settings.robust,
-            calibrated: settings.match_variance,
+            match_variance: settings.match_variance,
             whole: settings.whole(plan.nfe()),
         };
         let denoise = |asked: &[(&D::Batch, f64)]| student.denoised_together(asked);
         let decide = |plan: &Plan| error(&others, plan);
-        let seen = seen_in(settings.error_space);
-        *plan = gauss_newton_seen(plan, &batch, decide, &options, seen, denoise)?.plan;
+        let space = error_space(settings.error_space);
+        *plan = gauss_newton_in(plan, &batch, decide, &options, space, denoise)?.plan;
         Ok(student.evaluations() + others.0.evaluations())
     }
 

@@ -12,7 +12,7 @@ use super::seeds;
 use crate::error::{Error, Result};
 use crate::seeded::Seeded;
 use crate::settings::{SearchSettings, TeacherSettings};
-use crate::{Held, Teacher, refined};
+use crate::{MeanPrediction, Teacher, refined};
 
 /// Most classes that each get a mean output of their own; with more, all share one.
 const MOST_CLASSES: usize = 100;
@@ -83,7 +83,7 @@ pub(super) fn holding<D: Denoiser>(student: &Seeded<D>, teacher: Teacher<D::Batc
     let constant = mean_output(student, teacher.grid().sigma_max())?;
     let batch = student.constant(&constant)?;
     let evaluations = (student.evaluations() as usize).div_ceil(student.samples().max(1));
-    Ok(teacher.holding(Held { constant, batch }, evaluations))
+    Ok(teacher.with_mean(MeanPrediction { constant, batch }, evaluations))
 }
 
 /// The mean of the outputs `D(sigma n; sigma)` over the latents: one for all, or one a class if there are up to 100, each from about

@@ -45,7 +45,7 @@ pub(crate) fn along<V: VectorSpace, E>(
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
 ) -> Result<Outcome, SearchError<E>> {
     let nodes = teacher.nodes(options.last_step);
-    let leaps = rule.takes_constant() && teacher.ends().held.is_some();
+    let leaps = rule.takes_constant() && teacher.ends().mean.is_some();
     let rising = |path: &Vec<usize>| path.is_sorted_by(|a, b| a < b) && path.last().is_some_and(|j| *j < nodes.end());
     if !paths.iter().all(|path| rising(path) && (leaps || path[0] == 0)) {
         return Err(SearchError::Grid(

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 pub(super) use self::along::along;
 pub use self::along::sweep_evaluations;
-use super::teacher::{Held, Nodes, Teacher};
+use super::teacher::{MeanPrediction, Nodes, Teacher};
 use super::{FoundPlan, Outcome, SearchError};
 use fewstep_core::plan::{Combination, Plan, Source, Stage};
 use fewstep_core::schedule::Schedule;
@@ -176,7 +176,7 @@ fn by_constant<V: VectorSpace>(
     rule: &impl Rule<V>,
     to: RangeInclusive<usize>,
 ) -> Vec<Student<V>> {
-    let Some(Held { batch, .. }) = teacher.ends().held.as_ref().filter(|_| rule.takes_constant()) else {
+    let Some(MeanPrediction { batch, .. }) = teacher.ends().mean.as_ref().filter(|_| rule.takes_constant()) else {
         return Vec::new();
     };
     let known = |source, value: &V| vec![Known { source, value: Rc::new(value.clone()) }];
@@ -300,7 +300,7 @@ impl<V: VectorSpace> Student<V> {
         let solver = rule.describe(&mut metadata.found_by);
         let mut plan = Plan { stages, output: last.terms, metadata, ..Plan::default() };
         if plan.uses(Source::Constant) {
-            plan.constant = teacher.ends().held.as_ref().map(|held| held.constant.clone());
+            plan.constant = teacher.ends().mean.as_ref().map(|mean| mean.constant.clone());
         }
         let plan = plan.named(solver, Schedule::new(levels).ok());
         FoundPlan { plan, path: self.path.clone(), error }

@@ -34,7 +34,7 @@ fn a_plan_that_can_be_reached_is_reached() {
             let wanted = plan(solver, 4);
             let latent = samples(&data, 0, 24);
             let image = execute(&wanted, &latent, apart(&data)).unwrap();
-            let ends = Endpoints { latent, held: None, image, samples: 24 };
+            let ends = Endpoints { latent, mean: None, image, samples: 24 };
             let mut start = wanted.clone();
             for (k, stage) in start.stages.iter_mut().enumerate() {
                 stage.sigma *= 1.0 + 0.03 * (k as f64 - 1.5);
@@ -78,8 +78,8 @@ fn fitted_plans_are_improved_together() {
         let mut gain = 0.0;
         for found in &fitted[1..] {
             let options = GaussNewtonOptions { robust, sigma_range: (0.002, 80.0), ..options(1) };
-            let judge = |plan: &Plan| others.rollout_error(plan, apart(&data));
-            let refined = gauss_newton(&found.plan, &training, judge, &options, one_by_one(apart(&data))).unwrap();
+            let decide = |plan: &Plan| others.rollout_error(plan, apart(&data));
+            let refined = gauss_newton(&found.plan, &training, decide, &options, one_by_one(apart(&data))).unwrap();
             let error = |plan: &Plan| held_out.rollout_error(plan, apart(&data)).unwrap();
             let (before, after) = (error(&found.plan), error(&refined.plan));
             println!(
@@ -99,7 +99,7 @@ fn fitted_plans_are_improved_together() {
 #[test]
 fn networks_that_fail_say_so() {
     let data = mixture();
-    let ends = Endpoints { latent: samples(&data, 0, 3), held: None, image: samples(&data, 9, 3), samples: 3 };
+    let ends = Endpoints { latent: samples(&data, 0, 3), mean: None, image: samples(&data, 9, 3), samples: 3 };
     let broken = |_: &Vec<Vec<f64>>, _: f64| Err("out of memory");
     let failed = gauss_newton(&plan("euler", 3), &ends, |_| Ok(1.0), &options(2), one_by_one(broken));
     assert_eq!(failed, Err(RefineError::Denoiser("out of memory")));

@@ -7,6 +7,7 @@ mod gauss_newton;
 mod parameterisations;
 mod refinement;
 mod refit;
+mod rounding;
 mod searches;
 mod support;
 mod tables;

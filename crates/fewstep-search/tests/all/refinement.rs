@@ -202,8 +202,8 @@ fn refinement_improves_plans_on_held_out_latents() {
         for moving in [true, false].map(|levels| Moving { levels, coefficients: true }) {
             let options = RefineOptions { moving, ..options };
             let squared = |image: &Vec<f64>, target: &Vec<f64>| Ok(squared_error(image, target, count as usize));
-            let judge = |plan: &Plan| checking.rollout_error(plan, denoiser(&data));
-            let refined = refine(&plan, &training, judge, &options, &mut &data, squared).unwrap();
+            let decide = |plan: &Plan| checking.rollout_error(plan, denoiser(&data));
+            let refined = refine(&plan, &training, decide, &options, &mut &data, squared).unwrap();
             let error = |plan: &Plan| held_out.rollout_error(plan, denoiser(&data)).unwrap();
             let (before, after) = (error(&plan), error(&refined.plan));
             println!("{name}, 4 steps, levels move: {}: {before:.4} to {after:.4}", moving.levels);
@@ -223,7 +223,7 @@ fn refinement_improves_plans_on_held_out_latents() {
 #[test]
 fn a_refinement_resumes_exactly() {
     let data = mixture();
-    let batch = Endpoints { latent: latents(&data, 0, 8), held: None, image: data.sample(2, 8), samples: 8 };
+    let batch = Endpoints { latent: latents(&data, 0, 8), mean: None, image: data.sample(2, 8), samples: 8 };
     let squared = |image: &Vec<f64>, target: &Vec<f64>| Ok(squared_error(image, target, 8));
     let options = RefineOptions { steps: 12, ..RefineOptions::default() };
     let mut whole = Refiner::new(plan("ipndm2", 4, LastStep::ToZero), options);
@@ -243,7 +243,7 @@ fn a_refinement_resumes_exactly() {
 #[test]
 fn refinements_that_cannot_go_on_say_so_and_change_nothing() {
     let data = mixture();
-    let batch = Endpoints { latent: latents(&data, 0, 2), held: None, image: data.sample(2, 2), samples: 2 };
+    let batch = Endpoints { latent: latents(&data, 0, 2), mean: None, image: data.sample(2, 2), samples: 2 };
     let mut refiner = Refiner::new(plan("euler", 3, LastStep::ToZero), RefineOptions::default());
     let before = refiner.clone();
     let nan = |image: &Vec<f64>, _: &Vec<f64>| Ok((f64::NAN, vec![f64::NAN; image.len()]));
@@ -251,12 +251,12 @@ fn refinements_that_cannot_go_on_say_so_and_change_nothing() {
     assert_eq!(refiner, before);
     let squared = |image: &Vec<f64>, target: &Vec<f64>| Ok(squared_error(image, target, 2));
     let options = RefineOptions::default();
-    let judge = |_: &Plan| Ok(0.0);
-    let none = refine(before.plan(), &[], judge, &options, &mut &data, squared);
+    let held_out = |_: &Plan| Ok(0.0);
+    let none = refine(before.plan(), &[], held_out, &options, &mut &data, squared);
     assert!(matches!(none, Err(RefineError::NoBatches)));
     let mut broken = before.plan().clone();
     broken.stages.clear();
     let batches = [batch.clone()];
-    let invalid = refine(&broken, &batches, judge, &options, &mut &data, squared);
+    let invalid = refine(&broken, &batches, held_out, &options, &mut &data, squared);
     assert!(matches!(invalid, Err(RefineError::Plan(_))));
 }

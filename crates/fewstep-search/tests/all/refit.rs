@@ -65,7 +65,7 @@ fn what_the_last_combination_can_reach_is_reached() {
     let wanted = plan("dpmpp3m", 5);
     let latent = latents(&data, 0, 64);
     let image = execute(&wanted, &latent, denoiser(&data)).unwrap();
-    let batch = Endpoints { latent, held: None, image, samples: 64 };
+    let batch = Endpoints { latent, mean: None, image, samples: 64 };
     let mut start = wanted.clone();
     start.output.terms_mut().enumerate().for_each(|(i, (_, c))| *c *= if i % 2 == 0 { 0.9 } else { 1.2 });
     let options = RefitOptions { steps: 400, ..RefitOptions::default() };

@@ -4,7 +4,7 @@ use fewstep_core::Schedule;
 use fewstep_core::mixture::{NoiseSharing, NoisedBatch};
 use fewstep_core::objective::{BoundTable, GramTable, Objective, TableError, loss, loss_and_gradient};
 use fewstep_core::optimise::Adam;
-use fewstep_core::schedule::{Parameterisation, Scale, karras};
+use fewstep_core::schedule::{Scale, SoftmaxIncrements, karras};
 use fewstep_search::{TableSchedule, minimise_bound, minimise_discretization};
 
 use crate::support::mixture;
@@ -107,16 +107,16 @@ fn the_discretization_loss_is_minimised_on_a_small_grid() {
 
 /// Adam on theta with the gradient of Eq. 14, as phase 1 runs it.
 fn optimise(objective: Objective, start: &Schedule, batch: &mut NoisedBatch, steps: usize) -> Schedule {
-    let (parameterisation, mut theta) = Parameterisation::from_schedule(start, Scale::Log);
+    let (increments, mut theta) = SoftmaxIncrements::from_schedule(start, Scale::Log);
     let mut adam = Adam::new(0.05);
     for step in 0..steps {
         adam.learning_rate = 0.05 * (1.0 - step as f64 / steps as f64);
-        let schedule = parameterisation.sigmas(&theta).unwrap();
+        let schedule = increments.sigmas(&theta).unwrap();
         let (_, d_sigma) = loss_and_gradient(objective, &schedule, batch).unwrap();
-        let gradient = parameterisation.pullback(&theta, &d_sigma).unwrap();
+        let gradient = increments.pullback(&theta, &d_sigma).unwrap();
         adam.step(&mut theta, &gradient).unwrap();
     }
-    parameterisation.sigmas(&theta).unwrap()
+    increments.sigmas(&theta).unwrap()
 }
 
 #[test]

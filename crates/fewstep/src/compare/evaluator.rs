@@ -164,14 +164,14 @@ impl<'a> Evaluator<'a> {
             found.seconds += earlier.found.seconds;
             steps.extend(earlier.steps);
         }
-        let kept = Kept { steps, stages: self.stages(method), data: self.data_of(method), found };
+        let kept = CacheEntry { steps, stages: self.stages(method), data: self.data_of(method), found };
         atomic::write_json(self.file(method), &kept)?;
         Ok(kept.found)
     }
 
     /// What an earlier run found for a method with the same settings.
-    fn kept(&self, method: &Method) -> Result<Option<Kept>> {
-        let kept = read::<Kept>(&self.file(method))?;
+    fn kept(&self, method: &Method) -> Result<Option<CacheEntry>> {
+        let kept = read::<CacheEntry>(&self.file(method))?;
         Ok(kept.filter(|kept| kept.stages == self.stages(method) && kept.data == self.data_of(method)))
     }
 
@@ -244,7 +244,7 @@ impl<'a> Evaluator<'a> {
 
 /// Plans in a file, the numbers of evaluations that were asked for (some may have none), and what they depend on.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct CacheEntry {
     steps: Vec<usize>,
     stages: Vec<Stage>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -252,7 +252,7 @@ struct Kept {
     found: Found,
 }
 
-impl Kept {
+impl CacheEntry {
     fn serves(&self, steps: &[usize]) -> bool {
         steps.iter().all(|step| self.steps.contains(step))
     }

@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use fewstep_core::denoiser::Denoiser;
 use fewstep_core::observe::{Event, Observer};
+use fewstep_core::parameterisation::Parameterisation;
 use fewstep_core::plan::Plan;
-use fewstep_core::precondition::Preconditioning;
 use fewstep_core::schedule::Schedule;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::fit::TuneStep;
@@ -83,8 +83,9 @@ pub struct DemoResults {
     pub sampling_rate: f64,
     /// How long everything took.
     pub seconds: f64,
-    /// How the network is preconditioned, for the figure of the weights.
-    pub precond: Preconditioning,
+    /// The network's parameterisation, for the figure of the weights.
+    #[serde(rename = "precond")]
+    pub parameterisation: Parameterisation,
 }
 
 /// The network of the demo, which evaluates as many samples at once as the demo's settings say.
@@ -113,7 +114,7 @@ pub fn demo(task: DemoTask, model: &OpenModel, options: &RunOptions, observer: &
         training_rate: f64::NAN,
         sampling_rate: f64::NAN,
         seconds: 0.0,
-        precond: network.config().precond.clone(),
+        parameterisation: network.config().parameterisation.clone(),
     };
     let mut demo = Demo { task: &run.file.task, folder: &run.folder, network, results };
     demo.rows(&images, observer)?;

@@ -123,7 +123,7 @@ fn plots(results: &DemoResults) -> Vec<Plot> {
             levels.iter().filter_map(|(name, row)| row.map(|row| (*name, row.sigmas.as_slice()))).collect();
         plots.push(figures::schedules(format!("Noise levels, {steps} steps"), &levels));
         if let Ok(schedule) = Schedule::new(learned.sigmas.clone()) {
-            plots.extend(figures::weights(steps, &schedule, &results.precond));
+            plots.extend(figures::weights(steps, &schedule, &results.parameterisation));
         }
     }
     plots

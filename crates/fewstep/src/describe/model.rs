@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fewstep_core::denoiser::Denoiser;
-use fewstep_core::precondition::{Preconditioning, Prediction};
+use fewstep_core::parameterisation::{Parameterisation, Prediction};
 use fewstep_eval::features::{self, OpenOptions};
 use fewstep_io::hash;
 use fewstep_io::safetensors::Header;
@@ -33,7 +33,7 @@ pub fn snapshot(path: &Path) -> Result<Description> {
     Ok(of_model("snapshot of the EDM code", &model, &notes).fact("sha256", hash::sha256_file(path)?))
 }
 
-/// A network with its preconditioning, and what its file says of it.
+/// A network with its parameterisation, and what its file says of it.
 pub fn of_model(kind: &str, model: &Model, notes: &BTreeMap<String, String>) -> Description {
     let (config, spec) = (model.config(), model.spec());
     let classes = if spec.classes == 0 { "none, unconditional".to_owned() } else { spec.classes.to_string() };
@@ -41,9 +41,9 @@ pub fn of_model(kind: &str, model: &Model, notes: &BTreeMap<String, String>) -> 
     let (low, high) = spec.levels.sampling;
     let rounded = |sigma: f64| Format::Shortest.write((sigma * 1e6).round() / 1e6);
     let description = Description::new(kind).told("network", json!(config.network), network(config)).told(
-        "preconditioning",
-        json!(config.precond),
-        preconditioning(&config.precond),
+        "parameterisation",
+        json!(config.parameterisation),
+        parameterisation(&config.parameterisation),
     );
     let description = of_shape(description, &spec.shape)
         .told("classes", spec.classes, classes)
@@ -78,15 +78,15 @@ fn network(config: &ModelConfig) -> String {
     )
 }
 
-fn preconditioning(precond: &Preconditioning) -> String {
-    match precond {
-        Preconditioning::Edm { sigma_data, .. } => format!("EDM, sigma_data {sigma_data}"),
-        Preconditioning::Vp { beta_d, beta_min, m, .. } => {
+fn parameterisation(of: &Parameterisation) -> String {
+    match of {
+        Parameterisation::Edm { sigma_data, .. } => format!("EDM, sigma_data {sigma_data}"),
+        Parameterisation::Vp { beta_d, beta_min, m, .. } => {
             format!("VP, beta_d {beta_d}, beta_min {beta_min}, {m} steps")
         }
-        Preconditioning::Ve { sigma_min, sigma_max } => format!("VE, {sigma_min} to {sigma_max}"),
-        Preconditioning::Iddpm { m, .. } => format!("iDDPM, {m} discrete noise levels"),
-        Preconditioning::Alphas(network) => {
+        Parameterisation::Ve { sigma_min, sigma_max } => format!("VE, {sigma_min} to {sigma_max}"),
+        Parameterisation::Iddpm { m, .. } => format!("iDDPM, {m} discrete noise levels"),
+        Parameterisation::Alphas(network) => {
             let predicts = match network.prediction() {
                 Prediction::Eps => "the noise",
                 Prediction::V => "v",
@@ -94,7 +94,8 @@ fn preconditioning(precond: &Preconditioning) -> String {
             };
             format!("predicts {predicts}, a table of alphas with {} noise levels", network.levels().len())
         }
-        Preconditioning::Flow(flow) => format!("rectified flow, shift {}", flow.shift),
+        Parameterisation::Flow(flow) => format!("rectified flow, shift {}", flow.shift),
+        Parameterisation::Denoiser { .. } => "none, the network answers the denoised image".to_owned(),
     }
 }
 

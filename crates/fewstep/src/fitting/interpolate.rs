@@ -5,7 +5,7 @@
 
 use fewstep_core::observe::Event;
 use fewstep_core::plan::Plan;
-use fewstep_nn::{Model, TorchDenoiser};
+use fewstep_nn::{Model, TorchDenoiser, Tunable};
 use fewstep_report::{Cell, Column, Format, Table};
 use fewstep_search::MomentsOf;
 use serde::{Deserialize, Serialize};
@@ -34,9 +34,9 @@ pub struct InterpolationPoint {
 
 /// The network that was chosen.
 #[derive(Debug)]
-pub struct Interpolated {
+pub struct Interpolated<M = Model> {
     /// The network.
-    pub model: Model,
+    pub model: M,
     /// The plan, with the moments of this network's images matched anew.
     pub plan: Plan,
     /// Its alpha.
@@ -54,14 +54,14 @@ impl Fitter<'_> {
     ///
     /// # Errors
     /// If a network fails.
-    pub fn interpolate(
+    pub fn interpolate<M: Tunable>(
         &self,
-        untuned: &Model,
-        tuned: Model,
+        untuned: &M,
+        tuned: M,
         plan: &Plan,
         moments: Option<(&TorchSearch, MomentsOf)>,
         scorer: Option<&ImageScorer>,
-    ) -> Result<Interpolated> {
+    ) -> Result<Interpolated<M>> {
         let images = self.settings.interpolate.images;
         let Some(scorer) = scorer.filter(|_| images > 0 && !same_weights(untuned, &tuned)) else {
             let plan = plan_for(untuned, &tuned, plan, moments)?;
@@ -69,7 +69,7 @@ impl Fitter<'_> {
             return Ok(Interpolated { model: tuned, plan, alpha: 1.0, rollout_error, points: Vec::new() });
         };
         let seeds: Vec<u64> = (INTERPOLATION_SEEDS..INTERPOLATION_SEEDS + images as u64).collect();
-        let evaluate = |alpha: f64, model: &Model, plan: &Plan| {
+        let evaluate = |alpha: f64, model: &M, plan: &Plan| {
             let text = format!("{} evaluations, network at alpha {alpha}", plan.nfe());
             self.observer.event(Event::Note(&text));
             let frechet = scorer.score(model, plan, &seeds, self.observer)?.frechet;
@@ -83,7 +83,7 @@ impl Fitter<'_> {
         let matched = plan_for(untuned, &tuned, plan, moments)?;
         let mut best = (evaluate(1.0, &tuned, &matched)?, matched);
         for alpha in ALPHAS {
-            let model = untuned.between(&tuned, alpha)?;
+            let model = untuned.interpolated(&tuned, alpha)?;
             let matched = plan_for(untuned, &model, plan, moments)?;
             let point = evaluate(alpha, &model, &matched)?;
             let worse =
@@ -93,7 +93,7 @@ impl Fitter<'_> {
         points.push(best.0);
         points.sort_by(|a, b| a.alpha.total_cmp(&b.alpha));
         let (InterpolationPoint { alpha, rollout_error, .. }, plan) = best;
-        Ok(Interpolated { model: untuned.between(&tuned, alpha)?, plan, alpha, rollout_error, points })
+        Ok(Interpolated { model: untuned.interpolated(&tuned, alpha)?, plan, alpha, rollout_error, points })
     }
 }
 
@@ -139,9 +139,9 @@ pub const INTERPOLATION_TEXT: &str = "Tuning lowers the error and makes images s
 ///
 /// # Errors
 /// If the network fails.
-pub fn plan_for(
-    untuned: &Model,
-    tuned: &Model,
+pub fn plan_for<M: Tunable>(
+    untuned: &M,
+    tuned: &M,
     plan: &Plan,
     moments: Option<(&TorchSearch, MomentsOf)>,
 ) -> Result<Plan> {
@@ -154,6 +154,6 @@ pub fn plan_for(
     }
 }
 
-fn same_weights(a: &Model, b: &Model) -> bool {
+fn same_weights<M: Tunable>(a: &M, b: &M) -> bool {
     a.params().trainable().all(|(name, weight)| b.params().get(name).is_some_and(|other| other == weight))
 }

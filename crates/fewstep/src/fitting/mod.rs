@@ -77,9 +77,9 @@ pub struct FoundPlan {
 
 /// Outcome of phase 2.
 #[derive(Debug)]
-pub struct Tuned {
+pub struct Tuned<M = Model> {
     /// The network with averaged weights: the best by the held-out rollout error, or the last.
-    pub model: Model,
+    pub model: M,
     /// Its rollout error.
     pub rollout_error: f64,
     /// Evaluations of the held-out error.

@@ -144,6 +144,8 @@ fn tuning(outcomes: &[Outcome]) -> Vec<(String, &[TuneStep])> {
     let rounds =
         outcomes.iter().flat_map(|outcome| outcome.tuning.iter().enumerate().map(move |round| (outcome, round)));
     rounds
-        .map(|(outcome, (round, looks))| (format!("{} steps, round {}", outcome.steps, round + 1), looks.as_slice()))
+        .map(|(outcome, (round, evaluations))| {
+            (format!("{} steps, round {}", outcome.steps, round + 1), evaluations.as_slice())
+        })
         .collect()
 }

@@ -138,7 +138,7 @@ impl FitTask {
         ensure!(
             images.is_some() || !self.needs_images(),
             "this needs training images: name them with --data (the methods paper, bound and those that end in +data-moments \
-             look at them, and so do the losses bound and edm, and tune.data_weight)"
+             take them, and so do the losses bound and edm, and tune.data_weight)"
         );
         if self.finds() {
             if let PlanSource::Method(method) = &self.method {
@@ -332,7 +332,7 @@ mod tests {
     fn a_run_goes_on_with_its_own_task_wherever_its_files_are() {
         let earlier = task(Phases::Fit, "least-squares");
         let mut moved = earlier.clone();
-        moved.model.name = "elsewhere/m".to_owned();
+        moved.model.name = "moved/m".to_owned();
         assert_eq!(moved.continuing(earlier.clone()).unwrap(), earlier);
         let mut other = earlier.clone();
         other.settings.tune.updates = 9;

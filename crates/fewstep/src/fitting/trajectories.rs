@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fewstep_core::plan::Plan;
-use fewstep_nn::train::{Kept, Trajectories};
+use fewstep_nn::train::{CacheEntry, Trajectories};
 use fewstep_search::fine_levels;
 
 use super::Fitter;
@@ -29,7 +29,7 @@ impl Fitter<'_> {
             "trajectories": count,
         })
         .to_string();
-        let kept = Kept { path, key: &key };
+        let kept = CacheEntry { path, key: &key };
         if path.exists() {
             return Ok(Trajectories::open(self.base, plan, &seeds, kept)?);
         }

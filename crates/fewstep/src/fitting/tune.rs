@@ -6,7 +6,7 @@ use fewstep_core::observe::{Progress, Saving};
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_eval::features::Differentiable;
-use fewstep_nn::Model;
+use fewstep_nn::Tunable;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::distance::FeatureMap;
 use fewstep_nn::ema::EmaConfig;
@@ -32,13 +32,13 @@ pub struct Saved<'a> {
 impl Fitter<'_> {
     /// Phase 2 for the noise levels of `plan`, starting from the weights of `model`; `model` itself stays as it is. The outcome is
     /// the best by the held-out error where that stops early, and the last `to_the_end`: where images decide afterwards
-    /// ([`Fitter::interpolate`]), the least error is not what is looked for. Where nothing is `saved`, what was done is lost when it
+    /// ([`Fitter::interpolate`]), the least error is not what is wanted. Where nothing is `saved`, what was done is lost when it
     /// ends early.
     ///
     /// # Errors
     /// If the plan's levels do not fall, images are lacking, an update diverges, or the observer asks for the end
     /// ([`Error::Stopped`] where the state is saved).
-    pub fn tune(&self, model: &Model, plan: &Plan, saved: Option<Saved>, to_the_end: bool) -> Result<Tuned> {
+    pub fn tune<M: Tunable>(&self, model: &M, plan: &Plan, saved: Option<Saved>, to_the_end: bool) -> Result<Tuned<M>> {
         let settings = &self.settings.tune;
         let weights = settings.weights(self.images.is_some());
         let levels = Schedule::new(plan.sigmas()).context("phase 2 needs a plan whose noise levels fall")?;

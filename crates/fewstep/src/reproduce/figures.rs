@@ -1,6 +1,6 @@
 //! Figures of an experiment, and what they are drawn from.
 
-use fewstep_core::precondition::Preconditioning;
+use fewstep_core::parameterisation::Parameterisation;
 use fewstep_core::schedule::Schedule;
 use fewstep_report::{Axis, Plot, Reference, Series, Style};
 use serde::{Deserialize, Serialize};
@@ -49,8 +49,8 @@ pub(super) struct Descent {
 /// What figures are drawn from, beside the rows.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Figures {
-    /// How the network is preconditioned; none where there is no network.
-    pub precond: Option<Preconditioning>,
+    /// The network's parameterisation; none where there is no network.
+    pub parameterisation: Option<Parameterisation>,
     pub levels: Vec<Levels>,
     pub descents: Vec<Descent>,
     pub learning: Vec<Learning>,
@@ -67,8 +67,8 @@ pub(super) fn plots(rows: &[Row], task: &ReproduceTask, drawn: &Figures) -> Resu
     for Levels { steps, rho_7, learned } in &drawn.levels {
         let both: [(&str, &[f64]); 2] = [("rho = 7", rho_7), ("learned", learned)];
         plots.push((format!("fig3-{steps:03}"), figures::schedules(format!("Noise levels, {steps} steps"), &both)));
-        if let Some(precond) = &drawn.precond {
-            let [raw, times] = figures::weights(*steps, &Schedule::new(learned.clone())?, precond);
+        if let Some(parameterisation) = &drawn.parameterisation {
+            let [raw, times] = figures::weights(*steps, &Schedule::new(learned.clone())?, parameterisation);
             plots.push((format!("fig4-{steps:03}-weights"), raw));
             plots.push((format!("fig4-{steps:03}-times-probability"), times));
         }

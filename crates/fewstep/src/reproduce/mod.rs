@@ -115,8 +115,8 @@ fn work(run: &Run<ReproduceTask>, inputs: &ReproduceInputs, observer: &dyn Obser
 
 /// What the figures are drawn from.
 fn drawn(runner: &Runner, task: &ReproduceTask, model: &OpenModel) -> Result<Figures> {
-    let precond = model.network().map(|network| network.config().precond.clone());
-    let mut figures = Figures { precond, ..Figures::default() };
+    let parameterisation = model.network().map(|network| network.config().parameterisation.clone());
+    let mut figures = Figures { parameterisation, ..Figures::default() };
     for &steps in &task.steps {
         figures.interpolation.push((steps, runner.interpolation(steps)?));
         figures.learning.extend(runner.learning(steps)?);

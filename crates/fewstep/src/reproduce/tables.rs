@@ -6,7 +6,7 @@ use super::ReproduceTask;
 use crate::cells::Row;
 use crate::error::Result;
 
-/// Whether images were scored; elsewhere there are rollout errors alone.
+/// Whether images were scored; if not, there are rollout errors alone.
 fn has_images(rows: &[Row]) -> bool {
     rows.iter().all(|row| !row.frechet.is_empty())
 }

@@ -143,7 +143,7 @@ impl Task for ReproduceTask {
             (now @ None, before) => now.clone_from(before),
             _ => {}
         }
-        // what an earlier run did not look at may be any
+        // what an earlier run did not use may be any
         earlier.data = earlier.data.or_else(|| self.data.clone());
         earlier.reference = earlier.reference.or_else(|| self.reference.clone());
         let chosen = Self {

@@ -17,7 +17,9 @@ use fewstep_nn::{Model, data, device};
 use serde::{Deserialize, Serialize};
 
 pub use self::report::report;
-pub use self::settings::{Architecture, NetworkSettings, OutputSettings, Precond, RecipeSettings, TrainSettings};
+pub use self::settings::{
+    Architecture, NetworkSettings, OutputSettings, ParameterisationName, RecipeSettings, TrainSettings,
+};
 use crate::data::{DataId, few};
 use crate::error::{Error, Result, ensure};
 use crate::forecast::Forecast;

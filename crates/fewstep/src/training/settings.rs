@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use fewstep_core::precondition::Preconditioning;
+use fewstep_core::parameterisation::Parameterisation;
 use fewstep_io::dataset::Dataset;
 use fewstep_nn::adam::AdamConfig;
 use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
@@ -37,7 +37,8 @@ documented! {
         /// Architecture: ddpmpp, ncsnpp or adm.
         pub architecture: Architecture,
         /// Preconditioning: edm, vp, ve or iddpm.
-        pub preconditioning: Precond,
+        #[serde(alias = "preconditioning")]
+        pub parameterisation: ParameterisationName,
         /// Whether it is told each image's class.
         pub conditional: bool,
         /// Channels at the first level.
@@ -104,7 +105,7 @@ impl Default for NetworkSettings {
     fn default() -> Self {
         Self {
             architecture: Architecture::Ddpmpp,
-            preconditioning: Precond::Edm,
+            parameterisation: ParameterisationName::Edm,
             conditional: false,
             channels: 128,
             channel_mult: vec![2, 2, 2],
@@ -154,10 +155,10 @@ pub enum Architecture {
     Adm,
 }
 
-/// Preconditionings of Karras et al. 2022, Table 1.
+/// The parameterisations of Karras et al. 2022, Table 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precond {
+pub enum ParameterisationName {
     /// EDM's own.
     Edm,
     /// Variance preserving.
@@ -184,7 +185,7 @@ macro_rules! named {
 
 named! {
     Architecture: "architecture", "ddpmpp, ncsnpp and adm";
-    Precond: "preconditioning", "edm, vp, ve and iddpm";
+    ParameterisationName: "parameterisation", "edm, vp, ve and iddpm";
 }
 
 impl TrainSettings {
@@ -215,11 +216,11 @@ impl TrainSettings {
             img_channels: dataset.channels() as i64,
             label_dim,
             use_fp16: false,
-            precond: match self.network.preconditioning {
-                Precond::Edm => Preconditioning::EDM,
-                Precond::Vp => Preconditioning::VP,
-                Precond::Ve => Preconditioning::VE,
-                Precond::Iddpm => Preconditioning::IDDPM,
+            parameterisation: match self.network.parameterisation {
+                ParameterisationName::Edm => Parameterisation::EDM,
+                ParameterisationName::Vp => Parameterisation::VP,
+                ParameterisationName::Ve => Parameterisation::VE,
+                ParameterisationName::Iddpm => Parameterisation::IDDPM,
             },
             network: self.network_config(),
         };
@@ -300,7 +301,7 @@ mod tests {
     #[test]
     fn networks_go_by_name() {
         assert_eq!("ncsnpp".parse::<Architecture>().unwrap(), Architecture::Ncsnpp);
-        assert_eq!("iddpm".parse::<Precond>().unwrap(), Precond::Iddpm);
+        assert_eq!("iddpm".parse::<ParameterisationName>().unwrap(), ParameterisationName::Iddpm);
         let error = "ddpm".parse::<Architecture>().unwrap_err().to_string();
         assert!(error.contains("'ddpm'") && error.contains("ddpmpp, ncsnpp"), "{error}");
     }

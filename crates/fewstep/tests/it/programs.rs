@@ -89,8 +89,9 @@ fn a_program_of_a_network_has_its_answers_its_derivatives_and_its_plans() {
     }
 
     let (settings, held_out) = (settings(100), held_out(network));
-    // without refinements, whose choices hang on single latents that end in another component
-    for method in ["least-squares", "oss/ipndm4"].map(|name| name.parse::<Method>().unwrap()) {
+    for method in
+        ["least-squares", "oss/ipndm4", "least-squares+gauss-newton"].map(|name| name.parse::<Method>().unwrap())
+    {
         let plans = |denoiser: &dyn TorchDenoiser| find_plans(&denoiser, &method, &STEPS, &settings, &Silent).unwrap();
         let (found, wanted) = (plans(program), plans(network));
         for steps in STEPS {
@@ -177,7 +178,7 @@ fn with_decoder() -> Place {
 }
 
 #[test]
-fn latents_are_judged_by_their_pixels() {
+fn latents_are_scored_by_their_pixels() {
     let place = with_decoder();
     let opened = place.open(Some(2.0));
     let denoiser = opened.denoiser();
@@ -380,8 +381,8 @@ fn a_program_is_known_by_what_its_files_hold() {
     };
     let first = hash();
     let mut moved = described.clone();
-    moved["decoder"]["path"] = json!("elsewhere.pt");
-    std::fs::rename(place.path("decoder.pt"), place.path("elsewhere.pt")).unwrap();
+    moved["decoder"]["path"] = json!("moved.pt");
+    std::fs::rename(place.path("decoder.pt"), place.path("moved.pt")).unwrap();
     place.describe("model.json", &moved);
     assert_eq!(hash(), first);
     let mut scaled = moved.clone();
@@ -389,6 +390,6 @@ fn a_program_is_known_by_what_its_files_hold() {
     place.describe("model.json", &scaled);
     assert_ne!(hash(), first);
     place.describe("model.json", &moved);
-    place.trace("elsewhere.pt", &[Tensor::rand([3, 4, 16, 16], CPU)], |x| tch::no_grad(|| decode(&x[0])) * 0.5);
+    place.trace("moved.pt", &[Tensor::rand([3, 4, 16, 16], CPU)], |x| tch::no_grad(|| decode(&x[0])) * 0.5);
     assert_ne!(hash(), first);
 }

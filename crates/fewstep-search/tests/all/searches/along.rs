@@ -8,10 +8,10 @@ use fewstep_search::{Fit, Outcome, SearchError, StudentOptions, Teacher, least_s
 
 use crate::support::{denoiser, mixture};
 
-use super::claim::held;
+use super::claim::mean_prediction;
 use super::*;
 
-const FIT: Fit = Fit { history: 2, ridge: 0.0, calibrated: false, free: true, robust: false };
+const FIT: Fit = Fit { history: 2, ridge: 0.0, match_variance: false, fit_state_coefficient: true, robust: false };
 
 fn along(
     data: &Mixture,
@@ -37,7 +37,7 @@ fn a_search_goes_along_its_paths() {
     let data = mixture();
     let plain = teacher(&data, &grid(), 3, 12);
     let outputs = data.denoised(&plain.states()[0], grid().sigma_max());
-    for teacher in [plain.clone(), plain.holding(held(&outputs, 12), 1)] {
+    for teacher in [plain.clone(), plain.with_mean(mean_prediction(&outputs, 12), 1)] {
         for last_step in LAST_STEPS {
             let options = StudentOptions { most: 4, last_step, ..StudentOptions::default() };
             let found = least_squares(&teacher, &FIT, &options, denoiser(&data)).unwrap();

@@ -6,7 +6,8 @@ use fewstep_core::plan::Constant;
 use fewstep_core::schedule::karras;
 use fewstep_core::{Plan, Solver, SolverOptions};
 use fewstep_search::{
-    CostMetric, Endpoints, Fit, Held, Outcome, StepCosts, StudentOptions, Teacher, least_squares, oss, refined,
+    CostMetric, Endpoints, Fit, MeanPrediction, Outcome, StepCosts, StudentOptions, Teacher, least_squares, oss,
+    refined,
 };
 
 use crate::support::{denoiser, images, latents, samples};
@@ -14,11 +15,14 @@ use crate::support::{denoiser, images, latents, samples};
 use super::*;
 
 /// The mean of outputs on 64-dimensional data, as a constant image and repeated.
-pub fn held(outputs: &[f64], samples: usize) -> Held<Vec<f64>> {
+pub fn mean_prediction(outputs: &[f64], samples: usize) -> MeanPrediction<Vec<f64>> {
     let count = outputs.len() as f64 / 64.0;
     let mean: Vec<f64> = (0..64).map(|d| outputs.iter().skip(d).step_by(64).sum::<f64>() / count).collect();
     let image = mean.iter().map(|value| *value as f32).collect();
-    Held { constant: Constant { sigma: 80.0, shape: vec![1, 8, 8], samples: vec![image] }, batch: mean.repeat(samples) }
+    MeanPrediction {
+        constant: Constant { sigma: 80.0, shape: vec![1, 8, 8], samples: vec![image] },
+        batch: mean.repeat(samples),
+    }
 }
 
 /// The project's central claim, on latents that no search saw: 64 dimensions, ten classes, 5 steps.
@@ -41,7 +45,7 @@ fn least_squares_beats_the_rivals_on_held_out_latents() {
         samples.states().iter().map(|state| state.concat()).collect(),
         Endpoints {
             latent: samples.ends().latent.concat(),
-            held: None,
+            mean: None,
             image: samples.ends().image.concat(),
             samples: count as usize,
         },
@@ -49,7 +53,7 @@ fn least_squares_beats_the_rivals_on_held_out_latents() {
     )
     .unwrap();
     let outputs = data.denoised(&teacher.states()[0], grid.sigma_max());
-    held_out.held = Some(held(&outputs, 200));
+    held_out.mean = Some(mean_prediction(&outputs, 200));
     let error = |plan: &Plan| held_out.rollout_error(plan, denoiser(&data)).unwrap();
     let row = |name: &str, outcome: &Outcome| -> Vec<f64> {
         let errors: Vec<f64> = outcome.plans[2..8].iter().map(|found| error(&found.plan)).collect();
@@ -94,7 +98,7 @@ fn least_squares_beats_the_rivals_on_held_out_latents() {
                 assert!(ours[2] < rival[2], "{} {}", ours[2], rival[2]);
             }
         }
-        let leaping = teacher.clone().holding(held(&outputs, count as usize), 1);
+        let leaping = teacher.clone().with_mean(mean_prediction(&outputs, count as usize), 1);
         let outcome = least_squares(&leaping, &Fit::default(), &options, denoiser(&data)).unwrap();
         let leaps = row(&format!("constant image, least squares 3, beam {beam}"), &outcome);
         let plain = least_squares(&teacher, &Fit::default(), &options, denoiser(&data)).unwrap();
@@ -111,7 +115,7 @@ fn idle_states_are_not_missed() {
     let (latent, count) = (latents(&data, 0, 32), 32);
     let teacher = Teacher::solve(Solver::Heun, &refined(&grid, 3), &grid, latent, count, denoiser(&data)).unwrap();
     let outputs = data.denoised(&teacher.states()[0], grid.sigma_max());
-    let teacher = teacher.holding(held(&outputs, count), 1);
+    let teacher = teacher.with_mean(mean_prediction(&outputs, count), 1);
     let usual = StudentOptions { most: 8, ..StudentOptions::default() };
     let every = StudentOptions { gain: f64::NEG_INFINITY, ..usual };
     let of = |options| least_squares(&teacher, &Fit::default(), &options, denoiser(&data)).unwrap();
@@ -147,7 +151,7 @@ fn what_the_options_are_worth() {
         ("history 8", (grid, count, Fit { history: 8, ..fit }, student)),
         ("ridge 1e-4", (grid, count, Fit { ridge: 1e-4, ..fit }, student)),
         ("ridge 1e-3", (grid, count, Fit { ridge: 1e-3, ..fit }, student)),
-        ("free state", (grid, count, Fit { free: true, ..fit }, student)),
+        ("free state", (grid, count, Fit { fit_state_coefficient: true, ..fit }, student)),
     ];
     println!("held-out (and training) rollout error at 2 to 8 evaluations");
     for (name, (levels, count, fit, student)) in choices {
@@ -156,8 +160,8 @@ fn what_the_options_are_worth() {
         let teacher =
             Teacher::solve(Solver::Heun, &refined(&grid, 3), &grid, latent, samples, denoiser(&data)).unwrap();
         let outputs = data.denoised(&teacher.states()[0], grid.sigma_max());
-        held_out.held = Some(held(&outputs, 200));
-        let teacher = teacher.holding(held(&outputs, samples), 1);
+        held_out.mean = Some(mean_prediction(&outputs, 200));
+        let teacher = teacher.with_mean(mean_prediction(&outputs, samples), 1);
         let outcome = least_squares(&teacher, &fit, &student, denoiser(&data)).unwrap();
         let row = outcome.plans[1..].iter().map(|found| {
             let error = held_out.rollout_error(&found.plan, denoiser(&data)).unwrap();

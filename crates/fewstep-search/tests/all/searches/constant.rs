@@ -6,7 +6,7 @@ use fewstep_core::mixture::Mixture;
 use fewstep_core::plan::Constant;
 use fewstep_core::{LastStep, Plan, Solver, Source, VectorSpace, execute};
 use fewstep_search::{
-    Fit, Held, StudentOptions, Teacher, least_squares, least_squares_seen, oss, rollout_gradient, squared_error,
+    Fit, MeanPrediction, StudentOptions, Teacher, least_squares, least_squares_in, oss, rollout_gradient, squared_error,
 };
 
 use crate::support::{denoiser, mixture};
@@ -24,7 +24,7 @@ fn holding(data: &Mixture) -> Teacher<Vec<f64>> {
     let constant =
         Constant { sigma, shape: vec![1, 1, 2], samples: vec![mean.iter().map(|value| *value as f32).collect()] };
     let evaluations = teacher.evaluations();
-    let held = teacher.holding(Held { batch: mean.repeat(SAMPLES), constant }, 1);
+    let held = teacher.with_mean(MeanPrediction { batch: mean.repeat(SAMPLES), constant }, 1);
     assert_eq!(held.evaluations(), evaluations + 1);
     held
 }
@@ -105,29 +105,29 @@ fn the_gradient_of_its_coefficient_matches_differences() {
 
 type View<'a> = &'a dyn Fn(&Vec<f64>) -> Vec<f64>;
 
-/// A calibrated plan's images vary about the constant as much as the teacher's do, in whatever space that is seen.
+/// A match_variance plan's images vary about the constant as much as the teacher's do, in whatever space that is seen.
 #[test]
-fn calibration_restores_the_teacher_s_variance() {
+fn matching_restores_the_teacher_s_variance() {
     let data = mixture();
     let held = holding(&data);
-    let centre = held.ends().held.as_ref().unwrap().batch.clone();
+    let centre = held.ends().mean.as_ref().unwrap().batch.clone();
     // the first coordinate alone
     let first =
         |x: &Vec<f64>| x.iter().enumerate().map(|(i, v)| if i % 2 == 0 { *v } else { 0.0 }).collect::<Vec<f64>>();
     let whole = |x: &Vec<f64>| x.clone();
     let views: [View; 2] = [&whole, &first];
     for view in views {
-        for calibrated in [false, true] {
-            let fit = Fit { history: 1, calibrated, ..Fit::default() };
-            let outcome = least_squares_seen(&held, &fit, &OPTIONS, view, denoiser(&data)).unwrap();
+        for match_variance in [false, true] {
+            let fit = Fit { history: 1, match_variance, ..Fit::default() };
+            let outcome = least_squares_in(&held, &fit, &OPTIONS, view, denoiser(&data)).unwrap();
             for found in &outcome.plans {
                 let image = execute(&found.plan, held.ends().start(), denoiser(&data)).unwrap();
                 let seen = |x: &Vec<f64>| view(&x.difference(&centre)).norm_squared();
                 let ratio = seen(&image) / seen(&held.ends().image);
-                assert_eq!((ratio - 1.0).abs() < 1e-9, calibrated, "{ratio}");
+                assert_eq!((ratio - 1.0).abs() < 1e-9, match_variance, "{ratio}");
                 let error = view(&image.difference(&held.ends().image)).norm_squared() / SAMPLES as f64;
                 assert!((error - found.error).abs() < 1e-8 * (1.0 + error), "{error} {}", found.error);
-                assert_eq!(found.plan.metadata.found_by["calibrated"], calibrated);
+                assert_eq!(found.plan.metadata.found_by["match_variance"], match_variance);
             }
         }
     }
@@ -141,7 +141,7 @@ fn a_view_that_scales_changes_nothing() {
     let fit = Fit { ridge: 0.0, ..Fit::default() };
     let plain = least_squares(&held, &fit, &OPTIONS, denoiser(&data)).unwrap();
     let twice = |x: &Vec<f64>| x.iter().map(|v| 2.0 * v).collect::<Vec<f64>>();
-    let scaled = least_squares_seen(&held, &fit, &OPTIONS, twice, denoiser(&data)).unwrap();
+    let scaled = least_squares_in(&held, &fit, &OPTIONS, twice, denoiser(&data)).unwrap();
     for (a, b) in plain.plans.iter().zip(&scaled.plans) {
         assert_eq!((&a.path, a.plan.sigmas()), (&b.path, b.plan.sigmas()));
         assert!((b.error / a.error - 4.0).abs() < 1e-6);

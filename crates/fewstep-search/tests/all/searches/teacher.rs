@@ -58,7 +58,7 @@ fn bad_teachers_are_refused() {
     assert!(matches!(solve(&grid(), &half), Err(SearchError::Grid(_))));
     let one = Schedule::new(vec![20.0]).unwrap();
     assert!(matches!(solve(&one, &one), Err(SearchError::Grid(_))));
-    let ends = || Endpoints { latent: latent(), held: None, image: latent(), samples: 2 };
+    let ends = || Endpoints { latent: latent(), mean: None, image: latent(), samples: 2 };
     let parts = |states, ends| Teacher::from_parts::<Infallible>(grid(), states, ends, 0).map(|_| ());
     assert!(parts(vec![latent(); LEVELS], ends()).is_ok());
     assert!(matches!(parts(vec![latent(); 3], ends()), Err(SearchError::Grid(_))));

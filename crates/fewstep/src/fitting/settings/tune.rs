@@ -165,7 +165,7 @@ impl TuneSettings {
     /// Whether it needs training images.
     pub fn needs_images(&self) -> bool {
         match self.weights(false) {
-            TuneWeights::Rollout(loss) => loss.looks_at_data(),
+            TuneWeights::Rollout(loss) => loss.needs_images(),
             TuneWeights::Bound { .. } | TuneWeights::Original => true,
         }
     }
@@ -245,7 +245,7 @@ impl TuneSettings {
     /// them with a part of the network.
     pub fn criticised_images(&self, nfe: usize) -> u64 {
         let criticises = self.loss == TuneLoss::Rollout && self.critic_weight > 0.0;
-        if criticises { 2 * self.updates * critic::looked_at(self.update_size(nfe).batch) as u64 } else { 0 }
+        if criticises { 2 * self.updates * critic::shown_images(self.update_size(nfe).batch) as u64 } else { 0 }
     }
 }
 

@@ -1,23 +1,23 @@
-//! Every architecture and preconditioning that EDM's checkpoints come in, through train, fit, sample and compare.
+//! Every architecture and parameterisation that EDM's checkpoints come in, through train, fit, sample and compare.
 
 use crate::support::Place;
 
 /// A tiny class-conditional network, trained on a few colour images, with its judge.
-fn place(arch: &str, precond: &str) -> Place {
+fn place(arch: &str, parameterisation: &str) -> Place {
     let place = Place::new();
     place.save_images("data", 3, 8, 24);
     let network = ["--channels", "8", "--channel-mult", "1,2", "--blocks", "1", "--attention", "4"];
     let training = ["--images", "32", "--batch", "8", "--augment", "0"];
     let settings = ["--set", "network.dropout=0", "--set", "output.grid_every=0", "--set", "training.rampup_images=16"];
-    let kind = ["train", "--data", "data", "--out", "trained", "--cond", "--arch", arch, "--precond", precond];
+    let kind = ["train", "--data", "data", "--out", "trained", "--cond", "--arch", arch, "--precond", parameterisation];
     place.succeeds(&[&kind[..], &network, &training, &settings].concat());
     place.succeeds(&["features", "--data", "data", "--out", "features.safetensors", "--epochs", "1", "--batch", "9"]);
     place.succeeds(&["ref", "--data", "data", "--out", "ref.npz", "--features", "features.safetensors"]);
     place
 }
 
-fn goes_through(arch: &str, precond: &str) {
-    let place = place(arch, precond);
+fn goes_through(arch: &str, parameterisation: &str) {
+    let place = place(arch, parameterisation);
     let levels = |plan: &str| {
         let info = place.json(&["info", plan]);
         let sigmas = info[0]["schedule"].as_array().unwrap_or_else(|| panic!("{info}")).clone();

@@ -1,4 +1,4 @@
-//! The softmax parameterisation of a schedule (Eq. 13, after Watson et al. 2022).
+//! A schedule by the softmax of its increments (Eq. 13, after Watson et al. 2022).
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub enum Scale {
 /// `p_j` is the share of the range that lies between levels `j` and `j + 1`; [`Scale::Log`] shares out the range of
 /// log sigma instead. Any `theta` gives strictly decreasing levels between the same ends.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Parameterisation {
+pub struct SoftmaxIncrements {
     /// Scale of the gaps.
     pub scale: Scale,
     /// The last level, kept as it is.
@@ -28,10 +28,10 @@ pub struct Parameterisation {
     pub sigma_max: f64,
 }
 
-impl Parameterisation {
-    /// The parameterisation and the `theta` (length `N - 1`) that reproduce `schedule`.
+impl SoftmaxIncrements {
+    /// The increments and the `theta` (length `N - 1`) that reproduce `schedule`.
     pub fn from_schedule(schedule: &Schedule, scale: Scale) -> (Self, Vec<f64>) {
-        let parameterisation = Self { scale, sigma_min: schedule.sigma_min(), sigma_max: schedule.sigma_max() };
+        let increments = Self { scale, sigma_min: schedule.sigma_min(), sigma_max: schedule.sigma_max() };
         let gaps = schedule.levels().windows(2).map(|pair| match scale {
             Scale::Linear => pair[0] - pair[1],
             Scale::Log => (pair[0] / pair[1]).ln(),
@@ -39,7 +39,7 @@ impl Parameterisation {
         let theta: Vec<f64> = gaps.map(f64::ln).collect();
         // softmax ignores a shift; centred parameters keep weight decay and printing sensible
         let mean = theta.iter().sum::<f64>() / theta.len().max(1) as f64;
-        (parameterisation, theta.into_iter().map(|t| t - mean).collect())
+        (increments, theta.into_iter().map(|t| t - mean).collect())
     }
 
     /// The levels at `theta`, `theta.len() + 1` of them; both ends exactly as fixed. An empty `theta` is the single
@@ -65,7 +65,7 @@ impl Parameterisation {
     /// `dL/dtheta` from `dL/dsigma` (all `N` levels, sampling order; the fixed ends' entries are ignored).
     ///
     /// # Errors
-    /// Those of [`Parameterisation::sigmas`].
+    /// Those of [`SoftmaxIncrements::sigmas`].
     pub fn pullback(&self, theta: &[f64], d_sigma: &[f64]) -> Result<Vec<f64>, ScheduleError> {
         let schedule = self.sigmas(theta)?;
         let p = softmax(theta);
@@ -109,9 +109,9 @@ mod tests {
         for scale in [Scale::Linear, Scale::Log] {
             for n in [1, 2, 3, 18] {
                 let schedule = karras(n, 0.002, 80.0, 7.0).unwrap();
-                let (parameterisation, theta) = Parameterisation::from_schedule(&schedule, scale);
+                let (increments, theta) = SoftmaxIncrements::from_schedule(&schedule, scale);
                 assert_eq!(theta.len(), n - 1);
-                let again = parameterisation.sigmas(&theta).unwrap();
+                let again = increments.sigmas(&theta).unwrap();
                 for (a, b) in again.levels().iter().zip(schedule.levels()) {
                     assert!((a / b - 1.0).abs() < 1e-9, "{scale:?} {n}: {a} is not {b}");
                 }
@@ -125,14 +125,14 @@ mod tests {
         let loss = |s: &Schedule| s.levels().iter().zip(weights).map(|(s, w)| w * s * s).sum::<f64>();
         for scale in [Scale::Linear, Scale::Log] {
             let start = karras(6, 0.01, 10.0, 5.0).unwrap();
-            let (parameterisation, theta) = Parameterisation::from_schedule(&start, scale);
+            let (increments, theta) = SoftmaxIncrements::from_schedule(&start, scale);
             let d_sigma: Vec<f64> = start.levels().iter().zip(weights).map(|(s, w)| 2.0 * w * s).collect();
-            let gradient = parameterisation.pullback(&theta, &d_sigma).unwrap();
+            let gradient = increments.pullback(&theta, &d_sigma).unwrap();
             for k in 0..theta.len() {
                 let at = |h: f64| {
                     let mut moved = theta.clone();
                     moved[k] += h;
-                    loss(&parameterisation.sigmas(&moved).unwrap())
+                    loss(&increments.sigmas(&moved).unwrap())
                 };
                 let difference = (at(1e-5) - at(-1e-5)) / 2e-5;
                 assert!((gradient[k] - difference).abs() < 1e-6 * (1.0 + difference.abs()), "{scale:?} {k}");
@@ -142,8 +142,8 @@ mod tests {
 
     #[test]
     fn coinciding_levels_and_nan_are_errors() {
-        let parameterisation = Parameterisation { scale: Scale::Log, sigma_min: 0.1, sigma_max: 10.0 };
-        assert!(parameterisation.sigmas(&[0.0, -2000.0, 0.0]).is_err());
-        assert!(parameterisation.sigmas(&[0.0, f64::NAN]).is_err());
+        let increments = SoftmaxIncrements { scale: Scale::Log, sigma_min: 0.1, sigma_max: 10.0 };
+        assert!(increments.sigmas(&[0.0, -2000.0, 0.0]).is_err());
+        assert!(increments.sigmas(&[0.0, f64::NAN]).is_err());
     }
 }

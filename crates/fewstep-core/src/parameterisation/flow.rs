@@ -3,13 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Coefficients, PreconditioningError, check, half, positive};
+use super::{Coefficients, ParameterisationError, check, half, positive};
 use crate::scalar::Scalar;
 use crate::schedule::shifted_time;
 
 /// A rectified-flow network: what it answers, what it is told, and which of its times are sampled.
 ///
-/// Read from a file, the parameters are unchecked: call [`super::Preconditioning::validate`].
+/// Read from a file, the parameters are unchecked: call [`super::Parameterisation::validate`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RectifiedFlow {
@@ -109,7 +109,7 @@ impl RectifiedFlow {
         }
     }
 
-    pub(super) fn validate(&self) -> Result<(), PreconditioningError> {
+    pub(super) fn validate(&self) -> Result<(), ParameterisationError> {
         positive("shift", self.shift)?;
         check("t_max", self.t_max, "above 0 and at most 0.999", self.t_max > 0.0 && self.t_max <= LAST_TIME)?;
         let t_min = self.smallest_time();
@@ -121,16 +121,16 @@ impl RectifiedFlow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Preconditioning;
+    use crate::Parameterisation;
 
     #[test]
     fn the_shift_moves_the_default_range() {
         let flow = RectifiedFlow { shift: 3.0, ..RectifiedFlow::default() };
         // diffusers' `sigma_min` is the shifted 1/1000, as a time
         let t = 3.0 * 0.001 / (1.0 + 2.0 * 0.001);
-        let (low, high) = Preconditioning::Flow(flow).sampling_range();
+        let (low, high) = Parameterisation::Flow(flow).sampling_range();
         assert!((low / (t / (1.0 - t)) - 1.0).abs() < 1e-12 && (high / 999.0 - 1.0).abs() < 1e-12, "{low} {high}");
-        let own = Preconditioning::Flow(RectifiedFlow { t_min: Some(0.2), t_max: 0.75, ..flow });
+        let own = Parameterisation::Flow(RectifiedFlow { t_min: Some(0.2), t_max: 0.75, ..flow });
         assert_eq!(own.sampling_range(), (0.25, 3.0));
         assert_eq!((own.sigma_min(), own.sigma_max()), (0.25, 3.0));
     }
@@ -142,7 +142,7 @@ mod tests {
         {
             // whatever the shift
             let flow = RectifiedFlow { timestep, shift: 5.0, ..RectifiedFlow::default() };
-            let c = Preconditioning::Flow(flow).coefficients(&3.0);
+            let c = Parameterisation::Flow(flow).coefficients(&3.0);
             assert_eq!((c.c_skip, c.c_out, c.c_in, c.c_noise), (0.25, -0.75, 0.25, label));
         }
     }
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn files_are_readable_and_exact() {
         let text = r#"{"type":"flow","timestep":"1-t","velocity":"data_minus_noise","shift":3}"#;
-        let read: Preconditioning = serde_json::from_str(text).unwrap();
+        let read: Parameterisation = serde_json::from_str(text).unwrap();
         read.validate().unwrap();
         let meant = RectifiedFlow {
             timestep: FlowTimestep::OneMinusT,
@@ -158,15 +158,15 @@ mod tests {
             shift: 3.0,
             ..RectifiedFlow::default()
         };
-        assert_eq!(read, Preconditioning::Flow(meant));
+        assert_eq!(read, Parameterisation::Flow(meant));
         let exact = RectifiedFlow { t_min: Some(0.1 / 3.0), t_max: 0.7 / 3.0, sigma_data: 1.0 / 3.0, ..meant };
         for flow in [RectifiedFlow::default(), meant, exact] {
-            let flow = Preconditioning::Flow(flow);
+            let flow = Parameterisation::Flow(flow);
             let text = serde_json::to_string(&flow).unwrap();
-            assert_eq!(serde_json::from_str::<Preconditioning>(&text).unwrap(), flow, "{text}");
+            assert_eq!(serde_json::from_str::<Parameterisation>(&text).unwrap(), flow, "{text}");
         }
-        assert!(serde_json::from_str::<Preconditioning>(r#"{"type":"flow","shfit":3}"#).is_err());
-        assert!(serde_json::from_str::<Preconditioning>(r#"{"type":"flow","timestep":"2t"}"#).is_err());
+        assert!(serde_json::from_str::<Parameterisation>(r#"{"type":"flow","shfit":3}"#).is_err());
+        assert!(serde_json::from_str::<Parameterisation>(r#"{"type":"flow","timestep":"2t"}"#).is_err());
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
             (RectifiedFlow { t_max: f64::NAN, ..flow }, "t_max"),
             (RectifiedFlow { sigma_data: -1.0, ..flow }, "sigma_data"),
         ] {
-            assert_eq!(Preconditioning::Flow(flow).validate().unwrap_err().name, name, "{flow:?}");
+            assert_eq!(Parameterisation::Flow(flow).validate().unwrap_err().name, name, "{flow:?}");
         }
     }
 }

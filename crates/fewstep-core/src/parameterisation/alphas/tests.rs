@@ -1,5 +1,5 @@
 use super::*;
-use crate::Preconditioning;
+use crate::Parameterisation;
 
 const TERMINAL: Alphas = Alphas::ScaledLinear { start: 0.000_85, end: 0.012, steps: 1000, rescale_zero_snr: true };
 
@@ -73,10 +73,10 @@ fn timesteps_and_levels_are_inverse_within_the_table() {
 /// A list that ends in 0 is sampled up to the last level that is finite.
 #[test]
 fn zero_terminal_snr_leaves_the_last_finite_level() {
-    let list = Preconditioning::Alphas(network(Alphas::AlphasCumprod { values: vec![0.9, 0.5, 0.2, 0.0] }));
+    let list = Parameterisation::Alphas(network(Alphas::AlphasCumprod { values: vec![0.9, 0.5, 0.2, 0.0] }));
     assert_eq!(list.sigma_max(), 2.0);
     assert_eq!(list.coefficients(&list.sigma_max()).c_noise, 2.0);
-    let rescaled = Preconditioning::Alphas(network(TERMINAL));
+    let rescaled = Parameterisation::Alphas(network(TERMINAL));
     near(rescaled.sigma_max(), 2_254.195_31, "the last finite level");
     assert_eq!(rescaled.coefficients(&rescaled.sigma_max()).c_noise, 998.0);
 }
@@ -84,18 +84,18 @@ fn zero_terminal_snr_leaves_the_last_finite_level() {
 #[test]
 fn files_are_readable_and_exact() {
     let text = r#"{"type":"alphas","prediction":"v_prediction","alphas":{"type":"scaled_linear","start":0.00085,"end":0.012}}"#;
-    let read: Preconditioning = serde_json::from_str(text).unwrap();
+    let read: Parameterisation = serde_json::from_str(text).unwrap();
     let meant = AlphaNetwork::new(Prediction::V, Alphas::STABLE_DIFFUSION, 0.5).unwrap();
-    assert_eq!(read, Preconditioning::Alphas(meant));
+    assert_eq!(read, Parameterisation::Alphas(meant));
     assert_eq!(
         serde_json::to_string(&read).unwrap(),
         r#"{"type":"alphas","prediction":"v","alphas":{"type":"scaled_linear","start":0.00085,"end":0.012,"steps":1000},"sigma_data":0.5}"#
     );
     let values: Vec<f64> = (0..1000).map(|t| (0.3 + f64::from(t)).recip() / 7.0).collect();
     for alphas in [Alphas::DDPM, Alphas::COSINE, TERMINAL, Alphas::AlphasCumprod { values }] {
-        let network = Preconditioning::Alphas(AlphaNetwork::new(Prediction::X0, alphas, 1.0 / 3.0).unwrap());
+        let network = Parameterisation::Alphas(AlphaNetwork::new(Prediction::X0, alphas, 1.0 / 3.0).unwrap());
         let text = serde_json::to_string_pretty(&network).unwrap();
-        let again: Preconditioning = serde_json::from_str(&text).unwrap();
+        let again: Parameterisation = serde_json::from_str(&text).unwrap();
         assert_eq!(again, network);
         assert_eq!(again.coefficients(&0.7), network.coefficients(&0.7));
     }
@@ -147,7 +147,7 @@ fn files_are_refused_with_the_reason() {
         (r#""prediction":"score","alphas":{"type":"squaredcos_cap_v2"}"#, "score"),
     ] {
         let text = format!(r#"{{"type":"alphas",{network}}}"#);
-        let error = serde_json::from_str::<Preconditioning>(&text).unwrap_err().to_string();
+        let error = serde_json::from_str::<Parameterisation>(&text).unwrap_err().to_string();
         assert!(error.contains(says), "{text}: {error}");
     }
 }

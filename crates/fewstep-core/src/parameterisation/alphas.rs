@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Coefficients, PreconditioningError, half, positive};
+use super::{Coefficients, ParameterisationError, half, positive};
 use crate::scalar::Scalar;
 use table::NoiseTable;
 
@@ -71,7 +71,7 @@ impl Alphas {
     ///
     /// # Errors
     /// If a parameter is out of its domain, or the levels do not rise.
-    pub fn levels(&self) -> Result<Vec<f64>, PreconditioningError> {
+    pub fn levels(&self) -> Result<Vec<f64>, ParameterisationError> {
         table::levels(self)
     }
 }
@@ -114,7 +114,7 @@ impl AlphaNetwork {
     ///
     /// # Errors
     /// Names the first parameter that is not usable.
-    pub fn new(prediction: Prediction, alphas: Alphas, sigma_data: f64) -> Result<Self, PreconditioningError> {
+    pub fn new(prediction: Prediction, alphas: Alphas, sigma_data: f64) -> Result<Self, ParameterisationError> {
         Self::try_from(Described { prediction, alphas, sigma_data })
     }
 
@@ -170,9 +170,9 @@ impl AlphaNetwork {
 }
 
 impl TryFrom<Described> for AlphaNetwork {
-    type Error = PreconditioningError;
+    type Error = ParameterisationError;
 
-    fn try_from(described: Described) -> Result<Self, PreconditioningError> {
+    fn try_from(described: Described) -> Result<Self, ParameterisationError> {
         positive("sigma_data", described.sigma_data)?;
         let table = Arc::new(NoiseTable::new(&described.alphas)?);
         Ok(Self { described, table })

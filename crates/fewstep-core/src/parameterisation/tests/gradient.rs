@@ -66,18 +66,18 @@ fn array<S>(c: Coefficients<S>) -> [S; 4] {
 
 #[test]
 fn gradients_match_differences() {
-    let on_alphas = |prediction, alphas| Preconditioning::Alphas(AlphaNetwork::new(prediction, alphas, 0.5).unwrap());
+    let on_alphas = |prediction, alphas| Parameterisation::Alphas(AlphaNetwork::new(prediction, alphas, 0.5).unwrap());
     let mut all = vec![
-        Preconditioning::EDM,
-        Preconditioning::VP,
-        Preconditioning::VE,
+        Parameterisation::EDM,
+        Parameterisation::VP,
+        Parameterisation::VE,
         on_alphas(Prediction::V, Alphas::DDPM),
         on_alphas(Prediction::X0, Alphas::COSINE),
         on_alphas(Prediction::Eps, Alphas::AlphasCumprod { values: vec![0.9, 0.4, 0.1, 0.01, 0.0] }),
     ];
     for timestep in [FlowTimestep::T, FlowTimestep::OneMinusT, FlowTimestep::ThousandT] {
         for velocity in [Velocity::NoiseMinusData, Velocity::DataMinusNoise] {
-            all.push(Preconditioning::Flow(RectifiedFlow { timestep, velocity, ..RectifiedFlow::default() }));
+            all.push(Parameterisation::Flow(RectifiedFlow { timestep, velocity, ..RectifiedFlow::default() }));
         }
     }
     for p in all {
@@ -100,7 +100,7 @@ fn gradients_match_differences() {
 /// Outside the table the label stands still, and so does its gradient.
 #[test]
 fn the_label_has_no_gradient_outside_the_table() {
-    let p = Preconditioning::Alphas(AlphaNetwork::new(Prediction::Eps, Alphas::DDPM, 0.5).unwrap());
+    let p = Parameterisation::Alphas(AlphaNetwork::new(Prediction::Eps, Alphas::DDPM, 0.5).unwrap());
     for (sigma, label) in [(0.001, 0.0), (500.0, 999.0)] {
         let c_noise = p.coefficients(&Dual(sigma, 1.0)).c_noise;
         assert_eq!((c_noise.0, c_noise.1), (label, 0.0));

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use super::super::{MAX_DISCRETE_LEVELS, PreconditioningError, check};
+use super::super::{MAX_DISCRETE_LEVELS, ParameterisationError, check};
 use super::Alphas;
 
 /// Finite noise levels by timestep, rising, and their logarithms: at least two.
@@ -26,7 +26,7 @@ impl fmt::Debug for NoiseTable {
 }
 
 impl NoiseTable {
-    pub(super) fn new(alphas: &Alphas) -> Result<Self, PreconditioningError> {
+    pub(super) fn new(alphas: &Alphas) -> Result<Self, ParameterisationError> {
         let mut levels = levels(alphas)?;
         levels.retain(|level| level.is_finite());
         Ok(Self { log_levels: levels.iter().map(|level| level.ln()).collect(), levels })
@@ -63,7 +63,7 @@ impl NoiseTable {
     }
 }
 
-pub(super) fn levels(alphas: &Alphas) -> Result<Vec<f64>, PreconditioningError> {
+pub(super) fn levels(alphas: &Alphas) -> Result<Vec<f64>, ParameterisationError> {
     let (betas, rescale_zero_snr) = match *alphas {
         Alphas::AlphasCumprod { ref values } => return levels_of(values),
         Alphas::Linear { start, end, steps, rescale_zero_snr } => {
@@ -92,11 +92,11 @@ pub(super) fn levels(alphas: &Alphas) -> Result<Vec<f64>, PreconditioningError> 
     levels_of(&alphas_cumprod.into_iter().map(f64::from).collect::<Vec<f64>>())
 }
 
-fn check_steps(steps: usize) -> Result<(), PreconditioningError> {
+fn check_steps(steps: usize) -> Result<(), ParameterisationError> {
     check("steps", steps as f64, "between 2 and 100000", (2..=MAX_DISCRETE_LEVELS).contains(&steps))
 }
 
-fn check_line(start: f64, end: f64, steps: usize) -> Result<(), PreconditioningError> {
+fn check_line(start: f64, end: f64, steps: usize) -> Result<(), ParameterisationError> {
     check_steps(steps)?;
     check("start", start, "above 0 and below 1", start > 0.0 && start < 1.0)?;
     check("end", end, "at least start and below 1", end >= start && end < 1.0)
@@ -129,7 +129,7 @@ fn rescaled(alphas_cumprod: &[f32]) -> Vec<f32> {
 }
 
 /// The levels of `alpha_bar`s that fall between 1 and 0. The last may be 0, whose level is infinite, if two stand before it.
-fn levels_of(alphas_cumprod: &[f64]) -> Result<Vec<f64>, PreconditioningError> {
+fn levels_of(alphas_cumprod: &[f64]) -> Result<Vec<f64>, ParameterisationError> {
     let count = alphas_cumprod.len();
     let sensible = (2..=MAX_DISCRETE_LEVELS).contains(&count);
     check("the number of alphas_cumprod", count as f64, "between 2 and 100000", sensible)?;
@@ -141,7 +141,7 @@ fn levels_of(alphas_cumprod: &[f64]) -> Result<Vec<f64>, PreconditioningError> {
         // the logarithm, in which timesteps are interpolated, is what must rise: neighbours in f64 may share one
         if !(value < 1.0 && level.ln() > log_before && (level.is_finite() || noise_alone)) {
             let rule = "below the one before it (the first below 1) and above 0 (the last may be 0 after two others)";
-            return Err(PreconditioningError { name: "alphas_cumprod", index: Some(index), value, rule });
+            return Err(ParameterisationError { name: "alphas_cumprod", index: Some(index), value, rule });
         }
         log_before = level.ln();
         levels.push(level);

@@ -1,4 +1,4 @@
-//! Preconditioning (Karras et al. 2022, Table 1): how a network `F` becomes a denoiser,
+//! Parameterisation (preconditioning in Karras et al. 2022, Table 1): how a network `F` becomes a denoiser,
 //! `D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)`, and which noise levels it supports.
 
 mod alphas;
@@ -14,12 +14,12 @@ pub use alphas::{AlphaNetwork, Alphas, Prediction};
 pub use flow::{FlowTimestep, RectifiedFlow, Velocity};
 
 /// What a network predicts and is told, with the parameters that follow from its training: the four preconditionings of
-/// EDM-style networks, networks on a table of alphas, and rectified flows.
+/// EDM-style networks, networks on a table of alphas, rectified flows, and networks that answer the denoised state itself.
 ///
-/// Read from a file, the parameters are unchecked (but for the table of alphas): call [`Preconditioning::validate`].
+/// Read from a file, the parameters are unchecked (but for the table of alphas): call [`Parameterisation::validate`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Preconditioning {
+pub enum Parameterisation {
     /// EDM's own.
     Edm {
         /// Standard deviation of the data.
@@ -61,9 +61,16 @@ pub enum Preconditioning {
     Alphas(AlphaNetwork),
     /// A network that predicts the velocity of a rectified flow (SiT, Stable Diffusion 3, FLUX, Wan).
     Flow(RectifiedFlow),
+    /// A network that is given `x` and `sigma` and answers `D(x; sigma)` itself.
+    Denoiser {
+        /// Smallest supported noise level.
+        sigma_min: f64,
+        /// Largest supported noise level.
+        sigma_max: f64,
+    },
 }
 
-/// The four coefficients of a preconditioned network at one or many noise levels, in the shape of `sigma`.
+/// The four coefficients of a parameterisation at one or many noise levels, in the shape of `sigma`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Coefficients<S> {
     /// Weight of the noisy image in the output.
@@ -76,10 +83,10 @@ pub struct Coefficients<S> {
     pub c_noise: S,
 }
 
-/// A preconditioning whose parameters make no sense.
+/// A parameterisation whose parameters make no sense.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("the model's preconditioning has {name}{} = {value}, which must be {rule}", element(*index))]
-pub struct PreconditioningError {
+#[error("the model's parameterisation has {name}{} = {value}, which must be {rule}", element(*index))]
+pub struct ParameterisationError {
     /// The parameter.
     pub name: &'static str,
     /// Which of its elements, counting from 0, if it is a list.
@@ -93,7 +100,7 @@ pub struct PreconditioningError {
 /// More discrete levels than this no published network has; a larger number in a file is damage.
 const MAX_DISCRETE_LEVELS: usize = 100_000;
 
-impl Preconditioning {
+impl Parameterisation {
     /// EDM with the defaults of its networks.
     pub const EDM: Self = Self::Edm { sigma_data: 0.5, sigma_min: 0.0, sigma_max: f64::INFINITY };
     /// VP with the defaults of EDM's networks.
@@ -144,6 +151,12 @@ impl Preconditioning {
                 c_in: sigma.constant_like(1.0),
                 c_noise: sigma.clone().mul_f64(0.5).ln(),
             },
+            Self::Denoiser { .. } => Coefficients {
+                c_skip: sigma.constant_like(0.0),
+                c_out: sigma.constant_like(1.0),
+                c_in: sigma.constant_like(1.0),
+                c_noise: sigma.clone(),
+            },
             Self::Iddpm { m, .. } => {
                 let table = self.discrete_levels();
                 let label = |sigma: f64| m as f64 - 1.0 - nearest(&table, sigma) as f64;
@@ -160,7 +173,7 @@ impl Preconditioning {
     /// The smallest noise level that the network supports, in the single precision of the reference networks.
     pub fn sigma_min(&self) -> f64 {
         match *self {
-            Self::Edm { sigma_min, .. } | Self::Ve { sigma_min, .. } => sigma_min,
+            Self::Edm { sigma_min, .. } | Self::Ve { sigma_min, .. } | Self::Denoiser { sigma_min, .. } => sigma_min,
             Self::Vp { beta_d, beta_min, epsilon_t, .. } => vp_sigma_f32(beta_d, beta_min, epsilon_t),
             Self::Iddpm { m, .. } => self.discrete_levels()[m.max(1) - 1],
             Self::Alphas(ref network) => network.levels()[0],
@@ -171,7 +184,7 @@ impl Preconditioning {
     /// The largest noise level that the network supports; infinite if there is none.
     pub fn sigma_max(&self) -> f64 {
         match *self {
-            Self::Edm { sigma_max, .. } | Self::Ve { sigma_max, .. } => sigma_max,
+            Self::Edm { sigma_max, .. } | Self::Ve { sigma_max, .. } | Self::Denoiser { sigma_max, .. } => sigma_max,
             Self::Vp { beta_d, beta_min, .. } => vp_sigma_f32(beta_d, beta_min, 1.0),
             Self::Iddpm { .. } => self.discrete_levels()[0],
             Self::Alphas(ref network) => network.levels()[network.levels().len() - 1],
@@ -184,7 +197,7 @@ impl Preconditioning {
         self.round_sigmas(&[sigma])[0]
     }
 
-    /// [`Preconditioning::round_sigma`] of every element.
+    /// [`Parameterisation::round_sigma`] of every element.
     pub fn round_sigmas(&self, sigmas: &[f64]) -> Vec<f64> {
         match self {
             Self::Iddpm { .. } => {
@@ -197,14 +210,14 @@ impl Preconditioning {
 
     /// `(sigma_min, sigma_max)` that a sampler of this network begins and ends at.
     ///
-    /// A range that belongs to the network is taken as it is: that of a table of alphas, of a flow, and what an EDM network
-    /// says of its own. Where EDM's networks leave an end open it is EDM's, 0.002 and 80. VP, VE and iDDPM are sampled as
+    /// A range that belongs to the network is taken as it is: that of a table of alphas, of a flow, of a denoiser, and what an EDM
+    /// network says of its own. Where EDM's networks leave an end open it is EDM's, 0.002 and 80. VP, VE and iDDPM are sampled as
     /// the EDM code does it: from 80 to 0.002, cut to what they support.
     pub fn sampling_range(&self) -> (f64, f64) {
         const EDM_RANGE: (f64, f64) = (0.002, 80.0);
         let (low, high) = (self.sigma_min(), self.sigma_max());
         match self {
-            Self::Alphas(_) | Self::Flow(_) => (low, high),
+            Self::Alphas(_) | Self::Flow(_) | Self::Denoiser { .. } => (low, high),
             Self::Edm { .. } => {
                 (if low > 0.0 { low } else { EDM_RANGE.0 }, if high.is_finite() { high } else { EDM_RANGE.1 })
             }
@@ -218,7 +231,7 @@ impl Preconditioning {
             Self::Edm { sigma_data, .. } => *sigma_data,
             Self::Alphas(network) => network.sigma_data(),
             Self::Flow(flow) => flow.sigma_data,
-            Self::Vp { .. } | Self::Ve { .. } | Self::Iddpm { .. } => half(),
+            Self::Vp { .. } | Self::Ve { .. } | Self::Iddpm { .. } | Self::Denoiser { .. } => half(),
         }
     }
 
@@ -226,7 +239,7 @@ impl Preconditioning {
     ///
     /// # Errors
     /// Names the first parameter that is not usable.
-    pub fn validate(&self) -> Result<(), PreconditioningError> {
+    pub fn validate(&self) -> Result<(), ParameterisationError> {
         let count = |m: usize| check("M", m as f64, "between 1 and 100000", (1..=MAX_DISCRETE_LEVELS).contains(&m));
         match *self {
             Self::Edm { sigma_data, sigma_min, sigma_max } => {
@@ -240,7 +253,7 @@ impl Preconditioning {
                 count(m)?;
                 check("epsilon_t", epsilon_t, "between 0 and 1", epsilon_t > 0.0 && epsilon_t < 1.0)
             }
-            Self::Ve { sigma_min, sigma_max } => {
+            Self::Ve { sigma_min, sigma_max } | Self::Denoiser { sigma_min, sigma_max } => {
                 positive("sigma_min", sigma_min)?;
                 check("sigma_max", sigma_max, "above sigma_min", sigma_max > sigma_min && sigma_max.is_finite())
             }
@@ -263,11 +276,11 @@ impl Preconditioning {
     }
 }
 
-fn check(name: &'static str, value: f64, rule: &'static str, holds: bool) -> Result<(), PreconditioningError> {
-    if holds { Ok(()) } else { Err(PreconditioningError { name, index: None, value, rule }) }
+fn check(name: &'static str, value: f64, rule: &'static str, holds: bool) -> Result<(), ParameterisationError> {
+    if holds { Ok(()) } else { Err(ParameterisationError { name, index: None, value, rule }) }
 }
 
-fn positive(name: &'static str, value: f64) -> Result<(), PreconditioningError> {
+fn positive(name: &'static str, value: f64) -> Result<(), ParameterisationError> {
     check(name, value, "positive and finite", value > 0.0 && value.is_finite())
 }
 
