@@ -48,10 +48,10 @@ class NumpyArrays:
         return float(np.sum(a * b, dtype=np.float64))
 
     def sample_dots(self, a: np.ndarray, b: np.ndarray) -> list[float]:
-        return np.sum((a * b).reshape(len(a), -1), axis=1, dtype=np.float64).tolist()
+        return list(np.sum((a * b).reshape(len(a), -1), axis=1, dtype=np.float64))
 
     def sample_l1(self, a: np.ndarray) -> list[float]:
-        return np.sum(np.abs(a).reshape(len(a), -1), axis=1, dtype=np.float64).tolist()
+        return list(np.sum(np.abs(a).reshape(len(a), -1), axis=1, dtype=np.float64))
 
     def scale_samples(self, a: np.ndarray, factors: list[float]) -> np.ndarray:
         return a * np.asarray(factors, a.dtype).reshape(-1, *[1] * (a.ndim - 1))

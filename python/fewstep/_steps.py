@@ -29,7 +29,7 @@ class Steps:
         self.state = self._combine()
 
     def _combine(self) -> Any:
-        total = None
+        total: Any = None
         for source, coefficient in self._combinations[self.step].items():
             term = self._known[source] * coefficient
             total = term if total is None else total + term

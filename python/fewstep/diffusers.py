@@ -69,7 +69,7 @@ class _Dress:
         return c_skip, c_out, 1 / sigma, c_noise
 
 
-class PlanScheduler(SchedulerMixin, ConfigMixin):
+class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     """Runs plans in unmodified pipelines: every evaluation, history and coefficient of the plan that has `num_inference_steps`.
 
     Parameters
@@ -175,7 +175,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):
         sample: torch.Tensor,
         generator: Any = None,
         return_dict: bool = True,
-        **_: Any,
+        **ignored: Any,
     ) -> SchedulerOutput | tuple[torch.Tensor]:
         """From the network's answer (after guidance) at this step to its input at the next, or to the sample."""
         steps = self._begin(sample) if self._steps is None else self._steps
@@ -311,9 +311,10 @@ class PipelineDenoiser:
         self._inputs = recording.inputs
         names = list(self._inputs)
         self._sample_name = next((name for name in ("sample", "hidden_states") if name in names), names[0])
-        self._time_name = next((name for name in names if name.startswith("timestep")), None)
-        if self._time_name is None:
+        times = [name for name in names if name.startswith("timestep")]
+        if not times:
             raise ValueError(f"{type(self.network).__name__} takes no timestep, among {', '.join(names)}")
+        self._time_name = times[0]
         given = self._inputs[self._sample_name]
         self.repeats = len(given) // self.count
         self.shape = tuple(given.shape[1:])

@@ -203,6 +203,38 @@ class TestWhatCannotBe:
             find(denoise)
         assert raised.value is mine and len(calls) == 30
 
+    @pytest.mark.parametrize("operation", ["combine", "dot", "sample_dots", "part", "with_gradients", "features"])
+    def test_operations_may_fail_anywhere(self, operation, monkeypatch):
+        """Out of memory, say: the exception comes out, whichever operation raised it."""
+        from fewstep._arrays import NumpyArrays
+
+        def denoise(x, sigma):
+            return x * 0.1 / (0.1 + sigma**2)
+
+        options = {"shape": (1, 8, 8), "steps": [3], "held_out": 8, "effort": "low"}
+        whole, calls = getattr(NumpyArrays, operation), []
+
+        def counted(self, *arguments):
+            calls.append(1)
+            return whole(self, *arguments)
+
+        monkeypatch.setattr(NumpyArrays, operation, counted)
+        find(denoise, **options)
+        total = len(calls)
+        assert total > 0
+        for at in sorted({1, 2, total // 3, total // 2, total - 1, total} - {0}):
+            calls.clear()
+
+            def failing(self, *arguments, at=at):
+                calls.append(1)
+                if len(calls) == at:
+                    raise MemoryError("no memory")
+                return whole(self, *arguments)
+
+            monkeypatch.setattr(NumpyArrays, operation, failing)
+            with pytest.raises(MemoryError, match="no memory"):
+                find(denoise, **options)
+
     def test_interrupts_end_the_search(self):
         calls = []
 
