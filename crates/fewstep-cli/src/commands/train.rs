@@ -35,7 +35,7 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "NAME")]
     pub arch: Option<Architecture>,
     /// Parameterisation: edm, vp, ve or iddpm [default: edm]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "precond", value_name = "NAME")]
     pub parameterisation: Option<ParameterisationName>,
     /// Class-conditional: the network is told each image's label
     #[arg(long)]
