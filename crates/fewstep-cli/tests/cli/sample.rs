@@ -238,7 +238,7 @@ fn samples_that_are_no_images_become_arrays() {
         );
     }
     let info = place.succeeds(&["info", "model.safetensors"]);
-    assert!(info.contains("  samples          4x8x8, which are no images\n"), "{info}");
+    assert!(info.contains("  samples           4x8x8, which are no images\n"), "{info}");
 }
 
 /// Each evaluation under guidance takes two calls, and `run.json` says who guided.
