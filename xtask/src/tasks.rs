@@ -25,7 +25,7 @@ pub fn test(root: &Path, args: &[String]) -> Result<ExitCode> {
     if !status.success() || !args.is_empty() {
         return Ok(exit_code(status));
     }
-    python(root, &[])
+    tests_of_python(root, &[]) // the tests have built the program
 }
 
 /// libtorch, then `fewstep demo`.
@@ -118,6 +118,11 @@ pub fn python(root: &Path, args: &[String]) -> Result<ExitCode> {
     if !status.success() {
         return Ok(exit_code(status));
     }
+    tests_of_python(root, args)
+}
+
+/// The same where the program is built.
+fn tests_of_python(root: &Path, args: &[String]) -> Result<ExitCode> {
     let folder = root.join("python");
     let list = folder.join("requirements-test.txt");
     let packages = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
