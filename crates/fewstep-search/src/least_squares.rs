@@ -40,8 +40,8 @@ impl Default for Fit {
 /// `x_j = (sigma_j / sigma_i) x_i + sum_m c_m D_m`, `m` over the last `history + 1` outputs,
 ///
 /// with `c` from the normal equations against the teacher's state at `sigma_j`, the last step to zero fitted against
-/// its image in the same way; with [`Fit::fit_state_coefficient`], the coefficient of `x_i` as well. If the teacher holds a constant image ([`Teacher::holding`]), it stands for an output at
-/// the first level that costs no evaluation. Levels are chosen as in [`super::oss()`], by the student's own states,
+/// its image in the same way; with [`Fit::fit_state_coefficient`], the coefficient of `x_i` as well. If the teacher holds a
+/// mean prediction ([`Teacher::with_mean`]), it stands for an output at the first level that costs no evaluation. Levels are chosen as in [`super::oss()`], by the student's own states,
 /// for every number of steps at once. It takes evaluations alone, no gradient.
 ///
 /// The ridge draws `c` to Euler's step (`c_0 = 1 - sigma_j / sigma_i`, the others 0), which a very strong one is. Outputs
