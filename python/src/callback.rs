@@ -72,12 +72,7 @@ impl Callback {
 
     /// Unit normal noise of some seeds, a sample each.
     pub fn noise(seeds: &[u64], shape: &[usize]) -> Vec<u8> {
-        let size = shape.iter().product::<usize>().max(1);
-        let mut values = vec![0f32; size * seeds.len()];
-        for (seed, sample) in seeds.iter().zip(values.chunks_mut(size)) {
-            noise::normal(*seed, noise::LATENT, sample);
-        }
-        bytes(&values)
+        bytes(&noise::latents(seeds, shape.iter().product()))
     }
 }
 

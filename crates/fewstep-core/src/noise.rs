@@ -7,6 +7,16 @@ use rand_distr::{Distribution, StandardNormal};
 /// Stream of the latents of samples.
 pub const LATENT: u64 = 0;
 
+/// The unit normal latents of samples of `numel` values, one a seed, one after the other.
+pub fn latents(seeds: &[u64], numel: usize) -> Vec<f32> {
+    let numel = numel.max(1);
+    let mut values = vec![0.0; numel * seeds.len()];
+    for (seed, sample) in seeds.iter().zip(values.chunks_mut(numel)) {
+        normal(*seed, LATENT, sample);
+    }
+    values
+}
+
 /// Counter for the class of a sample, in [`mix`].
 pub const CLASS_STREAM: u64 = 0xC1A5;
 

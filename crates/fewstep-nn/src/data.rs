@@ -117,11 +117,7 @@ impl EpochOrder {
 
 /// Unit normal latents `[N, ...shape]` for these seeds, on `device`; each depends on its own seed alone.
 pub fn latents(seeds: &[u64], shape: &[usize], device: Device) -> Tensor {
-    let size = shape.iter().product::<usize>().max(1);
-    let mut values = vec![0f32; size * seeds.len()];
-    for (seed, sample) in seeds.iter().zip(values.chunks_mut(size)) {
-        noise::normal(*seed, noise::LATENT, sample);
-    }
+    let values = noise::latents(seeds, shape.iter().product());
     let shape: Vec<i64> = std::iter::once(seeds.len()).chain(shape.iter().copied()).map(|size| size as i64).collect();
     Tensor::from_slice(&values).view(shape.as_slice()).to_device(device)
 }
