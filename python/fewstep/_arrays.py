@@ -142,7 +142,6 @@ class TorchArrays:
         self.device = torch.device(device)
         self.home = torch.device(offload) if offload is not None else self.device
         self._filters: list[tuple[Any, Any]] = []
-        self._network_device: Any = None
 
     @property
     def rounding(self) -> float:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from . import _fewstep
 from ._arrays import is_torch
 
@@ -135,6 +137,4 @@ def _column(x: Any, values: list[float], flat: bool) -> Any:
 
         dtype = torch.float32 if flat else x.dtype
         return torch.tensor(values, dtype=dtype, device=x.device).reshape(shape)
-    import numpy as np
-
     return np.asarray(values, np.float32 if flat else x.dtype).reshape(shape)

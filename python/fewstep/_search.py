@@ -100,7 +100,7 @@ def find_plans(
     images
         Whether samples are images with values in [-1, 1]; those of 1 or 3 channels unless said.
     offload
-        A device, such as `"cpu"`, that keeps all states while the network is elsewhere.
+        A device, such as `"cpu"`, that keeps all states while the network is on another.
     held_out
         Latents that rollout errors are measured on, apart from the search's (8, 64 or 128 by effort); 0 for none.
     progress

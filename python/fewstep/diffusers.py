@@ -21,19 +21,19 @@ from ._plan import Plan, Plans
 from ._search import find_plans as find_plans_on
 from ._steps import Steps
 
-__all__ = ["PipelineDenoiser", "PlanScheduler", "find_plans", "parameterisation"]
+__all__ = ["PipelineDenoiser", "PlanScheduler", "find_plans", "parameterisation_of"]
 
 
-def parameterisation(scheduler: Any) -> Parameterisation:
+def parameterisation_of(scheduler: Any) -> Parameterisation:
     """How the networks of pipelines with this scheduler predict, by the scheduler's configuration.
 
     Raises ValueError for a scheduler that says neither a noise table nor flow matching.
     """
+    if isinstance(scheduler, PlanScheduler):
+        return scheduler.parameterisation
     config = scheduler.config
     prediction = config.get("prediction_type", "epsilon")
     flow = "FlowMatch" in type(scheduler).__name__ or prediction == "flow_prediction" or config.get("use_flow_sigmas")
-    if isinstance(scheduler, PlanScheduler):
-        return scheduler.parameterisation
     if flow:
         return Parameterisation.flow(shift=float(config.get("shift") or config.get("flow_shift") or 1.0))
     names = {"epsilon": Parameterisation.eps, "v_prediction": Parameterisation.v, "sample": Parameterisation.x0}
@@ -103,7 +103,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             plans = [plans]
         elif isinstance(plans, Mapping):
             plans = plans.values()
-        of = parameterisation or globals()["parameterisation"](scheduler)
+        of = parameterisation or parameterisation_of(scheduler)
         return cls(plans=[json.loads(plan.to_json()) for plan in plans], parameterisation=json.loads(of.to_json()))
 
     def set_timesteps(
@@ -283,6 +283,11 @@ def _first(output: Any) -> Any:
     return output.sample if hasattr(output, "sample") else output
 
 
+def _without_variance(answer: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """The first channels of images, as many as samples have: some networks learn a variance beside."""
+    return answer[:, : shape[0]] if len(shape) == 3 else answer
+
+
 class PipelineDenoiser:
     """`D(x; sigma)` of a pipeline's network, with all that the pipeline passes to it and its guidance.
 
@@ -302,7 +307,7 @@ class PipelineDenoiser:
         self.network = _network(pipe)
         if self.network.training:
             raise ValueError(f"the pipeline's {type(self.network).__name__} is in training mode, with dropout: call its eval() first")
-        self.parameterisation = parameterisation or globals()["parameterisation"](pipe.scheduler)
+        self.parameterisation = parameterisation or parameterisation_of(pipe.scheduler)
         self.count, call = _call(pipe, of, guidance_scale, arguments)
         self._timestep = 500.0
         recording = _Recording(pipe, self.network, call, self._timestep)
@@ -345,8 +350,7 @@ class PipelineDenoiser:
         every = [repeat * self.count + row for repeat in range(self.repeats) for row in rows]
         for name, pick in self._rows.items():
             inputs[name] = pick(self._inputs[name], every)
-        answer = _first(self.network(**inputs))[:, : self.shape[0]] if len(self.shape) == 3 else _first(self.network(**inputs))
-        parts = answer.to(x.dtype).chunk(self.repeats)
+        parts = _without_variance(_first(self.network(**inputs)), self.shape).to(x.dtype).chunk(self.repeats)
         total = sum(part * weight for part, weight in zip(parts, self._weights))
         return x * c_skip + total * c_out
 
@@ -482,7 +486,7 @@ def _guidance(
     recording: _Recording, repeats: int, count: int, shape: tuple[int, ...], scale: float | None
 ) -> list[float]:
     """The weights in which the pipeline adds the network's answers, found from one call and checked on it."""
-    answer = recording.answer[:, : shape[0]] if len(shape) == 3 else recording.answer  # without a learned variance
+    answer = _without_variance(recording.answer, shape)
     table = torch.stack([part.double().flatten() for part in answer.chunk(repeats)], 1).cpu()
     wanted = recording.output[:count].double().flatten().cpu()
     tolerance = 50 * torch.finfo(answer.dtype).eps * float(table.abs().max()) * len(wanted) ** 0.5

@@ -76,10 +76,7 @@ fn settings_of(text: &str) -> PyResult<SearchSettings> {
 }
 
 /// A search's error as a Python exception: the caller's own where that is what it is.
-fn raised(error: Error, operations: &Operations) -> PyErr {
-    if let Some(first) = operations.failure() {
-        return first;
-    }
+fn raised(error: Error) -> PyErr {
     match error.into_denoiser::<Raised>() {
         Ok(Raised(error)) => error,
         Err(Error::Cancelled) => PyKeyboardInterrupt::new_err("stopped during the search"),
@@ -121,14 +118,9 @@ fn find_plans(
     let watcher = Watcher { object: progress, operations: operations.clone() };
     let callback = Callback::new(callback, &operations, spec, described.images)?;
     let found = find(&callback, &method, &steps, &settings, held_out, &watcher);
-    match (found, operations.failure()) {
-        (Ok(_), Some(error)) => Err(error),
-        (Ok(found), None) => Ok(found),
-        (Err(error), Some(first)) => {
-            drop(error);
-            Err(first)
-        }
-        (Err(error), None) => Err(raised(error, &operations)),
+    match operations.failure() {
+        Some(first) => Err(first),
+        None => found.map_err(raised),
     }
 }
 
