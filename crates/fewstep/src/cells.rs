@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result};
 use crate::runs::{read, slug};
-use crate::scorer::{ImageScorer, Score};
+use crate::scorer::{self, FeatureScore, ImageScorer, Score};
 
 /// One cell of a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,8 +28,9 @@ pub struct Row {
     /// Network calls an image: more than evaluations under guidance. (Files of before guidance do not say so.)
     #[serde(default)]
     pub calls: usize,
-    /// Frechet distance, one for each range of seeds; none where samples are no images.
-    pub frechet: Vec<f64>,
+    /// Distances of its images under each feature network; none where samples are no images.
+    #[serde(default)]
+    pub scores: Vec<Scores>,
     /// Mean squared difference of a value to the fine teacher's samples on held-out latents.
     pub rollout_error: f64,
     /// The same on the latents of the method's search, if it compares any: far below the other, the plan is overfitted to them.
@@ -52,18 +53,64 @@ pub struct Row {
     pub grid: Option<PathBuf>,
 }
 
+/// Distances of a cell's images under one feature network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// The feature network's name.
+    pub features: String,
+    /// From data; none without any.
+    pub data: Distances,
+    /// From the teacher's images of other seeds: whether the sampler is true to its model, apart from whether that is true to data.
+    pub teacher: Distances,
+}
+
+/// Distances from one reference, one for each range of seeds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Distances {
+    /// Frechet distances.
+    pub frechet: Vec<f64>,
+    /// KID; none where the reference has statistics alone.
+    pub kid: Vec<f64>,
+}
+
+impl Distances {
+    fn push(&mut self, of_range: Option<scorer::Distances>) {
+        self.frechet.extend(of_range.map(|distances| distances.frechet));
+        self.kid.extend(of_range.and_then(|distances| distances.kid));
+    }
+}
+
 impl Row {
+    /// Frechet distances, one for each range of seeds, by the first feature network: from the data, or from the teacher's images where
+    /// there is none.
+    pub fn frechet(&self) -> &[f64] {
+        self.scores.first().map_or(&[], |scores| match scores.data.frechet.is_empty() {
+            true => &scores.teacher.frechet,
+            false => &scores.data.frechet,
+        })
+    }
+
     /// Mean over seed ranges; NaN for none.
     pub fn frechet_mean(&self) -> f64 {
-        self.frechet.iter().sum::<f64>() / self.frechet.len() as f64
+        mean(self.frechet())
     }
 
     /// Standard deviation over seed ranges; 0 for one.
     pub fn frechet_deviation(&self) -> f64 {
-        let (mean, n) = (self.frechet_mean(), self.frechet.len() as f64);
-        let squares: f64 = self.frechet.iter().map(|value| (value - mean).powi(2)).sum();
-        if n > 1.0 { (squares / (n - 1.0)).sqrt() } else { 0.0 }
+        deviation(self.frechet())
     }
+}
+
+/// Mean; NaN of none.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Standard deviation of the values about their mean; 0 of one.
+pub fn deviation(values: &[f64]) -> f64 {
+    let (mean, n) = (mean(values), values.len() as f64);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    if n > 1.0 { (squares / (n - 1.0)).sqrt() } else { 0.0 }
 }
 
 /// Rollout errors: mean squared differences of a pixel to the fine teacher's images.
@@ -98,6 +145,11 @@ documented! {
 }
 
 impl SeedRanges {
+    /// Seeds that no range has, as many as one has: those of the teacher's images that samplers are compared with.
+    pub fn others(&self) -> Range<u64> {
+        self.range(self.ranges)
+    }
+
     /// The seeds of the range of this number, from 0.
     pub fn range(&self, range: u64) -> Range<u64> {
         let first = self.first + range * self.images;
@@ -146,15 +198,15 @@ impl ResultCache<'_> {
         cost: SearchCost,
     ) -> Result<Row> {
         self.observer.event(Event::Note(&format!("{method}, {} evaluations", plan.nfe())));
-        let scores = match &self.scorer {
-            Some(scorer) => self.scores(scorer, denoiser, plan)?,
-            None => Scores { seconds: seconds_per_sample(denoiser, plan, self.observer)?, ..Scores::default() },
+        let scored = match &self.scorer {
+            Some(scorer) => self.scored(scorer, denoiser, plan)?,
+            None => Scored { seconds: seconds_per_sample(denoiser, plan, self.observer)?, ..Scored::default() },
         };
         let [file, plan_file, grid_file] =
             ["json", "plan.json", "png"].map(|extension| self.file(method, plan.nfe(), extension));
         remove(&file)?; // a cell of another plan must not seem to be of this one
         atomic::write_bytes(&plan_file, plan.to_json()?.as_bytes())?;
-        if let Some(grid) = &scores.grid {
+        if let Some(grid) = &scored.grid {
             atomic::write_bytes(&grid_file, grid)?;
         }
         let image = plan.unrolled().output;
@@ -164,32 +216,51 @@ impl ResultCache<'_> {
             method: method.to_owned(),
             nfe: plan.nfe(),
             calls: plan.nfe() * denoiser.spec().calls,
-            frechet: scores.frechet,
             rollout_error: errors.held_out,
             seen_error: errors.seen,
             search_evaluations: cost.evaluations,
             search_seconds: cost.seconds,
-            seconds_per_image: scores.seconds,
+            seconds_per_image: scored.seconds,
             sigmas: plan.sigmas(),
             weights: (0..plan.nfe()).map(|k| image.coefficient(Source::Output(k))).collect(),
             plan: inside(&plan_file),
-            grid: scores.grid.is_some().then(|| inside(&grid_file)),
+            scores: scored.scores,
+            grid: scored.grid.is_some().then(|| inside(&grid_file)),
         };
         atomic::write_json(&file, &row)?; // last: it says that the cell is scored
         Ok(row)
     }
 
+    /// Cells are compared with images of `plan`, the teacher's, from seeds that no cell has.
+    pub fn teach(&mut self, denoiser: &dyn TorchDenoiser, plan: &Plan) -> Result<()> {
+        match &mut self.scorer {
+            Some(scorer) => scorer.teach(denoiser, plan, self.seeds.others(), &self.folder, self.observer),
+            None => Ok(()),
+        }
+    }
+
     /// The distances of all ranges, the images of the first and the mean time.
-    fn scores(&self, scorer: &ImageScorer, denoiser: &dyn TorchDenoiser, plan: &Plan) -> Result<Scores> {
-        let mut scores = Scores::default();
+    fn scored(&self, scorer: &ImageScorer, denoiser: &dyn TorchDenoiser, plan: &Plan) -> Result<Scored> {
+        let mut scored = Scored::default();
         for range in 0..self.seeds.ranges {
             let seeds: Vec<u64> = self.seeds.range(range).collect();
-            let Score { frechet, grid, seconds } = scorer.score(denoiser, plan, &seeds, self.observer)?;
-            scores.frechet.push(frechet);
-            scores.seconds += seconds / self.seeds.ranges as f64;
-            scores.grid.get_or_insert(grid);
+            let Score { scores, grid, seconds } = scorer.score(denoiser, plan, &seeds, self.observer)?;
+            if scored.scores.is_empty() {
+                let empty = |score: &FeatureScore| Scores {
+                    features: score.features.clone(),
+                    data: Distances::default(),
+                    teacher: Distances::default(),
+                };
+                scored.scores = scores.iter().map(empty).collect();
+            }
+            for (all, score) in scored.scores.iter_mut().zip(scores) {
+                all.data.push(score.data);
+                all.teacher.push(score.teacher);
+            }
+            scored.seconds += seconds / self.seeds.ranges as f64;
+            scored.grid.get_or_insert(grid);
         }
-        Ok(scores)
+        Ok(scored)
     }
 
     /// Keeps `row`, of a cell whose plan is `plan`, as it is now known.
@@ -206,8 +277,8 @@ impl ResultCache<'_> {
 
 /// What images say of a sampler.
 #[derive(Default)]
-struct Scores {
-    frechet: Vec<f64>,
+struct Scored {
+    scores: Vec<Scores>,
     grid: Option<Vec<u8>>,
     seconds: f64,
 }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use fewstep_eval::Statistics;
-use fewstep_eval::features::{self, Convention, Differentiable, FeatureId, FeatureNetwork, OpenOptions, torchscript};
+use fewstep_eval::features::torchscript::{self, InputRange};
+use fewstep_eval::features::{self, Convention, Differentiable, FeatureId, FeatureNetwork, OpenOptions};
 use fewstep_nn::distance::{Distance, Measure};
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
@@ -27,6 +28,21 @@ impl FeatureOptions {
     /// A file, read as data and not run; without one, the built-in network.
     pub fn file(file: Option<PathBuf>) -> Self {
         Self { file, convention: Convention::Tf1, torchscript: None }
+    }
+
+    /// Whether this name is one of a TorchScript program that is run.
+    pub fn is_program(name: &str) -> bool {
+        Self::named(name, Convention::default(), false).torchscript.is_some()
+    }
+
+    /// As it is named on a command line: a file, or `FILE@bytes`, `FILE@unit` or `FILE@signed`, which runs the file as a TorchScript
+    /// program on pixels of this range: only for files that are trusted.
+    pub fn named(name: &str, convention: Convention, return_features: bool) -> Self {
+        let ranges = [("@bytes", InputRange::Bytes), ("@unit", InputRange::Unit), ("@signed", InputRange::Signed)];
+        let program = ranges.into_iter().find_map(|(end, range)| Some((name.strip_suffix(end)?, range)));
+        let (file, range) = program.map_or((name, None), |(file, range)| (file, Some(range)));
+        let torchscript = range.map(|range| torchscript::Options { range, return_features, ..Default::default() });
+        Self { file: Some(PathBuf::from(file)), convention, torchscript }
     }
 
     /// Opens the network for images of these channels, height and width.

@@ -1,33 +1,36 @@
-//! What images of a model are scored against: a feature network, and statistics of what the model should make.
+//! What images are scored against: feature networks, and what they make of the data.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use fewstep_core::observe::Observer;
 use fewstep_eval::features::{FeatureId, FeatureNetwork};
-use fewstep_eval::{Collector, Keep, Statistics};
-use fewstep_io::hash;
+use fewstep_eval::{Collector, Keep, Reference};
+use fewstep_io::{hash, npz};
 use fewstep_nn::mixture;
 use fewstep_nn::tch::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::assets;
+use crate::data::{has_extension, open_data};
 use crate::error::{Result, ensure};
 use crate::features::{FeatureOptions, check_features};
 use crate::models::{MIXTURES, OpenModel, is_built_in};
+use crate::{assets, measure, pixels};
 
 /// Seeds of a mixture's exact samples, apart from those that anyone samples with.
 const EXACT_SEEDS: Range<u64> = (4 << 40)..(4 << 40) + 5000;
 
-/// A feature network with statistics under it.
+/// A feature network that scores images, with what it makes of the data.
 pub struct ImageReference {
     /// The feature network.
     pub features: Box<dyn FeatureNetwork>,
-    /// Statistics of what the model should make.
-    pub statistics: Statistics,
-    /// Where they come from.
-    pub name: String,
-    /// SHA-256 of their file, if they have one.
-    sha256: Option<String>,
+    /// What it makes of the data, with every image's features where they are at hand; none where images are compared with the
+    /// teacher's alone.
+    pub data: Option<Reference>,
+    /// Where that comes from.
+    name: String,
+    /// Fixes it: the hash of statistics, the fingerprint of a data set.
+    hash: Option<String>,
 }
 
 /// A reference by name and hash, as `run.json` keeps it.
@@ -35,9 +38,9 @@ pub struct ImageReference {
 pub struct ReferenceId {
     /// The feature network.
     pub features: FeatureId,
-    /// Where the statistics come from.
+    /// Where what it is compared with comes from.
     pub reference: String,
-    /// SHA-256 of their file, if they have one.
+    /// SHA-256 of its file, or the fingerprint of its images, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference_sha256: Option<String>,
 }
@@ -45,46 +48,105 @@ pub struct ReferenceId {
 impl ReferenceId {
     /// Whether both are the same, whatever their files are called.
     pub fn same(&self, other: &Self) -> bool {
-        let statistics = match (&self.reference_sha256, &other.reference_sha256) {
+        let data = match (&self.reference_sha256, &other.reference_sha256) {
             (Some(a), Some(b)) => a == b,
             (None, None) => self.reference == other.reference,
             _ => false,
         };
-        statistics && self.features == other.features
+        data && self.features == other.features
+    }
+
+    /// Whether both lists are the same.
+    pub fn all_same(these: &[Self], others: &[Self]) -> bool {
+        these.len() == others.len() && these.iter().zip(others).all(|(this, other)| this.same(other))
     }
 }
 
+/// How data sets that are references are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReferenceOptions {
+    /// Squares that their images are padded to.
+    pub pad_to: Option<usize>,
+    /// Images at once.
+    pub batch: usize,
+}
+
+/// What images of a teacher alone are compared with.
+const NO_DATA: &str = "no data";
+
 impl ImageReference {
-    /// The files given; for a built-in model they may be left out.
+    /// These feature networks with what each makes of the data: a data set for all of them, or a file of statistics (or a data set)
+    /// for each, in order; none compares images with the teacher's alone. For a built-in model both may be left out.
     ///
     /// # Errors
     /// If a file lacks, does not fit the model's images, or belongs to another network.
-    pub fn open(opened: &OpenModel, features: FeatureOptions, reference: Option<&PathBuf>) -> Result<Self> {
-        ensure!(
-            features.file.is_some() == reference.is_some() && (features.file.is_some() || is_built_in(&opened.name)),
-            "{} needs statistics of what it should make (--ref, made by `fewstep ref`) and their feature network (--features)",
-            opened.name
-        );
+    pub fn open_all(
+        opened: &OpenModel,
+        features: &[FeatureOptions],
+        references: &[PathBuf],
+        options: ReferenceOptions,
+        observer: &dyn Observer,
+    ) -> Result<Vec<Self>> {
+        if features.is_empty() {
+            ensure!(
+                references.is_empty() && is_built_in(&opened.name),
+                "{} needs a feature network that scores its images (--features), and what they should be: statistics under it (made by \
+                 `fewstep ref`) or a data set (--ref)",
+                opened.name
+            );
+            return Ok(vec![Self::built_in(opened)?]);
+        }
+        let references = references_of(references, features.len())?;
+        let open = |(features, reference): (&FeatureOptions, &Option<PathBuf>)| {
+            Self::open(opened, features, reference.as_ref(), options, observer)
+        };
+        features.iter().zip(&references).map(open).collect()
+    }
+
+    fn open(
+        opened: &OpenModel,
+        features: &FeatureOptions,
+        reference: Option<&PathBuf>,
+        options: ReferenceOptions,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
         let shape = opened.pixel_shape()?;
         let features = features.open(shape, opened.denoiser().device())?;
+        let Some(path) = reference else {
+            return Ok(Self { features, data: None, name: NO_DATA.to_owned(), hash: None });
+        };
+        let keep = Keep { features: true, ..Keep::default() };
+        let data = read_or_collect(path, &*features, shape, keep, options, observer)?;
+        let name = path.display().to_string();
+        check_features(&*features, shape, &data.statistics, &name)?;
+        Ok(Self { features, hash: Some(data.name.clone()), data: Some(data), name })
+    }
+
+    /// What comes with the library for a built-in model.
+    pub(crate) fn built_in(opened: &OpenModel) -> Result<Self> {
+        let shape = opened.pixel_shape()?;
+        let device = opened.denoiser().device();
+        let features = FeatureOptions::file(None).open(shape, device)?;
         // a guided one should make what the mixture holds, too
-        let exact = || -> Result<Option<Tensor>> {
-            if !MIXTURES.contains(&opened.name.as_str()) {
-                return Ok(None);
+        let exact = match MIXTURES.contains(&opened.name.as_str()) {
+            true => {
+                let model = mixture::patterns(opened.name == MIXTURES[1], device)?;
+                mixture::samples(&model, &EXACT_SEEDS.collect::<Vec<_>>())
             }
-            let model = mixture::patterns(opened.name == MIXTURES[1], opened.denoiser().device())?;
-            Ok(mixture::samples(&model, &EXACT_SEEDS.collect::<Vec<_>>()))
+            false => None,
         };
-        let (statistics, name) = match reference {
-            Some(path) => (Statistics::read(path)?, path.display().to_string()),
-            None => match exact()? {
-                Some(images) => (of_images(&images, &*features)?, format!("{} exact samples", images.size()[0])),
-                None => (assets::reference()?, format!("{} training images", assets::DATA_NAME)),
-            },
+        let (data, name) = match exact {
+            Some(images) => {
+                let name = format!("{} exact samples", images.size()[0]);
+                (of_images(&images, &*features, &name)?, name)
+            }
+            None => {
+                let name = format!("{} training images", assets::DATA_NAME);
+                (Reference::new(&name, assets::reference()?), name)
+            }
         };
-        check_features(&*features, shape, &statistics, &name)?;
-        let sha256 = reference.map(hash::sha256_file).transpose()?;
-        Ok(Self { features, statistics, name, sha256 })
+        check_features(&*features, shape, &data.statistics, &name)?;
+        Ok(Self { features, data: Some(data), name, hash: None })
     }
 
     /// By name and hash.
@@ -92,16 +154,69 @@ impl ImageReference {
         ReferenceId {
             features: self.features.id().clone(),
             reference: self.name.clone(),
-            reference_sha256: self.sha256.clone(),
+            reference_sha256: self.hash.clone(),
         }
     }
 }
 
-/// Statistics of f32 images `[N, C, H, W]`.
-fn of_images(images: &Tensor, features: &dyn FeatureNetwork) -> Result<Statistics> {
-    let mut collector = Collector::new(features, Keep::default());
+/// The reference of each of so many feature networks: one of its own, in order, or the same for all; none where there is none.
+///
+/// # Errors
+/// If there are several, and not one for each.
+pub fn references_of(references: &[PathBuf], networks: usize) -> Result<Vec<Option<PathBuf>>> {
+    ensure!(
+        references.len() <= 1 || references.len() == networks,
+        "there are {networks} feature networks (--features) and {} references (--ref): name one data set for all, or one for each, in \
+         the same order",
+        references.len()
+    );
+    let of = |index: usize| references.get(index).or(references.first()).cloned();
+    Ok((0..networks).map(of).collect())
+}
+
+/// A reference from its file: statistics (.npz with mu and sigma), or a data set whose images go through the network.
+///
+/// # Errors
+/// If it cannot be read, or its images have another shape (channels, height, width) than this one.
+pub fn read_or_collect(
+    path: &Path,
+    network: &dyn FeatureNetwork,
+    shape: [usize; 3],
+    keep: Keep,
+    options: ReferenceOptions,
+    observer: &dyn Observer,
+) -> Result<Reference> {
+    ensure!(path.exists(), "the reference {} does not exist: check the path", path.display());
+    let is_images = has_extension(path, "npz") && {
+        let names = npz::names(path)?;
+        names.iter().any(|name| name == "images" || name == "arr_0")
+    };
+    if has_extension(path, "npz") && !is_images {
+        return Ok(Reference::read(path, &format!("sha256:{}", hash::sha256_file(path)?))?);
+    }
+    let pad_to = options.pad_to.filter(|_| !is_images);
+    let dataset = open_data(path, pad_to, None)?;
+    let found = measure::shape_of(&dataset);
+    ensure!(
+        found == shape,
+        "the images are {} but those of the reference {} are {}: both sides must have one size and one number of channels (images of \
+         data sets can be padded)",
+        pixels::words(shape),
+        path.display(),
+        pixels::words(found)
+    );
+    let padded = pad_to.map_or(String::new(), |size| format!(" padded to {size}"));
+    let name = format!("{}{padded}", dataset.fingerprint()?);
+    let watched = ("reference", observer);
+    let collected = measure::collect(&dataset, 0..dataset.len(), network, keep, options.batch, watched)?;
+    Ok(Reference::from_collected(&name, collected))
+}
+
+/// What the network makes of f32 images `[N, C, H, W]`.
+fn of_images(images: &Tensor, features: &dyn FeatureNetwork, name: &str) -> Result<Reference> {
+    let mut collector = Collector::new(features, Keep { features: true, ..Keep::default() });
     for batch in images.split(250, 0) {
         collector.push_sampled(&batch)?;
     }
-    Ok(collector.finish()?.statistics)
+    Ok(Reference::from_collected(name, collector.finish()?))
 }

@@ -1,43 +1,113 @@
-//! The image scorer: images of a plan, and how far their features are from a reference.
+//! The image scorer: images of a plan, and how far their features are from those of data and of a teacher's images.
 
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use fewstep_core::observe::{Observer, Progress};
+use fewstep_core::observe::{Event, Observer, Progress};
 use fewstep_core::plan::Plan;
 use fewstep_eval::features::FeatureNetwork;
-use fewstep_eval::{Collector, FrechetReference, Keep, Statistics};
+use fewstep_eval::{Collected, Collector, FrechetReference, Keep, KidReference, Reference, Statistics};
 use fewstep_nn::TorchDenoiser;
 use fewstep_nn::tch::{Device, Tensor};
 use fewstep_search::sample;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, ensure};
 use crate::pixels;
+use crate::reference::ImageReference;
+
+/// What a teacher's images are called as a reference.
+const TEACHER: &str = "teacher";
 
 /// Columns and rows of the grids in reports.
 const GRID: usize = 8;
 
-/// Scores samplers by the Frechet distance of their images.
+/// Scores samplers by how far their images are from data, and from a teacher's images, under one or more feature networks.
 pub struct ImageScorer<'a> {
-    features: &'a dyn FeatureNetwork,
-    reference: FrechetReference,
+    views: Vec<View<'a>>,
     batch: usize,
+}
+
+/// What one feature network compares images with.
+struct View<'a> {
+    features: &'a dyn FeatureNetwork,
+    data: Option<Side>,
+    teacher: Option<Side>,
+}
+
+/// One side of distances.
+struct Side {
+    frechet: FrechetReference,
+    kid: Option<KidReference>,
+}
+
+impl Side {
+    fn new(statistics: &Statistics, features: Option<&Tensor>) -> Result<Self> {
+        Ok(Self { frechet: FrechetReference::new(statistics)?, kid: features.map(KidReference::new).transpose()? })
+    }
+
+    fn distances(&self, images: &Collected) -> Result<Distances> {
+        let kid = match (&self.kid, &images.features) {
+            (Some(kid), Some(features)) => Some(kid.distance(features)?),
+            _ => None,
+        };
+        Ok(Distances { frechet: self.frechet.distance(&images.statistics)?, kid })
+    }
+}
+
+/// Distances of images from a reference.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Distances {
+    /// Frechet distance.
+    pub frechet: f64,
+    /// KID, where the reference's features are at hand.
+    pub kid: Option<f64>,
+}
+
+/// What one feature network says of a sampler's images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FeatureScore {
+    /// The network's name.
+    pub features: String,
+    /// From the data, if there is any.
+    pub data: Option<Distances>,
+    /// From the teacher's images of other seeds, once there are any.
+    pub teacher: Option<Distances>,
 }
 
 /// The score of a sampler.
 #[derive(Clone, Debug)]
 pub struct Score {
-    /// Frechet distance to the reference.
-    pub frechet: f64,
+    /// By each feature network, in order.
+    pub scores: Vec<FeatureScore>,
     /// The first 64 images as PNG.
     pub grid: Vec<u8>,
     /// Seconds an image for sampling alone.
     pub seconds: f64,
 }
 
+impl Score {
+    /// Frechet distance to the data, or to the teacher's images where there is none, by the first feature network: what a choice
+    /// goes by.
+    pub fn frechet(&self) -> f64 {
+        let first = self.scores.first().and_then(|score| score.data.or(score.teacher));
+        first.map_or(f64::NAN, |distances| distances.frechet)
+    }
+}
+
 impl<'a> ImageScorer<'a> {
-    /// A scorer by the distance of these features from this reference, which must be of the same features.
-    pub fn new(features: &'a dyn FeatureNetwork, reference: &Statistics, batch: usize) -> Result<Self> {
-        Ok(Self { features, reference: FrechetReference::new(reference)?, batch })
+    /// A scorer by these feature networks and what they make of data.
+    ///
+    /// # Errors
+    /// If a reference cannot be compared with.
+    pub fn new(references: &'a [ImageReference], batch: usize) -> Result<Self> {
+        let view = |reference: &'a ImageReference| {
+            let side = |data: &Reference| Side::new(&data.statistics, data.features.as_ref());
+            let data = reference.data.as_ref().map(side).transpose()?;
+            Ok(View { features: &*reference.features, data, teacher: None })
+        };
+        Ok(Self { views: references.iter().map(view).collect::<Result<_>>()?, batch })
     }
 
     /// Samples `denoiser` under `plan` from `seeds` and measures the images, rounded to bytes.
@@ -51,8 +121,54 @@ impl<'a> ImageScorer<'a> {
         seeds: &[u64],
         observer: &dyn Observer,
     ) -> Result<Score> {
+        let made = self.made(denoiser, plan, seeds, observer)?;
+        let scores = self.views.iter().zip(&made.collected).map(|(view, images)| {
+            let of = |side: &Option<Side>| side.as_ref().map(|side| side.distances(images)).transpose();
+            Ok(FeatureScore {
+                features: view.features.id().name.clone(),
+                data: of(&view.data)?,
+                teacher: of(&view.teacher)?,
+            })
+        });
+        Ok(Score { scores: scores.collect::<Result<_>>()?, grid: made.grid, seconds: made.seconds })
+    }
+
+    /// Scores are of distances from a teacher's images, too: those of `plan` from `seeds`, which should be no sampler's. They are made
+    /// once, and what the feature networks make of them is kept in `folder`.
+    ///
+    /// # Errors
+    /// As [`ImageScorer::score`], or if the folder cannot be used.
+    pub fn teach(
+        &mut self,
+        denoiser: &dyn TorchDenoiser,
+        plan: &Plan,
+        seeds: Range<u64>,
+        folder: &Path,
+        observer: &dyn Observer,
+    ) -> Result<()> {
+        let file = |view: &View| folder.join(format!("teacher-{:.12}.npz", view.features.id().sha256));
+        let files: Vec<PathBuf> = self.views.iter().map(file).collect();
+        let teacher = if files.iter().all(|file| file.exists()) {
+            files.iter().map(|file| Reference::read(file, TEACHER)).collect::<fewstep_eval::Result<Vec<_>>>()?
+        } else {
+            observer.event(Event::Note(&format!("teacher's images of other seeds, {} evaluations", plan.nfe())));
+            let made = self.made(denoiser, plan, &seeds.collect::<Vec<_>>(), observer)?.collected;
+            let made: Vec<Reference> = made.into_iter().map(|made| Reference::from_collected(TEACHER, made)).collect();
+            for (teacher, file) in made.iter().zip(&files) {
+                teacher.write(file)?;
+            }
+            made
+        };
+        for (view, teacher) in self.views.iter_mut().zip(&teacher) {
+            view.teacher = Some(Side::new(&teacher.statistics, teacher.features.as_ref())?);
+        }
+        Ok(())
+    }
+
+    fn made(&self, denoiser: &dyn TorchDenoiser, plan: &Plan, seeds: &[u64], observer: &dyn Observer) -> Result<Made> {
         ensure!(!seeds.is_empty(), "there are no seeds to make images from");
-        let mut collector = Collector::new(self.features, Keep::default());
+        let keep = Keep { features: true, ..Keep::default() };
+        let mut collectors: Vec<_> = self.views.iter().map(|view| Collector::new(view.features, keep)).collect();
         let mut first = Vec::new();
         let name = format!("{} evaluations", plan.nfe());
         let mut progress = Progress::new(observer, &name, "images", seeds.len() as u64, 0);
@@ -61,7 +177,9 @@ impl<'a> ImageScorer<'a> {
             let mut measure = || -> Result<()> {
                 let images = denoiser.pixels(samples)?.to_device(Device::Cpu); // waits for a GPU, so that its time is counted
                 seconds += started.elapsed().as_secs_f64();
-                collector.push_sampled(&images)?;
+                for collector in &mut collectors {
+                    collector.push_sampled(&images)?;
+                }
                 if start < GRID * GRID {
                     first.push(images.shallow_clone());
                 }
@@ -71,9 +189,16 @@ impl<'a> ImageScorer<'a> {
             };
             measure().map_err(|error| fewstep_search::Error::Denoiser(Box::new(error)))
         })?;
-        let frechet = self.reference.distance(&collector.finish()?.statistics)?;
-        Ok(Score { frechet, grid: grid(&first)?, seconds: seconds / seeds.len() as f64 })
+        let collected = collectors.into_iter().map(Collector::finish).collect::<fewstep_eval::Result<_>>()?;
+        Ok(Made { collected, grid: grid(&first)?, seconds: seconds / seeds.len() as f64 })
     }
+}
+
+/// Images as the feature networks see them.
+struct Made {
+    collected: Vec<Collected>,
+    grid: Vec<u8>,
+    seconds: f64,
 }
 
 /// Samples of `seeds` by `denoiser` under `plan`, as images `[N, C, H, W]` on the CPU.

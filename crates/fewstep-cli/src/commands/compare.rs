@@ -6,14 +6,13 @@ use anyhow::{Result, bail, ensure};
 use fewstep::assets;
 use fewstep::compare::{CompareSettings, CompareTask, Comparison, METHODS, PlanFile, Subject, compare, forecast};
 use fewstep::data::open_data;
-use fewstep::features::FeatureOptions;
 use fewstep::models::{BUILT_IN, OpenModel, is_built_in};
 use fewstep::runs::REPORT;
 use fewstep::search::Method;
 use fewstep_eval::features::Convention;
 use fewstep_io::dataset::Dataset;
 
-use crate::inputs::{ModelArgs, Numbers, SettingsArgs};
+use crate::inputs::{ModelArgs, Numbers, ScoreArgs, SettingsArgs};
 use crate::interrupt;
 use crate::repeat::{RunArgs, warn_of_changes};
 use crate::ui::{Output, Terminal, note};
@@ -49,12 +48,8 @@ pub struct Args {
     #[command(flatten)]
     pub run: RunArgs,
 
-    /// Statistics of what each model should make (`fewstep ref`) [default for built-in models: their own]
-    #[arg(long = "ref", value_name = "LIST", value_delimiter = ',', help_heading = "Score")]
-    pub references: Vec<PathBuf>,
-    /// Feature network of each model's statistics [default for built-in models: their own]
-    #[arg(long = "features", value_name = "LIST", value_delimiter = ',', help_heading = "Score")]
-    pub features: Vec<PathBuf>,
+    #[command(flatten)]
+    pub score: ScoreArgs,
     /// Images a cell [default: 5000]
     #[arg(long, value_name = "N", help_heading = "Score")]
     pub images: Option<u64>,
@@ -62,8 +57,8 @@ pub struct Args {
     /// Training images, for bound and +data-moments [default for fashion-mnist: its test images]
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub data: Option<PathBuf>,
-    /// Pad the training images to squares of this size
-    #[arg(long, value_name = "PIXELS", requires = "data", help_heading = "Data")]
+    /// Pad images of data sets to squares of this size
+    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
     pub pad_to: Option<usize>,
 
     #[command(flatten)]
@@ -82,7 +77,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     if args.settings.printed(&settings)? {
         return Ok(());
     }
-    let subjects = args.subjects(settings.resize)?;
+    let subjects = args.subjects(settings.resize, terminal)?;
     let plans: Vec<PlanFile> =
         args.plans.iter().map(|path| PlanFile::open(path, &subjects, terminal)).collect::<fewstep::Result<_>>()?;
     let task = CompareTask::new(&subjects, &args.methods, &plans, &args.steps.counts(), &settings)?;
@@ -103,23 +98,25 @@ impl Args {
     }
 
     /// Opens every model with what its samples are scored by.
-    fn subjects(&self, convention: Convention) -> Result<Vec<Subject>> {
-        let (models, references, features) = (self.models.len(), self.references.len(), self.features.len());
+    fn subjects(&self, convention: Convention, terminal: &Terminal) -> Result<Vec<Subject>> {
         ensure!(
-            references == features && (references == models || references == 0),
-            "{models} models need as many statistics (--ref) and feature networks (--features), in the same order; there are \
-             {references} and {features}"
+            self.pad_to.is_none() || self.data.is_some() || !self.score.references.is_empty(),
+            "--pad-to is for images of a data set: name one with --data or --ref"
         );
-        self.models.iter().enumerate().map(|(index, name)| self.subject(index, name, convention)).collect()
+        self.models.iter().map(|name| self.subject(name, convention, terminal)).collect()
     }
 
-    fn subject(&self, index: usize, name: &str, convention: Convention) -> Result<Subject> {
+    fn subject(&self, name: &str, convention: Convention, terminal: &Terminal) -> Result<Subject> {
         let opened = self.model.open(name, self.batch)?;
         let data = self.methods.iter().any(Method::needs_data).then(|| self.training_images(&opened)).transpose()?;
-        let file = self.features.get(index).cloned();
-        let features = FeatureOptions { convention, ..FeatureOptions::file(file) };
         let computing = (self.model.compute.precision.as_str(), self.batch);
-        let subject = Subject::open(opened, computing, features, self.references.get(index))?;
+        let subject = Subject::open(
+            opened,
+            computing,
+            &self.score.options(convention),
+            (&self.score.references, self.pad_to),
+            terminal,
+        )?;
         if let Some(text) = subject.note() {
             note(text);
         }

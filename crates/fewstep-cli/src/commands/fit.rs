@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use fewstep::data::{DataId, DataSettings};
+use fewstep::features::FeatureOptions;
 use fewstep::fitting::settings::TuneLoss;
 use fewstep::fitting::{
     FitInputs, FitRun, FitSettings, FitTask, Phases, PlanSource, cross_plan_table, fit, forecast, interpolations,
     open_inputs, open_plans, table,
 };
+use fewstep::reference::ImageReference;
 use fewstep::runs::REPORT;
+use fewstep_eval::features::Convention;
 use fewstep_io::dataset::Dataset;
 use fewstep_nn::data::Images;
 
@@ -70,9 +73,9 @@ pub struct CommonArgs {
     pub method: PlanSource,
     #[command(flatten)]
     pub data: TrainingImages,
-    /// Feature network of --ref and of distances of features [default: Fashion-MNIST's]
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
-    pub features: Option<PathBuf>,
+    /// Feature networks of --ref, or that of distances of features, as for `eval`
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Data")]
+    pub features: Vec<String>,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
@@ -111,9 +114,9 @@ pub struct TuningArgs {
     /// Learning rate [default: 5e-4 for rollout, 1e-4 for the others]
     #[arg(long, value_name = "RATE")]
     pub lr: Option<f64>,
-    /// Statistics of `fewstep ref`: chooses between untuned and tuned weights by images
-    #[arg(long = "ref", value_name = "FILE", requires = "features")]
-    pub reference: Option<PathBuf>,
+    /// What images should be, to choose between untuned and tuned weights: a data set, or statistics
+    #[arg(long = "ref", value_name = "LIST", value_delimiter = ',', requires = "features")]
+    pub references: Vec<PathBuf>,
 }
 
 /// `fewstep plan`.
@@ -152,7 +155,7 @@ fn run(
         model: opened.id(&args.model.compute.precision),
         data: dataset.as_ref().map(DataId::of).transpose()?,
         features: None,
-        reference: None,
+        references: Vec::new(),
         method: args.method,
         steps: match files.is_empty() {
             true => args.steps.counts(),
@@ -164,9 +167,11 @@ fn run(
     };
     task.refuse_idle(args.settings.names())?;
     task.check(&opened, dataset.as_ref().map(Dataset::len))?;
-    let (features, reference) = open_inputs(&task, &opened, args.features.as_ref(), tuning.reference.as_ref())?;
+    let named: Vec<FeatureOptions> =
+        args.features.iter().map(|name| FeatureOptions::named(name, Convention::default(), false)).collect();
+    let (features, references) = open_inputs(&task, &opened, &named, &tuning.references, terminal)?;
     task.features = features.as_ref().map(|network| network.id().clone());
-    task.reference = reference.as_ref().map(fewstep::reference::ImageReference::id);
+    task.references = references.iter().map(ImageReference::id).collect();
     if args.run.repeat.dry_run {
         return output.forecast(&forecast(&task, opened.spec())?);
     }
@@ -182,7 +187,7 @@ fn run(
         model: &opened,
         images: images.as_ref(),
         features: features.as_deref(),
-        reference: reference.as_ref(),
+        references: &references,
         plans: &plans,
     };
     let done = fit(task, &inputs, &args.run.options(), terminal)?;

@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "tf1", help_heading = "Features")]
     pub resize: String,
     /// Call the TorchScript program with `return_features`, as NVIDIA's need
-    #[arg(long, requires = "torchscript", help_heading = "Features")]
+    #[arg(long, requires = "features", help_heading = "Features")]
     pub return_features: bool,
     /// Where to: an npz file with mu, sigma and what they are of
     #[arg(long, value_name = "FILE", help_heading = "Output")]

@@ -1,21 +1,17 @@
 //! `fewstep reproduce`: the paper's experiments on a model and data of one's own.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use fewstep::data::DataId;
-use fewstep::features::FeatureOptions;
 use fewstep::models::OpenModel;
-use fewstep::reference::ImageReference;
+use fewstep::reference::{ImageReference, ReferenceOptions};
 use fewstep::reproduce::{
     Experiment, Preset, ReproduceInputs, ReproduceSettings, ReproduceTask, Reproduction, RowKind, forecast, reproduce,
 };
-use fewstep_eval::features::Convention;
 use fewstep_io::dataset::Dataset;
 use fewstep_nn::data::Images;
 
 use super::fit::TrainingImages;
-use crate::inputs::{ModelArgs, Numbers, SettingsArgs};
+use crate::inputs::{ModelArgs, Numbers, ScoreArgs, SettingsArgs};
 use crate::interrupt;
 use crate::repeat::{RunArgs, warn_of_changes};
 use crate::ui::{Output, Terminal};
@@ -46,12 +42,8 @@ pub struct Args {
 
     #[command(flatten)]
     pub data: TrainingImages,
-    /// Statistics of the training images (`fewstep ref`) [default for built-in models: their own]
-    #[arg(long = "ref", value_name = "FILE", help_heading = "Score")]
-    pub reference: Option<PathBuf>,
-    /// Feature network of the statistics [default for built-in models: their own]
-    #[arg(long, value_name = "FILE", help_heading = "Score")]
-    pub features: Option<PathBuf>,
+    #[command(flatten)]
+    pub score: ScoreArgs,
 
     /// small (hours on two cores) or paper (its own: 50,000 updates, 50,000 images a distance)
     #[arg(long, value_name = "NAME", default_value = "small", help_heading = "Scale")]
@@ -87,12 +79,12 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         only: args.rows.clone(),
         model: opened.id(&args.model.compute.precision),
         data: dataset.as_ref().map(DataId::of).transpose()?,
-        reference: None,
+        references: Vec::new(),
         settings,
     };
     task.check(&opened, dataset.as_ref().map(Dataset::len))?;
-    let reference = args.reference(&opened, task.settings.resize)?;
-    task.reference = reference.as_ref().map(ImageReference::id);
+    let references = args.references(&opened, &task.settings, terminal)?;
+    task.references = references.iter().map(ImageReference::id).collect();
     if args.run.repeat.dry_run {
         return output.forecast(&forecast(&task, opened.spec())?);
     }
@@ -104,7 +96,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         _ => None,
     };
     interrupt::resumable();
-    let inputs = ReproduceInputs { model: &opened, images: images.as_ref(), reference: reference.as_ref() };
+    let inputs = ReproduceInputs { model: &opened, images: images.as_ref(), references: &references };
     let done = reproduce(task, &inputs, &args.run.options(), terminal)?;
     output.result(&done.rows, || text(&done, output.colour()))
 }
@@ -121,13 +113,19 @@ impl Args {
         SettingsArgs { settings: None, ..self.settings.clone() }.resolve(&settings)
     }
 
-    /// What images are scored against; none for figures of levels, and where samples are no images.
-    fn reference(&self, opened: &OpenModel, convention: Convention) -> Result<Option<ImageReference>> {
+    /// What scores images; nothing for figures of levels, and where samples are no images.
+    fn references(
+        &self,
+        opened: &OpenModel,
+        settings: &ReproduceSettings,
+        terminal: &Terminal,
+    ) -> Result<Vec<ImageReference>> {
         if !self.experiment.scores() || opened.denoiser().pixel_shape().is_none() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let features = FeatureOptions { convention, ..FeatureOptions::file(self.features.clone()) };
-        Ok(Some(ImageReference::open(opened, features, self.reference.as_ref())?))
+        let options = ReferenceOptions { pad_to: self.data.pad_to, batch: settings.fit.batch };
+        let (features, references) = (self.score.options(settings.resize), &self.score.references);
+        Ok(ImageReference::open_all(opened, &features, references, options, terminal)?)
     }
 }
 

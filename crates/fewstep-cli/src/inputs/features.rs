@@ -4,39 +4,41 @@ use std::path::PathBuf;
 
 use fewstep::features::FeatureOptions;
 use fewstep_eval::features::Convention;
-use fewstep_eval::features::torchscript::{InputRange, Options};
 
 /// What turns images into features.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Features")]
 pub struct FeatureArgs {
-    /// Feature network: .safetensors of `fewstep features` or `import`, or Inception's .pth [default: Fashion-MNIST's]
+    /// Feature network: .safetensors, Inception's .pth; PROGRAM@bytes runs a TorchScript program [default: Fashion-MNIST's]
     #[arg(long, value_name = "FILE")]
-    pub features: Option<PathBuf>,
-    /// Run --features as a TorchScript program, only if you trust it, on pixels of this range
-    #[arg(long, value_name = "RANGE", requires = "features", num_args = 0..=1, default_missing_value = "bytes")]
-    pub torchscript: Option<Range>,
-}
-
-/// Range of a TorchScript network's input. (Documented variants would make every help page that shows them twice as long.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Range {
-    Bytes,
-    Unit,
-    Signed,
+    pub features: Option<String>,
 }
 
 impl FeatureArgs {
-    /// As the library takes them, with what Inception's images are resized by, and how a TorchScript program is called.
+    /// As the library takes it.
     pub fn options(&self, convention: Convention, return_features: bool) -> FeatureOptions {
-        let torchscript = self.torchscript.map(|range| {
-            let range = match range {
-                Range::Bytes => InputRange::Bytes,
-                Range::Unit => InputRange::Unit,
-                Range::Signed => InputRange::Signed,
-            };
-            Options { range, return_features, ..Options::default() }
-        });
-        FeatureOptions { file: self.features.clone(), convention, torchscript }
+        match &self.features {
+            Some(name) => FeatureOptions::named(name, convention, return_features),
+            None => FeatureOptions { convention, ..FeatureOptions::file(None) },
+        }
+    }
+}
+
+/// Feature networks that score images, and what they should be.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Score")]
+pub struct ScoreArgs {
+    /// Feature networks that score images, as for `eval` [default for built-in models: their own]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub features: Vec<String>,
+    /// What images should be: a data set, or statistics of each feature network (`fewstep ref`)
+    #[arg(long = "ref", value_name = "LIST", value_delimiter = ',')]
+    pub references: Vec<PathBuf>,
+}
+
+impl ScoreArgs {
+    /// The feature networks, as the library takes them.
+    pub fn options(&self, convention: Convention) -> Vec<FeatureOptions> {
+        self.features.iter().map(|name| FeatureOptions::named(name, convention, false)).collect()
     }
 }

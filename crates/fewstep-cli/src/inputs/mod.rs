@@ -12,7 +12,7 @@ mod settings;
 
 pub use compute::{Compute, DeviceArgs};
 pub use data::DataArgs;
-pub use features::FeatureArgs;
+pub use features::{FeatureArgs, ScoreArgs};
 pub use latents::LatentArgs;
 pub use model::ModelArgs;
 pub use numbers::Numbers;

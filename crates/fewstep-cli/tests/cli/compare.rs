@@ -1,6 +1,8 @@
 //! `compare`: every method in one table, from one teacher, a cell at a time.
 
-use crate::support::Place;
+use serde_json::Value;
+
+use crate::support::{Place, Run, testdata};
 
 /// A tiny model, a feature network, and statistics of two-class images under it.
 fn place() -> Place {
@@ -64,7 +66,10 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
     assert_eq!(rows.len(), 1 + 12 * 2 - 1);
     assert_eq!((&rows[0]["method"], &rows[0]["nfe"]), (&"teacher".into(), &5.into()));
     for row in rows {
-        assert!(row["frechet"].as_array().unwrap().iter().all(|value| value.as_f64().unwrap() > 0.0), "{row}");
+        for distances in ["data", "teacher"].map(|from| &row["scores"][0][from]["frechet"]) {
+            let distances = distances.as_array().unwrap();
+            assert!(distances.len() == 2 && distances.iter().all(|value| value.as_f64().unwrap() > 0.0), "{row}");
+        }
         assert!(row["rollout_error"].as_f64().unwrap() >= 0.0);
         let method = row["method"].as_str().unwrap();
         let blind = ["teacher", "karras/ipndm4", "karras/heun", "bound/euler"].contains(&method);
@@ -156,7 +161,7 @@ fn plans_from_files_stand_beside_methods() {
         rows.iter().map(|row| (row["method"].as_str().unwrap(), row["nfe"].as_u64().unwrap())).collect();
     let file = "found/steps-004/plan.json";
     assert_eq!(names, [("teacher", 5), ("karras/ipndm2", 3), ("found", 3), ("found", 4), (file, 4)]);
-    for same in ["rollout_error", "frechet", "sigmas"] {
+    for same in ["rollout_error", "scores", "sigmas"] {
         assert_eq!(rows[2][same], rows[1][same]);
         assert_eq!(rows[3][same], rows[4][same]);
     }
@@ -181,7 +186,7 @@ fn latents_are_compared_by_rollout_errors_alone() {
     assert!(!run.stdout.contains("Frechet") && run.stdout.contains("least rollout error"), "{}", run.stdout);
     let rows = place.read_json("run/compare.json");
     for row in rows.as_array().unwrap() {
-        assert!(row["frechet"].as_array().unwrap().is_empty() && row["grid"].is_null(), "{row}");
+        assert!(row["scores"].as_array().unwrap().is_empty() && row["grid"].is_null(), "{row}");
         assert!(row["rollout_error"].as_f64().unwrap() > 0.0 && row["seconds_per_image"].as_f64().unwrap() > 0.0);
     }
     assert!(rows[1]["rollout_error"].as_f64() < rows[2]["rollout_error"].as_f64(), "{rows}");
@@ -262,6 +267,62 @@ fn the_forecast_is_near_what_searches_take() {
     }
     let teacher = place.read_json(&format!("run/{}/teacher.json", place.folder_in("run")));
     assert_eq!(teacher["evaluations"].as_u64(), Some(part("the searches' teacher")));
+}
+
+/// A trained network and a program, which know the data by its images and by statistics.
+#[test]
+fn several_feature_networks_score_the_same_images() {
+    let place = place();
+    std::fs::copy(testdata("torchscript/average.pt"), place.path("average.pt")).unwrap();
+    let compare = |features: &str, references: &str, out: &str| {
+        let mut args = SMALL.map(str::to_owned);
+        (args[3], args[5]) = (references.to_owned(), features.to_owned());
+        let own = ["--methods", "karras/euler,karras/ipndm2", "--steps", "3,4", "--out", out].map(str::to_owned);
+        let args: Vec<String> = args.into_iter().chain(own).collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        place.run(&args)
+    };
+    let rows = |run: &Run| -> Vec<Value> { serde_json::from_str(&run.stdout).unwrap() };
+    let both = compare("features.safetensors,average.pt@bytes", "data", "both");
+    let alone = rows(&compare("features.safetensors", "ref.npz", "alone"));
+    for (row, alone) in rows(&both).iter().zip(&alone) {
+        let scores = row["scores"].as_array().unwrap();
+        let names: Vec<&str> = scores.iter().map(|scores| scores["features"].as_str().unwrap()).collect();
+        assert_eq!(names, ["small-cnn", "torchscript/average/bytes"]);
+        for score in scores {
+            for from in ["data", "teacher"] {
+                let of = |kind: &str| score[from][kind][0].as_f64().unwrap();
+                assert!(of("frechet") > 0.0 && of("kid").is_finite(), "{score}");
+            }
+        }
+        assert_eq!(scores[0]["teacher"], alone["scores"][0]["teacher"], "alone or beside another");
+        let [many, one] = [&scores[0], &alone["scores"][0]].map(|score| score["data"]["frechet"][0].as_f64().unwrap());
+        assert!((many / one - 1.0).abs() < 1e-6 && alone["scores"][0]["data"]["kid"].as_array().unwrap().is_empty());
+    }
+    // what an earlier run made of the teacher's images is taken
+    let again = place.run(&["compare", "model.safetensors", "--config", "both", "--out", "both", "--resume", "--json"]);
+    assert_eq!((rows(&again), again.stderr.contains("other seeds")), (rows(&both), false), "{}", again.stderr);
+    let csv = std::fs::read_to_string(place.path("both/compare.csv")).unwrap();
+    assert!(csv.contains("kid to teacher") && csv.lines().count() == 1 + 2 * rows(&both).len(), "{csv}");
+    let page = std::fs::read_to_string(place.path("both/report.html")).unwrap();
+    assert!(
+        page.contains("ranks by KID to the teacher&#39;s images")
+            || page.contains("ranks by KID to the teacher's images")
+    );
+
+    // without data the teacher's images are what there is
+    let mut free: Vec<&str> = SMALL[..2].to_vec();
+    free.extend(&SMALL[4..]);
+    free.extend(["--methods", "karras/euler", "--steps", "3", "--out", "free"]);
+    let free: Vec<Value> = serde_json::from_str(&place.succeeds(&free)).unwrap();
+    let score = &free[1]["scores"][0];
+    assert!(score["data"]["frechet"].as_array().unwrap().is_empty(), "{score}");
+    assert_eq!(score["teacher"], alone[1]["scores"][0]["teacher"]);
+
+    let error = compare("features.safetensors,average.pt@bytes", "ref.npz,ref.npz,ref.npz", "new").stderr;
+    assert!(error.contains("there are 2 feature networks (--features) and 3 references (--ref)"), "{error}");
+    let error = compare("average.pt", "data", "new").stderr;
+    assert!(error.contains("average.pt@bytes") || error.contains("cannot be used as a feature network"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use fewstep_io::tensors::TensorData;
 use serde_json::Value;
 
-use crate::support::{Place, SIZE, steady};
+use crate::support::{Place, SIZE, steady, testdata};
 
 /// A tiny model, two-class images, and a feature network trained on them.
 fn trained() -> Place {
@@ -44,6 +44,22 @@ fn measured<'a>(json: &'a Value, metric: &str) -> &'a Value {
 }
 
 #[test]
+fn several_feature_networks_see_the_same_images() {
+    let place = trained();
+    std::fs::copy(testdata("torchscript/average.pt"), place.path("average.pt")).unwrap();
+    let sampler =
+        ["model.safetensors", "--steps", "2", "--solver", "euler", "--seeds", "0-9", "--ref", "data", "--features"];
+    let eval = |features: &'static str| place.json(&[&["eval"][..], &sampler, &[features]].concat());
+    let both = eval("features.safetensors,average.pt@unit");
+    assert_eq!(both["networks"].as_array().unwrap().len(), 2);
+    for (index, alone) in [eval("features.safetensors"), eval("average.pt@unit")].iter().enumerate() {
+        assert_eq!((&both["metrics"][index], &both["networks"][index]), (&alone["metrics"][0], &alone["networks"][0]));
+    }
+    let [bytes, unit] = ["average.pt@bytes", "average.pt@unit"].map(|name| value(&eval(name), "frechet-distance"));
+    assert!(bytes > 1000.0 * unit, "{bytes} {unit}");
+}
+
+#[test]
 fn a_set_is_at_distance_zero_from_itself_however_it_is_stored() {
     let place = trained();
     let features = ["--features", "features.safetensors"];
@@ -52,8 +68,8 @@ fn a_set_is_at_distance_zero_from_itself_however_it_is_stored() {
     for reference in ["ref.npz", "data"] {
         let json = place.json(&[&EVAL[..], &["data", "--ref", reference]].concat());
         assert!(value(&json, "frechet-distance") < 1e-6, "{json}");
-        assert_eq!((json["images"].as_u64(), json["reference_images"].as_u64()), (Some(60), Some(60)));
-        assert_eq!(json["features_sha256"], stored["features_sha256"]);
+        assert_eq!((json["images"].as_u64(), json["networks"][0]["reference_images"].as_u64()), (Some(60), Some(60)));
+        assert_eq!(json["networks"][0]["features_sha256"], stored["features_sha256"]);
     }
     let part = place.run(&[&EVAL[..], &["data", "--ref", "ref.npz", "--set", "data.max_images=20"]].concat());
     assert_eq!(part.code, 0);
@@ -91,7 +107,10 @@ fn the_built_in_model_is_measured_against_its_training_images() {
     let place = Place::new();
     let distance = |steps: &str| {
         let json = place.json(&["eval", "fashion-mnist", "--solver", "euler", "--steps", steps, "--seeds", "0-49"]);
-        assert_eq!((json["reference_images"].as_u64(), json["features"].as_str()), (Some(60_000), Some("small-cnn")));
+        assert_eq!(
+            (json["networks"][0]["reference_images"].as_u64(), json["networks"][0]["features"].as_str()),
+            (Some(60_000), Some("small-cnn"))
+        );
         value(&json, "frechet-distance")
     };
     let (few, many) = (distance("2"), distance("12"));
@@ -107,8 +126,8 @@ fn sides_that_do_not_belong_together_are_refused() {
     insta::assert_snapshot!(place.fails(&["eval", "data"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST), but these are 8x8 with 1 channel: give a feature network with --features, or pad Fashion-MNIST's images to 32x32");
     insta::assert_snapshot!(place.fails(&["eval", "model.safetensors"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST), but these are 8x8 with 1 channel: give a feature network with --features, or pad Fashion-MNIST's images to 32x32");
     insta::assert_snapshot!(place.fails(&eval(&["data"])), @"with --features there is no default reference: give one with --ref");
-    insta::assert_snapshot!(place.fails(&eval(&["large", "--ref", "data"])), @"the images are 16x16 with 1 channel but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (the setting data.pad_to pads those of data sets)");
-    insta::assert_snapshot!(place.fails(&eval(&["colour", "--ref", "data"])), @"the images are 8x8 with 3 channels but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (the setting data.pad_to pads those of data sets)");
+    insta::assert_snapshot!(place.fails(&eval(&["large", "--ref", "data"])), @"the images are 16x16 with 1 channel but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (images of data sets can be padded)");
+    insta::assert_snapshot!(place.fails(&eval(&["colour", "--ref", "data"])), @"the images are 8x8 with 3 channels but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (images of data sets can be padded)");
     insta::assert_snapshot!(place.fails(&eval(&["data", "--ref", "nowhere.npz"])), @"the reference nowhere.npz does not exist: check the path");
     insta::assert_snapshot!(place.fails(&eval(&["nowhere", "--ref", "data"])), @"there is neither a data set nor a model nowhere: check the path");
     insta::assert_snapshot!(place.fails(&["eval", "data", "--ref", "data", "--features", "model.safetensors"]), @"model.safetensors cannot be used as a feature network: its metadata does not say 'fewstep features 1', as a feature network's does");
@@ -162,7 +181,7 @@ fn all_metrics_come_from_one_pass() {
     for found in json["metrics"].as_array().unwrap() {
         assert_eq!(found["num_images"], 60);
         let on_pixels = found["metric"] == "sliced-wasserstein";
-        assert_eq!(found["features"]["sha256"] == json["features_sha256"], !on_pixels, "{found}");
+        assert_eq!(found["features"]["sha256"] == json["networks"][0]["features_sha256"], !on_pixels, "{found}");
         assert_eq!(found["reference"].is_string(), found["metric"] != "class-score", "{found}");
     }
     let extrapolated = &measured(&json, "frechet-distance-infinity")["warnings"][0];
@@ -226,7 +245,7 @@ fn a_protocol_takes_inception_and_shows_all_ranges() {
     assert_eq!(json["ranges"], serde_json::json!([[0, 3], [4, 7], [8, 11]]));
     assert_eq!(json["protocol"], "edm rehearsed with 4 images a range");
     assert_eq!(
-        (json["features"].as_str(), json["dimensions"].as_u64()),
+        (json["networks"][0]["features"].as_str(), json["networks"][0]["dimensions"].as_u64()),
         (Some("inception-v3-2015-12-05/tf1"), Some(2048))
     );
     // The other convention's numbers are other numbers.
@@ -248,7 +267,7 @@ fn protocols_that_cannot_be_followed() {
         assert_eq!(error, format!("--set {setting} cannot be used with --protocol edm, which says it"));
     }
     insta::assert_snapshot!(place.fails(&eval(&["data", "--set", "reduced=4"])), @"--set reduced=4 is for a rehearsal of a protocol: name it with --protocol");
-    insta::assert_snapshot!(place.fails(&eval(&["data", "--set", "return_features=true"])), @"--set return_features=true is for a TorchScript program: run one with --torchscript");
+    insta::assert_snapshot!(place.fails(&eval(&["data", "--set", "return_features=true"])), @"--set return_features=true is for a TorchScript program: run one with --features PROGRAM@bytes");
     insta::assert_snapshot!(place.fails(&eval(&["data", "--set", "resize=clean"])), @"--set resize=clean: unknown variant `clean`, expected `tf1` or `pytorch-fid`");
     insta::assert_snapshot!(place.fails(&eval(&["model.safetensors", "--set", "data.max_images=9"])), @"--set data.max_images=9 is for stored images: with a model, --seeds says how many");
 }

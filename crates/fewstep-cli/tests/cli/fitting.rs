@@ -323,7 +323,7 @@ fn built_in_models_interpolate_by_themselves() {
     assert_eq!(tuned[0]["interpolation"][0].as_array().unwrap().len(), 5);
     let run = std::fs::read_to_string(place.path("tuned/run.json")).unwrap();
     let run: serde_json::Value = serde_json::from_str(&run).unwrap();
-    assert!(run["task"]["reference"]["reference"].as_str().unwrap().contains("exact samples"));
+    assert!(run["task"]["references"][0]["reference"].as_str().unwrap().contains("exact samples"));
     // so long steps that nothing is kept of them
     let untuned = fit("untuned", &["--updates", "6", "--lr", "10", "--set", "tune.ema_images=1"]);
     assert_eq!(untuned[0]["phases"][1]["kept"], false);

@@ -61,7 +61,7 @@ fn a_comparison_with_exact_samples() {
     let rows = place.json(&on_mixture("compare", &[&own[..], &["--set", "held_out=32"]].concat()));
     let value = |method: &str, nfe: u64| {
         let row = rows.as_array().unwrap().iter().find(|row| row["method"] == method && row["nfe"] == nfe).unwrap();
-        (row["frechet"][0].as_f64().unwrap(), row["rollout_error"].as_f64().unwrap())
+        (row["scores"][0]["data"]["frechet"][0].as_f64().unwrap(), row["rollout_error"].as_f64().unwrap())
     };
     let teacher = value("teacher", 35).0;
     for nfe in [3, 4] {

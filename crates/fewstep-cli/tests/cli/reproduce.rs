@@ -51,12 +51,12 @@ fn table_1_has_every_cell_and_goes_on_where_it_stopped() {
     let paper = ["teacher", "baseline", "phase 1: levels", "phase 2: network", "original weights", "both phases"];
     assert_eq!(names, paper);
     for row in rows.as_array().unwrap() {
-        assert_eq!(row["frechet"].as_array().unwrap().len(), 2);
+        assert_eq!(row["scores"][0]["data"]["frechet"].as_array().unwrap().len(), 2);
     }
     // both phases start from the levels of the first
     assert_eq!(rows[2]["sigmas"], rows[5]["sigmas"]);
     assert_ne!(rows[1]["sigmas"], rows[2]["sigmas"]);
-    assert_ne!(rows[1]["frechet"], rows[3]["frechet"], "phase 2 changed the network");
+    assert_ne!(rows[1]["scores"], rows[3]["scores"], "phase 2 changed the network");
     let markdown = std::fs::read_to_string(place.path("run/table1.md")).unwrap();
     assert!(markdown.contains("| both phases |") && markdown.contains("3 steps"), "{markdown}");
     assert!(markdown.contains("- seeds: 0 to 63, 64 to 127") && markdown.contains("\"learning_rate\""), "{markdown}");
@@ -204,7 +204,7 @@ fn every_figure_has_its_name() {
         .collect();
     assert_eq!(names, ["\"teacher\"", "\"baseline\"", "\"both phases\""]);
     // the figures of the levels may be drawn again: the reference of the run stays known
-    let reference = |place: &Place| place.read_json("run/run.json")["task"]["reference"]["features"].clone();
+    let reference = |place: &Place| place.read_json("run/run.json")["task"]["references"][0]["features"].clone();
     let known = reference(&place);
     let again: Vec<&str> = moved.iter().map(|word| if *word == "fig2" { "fig3" } else { word }).collect();
     place.succeeds(&again);

@@ -218,6 +218,11 @@ pub fn steady(text: &str) -> String {
     out.trim_end().to_owned()
 }
 
+/// A file of the repository's test data.
+pub fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
+}
+
 /// Reference inputs and outputs, if they are on this machine.
 pub fn goldens() -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/goldens");

@@ -40,7 +40,7 @@ pub(super) struct Materials<'a> {
 impl<'a> Materials<'a> {
     pub(super) fn new(subject: &'a Subject) -> Self {
         let direct = subject.model.denoiser().pixel_shape().is_some_and(|shape| *subject.model.spec().shape == shape);
-        let features = subject.reference.as_ref().filter(|_| direct).map(|reference| &*reference.features);
+        let features = subject.references.first().filter(|_| direct).map(|reference| &*reference.features);
         Self { moments: OnceCell::new(), table: OnceCell::new(), loss: features.map(FeatureLoss::new) }
     }
 }
@@ -69,15 +69,15 @@ impl<'a> Evaluator<'a> {
         observer: &'a dyn Observer,
     ) -> Result<Self> {
         let identity = hash::sha256_bytes(denoiser.spec().identity.as_bytes());
-        let scorer = subject
-            .reference
-            .as_ref()
-            .map(|reference| ImageScorer::new(&*reference.features, &reference.statistics, subject.batch));
+        let scorer = match subject.references.as_slice() {
+            [] => None,
+            references => Some(ImageScorer::new(references, subject.batch)?),
+        };
         let cache = ResultCache {
             name: &subject.model.name,
             root: run.path(),
             folder: run.subfolder(&format!("model-{}", &identity[..12]))?,
-            scorer: scorer.transpose()?,
+            scorer,
             seeds: task.settings.seeds(),
             observer,
         };
@@ -94,9 +94,10 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// The Heun teacher's row.
-    pub(super) fn teacher(&self) -> Result<Row> {
+    /// The Heun teacher's row; all cells are compared with its images of other seeds.
+    pub(super) fn teacher(&mut self) -> Result<Row> {
         let plan = plans::teacher(self.denoiser, self.task.settings.teacher_steps)?;
+        self.cache.teach(*self.denoiser, &plan)?;
         self.scored("teacher", &plan, SearchCost::default(), false)
     }
 

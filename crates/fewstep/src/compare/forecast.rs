@@ -30,14 +30,15 @@ pub fn forecast(task: &CompareTask, subjects: &[Subject]) -> Result<Forecast> {
 fn parts(task: &CompareTask, subject: &Subject, spec: &Spec) -> Result<Vec<(String, u64)>> {
     let settings = &task.settings;
     let held_out = settings.held_out as u64;
-    let samples = if subject.reference.is_some() { settings.images * settings.ranges } else { TIMED };
+    let samples = if subject.references.is_empty() { TIMED } else { settings.images * settings.ranges };
+    let others = if subject.references.is_empty() { 0 } else { settings.images };
     let scored = samples + held_out;
     let evaluations = |steps: &[usize]| steps.iter().map(|&steps| steps as u64).sum::<u64>();
     let fine = held_out_teacher(&spec.levels, &settings.search.teacher)?.nfe() as u64;
     let bound = task.methods.iter().any(|method| method.source == Source::Bound);
     let table = if bound { settings.table_images * table_levels(&spec.levels, TABLE_GRID)?.len() } else { 0 };
     let mut parts = vec![
-        ("the table's teacher".to_owned(), scored * (2 * settings.teacher_steps as u64 - 1)),
+        ("the table's teacher".to_owned(), (scored + others) * (2 * settings.teacher_steps as u64 - 1)),
         ("teacher on held-out latents".to_owned(), held_out * fine),
         ("table of e(sigma)".to_owned(), table as u64),
     ];

@@ -3,10 +3,11 @@
 use fewstep_io::RunFolder;
 use fewstep_report::{Axis, Block, LabeledImage, Page, Plot, Reference, Section, Series, Style};
 
-use super::tables::{Measure, evaluations, headline, of, shows, table};
+use super::tables::{Distance, Measure, evaluations, headline, measures, of, table};
 use super::{CompareTask, SubjectId};
-use crate::cells::Row;
+use crate::cells::{Row, mean};
 use crate::error::Result;
+use crate::reference::ReferenceId;
 use crate::runs::RunFile;
 
 /// The report of these cells, whose images are in `folder`.
@@ -42,16 +43,17 @@ fn facts(subject: &SubjectId) -> String {
     let guidance = subject.model.guidance.as_ref();
     let guidance = guidance
         .map_or(String::new(), |guidance| format!("; guidance {} from {}", guidance.weight, guidance.reference));
-    let reference = subject.reference.as_ref().map_or("; no images".to_owned(), |reference| {
-        format!("; features {}; reference {}", reference.features, reference.reference)
-    });
-    format!("SHA-256 {}{guidance}{reference}", subject.model.sha256)
+    let of = |reference: &ReferenceId| format!("; features {}; reference {}", reference.features, reference.reference);
+    let references = match subject.references.as_slice() {
+        [] => "; no images".to_owned(),
+        references => references.iter().map(of).collect(),
+    };
+    format!("SHA-256 {}{guidance}{references}", subject.model.sha256)
 }
 
 fn sections_of(rows: &[Row], task: &CompareTask, model: &str, folder: &RunFolder) -> Vec<Section> {
-    let measures = [Measure::Frechet, Measure::RolloutError, Measure::TrainingError];
-    let shown = measures.into_iter().filter(|measure| shows(rows, model, *measure));
-    let tables = shown.map(|measure| Block::Table(table(rows, task, model, measure))).collect();
+    let measures = measures(rows, model);
+    let tables = measures.into_iter().map(|measure| Block::Table(table(rows, task, model, measure))).collect();
     let mut sections = vec![
         Section::new("Distances", tables),
         Section::new("Against the number of evaluations", vec![Block::Plots(curves(rows, task, model))]),
@@ -86,15 +88,22 @@ fn curves(rows: &[Row], task: &CompareTask, model: &str) -> Vec<Plot> {
         lines.collect()
     };
     let teacher = of(rows, model).find(|row| row.method == "teacher");
-    let references =
-        teacher.map(|row| Reference { y: row.frechet_mean(), name: format!("teacher, {}", evaluations(row)) });
-    let frechet = Plot {
-        title: "Frechet distance".to_owned(),
-        x: Axis::linear("evaluations"),
-        y: Axis::log("Frechet distance"),
-        series: series(&Row::frechet_mean),
-        references: references.into_iter().collect(),
-        ..Plot::default()
+    let distances = measures(rows, model).into_iter().filter_map(|measure| match measure {
+        Measure::Distance(distance) => Some(distance),
+        _ => None,
+    });
+    let plot = |distance: Distance| {
+        let name = distance.name(rows, model);
+        let references =
+            teacher.map(|row| Reference { y: mean(distance.of(row)), name: format!("teacher, {}", evaluations(row)) });
+        Plot {
+            title: name.clone(),
+            x: Axis::linear("evaluations"),
+            y: Axis::log(&name),
+            series: series(&|row| mean(distance.of(row))),
+            references: references.into_iter().collect(),
+            ..Plot::default()
+        }
     };
     let rollout = Plot {
         title: "Rollout error on held-out latents".to_owned(),
@@ -103,8 +112,7 @@ fn curves(rows: &[Row], task: &CompareTask, model: &str) -> Vec<Plot> {
         series: series(&|row| row.rollout_error),
         ..Plot::default()
     };
-    let images = shows(rows, model, Measure::Frechet);
-    images.then_some(frechet).into_iter().chain([rollout]).collect()
+    distances.map(plot).chain([rollout]).collect()
 }
 
 /// For every number of evaluations the noise levels, and what the outputs weigh in the sample.

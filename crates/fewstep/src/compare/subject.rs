@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use fewstep_core::observe::Observer;
 use fewstep_io::dataset::Dataset;
 use fewstep_nn::data::Images;
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use crate::data::DataId;
 use crate::error::Result;
 use crate::features::FeatureOptions;
 use crate::models::{ModelId, OpenModel};
-use crate::reference::{ImageReference, ReferenceId};
+use crate::reference::{ImageReference, ReferenceId, ReferenceOptions};
 
 /// A model that is compared, with what its samples are scored by.
 pub struct Subject {
@@ -20,8 +21,8 @@ pub struct Subject {
     pub precision: String,
     /// Samples that are made and measured at once.
     pub batch: usize,
-    /// What its images are scored against; none where its samples are no images, which leaves rollout errors.
-    pub reference: Option<ImageReference>,
+    /// What scores its images; none where its samples are no images, which leaves rollout errors.
+    pub references: Vec<ImageReference>,
     /// Training images, if a method needs any, and where they are from.
     pub data: Option<(Images, DataId)>,
 }
@@ -31,31 +32,35 @@ pub struct Subject {
 pub struct SubjectId {
     /// The model.
     pub model: ModelId,
-    /// What its images are scored against.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reference: Option<ReferenceId>,
+    /// What scores its images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<ReferenceId>,
     /// Training images that methods needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataId>,
 }
 
 impl Subject {
-    /// A model that computes in `precision`, so many samples at once, with its reference if its samples are images: for a built-in
-    /// model no files are needed.
+    /// A model that computes in `precision`, so many samples at once, scored by these feature networks and references if its samples
+    /// are images: for a built-in model no files are needed.
     ///
     /// # Errors
-    /// As [`ImageReference::open`].
+    /// As [`ImageReference::open_all`].
     pub fn open(
         model: OpenModel,
         (precision, batch): (&str, usize),
-        features: FeatureOptions,
-        statistics: Option<&PathBuf>,
+        features: &[FeatureOptions],
+        (references, pad_to): (&[PathBuf], Option<usize>),
+        observer: &dyn Observer,
     ) -> Result<Self> {
-        let reference = match model.denoiser().pixel_shape() {
-            Some(_) => Some(ImageReference::open(&model, features, statistics)?),
-            None => None,
+        let references = match model.denoiser().pixel_shape() {
+            Some(_) => {
+                let options = ReferenceOptions { pad_to, batch };
+                ImageReference::open_all(&model, features, references, options, observer)?
+            }
+            None => Vec::new(),
         };
-        Ok(Self { model, precision: precision.to_owned(), batch, reference, data: None })
+        Ok(Self { model, precision: precision.to_owned(), batch, references, data: None })
     }
 
     /// With training images.
@@ -69,7 +74,7 @@ impl Subject {
 
     /// What must be said of how it is scored.
     pub fn note(&self) -> Option<String> {
-        self.reference.is_none().then(|| {
+        self.references.is_empty().then(|| {
             format!(
                 "{} makes samples of shape {:?}, which are no images, and has no decoder: it is compared by rollout errors alone",
                 self.model.name,
@@ -82,7 +87,7 @@ impl Subject {
     pub fn id(&self) -> SubjectId {
         SubjectId {
             model: self.model.id(&self.precision),
-            reference: self.reference.as_ref().map(ImageReference::id),
+            references: self.references.iter().map(ImageReference::id).collect(),
             data: self.data.as_ref().map(|(_, id)| id.clone()),
         }
     }
@@ -98,11 +103,7 @@ impl SubjectId {
                 false => format!("the model {name} stands where {} stood", earlier.model.name),
             });
         }
-        let same = match (&self.reference, &earlier.reference) {
-            (Some(now), Some(then)) => now.same(then),
-            (None, None) => true,
-            _ => false,
-        };
+        let same = ReferenceId::all_same(&self.references, &earlier.references);
         if !same {
             return Err(format!("{name} is scored against another reference or by other features"));
         }

@@ -3,28 +3,88 @@
 use fewstep_report::{Cell, Column, Format, Table};
 
 use super::{CompareTask, Comparison};
-use crate::cells::Row;
+use crate::cells::{Distances, Row, deviation, mean};
 
 /// What a table for the eye shows.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Measure {
-    /// The Frechet distance.
-    Frechet,
+    /// A distance of images under one feature network.
+    Distance(Distance),
+    /// The places of a method among all, one by each feature network.
+    Ranks(From),
     /// The rollout error on held-out latents.
     RolloutError,
     /// The rollout error on the latents of the search.
     TrainingError,
 }
 
+/// A distance of images under one feature network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Distance {
+    /// Which of the rows' feature networks.
+    network: usize,
+    from: From,
+    kid: bool,
+}
+
+/// What images are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// Data: the model may be far from it itself.
+    Data,
+    /// The teacher's images of other seeds: whether the sampler is true to its model.
+    Teacher,
+}
+
+impl Distance {
+    /// What feature networks rank methods by: the Frechet distance from data, KID from the teacher's images.
+    fn ranked(network: usize, from: From) -> Self {
+        Self { network, from, kid: from == From::Teacher }
+    }
+
+    /// One value a range of seeds; none where it was not measured.
+    pub(super) fn of<'a>(&self, row: &'a Row) -> &'a [f64] {
+        let Some(scores) = row.scores.get(self.network) else { return &[] };
+        let Distances { frechet, kid } = match self.from {
+            From::Data => &scores.data,
+            From::Teacher => &scores.teacher,
+        };
+        if self.kid { kid } else { frechet }
+    }
+
+    /// Its name, with the feature network's where there are several.
+    pub(super) fn name(&self, rows: &[Row], model: &str) -> String {
+        let what = if self.kid { "KID" } else { "Frechet distance" };
+        let from = match self.from {
+            From::Data => "to data",
+            From::Teacher => "to the teacher's images of other seeds",
+        };
+        let networks = networks(rows, model);
+        match networks.get(self.network).filter(|_| networks.len() > 1) {
+            Some(network) => format!("{what} {from}, {network}"),
+            None => format!("{what} {from}"),
+        }
+    }
+}
+
+/// The feature networks that scored a model's images.
+fn networks<'a>(rows: &'a [Row], model: &'a str) -> Vec<&'a str> {
+    let scores = of(rows, model).map(|row| &row.scores).find(|scores| !scores.is_empty());
+    scores.into_iter().flatten().map(|scores| scores.features.as_str()).collect()
+}
+
 impl Comparison {
-    /// The tables of one model, methods down and evaluations across: Frechet distances, where its samples are images, and rollout
-    /// errors.
+    /// The tables of one model, methods down and evaluations across: distances under each feature network, where its samples are images,
+    /// the ranks that they give where they are several, and rollout errors.
     pub fn tables(&self, model: &str) -> Vec<Table> {
-        [Measure::Frechet, Measure::RolloutError]
-            .into_iter()
-            .filter(|measure| shows(&self.rows, model, *measure))
-            .map(|measure| table(&self.rows, &self.task, model, measure))
-            .collect()
+        let for_the_eye = |measure: &Measure| match measure {
+            Measure::Distance(distance) => *distance == Distance::ranked(distance.network, distance.from),
+            Measure::Ranks(_) | Measure::RolloutError => true,
+            Measure::TrainingError => false,
+        };
+        let measures = measures(&self.rows, model);
+        let shown = measures.iter().filter(|measure| for_the_eye(measure));
+        shown.map(|measure| table(&self.rows, &self.task, model, *measure)).collect()
     }
 
     /// The best method of one model at each number of evaluations, in a sentence.
@@ -38,13 +98,22 @@ pub(super) fn of<'a>(rows: &'a [Row], model: &'a str) -> impl Iterator<Item = &'
     rows.iter().filter(move |row| row.model == model)
 }
 
-/// Whether there is anything of this measure.
-pub(super) fn shows(rows: &[Row], model: &str, measure: Measure) -> bool {
-    of(rows, model).any(|row| match measure {
-        Measure::Frechet => !row.frechet.is_empty(),
-        Measure::RolloutError => true,
-        Measure::TrainingError => row.seen_error.is_some(),
-    })
+/// All that there is of a model, in the order of its tables.
+pub(super) fn measures(rows: &[Row], model: &str) -> Vec<Measure> {
+    let count = networks(rows, model).len();
+    let measured = |distance: &Distance| of(rows, model).any(|row| !distance.of(row).is_empty());
+    let mut measures = Vec::new();
+    for from in [From::Data, From::Teacher] {
+        let kinds = [from == From::Teacher, from == From::Data];
+        let distances = (0..count).flat_map(|network| kinds.map(|kid| Distance { network, from, kid }));
+        let distances: Vec<Distance> = distances.filter(measured).collect();
+        let ranks = count > 1 && distances.iter().any(|distance| *distance == Distance::ranked(distance.network, from));
+        measures.extend(distances.into_iter().map(Measure::Distance));
+        measures.extend(ranks.then_some(Measure::Ranks(from)));
+    }
+    measures.push(Measure::RolloutError);
+    measures.extend(of(rows, model).any(|row| row.seen_error.is_some()).then_some(Measure::TrainingError));
+    measures
 }
 
 /// Network calls that an evaluation of the model takes.
@@ -67,10 +136,12 @@ pub(super) fn table(rows: &[Row], task: &CompareTask, model: &str, measure: Meas
     let mut columns = vec![Column::text("method")];
     columns.extend(numbers.iter().map(|nfe| {
         let name = if calls > 1 { format!("{nfe} ({} calls)", nfe * calls) } else { nfe.to_string() };
-        Column::number(name, Format::Significant(4)).lowest()
+        match measure {
+            Measure::Ranks(_) => Column::text(name),
+            _ => Column::number(name, Format::Significant(4)).lowest(),
+        }
     }));
-    let with_costs =
-        measure == Measure::Frechet || (measure == Measure::RolloutError && !shows(rows, model, Measure::Frechet));
+    let with_costs = measures(rows, model).first() == Some(&measure);
     if with_costs {
         columns.push(Column::number("search evaluations", Format::Integer));
         columns.extend((calls > 1).then(|| Column::number("search calls", Format::Integer)));
@@ -83,7 +154,7 @@ pub(super) fn table(rows: &[Row], task: &CompareTask, model: &str, measure: Meas
         let of_row = || of(rows, model).filter(|row| row.method == name);
         let cell = |nfe: &usize| {
             let row = of_row().find(|row| row.nfe == *nfe);
-            row.map_or(Cell::Missing, |row| value(row, measure))
+            row.map_or(Cell::Missing, |row| value(row, measure, rows))
         };
         let cells: Vec<Cell> = numbers.iter().map(cell).collect();
         if cells.iter().all(|cell| *cell == Cell::Missing) {
@@ -102,30 +173,59 @@ pub(super) fn table(rows: &[Row], task: &CompareTask, model: &str, measure: Meas
     table
 }
 
-fn value(row: &Row, measure: Measure) -> Cell {
+fn value(row: &Row, measure: Measure, rows: &[Row]) -> Cell {
     match measure {
-        Measure::Frechet if row.frechet.is_empty() => Cell::Missing,
-        Measure::Frechet if row.frechet.len() > 1 => Cell::Spread(row.frechet_mean(), row.frechet_deviation()),
-        Measure::Frechet => Cell::Number(row.frechet_mean()),
+        Measure::Distance(distance) => spread(distance.of(row)),
+        Measure::Ranks(from) => ranks(row, from, rows),
         Measure::RolloutError => Cell::Number(row.rollout_error),
         Measure::TrainingError => row.seen_error.map_or(Cell::Missing, Cell::Number),
     }
 }
 
+/// Mean and standard deviation of what was measured.
+fn spread(values: &[f64]) -> Cell {
+    match values {
+        [] => Cell::Missing,
+        [value] => Cell::Number(*value),
+        values => Cell::Spread(mean(values), deviation(values)),
+    }
+}
+
+/// The row's place among those of as many evaluations, by each feature network.
+fn ranks(row: &Row, from: From, rows: &[Row]) -> Cell {
+    let places = (0..row.scores.len()).map(|network| {
+        let distance = Distance::ranked(network, from);
+        let own = mean(distance.of(row));
+        let nearer = rivals(rows, &row.model, row.nfe).filter(|other| mean(distance.of(other)) < own).count();
+        if own.is_nan() { "–".to_owned() } else { (nearer + 1).to_string() }
+    });
+    Cell::Text(places.collect::<Vec<_>>().join(" "))
+}
+
+/// The rows of a model that make so many evaluations, but for the teacher's.
+fn rivals<'a>(rows: &'a [Row], model: &'a str, nfe: usize) -> impl Iterator<Item = &'a Row> {
+    of(rows, model).filter(move |row| row.method != "teacher" && row.nfe == nfe)
+}
+
 fn caption(rows: &[Row], task: &CompareTask, model: &str, measure: Measure) -> String {
     let settings = &task.settings;
-    let teacher = |value: &dyn Fn(&Row) -> f64| {
-        let row = of(rows, model).find(|row| row.method == "teacher");
-        row.map_or(String::new(), |row| {
-            format!("; the teacher has {} with {}", Format::Significant(4).write(value(row)), evaluations(row))
-        })
-    };
     match measure {
-        Measure::Frechet => format!(
-            "{model}: Frechet distance at these numbers of evaluations ({} images){}",
-            settings.images * settings.ranges,
-            teacher(&Row::frechet_mean)
-        ),
+        Measure::Distance(distance) => {
+            let teacher = of(rows, model).find(|row| row.method == "teacher" && !distance.of(row).is_empty());
+            let teacher = teacher.map_or(String::new(), |row| {
+                let own = Format::Significant(4).write(mean(distance.of(row)));
+                format!("; the teacher has {own} with {}", evaluations(row))
+            });
+            let (name, images) = (distance.name(rows, model), settings.images * settings.ranges);
+            format!("{model}: {name}, at these numbers of evaluations ({images} images){teacher}")
+        }
+        Measure::Ranks(from) => {
+            let by = match from {
+                From::Data => "Frechet distance to data",
+                From::Teacher => "KID to the teacher's images",
+            };
+            format!("{model}: ranks by {by}, under {}", networks(rows, model).join(", "))
+        }
         Measure::RolloutError => {
             format!("{model}: rollout error on {} held-out latents", settings.held_out)
         }
@@ -135,58 +235,103 @@ fn caption(rows: &[Row], task: &CompareTask, model: &str, measure: Measure) -> S
     }
 }
 
-/// One table for programs: a row a cell.
+/// One table for programs: a row a cell and feature network.
 pub(super) fn csv(rows: &[Row]) -> String {
+    let distance = |name: &str| Column::number(name, Format::Significant(6));
     let mut table = Table::new(vec![
         Column::text("model"),
         Column::text("method"),
         Column::number("nfe", Format::Integer),
         Column::number("network calls", Format::Integer),
-        Column::number("frechet", Format::Significant(6)),
+        Column::text("features"),
+        distance("frechet"),
         Column::number("frechet deviation", Format::Significant(3)),
-        Column::number("rollout error", Format::Significant(6)),
-        Column::number("rollout error on search latents", Format::Significant(6)),
+        distance("kid"),
+        distance("frechet to teacher"),
+        distance("kid to teacher"),
+        distance("rollout error"),
+        distance("rollout error on search latents"),
         Column::number("search evaluations", Format::Integer),
         Column::number("search seconds", Format::Fixed(2)),
         Column::number("seconds a sample", Format::Significant(4)),
     ]);
+    let of = |values: &[f64]| if values.is_empty() { Cell::Missing } else { Cell::Number(mean(values)) };
     for row in rows {
-        let frechet = |least: usize, value: f64| if row.frechet.len() > least { value.into() } else { Cell::Missing };
-        table.push(vec![
-            row.model.as_str().into(),
-            row.method.as_str().into(),
-            row.nfe.into(),
-            row.calls.max(row.nfe).into(),
-            frechet(0, row.frechet_mean()),
-            frechet(1, row.frechet_deviation()),
-            row.rollout_error.into(),
-            row.seen_error.map_or(Cell::Missing, Cell::Number),
-            Cell::from(row.search_evaluations as f64),
-            row.search_seconds.into(),
-            row.seconds_per_image.into(),
-        ]);
+        for network in 0..row.scores.len().max(1) {
+            let get = |from, kid| Distance { network, from, kid }.of(row);
+            let frechet = get(From::Data, false);
+            table.push(vec![
+                row.model.as_str().into(),
+                row.method.as_str().into(),
+                row.nfe.into(),
+                row.calls.max(row.nfe).into(),
+                row.scores.get(network).map_or(Cell::Missing, |scores| scores.features.as_str().into()),
+                of(frechet),
+                if frechet.len() > 1 { deviation(frechet).into() } else { Cell::Missing },
+                of(get(From::Data, true)),
+                of(get(From::Teacher, false)),
+                of(get(From::Teacher, true)),
+                row.rollout_error.into(),
+                row.seen_error.map_or(Cell::Missing, Cell::Number),
+                Cell::from(row.search_evaluations as f64),
+                row.search_seconds.into(),
+                row.seconds_per_image.into(),
+            ]);
+        }
     }
     table.to_csv()
 }
 
-/// The best method at each number of evaluations, in one sentence.
+/// The best method at each number of evaluations, in one sentence for each thing that methods are ranked by.
 pub(super) fn headline(rows: &[Row], model: &str) -> String {
-    let images = shows(rows, model, Measure::Frechet);
-    let score = |row: &Row| if images { row.frechet_mean() } else { row.rollout_error };
-    let write = |row: &Row| Format::Significant(3).write(score(row));
-    let methods = || of(rows, model).filter(|row| row.method != "teacher");
-    let mut nfes: Vec<usize> = methods().map(|row| row.nfe).collect();
+    let measured = |from: From| {
+        let of_network = |network: usize| Distance::ranked(network, from);
+        let distances = (0..networks(rows, model).len()).map(of_network);
+        distances.filter(|distance| of(rows, model).any(|row| !distance.of(row).is_empty())).collect::<Vec<_>>()
+    };
+    let sentences = [From::Data, From::Teacher].map(|from| {
+        let distances = measured(from);
+        let first = distances.first()?;
+        let what = Distance { network: usize::MAX, ..*first }.name(rows, model);
+        let scores: Vec<Score> =
+            distances.iter().map(|distance| -> Score { Box::new(|row| mean(distance.of(row))) }).collect();
+        Some(sentence(rows, model, &what, &scores))
+    });
+    let sentences: Vec<String> = sentences.into_iter().flatten().collect();
+    match sentences.is_empty() {
+        true => sentence(rows, model, "rollout error", &[Box::new(|row| row.rollout_error)]),
+        false => sentences.join(" "),
+    }
+}
+
+/// What methods are ranked by.
+type Score<'a> = Box<dyn Fn(&Row) -> f64 + 'a>;
+
+/// The method with the least of `what`, by several scores of which none counts more.
+fn sentence(rows: &[Row], model: &str, what: &str, scores: &[Score]) -> String {
+    let mut nfes: Vec<usize> = of(rows, model).filter(|row| row.method != "teacher").map(|row| row.nfe).collect();
     nfes.sort_unstable();
     nfes.dedup();
-    let best = |nfe: &usize| methods().filter(|row| row.nfe == *nfe).min_by(|a, b| score(a).total_cmp(&score(b)));
-    let parts: Vec<String> = nfes
-        .iter()
-        .filter_map(best)
-        .map(|row| format!("{} at {} ({})", write(row), evaluations(row), row.method))
-        .collect();
-    let teacher = of(rows, model).find(|row| row.method == "teacher" && images);
+    let write = |row: &Row| {
+        let values: Vec<String> = scores.iter().map(|score| Format::Significant(3).write(score(row))).collect();
+        values.join(", ")
+    };
+    let part = |nfe: &usize| {
+        let best = |score: &Score| rivals(rows, model, *nfe).min_by(|a, b| score(a).total_cmp(&score(b)));
+        let best: Vec<&Row> = scores.iter().filter_map(best).collect();
+        let first = best.first()?;
+        Some(match best.iter().all(|row| row.method == first.method) {
+            true => format!("{} at {} ({})", write(first), evaluations(first), first.method),
+            false => {
+                let methods: Vec<&str> = best.iter().map(|row| row.method.as_str()).collect();
+                format!("no one method at {} (by each feature network: {})", evaluations(first), methods.join(", "))
+            }
+        })
+    };
+    let parts: Vec<String> = nfes.iter().filter_map(part).collect();
+    let scored = |row: &&Row| row.method == "teacher" && scores.iter().all(|score| !score(row).is_nan());
+    let teacher = of(rows, model).find(scored).filter(|_| what != "rollout error");
     let teacher =
         teacher.map_or(String::new(), |row| format!("; the teacher has {} with {}", write(row), evaluations(row)));
-    let what = if images { "Frechet distance" } else { "rollout error" };
     format!("{model}: least {what} {}{teacher}.", parts.join(", "))
 }

@@ -29,6 +29,7 @@ use crate::error::{Context, Result};
 use crate::fitting::{Fitter, Tuned};
 use crate::models::{BUILT_IN, ModelOptions, OpenModel, open_model};
 use crate::plans::{euler, teacher};
+use crate::reference::ImageReference;
 use crate::runs::{REPORT, Run, RunOptions, read_file};
 use crate::scorer::{ImageScorer, Score};
 
@@ -116,7 +117,8 @@ pub fn demo(task: DemoTask, model: &OpenModel, options: &RunOptions, observer: &
         seconds: 0.0,
         parameterisation: network.config().parameterisation.clone(),
     };
-    let mut demo = Demo { task: &run.file.task, folder: &run.folder, network, results };
+    let references = [ImageReference::built_in(model)?];
+    let mut demo = Demo { task: &run.file.task, folder: &run.folder, network, references: &references, results };
     demo.rows(&images, observer)?;
     demo.results.seconds = started.elapsed().as_secs_f64();
     let results = demo.results;
@@ -138,6 +140,7 @@ struct Demo<'a> {
     task: &'a DemoTask,
     folder: &'a RunFolder,
     network: &'a Model,
+    references: &'a [ImageReference],
     results: DemoResults,
 }
 
@@ -158,11 +161,10 @@ impl Demo<'_> {
             "teacher: Heun, {} noise levels, {evaluations} evaluations an image",
             settings.held_out.teacher_steps
         )));
-        let features = assets::features(network.device())?;
         let fitter = self.timed("teacher on held-out latents", || {
             Fitter::new(base, Some(network), Some(images), settings, observer)
         })?;
-        let scorer = ImageScorer::new(&*features, &assets::reference()?, settings.batch)?;
+        let scorer = ImageScorer::new(self.references, settings.batch)?;
         let shared = Shared { fitter, scorer, seeds: (0..self.task.images as u64).collect() };
         self.teacher(&shared)?;
         let table = self.timed("phase 1: table of e(sigma)", || shared.fitter.table(network))?;
@@ -229,11 +231,12 @@ impl Demo<'_> {
         method: &str,
         plan: &Plan,
         rollout_error: Option<f64>,
-        Score { frechet, grid: png, .. }: Score,
+        score: Score,
     ) -> Result<()> {
         self.folder.subfolder("images")?;
         let grid = PathBuf::from(format!("images/{:02}.png", self.results.rows.len()));
-        atomic::write_bytes(self.folder.path().join(&grid), &png)?;
+        let frechet = score.frechet();
+        atomic::write_bytes(self.folder.path().join(&grid), &score.grid)?;
         let (method, nfe, sigmas) = (method.to_owned(), plan.nfe(), plan.sigmas());
         self.results.rows.push(DemoRow { steps, method, nfe, frechet, rollout_error, sigmas, grid });
         Ok(())

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use fewstep_core::observe::Observer;
 use fewstep_eval::features::FeatureNetwork;
 use fewstep_eval::{Keep, Reference};
-use fewstep_io::{hash, npz};
+use fewstep_io::hash;
 
-use crate::data::{has_extension, open_data};
+use crate::assets;
 use crate::error::{Result, ensure};
 use crate::features::{FeatureOptions, check_features};
-use crate::{assets, measure, pixels};
+use crate::reference::{ReferenceOptions, read_or_collect};
 
 /// What images are compared with, and by which features.
 #[derive(Clone, Debug)]
@@ -51,30 +51,8 @@ impl Against {
             let place = format!("{} training images", assets::DATA_NAME);
             return Ok((Reference::new(&name, assets::reference()?), place));
         };
-        ensure!(path.exists(), "the reference {} does not exist: check the path", path.display());
         let place = path.display().to_string();
-        let is_images = has_extension(path, "npz") && {
-            let names = npz::names(path)?;
-            names.iter().any(|name| name == "images" || name == "arr_0")
-        };
-        if has_extension(path, "npz") && !is_images {
-            let name = format!("sha256:{}", hash::sha256_file(path)?);
-            return Ok((Reference::read(path, &name)?, place));
-        }
-        let pad_to = self.pad_to.filter(|_| !is_images);
-        let dataset = open_data(path, pad_to, None)?;
-        let found = measure::shape_of(&dataset);
-        ensure!(
-            found == shape,
-            "the images are {} but those of the reference {place} are {}: both sides must have one size and one number of channels \
-             (the setting data.pad_to pads those of data sets)",
-            pixels::words(shape),
-            pixels::words(found)
-        );
-        let padded = pad_to.map_or(String::new(), |size| format!(" padded to {size}"));
-        let name = format!("{}{padded}", dataset.fingerprint()?);
-        let watched = ("reference", observer);
-        let collected = measure::collect(&dataset, 0..dataset.len(), network, need, batch, watched)?;
-        Ok((Reference::from_collected(&name, collected), place))
+        let options = ReferenceOptions { pad_to: self.pad_to, batch };
+        Ok((read_or_collect(path, network, shape, need, options, observer)?, place))
     }
 }

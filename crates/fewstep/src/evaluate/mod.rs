@@ -31,8 +31,8 @@ pub struct Evaluation {
     pub settings: MetricSettings,
     /// How the images are divided.
     pub division: Division,
-    /// What they are compared with.
-    pub against: Against,
+    /// What they are compared with, and by which feature networks; images are made once for all.
+    pub against: Vec<Against>,
     /// Images at once.
     pub batch: usize,
     /// Where features are computed.
@@ -53,7 +53,17 @@ pub struct Evaluated {
     /// The protocol, if one was followed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
-    /// What they are compared with.
+    /// The feature networks, in the order of their metrics.
+    pub networks: Vec<Compared>,
+    /// How the images were made, if they were made now.
+    #[serde(flatten)]
+    pub sampled: Option<Sampled>,
+}
+
+/// What images were compared with under one feature network.
+#[derive(Clone, Debug, Serialize)]
+pub struct Compared {
+    /// What they were compared with.
     pub reference: String,
     /// How many images that is of, where it is known.
     pub reference_images: Option<u64>,
@@ -63,9 +73,6 @@ pub struct Evaluated {
     pub features_sha256: String,
     /// Features an image.
     pub dimensions: usize,
-    /// How the images were made, if they were made now.
-    #[serde(flatten)]
-    pub sampled: Option<Sampled>,
 }
 
 /// The metrics of these names.
@@ -112,32 +119,42 @@ impl Evaluation {
     /// observer asks for the end.
     pub fn run(&self, source: &Source, observer: &dyn Observer) -> Result<Evaluated> {
         let (ranges, shape) = (self.divide(source)?, source.shape()?);
-        let network = self.features(shape)?;
-        // The reference first: it is the side that can be wrong.
+        ensure!(!self.against.is_empty(), "there is no feature network to compare images by");
+        let networks = self.against.iter().map(|against| self.features(against, shape)).collect::<Result<Vec<_>>>()?;
+        // The references first: they are the side that can be wrong.
         let (_, need) = keep(&self.metrics, &self.settings.options());
-        let (reference, place) = self.against.open(network.as_ref(), shape, (need, self.batch), observer)?;
-        let count = reference.num_images().map(|count| count as usize);
-        self.settings.check_counts(&self.metrics, ranges.each, count)?;
-        let metrics = self.measure(source, &ranges, network.as_ref(), &reference, observer)?;
-        remark(&reference, &place, network.as_ref(), observer);
+        let (mut references, mut compared) = (Vec::new(), Vec::new());
+        for (against, network) in self.against.iter().zip(&networks) {
+            let (reference, place) = against.open(network.as_ref(), shape, (need, self.batch), observer)?;
+            let count = reference.num_images().map(|count| count as usize);
+            self.settings.check_counts(&self.metrics, ranges.each, count)?;
+            compared.push(Compared {
+                reference: place,
+                reference_images: reference.num_images(),
+                features: network.id().name.clone(),
+                features_sha256: network.id().sha256.clone(),
+                dimensions: reference.statistics.dim(),
+            });
+            references.push(reference);
+        }
+        let metrics = self.measure(source, &ranges, &networks, &references, observer)?;
+        for (reference, compared) in references.iter().zip(&compared) {
+            remark(reference, compared, observer);
+        }
         Ok(Evaluated {
             metrics,
             images: source.len(),
             of: source.place().to_owned(),
             ranges: ranges.parts.iter().map(|range| source.numbers(range)).collect(),
             protocol: self.division.title(),
-            reference: place,
-            reference_images: reference.num_images(),
-            features: network.id().name.clone(),
-            features_sha256: network.id().sha256.clone(),
-            dimensions: reference.statistics.dim(),
+            networks: compared,
             sampled: source.sampled_by(),
         })
     }
 
-    /// The feature network, under the protocol's input convention if there is one.
-    fn features(&self, shape: [usize; 3]) -> Result<Box<dyn FeatureNetwork>> {
-        let options = &self.against.features;
+    /// A feature network, under the protocol's input convention if there is one.
+    fn features(&self, against: &Against, shape: [usize; 3]) -> Result<Box<dyn FeatureNetwork>> {
+        let options = &against.features;
         let Some(protocol) = self.division.protocol() else { return options.open(shape, self.device) };
         let options = FeatureOptions { convention: protocol.convention, ..options.clone() };
         let network = options.open(shape, self.device)?;
@@ -149,8 +166,8 @@ impl Evaluation {
         &self,
         source: &Source,
         ranges: &Ranges,
-        network: &dyn FeatureNetwork,
-        reference: &Reference,
+        networks: &[Box<dyn FeatureNetwork>],
+        references: &[Reference],
         observer: &dyn Observer,
     ) -> Result<Vec<Summary>> {
         let options = self.settings.options();
@@ -161,10 +178,14 @@ impl Evaluation {
                 1 => "images".to_owned(),
                 count => format!("images {}/{count}", index + 1),
             };
-            let collected = source.collect(range.clone(), network, kept, self.batch, (&name, observer))?;
-            let mut tasks = Tasks { observer, current: None };
-            let mut watch = |what: &str, done, total| tasks.set(what, done, total);
-            found.push(measure(&self.metrics, &collected, reference, &options, &mut watch)?);
+            let collected = source.collect(range.clone(), networks, kept, self.batch, (&name, observer))?;
+            let mut of_range = Vec::new();
+            for (collected, reference) in collected.iter().zip(references) {
+                let mut tasks = Tasks { observer, current: None };
+                let mut watch = |what: &str, done, total| tasks.set(what, done, total);
+                of_range.extend(measure(&self.metrics, collected, reference, &options, &mut watch)?);
+            }
+            found.push(of_range);
         }
         let summaries = summarise(found, ranges.aggregate)?;
         for warning in summaries.iter().flat_map(|summary| &summary.measurement.warnings) {
@@ -175,11 +196,11 @@ impl Evaluation {
 }
 
 /// Tells what is to be known of the reference beside the result.
-fn remark(reference: &Reference, place: &str, network: &dyn FeatureNetwork, observer: &dyn Observer) {
+fn remark(reference: &Reference, compared: &Compared, observer: &dyn Observer) {
     if reference.statistics.features.is_none() {
         observer.event(Event::Note(&format!(
-            "note: {place} does not say which features it is of; that they are those of {} could be checked by their number only",
-            network.id().name
+            "note: {} does not say which features it is of; that they are those of {} could be checked by their number only",
+            compared.reference, compared.features
         )));
     }
     if let Some(warning) = few_images(&reference.statistics) {

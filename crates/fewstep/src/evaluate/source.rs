@@ -114,30 +114,37 @@ impl Source<'_> {
         }
     }
 
-    /// What the feature network makes of a range of the images; `name` is what the observer is told.
+    /// What each feature network makes of a range of the images; `name` is what the observer is told.
     pub(super) fn collect(
         &self,
         range: Range<usize>,
-        network: &dyn FeatureNetwork,
+        networks: &[Box<dyn FeatureNetwork>],
         keep: Keep,
         batch: usize,
         (name, observer): (&str, &dyn Observer),
-    ) -> Result<Collected> {
+    ) -> Result<Vec<Collected>> {
         let (denoiser, plan, latents) = match self {
             Self::Stored { dataset, .. } => {
-                return measure::collect(dataset, range, network, keep, batch, (name, observer));
+                let seen = |network: &Box<dyn FeatureNetwork>| {
+                    measure::collect(dataset, range.clone(), &**network, keep, batch, (name, observer))
+                };
+                return networks.iter().map(seen).collect();
             }
             Self::Sampled { opened, plan, latents } => (opened.denoiser(), *plan, *latents),
         };
-        let mut collector = Collector::new(network, keep);
+        let mut collectors: Vec<_> = networks.iter().map(|network| Collector::new(&**network, keep)).collect();
         let mut progress = Progress::new(observer, name, "img", range.len() as u64, 0);
-        let all: Vec<usize> = range.collect();
+        let (all, mut done) = (range.collect::<Vec<usize>>(), 0);
         for indices in all.chunks(batch) {
             let (samples, _) = latents.samples(denoiser, plan, indices, observer)?;
-            collector.push_sampled(&TorchDenoiser::pixels(denoiser, &samples)?.to_device(Device::Cpu))?;
-            progress.set(collector.count(), format!("{} evaluations each", plan.nfe()));
+            let images = TorchDenoiser::pixels(denoiser, &samples)?.to_device(Device::Cpu);
+            for collector in &mut collectors {
+                collector.push_sampled(&images)?;
+            }
+            done += indices.len() as u64;
+            progress.set(done, format!("{} evaluations each", plan.nfe()));
         }
         progress.finish();
-        Ok(collector.finish()?)
+        Ok(collectors.into_iter().map(Collector::finish).collect::<fewstep_eval::Result<_>>()?)
     }
 }

@@ -67,8 +67,12 @@ pub fn forecast(task: &FitTask, spec: &Spec) -> Result<Forecast> {
             .training("the critic of phase 2", rounds * sum(&|n| tune.criticised_images(n)))
             .training("phase 2", rounds * sum(&|n| tune.evaluations_with_gradient(n)))
             .part("held-out errors of phase 2", rounds * evaluated(tune.updates, tune.check_every) * held * steps)
+            .part("the teacher's images that those of networks are compared with", {
+                let images = if task.references.is_empty() { 0 } else { interpolate.images as u64 };
+                images * (2 * held_out.teacher_steps as u64 - 1)
+            })
             .part("interpolation between the untuned and the tuned network", {
-                let images = if task.reference.is_some() { interpolate.images as u64 } else { 0 };
+                let images = if task.references.is_empty() { 0 } else { interpolate.images as u64 };
                 rounds * interpolation_evaluations(images, held, matching, steps)
             })
             .part("tuned networks under other plans", {

@@ -72,7 +72,7 @@ pub(super) mod tests {
             },
             data: None,
             features: None,
-            reference: None,
+            references: Vec::new(),
             method: method.parse().unwrap(),
             plans: Vec::new(),
             steps: vec![5],

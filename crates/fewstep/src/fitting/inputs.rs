@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fewstep_core::observe::Observer;
 use fewstep_core::plan::Plan;
 use fewstep_eval::features::FeatureNetwork;
 use fewstep_io::hash;
@@ -11,7 +12,7 @@ use crate::error::{Result, bail, ensure};
 use crate::features::FeatureOptions;
 use crate::models::{OpenModel, is_built_in};
 use crate::plans::read_plan_for;
-use crate::reference::ImageReference;
+use crate::reference::{ImageReference, ReferenceOptions};
 
 /// Reads plans that are tuned for: files, or run folders of `plan` with all that they hold.
 ///
@@ -54,7 +55,7 @@ fn plans_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(plans)
 }
 
-/// The feature network of distances of features and the reference of interpolations, as far as the task uses them.
+/// The feature network of distances of features, and what scores the images of interpolations, as far as the task uses them.
 ///
 /// # Errors
 /// If one is named that changes nothing, or cannot be used.
@@ -62,16 +63,17 @@ fn plans_in(folder: &Path) -> Result<Vec<PathBuf>> {
 pub fn open_inputs(
     task: &FitTask,
     opened: &OpenModel,
-    features: Option<&PathBuf>,
-    reference: Option<&PathBuf>,
-) -> Result<(Option<Box<dyn FeatureNetwork>>, Option<ImageReference>)> {
+    features: &[FeatureOptions],
+    references: &[PathBuf],
+    observer: &dyn Observer,
+) -> Result<(Option<Box<dyn FeatureNetwork>>, Vec<ImageReference>)> {
     let (compares, interpolates) = (task.compares_features(), task.interpolates());
     ensure!(
-        compares || features.is_none() || reference.is_some(),
+        compares || features.is_empty() || !references.is_empty(),
         "--features is for --ref or for a distance of features (tune.distance, search.rollout.loss), and changes nothing here"
     );
     ensure!(
-        interpolates || reference.is_none(),
+        interpolates || references.is_empty(),
         "--ref chooses among networks between the untuned and the tuned one: that takes tuning, interpolate.images above 0, no \
          distance of features, and early_stop"
     );
@@ -82,14 +84,19 @@ pub fn open_inputs(
                 opened.spec().shape == shape,
                 "a distance of features needs a model whose samples are images, without a decoder"
             );
-            Some(FeatureOptions::file(features.cloned()).open(shape, opened.denoiser().device())?)
+            ensure!(features.len() <= 1, "a distance of features is of one network: name one with --features");
+            let features = features.first().cloned().unwrap_or_else(|| FeatureOptions::file(None));
+            Some(features.open(shape, opened.denoiser().device())?)
         }
         false => None,
     };
-    let known = reference.is_some() || is_built_in(&opened.name);
-    let reference = match interpolates && known && opened.pixel_shape().is_ok() {
-        true => Some(ImageReference::open(opened, FeatureOptions::file(features.cloned()), reference)?),
-        false => None,
+    let known = !references.is_empty() || is_built_in(&opened.name);
+    let references = match interpolates && known && opened.pixel_shape().is_ok() {
+        true => {
+            let options = ReferenceOptions { pad_to: None, batch: task.settings.batch };
+            ImageReference::open_all(opened, features, references, options, observer)?
+        }
+        false => Vec::new(),
     };
-    Ok((network, reference))
+    Ok((network, references))
 }

@@ -3,6 +3,8 @@
 //! Tuning leaves out what it cannot predict: the error falls, and images become smooth. Weights between both have some of what
 //! tuning gains and less of what it costs (Wortsman et al. 2022), and to choose alpha takes no gradient.
 
+use std::ops::Range;
+
 use fewstep_core::observe::Event;
 use fewstep_core::plan::Plan;
 use fewstep_nn::{Model, TorchDenoiser, Tunable};
@@ -11,8 +13,9 @@ use fewstep_search::MomentsOf;
 use serde::{Deserialize, Serialize};
 
 use super::Fitter;
+use super::settings::InterpolateSettings;
 use crate::error::Result;
-use crate::scorer::ImageScorer;
+use crate::scorer::{FeatureScore, ImageScorer};
 use crate::teachers::TorchSearch;
 
 /// Values of alpha that are tried beside 0, the untuned network, and 1, the tuned one.
@@ -21,13 +24,22 @@ const ALPHAS: [f64; 3] = [0.25, 0.5, 0.75];
 /// The images that decide have seeds from here on: apart from those that anyone samples with, and from all others of a fit.
 const INTERPOLATION_SEEDS: u64 = 5 << 40;
 
+/// Seeds of the teacher's images that those are compared with.
+pub(super) fn teacher_seeds(settings: &InterpolateSettings) -> Range<u64> {
+    let first = INTERPOLATION_SEEDS + settings.images as u64;
+    first..first + settings.images as u64
+}
+
 /// A network between the untuned and the tuned one: `w + alpha (w' - w)` of every weight.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InterpolationPoint {
     /// Weight of the tuned network.
     pub alpha: f64,
-    /// Frechet distance of its images.
+    /// Frechet distance of its images by the first feature network, which chooses.
     pub frechet: f64,
+    /// What every feature network says of its images.
+    #[serde(default)]
+    pub scores: Vec<FeatureScore>,
     /// Held-out rollout error.
     pub rollout_error: f64,
 }
@@ -72,10 +84,11 @@ impl Fitter<'_> {
         let evaluate = |alpha: f64, model: &M, plan: &Plan| {
             let text = format!("{} evaluations, network at alpha {alpha}", plan.nfe());
             self.observer.event(Event::Note(&text));
-            let frechet = scorer.score(model, plan, &seeds, self.observer)?.frechet;
+            let score = scorer.score(model, plan, &seeds, self.observer)?;
             Ok::<_, crate::Error>(InterpolationPoint {
                 alpha,
-                frechet,
+                frechet: score.frechet(),
+                scores: score.scores,
                 rollout_error: self.rollout_error(model, plan)?,
             })
         };
@@ -90,9 +103,10 @@ impl Fitter<'_> {
                 if point.frechet < best.0.frechet { std::mem::replace(&mut best, (point, matched)).0 } else { point };
             points.push(worse);
         }
-        points.push(best.0);
+        let (point, plan) = best;
+        let (alpha, rollout_error) = (point.alpha, point.rollout_error);
+        points.push(point);
         points.sort_by(|a, b| a.alpha.total_cmp(&b.alpha));
-        let (InterpolationPoint { alpha, rollout_error, .. }, plan) = best;
         Ok(Interpolated { model: untuned.interpolated(&tuned, alpha)?, plan, alpha, rollout_error, points })
     }
 }
@@ -110,23 +124,31 @@ pub fn comes_nearer(points: &[InterpolationPoint]) -> Option<bool> {
 pub fn interpolation_table<'a>(
     all: impl IntoIterator<Item = (usize, usize, &'a [InterpolationPoint])>,
 ) -> Option<Table> {
-    let mut table = Table::new(vec![
+    let all: Vec<_> = all.into_iter().filter(|(.., points)| !points.is_empty()).collect();
+    let scores = all.first().map_or(&[][..], |(.., points)| &points[0].scores);
+    let of = |score: &FeatureScore| if scores.len() > 1 { format!(", {}", score.features) } else { String::new() };
+    let distance = |name: String| Column::number(name, Format::Significant(4)).lowest();
+    let mut columns = vec![
         Column::number("steps", Format::Integer),
         Column::number("round", Format::Integer),
         Column::number("alpha", Format::Significant(2)),
-        Column::number("Frechet distance", Format::Significant(4)).lowest(),
-        Column::number("rollout error", Format::Significant(4)).lowest(),
-    ]);
-    let mut any = false;
-    for (steps, round, points) in all.into_iter().filter(|(.., points)| !points.is_empty()) {
-        any = true;
+    ];
+    columns.extend(scores.iter().map(|score| distance(format!("Frechet distance{}", of(score)))));
+    columns.extend(scores.iter().map(|score| distance(format!("KID to the teacher{}", of(score)))));
+    columns.push(distance("rollout error".to_owned()));
+    let mut table = Table::new(columns);
+    for (steps, round, points) in &all {
         table.start_group();
-        for InterpolationPoint { alpha, frechet, rollout_error } in points {
-            let row = [steps as f64, round as f64, *alpha, *frechet, *rollout_error];
-            table.push(row.map(Cell::from).into());
+        for InterpolationPoint { alpha, scores, rollout_error, .. } in *points {
+            let write = |value: Option<f64>| value.map_or(Cell::Missing, Cell::Number);
+            let mut row: Vec<Cell> = [*steps as f64, *round as f64, *alpha].map(Cell::from).into();
+            row.extend(scores.iter().map(|score| write(score.data.map(|distances| distances.frechet))));
+            row.extend(scores.iter().map(|score| write(score.teacher.and_then(|distances| distances.kid))));
+            row.push(Cell::from(*rollout_error));
+            table.push(row);
         }
     }
-    any.then_some(table)
+    (!all.is_empty()).then_some(table)
 }
 
 /// What reports say of that table.

@@ -59,7 +59,7 @@ pub fn report(folder: &RunFolder) -> Result<Page> {
     if let Some(data) = &task.data {
         facts.push(("data".to_owned(), format!("{}, SHA-256 {}", data.name, data.sha256)));
     }
-    if let Some(ReferenceId { features, reference, .. }) = &task.reference {
+    for ReferenceId { features, reference, .. } in &task.references {
         facts.push(("image scores".to_owned(), format!("features {features}; reference {reference}")));
     }
     let settings = serde_json::to_string_pretty(&task.settings)?;

@@ -12,11 +12,13 @@ use fewstep_search::{Extras, MomentsOf, Search};
 use serde::{Deserialize, Serialize};
 
 use super::budget::{self, Shared};
+use super::interpolate::teacher_seeds;
 use super::settings::{FitSettings, PlanSource, check_tunable};
 use super::{FeatureLoss, Fitter, Outcome};
 use crate::data::{DataId, data_moments};
 use crate::error::{Result, ensure};
 use crate::models::{ModelId, OpenModel};
+use crate::plans::teacher;
 use crate::reference::{ImageReference, ReferenceId};
 use crate::runs::{REPORT, Run, RunOptions, Task, what_differs};
 use crate::scorer::ImageScorer;
@@ -50,9 +52,9 @@ pub struct FitTask {
     /// The feature network of distances of features.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<FeatureId>,
-    /// What images of interpolated networks are scored against.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reference: Option<ReferenceId>,
+    /// What scores the images of interpolated networks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<ReferenceId>,
     /// Where plans come from.
     pub method: PlanSource,
     /// Plans that are tuned for, in place of finding some.
@@ -191,10 +193,8 @@ impl Task for FitTask {
         {
             now.name.clone_from(&before.name);
         }
-        if let (Some(now), Some(before)) = (&mut self.reference, &earlier.reference)
-            && now.same(before)
-        {
-            *now = before.clone();
+        if ReferenceId::all_same(&self.references, &earlier.references) {
+            self.references.clone_from(&earlier.references);
         }
         for (now, before) in self.plans.iter_mut().zip(&earlier.plans) {
             if now.sha256 == before.sha256 {
@@ -213,8 +213,8 @@ pub struct FitInputs<'a> {
     pub images: Option<&'a Images>,
     /// The feature network of distances of features.
     pub features: Option<&'a dyn FeatureNetwork>,
-    /// What images of interpolated networks are scored against.
-    pub reference: Option<&'a ImageReference>,
+    /// What scores the images of interpolated networks; without any the held-out error chooses.
+    pub references: &'a [ImageReference],
     /// The plans of the task's files, in order.
     pub plans: &'a [Plan],
 }
@@ -244,9 +244,14 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
     )));
     let (base, network) = (opened.denoiser(), opened.network());
     let fitter = Fitter::new(base, network, inputs.images, settings, observer)?.with_features(inputs.features);
-    let scorer = match inputs.reference.filter(|_| task.interpolates()) {
-        Some(reference) => Some(ImageScorer::new(&*reference.features, &reference.statistics, settings.batch)?),
-        None => None,
+    let scorer = match inputs.references {
+        references if task.interpolates() && !references.is_empty() => {
+            let mut scorer = ImageScorer::new(references, settings.batch)?;
+            let teacher = teacher(&base, settings.held_out.teacher_steps)?;
+            scorer.teach(base, &teacher, teacher_seeds(&settings.interpolate), folder.path(), observer)?;
+            Some(scorer)
+        }
+        _ => None,
     };
     let moments = match (task.moments(), inputs.images) {
         (Some(MomentsOf::Data), Some(images)) => Some(data_moments(images, base, settings.batch)?),

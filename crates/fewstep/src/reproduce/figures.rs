@@ -143,7 +143,7 @@ fn curves(rows: &[Row], task: &ReproduceTask) -> Plot {
         let points = rows.iter().filter(|row| row.method == name).map(|row| (row.nfe as f64, tables::score(row)));
         Series::new(name, points.collect(), Style::LineMarkers)
     };
-    let teacher = rows.iter().find(|row| row.method == "teacher" && !row.frechet.is_empty());
+    let teacher = rows.iter().find(|row| row.method == "teacher" && !row.frechet().is_empty());
     let reference =
         teacher.map(|row| Reference { name: format!("teacher, {} evaluations", row.nfe), y: row.frechet_mean() });
     let what = tables::what_scores(rows);

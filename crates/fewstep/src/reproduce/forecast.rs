@@ -30,8 +30,9 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
     if !task.experiment.scores() {
         return Ok(cost);
     }
-    let images = if task.reference.is_some() { seeds.images * seeds.ranges } else { TIMED };
-    cost = cost.part("the teacher's samples", (images + held) * teacher);
+    let images = if task.references.is_empty() { TIMED } else { seeds.images * seeds.ranges };
+    let others = if task.references.is_empty() { 0 } else { seeds.images };
+    cost = cost.part("the teacher's samples", (images + others + held) * teacher);
     let rows = task.rows();
     let paper = rows.iter().filter(|row| !row.searches()).filter_map(|row| row.tuning(&task.settings));
     let paper: Vec<TuneSettings> = paper.collect();
@@ -65,7 +66,7 @@ fn ours(
         return Ok(cost);
     }
     let of_all = |each: &dyn Fn(usize) -> u64| task.steps.iter().map(|&steps| each(steps)).sum::<u64>();
-    let images = if task.reference.is_some() { fit.interpolate.images as u64 } else { 0 };
+    let images = if task.references.is_empty() { 0 } else { fit.interpolate.images as u64 };
     let steps = of_all(&|steps| steps as u64);
     Ok(cost
         .part(

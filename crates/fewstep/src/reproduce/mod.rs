@@ -47,8 +47,8 @@ pub struct ReproduceInputs<'a> {
     pub model: &'a OpenModel,
     /// Training images, where the task needs some.
     pub images: Option<&'a Images>,
-    /// What images are scored against; without it samplers are scored by their rollout errors alone.
-    pub reference: Option<&'a ImageReference>,
+    /// What scores images; without any, samplers are scored by their rollout errors alone.
+    pub references: &'a [ImageReference],
 }
 
 /// A finished experiment.
@@ -104,7 +104,7 @@ fn work(run: &Run<ReproduceTask>, inputs: &ReproduceInputs, observer: &dyn Obser
     let model = inputs.model;
     let fitter = Fitter::new(model.denoiser(), model.network(), inputs.images, settings, observer)?;
     let moments = OnceCell::<DataMoments>::new();
-    let runner = Runner::new(task, inputs, &fitter, &moments, (folder, run.resumed))?;
+    let mut runner = Runner::new(task, inputs, &fitter, &moments, (folder, run.resumed))?;
     let rows = runner.run(|rows| Ok(folder.write_json(ROWS, rows)?))?;
     folder.write_json(ROWS, &rows)?;
     let figures = drawn(&runner, task, model)?;

@@ -53,11 +53,9 @@ impl<'a> Runner<'a> {
         (run, resumed): (&'a RunFolder, bool),
     ) -> Result<Self> {
         let (folder, observer) = (run.subfolder("cells")?, fitter.observer);
-        let scorer = match inputs.reference {
-            Some(reference) => {
-                Some(ImageScorer::new(&*reference.features, &reference.statistics, task.settings.fit.batch)?)
-            }
-            None => None,
+        let scorer = match inputs.references {
+            [] => None,
+            references => Some(ImageScorer::new(references, task.settings.fit.batch)?),
         };
         let cache = task.experiment.scores().then(|| ResultCache {
             name: &inputs.model.name,
@@ -75,11 +73,13 @@ impl<'a> Runner<'a> {
     }
 
     /// The rows of the experiment: the teacher first, then every number of steps. `save` takes those that there are.
-    pub fn run(&self, save: impl Fn(&[Row]) -> Result<()>) -> Result<Vec<Row>> {
+    pub fn run(&mut self, save: impl Fn(&[Row]) -> Result<()>) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
-        if self.cache.is_some() {
-            let plan = teacher(&self.base(), self.task.settings.fit.held_out.teacher_steps)?;
-            rows.push(self.scored("teacher", self.base(), &plan, SearchCost::default())?);
+        let base = self.base();
+        if let Some(cache) = &mut self.cache {
+            let plan = teacher(&base, self.task.settings.fit.held_out.teacher_steps)?;
+            cache.teach(base, &plan)?;
+            rows.push(self.scored("teacher", base, &plan, SearchCost::default())?);
         }
         for &steps in &self.task.steps {
             for kind in self.task.rows() {

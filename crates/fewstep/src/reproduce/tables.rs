@@ -8,7 +8,7 @@ use crate::error::Result;
 
 /// Whether images were scored; if not, there are rollout errors alone.
 fn has_images(rows: &[Row]) -> bool {
-    rows.iter().all(|row| !row.frechet.is_empty())
+    rows.iter().all(|row| !row.frechet().is_empty())
 }
 
 /// What rows are compared by.
@@ -18,7 +18,7 @@ pub(super) fn what_scores(rows: &[Row]) -> &'static str {
 
 /// What a row is compared by.
 pub(super) fn score(row: &Row) -> f64 {
-    if row.frechet.is_empty() { row.rollout_error } else { row.frechet_mean() }
+    if row.frechet().is_empty() { row.rollout_error } else { row.frechet_mean() }
 }
 
 /// Rows down, numbers of steps across, as the paper's Table 1.
@@ -36,7 +36,7 @@ pub(super) fn table(rows: &[Row], task: &ReproduceTask) -> Table {
         for steps in &task.steps {
             let found = rows.iter().find(|row| row.method == kind.name() && row.nfe == *steps);
             cells.extend(images.then(|| match found {
-                Some(row) if row.frechet.len() > 1 => Cell::Spread(row.frechet_mean(), row.frechet_deviation()),
+                Some(row) if row.frechet().len() > 1 => Cell::Spread(row.frechet_mean(), row.frechet_deviation()),
                 Some(row) => row.frechet_mean().into(),
                 None => Cell::Missing,
             }));
@@ -89,8 +89,8 @@ pub(super) fn facts(task: &ReproduceTask) -> Vec<(String, String)> {
     if let Some(data) = &task.data {
         facts.push(("data".to_owned(), format!("{}, SHA-256 {}", data.name, data.sha256)));
     }
-    if let Some(reference) = &task.reference {
-        let hash = reference.reference_sha256.as_ref().map_or_else(String::new, |hash| format!(", SHA-256 {hash}"));
+    for reference in &task.references {
+        let hash = reference.reference_sha256.as_ref().map_or_else(String::new, |hash| format!(", {hash}"));
         let text = format!("features {}; reference {}{hash}", reference.features, reference.reference);
         facts.push(("image scores".to_owned(), text));
     }
@@ -114,7 +114,7 @@ pub(super) fn flat(rows: &[Row], task: &ReproduceTask) -> Table {
         Column::number("seconds to find", Format::Fixed(1)),
     ]);
     for row in rows {
-        let scored = (0..).zip(&row.frechet).map(|(range, frechet)| {
+        let scored = (0..).zip(row.frechet()).map(|(range, frechet)| {
             let seeds = task.settings.seeds.range(range);
             [Cell::from(seeds.start as f64), Cell::from((seeds.end - 1) as f64), Cell::from(*frechet)]
         });

@@ -31,9 +31,9 @@ pub struct ReproduceTask {
     /// Training images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataId>,
-    /// What images are scored against; none where no experiment has scored any yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reference: Option<ReferenceId>,
+    /// What scores images; none where no experiment has scored any yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<ReferenceId>,
     /// What every row depends on.
     pub settings: ReproduceSettings,
 }
@@ -138,14 +138,15 @@ impl Task for ReproduceTask {
             (now @ None, before) => now.clone_from(before), // rows that were made with it are still there
             _ => {}
         }
-        match (&mut self.reference, &earlier.reference) {
-            (Some(now), Some(before)) if now.same(before) => now.clone_from(before),
-            (now @ None, before) => now.clone_from(before),
-            _ => {}
+        // rows that were scored by them are still there
+        if self.references.is_empty() || ReferenceId::all_same(&self.references, &earlier.references) {
+            self.references.clone_from(&earlier.references);
         }
         // what an earlier run did not use may be any
         earlier.data = earlier.data.or_else(|| self.data.clone());
-        earlier.reference = earlier.reference.or_else(|| self.reference.clone());
+        if earlier.references.is_empty() {
+            earlier.references.clone_from(&self.references);
+        }
         let chosen = Self {
             experiment: self.experiment,
             steps: self.steps.clone(),

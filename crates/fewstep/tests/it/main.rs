@@ -1,4 +1,5 @@
 //! Integration tests of the library.
 
 mod programs;
+mod scores;
 mod support;

@@ -1,11 +1,14 @@
 //! Programs from files as models: against exact denoisers, through searches, samplers and scores.
 
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fewstep::bound::bound_table;
 use fewstep::data::data_moments;
+use fewstep::features::FeatureOptions;
 use fewstep::fitting::{self, FitInputs, FitSettings, FitTask, Phases, PlanSource};
 use fewstep::models::{MIXTURES, ModelOptions, OpenModel, open_model};
+use fewstep::reference::{ImageReference, ReferenceOptions};
 use fewstep::runs::RunOptions;
 use fewstep::scorer::ImageScorer;
 use fewstep::{assets, scorer};
@@ -16,7 +19,7 @@ use fewstep_io::dataset;
 use fewstep_nn::TorchDenoiser;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{ScheduleConfig, ScheduleOptimizer, TableConfig};
-use fewstep_nn::tch::{self, Device, Kind, Tensor};
+use fewstep_nn::tch::{self, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use fewstep_search::{Extras, HeldOut, Method, Search, SearchSettings, Seeded, baseline, find_plans, sample};
 use serde_json::{Value, json};
@@ -201,10 +204,14 @@ fn latents_are_scored_by_their_pixels() {
     assert_eq!(clipping.values, 100 * 32 * 32);
     assert_eq!(clipping.beyond, of_pixels.clipping(&Batch(pixels.shallow_clone()), 0.9..1.1).unwrap().beyond);
 
-    let features = assets::features(Device::Cpu).unwrap();
-    let by_images = ImageScorer::new(&*features, &assets::reference().unwrap(), 16).unwrap();
+    let asset = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("assets").join(name);
+    let features = FeatureOptions::file(Some(asset("features.safetensors")));
+    let options = ReferenceOptions { pad_to: None, batch: 16 };
+    let statistics = [asset("reference.npz")];
+    let references = ImageReference::open_all(&opened, &[features], &statistics, options, &Silent).unwrap();
+    let by_images = ImageScorer::new(&references, 16).unwrap();
     let score = by_images.score(denoiser, &plan, &seeds[..20], &Silent).unwrap();
-    assert!(score.frechet.is_finite() && score.frechet > 0.0 && !score.grid.is_empty());
+    assert!(score.frechet() > 0.0 && score.scores[0].teacher.is_none() && !score.grid.is_empty());
 
     // with training images, which are pixels
     let images = grey_images(&opened);
@@ -293,7 +300,7 @@ fn paper_task(opened: &OpenModel, method: PlanSource) -> FitTask {
         model: opened.id("f32"),
         data: None,
         features: None,
-        reference: None,
+        references: Vec::new(),
         method,
         plans: Vec::new(),
         steps: vec![3],
@@ -309,7 +316,7 @@ fn whole_runs_of_the_paper_and_of_bound_take_guided_programs() {
     place.denoiser(&Data::patterns(&[1, 9, 11], true), |_| ());
     let opened = place.open(Some(2.0));
     let images = grey_images(&opened);
-    let inputs = FitInputs { model: &opened, images: Some(&images), features: None, reference: None, plans: &[] };
+    let inputs = FitInputs { model: &opened, images: Some(&images), features: None, references: &[], plans: &[] };
     for (index, method) in [PlanSource::Paper, "bound".parse().unwrap()].into_iter().enumerate() {
         let out = place.path(&format!("run-{index}"));
         let options = RunOptions { out, resume: false, command: Vec::new() };

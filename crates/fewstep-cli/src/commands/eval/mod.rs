@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use fewstep::data::open_data;
 use fewstep::evaluate::{Against, Division, EvalSettings, Evaluation, Source, parse_metrics};
+use fewstep::features::FeatureOptions;
 use fewstep::models::is_model;
 use fewstep::provenance::Provenance;
+use fewstep::reference::references_of;
 
-use crate::inputs::{FeatureArgs, LatentArgs, ModelArgs, Numbers, PlanArgs, SettingsArgs};
+use crate::inputs::{LatentArgs, ModelArgs, Numbers, PlanArgs, SettingsArgs};
 use crate::repeat::command;
 use crate::ui::{Output, Terminal};
 
@@ -26,8 +28,6 @@ pub struct Args {
     #[command(flatten)]
     pub measure: MeasureArgs,
     #[command(flatten)]
-    pub features: FeatureArgs,
-    #[command(flatten)]
     pub latents: LatentArgs,
     #[command(flatten)]
     pub plan: PlanArgs,
@@ -41,9 +41,12 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Measure")]
 pub struct MeasureArgs {
-    /// Statistics (.npz with mu and sigma) or a data set to compare with [default: Fashion-MNIST]
-    #[arg(long = "ref", value_name = "PATH")]
-    pub reference: Option<PathBuf>,
+    /// A data set to compare with, or statistics (.npz with mu and sigma) of each feature network [default: Fashion-MNIST]
+    #[arg(long = "ref", value_name = "LIST", value_delimiter = ',')]
+    pub references: Vec<PathBuf>,
+    /// Feature networks: .safetensors, Inception's .pth; PROGRAM@bytes runs a TorchScript program [default: Fashion-MNIST's]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub features: Vec<String>,
     /// fid, fid-infinity, kid, inception-score, precision-recall, density-coverage, sliced-wasserstein
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "fid")]
     pub metrics: Vec<String>,
@@ -63,9 +66,15 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         return Ok(());
     }
     args.check(&settings)?;
-    let MeasureArgs { reference, metrics, protocol, dry_run } = args.measure.clone();
+    let MeasureArgs { references, features, metrics, protocol, dry_run } = args.measure.clone();
     let EvalSettings { ranges, reduced, resize, return_features, data, metrics: of_metrics, .. } = settings.clone();
     let [pad_to, max_images] = [data.pad_to, data.max_images].map(|number| (number > 0).then_some(number));
+    let networks = match features.as_slice() {
+        [] => vec![FeatureOptions { convention: resize, ..FeatureOptions::file(None) }],
+        names => names.iter().map(|name| FeatureOptions::named(name, resize, return_features)).collect(),
+    };
+    let of_each = references_of(&references, networks.len())?;
+    let against = networks.into_iter().zip(of_each);
     let evaluation = Evaluation {
         metrics: parse_metrics(&metrics)?,
         settings: of_metrics,
@@ -73,7 +82,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
             Some(name) => Division::of_protocol(name, (reduced > 0).then_some(reduced))?,
             None => Division::Ranges(ranges),
         },
-        against: Against { reference, pad_to, features: args.features.options(resize, return_features) },
+        against: against.map(|(features, reference)| Against { reference, pad_to, features }).collect(),
         batch: args.latents.batch,
         device: args.model.compute.place.resolve()?,
     };
@@ -112,8 +121,8 @@ impl Args {
             }
             None => refuse(&["reduced"], "is for a rehearsal of a protocol: name it with --protocol")?,
         }
-        if self.features.torchscript.is_none() {
-            refuse(&["return_features"], "is for a TorchScript program: run one with --torchscript")?;
+        if !self.measure.features.iter().any(|name| FeatureOptions::is_program(name)) {
+            refuse(&["return_features"], "is for a TorchScript program: run one with --features PROGRAM@bytes")?;
         }
         self.plan.check(&self.settings, settings)
     }

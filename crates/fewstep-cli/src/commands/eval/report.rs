@@ -1,6 +1,6 @@
 //! What `fewstep eval` prints.
 
-use fewstep::evaluate::{Evaluated, Sampled};
+use fewstep::evaluate::{Compared, Evaluated, Sampled};
 use fewstep::provenance::Provenance;
 use fewstep_eval::Summary;
 use fewstep_eval::protocol::Aggregate;
@@ -18,17 +18,23 @@ pub struct Outcome {
 impl Outcome {
     /// The same in words.
     pub fn in_words(&self) -> String {
-        let Evaluated { metrics, images, of, protocol, reference, reference_images, features, .. } = &self.result;
+        let Evaluated { metrics, images, of, protocol, networks, .. } = &self.result;
         let width = metrics.iter().map(|summary| title(summary).len()).max().unwrap_or_default();
-        let mut lines: Vec<String> = metrics.iter().map(|summary| line(summary, width)).collect();
+        let by = |summary: &Summary| match (&summary.measurement.features, networks.len()) {
+            (Some(features), 2..) => format!(" ({features})"),
+            _ => String::new(),
+        };
+        let mut lines: Vec<String> =
+            metrics.iter().map(|summary| format!("{}{}", line(summary, width), by(summary))).collect();
         let sampled = self.result.sampled.as_ref().map_or_else(String::new, sampled_in_words);
-        let count = reference_images.map_or(String::new(), |count| format!(" ({count} images)"));
-        let sha256 = &self.result.features_sha256;
-        let short = sha256.get(..12).unwrap_or(sha256);
         lines.push(format!("images     {images} of {of}{sampled}{}", self.ranges_in_words()));
         lines.extend(protocol.as_ref().map(|protocol| format!("protocol   {protocol}")));
-        lines.push(format!("reference  {reference}{count}"));
-        lines.push(format!("features   {} of {features} (sha256 {short}...)", self.result.dimensions));
+        for Compared { reference, reference_images, features, features_sha256, dimensions } in networks {
+            let count = reference_images.map_or(String::new(), |count| format!(" ({count} images)"));
+            let short = features_sha256.get(..12).unwrap_or(features_sha256);
+            lines.push(format!("reference  {reference}{count}"));
+            lines.push(format!("features   {dimensions} of {features} (sha256 {short}...)"));
+        }
         lines.join("\n")
     }
 

@@ -50,7 +50,9 @@ pub fn read(path: &Path) -> Result<Weights> {
                 // NVIDIA's TorchScript gives its layers other names.
                 Error::network(
                     path,
-                    format!("{described}{reason}; {SOURCES}; a TorchScript program can be run by --torchscript"),
+                    format!(
+                        "{described}{reason}; {SOURCES}; a TorchScript program is run where it is named FILE@bytes"
+                    ),
                 )
             })
         }

@@ -1,0 +1,138 @@
+"""Frechet distances of diffusers' own schedulers and of our plans, in one pipeline, on the models of fashion_models.py.
+
+    python bench/python/fashion_table.py MODEL OUT [GUIDANCE] [IMAGES]
+
+MODEL is a folder of fashion_models.py. Every cell has IMAGES (default 5000) samples of the same latents and labels, judged by
+`fewstep eval` with the built-in features and statistics of Fashion-MNIST; the teacher makes 100 steps. Networks sample in bfloat16 and are
+searched on in single precision. Cells are kept in OUT, and a second call goes on; the table is OUT/table.md. An hour of two cores, twice
+that with guidance. Needs `cargo build --release -p fewstep-cli` and `pip install ./python diffusers`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+from fashion_models import CLASSES, SIZE, FashionPipeline
+
+import fewstep.diffusers
+
+BUDGETS = [4, 6, 8, 10]
+TEACHER_STEPS = 100
+BATCH = 250
+EFFORTS = ["low", "normal", "high"]
+FIRST_SEED = 1_000_000  # searches draw latents of their own
+FEWSTEP = os.environ.get("FEWSTEP", str(Path(__file__).parents[2] / "target/release/fewstep"))
+
+
+def eps_rivals():
+    """Name -> scheduler, number of steps that makes so many evaluations."""
+    multistep = dict(algorithm_type="dpmsolver++", solver_order=2)
+    yield "DDIM", DDIMScheduler(timestep_spacing="trailing", clip_sample=False), int
+    yield "DDIM, clipped", DDIMScheduler(timestep_spacing="trailing"), int
+    yield "DPM-Solver++ 2M", DPMSolverMultistepScheduler(timestep_spacing="trailing", **multistep), int
+    yield "DPM-Solver++ 2M, Karras", DPMSolverMultistepScheduler(use_karras_sigmas=True, **multistep), int
+    yield "UniPC", UniPCMultistepScheduler(timestep_spacing="trailing"), int
+    yield "UniPC, Karras", UniPCMultistepScheduler(use_karras_sigmas=True), int
+
+
+def flow_rivals():
+    flow = dict(prediction_type="flow_prediction", use_flow_sigmas=True)
+    yield "FlowMatchEuler", FlowMatchEulerDiscreteScheduler(), int
+    yield "FlowMatchEuler, shift 3", FlowMatchEulerDiscreteScheduler(shift=3.0), int
+    yield "FlowMatchHeun", FlowMatchHeunDiscreteScheduler(), lambda evaluations: (evaluations + 1) // 2
+    yield "DPM-Solver++ 2M", DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", **flow), int
+    yield "UniPC", UniPCMultistepScheduler(**flow), int
+
+
+class Table:
+    def __init__(self, pipe: FashionPipeline, out: Path, guidance: float, images: int) -> None:
+        self.pipe, self.out, self.guidance, self.images = pipe, out, guidance, images
+        self.cells = out / "cells"
+        self.cells.mkdir(parents=True, exist_ok=True)
+
+    def distance(self, name: str, evaluations: int, scheduler, steps: int) -> float:
+        path = self.cells / f"{name.replace(' ', '-').replace(',', '')}-{evaluations:03}.json"
+        if not path.exists():
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "images.npz"
+                np.savez(file, images=self.sample(scheduler, steps))
+                answer = subprocess.run(
+                    [FEWSTEP, "--json", "eval", str(file)], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                ).stdout
+            path.with_suffix(".new").write_bytes(answer)
+            path.with_suffix(".new").rename(path)
+        value = json.loads(path.read_text())["metrics"][0]["value"]
+        print(f"{name}, {evaluations} evaluations: {value:.3f}", flush=True)
+        return value
+
+    def sample(self, scheduler, steps: int) -> np.ndarray:
+        """Images `[N, 32, 32]` as bytes."""
+        self.pipe.scheduler = scheduler
+        made = []
+        for first in range(0, self.images, BATCH):
+            count = min(BATCH, self.images - first)
+            generator = torch.Generator().manual_seed(FIRST_SEED + first)
+            labels = [(first + i) % CLASSES for i in range(count)]
+            latents = torch.randn(count, 1, SIZE, SIZE, generator=generator)
+            with torch.autocast("cpu", torch.bfloat16):
+                images = self.pipe(labels, steps, self.guidance, latents=latents).images
+            made.append((255 * images).round().astype(np.uint8))
+        return np.concatenate(made)
+
+    def plans(self, effort: str, scheduler):
+        file = self.out / f"plans-{effort}.json"
+        if not file.exists():
+            self.pipe.scheduler = scheduler
+            labels = list(range(CLASSES))
+            guidance = None if self.guidance == 1 else self.guidance
+            found = fewstep.diffusers.find_plans(
+                self.pipe, labels, steps=BUDGETS, guidance_scale=guidance, effort=effort, batch_size=BATCH
+            )
+            file.write_text(json.dumps([json.loads(plan.to_json()) for plan in found.values()]))
+        return [fewstep.Plan.from_json(json.dumps(plan)) for plan in json.loads(file.read_text())]
+
+
+def main(model: Path, out: Path, guidance: float, images: int) -> None:
+    pipe = FashionPipeline.load(model)
+    pipe.set_progress_bar_config(disable=True)
+    own, is_eps = pipe.scheduler, (model / "unet").is_dir()
+    table = Table(pipe, out, guidance, images)
+    rows = []
+    for effort in EFFORTS:
+        scheduler = fewstep.diffusers.PlanScheduler.from_plans(table.plans(effort, own), own)
+        name = f"fewstep, effort {effort}"
+        rows.append((name, [table.distance(name, n, scheduler, n) for n in BUDGETS]))
+    for name, scheduler, steps in eps_rivals() if is_eps else flow_rivals():
+        rows.append((name, [table.distance(name, n, scheduler, steps(n)) for n in BUDGETS]))
+    teacher = DDIMScheduler(timestep_spacing="trailing", clip_sample=False) if is_eps else own
+    of_teacher = table.distance("teacher", TEACHER_STEPS, teacher, TEACHER_STEPS)
+    lines = ["| | " + " | ".join(map(str, BUDGETS)) + " |", "|---" * (len(BUDGETS) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(f"{value:.2f}" for value in values) + " |" for name, values in rows]
+    lines += [f"| teacher, {TEACHER_STEPS} | " + " | ".join([f"{of_teacher:.2f}"] * len(BUDGETS)) + " |"]
+    (out / "table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4, 5):
+        sys.exit(__doc__)
+    main(
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        float(sys.argv[3]) if len(sys.argv) > 3 else 1.0,
+        int(sys.argv[4]) if len(sys.argv) > 4 else 5000,
+    )
