@@ -125,10 +125,10 @@ impl Source<'_> {
     ) -> Result<Vec<Collected>> {
         let (denoiser, plan, latents) = match self {
             Self::Stored { dataset, .. } => {
-                let seen = |network: &Box<dyn FeatureNetwork>| {
-                    measure::collect(dataset, range.clone(), &**network, keep, batch, (name, observer))
+                let of = |network: &dyn FeatureNetwork| {
+                    measure::collect(dataset, range.clone(), network, keep, batch, (name, observer))
                 };
-                return networks.iter().map(seen).collect();
+                return networks.iter().map(|network| of(&**network)).collect();
             }
             Self::Sampled { opened, plan, latents } => (opened.denoiser(), *plan, *latents),
         };
