@@ -9,6 +9,7 @@ use fewstep_core::plan::{Plan, Source};
 use fewstep_io::atomic;
 use fewstep_nn::TorchDenoiser;
 use fewstep_nn::tch::Device;
+use fewstep_report::Cell;
 use fewstep_search::{documented, sample};
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +99,15 @@ impl Row {
     /// Standard deviation over seed ranges; 0 for one.
     pub fn frechet_deviation(&self) -> f64 {
         deviation(self.frechet())
+    }
+}
+
+/// What a table shows of one value a range of seeds: their mean and standard deviation.
+pub fn spread(values: &[f64]) -> Cell {
+    match values {
+        [] => Cell::Missing,
+        [value] => Cell::Number(*value),
+        values => Cell::Spread(mean(values), deviation(values)),
     }
 }
 

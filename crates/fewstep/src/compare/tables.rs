@@ -3,7 +3,7 @@
 use fewstep_report::{Cell, Column, Format, Table};
 
 use super::{CompareTask, Comparison};
-use crate::cells::{Distances, Row, deviation, mean};
+use crate::cells::{Distances, Row, deviation, mean, spread};
 
 /// What a table for the eye shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,15 +179,6 @@ fn value(row: &Row, measure: Measure, rows: &[Row]) -> Cell {
         Measure::Ranks(from) => ranks(row, from, rows),
         Measure::RolloutError => Cell::Number(row.rollout_error),
         Measure::TrainingError => row.seen_error.map_or(Cell::Missing, Cell::Number),
-    }
-}
-
-/// Mean and standard deviation of what was measured.
-fn spread(values: &[f64]) -> Cell {
-    match values {
-        [] => Cell::Missing,
-        [value] => Cell::Number(*value),
-        values => Cell::Spread(mean(values), deviation(values)),
     }
 }
 

@@ -3,7 +3,7 @@
 use fewstep_report::{Cell, Column, Format, Table};
 
 use super::ReproduceTask;
-use crate::cells::Row;
+use crate::cells::{Row, Scores, spread};
 use crate::error::Result;
 
 /// Whether images were scored; if not, there are rollout errors alone.
@@ -21,13 +21,23 @@ pub(super) fn score(row: &Row) -> f64 {
     if row.frechet().is_empty() { row.rollout_error } else { row.frechet_mean() }
 }
 
-/// Rows down, numbers of steps across, as the paper's Table 1.
+/// Rows down, numbers of steps across, as the paper's Table 1: distances to data and to the teacher's images of other seeds by every
+/// feature network, and the rollout error.
 pub(super) fn table(rows: &[Row], task: &ReproduceTask) -> Table {
-    let images = has_images(rows);
+    let networks: Vec<&str> = match rows.first().filter(|_| has_images(rows)) {
+        Some(row) => row.scores.iter().map(|scores| scores.features.as_str()).collect(),
+        None => Vec::new(),
+    };
+    let by = |network: &str| if networks.len() > 1 { format!(", {network}") } else { String::new() };
+    let has_data = rows.iter().any(|row| row.scores.iter().any(|scores| !scores.data.frechet.is_empty()));
     let mut columns = vec![Column::text("method")];
+    let number = |name: String, digits: usize| Column::number(name, Format::Significant(digits)).lowest();
     for steps in &task.steps {
-        columns.extend(images.then(|| Column::number(format!("{steps} steps"), Format::Significant(4)).lowest()));
-        columns.push(Column::number(format!("rollout error, {steps}"), Format::Significant(3)).lowest());
+        for network in &networks {
+            columns.extend(has_data.then(|| number(format!("{steps} steps{}", by(network)), 4)));
+            columns.push(number(format!("KID to the teacher, {steps}{}", by(network)), 3));
+        }
+        columns.push(number(format!("rollout error, {steps}"), 3));
     }
     let mut table = Table::new(columns);
     table.caption = caption(rows, task);
@@ -35,11 +45,12 @@ pub(super) fn table(rows: &[Row], task: &ReproduceTask) -> Table {
         let mut cells: Vec<Cell> = vec![kind.name().into()];
         for steps in &task.steps {
             let found = rows.iter().find(|row| row.method == kind.name() && row.nfe == *steps);
-            cells.extend(images.then(|| match found {
-                Some(row) if row.frechet().len() > 1 => Cell::Spread(row.frechet_mean(), row.frechet_deviation()),
-                Some(row) => row.frechet_mean().into(),
-                None => Cell::Missing,
-            }));
+            for network in 0..networks.len() {
+                let scores = found.and_then(|row| row.scores.get(network));
+                let of = |values: Option<&Vec<f64>>| values.map_or(Cell::Missing, |values| spread(values));
+                cells.extend(has_data.then(|| of(scores.map(|scores| &scores.data.frechet))));
+                cells.push(of(scores.map(|scores| &scores.teacher.kid)));
+            }
             cells.push(found.map_or(Cell::Missing, |row| row.rollout_error.into()));
         }
         table.push(cells);
@@ -101,26 +112,38 @@ pub(super) fn facts(task: &ReproduceTask) -> Vec<(String, String)> {
     facts
 }
 
-/// A line a row and seed range, for machines.
+/// A line a row, feature network and seed range, for machines.
 pub(super) fn flat(rows: &[Row], task: &ReproduceTask) -> Table {
+    let distance = |name: &str| Column::number(name, Format::Significant(8));
     let mut table = Table::new(vec![
         Column::text("method"),
         Column::number("nfe", Format::Integer),
         Column::number("network calls", Format::Integer),
         Column::number("first seed", Format::Integer),
         Column::number("last seed", Format::Integer),
-        Column::number("frechet", Format::Significant(8)),
-        Column::number("rollout error", Format::Significant(8)),
+        Column::text("features"),
+        distance("frechet"),
+        distance("kid"),
+        distance("frechet to teacher"),
+        distance("kid to teacher"),
+        distance("rollout error"),
         Column::number("seconds to find", Format::Fixed(1)),
     ]);
+    let at = |values: &[f64], range: usize| values.get(range).map_or(Cell::Missing, |value| Cell::from(*value));
     for row in rows {
-        let scored = (0..).zip(row.frechet()).map(|(range, frechet)| {
-            let seeds = task.settings.seeds.range(range);
-            [Cell::from(seeds.start as f64), Cell::from((seeds.end - 1) as f64), Cell::from(*frechet)]
-        });
-        let mut lines: Vec<[Cell; 3]> = scored.collect();
+        let mut lines: Vec<Vec<Cell>> = Vec::new();
+        for Scores { features, data, teacher } in &row.scores {
+            for range in 0..data.frechet.len().max(teacher.frechet.len()) {
+                let seeds = task.settings.seeds.range(range as u64);
+                let mut line = vec![Cell::from(seeds.start as f64), Cell::from((seeds.end - 1) as f64)];
+                line.push(features.as_str().into());
+                let all = [&data.frechet, &data.kid, &teacher.frechet, &teacher.kid];
+                line.extend(all.map(|values| at(values, range)));
+                lines.push(line);
+            }
+        }
         if lines.is_empty() {
-            lines.push([Cell::Missing, Cell::Missing, Cell::Missing]);
+            lines.push(vec![Cell::Missing; 7]);
         }
         for line in lines {
             let mut cells: Vec<Cell> = vec![row.method.as_str().into(), row.nfe.into(), row.calls.into()];
