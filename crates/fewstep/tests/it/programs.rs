@@ -203,12 +203,10 @@ fn latents_are_scored_by_their_pixels() {
     let clipping = of_samples.clipping(&latents, 0.9..1.1).unwrap();
     assert_eq!(clipping.values, 100 * 32 * 32);
     assert_eq!(clipping.beyond, of_pixels.clipping(&Batch(pixels.shallow_clone()), 0.9..1.1).unwrap().beyond);
-
-    let asset = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("assets").join(name);
-    let features = FeatureOptions::file(Some(asset("features.safetensors")));
-    let options = ReferenceOptions { pad_to: None, batch: 16 };
-    let statistics = [asset("reference.npz")];
-    let references = ImageReference::open_all(&opened, &[features], &statistics, options, &Silent).unwrap();
+    let asset = |name: &str| Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/assets")).join(name);
+    let (features, statistics) = (FeatureOptions::file(Some(asset("features.safetensors"))), [asset("reference.npz")]);
+    let at_once = ReferenceOptions { pad_to: None, batch: 16 };
+    let references = ImageReference::open_all(&opened, &[features], &statistics, at_once, &Silent).unwrap();
     let by_images = ImageScorer::new(&references, 16).unwrap();
     let score = by_images.score(denoiser, &plan, &seeds[..20], &Silent).unwrap();
     assert!(score.frechet() > 0.0 && score.scores[0].teacher.is_none() && !score.grid.is_empty());
