@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use fewstep_core::observe::{Event, Observer, Progress};
 use fewstep_core::plan::Plan;
-use fewstep_eval::features::FeatureNetwork;
+use fewstep_eval::features::{FeatureId, FeatureNetwork};
 use fewstep_eval::{Collected, Collector, FrechetReference, Keep, KidReference, Reference, Statistics};
 use fewstep_nn::TorchDenoiser;
 use fewstep_nn::tch::{Device, Tensor};
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Result, ensure};
 use crate::pixels;
 use crate::reference::ImageReference;
+use crate::runs::slug;
 
 /// What a teacher's images are called as a reference.
 const TEACHER: &str = "teacher";
@@ -146,7 +147,11 @@ impl<'a> ImageScorer<'a> {
         folder: &Path,
         observer: &dyn Observer,
     ) -> Result<()> {
-        let file = |view: &View| folder.join(format!("teacher-{:.12}.npz", view.features.id().sha256));
+        // one file may be two networks, by the pixels that it takes
+        let file = |view: &View| {
+            let FeatureId { name, sha256 } = view.features.id();
+            folder.join(format!("teacher-{}-{sha256:.12}.npz", slug(name)))
+        };
         let files: Vec<PathBuf> = self.views.iter().map(file).collect();
         let teacher = if files.iter().all(|file| file.exists()) {
             files.iter().map(|file| Reference::read(file, TEACHER)).collect::<fewstep_eval::Result<Vec<_>>>()?
