@@ -6,9 +6,6 @@ use fewstep_core::space::Samples;
 /// Rounds of reweighting in a robust fit. The weights of samples converge within a few.
 const ROUNDS: usize = 8;
 
-/// Parts that the samples are in for [`Normal::cross_validated`].
-const FOLDS: usize = 8;
-
 /// The regressors of a step, whose products serve for every target.
 pub(super) struct Normal<'a, V> {
     regressors: &'a [V],
@@ -47,27 +44,6 @@ impl<'a, V: Samples> Normal<'a, V> {
         fitted
     }
 
-    /// The index of the ridge whose fits to some of the samples explain the others best: [`FOLDS`] times, every sample is
-    /// left out once. By the squared error, whatever the fit makes small. With fewer than two samples, the last.
-    pub fn cross_validated(&self, target: &V, ridges: &[f64]) -> usize {
-        let samples = target.samples();
-        let folds = FOLDS.min(samples);
-        if folds < 2 {
-            return ridges.len() - 1;
-        }
-        let right = self.products(target);
-        let left_out = |ridge: f64, fold: usize| -> f64 {
-            let weights: Vec<f64> = (0..samples).map(|s| if s % folds == fold { 0.0 } else { 1.0 }).collect();
-            let solution = self.solve(&right, &weights, ridge).solution;
-            // less the targets' squares, which are the same for all
-            let error: f64 = (fold..samples).step_by(folds).map(|s| -self.explained(&solution, &right, s)).sum();
-            if error.is_nan() { f64::INFINITY } else { error }
-        };
-        let errors: Vec<f64> = ridges.iter().map(|ridge| (0..folds).map(|fold| left_out(*ridge, fold)).sum()).collect();
-        let order = |(_, a): &(usize, &f64), (_, b): &(usize, &f64)| a.total_cmp(b);
-        errors.iter().enumerate().min_by(order).map_or(0, |(index, _)| index)
-    }
-
     /// `<a, target>` of each sample, for every regressor.
     fn products(&self, target: &V) -> Vec<Vec<f64>> {
         self.regressors.iter().map(|regressor| regressor.sample_dots(target)).collect()
@@ -100,30 +76,6 @@ pub(super) fn distance<V: Samples>(error: &V, softness: Option<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fewstep_core::space::VectorSpace;
-
-    /// Regressors of noise, of which one is in the target: the less is left of it beside what is not, the stronger the ridge.
-    #[test]
-    fn cross_validation_shrinks_what_is_noise() {
-        let mut state = 1_u64;
-        let mut noise = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 11) as f64 / (1_u64 << 53) as f64 - 0.5
-        };
-        let mut batch = || (0..8).map(|_| (0..3).map(|_| noise()).collect()).collect::<Vec<Vec<f64>>>();
-        let regressors: Vec<_> = (0..12).map(|_| batch()).collect();
-        let unrelated = batch();
-        let ridges = [1e-6, 1e-3, 1.0, 1e3];
-        let normal = Normal::new(&regressors, None);
-        let chosen = |signal: f64, noise: f64| {
-            let target = Vec::combine(&[(signal, &regressors[3]), (noise, &unrelated)]);
-            normal.cross_validated(&target, &ridges)
-        };
-        assert_eq!([chosen(1.0, 0.0), chosen(0.0, 1.0)], [0, 3]);
-        assert!((1..=2).contains(&chosen(1.0, 1.0)), "{}", chosen(1.0, 1.0));
-        let single = [vec![vec![1.0, 2.0]]];
-        assert_eq!(Normal::new(&single, None).cross_validated(&vec![vec![1.0, 0.0]], &ridges), 3);
-    }
 
     /// Four samples of one regressor, three of which want the coefficient 2 and one -30.
     #[test]

@@ -5,7 +5,7 @@ use fewstep_core::execute::{Start, execute, execute_observed};
 use fewstep_core::plan::{Constant, Metadata, Plan};
 use fewstep_core::schedule::{Schedule, karras};
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
-use fewstep_core::space::VectorSpace;
+use fewstep_core::space::{Samples, VectorSpace};
 
 /// Latents and the images that a teacher makes of them: all that it takes to score a plan, or to refine one.
 #[derive(Clone, Debug)]
@@ -57,6 +57,18 @@ impl<V: VectorSpace> Endpoints<V> {
     pub fn rollout_error<E>(&self, plan: &Plan, denoise: impl FnMut(&V, f64) -> Result<V, E>) -> Result<f64, E> {
         let image = execute(plan, self.start(), denoise)?;
         Ok(image.difference(&self.image).norm_squared() / self.samples as f64)
+    }
+}
+
+impl<V: Samples> Endpoints<V> {
+    /// The mean distance `E ||x_0 - x_0*||` of a plan, per sample: as [`Endpoints::rollout_error`], but not ruled by the few samples that
+    /// end elsewhere.
+    ///
+    /// # Errors
+    /// The first error of the denoiser.
+    pub fn mean_distance<E>(&self, plan: &Plan, denoise: impl FnMut(&V, f64) -> Result<V, E>) -> Result<f64, E> {
+        let error = execute(plan, self.start(), denoise)?.difference(&self.image);
+        Ok(error.sample_dots(&error).into_iter().map(f64::sqrt).sum::<f64>() / self.samples as f64)
     }
 }
 

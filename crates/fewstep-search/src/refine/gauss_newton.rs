@@ -30,6 +30,8 @@ pub struct GaussNewtonOptions {
     pub sigma_range: (f64, f64),
     /// How far a coordinate is moved to measure what it does: small against 1, and large against the rounding of the network.
     pub difference: f64,
+    /// Whether it is moved both ways: images bend the more along a coordinate the fewer evaluations there are.
+    pub central: bool,
     /// Whether the pseudo-Huber distance is made small in place of the squared error.
     pub robust: bool,
     /// Whether the images of plans that hold a constant image are stretched about it until they vary as the teacher's.
@@ -44,20 +46,23 @@ impl Default for GaussNewtonOptions {
             whole: usize::MAX,
             sigma_range: (f64::MIN_POSITIVE, f64::MAX),
             difference: 1e-2,
+            central: false,
             robust: false,
             match_variance: false,
         }
     }
 }
 
-/// Ridges to choose from for every step, in units of the mean square of the normalised columns: what cross-validation
-/// says, or the first with a smaller held-out error of stronger ones and then of weaker ones, in place of Levenberg's one that is raised and lowered.
-const RIDGES: [f64; 5] = [1e-5, 1e-3, 1e-2, 1e-1, 1.0];
+/// Ridges to choose from for every step, in units of the mean square of the normalised columns.
+const RIDGES: [f64; 4] = [1e-3, 1e-2, 1e-1, 1.0];
+
+/// The ridge, of [`RIDGES`], that a round's first step tries first.
+const FIRST: usize = 1;
 
 /// Steps along the derivatives of one round: they change little on the way, and a step without new ones is cheap.
-const CHORDS: usize = 3;
+const CHORDS: usize = 2;
 
-/// A step that gains less than this part of the error is the last.
+/// A step is taken if it takes at least this part of the held-out error away.
 const LEAST_GAIN: f64 = 1e-2;
 
 /// A plan moved by [`gauss_newton`].
@@ -76,13 +81,14 @@ const TOGETHER: usize = 8;
 
 /// Refines a plan by rounds of Gauss and Newton's: the images' derivative along every coordinate is a difference of two
 /// runs, of which the second repeats only what the coordinate has a say in; ridge regressions of what is missing on
-/// these derivatives give the steps. Cross-validation among the samples says how strong the ridge should be, and `held_out`,
-/// such as the rollout error on other latents, whether a step is taken at all: derivatives do not hold for long ones.
+/// these derivatives give the steps. `held_out`, an error on other latents, says how strong the ridge should be and whether a
+/// step is taken at all: derivatives do not hold for long ones. The few samples that end elsewhere rule a squared error, so a mean distance
+/// decides best ([`Endpoints::mean_distance`]).
 ///
 /// Needs no gradient of the network, and so far fewer evaluations than following one: a round takes at most about
 /// `P n / 2 + 4 n` of the whole batch, `P` the coordinates that move (of a fitted plan of `n` evaluations about `6 n`, or
-/// `2 n + 10` with [`GaussNewtonOptions::whole`] 2), and 11 held-out errors at most, 3 where every step is taken, beside
-/// one before the first round. Memory: `P + 17 n` batches.
+/// `2 n + 10` with [`GaussNewtonOptions::whole`] 2; twice as many with [`GaussNewtonOptions::central`]), and 8 held-out
+/// errors at most, beside one before the first round. Memory: `P + 17 n` batches.
 ///
 /// `denoise` evaluates several inputs at once; see [`execute_together`], also for when it panics.
 ///
@@ -125,41 +131,28 @@ pub fn gauss_newton_in<V: Samples, E: Debug>(
         let normal = Normal::new(&jacobian.columns, softness);
         let (mut place, mut missing) = (coordinates.encode(), space(&batch.image.difference(&jacobian.image)));
         let steps_before = solved.errors.len();
-        for _ in 0..CHORDS {
-            let likeliest = normal.cross_validated(&missing, &RIDGES);
-            let mut better = None;
-            let (weaker, stronger) = RIDGES.split_at(likeliest);
-            let (count, back) = if solved.errors.len() == steps_before {
-                (RIDGES.len(), RIDGES.len())
-            } else {
-                (2, 1) // what is left to gain is not worth more evaluations
-            };
-            let tries = stronger.iter().take(count).chain(weaker.iter().rev().take(back));
-            for ridge in tries {
-                let step = normal.fit(&missing, *ridge).solution;
-                let mut to = place.clone();
-                for (step, (index, unit)) in step.iter().zip(&jacobian.units) {
-                    to[*index] += step * unit;
-                }
+        let mut ridge = FIRST;
+        for chord in 0..CHORDS {
+            let step = |ridge: usize| -> Result<Option<Step>, RefineError<E>> {
+                let to = jacobian.moved(&place, &normal.fit(&missing, RIDGES[ridge]).solution);
                 let plan = coordinates.decode(&to, options.sigma_range);
                 // levels that fall must go on falling: exports and tuning need a schedule
                 let crossed = falling && Schedule::new(plan.sigmas()).is_err();
                 if crossed || plan.validate().is_err() {
-                    continue;
+                    return Ok(None);
                 }
-                let candidate_error = held_out(&plan).map_err(RefineError::Denoiser)?;
-                if candidate_error < (1.0 - LEAST_GAIN) * error {
-                    better = Some((candidate_error, to, plan));
-                    break;
-                }
-            }
-            let Some((candidate_error, to, candidate)) = better else { break };
-            let run = Run { plan: &candidate, start: batch.start(), known: &[] };
+                let error = held_out(&plan).map_err(RefineError::Denoiser)?;
+                Ok(Some(Step { ridge, error, to, plan }))
+            };
+            let best = best_step(ridge, chord == 0, step)?;
+            let Some(best) = best.filter(|best| best.error < (1.0 - LEAST_GAIN) * error) else { break };
+            let run = Run { plan: &best.plan, start: batch.start(), known: &[] };
             let made = execute_together(&[run], &mut denoise).map_err(RefineError::Denoiser)?.remove(0);
-            solved.evaluations += candidate.nfe();
-            (error, place, missing) = (candidate_error, to, space(&batch.image.difference(&made)));
+            solved.evaluations += best.plan.nfe();
+            (ridge, error, place) = (best.ridge, best.error, best.to);
+            missing = space(&batch.image.difference(&made));
             solved.errors.push(error);
-            (solved.plan, image) = (candidate, Some(made));
+            (solved.plan, image) = (best.plan, Some(made));
         }
         if solved.errors.len() == steps_before {
             break;
@@ -181,14 +174,57 @@ pub fn gauss_newton_in<V: Samples, E: Debug>(
     Ok(solved)
 }
 
-/// A plan with one coordinate moved.
+/// A step that was tried.
+struct Step {
+    /// The index of its ridge.
+    ridge: usize,
+    /// The held-out error after it.
+    error: f64,
+    /// Where it leads.
+    to: Vec<f64>,
+    plan: Plan,
+}
+
+/// The best of the steps with the ridge `from` and those beside it: the next weaker one if `weaker` ones may be tried, or else stronger
+/// ones for as long as each is better than the one before. `step` has none where the plan would not be valid, as of ridges that are too weak.
+fn best_step<E>(
+    from: usize,
+    weaker: bool,
+    mut step: impl FnMut(usize) -> Result<Option<Step>, E>,
+) -> Result<Option<Step>, E> {
+    let mut best = step(from)?;
+    if let (true, Some(first), Some(weaker)) = (weaker, &best, from.checked_sub(1))
+        && let Some(found) = step(weaker)?.filter(|found| found.error < first.error)
+    {
+        return Ok(Some(found));
+    }
+    for stronger in from + 1..RIDGES.len() {
+        match (step(stronger)?, &best) {
+            (Some(found), Some(before)) if found.error < before.error || before.error.is_nan() => best = Some(found),
+            (found, None) => best = found,
+            _ => break,
+        }
+    }
+    Ok(best)
+}
+
+/// A coordinate with the plans that its derivative is measured between.
 struct Moved {
     coordinate: usize,
-    /// How far.
-    difference: f64,
     /// The first stage that the coordinate has a say in.
     first: usize,
-    plan: Plan,
+    /// With the coordinate moved up, by the distance.
+    up: Plan,
+    /// With it moved down by as much; without one, the derivative is measured from the plan itself.
+    down: Option<Plan>,
+    /// How far the plans are from one another.
+    distance: f64,
+}
+
+impl Moved {
+    fn plans(&self) -> impl Iterator<Item = &Plan> {
+        [&self.up].into_iter().chain(&self.down)
+    }
 }
 
 /// The images of a plan and their derivatives.
@@ -199,6 +235,17 @@ struct Jacobian<V> {
     /// The coordinate of each column, and how far along it a step of one column goes; 0 where it does nothing.
     units: Vec<(usize, f64)>,
     evaluations: usize,
+}
+
+impl<V> Jacobian<V> {
+    /// A place moved by `solution`, a number for each column.
+    fn moved(&self, place: &[f64], solution: &[f64]) -> Vec<f64> {
+        let mut to = place.to_vec();
+        for (step, (index, unit)) in solution.iter().zip(&self.units) {
+            to[*index] += step * unit;
+        }
+        to
+    }
 }
 
 impl<V: Samples> Jacobian<V> {
@@ -217,31 +264,43 @@ impl<V: Samples> Jacobian<V> {
         let (place, mut evaluations) = (coordinates.encode(), plan.nfe());
         let here = coordinates.decode(&place, options.sigma_range);
         let mut moving = Vec::with_capacity(place.len());
-        for ((i, first), moves) in coordinates.stages().into_iter().enumerate().zip(coordinates.moves(options.whole)) {
+        for ((coordinate, first), moves) in
+            coordinates.stages().into_iter().enumerate().zip(coordinates.moves(options.whole))
+        {
+            // a level at an end of the range stays there
+            let at = |difference: f64| {
+                let mut moved = place.clone();
+                moved[coordinate] += difference;
+                let moved = coordinates.decode(&moved, options.sigma_range);
+                (moved.stages != here.stages || moved.output != here.output).then_some(moved)
+            };
             // the image is linear in its own coefficients: a difference of any length is its derivative, and rounds the less
-            let difference = if first == plan.nfe() { 1.0 } else { options.difference };
-            let mut moved = place.clone();
-            moved[i] += difference;
-            let moved = coordinates.decode(&moved, options.sigma_range);
-            // a level at the upper end of the range stays there
-            if moves && (moved.stages != here.stages || moved.output != here.output) {
-                moved.validate()?;
-                moving.push(Moved { coordinate: i, difference, first, plan: moved });
+            let linear = first == plan.nfe();
+            let difference = if linear { 1.0 } else { options.difference };
+            if let Some(up) = at(difference).filter(|_| moves) {
+                up.validate()?;
+                let down = if options.central && !linear { at(-difference) } else { None };
+                let down = down.filter(|down| down.validate().is_ok());
+                let distance = if down.is_some() { 2.0 * difference } else { difference };
+                moving.push(Moved { coordinate, first, up, down, distance });
             }
         }
         // in order of the stages, so that those measured at once repeat about the same ones
         moving.sort_by_key(|moved| moved.first);
         let (mut columns, mut units) = (Vec::with_capacity(moving.len()), Vec::with_capacity(moving.len()));
-        for moving in moving.chunks(TOGETHER) {
+        for moving in moving.chunks(if options.central { TOGETHER / 2 } else { TOGETHER }) {
             // what comes before a coordinate has a say is as it was
             let runs: Vec<Run<V>> = moving
                 .iter()
-                .map(|moved| Run { plan: &moved.plan, start: batch.start(), known: &outputs[..moved.first] })
+                .flat_map(|moved| moved.plans().map(|plan| (plan, &outputs[..moved.first])))
+                .map(|(plan, known)| Run { plan, start: batch.start(), known })
                 .collect();
-            evaluations += moving.iter().map(|moved| plan.nfe() - moved.first).sum::<usize>();
-            let shifted = execute_together(&runs, &mut denoise).map_err(RefineError::Denoiser)?;
-            for (moved, shifted) in moving.iter().zip(shifted) {
-                let change = space(&shifted.difference(&image));
+            evaluations += runs.iter().map(|run| plan.nfe() - run.known.len()).sum::<usize>();
+            let mut made = execute_together(&runs, &mut denoise).map_err(RefineError::Denoiser)?.into_iter();
+            for moved in moving {
+                let (up, down) = (made.next(), moved.down.as_ref().and_then(|_| made.next()));
+                let Some(up) = up else { break };
+                let change = space(&up.difference(down.as_ref().unwrap_or(&image)));
                 let length = change.norm_squared().sqrt();
                 let (unit, change) = if length.is_finite() && length > 0.0 {
                     (1.0 / length, change)
@@ -249,7 +308,7 @@ impl<V: Samples> Jacobian<V> {
                     (0.0, space(&batch.image)) // 0 times what is not finite would not be 0
                 };
                 columns.push(V::combine(&[(unit, &change)]));
-                units.push((moved.coordinate, unit * moved.difference));
+                units.push((moved.coordinate, unit * moved.distance));
             }
         }
         Ok(Self { image, columns, units, evaluations })
@@ -262,5 +321,39 @@ fn match_variance<V: Samples>(plan: &mut Plan, batch: &Endpoints<V>, image: &V, 
     let about = |image: &V| space(&image.difference(&mean.batch));
     if let Some(k) = stretch(&about(image), &about(&batch.image)) {
         plan.output = gathered(stretched(plan.output.terms().collect(), k));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which ridges are tried from `from`, and which is the best; `errors` has none where a plan would not be valid.
+    fn search(from: usize, weaker: bool, errors: [Option<f64>; RIDGES.len()]) -> (Vec<usize>, Option<usize>) {
+        let mut tried = Vec::new();
+        let step = |ridge: usize| -> Result<_, std::convert::Infallible> {
+            tried.push(ridge);
+            Ok(errors[ridge].map(|error| Step { ridge, error, to: Vec::new(), plan: Plan::default() }))
+        };
+        let best = best_step(from, weaker, step).unwrap();
+        (tried, best.map(|step| step.ridge))
+    }
+
+    #[test]
+    fn ridges_are_tried_while_they_gain() {
+        let errors = [Some(0.9), Some(0.8), Some(0.7), Some(0.75)];
+        assert_eq!(search(1, true, errors), (vec![1, 0, 2, 3], Some(2)));
+        assert_eq!(search(1, false, errors), (vec![1, 2, 3], Some(2)));
+        assert_eq!(search(3, false, errors), (vec![3], Some(3)));
+        // a weaker one that is better ends the search
+        assert_eq!(search(1, true, [Some(0.6), Some(0.8), Some(0.1), None]), (vec![1, 0], Some(0)));
+        assert_eq!(search(1, true, [Some(0.9), Some(0.8), Some(0.85), Some(0.1)]), (vec![1, 0, 2], Some(1)));
+        assert_eq!(search(0, true, [Some(0.5), Some(0.6), None, None]), (vec![0, 1], Some(0)));
+        // what is not valid with a ridge is less so with a weaker one
+        assert_eq!(search(1, true, [Some(0.1), None, None, Some(0.5)]), (vec![1, 2, 3], Some(3)));
+        assert_eq!(search(1, true, [None; 4]), (vec![1, 2, 3], None));
+        // errors that are no numbers are never the best
+        assert_eq!(search(1, true, [Some(f64::NAN), Some(0.5), Some(f64::NAN), None]).1, Some(1));
+        assert_eq!(search(1, false, [None, Some(f64::NAN), Some(0.5), Some(0.6)]).1, Some(2));
     }
 }

@@ -1,7 +1,5 @@
 //! Least squares, and sweeps over the levels that it chose.
 
-use std::ops::Range;
-
 use fewstep_core::denoiser::Denoiser;
 use fewstep_core::observe::{Event, Progress};
 
@@ -72,7 +70,7 @@ impl<D: Denoiser> Search<'_, D> {
         Ok(())
     }
 
-    /// Moves the paths of plans, and takes those that lead nearer to the teacher on all latents that were fitted.
+    /// Moves the paths of the wanted plans, and takes those that lead nearer to the teacher on all latents that were fitted.
     pub(super) fn sweep(&self, settings: &SweepSettings, candidates: &mut Candidates, steps: &[usize]) -> Result<()> {
         let Some(fit) = candidates.fit.clone() else {
             let value = "a sweep that does not follow a fit".to_owned();
@@ -80,11 +78,14 @@ impl<D: Denoiser> Search<'_, D> {
         };
         let all = fit.fitted(self.settings.teacher.samples);
         let few = settings.samples.min(all);
-        let range = swept(settings, steps);
-        let total: usize = range.clone().map(|n| sweep_evaluations(n, settings.sweeps) * few + n * all).sum();
+        let wanted = |found: &&mut FoundPlan| found.plan.nfe() >= settings.from && steps.contains(&found.plan.nfe());
+        let mut swept: Vec<&mut FoundPlan> = candidates.found.iter_mut().filter(wanted).collect();
+        if swept.is_empty() {
+            return Ok(());
+        }
+        let total: usize =
+            swept.iter().map(|f| sweep_evaluations(f.plan.nfe(), settings.sweeps) * few + f.plan.nfe() * all).sum();
         let mut evaluations = 0;
-        let start = range.start.saturating_sub(1);
-        let Some(swept) = candidates.found.get_mut(start..).filter(|swept| !swept.is_empty()) else { return Ok(()) };
         let mut progress = Progress::new(self.observer, "sweeps", "evaluations (at most)", total as u64, 0);
         let along = |paths: &[Vec<usize>], sweeps: usize, samples: usize| {
             let (student, teacher) = self.first(samples)?;
@@ -102,28 +103,21 @@ impl<D: Denoiser> Search<'_, D> {
                 Err(error) => Err(Error::from(error)),
             }
         };
-        move_paths(swept, settings.sweeps, [few, all], along)?;
+        move_paths(&mut swept, settings.sweeps, [few, all], along)?;
         candidates.evaluations += evaluations;
         // of as many latents as are fitted, like those of the program
         let of_all = candidates.evaluations.div_ceil(all.max(1) as u64);
-        for found in &mut candidates.found[start..] {
+        for found in swept {
             found.plan.metadata.found_by.insert("evaluations".into(), of_all.into());
         }
         Ok(())
     }
 }
 
-/// Numbers of evaluations whose plans are swept, if there are to be plans of these: from `from` on and, as each plan is compared with the
-/// next longer one, all between the least and the most.
-fn swept(settings: &SweepSettings, steps: &[usize]) -> Range<usize> {
-    let (least, most) = (steps.iter().copied().min(), steps.iter().copied().max());
-    settings.from.max(least.unwrap_or(0))..most.map_or(0, |most| most.saturating_add(1))
-}
-
 /// Moves the paths of plans, and takes those that lead nearer to the teacher. `along(paths, sweeps, latents)` are the plans along
 /// paths, or none where a state is not finite: then plans stay as they are. `latents`: those that say where a path might go, and all.
 fn move_paths(
-    swept: &mut [FoundPlan],
+    swept: &mut [&mut FoundPlan],
     sweeps: usize,
     [few, all]: [usize; 2],
     mut along: impl FnMut(&[Vec<usize>], usize, usize) -> Result<Vec<FoundPlan>>,
@@ -138,7 +132,7 @@ fn move_paths(
         if let Some(mut moved) = along(&[path], 0, all)?.pop().filter(|moved| moved.error < found.error) {
             moved.plan.metadata.found_by.insert("sweeps".into(), sweeps.into());
             moved.plan.metadata.found_by.insert("sweep_samples".into(), few.into());
-            *found = moved;
+            **found = moved;
         }
     }
     Ok(())
@@ -159,7 +153,8 @@ mod tests {
     #[test]
     fn moved_paths_are_decided_by_all_latents() {
         let start = [found(&[1, 2], 1.0), found(&[1, 3], 1.0), found(&[1, 4], 1.0), found(&[1, 5], 1.0)];
-        let mut swept = start.clone();
+        let mut plans = start.clone();
+        let mut swept: Vec<&mut FoundPlan> = plans.iter_mut().collect();
         let mut asked = Vec::new();
         let along = |paths: &[Vec<usize>], sweeps: usize, latents: usize| {
             asked.push((paths.to_vec(), sweeps, latents));
@@ -173,7 +168,7 @@ mod tests {
         move_paths(&mut swept, 2, [16, 64], along).unwrap();
         assert_eq!((swept[1].path.as_slice(), swept[1].error), (&[1, 7][..], 0.5));
         assert_eq!(swept[1].plan.metadata.found_by["sweep_samples"], 16);
-        assert!([0, 2, 3].iter().all(|&k: &usize| swept[k] == start[k]), "{swept:?}");
+        assert!([0, 2, 3].iter().all(|&k: &usize| *swept[k] == start[k]), "{swept:?}");
         let [all, one] = [&asked[0], &asked[1]];
         assert_eq!((all.0.len(), all.1, all.2, one.0.len(), one.1, one.2, asked.len()), (4, 2, 16, 1, 0, 64, 4));
         move_paths(&mut swept, 1, [16, 64], |_, _, _| Ok(vec![])).unwrap();

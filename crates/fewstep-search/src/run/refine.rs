@@ -11,9 +11,15 @@ use crate::seeded::Seeded;
 use crate::settings::{Distance, GaussNewtonSettings, RolloutSettings};
 use crate::{Endpoints, pseudo_huber, pseudo_huber_constant, squared_error};
 
+/// Plans of so few evaluations take long steps, so that images bend along their coordinates, and derivatives of both sides cost little.
+const FEW_EVALUATIONS: usize = 3;
+
 /// Plans of more evaluations are refined on fewer latents, as their errors are small and differ less from one to another, and
 /// of outputs' coefficients only the last ones: else it would take too long for what it buys.
 const MANY_EVALUATIONS: usize = 4;
+
+/// As [`MANY_EVALUATIONS`], for the latents that decide.
+const MANY_EVALUATIONS_TO_DECIDE: usize = 6;
 
 /// Evaluations of the deciding latents' error in a refinement by gradient.
 const CHECKS: usize = 8;
@@ -34,8 +40,9 @@ impl GaussNewtonSettings {
     /// Latents that a plan of `nfe` evaluations is refined on and that decide, of `all`: none twice. (A
     /// search that fits all of them has fitted the deciding ones, too; fits of fewer latents were worse all the same.)
     fn latents(&self, nfe: usize, all: usize) -> (usize, usize) {
-        let samples = if nfe > MANY_EVALUATIONS { self.samples / 2 } else { self.samples };
-        (samples.clamp(1, all.div_ceil(2)), samples.clamp(1, (all / 2).max(1)))
+        let samples = |many: usize| if nfe > many { self.samples / 2 } else { self.samples };
+        let (fitted, deciding) = (samples(MANY_EVALUATIONS), samples(MANY_EVALUATIONS_TO_DECIDE));
+        (fitted.clamp(1, all.div_ceil(2)), deciding.clamp(1, (all / 2).max(1)))
     }
 
     /// Combinations at the end, of a plan of `nfe` evaluations, of which all coefficients move.
@@ -71,6 +78,7 @@ impl<D: Denoiser> Search<'_, D> {
             rounds: settings.rounds,
             sigma_range: spec.levels.supported,
             difference: difference(spec.rounding),
+            central: plan.nfe() <= FEW_EVALUATIONS,
             // a network of discrete levels says nothing between them
             moving: Moving { levels: !spec.levels.is_discrete(), coefficients: true },
             robust: settings.robust,
@@ -78,7 +86,7 @@ impl<D: Denoiser> Search<'_, D> {
             whole: settings.whole(plan.nfe()),
         };
         let denoise = |asked: &[(&D::Batch, f64)]| student.denoised_together(asked);
-        let decide = |plan: &Plan| error(&others, plan);
+        let decide = |plan: &Plan| others.1.mean_distance(plan, |x: &D::Batch, sigma| others.0.denoised(x, sigma));
         let space = error_space(settings.error_space);
         *plan = gauss_newton_in(plan, &batch, decide, &options, space, denoise)?.plan;
         Ok(student.evaluations() + others.0.evaluations())

@@ -78,7 +78,7 @@ fn fitted_plans_are_improved_together() {
         let mut gain = 0.0;
         for found in &fitted[1..] {
             let options = GaussNewtonOptions { robust, sigma_range: (0.002, 80.0), ..options(1) };
-            let decide = |plan: &Plan| others.rollout_error(plan, apart(&data));
+            let decide = |plan: &Plan| others.mean_distance(plan, apart(&data));
             let refined = gauss_newton(&found.plan, &training, decide, &options, one_by_one(apart(&data))).unwrap();
             let error = |plan: &Plan| held_out.rollout_error(plan, apart(&data)).unwrap();
             let (before, after) = (error(&found.plan), error(&refined.plan));
@@ -94,6 +94,21 @@ fn fitted_plans_are_improved_together() {
         // the geometric mean over 2 to 5 evaluations; one latent of 150 that ends in another class is much of an error
         assert!(gain.exp() > 1.3, "{}", gain.exp());
     }
+}
+
+/// Where one sample of two is 3 away and the other 1, in each of 4 values.
+#[test]
+fn the_mean_distance_counts_every_sample_as_far_as_it_is() {
+    let plan = plan("euler", 2);
+    let latent = vec![vec![1.0, -2.0, 0.5, 3.0]; 2];
+    let towards = |_: &Vec<Vec<f64>>, _: f64| Ok::<_, Infallible>(vec![vec![0.25; 4]; 2]);
+    let ends = Endpoints::solve(&plan, latent, 2, towards).unwrap();
+    let off = |_: &Vec<Vec<f64>>, _: f64| Ok::<_, Infallible>(vec![vec![3.25; 4], vec![-0.75; 4]]);
+    let moved = ends.mean_distance(&plan, off).unwrap();
+    let squared = ends.rollout_error(&plan, off).unwrap();
+    // a constant denoiser's image is the constant and what is left of the latent, which is the same for both
+    let share = (squared / 20.0).sqrt();
+    assert!(share > 0.99 && (moved - 4.0 * share).abs() < 1e-9, "{moved} {squared}");
 }
 
 #[test]
