@@ -4,9 +4,10 @@
     fewstep sample MODEL --seeds 0-399 --plan plan.json --out plan.npz
     python bench/spectra.py teacher.npz plan.npz
 
-Needs NumPy. A row a file: the power in rings of the Fourier transform (in cycles a side, half an octave each), divided
-by the teacher's; the root mean square difference from the teacher's images, in grey levels; the spread of grey levels, of what is
-left of colours without the mean of the channels, and of neighbours' differences; and how much is black or white, in per cent.
+Needs NumPy. A table of the mean of the channels, and of images in colour another of what is left of the channels without it. A row a file: the
+power in rings of the Fourier transform (in cycles a side, half an octave each), divided by the teacher's; the root mean square
+difference from the teacher's images, in grey levels; the spread of values and of neighbours' differences. Last, how much of the images is black
+or white, in per cent.
 """
 
 import sys
@@ -38,23 +39,31 @@ def spectrum(images):
     return np.array([power[ring].mean() if ring.any() else np.nan for ring in inside])
 
 
+def grey(images):
+    return images.mean(3, keepdims=True)
+
+
+def colour(images):
+    return images - grey(images)
+
+
 def main(paths):
     if len(paths) < 2:
         sys.exit(__doc__)
-    teacher = load(paths[0])
-    of_teacher = spectrum(teacher)
-    edges = rings(min(teacher.shape[1:3]))[1:]
-    heads = [f"{edge:.3g}" for edge in edges]
-    heads += ["rmse", "spread", "colour", "detail", "b/w %"]
-    print("".join(f"{head:>7}" for head in heads) + "  power up to so many cycles")
-    for path in paths:
-        images = load(path)
+    sets = {path: load(path) for path in paths}
+    teacher = sets[paths[0]]
+    for path, images in sets.items():
         if images.shape != teacher.shape:
             sys.exit(f"{path} has images {images.shape}, {paths[0]} {teacher.shape}: both need the same seeds")
-        numbers = [*spectrum(images) / of_teacher, np.sqrt(((images - teacher) ** 2).mean()), images.std()]
-        numbers += [(images - images.mean(3, keepdims=True)).std(), np.diff(images, axis=1).std()]
-        numbers.append(100 * ((images <= 0) | (images >= 255)).mean())
-        print("".join(f"{number:7.2f}" for number in numbers) + f"  {path}")
+    heads = [f"{edge:.3g}" for edge in rings(min(teacher.shape[1:3]))[1:]] + ["rmse", "spread", "detail", "b/w %"]
+    for part in [grey, colour] if teacher.shape[3] > 1 else [grey]:
+        print("".join(f"{head:>7}" for head in heads) + f"  {part.__name__}: power up to so many cycles")
+        target = part(teacher)
+        for path, images in sets.items():
+            own = part(images)
+            numbers = [*spectrum(own) / spectrum(target), np.sqrt(((own - target) ** 2).mean()), own.std()]
+            numbers += [np.diff(own, axis=1).std(), 100 * ((images <= 0) | (images >= 255)).mean()]
+            print("".join(f"{number:7.2f}" for number in numbers) + f"  {path}")
 
 
 if __name__ == "__main__":
