@@ -62,7 +62,7 @@ impl<V: VectorSpace> Endpoints<V> {
 
 impl<V: Samples> Endpoints<V> {
     /// The mean distance `E ||x_0 - x_0*||` of a plan, per sample: as [`Endpoints::rollout_error`], but not ruled by the few samples that
-    /// end elsewhere.
+    /// end far from the teacher's.
     ///
     /// # Errors
     /// The first error of the denoiser.

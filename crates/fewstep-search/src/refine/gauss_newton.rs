@@ -82,7 +82,7 @@ const TOGETHER: usize = 8;
 /// Refines a plan by rounds of Gauss and Newton's: the images' derivative along every coordinate is a difference of two
 /// runs, of which the second repeats only what the coordinate has a say in; ridge regressions of what is missing on
 /// these derivatives give the steps. `held_out`, an error on other latents, says how strong the ridge should be and whether a
-/// step is taken at all: derivatives do not hold for long ones. The few samples that end elsewhere rule a squared error, so a mean distance
+/// step is taken at all: derivatives do not hold for long ones. The few samples that end far from the teacher's rule a squared error, so a mean distance
 /// decides best ([`Endpoints::mean_distance`]).
 ///
 /// Needs no gradient of the network, and so far fewer evaluations than following one: a round takes at most about
