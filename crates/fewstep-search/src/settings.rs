@@ -119,7 +119,7 @@ documented! {
         pub rounds: usize,
         /// Most evaluations of plans that are refined.
         pub up_to: usize,
-        /// Latents that are fitted, and as many that decide; half as many beyond 4 and beyond 6 evaluations.
+        /// Latents that are fitted, half as many beyond 4 evaluations, and that decide, half as many beyond 6.
         pub samples: usize,
         /// How errors are compared: as samples, as gradients (differences of neighbours and a tenth of the sample), or both.
         pub error_space: ErrorSpace,

@@ -82,8 +82,8 @@ const TOGETHER: usize = 8;
 /// Refines a plan by rounds of Gauss and Newton's: the images' derivative along every coordinate is a difference of two
 /// runs, of which the second repeats only what the coordinate has a say in; ridge regressions of what is missing on
 /// these derivatives give the steps. `held_out`, an error on other latents, says how strong the ridge should be and whether a
-/// step is taken at all: derivatives do not hold for long ones. The few samples that end far from the teacher's rule a squared error, so a mean distance
-/// decides best ([`Endpoints::mean_distance`]).
+/// step is taken at all: derivatives do not hold for long ones. The few samples that end far from the teacher's rule a
+/// squared error, so a mean distance decides best ([`Endpoints::mean_distance`]).
 ///
 /// Needs no gradient of the network, and so far fewer evaluations than following one: a round takes at most about
 /// `P n / 2 + 4 n` of the whole batch, `P` the coordinates that move (of a fitted plan of `n` evaluations about `6 n`, or
@@ -185,8 +185,9 @@ struct Step {
     plan: Plan,
 }
 
-/// The best of the steps with the ridge `from` and those beside it: the next weaker one if `weaker` ones may be tried, or else stronger
-/// ones for as long as each is better than the one before. `step` has none where the plan would not be valid, as of ridges that are too weak.
+/// The best of the steps with the ridge `from` and those beside it: the next weaker one if `weaker` ones may be tried, or else
+/// stronger ones for as long as each is better than the one before. `step` has none where the plan would not be valid, as of ridges
+/// that are too weak.
 fn best_step<E>(
     from: usize,
     weaker: bool,
