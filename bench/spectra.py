@@ -4,10 +4,10 @@
     fewstep sample MODEL --seeds 0-399 --plan plan.json --out plan.npz
     python bench/spectra.py teacher.npz plan.npz
 
-Needs NumPy, and takes seconds. A table of the mean of the channels, and of images in colour another of what is left of the channels without it. A row a
-file: the power in rings of the Fourier transform (in cycles a side, half an octave each), divided by the teacher's; the root mean
-square difference from the teacher's images, in grey levels; the spread of values and of neighbours' differences. Last, how much of
-the images is black or white, in per cent.
+Needs NumPy, and takes seconds. A table of the mean of the channels, and of images in colour another of what is left of the channels
+without it. A row a file: the power in rings of the Fourier transform (in cycles a side, half an octave each), divided by the
+teacher's; the root mean square difference from the teacher's images, in grey levels; the spread of values and of neighbours'
+differences. Last, how much of the images is black or white, in per cent.
 """
 
 import sys
