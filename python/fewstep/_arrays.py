@@ -13,6 +13,9 @@ import numpy as np
 
 Array = Any
 
+# (channels after it, groups, side of its filters), weights and biases of every convolution of the random features
+Filters = list[tuple[tuple[int, int, int], bytes, bytes]]
+
 
 def is_torch(array: Any) -> bool:
     """Whether `array` is a torch tensor, found out without importing torch."""
@@ -27,7 +30,7 @@ class NumpyArrays:
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
         self.state_dtype = np.promote_types(self.dtype, np.float32)
-        self._filters: list[tuple[np.ndarray, np.ndarray]] = []
+        self._filters: list[tuple[np.ndarray, np.ndarray, int]] = []
 
     rounding_of = {2: 5e-4, 4: 6e-8, 8: 1.1e-16}
 
@@ -70,9 +73,11 @@ class NumpyArrays:
         down[..., :-1, :] = a[..., 1:, :] - a[..., :-1, :]
         return np.concatenate([a * a.dtype.type(weight), across, down], axis=1)
 
-    def set_filters(self, layers: list[tuple[int, int, bytes, bytes]]) -> None:
-        def read(c_out: int, c_in: int, weight: bytes, bias: bytes) -> tuple[np.ndarray, np.ndarray]:
-            return np.frombuffer(weight, np.float32).reshape(c_out, c_in * 9), np.frombuffer(bias, np.float32)
+    def set_filters(self, layers: Filters) -> None:
+        def read(shape: tuple[int, int, int], weight: bytes, bias: bytes) -> tuple[np.ndarray, np.ndarray, int]:
+            c_out, groups, side = shape
+            filters = np.frombuffer(weight, np.float32).reshape(groups, c_out // groups, -1)
+            return filters, np.frombuffer(bias, np.float32).reshape(groups, 1, -1), side
 
         self._filters = [read(*layer) for layer in layers]
 
@@ -81,15 +86,18 @@ class NumpyArrays:
         if clip:
             x = np.clip(x, -1, 1)
         means = []
-        for index, (weight, bias) in enumerate(self._filters):
+        for index, (weight, bias, side) in enumerate(self._filters):
             if index > 0:
                 height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
                 x = x[:, :, :height, :width]
                 x = x.reshape(*x.shape[:2], height // 2, 2, width // 2, 2).mean(axis=(3, 5))
-            padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-            patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))  # N C H W 3 3
-            rows = patches.transpose(0, 2, 3, 1, 4, 5).reshape(len(x), x.shape[2] * x.shape[3], -1)
-            x = np.maximum(rows @ weight.T + bias, 0).transpose(0, 2, 1).reshape(len(x), -1, *x.shape[2:])
+            half = side // 2
+            padded = np.pad(x, ((0, 0), (0, 0), (half, half), (half, half)), "edge" if index == 0 else "constant")
+            patches = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(2, 3))  # N C H W side side
+            patches = patches.reshape(len(x), len(weight), -1, *x.shape[2:], side * side)  # by groups
+            rows = patches.transpose(0, 1, 3, 4, 2, 5).reshape(len(x), len(weight), x.shape[2] * x.shape[3], -1)
+            answers = np.maximum(rows @ weight.transpose(0, 2, 1) + bias, 0)  # N groups HW C
+            x = answers.transpose(0, 1, 3, 2).reshape(len(x), -1, *x.shape[2:])
             means.append(x.mean(axis=(2, 3)))
         rows = np.concatenate(means, axis=1).astype(np.float64)
         return rows.tobytes(), rows.shape[1]
@@ -141,7 +149,7 @@ class TorchArrays:
         self.state_dtype = torch.promote_types(dtype, torch.float32)
         self.device = torch.device(device)
         self.home = torch.device(offload) if offload is not None else self.device
-        self._filters: list[tuple[Any, Any]] = []
+        self._filters: list[tuple[Any, Any, int]] = []
 
     @property
     def rounding(self) -> float:
@@ -191,12 +199,14 @@ class TorchArrays:
         down[..., :-1, :] = a[..., 1:, :] - a[..., :-1, :]
         return self.torch.cat([a * weight, across, down], 1)
 
-    def set_filters(self, layers: list[tuple[int, int, bytes, bytes]]) -> None:
-        def read(c_out: int, c_in: int, weight: bytes, bias: bytes) -> tuple[Any, Any]:
+    def set_filters(self, layers: Filters) -> None:
+        def read(shape: tuple[int, int, int], weight: bytes, bias: bytes) -> tuple[Any, Any, int]:
+            c_out, groups, side = shape
+
             def array(values: bytes, shape: tuple[int, ...]) -> Any:
                 return self.torch.frombuffer(bytearray(values), dtype=self.torch.float32).reshape(shape).to(self.home)
 
-            return array(weight, (c_out, c_in, 3, 3)), array(bias, (c_out,))
+            return array(weight, (c_out, -1, side, side)), array(bias, (c_out,)), groups
 
         self._filters = [read(*layer) for layer in layers]
 
@@ -207,10 +217,13 @@ class TorchArrays:
             if clip:
                 x = x.clamp(-1, 1)
             means = []
-            for index, (weight, bias) in enumerate(self._filters):
-                if index > 0:
-                    x = functional.avg_pool2d(x, 2)
-                x = functional.conv2d(x, weight, bias, padding=1).relu_()
+            for index, (weight, bias, groups) in enumerate(self._filters):
+                half = weight.shape[3] // 2
+                if index == 0:
+                    x = functional.pad(x, (half,) * 4, "replicate")
+                else:
+                    x = functional.pad(functional.avg_pool2d(x, 2), (half,) * 4)
+                x = functional.conv2d(x, weight, bias, groups=groups).relu_()
                 means.append(x.mean((2, 3)))
             rows.append(self.torch.cat(means, 1))
         table = self.torch.cat(rows).to("cpu", self.torch.float64)

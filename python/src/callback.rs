@@ -49,7 +49,8 @@ impl Callback {
             Python::attach(|py| {
                 let of = |layer: &random_features::Layer| {
                     let (weight, bias) = (bytes(&layer.weight), bytes(&layer.bias));
-                    (layer.c_out, layer.c_in, PyBytes::new(py, &weight).unbind(), PyBytes::new(py, &bias).unbind())
+                    let shape = (layer.c_out, layer.groups, layer.side);
+                    (shape, PyBytes::new(py, &weight).unbind(), PyBytes::new(py, &bias).unbind())
                 };
                 let layers: Vec<_> = layers.iter().map(of).collect();
                 operations.object(py).call_method1("set_filters", (layers,)).map(|_| ())

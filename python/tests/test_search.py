@@ -283,3 +283,31 @@ class TestWhatCannotBe:
             fewstep.Plan.of_solver("euler", [1.0, 2.0])
         with pytest.raises(FileNotFoundError):
             fewstep.Plan.load(tmp_path / "none.json")
+
+
+def filters(channels):
+    """Two layers of random filters: the first of 7x7 pixels, the second in groups."""
+    rng = np.random.default_rng(0)
+
+    def layer(c_out, c_in, groups, side):
+        weight = rng.normal(size=(c_out, c_in // groups, side, side)).astype(np.float32)
+        return (c_out, groups, side), weight.tobytes(), rng.normal(size=c_out).astype(np.float32).tobytes()
+
+    return [layer(4 * channels, channels, 1, 7), layer(8 * channels, 4 * channels, channels, 3)]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_features_are_the_same_in_numpy_and_torch(channels):
+    torch = pytest.importorskip("torch")
+    from fewstep._arrays import NumpyArrays, TorchArrays
+
+    shape = (channels, 17, 16)
+    images = np.random.default_rng(1).normal(size=(3, *shape)).astype(np.float32)
+    numpy_arrays, torch_arrays = NumpyArrays(shape, np.float32), TorchArrays(shape, torch.float32, "cpu")
+    for arrays in (numpy_arrays, torch_arrays):
+        arrays.set_filters(filters(channels))
+    for clip in (False, True):
+        ours, dim = numpy_arrays.features(images, clip)
+        theirs, same = torch_arrays.features(torch.from_numpy(images), clip)
+        assert dim == same == 12 * channels
+        np.testing.assert_allclose(np.frombuffer(ours), np.frombuffer(theirs), rtol=1e-4, atol=1e-5)

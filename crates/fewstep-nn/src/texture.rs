@@ -1,6 +1,6 @@
 //! Features of a network that nobody trained: enough to tell smooth images from detailed ones.
 
-use fewstep_search::random_features::layers;
+use fewstep_search::random_features::{Layer, layers};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
@@ -8,31 +8,48 @@ use crate::error::Result;
 /// [`fewstep_search::random_features`] on libtorch.
 #[derive(Debug)]
 pub struct RandomFeatures {
-    /// Weights `[C_out, C_in, 3, 3]` and biases `[C_out]`, from the highest resolution down.
-    layers: Vec<(Tensor, Tensor)>,
+    /// From the highest resolution down.
+    layers: Vec<Convolution>,
     /// Whether what lies beyond [-1, 1] counts as clipped, as files of pixels clip it.
     clips: bool,
+}
+
+/// A [`Layer`] on a device.
+#[derive(Debug)]
+struct Convolution {
+    /// `[C_out, C_in / groups, side, side]`.
+    weight: Tensor,
+    /// `[C_out]`.
+    bias: Tensor,
+    groups: i64,
+}
+
+impl Convolution {
+    fn new(layer: &Layer, device: Device) -> Self {
+        let Layer { c_out, groups, side, weight, bias } = layer;
+        let shape = [*c_out as i64, -1, *side as i64, *side as i64];
+        let weight = Tensor::from_slice(weight).view(shape).to_device(device);
+        Self { weight, bias: Tensor::from_slice(bias).to_device(device), groups: *groups as i64 }
+    }
+
+    /// Of `x` with its borders padded by `padding`.
+    fn of(&self, x: &Tensor, padding: i64) -> Result<Tensor> {
+        Ok(x.f_conv2d(&self.weight, Some(&self.bias), [1, 1], [padding, padding], [1, 1], self.groups)?.relu())
+    }
 }
 
 impl RandomFeatures {
     /// For images `[N, channels, height, width]`; `clips`: of pixels, of which what lies beyond [-1, 1] is clipped in files.
     pub fn new([channels, height, width]: [i64; 3], clips: bool, device: Device) -> Self {
-        let layers = layers([channels, height, width].map(|size| size as usize)).into_iter().map(|layer| {
-            let shape = [layer.c_out as i64, layer.c_in as i64, 3, 3];
-            let weight = Tensor::from_slice(&layer.weight).view(shape).to_device(device);
-            (weight, Tensor::from_slice(&layer.bias).to_device(device))
-        });
-        let layers = layers.collect();
-        Self { layers, clips }
+        let layers = layers([channels, height, width].map(|size| size as usize));
+        Self { layers: layers.iter().map(|layer| Convolution::new(layer, device)).collect(), clips }
     }
 
     /// Dimension of the features.
     pub fn dim(&self) -> usize {
-        self.layers.iter().map(|(_, bias)| bias.size()[0] as usize).sum()
+        self.layers.iter().map(|layer| layer.bias.size()[0] as usize).sum()
     }
-}
 
-impl RandomFeatures {
     /// Features `[N, d]` of f32 `images` `[N, C, H, W]`, with the graph that these have.
     ///
     /// # Errors
@@ -41,11 +58,12 @@ impl RandomFeatures {
         let images = images.to_kind(Kind::Float);
         let mut x = if self.clips { images.clamp(-1.0, 1.0) } else { images };
         let mut means = Vec::with_capacity(self.layers.len());
-        for (index, (weight, bias)) in self.layers.iter().enumerate() {
-            if index > 0 {
-                x = x.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>)?;
-            }
-            x = x.f_conv2d(weight, Some(bias), [1, 1], [1, 1], [1, 1], 1)?.relu();
+        for (index, layer) in self.layers.iter().enumerate() {
+            let half = layer.weight.size()[3] / 2;
+            x = match index {
+                0 => layer.of(&x.f_replication_pad2d([half, half, half, half])?, 0)?,
+                _ => layer.of(&x.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>)?, half)?,
+            };
             means.push(x.mean_dim(&[2i64, 3][..], false, Kind::Float));
         }
         Ok(Tensor::f_cat(&means, 1)?)
@@ -59,7 +77,7 @@ mod tests {
     #[test]
     fn every_size_has_features_and_they_are_always_the_same() {
         for (channels, resolution, dim) in
-            [(1, 4, 16), (3, 8, 16), (1, 16, 48), (3, 32, 96), (3, 64, 160), (3, 512, 160)]
+            [(1, 4, 16), (3, 8, 15), (1, 16, 48), (3, 32, 90), (3, 64, 150), (4, 64, 160)]
         {
             let network = RandomFeatures::new([channels, resolution, resolution], true, Device::Cpu);
             assert_eq!(network.dim(), dim, "{resolution}");

@@ -50,7 +50,9 @@ pub fn search_costs(
     settings: &SearchSettings,
 ) -> Result<Vec<SearchCost>> {
     let denoiser = Counting::new(stand_in(spec)?);
-    let search = Search::new(&denoiser, settings, &Silent)?;
+    let mut settings = settings.clone();
+    settings.gauss_newton.least_gain = f64::MIN; // plans of a stand-in gain less than those of a network, which take all their steps
+    let search = Search::new(&denoiser, &settings, &Silent)?;
     let teacher = denoiser.cost().evaluations;
     let mut moments = DataMoments::new();
     if let Some(appearance) = denoiser.appearance() {

@@ -121,6 +121,8 @@ documented! {
         pub up_to: usize,
         /// Latents that are fitted, half as many beyond 4 evaluations, and that decide, half as many beyond 6.
         pub samples: usize,
+        /// A step is taken if it takes at least this part of the deciding latents' error away.
+        pub least_gain: f64,
         /// How errors are compared: as samples, as gradients (differences of neighbours and a tenth of the sample), or both.
         pub error_space: ErrorSpace,
         /// Stretch final samples of plans with a constant until their variance is the teacher's.
@@ -213,7 +215,15 @@ impl Default for SweepSettings {
 
 impl Default for GaussNewtonSettings {
     fn default() -> Self {
-        Self { rounds: 1, up_to: 10, samples: 32, error_space: ErrorSpace::Both, match_variance: true, robust: false }
+        Self {
+            rounds: 1,
+            up_to: 10,
+            samples: 32,
+            least_gain: 0.01,
+            error_space: ErrorSpace::Both,
+            match_variance: true,
+            robust: false,
+        }
     }
 }
 
@@ -225,7 +235,7 @@ impl Default for RolloutSettings {
 
 impl Default for MomentsSettings {
     fn default() -> Self {
-        Self { error_weight: 0.15, data_error_weight: 0.8, control: 1024, negligible_error: 3.0 }
+        Self { error_weight: 1.0, data_error_weight: 0.8, control: 1024, negligible_error: 3.0 }
     }
 }
 
@@ -263,6 +273,8 @@ impl SearchSettings {
         least("sweep.from", self.sweep.from, 1, ONE)?;
         least("sweep.samples", self.sweep.samples, 1, ONE)?;
         least("gauss_newton.samples", self.gauss_newton.samples, 1, ONE)?;
+        let gain = self.gauss_newton.least_gain;
+        number("gauss_newton.least_gain", gain, gain < 1.0, "a finite number below 1")?;
         number("rollout.learning_rate", self.rollout.learning_rate, self.rollout.learning_rate > 0.0, POSITIVE)?;
         let MomentsSettings { error_weight, data_error_weight, control, negligible_error } = self.moments;
         number("moments.error_weight", error_weight, error_weight >= 0.0, NOT_NEGATIVE)?;

@@ -70,7 +70,7 @@ fn a_dry_run_says_what_it_costs_and_does_nothing() {
     let (search, teacher) = (after("least-squares+gauss-newton+moments:"), after("teacher's"));
     let expected = part("search least");
     // how many ridges a Gauss-Newton step tries hangs on the denoiser
-    assert!((0.8 * search as f64..1.2 * search as f64).contains(&(expected as f64)), "{search} {expected}");
+    assert!((0.9 * search as f64..1.2 * search as f64).contains(&(expected as f64)), "{search} {expected}");
     assert!(teacher <= part("search's teacher") && part("search's teacher") <= teacher + 64, "{teacher}");
 
     place.save_images("data", 1, 8, 12);

@@ -30,6 +30,8 @@ pub struct GaussNewtonOptions {
     pub sigma_range: (f64, f64),
     /// How far a coordinate is moved to measure what it does: small against 1, and large against the rounding of the network.
     pub difference: f64,
+    /// A step is taken if it takes at least this part of the held-out error away.
+    pub least_gain: f64,
     /// Whether it is moved both ways: images bend the more along a coordinate the fewer evaluations there are.
     pub central: bool,
     /// Whether the pseudo-Huber distance is made small in place of the squared error.
@@ -46,6 +48,7 @@ impl Default for GaussNewtonOptions {
             whole: usize::MAX,
             sigma_range: (f64::MIN_POSITIVE, f64::MAX),
             difference: 1e-2,
+            least_gain: 1e-2,
             central: false,
             robust: false,
             match_variance: false,
@@ -61,9 +64,6 @@ const FIRST: usize = 1;
 
 /// Steps along the derivatives of one round: they change little on the way, and a step without new ones is cheap.
 const CHORDS: usize = 2;
-
-/// A step is taken if it takes at least this part of the held-out error away.
-const LEAST_GAIN: f64 = 1e-2;
 
 /// A plan moved by [`gauss_newton`].
 #[derive(Clone, Debug, PartialEq)]
@@ -145,7 +145,7 @@ pub fn gauss_newton_in<V: Samples, E: Debug>(
                 Ok(Some(Step { ridge, error, to, plan }))
             };
             let best = best_step(ridge, chord == 0, step)?;
-            let Some(best) = best.filter(|best| best.error < (1.0 - LEAST_GAIN) * error) else { break };
+            let Some(best) = best.filter(|best| best.error < (1.0 - options.least_gain) * error) else { break };
             let run = Run { plan: &best.plan, start: batch.start(), known: &[] };
             let made = execute_together(&[run], &mut denoise).map_err(RefineError::Denoiser)?.remove(0);
             solved.evaluations += best.plan.nfe();

@@ -268,7 +268,7 @@ mod tests {
             let options = settings.options(of, nfe, 100.0);
             (options.error_weight, options.hardly_matters)
         };
-        assert_eq!([3, 5, 10].map(|nfe| of(MomentsOf::Teacher, nfe)), [(0.15, 0.0), (0.15, 0.0), (0.3, 0.0)]);
+        assert_eq!([3, 5, 10].map(|nfe| of(MomentsOf::Teacher, nfe)), [(1.0, 0.0), (1.0, 0.0), (2.0, 0.0)]);
         for nfe in [3, 10] {
             let (weight, unit) = of(MomentsOf::Data, nfe);
             assert!(weight == 0.8 && (unit - 100.0 * (6.0f64 / 255.0).powi(2)).abs() < 1e-12, "{weight} {unit}");

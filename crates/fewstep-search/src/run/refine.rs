@@ -81,6 +81,7 @@ impl<D: Denoiser> Search<'_, D> {
             central: plan.nfe() <= FEW_EVALUATIONS,
             // a network of discrete levels says nothing between them
             moving: Moving { levels: !spec.levels.is_discrete(), coefficients: true },
+            least_gain: settings.least_gain,
             robust: settings.robust,
             match_variance: settings.match_variance,
             whole: settings.whole(plan.nfe()),
