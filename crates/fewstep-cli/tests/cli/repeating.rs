@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::Place;
 
 const PLAN: [&str; 7] =
-    ["plan", "gaussian-mixture", "--set", "held_out.samples=8", "--set", "search.teacher.grid=9", "--steps"];
+    ["plan", "gaussian-mixture", "--set", "held_out.samples=8", "--set", "search.teacher.grid=15", "--steps"];
 
 fn plan(rest: &[&'static str]) -> Vec<&'static str> {
     [&PLAN[..], rest].concat()
