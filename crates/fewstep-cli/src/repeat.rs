@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use fewstep::features::FeatureOptions;
 use fewstep::runs::{RunOptions, Task, differences};
 use fewstep_io::json;
 use fewstep_io::run_folder::RUN_FILE;
@@ -136,13 +137,23 @@ fn name_of(option: &[String]) -> &str {
     option[0].split('=').next().unwrap_or_default()
 }
 
-/// The name of an option, with that of the setting where it is one of many.
-fn what_it_says(option: &[String]) -> (&str, &str) {
-    let name = name_of(option);
-    let value = match option.get(1) {
+/// The value of an option; empty where it takes none.
+fn value_of(option: &[String]) -> &str {
+    match option.get(1) {
         Some(value) => value,
         None => option[0].split_once('=').map_or("", |(_, value)| value),
-    };
+    }
+}
+
+/// The first feature network, of those that `option` names, that is a program.
+fn feature_program(option: &[String]) -> Option<&str> {
+    let names = if name_of(option) == "--features" { value_of(option) } else { "" };
+    names.split(',').map(str::trim).find(|name| FeatureOptions::is_program(name))
+}
+
+/// The name of an option, with that of the setting where it is one of many.
+fn what_it_says(option: &[String]) -> (&str, &str) {
+    let (name, value) = (name_of(option), value_of(option));
     (name, if name == "--set" { value.split('=').next().unwrap_or_default() } else { "" })
 }
 
@@ -159,7 +170,8 @@ fn read(path: &Path) -> Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("{} is no run.json: it is not JSON", file.display()))
 }
 
-/// `fewstep COMMAND`, the options of the earlier run that are not typed now, and those that are.
+/// `fewstep COMMAND`, the options of the earlier run that are not typed now, and those that are. What lets a program run is
+/// typed anew: a `run.json` may be someone else's.
 fn repeated(typed: &[OsString], run: &Value, path: &Path, command: &clap::Command) -> Result<Vec<OsString>> {
     let earlier = run["provenance"]["command"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let earlier: Vec<String> = earlier.map(str::to_owned).collect();
@@ -172,14 +184,20 @@ fn repeated(typed: &[OsString], run: &Value, path: &Path, command: &clap::Comman
     let (before, now) = (Words::new(&earlier[at + 1..], command), Words::new(&words(&typed[own + 1..]), command));
     // Of the earlier run alone: whether it was resumed, and what it repeated itself (its options stand there already).
     let replaced = |option: &Vec<String>| {
-        ["--config", "--resume", "--dry-run", "--json"].contains(&name_of(option))
+        ["--config", "--resume", "--dry-run", "--json", "--trust"].contains(&name_of(option))
             || now.options.iter().any(|other| what_it_says(other) == what_it_says(option))
     };
     let positional = if now.positional.is_empty() { before.positional } else { Vec::new() };
-    let kept = before.options.into_iter().filter(|option| !replaced(option)).flatten();
+    let kept: Vec<Vec<String>> = before.options.into_iter().filter(|option| !replaced(option)).collect();
+    if let Some(program) = kept.iter().find_map(|option| feature_program(option)) {
+        bail!(
+            "{} would run the TorchScript program {program}, which can do whatever you can. If you trust its file, type --features again",
+            path.display()
+        );
+    }
     let head = [typed[0].clone(), typed[own].clone()];
     let flags = typed[1..own].iter().cloned(); // such as --json
-    let all = head.into_iter().chain(positional.into_iter().chain(kept).map(OsString::from));
+    let all = head.into_iter().chain(positional.into_iter().chain(kept.into_iter().flatten()).map(OsString::from));
     Ok(all.chain(flags).chain(typed[own + 1..].iter().cloned()).collect())
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::Place;
+use crate::support::{Place, testdata};
 
 const PLAN: [&str; 7] =
     ["plan", "gaussian-mixture", "--set", "held_out.samples=8", "--set", "search.teacher.grid=15", "--steps"];
@@ -46,6 +46,28 @@ fn a_run_is_repeated_from_its_run_json() {
     insta::assert_snapshot!(place.fails(&["train", "--config", "first/run.json", "--out", "new"]), @"first/run.json is of `fewstep plan`: write `fewstep plan --config first/run.json`");
     insta::assert_snapshot!(place.fails(&["plan", "--config", "first/fit.json", "--out", "new"]), @"first/fit.json does not say what was run: it is no run.json");
     insta::assert_snapshot!(place.fails(&["plan", "--config", "none.json", "--out", "new"]), @"none.json does not exist: check the path to the file");
+}
+
+/// Someone else's run.json runs no program: what lets it is typed anew.
+#[test]
+fn a_repeated_run_runs_no_program() {
+    let place = Place::new();
+    for file in ["tiny.pt", "average.pt"] {
+        std::fs::copy(testdata(&format!("torchscript/{file}")), place.path(file)).unwrap();
+    }
+    let stranger = |command: &[&str]| {
+        let whole = [&["fewstep"], command].concat();
+        let run = serde_json::json!({ "kind": command[0], "provenance": { "command": whole } });
+        std::fs::write(place.path("run.json"), run.to_string()).unwrap();
+        place.fails(&[command[0], "--config", "run.json", "--out", "new"])
+    };
+    let error = stranger(&["plan", "tiny.pt", "--trust", "--steps", "3"]);
+    assert!(error.contains("It was not run") && error.contains("--trust"), "{error}");
+    for features in [&["--features", "average.pt@bytes"][..], &["--features=x.safetensors,average.pt@unit"]] {
+        let error = stranger(&[&["compare", "gaussian-mixture"], features].concat());
+        assert!(error.contains("would run the TorchScript program average.pt@"), "{error}");
+    }
+    assert!(!place.list(".").contains(&"new".to_owned()));
 }
 
 /// The forecast is a bound, and not a loose one.
