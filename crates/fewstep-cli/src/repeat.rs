@@ -183,8 +183,12 @@ fn repeated(typed: &[OsString], run: &Value, path: &Path, command: &clap::Comman
         .with_context(|| format!("{0} is of `fewstep {name}`: write `fewstep {name} --config {0}`", path.display()))?;
     let (before, now) = (Words::new(&earlier[at + 1..], command), Words::new(&words(&typed[own + 1..]), command));
     // Of the earlier run alone: whether it was resumed, and what it repeated itself (its options stand there already).
+    let typed_now = |name: &str| now.options.iter().any(|option| name_of(option) == name);
+    // a run that goes on does so where it stands now, as folders are copied and moved
+    let own_folder = typed_now("--resume") && !typed_now("--out");
     let replaced = |option: &Vec<String>| {
-        ["--config", "--resume", "--dry-run", "--json", "--trust"].contains(&name_of(option))
+        (own_folder && name_of(option) == "--out")
+            || ["--config", "--resume", "--dry-run", "--json", "--trust"].contains(&name_of(option))
             || now.options.iter().any(|other| what_it_says(other) == what_it_says(option))
     };
     let positional = if now.positional.is_empty() { before.positional } else { Vec::new() };
@@ -197,8 +201,20 @@ fn repeated(typed: &[OsString], run: &Value, path: &Path, command: &clap::Comman
     }
     let head = [typed[0].clone(), typed[own].clone()];
     let flags = typed[1..own].iter().cloned(); // such as --json
+    let out = if own_folder { vec!["--out".into(), folder_of(path).into_os_string()] } else { Vec::new() };
     let all = head.into_iter().chain(positional.into_iter().chain(kept.into_iter().flatten()).map(OsString::from));
-    Ok(all.chain(flags).chain(typed[own + 1..].iter().cloned()).collect())
+    Ok(all.chain(out).chain(flags).chain(typed[own + 1..].iter().cloned()).collect())
+}
+
+/// The folder of the run that `--config` names by its folder or its `run.json`.
+fn folder_of(path: &Path) -> PathBuf {
+    if path.is_dir() {
+        return path.to_owned();
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 /// Says so where a task is not that of the run that is repeated: other files under the names of old, or other settings where nothing

@@ -48,6 +48,40 @@ fn a_run_is_repeated_from_its_run_json() {
     insta::assert_snapshot!(place.fails(&["plan", "--config", "none.json", "--out", "new"]), @"none.json does not exist: check the path to the file");
 }
 
+fn copied(place: &Place, from: &str, to: &str) {
+    std::fs::create_dir(place.path(to)).unwrap();
+    for file in place.list(from) {
+        let (from, to) = (place.path(&format!("{from}/{file}")), format!("{to}/{file}"));
+        match from.is_dir() {
+            true => copied(place, from.to_str().unwrap(), &to),
+            false => drop(std::fs::copy(from, place.path(&to)).unwrap()),
+        }
+    }
+}
+
+/// A run goes on in the folder that --config names, wherever it was begun.
+#[test]
+fn copied_and_moved_runs_go_on_where_they_are() {
+    let place = Place::new();
+    place.save_images("images", 1, 8, 24);
+    let network = ["--channels", "8", "--channel-mult", "1,1", "--blocks", "1", "--attention", "8", "--batch", "8"];
+    place.succeeds(&[&["train", "--data", "images", "--images", "16", "--out", "first"][..], &network].concat());
+    let updates =
+        |run: &str| std::fs::read_to_string(place.path(&format!("{run}/stats.jsonl"))).unwrap().lines().count();
+    let before = updates("first");
+    copied(&place, "first", "copy");
+    place.succeeds(&["train", "--config", "copy", "--resume", "--images", "32"]);
+    assert!(updates("first") == before && updates("copy") > before, "{before} {}", updates("copy"));
+    std::fs::rename(place.path("first"), place.path("moved")).unwrap();
+    place.succeeds(&["train", "--config", "moved/run.json", "--resume", "--images", "32"]);
+    assert_eq!((updates("moved"), place.path("first").exists()), (updates("copy"), false));
+
+    place.succeeds(&plan(&["3", "--out", "run"]));
+    std::fs::rename(place.path("run"), place.path("other")).unwrap();
+    let run = place.run(&["plan", "--config", "other", "--resume"]);
+    assert!(run.code == 0 && run.stdout.contains("are in other") && !place.path("run").exists(), "{}", run.stdout);
+}
+
 /// Someone else's run.json runs no program: what lets it is typed anew.
 #[test]
 fn a_repeated_run_runs_no_program() {
