@@ -173,7 +173,7 @@ fn run(
     task.features = features.as_ref().map(|network| network.id().clone());
     task.references = references.iter().map(ImageReference::id).collect();
     if args.run.repeat.dry_run {
-        return output.forecast(&forecast(&task, opened.spec())?);
+        return output.forecast(&forecast(&task, &opened)?);
     }
     if !args.run.resume {
         warn_of_changes(&task)?;

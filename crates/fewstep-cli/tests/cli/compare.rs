@@ -300,7 +300,9 @@ fn several_feature_networks_score_the_same_images() {
         assert!((many / one - 1.0).abs() < 1e-6 && alone["scores"][0]["data"]["kid"].as_array().unwrap().is_empty());
     }
     // what an earlier run made of the teacher's images is taken
-    let again = place.run(&["compare", "model.safetensors", "--config", "both", "--out", "both", "--resume", "--json"]);
+    let typed = ["--features", "features.safetensors,average.pt@bytes"]; // a program is named again
+    let again = ["compare", "model.safetensors", "--config", "both", "--resume", "--json"];
+    let again = place.run(&[&again[..], &typed].concat());
     assert_eq!((rows(&again), again.stderr.contains("other seeds")), (rows(&both), false), "{}", again.stderr);
     let csv = std::fs::read_to_string(place.path("both/compare.csv")).unwrap();
     assert!(csv.contains("kid to teacher") && csv.lines().count() == 1 + 2 * rows(&both).len(), "{csv}");

@@ -358,3 +358,34 @@ fn the_library_finds_the_plans_of_the_command_line() {
         assert_eq!((&ours.stages, &ours.output, &ours.constant), (&theirs.stages, &theirs.output, &theirs.constant));
     }
 }
+
+/// Samples that are no images are fitted, measured and reported, and nothing of them is drawn.
+#[test]
+fn models_of_two_and_four_channels_are_fitted_whole() {
+    let place = Place::new();
+    for (channels, out) in [(2, "two"), (4, "four")] {
+        place.save_model("latents.safetensors", channels, 0);
+        let small =
+            ["--set", "search.teacher.samples=8", "--set", "search.teacher.grid=7", "--set", "held_out.samples=4"];
+        let tuning = ["--updates", "2", "--set", "tune.trajectories=8", "--set", "tune.batch=4"];
+        let fit = [&["fit", "latents.safetensors", "--steps", "3", "--out", out][..], &small, &tuning].concat();
+        let forecast = place.json(&[&fit[..], &["--dry-run"]].concat());
+        let images = |part: &&serde_json::Value| part["what"] == "images of the report";
+        let drawn = forecast["parts"].as_array().unwrap().iter().find(images).map(|part| part["evaluations"].clone());
+        assert!(drawn.is_none_or(|drawn| drawn == 0), "{forecast}");
+        place.succeeds(&fit);
+        let page = std::fs::read_to_string(place.path(&format!("{out}/report.html"))).unwrap();
+        assert!(page.contains("ollout error") && !page.contains("data:image/png"));
+        let plan = format!("{out}/steps-003/plan.json");
+        place.succeeds(&[
+            "sample",
+            "latents.safetensors",
+            "--plan",
+            &plan,
+            "--seeds",
+            "0-1",
+            "--out",
+            &format!("{out}.npz"),
+        ]);
+    }
+}

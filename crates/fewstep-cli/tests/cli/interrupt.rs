@@ -39,8 +39,13 @@ fn interrupted(place: &Place, child: Child, file: &str) -> (Option<i32>, String)
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// Waits for a file to appear and sends the signal.
+/// Waits for a file to appear and sends Ctrl-C.
 fn signalled(place: &Place, child: &Child, file: &str) {
+    sent("-INT", place, child, file);
+}
+
+/// Waits for a file to appear and sends a signal.
+fn sent(signal: &str, place: &Place, child: &Child, file: &str) {
     for _ in 0..18000 {
         if place.path(file).exists() {
             break;
@@ -48,7 +53,7 @@ fn signalled(place: &Place, child: &Child, file: &str) {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert!(place.path(file).exists(), "{file} was not written");
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
 }
 
 #[test]
@@ -157,7 +162,11 @@ fn levels_stop_between_two_looks_and_go_on_from_there() {
 fn a_run_says_how_to_go_on_wherever_it_is_stopped() {
     let place = Place::new();
     let args = ["compare", "gaussian-mixture", "--methods", "karras/heun,karras/euler", "--steps", "3,5,7"];
-    let child = start(&place, &[&args[..], &["--images", "20000", "--set", "held_out=8", "--out", "run"]].concat());
-    let (code, said) = interrupted(&place, child, "run/run.json");
-    assert!(code == Some(130) && said.contains("--resume goes on from there"), "{code:?} {said}");
+    for (signal, out) in [("-INT", "ctrl-c"), ("-TERM", "kill"), ("-HUP", "terminal")] {
+        let child = start(&place, &[&args[..], &["--images", "20000", "--set", "held_out=8", "--out", out]].concat());
+        sent(signal, &place, &child, &format!("{out}/run.json"));
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(130) && said.contains("--resume goes on from there"), "{signal} {said}");
+    }
 }

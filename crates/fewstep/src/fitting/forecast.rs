@@ -1,6 +1,5 @@
 //! What a fit costs, at most: early stopping may end phases sooner.
 
-use fewstep_core::denoiser::Spec;
 use fewstep_search::search_cost;
 use fewstep_search::settings::TeacherSettings;
 
@@ -10,13 +9,15 @@ use super::settings::{FitSettings, PlanSource, TuneLoss};
 use super::task::FitTask;
 use crate::error::Result;
 use crate::forecast::Forecast;
+use crate::models::OpenModel;
 
-/// The cost of a task on a denoiser: the search is run on a small mixture of Gaussians that counts its evaluations, and updates are
+/// The cost of a task on a model: the search is run on a small mixture of Gaussians that counts its evaluations, and updates are
 /// counted as the settings say.
 ///
 /// # Errors
 /// If the task cannot be done.
-pub fn forecast(task: &FitTask, spec: &Spec) -> Result<Forecast> {
+pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
+    let spec = model.spec();
     let FitSettings { paper, tune, search, held_out, interpolate, .. } = &task.settings;
     let (held, rounds) = (held_out.samples as u64, task.rounds as u64);
     let sum = |of: &dyn Fn(usize) -> u64| task.steps.iter().map(|&steps| of(steps)).sum::<u64>();
@@ -82,7 +83,8 @@ pub fn forecast(task: &FitTask, spec: &Spec) -> Result<Forecast> {
             });
     }
     let samplers = 1 + u64::from(task.finds()) + u64::from(task.tunes());
-    Ok(cost.part("images of the report", if spec.shape.len() == 3 { IMAGES * samplers * steps } else { 0 }))
+    let images = if model.denoiser().pixel_shape().is_some() { IMAGES } else { 0 };
+    Ok(cost.part("images of the report", images * samplers * steps))
 }
 
 /// Evaluations of the held-out error that so many updates take.
