@@ -182,10 +182,10 @@ fn repeated(typed: &[OsString], run: &Value, path: &Path, command: &clap::Comman
         .filter(|&at| typed[at] == name)
         .with_context(|| format!("{0} is of `fewstep {name}`: write `fewstep {name} --config {0}`", path.display()))?;
     let (before, now) = (Words::new(&earlier[at + 1..], command), Words::new(&words(&typed[own + 1..]), command));
-    // Of the earlier run alone: whether it was resumed, and what it repeated itself (its options stand there already).
     let typed_now = |name: &str| now.options.iter().any(|option| name_of(option) == name);
     // a run that goes on does so where it stands now, as folders are copied and moved
     let own_folder = typed_now("--resume") && !typed_now("--out");
+    // of the earlier run alone: whether it was resumed, and what it repeated itself (its options stand there already)
     let replaced = |option: &Vec<String>| {
         (own_folder && name_of(option) == "--out")
             || ["--config", "--resume", "--dry-run", "--json", "--trust"].contains(&name_of(option))

@@ -51,7 +51,7 @@ pub fn search_costs(
 ) -> Result<Vec<SearchCost>> {
     let denoiser = Counting::new(stand_in(spec)?);
     let mut settings = settings.clone();
-    settings.gauss_newton.least_gain = f64::MIN; // plans of a stand-in gain less than those of a network, which take all their steps
+    settings.gauss_newton.least_gain = f64::MIN; // a stand-in's plans gain less than a network's, which mostly take every step
     let search = Search::new(&denoiser, &settings, &Silent)?;
     let teacher = denoiser.cost().evaluations;
     let mut moments = DataMoments::new();

@@ -48,7 +48,7 @@ pub struct Layer {
     pub c_out: usize,
     /// Groups of channels; each sees as large a share of those before.
     pub groups: usize,
-    /// Pixels a side of the filters, odd. Borders are padded by half of it less one: the first layer's with their own values, others with 0.
+    /// Pixels a side of the filters, odd. Borders are padded by `side / 2`: the first layer's with their own values, others with 0.
     pub side: usize,
     /// `[c_out, c_in / groups, side, side]`, row by row.
     pub weight: Vec<f32>,
