@@ -317,6 +317,7 @@ macro_rules! forward {
 forward! {
     (D: TorchDenoiser + ?Sized) &D, self => (**self);
     (D: TorchDenoiser + ?Sized) Box<D>, self => (**self);
+    (D: TorchDenoiser + ?Sized) std::rc::Rc<D>, self => (**self);
     (D: TorchDenoiser, R: TorchDenoiser) Guided<D, R>, self => self.denoiser();
     (D: TorchDenoiser) Counting<D>, self => self.inner();
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use fewstep_core::denoiser::{Guided, Reference, Spec};
 use fewstep_io::hash;
 use fewstep_io::kind::FileKind;
 use fewstep_nn::checkpoint::{self, Checkpoint, Storage};
 use fewstep_nn::tch::{Device, Kind};
-use fewstep_nn::{Model, Program, ProgramConfig, ProgramDenoiser, TorchDenoiser, mixture};
+use fewstep_nn::{Model, Network, Program, ProgramConfig, ProgramDenoiser, TorchDenoiser, mixture};
 use fewstep_search::suggest::nearest;
 use serde::{Deserialize, Serialize};
 
@@ -63,11 +64,15 @@ pub struct OpenModel {
     pub notes: BTreeMap<String, String>,
 }
 
+/// Why some models cannot be tuned.
+const NO_WEIGHTS: &str =
+    "that takes a network whose weights can be had (.safetensors or .pkl), alone or guided by such a one";
+
 /// What answers.
 #[derive(Debug)]
 enum Denoising {
     /// One of our networks, whose weights can be had.
-    Network(Box<Model>),
+    Network(Network),
     /// Anything else.
     Other(Box<dyn TorchDenoiser>),
 }
@@ -97,7 +102,7 @@ impl OpenModel {
     /// The denoiser.
     pub fn denoiser(&self) -> &dyn TorchDenoiser {
         match &self.denoiser {
-            Denoising::Network(model) => &**model,
+            Denoising::Network(network) => network,
             Denoising::Other(other) => &**other,
         }
     }
@@ -108,9 +113,9 @@ impl OpenModel {
     }
 
     /// The network, where its weights can be had: it can be tuned.
-    pub fn network(&self) -> Option<&Model> {
+    pub fn network(&self) -> Option<&Network> {
         match &self.denoiser {
-            Denoising::Network(model) => Some(model),
+            Denoising::Network(network) => Some(network),
             Denoising::Other(_) => None,
         }
     }
@@ -118,14 +123,11 @@ impl OpenModel {
     /// The network, for what needs its weights.
     ///
     /// # Errors
-    /// If it is a program, or guided.
-    pub fn tunable(&self) -> Result<&Model> {
+    /// If it is a program, or guided by one.
+    pub fn tunable(&self) -> Result<&Network> {
         match self.network() {
-            Some(model) => Ok(model),
-            None => bail!(
-                "{} cannot be tuned: that takes a network whose weights can be had (.safetensors or .pkl), without guidance",
-                self.name
-            ),
+            Some(network) => Ok(network),
+            None => bail!("{} cannot be tuned: {NO_WEIGHTS}", self.name),
         }
     }
 
@@ -186,23 +188,32 @@ pub fn open_model(name: &str, options: &ModelOptions) -> Result<OpenModel> {
     let opened = open_alone(name, options)?;
     let Some(GuidanceOptions { weight, by }) = &options.guidance else { return Ok(opened) };
     let OpenModel { denoiser, name, hash, notes } = opened;
-    let denoiser = boxed(denoiser);
-    if by.is_none() && denoiser.spec().classes > 0 {
-        let _ = denoiser.same_condition(None, 1)?; // some always need a class
-    }
-    let guided: Box<dyn TorchDenoiser> = match by {
-        None => Box::new(Guided::<_, Box<dyn TorchDenoiser>>::new(denoiser, Reference::Unconditional, *weight)?),
-        Some(by) => {
-            let other = boxed(open_alone(by, options)?.denoiser);
-            Box::new(Guided::new(denoiser, Reference::Network(other), *weight)?)
+    let by = by.as_deref().map(|by| open_alone(by, options)).transpose()?.map(|by| by.denoiser);
+    Ok(OpenModel { denoiser: guided(denoiser, by, *weight)?, name, hash, notes })
+}
+
+/// `denoiser` guided away from `by`, or from what it says itself without its condition. Two networks of ours remain one.
+fn guided(denoiser: Denoising, by: Option<Denoising>, weight: f64) -> Result<Denoising> {
+    use Denoising::{Network as Ours, Other};
+    Ok(match (denoiser, by) {
+        (Ours(Network::Alone(model)), None) => Ours(Network::guided(*model, Reference::Unconditional, weight)?),
+        (Ours(Network::Alone(model)), Some(Ours(Network::Alone(by)))) => {
+            Ours(Network::guided(*model, Reference::Network(Rc::new(*by)), weight)?)
         }
-    };
-    Ok(OpenModel { denoiser: Denoising::Other(guided), name, hash, notes })
+        (denoiser, by) => {
+            let denoiser = boxed(denoiser);
+            let reference = by.map_or(Reference::Unconditional, |by| Reference::Network(boxed(by)));
+            if matches!(reference, Reference::Unconditional) && denoiser.spec().classes > 0 {
+                let _ = denoiser.same_condition(None, 1)?; // some always need a class
+            }
+            Other(Box::new(Guided::new(denoiser, reference, weight)?))
+        }
+    })
 }
 
 fn boxed(denoiser: Denoising) -> Box<dyn TorchDenoiser> {
     match denoiser {
-        Denoising::Network(model) => model,
+        Denoising::Network(network) => Box::new(network),
         Denoising::Other(other) => other,
     }
 }
@@ -273,7 +284,12 @@ fn open_program(name: &str, path: &Path, options: &ModelOptions) -> Result<OpenM
 
 fn opened(checkpoint: Checkpoint, name: &str, hash: String, options: &ModelOptions) -> OpenModel {
     let model = prepared(checkpoint.model, &hash, options.kind, options.batch);
-    OpenModel { denoiser: Denoising::Network(Box::new(model)), name: name.to_owned(), hash, notes: checkpoint.notes }
+    OpenModel {
+        denoiser: Denoising::Network(Network::new(model)),
+        name: name.to_owned(),
+        hash,
+        notes: checkpoint.notes,
+    }
 }
 
 /// A network that computes in `kind`, so many samples at once, under the name that its hash gives it in cache keys.
@@ -289,14 +305,15 @@ pub fn prepared(model: Model, hash: &str, kind: Kind, batch: usize) -> Model {
 ///
 /// # Errors
 /// If the file cannot be used, or its network makes other samples.
-pub fn load_like(path: &Path, like: &Model) -> Result<Model> {
-    let loaded = checkpoint::load(path, like.device())?.model;
+pub fn load_like(path: &Path, like: &Network) -> Result<Network> {
+    let model = like.model();
+    let loaded = checkpoint::load(path, model.device())?.model;
     ensure!(
-        loaded.config() == like.config(),
+        loaded.config() == model.config(),
         "{} holds a network of another architecture than the model",
         path.display()
     );
-    Ok(prepared(loaded, &hash::sha256_file(path)?, like.kind(), like.batch()))
+    Ok(like.with_model(prepared(loaded, &hash::sha256_file(path)?, model.kind(), model.batch()))?)
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ const TEACHER: &str = "teacher";
 
 /// Columns and rows of the grids in reports.
 const GRID: usize = 8;
+/// Images of such a grid.
+pub const GRID_IMAGES: usize = GRID * GRID;
 
 /// Scores samplers by how far their images are from data, and from a teacher's images, under one or more feature networks.
 pub struct ImageScorer<'a> {
@@ -185,7 +187,7 @@ impl<'a> ImageScorer<'a> {
                 for collector in &mut collectors {
                     collector.push_sampled(&images)?;
                 }
-                if start < GRID * GRID {
+                if start < GRID_IMAGES {
                     first.push(images.shallow_clone());
                 }
                 progress.set(start as u64 + images.size()[0] as u64, "");
@@ -229,6 +231,6 @@ pub fn images(
 /// The first 64 images as one PNG; `batches`: `[N, C, H, W]` each.
 pub fn grid(batches: &[Tensor]) -> Result<Vec<u8>> {
     let images = Tensor::cat(batches, 0);
-    let count = images.size()[0].min((GRID * GRID) as i64);
+    let count = images.size()[0].min(GRID_IMAGES as i64);
     Ok(fewstep_io::png::encode_grid(&pixels::to_images(&images.narrow(0, 0, count))?, GRID, 2)?)
 }

@@ -1,20 +1,23 @@
-//! `fewstep demo`: what a fit buys on the built-in model, in minutes, with nothing to download.
+//! `fewstep demo`: what fewstep buys on a model, in minutes, with nothing to download.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fewstep::demo::{DemoResults, DemoTask, demo, forecast, headline, no_help, open, table};
-use fewstep::models::ModelOptions;
+use fewstep::models::BUILT_IN;
 use fewstep::runs::{REPORT, RunOptions};
 
-use crate::inputs::{Compute, Numbers};
+use crate::inputs::{ModelArgs, Numbers};
 use crate::repeat::{Repeat, command, warn_of_changes};
 use crate::ui::{Output, Terminal};
 
 /// Arguments of `fewstep demo`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  fewstep demo --out runs/demo")]
+#[command(after_help = "Example:\n  fewstep demo edm-cifar10.pkl --steps 6 --out runs/demo")]
 pub struct Args {
+    /// Model, as for `plan`; the paper's phases are shown on the built-in fashion-mnist alone
+    #[arg(value_name = "MODEL", default_value = BUILT_IN)]
+    pub name: String,
     /// Folder for report.html and the results; must not exist yet [default: runs/demo, or the next free runs/demo-N]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
@@ -30,16 +33,15 @@ pub struct Args {
     #[command(flatten)]
     pub repeat: Repeat,
     #[command(flatten)]
-    pub compute: Compute,
+    pub model: ModelArgs,
 }
 
 /// Runs the demo.
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
-    let (device, kind) = args.compute.resolve()?;
-    let model = open(&ModelOptions { device, kind, ..ModelOptions::default() })?;
-    let task = DemoTask::new(model.id(&args.compute.precision), args.steps.counts(), args.images, args.updates);
+    let model = open(&args.name, &args.model.options(1)?)?;
+    let task = DemoTask::new(model.id(&args.model.compute.precision), args.steps.counts(), args.images, args.updates);
     if args.repeat.dry_run {
-        return output.forecast(&forecast(&task, model.spec())?);
+        return output.forecast(&forecast(&task, &model)?);
     }
     warn_of_changes(&task)?;
     let out = args.out.unwrap_or_else(next_free_folder);
@@ -56,9 +58,10 @@ fn next_free_folder() -> PathBuf {
 fn text(results: &DemoResults, colour: bool, report: &Path) -> String {
     let DemoResults { rows, training_rate, sampling_rate, seconds, .. } = results;
     let no_help = no_help(rows).map_or_else(String::new, |text| format!("\n{text}"));
+    let training = training_rate
+        .map_or_else(String::new, |rate| format!("phase 2: {rate:.1} img/s with its evaluations of the error; "));
     format!(
-        "{}\n{}{no_help}\n\nphase 2: {training_rate:.1} img/s with its evaluations of the error; network evaluations: \
-         {sampling_rate:.1}/s; {seconds:.0} s in all\nreport: {}",
+        "{}\n{}{no_help}\n\n{training}network evaluations: {sampling_rate:.1}/s; {seconds:.0} s in all\nreport: {}",
         table(rows).to_terminal(colour),
         headline(rows),
         report.display()

@@ -119,6 +119,18 @@ pub struct TuningArgs {
     pub references: Vec<PathBuf>,
 }
 
+impl TuningArgs {
+    /// The settings that were given as options.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let given = [
+            ("tune.loss", self.loss.is_some()),
+            ("tune.updates", self.updates.is_some()),
+            ("tune.learning_rate", self.lr.is_some()),
+        ];
+        given.into_iter().filter_map(|(name, given)| given.then_some(name))
+    }
+}
+
 /// `fewstep plan`.
 pub fn plan(args: PlanArgs, output: Output, terminal: &Terminal) -> Result<()> {
     run(Phases::Plan, args.common, TuningArgs::default(), &[], 1, output, terminal)
@@ -150,7 +162,7 @@ fn run(
     let opened = args.model.open(&args.name, settings.batch)?;
     let (files, plans): (Vec<_>, Vec<_>) = open_plans(plans, &opened)?.into_iter().unzip();
     let dataset = args.data.open(&settings.data)?;
-    let mut task = FitTask {
+    let task = FitTask {
         phases,
         model: opened.id(&args.model.compute.precision),
         data: dataset.as_ref().map(DataId::of).transpose()?,
@@ -165,7 +177,8 @@ fn run(
         rounds,
         settings,
     };
-    task.refuse_idle(args.settings.names())?;
+    let mut task = task.for_model(&opened, terminal);
+    task.refuse_idle(args.settings.names().chain(tuning.names()))?;
     task.check(&opened, dataset.as_ref().map(Dataset::len))?;
     let named: Vec<FeatureOptions> =
         args.features.iter().map(|name| FeatureOptions::named(name, Convention::default(), false)).collect();

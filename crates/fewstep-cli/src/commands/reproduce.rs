@@ -72,7 +72,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         args.settings.refuse(&settings, &["fit.data.max_images"], "is for training images: name them with --data")?;
     }
     let dataset = args.data.open(&settings.fit.data)?;
-    let mut task = ReproduceTask {
+    let task = ReproduceTask {
         experiment: args.experiment,
         steps: args.steps.counts(),
         ours: args.ours,
@@ -82,6 +82,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         references: Vec::new(),
         settings,
     };
+    let mut task = task.for_model(&opened, terminal);
     task.check(&opened, dataset.as_ref().map(Dataset::len))?;
     let references = args.references(&opened, &task.settings, terminal)?;
     task.references = references.iter().map(ImageReference::id).collect();

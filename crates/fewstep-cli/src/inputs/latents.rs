@@ -31,7 +31,7 @@ impl LatentArgs {
     /// Reads and checks what samples of a model start from.
     pub fn resolve(&self, opened: &OpenModel) -> Result<Source> {
         let spec = opened.spec();
-        let trained = opened.network().and_then(|network| network.trained_classes());
+        let trained = opened.network().and_then(|network| network.model().trained_classes());
         if let Some(class) = self.class.filter(|class| trained.is_some_and(|trained| !trained.contains(class))) {
             ui::note(format!("warning: the model was trained on no image of class {class}"));
         }

@@ -330,28 +330,19 @@ fn built_in_models_interpolate_by_themselves() {
     assert!(untuned[0]["model"].is_null());
 }
 
+/// The example as it is shown.
+#[path = "../../../fewstep/examples/few_steps.rs"]
+#[allow(dead_code)]
+mod few_steps;
+
 /// The library and the command line are two doors to one house: the same plan, to the bit.
 #[test]
 fn the_library_finds_the_plans_of_the_command_line() {
-    use fewstep::models::{ModelOptions, open_model};
-    use fewstep::search::{Method, SearchSettings, find_plans};
-    use fewstep_core::observe::Silent;
-
     fewstep_nn::device::set_threads(1); // as these tests run the program: sums depend on it
     let place = Place::new();
-    place.succeeds(&[
-        "plan",
-        "gaussian-mixture-classes",
-        "--steps",
-        "3,5",
-        "--out",
-        "run",
-        "--set",
-        "early_stop=false",
-    ]);
-    let opened = open_model("gaussian-mixture-classes", &ModelOptions::default()).unwrap();
-    let settings = SearchSettings::default();
-    let found = find_plans(&opened.denoiser(), &Method::BEST, &[3, 5], &settings, &Silent).unwrap();
+    place.succeeds(&["plan", "gaussian-mixture-classes", "--steps", "3,5", "--out", "run"]);
+    let found = few_steps::plans("gaussian-mixture-classes", &[3, 5]).unwrap();
+    assert_eq!(found.plans.len(), 2);
     for (steps, ours) in &found.plans {
         let text = std::fs::read_to_string(place.path(&format!("run/steps-{steps:03}/plan.json"))).unwrap();
         let theirs = fewstep_core::Plan::from_json(&text).unwrap();

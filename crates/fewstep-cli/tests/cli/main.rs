@@ -1,5 +1,6 @@
 //! The program from outside: what it prints, what it leaves on disk, how it fails.
 
+mod any_denoiser;
 mod browser;
 mod compare;
 mod denoise;

@@ -100,8 +100,21 @@ where
         &self.denoiser
     }
 
+    /// What it is guided away from.
+    pub fn reference(&self) -> &Reference<R> {
+        &self.reference
+    }
+
+    /// w.
+    pub fn weight(&self) -> f64 {
+        self.weight
+    }
+
     /// The conditions that the reference is asked under.
-    fn reference_conditions(&self, conditions: &D::Conditions, samples: usize) -> Result<D::Conditions, D::Error> {
+    ///
+    /// # Errors
+    /// If a network that guides itself cannot do without its condition.
+    pub fn reference_conditions(&self, conditions: &D::Conditions, samples: usize) -> Result<D::Conditions, D::Error> {
         match &self.reference {
             Reference::Unconditional => self.denoiser.same_condition(None, samples),
             Reference::Network(other) if other.spec().classes == 0 => other.same_condition(None, samples),

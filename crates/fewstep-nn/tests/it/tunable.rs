@@ -14,7 +14,7 @@ use fewstep_nn::distance::Distance;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{TuneConfig, Tuner};
 use fewstep_nn::params::{Builder, Origin, Params};
-use fewstep_nn::tch::{self, Device, Tensor};
+use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::tensor::{Batch, Sigma};
 use fewstep_nn::train::{CacheEntry, Loss, RolloutLoss, TrainConfig, Trainer, Trajectories};
 use fewstep_nn::unet::Conditions;
@@ -186,4 +186,45 @@ fn a_denoiser_of_ones_own_is_tuned_for_a_plan() {
     assert!(after < 0.3 * before, "{before} to {after}");
     let criticised = tuned(RolloutLoss { critic: 0.3, ..loss }).unwrap_err().to_string();
     assert!(criticised.contains("no encoder"), "{criticised}");
+}
+
+/// The graph of a guided network's answer goes to the weights that are tuned, through both calls where it guides itself, and to none
+/// of a network that guides it.
+#[test]
+fn a_guided_network_s_answer_has_a_graph_to_the_weights_that_are_tuned() {
+    use std::rc::Rc;
+
+    use fewstep_core::denoiser::Reference;
+    use fewstep_nn::{Network, mixture};
+
+    let open = || mixture::patterns(true, Device::Cpu).unwrap();
+    let other = Rc::new(mixture::patterns(false, Device::Cpu).unwrap());
+    for reference in [Reference::Unconditional, Reference::Network(Rc::clone(&other))] {
+        let of_weight = |weight| Network::guided(open(), reference.clone(), weight).unwrap();
+        let network = of_weight(2.5);
+        let (seeds, sigma) = ([3, 4, 5], 1.5);
+        let x = Batch(network.latents(&seeds).unwrap().0 * sigma);
+        let labels = network.conditions(&seeds).unwrap();
+        let level = Tensor::from_slice(&[sigma as f32]);
+        let conditions = Conditions { class_labels: labels.0.as_ref(), ..Conditions::default() };
+        let answer = |network: &Network| network.forward(&x.0, &level, &conditions).unwrap();
+        let expected = network.denoise(&[(&x, sigma)], &labels).unwrap().remove(0).0;
+        assert!(f64::try_from((answer(&network) - expected).abs().max()).unwrap() < 1e-6);
+        // dD_w = w dD + (1 - w) dD_ref: from the slopes at w = 1 and 2 follows that at any other
+        let slopes = |weight: f64| {
+            let network = of_weight(weight);
+            let flat = fewstep_nn::flat::FlatWeights::new(network.params());
+            flat.gradient(&answer(&network).mean(Kind::Float)).unwrap()
+        };
+        let (one, two, found) = (slopes(1.0), slopes(2.0), slopes(2.5));
+        let expected = &two * 1.5 - &one * 0.5;
+        let scale = f64::try_from(expected.abs().max()).unwrap();
+        assert!(f64::try_from((found - expected).abs().max()).unwrap() < 1e-4 * scale);
+        let itself = matches!(reference, Reference::Unconditional);
+        let moved = f64::try_from((&two - &one * 2.0).abs().max()).unwrap() > 1e-3 * scale;
+        assert_eq!(moved, itself, "a network that guides has no slope of its own in this one's");
+        let copy = network.duplicate().unwrap();
+        assert_eq!(copy.description(), network.description());
+        assert_ne!(copy.description(), Network::new(open()).description());
+    }
 }

@@ -1,6 +1,7 @@
-//! The demo: what a fit buys on the built-in network, in minutes, with nothing to download.
+//! The demo: what fewstep buys on a model, in minutes, with nothing to download.
 //!
-//! [`demo`] scores the paper's two phases, alone and together, and our plan on the network that comes with the library.
+//! [`demo`] samples any denoiser by rho = 7 and by our plan. On the network that comes with the library, whose data come with it, the
+//! paper's two phases, alone and together, stand beside them, and images are measured.
 
 mod forecast;
 mod page;
@@ -9,14 +10,14 @@ mod settings;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use fewstep_core::denoiser::Denoiser;
 use fewstep_core::observe::{Event, Observer};
 use fewstep_core::parameterisation::Parameterisation;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_io::{RunFolder, atomic};
+use fewstep_nn::data::Images;
 use fewstep_nn::fit::TuneStep;
-use fewstep_nn::{Model, TorchDenoiser, data};
+use fewstep_nn::{TorchDenoiser, Tunable};
 use fewstep_report::Page;
 use fewstep_search::{Found, Method, Search, baseline};
 use serde::{Deserialize, Serialize};
@@ -27,11 +28,11 @@ pub use self::settings::{DemoTask, demo_settings};
 use crate::assets;
 use crate::error::{Context, Result};
 use crate::fitting::{Fitter, Tuned};
-use crate::models::{BUILT_IN, ModelOptions, OpenModel, open_model};
+use crate::models::{ModelOptions, OpenModel, is_built_in, open_model};
 use crate::plans::{euler, teacher};
 use crate::reference::ImageReference;
 use crate::runs::{REPORT, Run, RunOptions, read_file};
-use crate::scorer::{ImageScorer, Score};
+use crate::scorer::{GRID_IMAGES, ImageScorer};
 
 /// Where the results stand, in the run folder.
 pub const RESULTS: &str = "results.json";
@@ -50,14 +51,14 @@ pub struct DemoRow {
     pub method: String,
     /// Network evaluations an image.
     pub nfe: usize,
-    /// Frechet distance to the training set's features.
-    pub frechet: f64,
+    /// Frechet distance to the features of what the model should make, where that is known.
+    pub frechet: Option<f64>,
     /// Rollout error on held-out latents; none for the teacher.
     pub rollout_error: Option<f64>,
     /// Noise levels of the evaluations.
     pub sigmas: Vec<f64>,
-    /// A PNG of the first images, in the run folder.
-    pub grid: PathBuf,
+    /// A PNG of the first images, in the run folder; none where samples are no images.
+    pub grid: Option<PathBuf>,
 }
 
 /// Seconds that a part took.
@@ -78,23 +79,23 @@ pub struct DemoResults {
     pub parts: Vec<Part>,
     /// Evaluations of the held-out error while networks were tuned: name, history.
     pub tuning: Vec<(String, Vec<TuneStep>)>,
-    /// Images a second in phase 2, with its evaluations of the error.
-    pub training_rate: f64,
+    /// Images a second in phase 2, with its evaluations of the error; none where there was no phase 2.
+    pub training_rate: Option<f64>,
     /// Network evaluations a second in sampling.
     pub sampling_rate: f64,
     /// How long everything took.
     pub seconds: f64,
     /// The network's parameterisation, for the figure of the weights.
     #[serde(rename = "precond")]
-    pub parameterisation: Parameterisation,
+    pub parameterisation: Option<Parameterisation>,
 }
 
-/// The network of the demo, which evaluates as many samples at once as the demo's settings say.
+/// The model of a demo, which evaluates as many samples at once as the demo's settings say.
 ///
 /// # Errors
-/// If libtorch refuses it.
-pub fn open(options: &ModelOptions) -> Result<OpenModel> {
-    open_model(BUILT_IN, &ModelOptions { batch: demo_settings(1).batch, guidance: None, ..options.clone() })
+/// As [`open_model`].
+pub fn open(name: &str, options: &ModelOptions) -> Result<OpenModel> {
+    open_model(name, &ModelOptions { batch: demo_settings(1).batch, ..options.clone() })
 }
 
 /// Runs the demo on `model` ([`open`]) in a new folder.
@@ -102,24 +103,29 @@ pub fn open(options: &ModelOptions) -> Result<OpenModel> {
 /// # Errors
 /// If the folder is there already, a setting is outside its domain, or the observer asks for the end: a demo cannot be resumed.
 pub fn demo(task: DemoTask, model: &OpenModel, options: &RunOptions, observer: &dyn Observer) -> Result<DemoResults> {
-    task.check()?;
+    task.check(model)?;
     let started = Instant::now();
-    let network = model.tunable()?;
     let options = RunOptions { resume: false, ..options.clone() };
     let run = Run::start(task, &options).context("a demo needs a new folder")?;
-    let images = data::Images::for_model(assets::test_images()?.load_all()?, network)?;
+    let images = match DemoTask::has_phases(model) {
+        true => Some(Images::for_model(assets::test_images()?.load_all()?, model.denoiser())?),
+        false => None,
+    };
     let results = DemoResults {
         rows: Vec::new(),
         parts: Vec::new(),
         tuning: Vec::new(),
-        training_rate: f64::NAN,
+        training_rate: None,
         sampling_rate: f64::NAN,
         seconds: 0.0,
-        parameterisation: network.config().parameterisation.clone(),
+        parameterisation: model.network().map(|network| network.parameterisation().clone()),
     };
-    let references = [ImageReference::built_in(model)?];
-    let mut demo = Demo { task: &run.file.task, folder: &run.folder, network, references: &references, results };
-    demo.rows(&images, observer)?;
+    let references = match is_built_in(&model.name) {
+        true => vec![ImageReference::built_in(model)?],
+        false => Vec::new(),
+    };
+    let mut demo = Demo { task: &run.file.task, folder: &run.folder, model, references: &references, results };
+    demo.rows(images.as_ref(), observer)?;
     demo.results.seconds = started.elapsed().as_secs_f64();
     let results = demo.results;
     run.folder.write_json(RESULTS, &results)?;
@@ -139,7 +145,7 @@ pub fn report(folder: &RunFolder) -> Result<Page> {
 struct Demo<'a> {
     task: &'a DemoTask,
     folder: &'a RunFolder,
-    network: &'a Model,
+    model: &'a OpenModel,
     references: &'a [ImageReference],
     results: DemoResults,
 }
@@ -147,34 +153,49 @@ struct Demo<'a> {
 /// What all rows share.
 struct Shared<'a> {
     fitter: Fitter<'a>,
-    scorer: ImageScorer<'a>,
+    /// None where samples are no images.
+    scorer: Option<ImageScorer<'a>>,
     seeds: Vec<u64>,
 }
 
 impl Demo<'_> {
-    fn rows(&mut self, images: &data::Images, observer: &dyn Observer) -> Result<()> {
-        let task = self.task;
+    fn rows(&mut self, images: Option<&Images>, observer: &dyn Observer) -> Result<()> {
+        let (task, base) = (self.task, self.model.denoiser());
         let settings = &task.settings;
-        let (network, base): (&Model, &dyn TorchDenoiser) = (self.network, self.network);
         let evaluations = 2 * settings.held_out.teacher_steps - 1;
         observer.event(Event::Note(&format!(
             "teacher: Heun, {} noise levels, {evaluations} evaluations an image",
             settings.held_out.teacher_steps
         )));
         let fitter = self.timed("teacher on held-out latents", || {
-            Fitter::new(base, Some(network), Some(images), settings, observer)
+            Fitter::new(base, self.model.network(), images, settings, observer)
         })?;
-        let scorer = ImageScorer::new(self.references, settings.batch)?;
-        let shared = Shared { fitter, scorer, seeds: (0..self.task.images as u64).collect() };
-        self.teacher(&shared)?;
-        let table = self.timed("phase 1: table of e(sigma)", || shared.fitter.table(network))?;
+        let seconds = self.results.parts.last().map_or(f64::NAN, |part| part.seconds);
+        self.results.sampling_rate = (evaluations * settings.held_out.samples) as f64 / seconds;
+        let scorer = match base.pixel_shape() {
+            Some(_) => Some(ImageScorer::new(self.references, settings.batch)?),
+            None => None,
+        };
+        // what nobody measures is only looked at
+        let count = if self.references.is_empty() { task.images.min(GRID_IMAGES) } else { task.images };
+        let shared = Shared { fitter, scorer, seeds: (0..count as u64).collect() };
+        let plan = teacher(&base, settings.held_out.teacher_steps)?;
+        self.row(&shared, settings.held_out.teacher_steps, "teacher (Heun, rho = 7)", base, &plan)?;
+        let table = match images {
+            Some(_) => Some(self.timed("phase 1: table of e(sigma)", || shared.fitter.table(base))?),
+            None => None,
+        };
         let found = self.timed("our search: all numbers of steps", || -> Result<Found> {
             Ok(Search::new(&base, &settings.search, observer)?.find(&Method::BEST, &task.steps)?)
         })?;
         for &steps in &task.steps {
-            let name = format!("phase 1, {steps} steps");
-            let levels = self.timed(name, || shared.fitter.find_by_table(base, &table, steps))?;
-            self.paper(&shared, steps, &Schedule::new(levels.plan.sigmas())?)?;
+            let rho_7 = baseline(&base.spec().levels, steps)?;
+            self.row(&shared, steps, BASELINE, base, &euler(&rho_7)?)?;
+            if let Some(table) = &table {
+                let name = format!("phase 1, {steps} steps");
+                let levels = self.timed(name, || shared.fitter.find_by_table(base, table, steps))?;
+                self.paper(&shared, steps, &rho_7, &Schedule::new(levels.plan.sigmas())?)?;
+            }
             if let Some(plan) = found.plans.get(&steps) {
                 self.row(&shared, steps, OURS, base, plan)?;
             }
@@ -182,35 +203,24 @@ impl Demo<'_> {
         Ok(())
     }
 
-    /// The first row.
-    fn teacher(&mut self, shared: &Shared) -> Result<()> {
-        let steps = self.task.settings.held_out.teacher_steps;
-        let network = self.network;
-        let plan = teacher(network, steps)?;
-        let score = self.timed("teacher's images", || shared.score(network, &plan))?;
-        self.results.sampling_rate = plan.nfe() as f64 / score.seconds;
-        self.push(steps, "teacher (Heun, rho = 7)", &plan, None, score)
-    }
-
     /// Both phases of the paper, alone and together.
-    fn paper(&mut self, shared: &Shared, steps: usize, learned: &Schedule) -> Result<()> {
-        let network = self.network;
-        let rho_7 = baseline(&network.spec().levels, steps)?;
-        self.row(shared, steps, BASELINE, network, &euler(&rho_7)?)?;
+    fn paper(&mut self, shared: &Shared, steps: usize, rho_7: &Schedule, learned: &Schedule) -> Result<()> {
+        let network = self.model.tunable()?;
         self.row(shared, steps, LEVELS, network, &euler(learned)?)?;
         let tune = &self.task.settings.tune;
-        for (method, schedule) in [("phase 2: network", &rho_7), ("both phases", learned)] {
+        for (method, schedule) in [("phase 2: network", rho_7), ("both phases", learned)] {
             let (plan, name) = (euler(schedule)?, format!("{method}, {steps} steps"));
             let Tuned { model, evaluations, .. } =
                 self.timed(&name, || shared.fitter.tune(network, &plan, None, false))?;
             let seconds = self.results.parts.last().map_or(f64::NAN, |part| part.seconds);
-            self.results.training_rate = (tune.updates * tune.batch as u64) as f64 / seconds;
+            self.results.training_rate = Some((tune.updates * tune.batch as u64) as f64 / seconds);
             self.results.tuning.push((name, evaluations));
             self.row(shared, steps, method, &model, &plan)?;
         }
         Ok(())
     }
 
+    /// Scores a sampler, writes its images and keeps the row. The teacher, the first, has no error.
     fn row(
         &mut self,
         shared: &Shared,
@@ -219,24 +229,20 @@ impl Demo<'_> {
         denoiser: &dyn TorchDenoiser,
         plan: &Plan,
     ) -> Result<()> {
-        let error = shared.fitter.rollout_error(denoiser, plan)?;
-        let score = self.timed(format!("images: {method}, {steps} steps"), || shared.score(denoiser, plan))?;
-        self.push(steps, method, plan, Some(error), score)
-    }
-
-    /// Writes a row's images and keeps the row.
-    fn push(
-        &mut self,
-        steps: usize,
-        method: &str,
-        plan: &Plan,
-        rollout_error: Option<f64>,
-        score: Score,
-    ) -> Result<()> {
-        self.folder.subfolder("images")?;
-        let grid = PathBuf::from(format!("images/{:02}.png", self.results.rows.len()));
-        let frechet = score.frechet();
-        atomic::write_bytes(self.folder.path().join(&grid), &score.grid)?;
+        let rollout_error = match self.results.rows.is_empty() {
+            true => None,
+            false => Some(shared.fitter.rollout_error(denoiser, plan)?),
+        };
+        let (mut frechet, mut grid) = (None, None);
+        if let Some(scorer) = &shared.scorer {
+            let name = format!("images: {method}, {steps} steps");
+            let score = self.timed(name, || scorer.score(denoiser, plan, &shared.seeds, shared.fitter.observer))?;
+            frechet = score.scores.first().map(|_| score.frechet());
+            self.folder.subfolder("images")?;
+            let file = PathBuf::from(format!("images/{:02}.png", self.results.rows.len()));
+            atomic::write_bytes(self.folder.path().join(&file), &score.grid)?;
+            grid = Some(file);
+        }
         let (method, nfe, sigmas) = (method.to_owned(), plan.nfe(), plan.sigmas());
         self.results.rows.push(DemoRow { steps, method, nfe, frechet, rollout_error, sigmas, grid });
         Ok(())
@@ -247,11 +253,5 @@ impl Demo<'_> {
         let value = work()?;
         self.results.parts.push(Part { name: name.into(), seconds: started.elapsed().as_secs_f64() });
         Ok(value)
-    }
-}
-
-impl Shared<'_> {
-    fn score(&self, denoiser: &dyn TorchDenoiser, plan: &Plan) -> Result<Score> {
-        self.scorer.score(denoiser, plan, &self.seeds, self.fitter.observer)
     }
 }

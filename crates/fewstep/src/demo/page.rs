@@ -11,28 +11,44 @@ use crate::runs::RunFile;
 
 /// The results as a table, a group for each number of steps, best values marked.
 pub fn table(rows: &[DemoRow]) -> Table {
-    let mut table = Table::new(vec![
+    let measured = is_measured(rows);
+    let mut columns = vec![
         Column::number("steps", Format::Integer),
         Column::text("method"),
         Column::number("evaluations", Format::Integer),
-        Column::number("Frechet distance", Format::Significant(4)).lowest(),
-        Column::number("rollout error", Format::Significant(4)).lowest(),
-    ]);
+    ];
+    columns.extend(measured.then(|| Column::number(FRECHET, Format::Significant(4)).lowest()));
+    columns.push(Column::number(ROLLOUT, Format::Significant(4)).lowest());
+    let mut table = Table::new(columns);
     let mut group = None;
     for row in rows {
         if group != Some(row.steps) {
             table.start_group();
             group = Some(row.steps);
         }
-        table.push(vec![
-            Cell::from(row.steps as f64),
-            row.method.as_str().into(),
-            Cell::from(row.nfe as f64),
-            row.frechet.into(),
-            row.rollout_error.map_or(Cell::Missing, Cell::from),
-        ]);
+        let number = |value: Option<f64>| value.map_or(Cell::Missing, Cell::from);
+        let mut cells = vec![Cell::from(row.steps as f64), row.method.as_str().into(), Cell::from(row.nfe as f64)];
+        cells.extend(measured.then(|| number(row.frechet)));
+        cells.push(number(row.rollout_error));
+        table.push(cells);
     }
     table
+}
+
+const FRECHET: &str = "Frechet distance";
+const ROLLOUT: &str = "rollout error";
+
+/// Whether images were measured.
+fn is_measured(rows: &[DemoRow]) -> bool {
+    rows.iter().any(|row| row.frechet.is_some())
+}
+
+/// What rows are compared by: its name, and its value for a row.
+fn judged_by(rows: &[DemoRow]) -> (&'static str, fn(&DemoRow) -> f64) {
+    match is_measured(rows) {
+        true => (FRECHET, |row| row.frechet.unwrap_or(f64::NAN)),
+        false => (ROLLOUT, |row| row.rollout_error.unwrap_or(f64::NAN)),
+    }
 }
 
 /// The rows of each number of steps, the baseline first.
@@ -42,25 +58,34 @@ fn groups(rows: &[DemoRow]) -> impl Iterator<Item = &[DemoRow]> {
 
 /// What happened, whatever it was: the best row of each number of steps, and the teacher.
 pub fn headline(rows: &[DemoRow]) -> String {
+    let (name, value) = judged_by(rows);
+    let number = |value: f64| Format::Significant(3).write(value);
     let of_group = |group: &[DemoRow]| {
         let baseline = &group[0];
-        let best = group.iter().fold(baseline, |best, row| if row.frechet < best.frechet { row } else { best });
-        let (steps, before, after) = (baseline.steps, baseline.frechet, best.frechet);
+        let best = group.iter().fold(baseline, |best, row| if value(row) < value(best) { row } else { best });
+        let (steps, before, after) = (baseline.steps, number(value(baseline)), number(value(best)));
         match best.method == baseline.method {
-            true => format!("in {steps} steps nothing beats {before:.1}"),
-            false => format!("in {steps} steps from {before:.1} to {after:.1} by {}", best.method),
+            true => format!("in {steps} steps nothing beats {before}"),
+            false => format!("in {steps} steps from {before} to {after} by {}", best.method),
         }
     };
-    let (distance, evaluations) = rows.first().map_or((f64::NAN, 0), |row| (row.frechet, row.nfe));
     let good: Vec<String> = groups(rows).map(of_group).collect();
-    format!("Frechet distance {}; the teacher has {distance:.1} with {evaluations} evaluations.", good.join(", "))
+    let teacher = match rows.first() {
+        Some(teacher) if is_measured(rows) => {
+            format!("; the teacher has {} with {} evaluations", number(value(teacher)), teacher.nfe)
+        }
+        Some(teacher) => format!("; it is 0 for the teacher's {} evaluations", teacher.nfe),
+        None => String::new(),
+    };
+    format!("{}{} {}{teacher}.", name[..1].to_uppercase(), &name[1..], good.join(", "))
 }
 
 /// What did not help, if anything did not.
 pub fn no_help(rows: &[DemoRow]) -> Option<String> {
+    let (_, value) = judged_by(rows);
     let worse = |group: &[DemoRow]| {
-        let (baseline, others) = (group[0].frechet, &group[1..]);
-        let worse = others.iter().filter(|row| row.frechet >= baseline);
+        let (baseline, others) = (value(&group[0]), &group[1..]);
+        let worse = others.iter().filter(|row| value(row) >= baseline);
         worse.map(|row| format!("{} at {} steps", row.method, row.steps)).collect::<Vec<_>>()
     };
     let bad: Vec<String> = groups(rows).flat_map(worse).collect();
@@ -70,11 +95,15 @@ pub fn no_help(rows: &[DemoRow]) -> Option<String> {
 /// The report.
 pub fn page(results: &DemoResults, run: &RunFile<DemoTask>, folder: &RunFolder) -> Result<Page> {
     let rows = results.rows.as_slice();
-    let images = rows.iter().map(|row| LabeledImage {
-        label: format!("{} steps, {}", row.steps, row.method),
-        png: std::fs::read(folder.path().join(&row.grid)).unwrap_or_default(),
-        caption: format!("Frechet distance {:.2}, {} evaluations", row.frechet, row.nfe),
+    let images = rows.iter().filter_map(|row| {
+        let distance = row.frechet.map_or_else(String::new, |frechet| format!("{FRECHET} {frechet:.2}, "));
+        Some(LabeledImage {
+            label: format!("{} steps, {}", row.steps, row.method),
+            png: std::fs::read(folder.path().join(row.grid.as_ref()?)).unwrap_or_default(),
+            caption: format!("{distance}{} evaluations", row.nfe),
+        })
     });
+    let images: Vec<LabeledImage> = images.collect();
     let tuning: Vec<_> = results.tuning.iter().map(|(name, steps)| (name.clone(), steps.as_slice())).collect();
     let no_help = no_help(rows).unwrap_or_else(|| "Every row beats the baseline.".to_owned());
     let task = &run.task;
@@ -85,22 +114,26 @@ pub fn page(results: &DemoResults, run: &RunFile<DemoTask>, folder: &RunFolder) 
         ("time".to_owned(), format!("{:.0} s", results.seconds)),
     ]);
     let settings = serde_json::to_string_pretty(&task.settings)?;
+    let mut sections = vec![Section::new("What did not help", vec![Block::Text(no_help)])];
+    if !images.is_empty() {
+        sections.push(Section::new("The same seeds", vec![Block::Images(images)]));
+    }
+    sections.push(Section::new("Noise levels", vec![Block::Plots(plots(results))]));
+    if !tuning.is_empty() {
+        sections.push(Section::new("Tuning the network", vec![Block::Plots(vec![figures::tuning(&tuning)])]));
+    }
+    sections.push(Section::new("Where the time went", vec![Block::Table(times(results))]));
+    sections.push(Section::new("How to repeat it", vec![Block::Facts(facts), Block::Code(settings)]));
+    let footer = match is_measured(rows) {
+        true => "Frechet distances between features of a small classifier: comparable within this page only.",
+        false => "The rollout error is of held-out latents, against the teacher from the same latents.",
+    };
     Ok(Page {
-        title: "fewstep demo: Fashion-MNIST in a few steps".to_owned(),
+        title: format!("fewstep demo: {} in a few steps", task.model.name),
         headline: headline(rows),
         table: Some(table(rows)),
-        sections: vec![
-            Section::new("What did not help", vec![Block::Text(no_help)]),
-            Section::new("The same seeds", vec![Block::Images(images.collect())]),
-            Section::new("Learned noise levels and the weights they induce", vec![Block::Plots(plots(results))]),
-            Section::new("Tuning the network", vec![Block::Plots(vec![figures::tuning(&tuning)])]),
-            Section::new("Where the time went", vec![Block::Table(times(results))]),
-            Section::new("How to repeat it", vec![Block::Facts(facts), Block::Code(settings)]),
-        ],
-        footer:
-            "Frechet distance between features of a small classifier of Fashion-MNIST: comparable within this page \
-                 only."
-                .to_owned(),
+        sections,
+        footer: footer.to_owned(),
     })
 }
 
@@ -112,18 +145,20 @@ fn times(results: &DemoResults) -> Table {
     table
 }
 
-/// Figs. 3 and 4 of the paper for every number of steps, with the levels of our plan beside them.
+/// Levels for every number of steps, and where the paper's phases were made the weights that theirs induce (its Figs. 3 and 4).
 fn plots(results: &DemoResults) -> Vec<Plot> {
     let mut plots = Vec::new();
-    for learned in results.rows.iter().filter(|row| row.method == LEVELS) {
-        let steps = learned.steps;
-        let named = |method: &str| results.rows.iter().find(|row| row.steps == steps && row.method == method);
-        let levels = [("rho = 7", named(BASELINE)), ("learned (phase 1)", Some(learned)), ("our plan", named(OURS))];
+    for group in groups(&results.rows) {
+        let steps = group[0].steps;
+        let named = |method: &str| group.iter().find(|row| row.method == method);
+        let learned = named(LEVELS);
+        let levels = [("rho = 7", named(BASELINE)), ("learned (phase 1)", learned), ("our plan", named(OURS))];
         let levels: Vec<(&str, &[f64])> =
             levels.iter().filter_map(|(name, row)| row.map(|row| (*name, row.sigmas.as_slice()))).collect();
         plots.push(figures::schedules(format!("Noise levels, {steps} steps"), &levels));
-        if let Ok(schedule) = Schedule::new(learned.sigmas.clone()) {
-            plots.extend(figures::weights(steps, &schedule, &results.parameterisation));
+        let learned = learned.and_then(|row| Schedule::new(row.sigmas.clone()).ok());
+        if let Some((schedule, parameterisation)) = learned.zip(results.parameterisation.as_ref()) {
+            plots.extend(figures::weights(steps, &schedule, parameterisation));
         }
     }
     plots
@@ -131,13 +166,11 @@ fn plots(results: &DemoResults) -> Vec<Plot> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     fn row(steps: usize, method: &str, frechet: f64) -> DemoRow {
-        let (method, grid) = (method.to_owned(), PathBuf::new());
-        DemoRow { steps, method, nfe: steps, frechet, rollout_error: None, sigmas: Vec::new(), grid }
+        let (method, frechet) = (method.to_owned(), Some(frechet));
+        DemoRow { steps, method, nfe: steps, frechet, rollout_error: None, sigmas: Vec::new(), grid: None }
     }
 
     #[test]

@@ -1,24 +1,24 @@
 //! What the demo does.
 
 use fewstep_core::schedule::Scale;
-use fewstep_search::SearchSettings;
 use fewstep_search::settings::{LeastSquaresSettings, TeacherSettings};
+use fewstep_search::{Method, SearchSettings};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, ensure};
-use crate::fitting::FitSettings;
 use crate::fitting::settings::{
     HeldOutSettings, InterpolateSettings, LrSchedule, PaperObjective, PaperOptimizer, PaperSettings, TuneLoss,
     TuneSettings,
 };
-use crate::models::ModelId;
+use crate::fitting::{FitSettings, PlanSource};
+use crate::models::{BUILT_IN, ModelId, OpenModel, is_built_in};
 use crate::runs::{Task, what_differs};
 
 /// What a demo does, whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DemoTask {
-    /// The built-in network.
+    /// The model.
     pub model: ModelId,
     /// Numbers of steps.
     pub steps: Vec<usize>,
@@ -38,13 +38,19 @@ impl DemoTask {
     ///
     /// # Errors
     /// In a sentence.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self, model: &OpenModel) -> Result<()> {
         let Self { steps, images, settings, .. } = self;
         ensure!(!steps.is_empty() && steps.iter().all(|&steps| steps >= 2), "the steps must be numbers of at least 2");
         let grid = settings.search.teacher.grid.min(settings.paper.grid);
         ensure!(steps.iter().all(|&steps| steps <= grid), "the demo has plans of up to {grid} steps");
         ensure!(*images >= 2, "the images must be at least 2, as a covariance needs two");
+        settings.check_denoiser(&PlanSource::Method(Method::BEST), model.denoiser())?;
         settings.validate()
+    }
+
+    /// Whether the paper's phases are shown: on the network whose training images are at hand.
+    pub fn has_phases(model: &OpenModel) -> bool {
+        is_built_in(&model.name) && model.name == BUILT_IN
     }
 }
 

@@ -28,7 +28,9 @@ use crate::pixels;
 pub fn describe(path: &Path) -> Result<Description> {
     if let Some(name) = path.to_str().filter(|name| is_built_in(name) && !path.exists()) {
         let opened = open_model(name, &ModelOptions::default())?;
-        return Ok(of_model("built-in model", opened.tunable()?, &opened.notes).fact("sha256", opened.hash.as_str()));
+        return Ok(
+            of_model("built-in model", opened.tunable()?.model(), &opened.notes).fact("sha256", opened.hash.as_str())
+        );
     }
     ensure!(path.exists(), "{} does not exist: check the path", path.display());
     if path.join(RUN_FILE).is_file() {

@@ -10,7 +10,7 @@ use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::fit::TuneStep;
-use fewstep_nn::{Model, TorchDenoiser};
+use fewstep_nn::{Network, TorchDenoiser};
 use fewstep_search::{Extras, Found, baseline};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -64,7 +64,7 @@ pub(super) struct Shared<'a> {
 /// Where the fit for one number of evaluations stands.
 struct Standing {
     plan: Plan,
-    tuned: Option<Model>,
+    tuned: Option<Network>,
     /// Weight of the last tuning's network.
     alpha: f64,
     error: f64,
@@ -293,7 +293,7 @@ impl Shared<'_> {
         Ok(path)
     }
 
-    fn write_model(&self, path: &Path, model: &Model, steps: usize, alpha: f64, tunings: usize) -> Result<()> {
+    fn write_model(&self, path: &Path, model: &Network, steps: usize, alpha: f64, tunings: usize) -> Result<()> {
         let mut notes: BTreeMap<String, String> = self.opened.notes.clone();
         let hash = &self.opened.hash;
         let how = match tunings {
@@ -301,7 +301,7 @@ impl Shared<'_> {
             _ => format!("in {tunings} rounds, the last with alpha {alpha}, from the network with SHA-256 {hash}"),
         };
         notes.insert("tuned".to_owned(), format!("by fewstep for {steps} steps, {how}"));
-        Ok(checkpoint::save(path, model, Storage::F32, &notes)?)
+        Ok(checkpoint::save(path, model.model(), Storage::F32, &notes)?)
     }
 }
 

@@ -28,7 +28,7 @@ impl FitTask {
         let (used, needed) = match (section, first) {
             ("data", _) => (self.data.is_some(), "training images (--data)"),
             ("tune" | "interpolate", _) if !self.tunes() => {
-                (false, "phase 2, which `fewstep tune` and `fewstep fit` have")
+                (false, "phase 2, which `fewstep tune` and `fewstep fit` have on models whose weights can be had")
             }
             ("tune", "last_weight") => (tune.loss == TuneLoss::Bound, "tune.loss = bound"),
             (

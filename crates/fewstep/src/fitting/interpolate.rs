@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use fewstep_core::observe::Event;
 use fewstep_core::plan::Plan;
-use fewstep_nn::{Model, TorchDenoiser, Tunable};
+use fewstep_nn::{Network, TorchDenoiser, Tunable};
 use fewstep_report::{Cell, Column, Format, Table};
 use fewstep_search::MomentsOf;
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ pub struct InterpolationPoint {
 
 /// The network that was chosen.
 #[derive(Debug)]
-pub struct Interpolated<M = Model> {
+pub struct Interpolated<M = Network> {
     /// The network.
     pub model: M,
     /// The plan, with the moments of this network's images matched anew.

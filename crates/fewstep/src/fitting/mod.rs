@@ -22,7 +22,7 @@ use fewstep_eval::features::FeatureNetwork;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{ScheduleStep, TableConfig, TuneStep};
 use fewstep_nn::tensor::Batch;
-use fewstep_nn::{Model, TorchDenoiser};
+use fewstep_nn::{Network, TorchDenoiser};
 use fewstep_search::{Found, HELD_OUT_SEEDS, HeldOut, Method, minimise_bound};
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +49,7 @@ pub struct Fitter<'a> {
     /// The untuned denoiser.
     pub base: &'a dyn TorchDenoiser,
     /// Its network, where weights can be had: what is tuned.
-    pub network: Option<&'a Model>,
+    pub network: Option<&'a Network>,
     /// Training images; a search over a teacher needs none.
     pub images: Option<&'a Images>,
     /// Held-out latents and the teacher's samples.
@@ -77,7 +77,7 @@ pub struct FoundPlan {
 
 /// Outcome of phase 2.
 #[derive(Debug)]
-pub struct Tuned<M = Model> {
+pub struct Tuned<M = Network> {
     /// The network with averaged weights: the best by the held-out rollout error, or the last.
     pub model: M,
     /// Its rollout error.
@@ -93,7 +93,7 @@ impl<'a> Fitter<'a> {
     /// If the denoiser fails, or knows too few levels.
     pub fn new(
         base: &'a dyn TorchDenoiser,
-        network: Option<&'a Model>,
+        network: Option<&'a Network>,
         images: Option<&'a Images>,
         settings: &'a FitSettings,
         observer: &'a dyn Observer,

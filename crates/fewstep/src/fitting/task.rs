@@ -120,6 +120,17 @@ impl FitTask {
         self.tunes() && settings.interpolate.images > 0 && settings.early_stop && !self.compares_features()
     }
 
+    /// The task as far as a model allows it: where weights cannot be had, both phases are phase 1 alone, and the observer is told so.
+    pub fn for_model(self, opened: &OpenModel, observer: &dyn Observer) -> Self {
+        match opened.tunable() {
+            Err(why) if self.phases == Phases::Fit => {
+                observer.event(Event::Note(&format!("phase 1 alone: {why}")));
+                Self { phases: Phases::Plan, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// Refuses what cannot be done, before any work.
     ///
     /// # Errors
@@ -132,6 +143,10 @@ impl FitTask {
         }
         ensure!(!self.steps.is_empty(), "there must be at least one number of steps");
         ensure!(self.rounds >= 1, "there must be at least 1 round");
+        ensure!(
+            self.rounds == 1 || self.phases == Phases::Fit,
+            "rounds are of both phases in turn, and there is only one here"
+        );
         ensure!(
             self.steps.iter().all(|&steps| steps >= least),
             "{} needs numbers of steps of at least {least}",
@@ -163,7 +178,7 @@ impl FitTask {
             }
         }
         if self.tunes() {
-            opened.tunable()?;
+            settings.tune.check_model(opened)?;
         }
         if self.finds() {
             settings.check_denoiser(&self.method, opened.denoiser())?;

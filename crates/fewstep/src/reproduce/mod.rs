@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use fewstep_core::observe::{Event, Observer};
 use fewstep_io::{RunFolder, atomic};
+use fewstep_nn::Tunable;
 use fewstep_nn::data::Images;
 use fewstep_report::{Page, Table};
 use fewstep_search::DataMoments;
@@ -115,7 +116,7 @@ fn work(run: &Run<ReproduceTask>, inputs: &ReproduceInputs, observer: &dyn Obser
 
 /// What the figures are drawn from.
 fn drawn(runner: &Runner, task: &ReproduceTask, model: &OpenModel) -> Result<Figures> {
-    let parameterisation = model.network().map(|network| network.config().parameterisation.clone());
+    let parameterisation = model.network().map(|network| network.parameterisation().clone());
     let mut figures = Figures { parameterisation, ..Figures::default() };
     for &steps in &task.steps {
         figures.interpolation.push((steps, runner.interpolation(steps)?));

@@ -10,7 +10,7 @@ use fewstep_core::schedule::Schedule;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::fit::{NoiseSharing, TuneStep};
-use fewstep_nn::{Model, TorchDenoiser};
+use fewstep_nn::{Network, TorchDenoiser};
 use fewstep_search::{DataMoments, Extras, MomentsOf, Search, baseline};
 
 use super::figures::{Descent, Learning};
@@ -109,7 +109,7 @@ impl<'a> Runner<'a> {
         }
         let settings = FitSettings { paper: paper.clone(), ..self.task.settings.fit.clone() };
         let fitter = self.fitter.with_settings(&settings);
-        let learned = fitter.optimise_levels(self.inputs.model.tunable()?, &self.rho_7(steps)?, &state)?;
+        let learned = fitter.optimise_levels(self.base(), &self.rho_7(steps)?, &state)?;
         atomic::write_json(&file, &learned)?;
         remove(&state);
         Ok(learned)
@@ -212,7 +212,7 @@ impl<'a> Runner<'a> {
     }
 
     /// The network tuned for a plan, or that of an earlier run, and the plan for it.
-    fn tuned(&self, kind: RowKind, plan: &Plan, tune: TuneSettings) -> Result<(Model, Plan)> {
+    fn tuned(&self, kind: RowKind, plan: &Plan, tune: TuneSettings) -> Result<(Network, Plan)> {
         let (cache, untuned) = (self.cache()?, self.inputs.model.tunable()?);
         let settings = FitSettings { tune, ..self.task.settings.fit.clone() };
         let fitter = self.fitter.with_settings(&settings);
@@ -249,7 +249,7 @@ impl<'a> Runner<'a> {
             kind.name()
         );
         notes.insert("tuned".to_owned(), by);
-        checkpoint::save(&path, &model, Storage::F32, &notes)?;
+        checkpoint::save(&path, model.model(), Storage::F32, &notes)?;
         remove(&state);
         remove(&trajectories);
         Ok((load_like(&path, untuned)?, plan))

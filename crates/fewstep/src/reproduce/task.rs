@@ -1,5 +1,6 @@
 //! What is reproduced: the task as `run.json` keeps it.
 
+use fewstep_core::observe::{Event, Observer};
 use fewstep_search::Error as SearchError;
 use serde::{Deserialize, Serialize};
 
@@ -48,14 +49,24 @@ impl ReproduceTask {
         RowKind::ALL.into_iter().filter(|row| self.experiment.scores() && asked(row)).collect()
     }
 
+    /// The task as far as a model allows it: rows that tune it are left out where that cannot be had, unless they were asked for by
+    /// name, and the observer is told so.
+    pub fn for_model(self, opened: &OpenModel, observer: &dyn Observer) -> Self {
+        let rows = self.rows();
+        let able = |row: &RowKind| row.tuning(&self.settings).map_or(Ok(()), |tune| tune.check_model(opened));
+        match rows.iter().find_map(|row| able(row).err()) {
+            Some(why) if self.only.is_empty() => {
+                observer.event(Event::Note(&format!("without the rows that tune the network: {why}")));
+                let only = rows.into_iter().filter(|row| able(row).is_ok()).collect();
+                Self { only, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// Whether levels are learned by the paper's objectives.
     pub fn learns_levels(&self) -> bool {
         !self.experiment.scores() || self.rows().into_iter().any(RowKind::learns_levels)
-    }
-
-    /// Whether weights of the network are needed.
-    pub fn needs_network(&self) -> bool {
-        self.learns_levels() || self.rows().into_iter().any(|row| row.tuning(&self.settings).is_some())
     }
 
     /// Whether training images are.
@@ -83,8 +94,8 @@ impl ReproduceTask {
             "rows are chosen for fig2 and table1, which have a table; {} has none",
             self.experiment
         );
-        if self.needs_network() {
-            opened.tunable()?;
+        for tune in self.rows().into_iter().filter_map(|row| row.tuning(settings)) {
+            tune.check_model(opened)?;
         }
         ensure!(
             images.is_some() || !self.needs_images(),
@@ -94,6 +105,7 @@ impl ReproduceTask {
         // which setting is to be another, by its name here
         let named = |error: Error, from: &str, to: &str| Error::Input(error.to_string().replace(from, to));
         if self.learns_levels() {
+            settings.fit.check_denoiser(&PlanSource::Paper, opened.denoiser())?;
             let checked = settings.fit.check_data(Some(&PlanSource::Paper), false, images, steps);
             checked.map_err(|error| named(error, "paper.", "fit.paper."))?;
         }

@@ -10,6 +10,7 @@ use fewstep_search::settings::Distance;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, ensure};
+use crate::models::OpenModel;
 
 /// What phase 2 minimises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +169,25 @@ impl TuneSettings {
             TuneWeights::Rollout(loss) => loss.needs_images(),
             TuneWeights::Bound { .. } | TuneWeights::Original => true,
         }
+    }
+
+    /// Whether it teaches to denoise data, which is what a network does alone.
+    pub fn denoises_data(&self) -> bool {
+        self.loss != TuneLoss::Rollout || self.data_weight > 0.0
+    }
+
+    /// Refuses a model that is not to be tuned, or not so.
+    ///
+    /// # Errors
+    /// If its weights cannot be had, or it is guided and would be taught to denoise data, as if it were not.
+    pub fn check_model(&self, opened: &OpenModel) -> Result<()> {
+        opened.tunable()?;
+        ensure!(
+            opened.spec().guidance.is_none() || !self.denoises_data(),
+            "the losses bound and edm, and tune.data_weight, teach a network to denoise data, and a guided one does something \
+             else: tune it by the loss rollout, or leave guidance out"
+        );
+        Ok(())
     }
 
     /// Whether features of images are compared.
