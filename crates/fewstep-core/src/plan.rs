@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::combination::{Combination, Source};
+pub use self::combination::{Combination, Source, UnknownSource};
 pub use self::constant::{Constant, ConstantError};
 use crate::denoiser::{Guidance, Spec};
 use crate::schedule::Schedule;

@@ -11,11 +11,8 @@ use crate::{Error, Result};
 
 const FORMAT: &str = "JSON file";
 
-/// The text of a JSON document.
-///
-/// # Errors
-/// A sentence if it is no text.
-pub fn text(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
+/// The text of a JSON document, or why it is none.
+pub(crate) fn text(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
     // RFC 4627, section 3: a document starts with two ASCII characters, so its zero bytes tell the encoding.
     match bytes {
         [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest),
@@ -48,11 +45,8 @@ fn utf32(bytes: &[u8], unit: fn([u8; 4]) -> u32) -> Result<Cow<'static, str>, St
     text.filter(|_| rest.is_empty()).map(Cow::Owned).ok_or_else(|| "it is damaged UTF-32".to_owned())
 }
 
-/// A value from the bytes of a document.
-///
-/// # Errors
-/// A sentence if it is no JSON, or not what `T` needs.
-pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+/// A value from the bytes of a document, or why it is no JSON, or not what `T` needs.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     serde_json::from_str(&text(bytes)?).map_err(|error| error.to_string())
 }
 

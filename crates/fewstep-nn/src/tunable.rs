@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use fewstep_core::Parameterisation;
+use fewstep_core::denoiser::Counting;
 use tch::Tensor;
 
 use crate::denoiser::TorchDenoiser;
@@ -57,6 +58,35 @@ pub trait Tunable: TorchDenoiser + Sized {
             let _ = tch::no_grad(|| weight.shallow_clone().f_lerp_(&end, alpha))?;
         }
         Ok(interpolated)
+    }
+}
+
+/// Counts what tuning takes, too: an evaluation with a graph as three.
+impl<M: Tunable> Tunable for Counting<M> {
+    fn params(&self) -> &Params {
+        self.inner().params()
+    }
+
+    fn forward(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Result<Tensor> {
+        let answer = self.inner().forward(x, sigma, conditions)?;
+        self.count(x.size()[0] as usize * if answer.requires_grad() { 3 } else { 1 });
+        Ok(answer)
+    }
+
+    fn parameterisation(&self) -> &Parameterisation {
+        self.inner().parameterisation()
+    }
+
+    fn description(&self) -> String {
+        self.inner().description()
+    }
+
+    fn duplicate(&self) -> Result<Self> {
+        Ok(self.together_with(self.inner().duplicate()?))
+    }
+
+    fn encoder(&self) -> Result<Box<dyn Encoder>> {
+        self.inner().encoder()
     }
 }
 

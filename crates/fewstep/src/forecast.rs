@@ -69,6 +69,11 @@ impl Forecast {
         self
     }
 
+    /// Evaluations in all, one with a gradient for three, as [`Counting`](fewstep_core::denoiser::Counting) counts them.
+    pub fn work(&self) -> u64 {
+        self.parts.iter().map(|part| part.evaluations * if part.gradient { 3 } else { 1 }).sum()
+    }
+
     /// As a table.
     pub fn table(&self) -> Table {
         let mut table = Table::new(vec![

@@ -47,9 +47,14 @@ pub trait Task: Serialize + DeserializeOwned {
     /// The task of a run that goes on from one with the task `earlier`.
     ///
     /// # Errors
-    /// In a sentence, why it cannot go on.
-    fn continuing(self, earlier: Self) -> std::result::Result<Self, String>;
+    /// Why it cannot go on.
+    fn continuing(self, earlier: Self) -> std::result::Result<Self, ResumeError>;
 }
+
+/// Why a run cannot go on from an earlier one, in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ResumeError(pub String);
 
 /// `run.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -195,10 +200,10 @@ fn compare(earlier: &Value, now: &Value, place: &str, found: &mut Vec<String>) {
 }
 
 /// The sentence about what differs between a task and the one that a run was started with; none where nothing does.
-pub fn what_differs<T: Serialize>(earlier: &T, now: &T) -> Option<String> {
+pub fn what_differs<T: Serialize>(earlier: &T, now: &T) -> Option<ResumeError> {
     let value = |task: &T| serde_json::to_value(task).unwrap_or(Value::Null);
     let found = differences(&value(earlier), &value(now));
-    (!found.is_empty()).then(|| found.join(", "))
+    (!found.is_empty()).then(|| ResumeError(found.join(", ")))
 }
 
 /// Refuses to write where a folder holds files that are not a run's.
@@ -225,7 +230,7 @@ mod tests {
     impl Task for Add {
         const KIND: &'static str = "add";
 
-        fn continuing(self, earlier: Self) -> std::result::Result<Self, String> {
+        fn continuing(self, earlier: Self) -> std::result::Result<Self, ResumeError> {
             match what_differs(&Self { to: self.to, ..earlier }, &self) {
                 Some(what) => Err(what),
                 None => Ok(self),

@@ -1,6 +1,7 @@
 //! A denoiser that counts what it is asked: the cost of an algorithm is that of running it on one.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use super::{Denoiser, Differentiable, Spec};
 use crate::space::Samples;
@@ -18,13 +19,18 @@ pub struct Cost {
 #[derive(Debug)]
 pub struct Counting<D> {
     denoiser: D,
-    evaluations: Cell<u64>,
+    evaluations: Rc<Cell<u64>>,
 }
 
 impl<D: Denoiser> Counting<D> {
     /// Counts what `denoiser` is asked from now on.
     pub fn new(denoiser: D) -> Self {
-        Self { denoiser, evaluations: Cell::new(0) }
+        Self { denoiser, evaluations: Rc::default() }
+    }
+
+    /// Another denoiser, whose evaluations are counted together with this one's.
+    pub fn together_with<E>(&self, denoiser: E) -> Counting<E> {
+        Counting { denoiser, evaluations: Rc::clone(&self.evaluations) }
     }
 
     /// What it was asked so far.
@@ -38,7 +44,8 @@ impl<D: Denoiser> Counting<D> {
         &self.denoiser
     }
 
-    fn count(&self, evaluations: usize) {
+    /// Counts so many evaluations more.
+    pub fn count(&self, evaluations: usize) {
         self.evaluations.set(self.evaluations.get() + evaluations as u64);
     }
 }

@@ -143,10 +143,15 @@ impl fmt::Display for Source {
     }
 }
 
-impl FromStr for Source {
-    type Err = String;
+/// A name that is no source's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not a source; expected \"latent\", \"constant\", \"x<stage>\" or \"d<stage>\"")]
+pub struct UnknownSource(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Source {
+    type Err = UnknownSource;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSource> {
         let number = |digits: &str| match digits.parse() {
             // one spelling per source, so that a file cannot name one twice in disguise ("x01", "x+1")
             Ok(k) if usize::to_string(&k) == digits => Some(k),
@@ -159,9 +164,7 @@ impl FromStr for Source {
             Some(("d", digits)) => number(digits).map(Self::Output),
             _ => None,
         };
-        parsed.ok_or_else(|| {
-            format!("\"{text}\" is not a source; expected \"latent\", \"constant\", \"x<stage>\" or \"d<stage>\"")
-        })
+        parsed.ok_or_else(|| UnknownSource(text.to_owned()))
     }
 }
 

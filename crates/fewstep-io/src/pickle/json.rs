@@ -11,15 +11,6 @@ const MAX_DEPTH: usize = 32;
 /// Elements that one converter converts in all; shared lists are counted each time they are met.
 const MAX_ELEMENTS: usize = 100_000;
 
-/// The JSON form of an object made of None, booleans, numbers, text, lists, tuples, sets, mappings, NumPy scalars and
-/// small arrays. Names become `"module.name"`, devices their own name.
-///
-/// # Errors
-/// A sentence if the object holds anything else or is unreasonably deep or large for a setting.
-pub fn convert(graph: &Graph<'_>, id: Id) -> Result<Value, String> {
-    Converter::new(graph).convert(id)
-}
-
 /// A number of a converted object, including the non-finite ones; booleans and text are none.
 pub fn number(value: &Value) -> Option<f64> {
     match value.as_str() {
@@ -42,11 +33,10 @@ impl<'g, 'a> Converter<'g, 'a> {
         Converter { graph, left: MAX_ELEMENTS }
     }
 
-    /// As the function [`convert`].
-    ///
-    /// # Errors
-    /// As the function, and if all settings converted so far are together unreasonably large.
-    pub fn convert(&mut self, id: Id) -> Result<Value, String> {
+    /// The JSON form of an object made of None, booleans, numbers, text, lists, tuples, sets, mappings, NumPy scalars and small arrays.
+    /// Names become `"module.name"`, devices their own name. What holds anything else, or is unreasonably deep or large for a setting
+    /// (all that were converted so far together), is refused in a sentence.
+    pub(crate) fn convert(&mut self, id: Id) -> Result<Value, String> {
         self.value(id, 0)
     }
 

@@ -14,7 +14,7 @@ pub fn is_array(graph: &Graph<'_>, id: Id) -> bool {
 ///
 /// # Errors
 /// A sentence if the object is none, if its element type is not a plain number, or if shape and bytes do not fit.
-pub fn array(graph: &Graph<'_>, id: Id) -> Result<TensorData, String> {
+pub(crate) fn array(graph: &Graph<'_>, id: Id) -> Result<TensorData, String> {
     let instance = graph.instance(id).ok_or_else(|| not_an_array(graph, id))?;
     let args = graph.args(instance);
     match (instance.callable, args) {

@@ -128,7 +128,7 @@ impl<'g, 'a> Tensors<'g, 'a> {
     ///
     /// # Errors
     /// A sentence if the object is no tensor or its view does not lie within its storage.
-    pub fn tensor(&mut self, id: Id) -> Result<TensorData, String> {
+    pub(crate) fn tensor(&mut self, id: Id) -> Result<TensorData, String> {
         let (callable, args) = self.rebuild_call(id)?;
         let (&[storage, offset, size, stride], rest) =
             args.split_first_chunk::<4>().ok_or("a tensor has too few parts")?;

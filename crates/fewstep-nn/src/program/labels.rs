@@ -21,7 +21,7 @@ impl Asked {
     ///
     /// # Errors
     /// Says what does not fit the program.
-    pub fn new(config: &ProgramConfig, labels: Option<&Tensor>, n: i64, device: Device) -> Result<Self, String> {
+    pub(super) fn new(config: &ProgramConfig, labels: Option<&Tensor>, n: i64, device: Device) -> Result<Self, String> {
         let classes = config.classes;
         let Some(taken) = config.labels else {
             return match labels {

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::features::FeatureOptions;
 use crate::models::{ModelId, OpenModel};
 use crate::reference::{ImageReference, ReferenceId, ReferenceOptions};
+use crate::runs::ResumeError;
 
 /// A model that is compared, with what its samples are scored by.
 pub struct Subject {
@@ -95,21 +96,21 @@ impl Subject {
 
 impl SubjectId {
     /// Goes on from `earlier`, of which cells are there already: methods that need data may join those that do not.
-    pub(super) fn continuing(&mut self, earlier: Self) -> std::result::Result<(), String> {
+    pub(super) fn continuing(&mut self, earlier: Self) -> std::result::Result<(), ResumeError> {
         let name = &self.model.name;
+        let no = |why: String| Err(ResumeError(why));
         if !self.model.same(&earlier.model) {
-            return Err(match *name == earlier.model.name {
+            return no(match *name == earlier.model.name {
                 true => format!("the model {name} has another file, precision or guidance than it had"),
                 false => format!("the model {name} stands where {} stood", earlier.model.name),
             });
         }
-        let same = ReferenceId::all_same(&self.references, &earlier.references);
-        if !same {
-            return Err(format!("{name} is scored against another reference or by other features"));
+        if !ReferenceId::all_same(&self.references, &earlier.references) {
+            return no(format!("{name} is scored against another reference or by other features"));
         }
         match (&self.data, earlier.data) {
             (Some(now), Some(then)) if now.sha256 != then.sha256 => {
-                Err(format!("the training data of {name} are others than they were"))
+                no(format!("the training data of {name} are others than they were"))
             }
             (None, then) => {
                 self.data = then; // cells that an earlier run made from them are still there

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{PlanFile, PlanFileId, Subject, SubjectId};
 use crate::cells::SeedRanges;
 use crate::error::{Result, bail, ensure};
-use crate::runs::{Task, slug, what_differs};
+use crate::runs::{ResumeError, Task, slug, what_differs};
 
 documented! {
     /// How plans are searched and scored.
@@ -155,7 +155,7 @@ fn runs_on(method: &Method, subject: &Subject) -> Result<()> {
 impl Task for CompareTask {
     const KIND: &'static str = "compare";
 
-    fn continuing(mut self, earlier: Self) -> std::result::Result<Self, String> {
+    fn continuing(mut self, earlier: Self) -> std::result::Result<Self, ResumeError> {
         // plans found with other settings of the searches are found anew; all have one teacher
         let mut search = self.settings.search.clone();
         search.teacher = earlier.settings.search.teacher.clone();
@@ -163,7 +163,8 @@ impl Task for CompareTask {
             return Err(what);
         }
         if self.models.len() < earlier.models.len() {
-            return Err(format!("it compares {} models, which must all be named again", earlier.models.len()));
+            let count = earlier.models.len();
+            return Err(ResumeError(format!("it compares {count} models, which must all be named again")));
         }
         for (now, then) in self.models.iter_mut().zip(earlier.models) {
             now.continuing(then)?;

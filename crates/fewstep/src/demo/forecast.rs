@@ -4,7 +4,7 @@ use fewstep_search::{Method, search_cost};
 
 use super::DemoTask;
 use crate::error::Result;
-use crate::fitting::{FitSettings, evaluated};
+use crate::fitting::{FitSettings, tuning};
 use crate::forecast::Forecast;
 use crate::models::{OpenModel, is_built_in};
 use crate::scorer::GRID_IMAGES;
@@ -17,7 +17,6 @@ pub fn forecast(task: &DemoTask, model: &OpenModel) -> Result<Forecast> {
     task.check(model)?;
     let FitSettings { paper, tune, search, held_out, .. } = &task.settings;
     let spec = model.spec();
-    let numbers = task.steps.len() as u64;
     let steps = task.steps.iter().map(|&steps| steps as u64).sum::<u64>();
     let (held, teacher) = (held_out.samples as u64, 2 * held_out.teacher_steps as u64 - 1);
     let images = match model.denoiser().pixel_shape() {
@@ -34,10 +33,8 @@ pub fn forecast(task: &DemoTask, model: &OpenModel) -> Result<Forecast> {
     let mut rows = 2;
     if DemoTask::has_phases(model) {
         rows += 3;
-        cost = cost
-            .part("table of e(sigma)", (paper.grid * paper.table_images) as u64)
-            .training("phase 2, twice", 2 * numbers * tune.evaluations_with_gradient(1))
-            .part("held-out errors of phase 2", 2 * evaluated(tune.updates, tune.check_every) * held * steps);
+        cost = cost.part("table of e(sigma)", (paper.grid * paper.table_images) as u64);
+        cost = tuning(cost, "phase 2, twice", &task.settings, tune, (&task.steps, 2));
     }
     Ok(cost.part(format!("{rows} rows a number of steps"), rows * (images + held) * steps))
 }

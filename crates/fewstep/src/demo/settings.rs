@@ -12,7 +12,7 @@ use crate::fitting::settings::{
 };
 use crate::fitting::{FitSettings, PlanSource};
 use crate::models::{BUILT_IN, ModelId, OpenModel, is_built_in};
-use crate::runs::{Task, what_differs};
+use crate::runs::{ResumeError, Task, what_differs};
 
 /// What a demo does, whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ impl DemoTask {
 impl Task for DemoTask {
     const KIND: &'static str = "demo";
 
-    fn continuing(self, earlier: Self) -> std::result::Result<Self, String> {
+    fn continuing(self, earlier: Self) -> std::result::Result<Self, ResumeError> {
         what_differs(&earlier, &self).map_or(Ok(self), Err)
     }
 }

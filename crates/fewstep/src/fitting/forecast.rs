@@ -5,7 +5,7 @@ use fewstep_search::settings::TeacherSettings;
 
 use super::interpolate::NETWORKS;
 use super::outcome::IMAGES;
-use super::settings::{FitSettings, PlanSource, TuneLoss};
+use super::settings::{FitSettings, PlanSource, TuneLoss, TuneSettings};
 use super::task::FitTask;
 use crate::error::Result;
 use crate::forecast::Forecast;
@@ -55,19 +55,7 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
         cost = cost.part("plans on held-out latents", rounds * held * steps);
     }
     if task.tunes() {
-        let rollout = tune.loss == TuneLoss::Rollout;
-        let trajectory = |steps: usize| trajectory_evaluations(&search.teacher, tune.trajectories, steps);
-        let beside = rollout && tune.data_weight > 0.0;
-        cost = cost
-            .part("teacher's trajectories", if rollout { rounds * sum(&trajectory) } else { 0 })
-            .training(
-                "training images of phase 2 beside trajectories",
-                if beside { rounds * tune.updates * sum(&|steps| tune.update_size(steps).batch as u64) } else { 0 },
-            )
-            .part("evaluations of phase 2 before their gradients", rounds * sum(&|n| tune.repeated_evaluations(n)))
-            .training("the critic of phase 2", rounds * sum(&|n| tune.criticised_images(n)))
-            .training("phase 2", rounds * sum(&|n| tune.evaluations_with_gradient(n)))
-            .part("held-out errors of phase 2", rounds * evaluated(tune.updates, tune.check_every) * held * steps)
+        cost = tuning(cost, "phase 2", &task.settings, tune, (&task.steps, rounds))
             .part("the teacher's images that those of networks are compared with", {
                 let images = if task.references.is_empty() { 0 } else { interpolate.images as u64 };
                 images * (2 * held_out.teacher_steps as u64 - 1)
@@ -87,6 +75,31 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
     Ok(cost.part("images of the report", images * samplers * steps))
 }
 
+/// With a tuning, called `name`, for each of these numbers of steps, so many times.
+pub(crate) fn tuning(
+    cost: Forecast,
+    name: &str,
+    settings: &FitSettings,
+    tune: &TuneSettings,
+    (steps, times): (&[usize], u64),
+) -> Forecast {
+    let sum = |of: &dyn Fn(usize) -> u64| times * steps.iter().map(|&steps| of(steps)).sum::<u64>();
+    let rollout = tune.loss == TuneLoss::Rollout;
+    let trajectories = |n| trajectory_evaluations(&settings.search.teacher, tune.trajectories, n);
+    let beside = |n| tune.updates * tune.update_size(n).batch as u64;
+    // on the way, and of the outcome
+    let errors = |n| (evaluated(tune.updates, tune.check_every) + 1) * (settings.held_out.samples * n) as u64;
+    cost.part(format!("teacher's trajectories of {name}"), if rollout { sum(&trajectories) } else { 0 })
+        .training(
+            format!("training images of {name} beside trajectories"),
+            if rollout && tune.data_weight > 0.0 { sum(&beside) } else { 0 },
+        )
+        .part(format!("evaluations of {name} before their gradients"), sum(&|n| tune.repeated_evaluations(n)))
+        .training(format!("the critic of {name}"), sum(&|n| tune.criticised_images(n)))
+        .training(name, sum(&|n| tune.evaluations_with_gradient(n)))
+        .part(format!("held-out errors of {name}"), sum(&errors))
+}
+
 /// Evaluations of the held-out error that so many updates take.
 pub(crate) fn evaluated(updates: u64, every: u64) -> u64 {
     updates.div_ceil(every.max(1)) + 1
@@ -95,7 +108,8 @@ pub(crate) fn evaluated(updates: u64, every: u64) -> u64 {
 /// Evaluations of so many trajectories of a teacher at the levels of a plan of `steps` evaluations.
 pub(crate) fn trajectory_evaluations(teacher: &TeacherSettings, trajectories: usize, steps: usize) -> u64 {
     let levels = teacher.grid.max(2) + (teacher.grid - 1) * (teacher.substeps - 1) + steps;
-    (teacher.solver.evaluations_per_step() * levels * trajectories) as u64
+    let last = 1; // to no noise, which takes no second evaluation
+    ((teacher.solver.evaluations_per_step() * (levels - 1) + last) * trajectories) as u64
 }
 
 /// Evaluations of networks between the untuned and the tuned one, on so many images and held-out latents, for plans of `steps`
@@ -103,4 +117,61 @@ pub(crate) fn trajectory_evaluations(teacher: &TeacherSettings, trajectories: us
 pub(crate) fn interpolation_evaluations(images: u64, held_out: u64, matching: u64, steps: u64) -> u64 {
     let networks = if images > 0 { NETWORKS as u64 } else { 1 };
     networks * (matching + (images + held_out) * steps) + (images + held_out) * steps
+}
+
+#[cfg(test)]
+mod tests {
+    use fewstep_core::denoiser::Counting;
+    use fewstep_core::observe::Silent;
+    use fewstep_core::schedule::karras;
+    use fewstep_io::dataset;
+    use fewstep_nn::data::Images;
+    use fewstep_nn::tch::Device;
+    use fewstep_nn::train::GradientFlow;
+    use fewstep_nn::{TorchDenoiser, mixture};
+
+    use super::*;
+    use crate::fitting::settings::HeldOutSettings;
+    use crate::fitting::{Fitter, tune};
+    use crate::plans::euler;
+
+    /// What the forecast says of a tuning is what the tuning takes, to the evaluation. (A critic sees images with a part of the network,
+    /// which is not counted.)
+    #[test]
+    fn the_cost_of_a_tuning_is_that_of_the_tuning_itself() {
+        let counting = Counting::new(mixture::patterns(true, Device::Cpu).unwrap());
+        let [channels, height, width] = counting.pixel_shape().unwrap();
+        let data = (0..8 * channels * height * width).map(|at| (at * 7 % 256) as u8).collect();
+        let labels = Some((0..8).collect());
+        let images = dataset::Images { data, labels, channels, height, width, num_classes: 10 };
+        let images = Images::for_model(images, &counting).unwrap();
+        let usual = TuneSettings {
+            updates: 5,
+            check_every: 2,
+            batch: 12,
+            trajectories: 16,
+            critic_weight: 0.0,
+            ..TuneSettings::default()
+        };
+        let rollout = |gradient, data_weight| TuneSettings { gradient, data_weight, ..usual.clone() };
+        for tuned in [
+            rollout(GradientFlow::Step, 0.0),
+            rollout(GradientFlow::Through, 0.0),
+            rollout(GradientFlow::Step, 0.5),
+            TuneSettings { loss: TuneLoss::Bound, batch: 8, ..usual.clone() },
+        ] {
+            let held_out = HeldOutSettings { samples: 6, teacher_steps: 2 };
+            let settings = FitSettings { tune: tuned, held_out, early_stop: false, ..FitSettings::default() };
+            let evaluations = |work: &dyn Fn()| {
+                let before = counting.cost().evaluations;
+                work();
+                counting.cost().evaluations - before
+            };
+            let teacher = evaluations(&|| drop(Fitter::new(&counting, None, None, &settings, &Silent).unwrap()));
+            let plan = euler(&karras(3, 0.01, 50.0, 7.0).unwrap()).unwrap();
+            let took = evaluations(&|| drop(tune(&counting, &plan, Some(&images), &settings, &Silent).unwrap()));
+            let cost = tuning(Forecast::new(&(), 1).unwrap(), "tuning", &settings, &settings.tune, (&[3], 1));
+            assert_eq!(cost.work() + teacher, took, "{:?}: {cost:?}", settings.tune);
+        }
+    }
 }

@@ -22,13 +22,13 @@ use fewstep_eval::features::FeatureNetwork;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{ScheduleStep, TableConfig, TuneStep};
 use fewstep_nn::tensor::Batch;
-use fewstep_nn::{Network, TorchDenoiser};
+use fewstep_nn::{Network, TorchDenoiser, Tunable};
 use fewstep_search::{Found, HELD_OUT_SEEDS, HeldOut, Method, minimise_bound};
 use serde::{Deserialize, Serialize};
 
 pub use self::budget::UNTUNED;
 pub use self::forecast::forecast;
-pub(crate) use self::forecast::{evaluated, interpolation_evaluations, trajectory_evaluations};
+pub(crate) use self::forecast::{evaluated, interpolation_evaluations, tuning};
 pub use self::inputs::{open_inputs, open_plans};
 pub use self::interpolate::{
     INTERPOLATION_TEXT, Interpolated, InterpolationPoint, comes_nearer, interpolation_table, plan_for,
@@ -84,6 +84,21 @@ pub struct Tuned<M = Network> {
     pub rollout_error: f64,
     /// Evaluations of the held-out error.
     pub evaluations: Vec<TuneStep>,
+}
+
+/// Phase 2 alone: `network` tuned for `plan`, in memory. Its base is the network as it is; see [`Fitter::tune`] for a tuning that is
+/// saved on the way.
+///
+/// # Errors
+/// As [`Fitter::new`] and [`Fitter::tune`].
+pub fn tune<M: Tunable>(
+    network: &M,
+    plan: &Plan,
+    images: Option<&Images>,
+    settings: &FitSettings,
+    observer: &dyn Observer,
+) -> Result<Tuned<M>> {
+    Fitter::new(network, None, images, settings, observer)?.tune(network, plan, None, false)
 }
 
 impl<'a> Fitter<'a> {

@@ -20,7 +20,7 @@ use crate::error::{Result, ensure};
 use crate::models::{ModelId, OpenModel};
 use crate::plans::teacher;
 use crate::reference::{ImageReference, ReferenceId};
-use crate::runs::{REPORT, Run, RunOptions, Task, what_differs};
+use crate::runs::{REPORT, ResumeError, Run, RunOptions, Task, what_differs};
 use crate::scorer::ImageScorer;
 use crate::teachers::{TorchSearch, teacher_in};
 
@@ -198,7 +198,7 @@ impl Task for FitTask {
         ["plan", "tune", "fit"].contains(&kind)
     }
 
-    fn continuing(mut self, earlier: Self) -> std::result::Result<Self, String> {
+    fn continuing(mut self, earlier: Self) -> std::result::Result<Self, ResumeError> {
         // files may have moved: what they hold counts
         if self.model.same(&earlier.model) {
             self.model = earlier.model.clone();
@@ -356,10 +356,10 @@ mod tests {
         assert_eq!(moved.continuing(earlier.clone()).unwrap(), earlier);
         let mut other = earlier.clone();
         other.settings.tune.updates = 9;
-        let error = other.continuing(earlier.clone()).unwrap_err();
+        let error = other.continuing(earlier.clone()).unwrap_err().to_string();
         assert!(error.contains("settings.tune.updates 9 (was 1000)"), "{error}");
         let mut other = earlier.clone();
         other.model.precision = "bf16".to_owned();
-        assert!(other.continuing(earlier).unwrap_err().contains("precision"));
+        assert!(other.continuing(earlier).unwrap_err().to_string().contains("precision"));
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::ReproduceSettings;
+use crate::error::{Error, Result};
 use crate::fitting::settings::{TuneLoss, TuneSettings};
 
 /// A result of the paper.
@@ -61,11 +62,13 @@ impl fmt::Display for Experiment {
 }
 
 impl FromStr for Experiment {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|experiment| experiment.name() == text);
-        found.ok_or_else(|| format!("there is no experiment '{text}': {}", Self::ALL.map(Self::name).join(", ")))
+        found.ok_or_else(|| {
+            Error::Input(format!("there is no experiment '{text}': {}", Self::ALL.map(Self::name).join(", ")))
+        })
     }
 }
 
@@ -143,10 +146,10 @@ impl RowKind {
 }
 
 impl FromStr for RowKind {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|row| row.key() == text);
-        found.ok_or_else(|| format!("there is no row '{text}': {}", Self::ALL.map(Self::key).join(", ")))
+        found.ok_or_else(|| Error::Input(format!("there is no row '{text}': {}", Self::ALL.map(Self::key).join(", "))))
     }
 }

@@ -7,7 +7,7 @@ use super::{Experiment, ReproduceSettings, ReproduceTask, RowKind};
 use crate::cells::TIMED;
 use crate::error::Result;
 use crate::fitting::settings::TuneSettings;
-use crate::fitting::{evaluated, interpolation_evaluations, trajectory_evaluations};
+use crate::fitting::{evaluated, interpolation_evaluations, tuning};
 use crate::forecast::Forecast;
 
 /// The settings and the cost of an experiment on a denoiser of this description; what an earlier run left is not taken off.
@@ -36,26 +36,16 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
     let rows = task.rows();
     let paper = rows.iter().filter(|row| !row.searches()).filter_map(|row| row.tuning(&task.settings));
     let paper: Vec<TuneSettings> = paper.collect();
-    let of_all = |each: &dyn Fn(usize) -> u64| task.steps.iter().map(|&steps| each(steps)).sum::<u64>();
-    let errors = |tune: &TuneSettings| evaluated(tune.updates, tune.check_every) * held * steps;
-    if !paper.is_empty() {
-        let gradients = |tune: &TuneSettings| of_all(&|steps| tune.evaluations_with_gradient(steps));
-        cost = cost
-            .training("phase 2", paper.iter().map(gradients).sum())
-            .part("held-out errors of phase 2", paper.iter().map(errors).sum());
+    if let Some(tune) = paper.first() {
+        // losses differ from row to row, and no cost with them
+        cost = tuning(cost, "phase 2", fit, tune, (&task.steps, paper.len() as u64));
     }
-    cost = ours(task, spec, cost, &rows, (held, errors(&task.settings.rollout)))?;
+    cost = ours(task, spec, cost, &rows, held)?;
     Ok(cost.part(format!("samples of {} methods", rows.len()), rows.len() as u64 * (images + held) * steps))
 }
 
-/// With our rows; `errors`: evaluations of the held-out error by our tuning.
-fn ours(
-    task: &ReproduceTask,
-    spec: &Spec,
-    cost: Forecast,
-    rows: &[RowKind],
-    (held, errors): (u64, u64),
-) -> Result<Forecast> {
+/// With our rows.
+fn ours(task: &ReproduceTask, spec: &Spec, cost: Forecast, rows: &[RowKind], held: u64) -> Result<Forecast> {
     let ReproduceSettings { fit, rollout, method, .. } = &task.settings;
     if !rows.iter().any(|row| row.searches()) {
         return Ok(cost);
@@ -65,20 +55,10 @@ fn ours(
     if !rows.contains(&RowKind::OursTuned) {
         return Ok(cost);
     }
-    let of_all = |each: &dyn Fn(usize) -> u64| task.steps.iter().map(|&steps| each(steps)).sum::<u64>();
     let images = if task.references.is_empty() { 0 } else { fit.interpolate.images as u64 };
-    let steps = of_all(&|steps| steps as u64);
-    Ok(cost
-        .part(
-            "teacher's trajectories",
-            of_all(&|n| trajectory_evaluations(&fit.search.teacher, rollout.trajectories, n)),
-        )
-        .part("evaluations of our tuning before their gradients", of_all(&|n| rollout.repeated_evaluations(n)))
-        .training("the critic of our tuning", of_all(&|n| rollout.criticised_images(n)))
-        .training("our tuning", of_all(&|n| rollout.evaluations_with_gradient(n)))
-        .part("held-out errors of our tuning", errors)
-        .part(
-            "interpolation between the untuned and the tuned network",
-            interpolation_evaluations(images, held, found.matching, steps),
-        ))
+    let steps = task.steps.iter().map(|&steps| steps as u64).sum::<u64>();
+    Ok(tuning(cost, "our tuning", fit, rollout, (&task.steps, 1)).part(
+        "interpolation between the untuned and the tuned network",
+        interpolation_evaluations(images, held, found.matching, steps),
+    ))
 }

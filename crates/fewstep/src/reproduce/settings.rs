@@ -8,7 +8,7 @@ use fewstep_search::{Method, MomentsOf, Source, documented};
 use serde::{Deserialize, Serialize};
 
 use crate::cells::SeedRanges;
-use crate::error::{Error, Result, ensure};
+use crate::error::{Error, Result, bail, ensure};
 use crate::fitting::FitSettings;
 use crate::fitting::settings::{
     CriticReference, LrSchedule, PaperObjective, PaperOptimizer, PaperSettings, TuneLoss, TuneSettings,
@@ -25,13 +25,13 @@ pub enum Preset {
 }
 
 impl FromStr for Preset {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self> {
         match text {
             "small" => Ok(Self::Small),
             "paper" => Ok(Self::Paper),
-            _ => Err(format!("there is no preset '{text}': small or paper")),
+            _ => bail!("there is no preset '{text}': small or paper"),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result, ensure};
 use crate::fitting::{FitSettings, PlanSource};
 use crate::models::{ModelId, OpenModel};
 use crate::reference::ReferenceId;
-use crate::runs::{Task, what_differs};
+use crate::runs::{ResumeError, Task, what_differs};
 
 /// What is reproduced. A resumed run may ask for other numbers of steps, rows and experiments, and nothing else; rows that it does
 /// not ask for stay in the folder.
@@ -140,7 +140,7 @@ impl ReproduceTask {
 impl Task for ReproduceTask {
     const KIND: &'static str = "reproduce";
 
-    fn continuing(mut self, mut earlier: Self) -> std::result::Result<Self, String> {
+    fn continuing(mut self, mut earlier: Self) -> std::result::Result<Self, ResumeError> {
         // files may have moved: what they hold counts
         if self.model.same(&earlier.model) {
             self.model.clone_from(&earlier.model);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result, ensure};
 use crate::models::ModelId;
-use crate::runs::{Lock, Run, RunOptions, Task};
+use crate::runs::{Lock, ResumeError, Run, RunOptions, Task};
 
 /// PNGs in a subfolder, as the EDM code has it.
 const SUBFOLDER: u64 = 1000;
@@ -39,7 +39,7 @@ pub struct SampleTask {
 impl Task for SampleTask {
     const KIND: &'static str = "sample";
 
-    fn continuing(self, earlier: Self) -> std::result::Result<Self, String> {
+    fn continuing(self, earlier: Self) -> std::result::Result<Self, ResumeError> {
         let parts = [
             ("model, its precision or guidance", !self.model.same(&earlier.model)),
             ("plan", self.plan != earlier.plan),
@@ -51,7 +51,7 @@ impl Task for SampleTask {
         if differ.is_empty() {
             Ok(self)
         } else {
-            Err(format!("it is of another sampler (other {})", differ.join(", ")))
+            Err(ResumeError(format!("it is of another sampler (other {})", differ.join(", "))))
         }
     }
 }

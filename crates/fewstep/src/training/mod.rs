@@ -23,7 +23,7 @@ pub use self::settings::{
 use crate::data::{DataId, few};
 use crate::error::{Error, Result, ensure};
 use crate::forecast::Forecast;
-use crate::runs::{REPORT, Run, RunOptions, Task, failed, what_differs};
+use crate::runs::{REPORT, ResumeError, Run, RunOptions, Task, failed, what_differs};
 use crate::{plans, scorer};
 
 /// Everything that the next update depends on, in the run folder.
@@ -82,7 +82,7 @@ impl TrainTask {
 impl Task for TrainTask {
     const KIND: &'static str = "train";
 
-    fn continuing(self, earlier: Self) -> std::result::Result<Self, String> {
+    fn continuing(self, earlier: Self) -> std::result::Result<Self, ResumeError> {
         let mut expected = earlier;
         expected.data.name.clone_from(&self.data.name);
         expected.settings.training.images = self.settings.training.images;

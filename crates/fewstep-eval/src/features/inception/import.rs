@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> Result<Weights> {
             if file::is_ours(&contents.metadata) {
                 file::expect(path, &contents, NAME)?;
             }
-            Weights::from_tensors(&contents.tensors).map_err(|reason| Error::network(path, reason))
+            Weights::from_tensors(&contents.tensors).map_err(|reason| Error::network(path, reason.to_string()))
         }
         FileKind::Pickle => Err(nvidia_pickle(path)),
         FileKind::TorchSave { network: true } => {

@@ -15,6 +15,17 @@ const BN_EPS: f64 = 1e-3;
 /// Shape of the classifier's weight.
 const CLASSIFIER: [i64; 2] = [1008, 2048];
 
+/// Tensors that are not Inception's.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The first of its tensors is missing.
+    #[error("it has no tensor `{FIRST}`: it does not hold the Inception-v3 network of 2015-12-05")]
+    Missing,
+    /// A tensor cannot be used.
+    #[error(transparent)]
+    Tensor(#[from] fewstep_io::Error),
+}
+
 /// The tensors that the network uses, f32, by name in name order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
@@ -26,17 +37,15 @@ impl Weights {
     /// shared prefix. Counters of batches, auxiliary classifiers and the classifier's bias are left out.
     ///
     /// # Errors
-    /// A sentence if there is no such network or a weight is not finite.
-    pub fn from_tensors(tensors: &TensorMap) -> std::result::Result<Self, String> {
-        let named = names::in_torchvision_style(tensors.keys().map(String::as_str)).ok_or_else(|| {
-            format!("it has no tensor `{FIRST}`: it does not hold the Inception-v3 network of 2015-12-05")
-        })?;
+    /// If there is no such network or a weight is not finite.
+    pub fn from_tensors(tensors: &TensorMap) -> std::result::Result<Self, WeightsError> {
+        let named = names::in_torchvision_style(tensors.keys().map(String::as_str)).ok_or(WeightsError::Missing)?;
         let mut picked: Vec<_> = named.into_iter().filter(|(_, name)| is_used(name)).collect();
         picked.sort_by(|(_, a), (_, b)| a.cmp(b));
         let mut kept = TensorMap::new();
         for (stored, name) in picked {
-            let data = tensors[stored].cast(Dtype::F32).map_err(|error| error.to_string())?;
-            data.check_finite(&name).map_err(|error| error.to_string())?;
+            let data = tensors[stored].cast(Dtype::F32)?;
+            data.check_finite(&name)?;
             kept.insert(name, data);
         }
         Ok(Self { tensors: kept })

@@ -9,7 +9,7 @@ use fewstep_search::documented;
 use fewstep_search::settings::Distance;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, bail, ensure};
 use crate::models::OpenModel;
 
 /// What phase 2 minimises.
@@ -26,14 +26,14 @@ pub enum TuneLoss {
 }
 
 impl FromStr for TuneLoss {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self> {
         match text {
             "rollout" => Ok(Self::Rollout),
             "bound" => Ok(Self::Bound),
             "edm" => Ok(Self::Edm),
-            _ => Err(format!("there is no loss '{text}': rollout, bound (the paper's) or edm")),
+            _ => bail!("there is no loss '{text}': rollout, bound (the paper's) or edm"),
         }
     }
 }
