@@ -168,11 +168,11 @@ impl Denoiser for Model {
 
     fn denoise(&self, asked: &[(&Batch, f64)], conditions: &Labels) -> Result<Vec<Batch>> {
         let labels = conditions.0.as_ref();
-        let [(Batch(first), _), _, ..] = asked else {
+        let [(first, _), _, ..] = asked else {
             let one = |(x, sigma): &(&Batch, f64)| self.denoise_in_parts(&x.0, *sigma, labels, self.batch()).map(Batch);
             return asked.iter().map(one).collect();
         };
-        let samples = first.size()[0];
+        let samples = first.samples() as i64;
         let Together { x, levels, labels } = together(asked, labels)?;
         let levels = levels.f_split(self.batch() as i64, 0)?;
         let of_part = |((x, labels), level): ((Tensor, Option<Tensor>), Tensor)| {

@@ -171,7 +171,8 @@ mod tests {
         let text = "Found no NVIDIA driver on your system.\nException raised from device_count at x.cpp:1";
         assert_eq!(said(text), "libtorch: Found no NVIDIA driver on your system.");
         assert_eq!(said(""), "libtorch: no reason given");
-        let interpreter = "The following operation failed.\nTraceback of TorchScript:\n  x + y\nRuntimeError: sizes differ";
+        let interpreter =
+            "The following operation failed.\nTraceback of TorchScript:\n  x + y\nRuntimeError: sizes differ";
         assert_eq!(said(interpreter), "libtorch: RuntimeError: sizes differ");
     }
 

@@ -18,9 +18,7 @@ use crate::model::Model;
 /// If memory does not suffice.
 pub fn samples(model: &Model, seeds: &[u64]) -> Result<Option<Tensor>> {
     let NetworkConfig::GaussianMixture(_) = &model.config().network else { return Ok(None) };
-    let param = |name: &str| {
-        model.params().get(name).ok_or_else(|| Error::MissingTensor { name: name.to_owned() })
-    };
+    let param = |name: &str| model.params().get(name).ok_or_else(|| Error::MissingTensor { name: name.to_owned() });
     let logs = Vec::<f64>::try_from(param("model.log_weights")?.f_to_kind(Kind::Double)?)?;
     // a class-conditional model is asked for every class equally often
     let even = model.config().label_dim > 0;
