@@ -17,7 +17,7 @@ pub struct Choice {
 /// Parses `auto`, `cpu`, `cuda` or `cuda:N`.
 ///
 /// A GPU is asked for before a network is made or a number drawn: libtorch looks for its CUDA library once, at the first call that
-/// could concern it, and this opens that library. What its precision is, is left to the program
+/// could concern it, and this opens that library. How a GPU rounds f32 is left as it is: a program chooses that for the whole process
 /// ([`kernels::full_precision`](crate::kernels::full_precision)).
 ///
 /// # Errors

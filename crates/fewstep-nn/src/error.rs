@@ -109,7 +109,7 @@ pub enum Error {
     /// A file could not be read or written.
     #[error(transparent)]
     Io(#[from] fewstep_io::Error),
-    /// libtorch refused an operation. Not the error's source, whose text is pages long.
+    /// libtorch refused an operation. What it said is no source of this error, as its text, which is here in one line, fills pages.
     #[error("libtorch: {}", torch_message(.0))]
     Torch(TchError),
 }
@@ -120,7 +120,7 @@ impl From<TchError> for Error {
     }
 }
 
-/// What libtorch says in one line, without where in its code it says so, and what to do where memory did not suffice.
+/// What libtorch says in one line, without where in its code it says so; and where memory did not suffice, what to do.
 pub fn torch_message(error: &TchError) -> String {
     const MEMORY: [&str; 6] = [
         "out of memory",

@@ -91,8 +91,8 @@ pub fn scaled_sum(a: &Tensor, b: &Tensor, factor: f64) -> Result<Tensor> {
 
 /// From now on f32 is f32 on a GPU, too, where libtorch would round the factors of convolutions to TF32.
 ///
-/// For a program to call at its start, if it wants to, after [`parse_device`](crate::device::parse_device): it concerns the whole
-/// process, other users of libtorch in it included. Nothing in this crate calls it.
+/// For a program to call at its start, if it wants to: it concerns the whole process, whoever else uses libtorch in it included. The
+/// program `fewstep` calls it where it computes on a GPU; whoever embeds the library asks for it.
 ///
 /// # Errors
 /// If libtorch refuses.
@@ -305,6 +305,12 @@ mod shim {
             assert!(tensor(|_, _| 1).is_err());
             assert!(tensor(|_, _| 0).is_err(), "a success that made nothing");
             assert!(call(|_| 0).is_ok());
+        }
+
+        /// Also where there is no GPU: it is a setting of libtorch's.
+        #[test]
+        fn full_precision_can_be_asked_for() {
+            full_precision().unwrap();
         }
 
         /// A tensor that was never made: libtorch throws, and the program hears of it instead of ending.

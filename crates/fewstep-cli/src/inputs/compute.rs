@@ -20,7 +20,7 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// Applies the choice of threads; the device, on which f32 is f32.
+    /// Applies the choice of threads, and to a GPU that f32 is f32, both for the whole process; the device.
     pub fn resolve(&self) -> Result<Device> {
         let Choice { device, gpu_failed } = device::parse_device(&self.device)?; // first: see there
         if device.is_cuda() {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
-use crate::error::{Error, Result, torch_line};
+use crate::error::{Error, Result, torch_line, torch_message};
 
 /// An open TorchScript program with constant weights.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Script {
     /// The tensor of floats that `forward` answers; `names` are those of its arguments.
     pub fn call(&self, arguments: &[IValue], names: &[&str]) -> Result<Tensor> {
         let answer = self.module.forward_is(arguments).map_err(|error| {
-            let (called, why) = (called(arguments, names), torch_line(&error));
+            let (called, why) = (called(arguments, names), torch_message(&error));
             self.error(format!(
                 "fails when it is called as {called} ({why}); see whether the JSON beside it says so of its arguments"
             ))
