@@ -49,8 +49,14 @@ pub enum Error {
     #[error(transparent)]
     Nn(#[from] fewstep_nn::Error),
     /// libtorch refused an operation.
-    #[error("libtorch: {0}")]
-    Torch(#[from] fewstep_nn::tch::TchError),
+    #[error("libtorch: {}", fewstep_nn::error::torch_message(.0))]
+    Torch(fewstep_nn::tch::TchError),
+}
+
+impl From<fewstep_nn::tch::TchError> for Error {
+    fn from(error: fewstep_nn::tch::TchError) -> Self {
+        Self::Torch(error)
+    }
 }
 
 impl Error {

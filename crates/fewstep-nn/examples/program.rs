@@ -18,11 +18,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = Path::new(program);
     let program = Program::load(path, ProgramConfig::beside(path)?, Device::Cpu)?;
     let model = checkpoint::load(Path::new(network), Device::Cpu)?.model;
-    let noise = data::latents(&[0, 1, 2, 3], &model.spec().shape, Device::Cpu);
+    let noise = data::latents(&[0, 1, 2, 3], &model.spec().shape, Device::Cpu)?;
     for sigma in [0.002, 0.02, 0.2, 2.0, 20.0, 80.0] {
         let x = &noise * sigma; // [4, C, H, W]
         let found = program.denoise(&x, &Tensor::from_slice(&[sigma]), None)?;
-        let difference = (found - model.denoise_at(&x, sigma, None)).abs().max().double_value(&[]);
+        let difference = (found - model.denoise_at(&x, sigma, None)?).abs().max().double_value(&[]);
         println!("sigma {sigma:>6}: largest difference {difference:.1e}");
     }
     Ok(())

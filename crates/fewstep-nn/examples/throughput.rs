@@ -42,7 +42,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     };
     let model = shipped::network(options.dropout, options.kind)?;
     let parameters = model.params().trainable_count();
-    let times = if options.train { train(model, &options)? } else { forward(&model, &options) };
+    let times = if options.train { train(model, &options)? } else { forward(&model, &options)? };
     let wall: Vec<f64> = times.iter().map(|(wall, _)| options.batch as f64 / wall).collect();
     let cpu: Vec<f64> = times.iter().map(|(_, cpu)| options.batch as f64 / cpu).collect();
     let report = serde_json::json!({
@@ -77,17 +77,11 @@ fn train(model: Model, options: &Options) -> Result<Vec<(f64, f64)>> {
     (0..options.rounds).map(|_| timed(|| trainer.step().map(drop))).collect()
 }
 
-fn forward(model: &Model, options: &Options) -> Vec<(f64, f64)> {
+fn forward(model: &Model, options: &Options) -> Result<Vec<(f64, f64)>> {
     let side = shipped::RESOLUTION as i64;
     let x = Tensor::randn([options.batch as i64, 1, side, side], (Kind::Float, Device::Cpu));
-    let _ = model.denoise_at(&x, 1.0, None);
-    let run = || {
-        timed(|| {
-            let _ = model.denoise_at(&x, 1.0, None);
-            Ok(())
-        })
-    };
-    (0..options.rounds).filter_map(|_| run().ok()).collect()
+    let _ = model.denoise_at(&x, 1.0, None)?;
+    (0..options.rounds).map(|_| timed(|| model.denoise_at(&x, 1.0, None).map(drop))).collect()
 }
 
 fn timed(work: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {

@@ -154,7 +154,7 @@ fn sampling(kind: &str, repeats: usize) -> std::result::Result<(), Failure> {
         let sampled = started.elapsed().as_secs_f64();
         let started = Instant::now();
         for sigma in plan.sigmas() {
-            let _ = model.denoise_at(latents, sigma, None);
+            let _ = model.denoise_at(latents, sigma, None)?;
         }
         if round > 0 {
             with.push(sampled);

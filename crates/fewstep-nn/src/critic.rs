@@ -81,8 +81,8 @@ impl Critic {
     pub fn new(network: &impl Tunable, seed: u64) -> Result<Self> {
         let (encoder, device, spec) = (network.encoder()?, network.device(), network.spec());
         let shape: Vec<i64> = std::iter::once(1).chain(spec.shape.iter().map(|size| *size as i64)).collect();
-        let blank = Tensor::zeros(shape.as_slice(), (Kind::Float, device));
-        let maps = tch::no_grad(|| encoder.encoded(&blank, &Tensor::from(1.0), &Conditions::default()));
+        let blank = Tensor::f_zeros(shape.as_slice(), (Kind::Float, device))?;
+        let maps = tch::no_grad(|| encoder.encoded(&blank, &Tensor::from(1.0), &Conditions::default()))?;
         let mut builder = Builder::new(Origin::Fresh(Stream::new(seed, Purpose::CriticWeights, 0)), device);
         let mut heads = Vec::new();
         for (place, map) in maps.iter().enumerate() {
@@ -110,13 +110,17 @@ impl Critic {
 
     /// What the encoder makes of images under `noise` times `levels`, every place of every map of unit mean square (a map of one
     /// channel, of which that would leave the sign, is as it is).
-    fn maps(&self, shown: Shown, noise: &Tensor, levels: &Tensor) -> Vec<Tensor> {
+    fn maps(&self, shown: Shown, noise: &Tensor, levels: &Tensor) -> Result<Vec<Tensor>> {
         let conditions = Conditions { class_labels: shown.class_labels, ..Conditions::default() };
-        let noised = shown.images.to_kind(Kind::Float) + noise * levels.reshape([-1, 1, 1, 1]);
-        let maps = self.encoder.encoded(&noised, levels, &conditions);
+        let noise = noise.f_mul(&levels.f_reshape([-1, 1, 1, 1])?)?;
+        let noised = shown.images.f_to_kind(Kind::Float)?.f_add(&noise)?;
+        let maps = self.encoder.encoded(&noised, levels, &conditions)?;
         let unit = |map: Tensor| match map.size()[1] {
-            1 => map,
-            _ => &map / (map.square().mean_dim(&[1][..], true, Kind::Float) + 1e-6).sqrt(),
+            1 => Ok(map),
+            _ => {
+                let square = map.f_square()?.f_mean_dim(&[1][..], true, Kind::Float)?;
+                Ok(map.f_div(&square.f_add_scalar(1e-6)?.f_sqrt()?)?)
+            }
         };
         maps.into_iter().map(unit).collect()
     }
@@ -156,8 +160,8 @@ impl Critic {
         let [low, high] = self.noise_range.map(f64::ln);
         let levels = (stream.uniform(&[found.images.size()[0]], device) * (high - low) + low).exp();
         let noise = stream.normal(&found.images.size(), device);
-        let found = self.maps(found, &noise, &levels);
-        let wanted = tch::no_grad(|| self.maps(wanted, &noise, &levels));
+        let found = self.maps(found, &noise, &levels)?;
+        let wanted = tch::no_grad(|| self.maps(wanted, &noise, &levels))?;
         let distance = lost(&self.scores(&found)?, &tch::no_grad(|| self.scores(&wanted))?);
         let pairs = found.iter().zip(&wanted).map(|(found, wanted)| Tensor::f_stack(&[&found.detach(), wanted], 1));
         self.seen.borrow_mut().push(pairs.collect::<std::result::Result<_, _>>()?);

@@ -71,9 +71,13 @@ impl Images {
     }
 
     /// The images at `indices`, scaled as EDM does: u8 / 127.5 - 1.
+    ///
+    /// # Errors
+    /// If there is no such image, or memory does not suffice.
     pub fn batch(&self, indices: &[i64], model: &dyn TorchDenoiser) -> Result<Minibatch> {
-        let picked = self.pixels.index_select(0, &Tensor::from_slice(indices));
-        let images = picked.to_device(model.device()).to_kind(Kind::Float) / 127.5 - 1.0;
+        let picked = self.pixels.f_index_select(0, &Tensor::f_from_slice(indices)?)?;
+        let images = picked.f_to_device(model.device())?.f_to_kind(Kind::Float)?;
+        let images = images.f_div_scalar(127.5)?.f_sub_scalar(1.0)?;
         let class_labels = match &self.labels {
             Some(labels) => {
                 let of: Vec<i64> = indices.iter().map(|&i| labels[i as usize]).collect();
@@ -116,8 +120,11 @@ impl EpochOrder {
 }
 
 /// Unit normal latents `[N, ...shape]` for these seeds, on `device`; each depends on its own seed alone.
-pub fn latents(seeds: &[u64], shape: &[usize], device: Device) -> Tensor {
+///
+/// # Errors
+/// If memory does not suffice.
+pub fn latents(seeds: &[u64], shape: &[usize], device: Device) -> Result<Tensor> {
     let values = noise::latents(seeds, shape.iter().product());
     let shape: Vec<i64> = std::iter::once(seeds.len()).chain(shape.iter().copied()).map(|size| size as i64).collect();
-    Tensor::from_slice(&values).view(shape.as_slice()).to_device(device)
+    Ok(Tensor::f_from_slice(&values)?.f_view(shape.as_slice())?.f_to_device(device)?)
 }

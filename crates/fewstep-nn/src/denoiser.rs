@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::held;
 use crate::model::Model;
 use crate::parts::in_parts;
-use crate::tensor::Batch;
+use crate::tensor::{Batch, leaf};
 use crate::texture::RandomFeatures;
 use crate::unet::Conditions;
 
@@ -105,7 +105,7 @@ pub(crate) fn constant_samples(
 ) -> Result<Batch> {
     let shape: Vec<i64> = std::iter::once(samples).chain(spec.shape.iter().copied()).map(|n| n as i64).collect();
     let like = Tensor::f_empty(shape.as_slice(), (Kind::Float, device))?;
-    Ok(held::repeated(constant, &like, conditions.0.as_ref()))
+    held::repeated(constant, &like, conditions.0.as_ref())
 }
 
 /// Several batches as one, which fills a network's.
@@ -124,9 +124,11 @@ pub(crate) fn together(asked: &[(&Batch, f64)], labels: Option<&Tensor>) -> Resu
     let x = Tensor::f_cat(&asked.iter().map(|(x, _)| &x.0).collect::<Vec<_>>(), 0)?;
     let levels: Vec<f32> = asked.iter().map(|(_, sigma)| *sigma as f32).collect();
     let levels = Tensor::from_slice(&levels).f_repeat_interleave_self_int(samples, 0, several * samples)?;
-    let labels =
-        labels.map(|labels| if labels.size()[0] == 1 { labels.shallow_clone() } else { labels.repeat([several, 1]) });
-    Ok(Together { x, levels, labels })
+    let repeated = |labels: &Tensor| match labels.size()[0] {
+        1 => Ok(labels.shallow_clone()),
+        _ => labels.f_repeat([several, 1]),
+    };
+    Ok(Together { x, levels, labels: labels.map(repeated).transpose()? })
 }
 
 impl Model {
@@ -145,7 +147,7 @@ impl Denoiser for Model {
     }
 
     fn latents(&self, seeds: &[u64]) -> Result<Batch> {
-        Ok(Batch(data::latents(seeds, &self.spec().shape, self.device())))
+        Ok(Batch(data::latents(seeds, &self.spec().shape, self.device())?))
     }
 
     fn conditions(&self, seeds: &[u64]) -> Result<Labels> {
@@ -166,19 +168,19 @@ impl Denoiser for Model {
 
     fn denoise(&self, asked: &[(&Batch, f64)], conditions: &Labels) -> Result<Vec<Batch>> {
         let labels = conditions.0.as_ref();
-        let [(Batch(first), _), _, ..] = asked else {
-            let one = |(x, sigma): &(&Batch, f64)| Batch(self.denoise_in_parts(&x.0, *sigma, labels, self.batch()));
-            return Ok(asked.iter().map(one).collect());
+        let [(first, _), _, ..] = asked else {
+            let one = |(x, sigma): &(&Batch, f64)| self.denoise_in_parts(&x.0, *sigma, labels, self.batch()).map(Batch);
+            return asked.iter().map(one).collect();
         };
-        let samples = first.size()[0];
+        let samples = first.samples() as i64;
         let Together { x, levels, labels } = together(asked, labels)?;
-        let levels = levels.split(self.batch() as i64, 0);
+        let levels = levels.f_split(self.batch() as i64, 0)?;
         let of_part = |((x, labels), level): ((Tensor, Option<Tensor>), Tensor)| {
             tch::no_grad(|| Model::denoise(self, &x, &level, &self.conditioned(labels.as_ref())))
         };
-        let parts = in_parts(&x, labels.as_ref(), self.batch()).into_iter().zip(levels);
-        let outputs = Tensor::f_cat(&parts.map(of_part).collect::<Vec<_>>(), 0)?;
-        Ok(outputs.split(samples, 0).into_iter().map(Batch).collect())
+        let parts = in_parts(&x, labels.as_ref(), self.batch())?.into_iter().zip(levels);
+        let outputs = Tensor::f_cat(&parts.map(of_part).collect::<Result<Vec<_>>>()?, 0)?;
+        Ok(outputs.f_split(samples, 0)?.into_iter().map(Batch).collect())
     }
 
     fn differentiable(&self) -> Option<&dyn Differentiable<Batch = Batch, Conditions = Labels, Error = Error>> {
@@ -193,7 +195,7 @@ impl Denoiser for Model {
 impl Differentiable for Model {
     fn pullback(&self, x: &Batch, sigma: f64, conditions: &Labels, cotangent: &Batch) -> Result<(Batch, f64)> {
         pullback(x, sigma, conditions, cotangent, (self.batch(), self.device()), |x, level, labels| {
-            Ok(Model::denoise(self, x, level, &self.conditioned(labels)))
+            Model::denoise(self, x, level, &self.conditioned(labels))
         })
     }
 }
@@ -207,17 +209,17 @@ pub(crate) fn pullback(
     (batch, device): (usize, Device),
     denoise: impl Fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>,
 ) -> Result<(Batch, f64)> {
-    let parts = in_parts(&x.0, conditions.0.as_ref(), batch);
-    let cotangents = cotangent.0.split(batch.max(1) as i64, 0);
+    let parts = in_parts(&x.0, conditions.0.as_ref(), batch)?;
+    let cotangents = cotangent.0.f_split(batch.max(1) as i64, 0)?;
     let (mut d_x, mut d_sigma) = (Vec::with_capacity(parts.len()), 0.0);
     for ((x, labels), cotangent) in parts.iter().zip(cotangents) {
-        let x = x.detach().copy().set_requires_grad(true);
-        let level = Tensor::from_slice(&[sigma as f32]).to_device(device).set_requires_grad(true);
-        let product = (denoise(&x, &level, labels.as_ref())? * cotangent).sum(Kind::Float);
+        let x = leaf(x)?;
+        let level = Tensor::f_from_slice(&[sigma as f32])?.f_to_device(device)?.f_set_requires_grad(true)?;
+        let product = denoise(&x, &level, labels.as_ref())?.f_mul(&cotangent)?.f_sum(Kind::Float)?;
         let slopes = Tensor::f_run_backward(&[product], &[&x, &level], false, false)?;
         // what a program does not use has no slope at all
         d_sigma += if slopes[1].defined() { slopes[1].f_double_value(&[0])? } else { 0.0 };
-        d_x.push(if slopes[0].defined() { slopes[0].shallow_clone() } else { x.zeros_like() });
+        d_x.push(if slopes[0].defined() { slopes[0].shallow_clone() } else { x.f_zeros_like()? });
     }
     Ok((Batch(Tensor::f_cat(&d_x, 0)?), d_sigma))
 }
@@ -271,7 +273,7 @@ impl Appearance<Batch, Error> for Model {
 /// The features of images `[N, C, H, W]`, so many at once, row by row, and their dimension.
 pub(crate) fn features(texture: &RandomFeatures, images: &Tensor, batch: usize) -> Result<(Vec<f64>, usize)> {
     let mut rows = Vec::with_capacity(images.size()[0] as usize * texture.dim());
-    for part in images.split(batch.max(1) as i64, 0) {
+    for part in images.f_split(batch.max(1) as i64, 0)? {
         let features = tch::no_grad(|| texture.features(&part))?;
         rows.extend(Vec::<f64>::try_from(
             features.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_flatten(0, -1)?,
@@ -286,7 +288,7 @@ pub(crate) fn clipping(images: &Tensor, near: Range<f64>) -> Result<Clipping> {
     let inside = size.f_ge(near.start)?.f_logical_and(&size.f_lt(near.end)?)?;
     Ok(Clipping {
         values: size.numel() as u64,
-        beyond: u64::try_from(size.f_ge(near.end)?.f_sum(Kind::Int64)?.int64_value(&[])).unwrap_or(0),
+        beyond: u64::try_from(size.f_ge(near.end)?.f_sum(Kind::Int64)?.f_int64_value(&[])?).unwrap_or(0),
         near: Vec::<f32>::try_from(size.f_masked_select(&inside)?.f_to_device(Device::Cpu)?)?,
     })
 }

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, torch_line};
 
 /// The device to compute on.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,8 @@ pub struct Choice {
 /// Parses `auto`, `cpu`, `cuda` or `cuda:N`.
 ///
 /// A GPU is asked for before a network is made or a number drawn: libtorch looks for its CUDA library once, at the first call that
-/// could concern it, and this opens that library. It also sets libtorch's precision of f32 on a GPU, for the whole process.
+/// could concern it, and this opens that library. How a GPU rounds f32 is left as it is: a program chooses that for the whole process
+/// ([`kernels::full_precision`](crate::kernels::full_precision)).
 ///
 /// # Errors
 /// If the name means nothing, or names a GPU that cannot be used: why.
@@ -80,13 +81,7 @@ fn probe(index: usize) -> std::result::Result<(), Absent> {
         let number = Tensor::from(1.0f32).f_to_device(Device::Cuda(index))?;
         number.f_to_device(Device::Cpu)
     };
-    there_and_back().map(|_| ()).map_err(|error| Absent { count, why: reason(&error.to_string()), unwanted })
-}
-
-/// What libtorch says, without where in its code it says so.
-fn reason(message: &str) -> String {
-    let first = message.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
-    first.trim_start_matches("Internal torch error:").trim().to_owned()
+    there_and_back().map(|_| ()).map_err(|error| Absent { count, why: torch_line(&error), unwanted })
 }
 
 /// Where a driver of an NVIDIA GPU shows, if it does.
@@ -124,7 +119,7 @@ fn load_cuda() -> Option<&'static str> {
             if std::env::var_os(NO_CUDA).is_some() {
                 return Some(format!("{NO_CUDA} is set"));
             }
-            cuda_library::open().and_then(|()| crate::kernels::full_precision()).err()
+            cuda_library::open().err()
         });
         closed.as_deref()
     }
@@ -196,12 +191,5 @@ mod tests {
         // one that was asked for by name is an error, not a note
         let error = choose("cuda:1", |_| absent(false), || None).unwrap_err().to_string();
         assert!(error.contains("cuda:1") && error.contains("no kernel image"), "{error}");
-    }
-
-    #[test]
-    fn a_reason_is_the_first_line_of_what_libtorch_says() {
-        let said = "Internal torch error: Found no NVIDIA driver on your system.\nException raised from device_count at x.cpp:1";
-        assert_eq!(reason(said), "Found no NVIDIA driver on your system.");
-        assert_eq!(reason(""), "no reason given");
     }
 }

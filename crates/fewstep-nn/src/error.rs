@@ -1,5 +1,7 @@
 //! What can go wrong with networks, checkpoints and training.
 
+use tch::TchError;
+
 /// Shorthand for this crate's results.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -107,9 +109,43 @@ pub enum Error {
     /// A file could not be read or written.
     #[error(transparent)]
     Io(#[from] fewstep_io::Error),
-    /// libtorch refused an operation.
-    #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    /// libtorch refused an operation. What it said is no source of this error, as its text, which is here in one line, fills pages.
+    #[error("libtorch: {}", torch_message(.0))]
+    Torch(TchError),
+}
+
+impl From<TchError> for Error {
+    fn from(error: TchError) -> Self {
+        Self::Torch(error)
+    }
+}
+
+/// What libtorch says in one line, without where in its code it says so; and where memory did not suffice, what to do.
+pub fn torch_message(error: &TchError) -> String {
+    const MEMORY: [&str; 6] = [
+        "out of memory",
+        "not enough memory",
+        "can't allocate memory",
+        "cannot allocate memory",
+        "bad_alloc",
+        "alloc_failed", // cuBLAS and cuDNN
+    ];
+    let (line, lower) = (torch_line(error), error.to_string().to_lowercase());
+    match MEMORY.iter().any(|sign| lower.contains(sign)) {
+        true => format!("{line}; a smaller batch needs less memory: --batch, or the setting `batch`"),
+        false => line,
+    }
+}
+
+/// The line of a message of libtorch's that says what is wrong: the first, but of its interpreter, which begins with the program's
+/// own stack, the error's.
+pub(crate) fn torch_line(error: &TchError) -> String {
+    let text = error.to_string();
+    let text = text.trim_start_matches("Internal torch error:"); // tch's word for all that libtorch says
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let own =
+        lines().skip_while(|line| !line.contains("Traceback of TorchScript")).find(|line| line.contains("Error: "));
+    own.or_else(|| lines().next()).unwrap_or("no reason given").to_owned()
 }
 
 /// The denoiser's own error, where that is the reason.
@@ -119,5 +155,41 @@ impl From<fewstep_search::Error> for Error {
             Ok(own) => own,
             Err(error) => Self::Search(Box::new(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> String {
+        Error::from(TchError::Torch(text.to_owned())).to_string()
+    }
+
+    #[test]
+    fn a_message_is_the_line_that_says_what_is_wrong() {
+        let text = "Found no NVIDIA driver on your system.\nException raised from device_count at x.cpp:1";
+        assert_eq!(said(text), "libtorch: Found no NVIDIA driver on your system.");
+        assert_eq!(said(""), "libtorch: no reason given");
+        let interpreter =
+            "The following operation failed.\nTraceback of TorchScript:\n  x + y\nRuntimeError: sizes differ";
+        assert_eq!(said(interpreter), "libtorch: RuntimeError: sizes differ");
+    }
+
+    /// What libtorch says of memory, of a GPU and of a CPU.
+    #[test]
+    fn for_want_of_memory_there_is_advice() {
+        for text in [
+            "CUDA out of memory. Tried to allocate 20.00 GiB.\nException raised from malloc at x.cpp:1",
+            "[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+            "DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.",
+            "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+            "std::bad_alloc",
+        ] {
+            let first = text.lines().next().unwrap();
+            let told = said(text);
+            assert!(told.contains(first) && told.contains("a smaller batch") && !told.contains('\n'), "{told}");
+        }
+        assert!(!said("shape '[2]' is invalid for input of size 3").contains("batch"));
     }
 }

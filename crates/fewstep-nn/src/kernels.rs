@@ -8,6 +8,8 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::error::Result;
+
 /// Group normalisation and what follows it: `dropout(act(group_norm(x + shift) * weight + bias))`.
 #[derive(Clone, Copy, Debug)]
 pub struct NormAct<'a> {
@@ -41,51 +43,60 @@ impl NormAct<'_> {
     ///
     /// Statistics and arithmetic are f32 also for bf16. The fused dropout is the same for every number of threads.
     ///
-    /// # Panics
-    /// Where shapes do not fit, as tch's operators do.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        if shim::is_supported(x) { self.fused(x) } else { self.composed(x) }
+    /// # Errors
+    /// Where shapes do not fit, or memory does not suffice.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if shim::is_supported(x)? { self.fused(x) } else { self.composed(x) }
     }
 
-    fn fused(&self, x: &Tensor) -> Tensor {
-        let row = |values: &Tensor| values.to_kind(Kind::Float).reshape([-1, x.size()[1]]);
-        let (weight, bias, shift) = (row(self.weight), row(self.bias), self.shift.map(row));
+    fn fused(&self, x: &Tensor) -> Result<Tensor> {
+        let row = |values: &Tensor| values.f_to_kind(Kind::Float)?.f_reshape([-1, x.size()[1]]);
+        let (weight, bias, shift) = (row(self.weight)?, row(self.bias)?, self.shift.map(row).transpose()?);
         shim::norm_act(x, &NormAct { weight: &weight, bias: &bias, shift: shift.as_ref(), ..*self })
     }
 
-    fn composed(&self, x: &Tensor) -> Tensor {
-        let wide = |values: &Tensor| values.to_kind(x.kind()).reshape([-1, x.size()[1], 1, 1]);
-        let shifted = self.shift.map(|shift| x + wide(shift));
+    fn composed(&self, x: &Tensor) -> Result<Tensor> {
+        let wide = |values: &Tensor| values.f_to_kind(x.kind())?.f_reshape([-1, x.size()[1], 1, 1]);
+        let shifted = self.shift.map(|shift| x.f_add(&wide(shift)?)).transpose()?;
         let x = shifted.as_ref().unwrap_or(x);
         let same_for_all = self.weight.dim() == 1 && self.bias.dim() == 1;
         let mut y = if same_for_all {
-            let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.to_kind(x.kind()));
-            x.group_norm(self.groups, Some(&weight), Some(&bias), self.eps, true)
+            let (weight, bias) = (self.weight.f_to_kind(x.kind())?, self.bias.f_to_kind(x.kind())?);
+            x.f_group_norm(self.groups, Some(&weight), Some(&bias), self.eps, true)?
         } else {
-            x.group_norm(self.groups, None::<&Tensor>, None::<&Tensor>, self.eps, true) * wide(self.weight)
-                + wide(self.bias)
+            let normed = x.f_group_norm(self.groups, None::<&Tensor>, None::<&Tensor>, self.eps, true)?;
+            normed.f_mul(&wide(self.weight)?)?.f_add(&wide(self.bias)?)?
         };
         if self.silu {
-            y = y.silu();
+            y = y.f_silu()?;
         }
         match self.dropout {
             Some(dropout) => shim::dropout(&y, dropout),
-            None => y,
+            None => Ok(y),
         }
     }
 }
 
 /// `(a + b) * factor`, both `[N, C, H, W]`.
-pub fn scaled_sum(a: &Tensor, b: &Tensor, factor: f64) -> Tensor {
-    if shim::is_supported(a) && shim::is_supported(b) && a.kind() == b.kind() {
+///
+/// # Errors
+/// Where shapes do not fit, or memory does not suffice.
+pub fn scaled_sum(a: &Tensor, b: &Tensor, factor: f64) -> Result<Tensor> {
+    if shim::is_supported(a)? && shim::is_supported(b)? && a.kind() == b.kind() {
         return shim::scaled_sum(a, b, factor);
     }
-    let sum = a + b;
-    if factor == 1.0 { sum } else { sum * factor }
+    let sum = a.f_add(b)?;
+    Ok(if factor == 1.0 { sum } else { sum.f_mul_scalar(factor)? })
 }
 
 /// From now on f32 is f32 on a GPU, too, where libtorch would round the factors of convolutions to TF32.
-pub(crate) fn full_precision() -> Result<(), String> {
+///
+/// For a program to call at its start, if it wants to: it concerns the whole process, whoever else uses libtorch in it included. The
+/// program `fewstep` calls it where it computes on a GPU; whoever embeds the library asks for it.
+///
+/// # Errors
+/// If libtorch refuses.
+pub fn full_precision() -> Result<()> {
     shim::full_precision()
 }
 
@@ -110,17 +121,20 @@ pub fn keep_freed_memory() -> bool {
 
 /// The same numbers in the memory format that networks compute in on the device of `x`: `[N, C, H, W]`, channels_last on
 /// a CPU. Costs nothing where they are in it already.
-pub fn network_format(x: &Tensor) -> Tensor {
+///
+/// # Errors
+/// If memory does not suffice.
+pub fn network_format(x: &Tensor) -> Result<Tensor> {
     if x.device() != Device::Cpu || x.dim() != 4 || has_channels_last_strides(x) {
-        return x.shallow_clone();
+        return Ok(x.shallow_clone());
     }
     let size = x.size();
     if size[1] == 1 {
         // The numbers lie the same way in both formats, and libtorch tells them apart by the strides alone.
         let [h, w] = [size[2], size[3]];
-        return x.contiguous().as_strided(&size, [h * w, 1, w, 1], None);
+        return Ok(x.f_contiguous()?.f_as_strided(&size, [h * w, 1, w, 1], None)?);
     }
-    x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+    Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
 }
 
 fn has_channels_last_strides(x: &Tensor) -> bool {
@@ -133,9 +147,10 @@ mod shim {
     use std::ffi::{CStr, c_char, c_int, c_void};
     use std::ptr;
 
-    use tch::Tensor;
+    use tch::{TchError, Tensor};
 
     use super::{Dropout, NormAct};
+    use crate::error::{Error, Result};
 
     unsafe extern "C" {
         fn fewstep_is_supported(supported: *mut c_int, message: *mut *mut c_char, x: *const c_void) -> c_int;
@@ -178,15 +193,14 @@ mod shim {
     }
 
     /// Whether the fused operations take `x`.
-    pub fn is_supported(x: &Tensor) -> bool {
+    pub fn is_supported(x: &Tensor) -> Result<bool> {
         let mut supported = 0;
         // SAFETY: `as_ptr` is an at::Tensor that lives as long as `x`, and the function only reads it; `supported` outlives the call.
-        let called = call(|message| unsafe { fewstep_is_supported(&mut supported, message, pointer(x)) });
-        or_panic(called);
-        supported != 0
+        call(|message| unsafe { fewstep_is_supported(&mut supported, message, pointer(x)) })?;
+        Ok(supported != 0)
     }
 
-    pub fn norm_act(x: &Tensor, norm: &NormAct) -> Tensor {
+    pub fn norm_act(x: &Tensor, norm: &NormAct) -> Result<Tensor> {
         let shift = norm.shift.map_or(ptr::null(), pointer);
         let Dropout { probability, seed } = norm.dropout.unwrap_or(Dropout { probability: 0.0, seed: 0 });
         // SAFETY: all pointers but `shift`, which may be null, are at::Tensors that outlive the call. Shapes and kinds are checked
@@ -208,12 +222,12 @@ mod shim {
         })
     }
 
-    pub fn scaled_sum(a: &Tensor, b: &Tensor, factor: f64) -> Tensor {
+    pub fn scaled_sum(a: &Tensor, b: &Tensor, factor: f64) -> Result<Tensor> {
         // SAFETY: as in `norm_act`.
         tensor(|out, message| unsafe { fewstep_scaled_sum(out, message, pointer(a), pointer(b), factor) })
     }
 
-    pub fn dropout(x: &Tensor, Dropout { probability, seed }: Dropout) -> Tensor {
+    pub fn dropout(x: &Tensor, Dropout { probability, seed }: Dropout) -> Result<Tensor> {
         // SAFETY: as in `norm_act`.
         tensor(|out, message| unsafe { fewstep_dropout(out, message, pointer(x), probability, seed) })
     }
@@ -223,7 +237,7 @@ mod shim {
         unsafe { fewstep_keep_freed_memory() != 0 }
     }
 
-    pub fn full_precision() -> Result<(), String> {
+    pub fn full_precision() -> Result<()> {
         // SAFETY: sets two entries of libtorch's global context, with values that it knows.
         call(|message| unsafe { fewstep_full_precision(message) })
     }
@@ -247,35 +261,36 @@ mod shim {
     }
 
     /// Runs `function`, which returns 0 or writes a message.
-    fn call(function: impl FnOnce(*mut *mut c_char) -> c_int) -> Result<(), String> {
+    fn call(function: impl FnOnce(*mut *mut c_char) -> c_int) -> Result<()> {
         let mut message = ptr::null_mut();
         if function(&mut message) == 0 {
             return Ok(());
         }
         if message.is_null() {
-            return Err("it failed, and there was no memory left to say why".to_owned());
+            return Err(failure("it failed, and there was no memory left to say why".to_owned()));
         }
         // SAFETY: a message is a C string allocated by the shim, freed once, after it was copied.
         unsafe {
             let text = CStr::from_ptr(message).to_string_lossy().into_owned();
             fewstep_free_message(message);
-            Err(text)
+            Err(failure(text))
         }
     }
 
-    /// The tensor that `function` makes; panics with its message as tch's operators do.
-    fn tensor(function: impl FnOnce(*mut *mut c_void, *mut *mut c_char) -> c_int) -> Tensor {
+    /// The tensor that `function` makes.
+    fn tensor(function: impl FnOnce(*mut *mut c_void, *mut *mut c_char) -> c_int) -> Result<Tensor> {
         let mut out = ptr::null_mut();
-        or_panic(call(|message| function(&mut out, message)));
-        assert!(!out.is_null(), "libtorch: no tensor came back");
+        call(|message| function(&mut out, message))?;
+        if out.is_null() {
+            return Err(failure("no tensor came back".to_owned()));
+        }
         // SAFETY: where the call succeeded, `out` is a new at::Tensor that nobody else owns, which is what tch wraps.
-        unsafe { Tensor::from_ptr(out.cast()) }
+        Ok(unsafe { Tensor::from_ptr(out.cast()) })
     }
 
-    fn or_panic(called: Result<(), String>) {
-        if let Err(text) = called {
-            panic!("libtorch: {text}");
-        }
+    /// A failure as tch's operators report theirs.
+    fn failure(text: String) -> Error {
+        TchError::Torch(text).into()
     }
 
     #[cfg(test)]
@@ -285,19 +300,24 @@ mod shim {
         /// A failure is one also where the shim had no memory for its message.
         #[test]
         fn a_failure_without_a_message_is_no_success() {
-            let error = call(|_| 1).unwrap_err();
+            let error = call(|_| 1).unwrap_err().to_string();
             assert!(error.contains("no memory left"), "{error}");
-            assert!(std::panic::catch_unwind(|| tensor(|_, _| 1)).is_err());
-            assert!(std::panic::catch_unwind(|| tensor(|_, _| 0)).is_err(), "a success that made nothing");
+            assert!(tensor(|_, _| 1).is_err());
+            assert!(tensor(|_, _| 0).is_err(), "a success that made nothing");
             assert!(call(|_| 0).is_ok());
+        }
+
+        /// Also where there is no GPU: it is a setting of libtorch's.
+        #[test]
+        fn full_precision_can_be_asked_for() {
+            full_precision().unwrap();
         }
 
         /// A tensor that was never made: libtorch throws, and the program hears of it instead of ending.
         #[test]
         fn an_exception_arrives_as_an_error() {
             let nothing = Tensor::new();
-            let text = std::panic::catch_unwind(|| scaled_sum(&nothing, &nothing, 1.0)).unwrap_err();
-            let text = text.downcast_ref::<String>().unwrap();
+            let text = scaled_sum(&nothing, &nothing, 1.0).unwrap_err().to_string();
             assert!(text.starts_with("libtorch: "), "{text}");
         }
     }

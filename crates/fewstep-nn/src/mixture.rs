@@ -9,17 +9,20 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::{MixtureConfig, ModelConfig, NetworkConfig};
 use crate::data;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Model;
 
 /// Images of the mixture itself, `[N, C, H, W]`, each from its seed alone: what a perfect sampler makes. `None` for another network.
-pub fn samples(model: &Model, seeds: &[u64]) -> Option<Tensor> {
-    let NetworkConfig::GaussianMixture(_) = &model.config().network else { return None };
-    let values = |name: &str| Vec::<f64>::try_from(model.params().get(name)?.to_kind(Kind::Double)).ok();
+///
+/// # Errors
+/// If memory does not suffice.
+pub fn samples(model: &Model, seeds: &[u64]) -> Result<Option<Tensor>> {
+    let NetworkConfig::GaussianMixture(_) = &model.config().network else { return Ok(None) };
+    let param = |name: &str| model.params().get(name).ok_or_else(|| Error::MissingTensor { name: name.to_owned() });
+    let logs = Vec::<f64>::try_from(param("model.log_weights")?.f_to_kind(Kind::Double)?)?;
     // a class-conditional model is asked for every class equally often
     let even = model.config().label_dim > 0;
-    let weight = |log: f64| if even { 1.0 } else { log.exp() };
-    let weights: Vec<f64> = values("model.log_weights")?.into_iter().map(weight).collect();
+    let weights: Vec<f64> = logs.into_iter().map(|log| if even { 1.0 } else { log.exp() }).collect();
     let total: f64 = weights.iter().sum();
     let choose = |seed: &u64| {
         // 53 bits of the seed's own stream, uniform in [0, 1)
@@ -30,11 +33,11 @@ pub fn samples(model: &Model, seeds: &[u64]) -> Option<Tensor> {
         });
         chosen.unwrap_or(weights.len() - 1) as i64
     };
-    let chosen = Tensor::from_slice(&seeds.iter().map(choose).collect::<Vec<_>>()).to_device(model.device());
-    let noise = data::latents(seeds, &model.image_shape().map(|size| size as usize), model.device());
-    let stds = model.params().get("model.log_stds")?.exp().index_select(0, &chosen).reshape([-1, 1, 1, 1]);
-    let means = model.params().get("model.means")?.index_select(0, &chosen).reshape(noise.size());
-    Some((means + stds * noise).detach())
+    let chosen = Tensor::f_from_slice(&seeds.iter().map(choose).collect::<Vec<_>>())?.f_to_device(model.device())?;
+    let noise = data::latents(seeds, &model.image_shape().map(|size| size as usize), model.device())?;
+    let stds = param("model.log_stds")?.f_exp()?.f_index_select(0, &chosen)?.f_reshape([-1, 1, 1, 1])?;
+    let means = param("model.means")?.f_index_select(0, &chosen)?.f_reshape(noise.size())?;
+    Ok(Some(means.f_add(&stds.f_mul(&noise)?)?.f_detach()?))
 }
 
 /// Ten smooth patterns of 32x32 grey pixels, of different weights and widths, the same everywhere: the built-in mixture.

@@ -12,7 +12,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::params::{Builder, Origin, Params};
 use crate::random::{Purpose, Stream};
-use crate::tensor::Sigma;
+use crate::tensor::coefficients;
 use crate::texture::RandomFeatures;
 use crate::tunable::{Encoder, Tunable};
 use crate::unet::{Conditions, RawNetwork};
@@ -170,33 +170,42 @@ impl Model {
     }
 
     /// D(x; sigma). `x`: `[N, C, H, W]` f32, `sigma`: `[N]` or `[1]`; returns `[N, C, H, W]` f32, differentiable in both and in the weights.
-    pub fn denoise(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Tensor {
-        let Coefficients { c_skip, c_out, c_in, c_noise } = self.coefficients(sigma);
-        let input = (wide(&c_in) * x).to_kind(self.kind);
-        let mut out = self.net.forward(&input, &c_noise.0, conditions).to_kind(Kind::Float);
+    ///
+    /// # Errors
+    /// If shapes do not fit, or memory does not suffice.
+    pub fn denoise(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Result<Tensor> {
+        let Coefficients { c_skip, c_out, c_in, c_noise } = self.coefficients(sigma)?;
+        let input = wide(&c_in)?.f_mul(x)?.f_to_kind(self.kind)?;
+        let mut out = self.net.forward(&input, &c_noise, conditions)?.f_to_kind(Kind::Float)?;
         if out.size()[1] != self.config.img_channels {
-            out = out.narrow(1, 0, self.config.img_channels); // iDDPM's variance channels
+            out = out.f_narrow(1, 0, self.config.img_channels)?; // iDDPM's variance channels
         }
-        wide(&c_skip) * x + wide(&c_out) * out
+        Ok(wide(&c_skip)?.f_mul(x)?.f_add(&wide(&c_out)?.f_mul(&out)?)?)
     }
 
-    fn coefficients(&self, sigma: &Tensor) -> Coefficients<Sigma> {
-        let sigma = sigma.to_kind(Kind::Float).to_device(self.device).reshape([-1]);
-        self.config.parameterisation.coefficients(&Sigma(sigma))
+    fn coefficients(&self, sigma: &Tensor) -> Result<Coefficients<Tensor>> {
+        let sigma = sigma.f_to_kind(Kind::Float)?.f_to_device(self.device)?.f_reshape([-1])?;
+        coefficients(&self.config.parameterisation, &sigma)
     }
 
     /// What the network's encoder makes of `x` under the noise `sigma`, as in [`Model::denoise`]: a map `[N, c, h, w]` f32 for each
     /// of its resolutions, finest first, differentiable in `x`. A mixture of Gaussians, which has no encoder, answers `c_in x`.
-    pub fn encoded(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
-        let Coefficients { c_in, c_noise, .. } = self.coefficients(sigma);
-        let maps = self.net.encoded(&(wide(&c_in) * x).to_kind(self.kind), &c_noise.0, conditions);
-        maps.into_iter().map(|map| map.to_kind(Kind::Float)).collect()
+    ///
+    /// # Errors
+    /// As [`Model::denoise`].
+    pub fn encoded(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Result<Vec<Tensor>> {
+        let Coefficients { c_in, c_noise, .. } = self.coefficients(sigma)?;
+        let maps = self.net.encoded(&wide(&c_in)?.f_mul(x)?.f_to_kind(self.kind)?, &c_noise, conditions)?;
+        maps.into_iter().map(|map| Ok(map.f_to_kind(Kind::Float)?)).collect()
     }
 
     /// D(x; sigma) at one noise level for the whole batch, without a graph.
-    pub fn denoise_at(&self, x: &Tensor, sigma: f64, class_labels: Option<&Tensor>) -> Tensor {
+    ///
+    /// # Errors
+    /// As [`Model::denoise`].
+    pub fn denoise_at(&self, x: &Tensor, sigma: f64, class_labels: Option<&Tensor>) -> Result<Tensor> {
         let conditions = Conditions { class_labels, ..Conditions::default() };
-        let sigma = Tensor::from_slice(&[sigma]).to_kind(Kind::Float);
+        let sigma = Tensor::f_from_slice(&[sigma])?.f_to_kind(Kind::Float)?;
         tch::no_grad(|| self.denoise(x, &sigma, &conditions))
     }
 
@@ -212,8 +221,8 @@ impl Model {
                 dim - 1
             )));
         }
-        let labels = Tensor::from_slice(classes).one_hot(dim).to_kind(Kind::Float);
-        Ok(Some(labels.to_device(self.device)))
+        let labels = Tensor::f_from_slice(classes)?.f_one_hot(dim)?.f_to_kind(Kind::Float)?;
+        Ok(Some(labels.f_to_device(self.device)?))
     }
 }
 
@@ -223,7 +232,7 @@ impl Tunable for Model {
     }
 
     fn forward(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Result<Tensor> {
-        Ok(self.denoise(x, sigma, conditions))
+        self.denoise(x, sigma, conditions)
     }
 
     fn parameterisation(&self) -> &Parameterisation {
@@ -244,7 +253,7 @@ impl Tunable for Model {
 }
 
 impl Encoder for Model {
-    fn encoded(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
+    fn encoded(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Result<Vec<Tensor>> {
         Self::encoded(self, x, sigma, conditions)
     }
 }
@@ -260,6 +269,6 @@ pub(crate) fn rounding(kind: Kind) -> f64 {
 }
 
 /// A coefficient for every image, as images are multiplied by it.
-fn wide(coefficient: &Sigma) -> Tensor {
-    coefficient.0.reshape([-1, 1, 1, 1])
+fn wide(coefficient: &Tensor) -> Result<Tensor> {
+    Ok(coefficient.f_reshape([-1, 1, 1, 1])?)
 }

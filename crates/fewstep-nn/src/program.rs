@@ -21,7 +21,7 @@ pub use self::denoiser::ProgramDenoiser;
 use self::labels::Asked;
 use self::script::Script;
 use crate::error::{Error, Result};
-use crate::tensor::Sigma;
+use crate::tensor::coefficients;
 
 /// Samples at once, where nobody says otherwise.
 const BATCH: usize = 64;
@@ -112,7 +112,7 @@ impl Program {
             let asked =
                 Asked::new(&self.config, label.as_ref(), 1, self.device).map_err(|reason| self.misfit(reason))?;
             let sigma = Tensor::from_slice(&[(low * high).sqrt() as f32]);
-            let noise = self.config.parameterisation.coefficients(&Sigma(sigma)).c_noise.0;
+            let noise = coefficients(&self.config.parameterisation, &sigma)?.c_noise;
             let answer = self.answer(&x, &noise, &asked)?;
             if !answer.requires_grad() {
                 return Ok(false);
@@ -167,9 +167,8 @@ impl Program {
 
     /// [`Program::denoise`] of as many states as the program sees at once.
     fn part(&self, x: &Tensor, sigma: &Tensor, asked: &Asked) -> Result<Tensor> {
-        let sigma = Sigma(sigma.shallow_clone());
-        let Coefficients { c_skip, c_out, c_in, c_noise } = self.config.parameterisation.coefficients(&sigma);
-        let out = self.answer(&x.f_mul(&self.wide(&c_in)?)?, &c_noise.0, asked)?;
+        let Coefficients { c_skip, c_out, c_in, c_noise } = coefficients(&self.config.parameterisation, sigma)?;
+        let out = self.answer(&x.f_mul(&self.wide(&c_in)?)?, &c_noise, asked)?;
         Ok(self.wide(&c_skip)?.f_mul(x)?.f_add(&self.wide(&c_out)?.f_mul(&out)?)?)
     }
 
@@ -213,7 +212,7 @@ impl Program {
     }
 
     /// A coefficient for every sample, as states are multiplied by it: `[N or 1, 1, ...]`.
-    fn wide(&self, Sigma(coefficient): &Sigma) -> Result<Tensor> {
+    fn wide(&self, coefficient: &Tensor) -> Result<Tensor> {
         let mut shape = vec![1; self.config.shape.len() + 1];
         shape[0] = -1;
         Ok(coefficient.f_to_device(self.device)?.f_reshape(shape)?)

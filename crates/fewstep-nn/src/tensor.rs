@@ -2,9 +2,12 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+use fewstep_core::parameterisation::{Coefficients, Parameterisation};
 use fewstep_core::scalar::Scalar;
 use fewstep_core::space::{self, Samples, VectorSpace};
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
+
+use crate::error::{Error, Result};
 
 /// A batch of samples, `[N, ...]`, as a vector: the state of a sampler.
 #[derive(Debug)]
@@ -90,64 +93,99 @@ fn per_sample(values: &Tensor) -> Vec<f64> {
     Vec::try_from(sums).unwrap_or_default()
 }
 
-/// One noise level a sample, `[N]`, differentiable: what the formulas of a parameterisation are evaluated on.
+/// The coefficients of a parameterisation at the noise levels `sigma`, in its shape and differentiable in it.
+///
+/// # Errors
+/// If memory does not suffice, say.
+pub fn coefficients(parameterisation: &Parameterisation, sigma: &Tensor) -> Result<Coefficients<Tensor>> {
+    let Coefficients { c_skip, c_out, c_in, c_noise } =
+        parameterisation.coefficients(&Sigma(Ok(sigma.shallow_clone())));
+    let number = |Sigma(number): Sigma| number.map_err(|text| Error::Torch(TchError::Torch(text)));
+    Ok(Coefficients { c_skip: number(c_skip)?, c_out: number(c_out)?, c_in: number(c_in)?, c_noise: number(c_noise)? })
+}
+
+/// What the formulas of a parameterisation are evaluated on: a tensor, or what libtorch said when it refused an operation, which the
+/// formulas pass on.
 #[derive(Debug)]
-pub struct Sigma(pub Tensor);
+struct Sigma(std::result::Result<Tensor, String>);
+
+impl Sigma {
+    fn map(self, operation: impl FnOnce(Tensor) -> std::result::Result<Tensor, TchError>) -> Self {
+        Self(self.0.and_then(|x| {
+            operation(x).map_err(|error| match error {
+                TchError::Torch(text) => text,
+                other => other.to_string(),
+            })
+        }))
+    }
+}
 
 impl Clone for Sigma {
     fn clone(&self) -> Self {
-        Self(self.0.shallow_clone())
+        Self(self.0.as_ref().map(Tensor::shallow_clone).map_err(String::clone))
     }
 }
 
 macro_rules! binary {
-    ($trait:ident, $method:ident) => {
+    ($trait:ident, $method:ident, $operation:ident) => {
         impl $trait for Sigma {
             type Output = Self;
             fn $method(self, other: Self) -> Self {
-                Self($trait::$method(self.0, other.0))
+                match other.0 {
+                    Ok(other) => self.map(|x| x.$operation(&other)),
+                    refused => Self(self.0.and(refused)),
+                }
             }
         }
     };
 }
 
-binary!(Add, add);
-binary!(Sub, sub);
-binary!(Mul, mul);
-binary!(Div, div);
+binary!(Add, add, f_add);
+binary!(Sub, sub, f_sub);
+binary!(Mul, mul, f_mul);
+binary!(Div, div, f_div);
 
 impl Neg for Sigma {
     type Output = Self;
     fn neg(self) -> Self {
-        Self(-self.0)
+        self.map(|x| x.f_neg())
     }
 }
 
 impl Scalar for Sigma {
     fn add_f64(self, value: f64) -> Self {
-        Self(self.0 + value)
+        self.map(|x| x.f_add_scalar(value))
     }
 
     fn mul_f64(self, value: f64) -> Self {
-        Self(self.0 * value)
+        self.map(|x| x.f_mul_scalar(value))
     }
 
     fn sqrt(self) -> Self {
-        Self(self.0.sqrt())
+        self.map(|x| x.f_sqrt())
     }
 
     fn ln(self) -> Self {
-        Self(self.0.log())
+        self.map(|x| x.f_log())
     }
 
     fn recip(self) -> Self {
-        Self(self.0.reciprocal())
+        self.map(|x| x.f_reciprocal())
     }
 
     fn map_detached(self, f: &dyn Fn(f64) -> f64) -> Self {
-        let flat = self.0.detach().to_kind(Kind::Double).to_device(tch::Device::Cpu).reshape([-1]);
-        let mapped: Vec<f64> = (0..flat.numel() as i64).map(|i| f(flat.double_value(&[i]))).collect();
-        let tensor = Tensor::from_slice(&mapped).reshape(self.0.size());
-        Self(tensor.to_kind(self.0.kind()).to_device(self.0.device()))
+        self.map(|x| {
+            let flat = x.f_detach()?.f_to_kind(Kind::Double)?.f_to_device(tch::Device::Cpu)?.f_reshape([-1])?;
+            let mapped = (0..flat.numel() as i64).map(|i| Ok(f(flat.f_double_value(&[i])?)));
+            let mapped = mapped.collect::<std::result::Result<Vec<f64>, TchError>>()?;
+            Tensor::f_from_slice(&mapped)?.f_reshape(x.size())?.f_to_kind(x.kind())?.f_to_device(x.device())
+        })
     }
+}
+
+/// The same numbers, without their graph, of which a derivative can be taken.
+pub(crate) fn leaf(x: &Tensor) -> Result<Tensor> {
+    let mut leaf = x.f_detach()?.f_zeros_like()?;
+    leaf.f_copy_(&x.f_detach()?)?;
+    Ok(leaf.f_set_requires_grad(true)?)
 }

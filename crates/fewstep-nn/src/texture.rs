@@ -34,7 +34,7 @@ impl Convolution {
 
     /// Of `x` with its borders padded by `padding`.
     fn of(&self, x: &Tensor, padding: i64) -> Result<Tensor> {
-        Ok(x.f_conv2d(&self.weight, Some(&self.bias), [1, 1], [padding, padding], [1, 1], self.groups)?.relu())
+        Ok(x.f_conv2d(&self.weight, Some(&self.bias), [1, 1], [padding, padding], [1, 1], self.groups)?.f_relu()?)
     }
 }
 
@@ -55,8 +55,8 @@ impl RandomFeatures {
     /// # Errors
     /// If the images have other channels.
     pub fn features(&self, images: &Tensor) -> Result<Tensor> {
-        let images = images.to_kind(Kind::Float);
-        let mut x = if self.clips { images.clamp(-1.0, 1.0) } else { images };
+        let images = images.f_to_kind(Kind::Float)?;
+        let mut x = if self.clips { images.f_clamp(-1.0, 1.0)? } else { images };
         let mut means = Vec::with_capacity(self.layers.len());
         for (index, layer) in self.layers.iter().enumerate() {
             let half = layer.weight.size()[3] / 2;
@@ -64,7 +64,7 @@ impl RandomFeatures {
                 0 => layer.of(&x.f_replication_pad2d([half, half, half, half])?, 0)?,
                 _ => layer.of(&x.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>)?, half)?,
             };
-            means.push(x.mean_dim(&[2i64, 3][..], false, Kind::Float));
+            means.push(x.f_mean_dim(&[2i64, 3][..], false, Kind::Float)?);
         }
         Ok(Tensor::f_cat(&means, 1)?)
     }

@@ -94,5 +94,8 @@ impl<M: Tunable> Tunable for Counting<M> {
 pub trait Encoder: Debug {
     /// What it makes of `x` under the noise `sigma`, as in [`Tunable::forward`]: a map `[N, c, h, w]` f32 for each of its resolutions,
     /// finest first, differentiable in `x`.
-    fn encoded(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Vec<Tensor>;
+    ///
+    /// # Errors
+    /// If the network fails.
+    fn encoded(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Result<Vec<Tensor>>;
 }

@@ -63,8 +63,8 @@ pub enum Error {
     #[error(transparent)]
     Guidance(#[from] fewstep_core::denoiser::GuidanceError),
     /// libtorch refused an operation.
-    #[error("libtorch: {0}")]
-    Torch(#[from] fewstep_nn::tch::TchError),
+    #[error("libtorch: {}", fewstep_nn::error::torch_message(.0))]
+    Torch(fewstep_nn::tch::TchError),
 }
 
 impl Error {
@@ -85,6 +85,12 @@ impl Error {
     /// Whether the observer asked for the end.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Stopped { .. } | Self::Search(fewstep_search::Error::Cancelled))
+    }
+}
+
+impl From<fewstep_nn::tch::TchError> for Error {
+    fn from(error: fewstep_nn::tch::TchError) -> Self {
+        Self::Torch(error)
     }
 }
 

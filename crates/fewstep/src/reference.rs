@@ -131,7 +131,7 @@ impl ImageReference {
         let exact = match MIXTURES.contains(&opened.name.as_str()) {
             true => {
                 let model = mixture::patterns(opened.name == MIXTURES[1], device)?;
-                mixture::samples(&model, &EXACT_SEEDS.collect::<Vec<_>>())
+                mixture::samples(&model, &EXACT_SEEDS.collect::<Vec<_>>())?
             }
             false => None,
         };

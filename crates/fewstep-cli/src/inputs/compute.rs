@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use fewstep_nn::device::{self, Choice};
+use fewstep_nn::kernels;
 use fewstep_nn::tch::{Device, Kind};
 
 use crate::ui;
@@ -19,9 +20,12 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// Applies the choice of threads; the device.
+    /// Applies the choice of threads, and to a GPU that f32 is f32, both for the whole process; the device.
     pub fn resolve(&self) -> Result<Device> {
         let Choice { device, gpu_failed } = device::parse_device(&self.device)?; // first: see there
+        if device.is_cuda() {
+            kernels::full_precision()?;
+        }
         if let Some(why) = gpu_failed {
             ui::note(format!("this runs on the CPU, as no GPU can be used: {why}; --device cpu leaves out this line"));
         }

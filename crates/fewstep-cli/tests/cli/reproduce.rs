@@ -10,7 +10,7 @@ use crate::support::Place;
 fn place() -> Place {
     let place = Place::new();
     let mixture = mixture::patterns(false, Device::Cpu).unwrap();
-    let images = mixture::samples(&mixture, &(5000..5256).collect::<Vec<_>>()).unwrap();
+    let images = mixture::samples(&mixture, &(5000..5256).collect::<Vec<_>>()).unwrap().unwrap();
     let shape: Vec<usize> = images.size().iter().map(|&size| size as usize).collect();
     let values = Vec::<f32>::try_from(images.flatten(0, -1).to_kind(Kind::Float)).unwrap();
     let images = TensorData::from_f32(&shape, &values).unwrap();

@@ -88,8 +88,8 @@ impl ProgramDenoiser {
     }
 
     /// Parts of a batch, so that pixels of a few samples are held at a time.
-    fn parts(&self, batch: &Batch) -> Vec<Tensor> {
-        batch.0.split(self.program.batch.max(1) as i64, 0)
+    fn parts(&self, batch: &Batch) -> Result<Vec<Tensor>> {
+        Ok(batch.0.f_split(self.program.batch.max(1) as i64, 0)?)
     }
 }
 
@@ -103,7 +103,7 @@ impl Denoiser for ProgramDenoiser {
     }
 
     fn latents(&self, seeds: &[u64]) -> Result<Batch> {
-        Ok(Batch(data::latents(seeds, &self.spec.shape, self.program.device())))
+        Ok(Batch(data::latents(seeds, &self.spec.shape, self.program.device())?))
     }
 
     fn conditions(&self, seeds: &[u64]) -> Result<Labels> {
@@ -132,7 +132,7 @@ impl Denoiser for ProgramDenoiser {
             [(Batch(first), _), _, ..] if self.program.config().noise_shape == NoiseShape::Batch => {
                 let Together { x, levels, labels } = together(asked, labels)?;
                 let outputs = self.program.denoise(&x, &levels, labels.as_ref())?;
-                Ok(outputs.split(first.size()[0], 0).into_iter().map(Batch).collect())
+                Ok(outputs.f_split(first.size()[0], 0)?.into_iter().map(Batch).collect())
             }
             _ => {
                 let level = |sigma: f64| Tensor::from_slice(&[sigma as f32]);
@@ -188,7 +188,7 @@ impl Appearance<Batch, Error> for ProgramDenoiser {
     fn features(&self, batch: &Batch) -> Result<(Vec<f64>, usize)> {
         let grid = self.grid_features()?;
         let mut rows = Vec::new();
-        for part in self.parts(batch) {
+        for part in self.parts(batch)? {
             rows.extend(grid.features(&Batch(self.images(&part)?))?.0);
         }
         Ok((rows, grid.texture().dim()))
@@ -196,7 +196,7 @@ impl Appearance<Batch, Error> for ProgramDenoiser {
 
     fn clipping(&self, batch: &Batch, near: Range<f64>) -> Result<Clipping> {
         let mut all = Clipping::default();
-        for part in self.parts(batch) {
+        for part in self.parts(batch)? {
             let Clipping { values, beyond, near } = clipping(&self.images(&part)?, near.clone())?;
             all.values += values;
             all.beyond += beyond;

@@ -3,6 +3,7 @@
 use tch::{Device, IValue, Kind, Tensor};
 
 use super::config::{LabelForm, ProgramConfig, Unconditional, UnconditionalWord as Word};
+use crate::error::torch_message;
 
 const ZEROS: Option<Unconditional> = Some(Unconditional::Word(Word::Zeros));
 const NONE: Option<Unconditional> = Some(Unconditional::Word(Word::None));
@@ -29,7 +30,7 @@ impl Asked {
                 None => Ok(Self::Nothing),
             };
         };
-        let torch = |error: tch::TchError| error.to_string();
+        let torch = |error: tch::TchError| torch_message(&error);
         let rows = match labels {
             None => Tensor::f_zeros([n, classes], (Kind::Float, device)).map_err(torch)?,
             Some(labels) => {

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use tch::{CModule, Device, IValue, Kind, TchError, Tensor};
+use tch::{CModule, Device, IValue, Kind, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, torch_line, torch_message};
 
 /// An open TorchScript program with constant weights.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Script {
         let (weights, module) = opened.map_err(|error| {
             fail(format!(
                 "is no TorchScript file that libtorch can open ({}); write it with torch.jit.save",
-                line(&error)
+                torch_line(&error)
             ))
         })?;
         for (_, mut weight) in weights {
@@ -43,7 +43,7 @@ impl Script {
     /// The tensor of floats that `forward` answers; `names` are those of its arguments.
     pub fn call(&self, arguments: &[IValue], names: &[&str]) -> Result<Tensor> {
         let answer = self.module.forward_is(arguments).map_err(|error| {
-            let (called, why) = (called(arguments, names), line(&error));
+            let (called, why) = (called(arguments, names), torch_message(&error));
             self.error(format!(
                 "fails when it is called as {called} ({why}); see whether the JSON beside it says so of its arguments"
             ))
@@ -91,17 +91,4 @@ fn described(tensor: &Tensor) -> String {
         other => format!("{other:?}"),
     };
     format!("{kind} {:?}", tensor.size())
-}
-
-/// The line of a message of libtorch's that says what is wrong: the first, but of its interpreter, which begins with the program's
-/// own stack, the error's.
-fn line(error: &TchError) -> String {
-    let text = match error {
-        TchError::Torch(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let own =
-        lines().skip_while(|line| !line.contains("Traceback of TorchScript")).find(|line| line.contains("Error: "));
-    own.or_else(|| lines().next()).unwrap_or("without a message").to_owned()
 }

@@ -9,7 +9,7 @@ use crate::augment::AugmentConfig;
 use crate::data::Minibatch;
 use crate::error::{Error, Result};
 use crate::random::Stream;
-use crate::tensor::Sigma;
+use crate::tensor::coefficients;
 use crate::tunable::Tunable;
 use crate::unet::Conditions;
 
@@ -97,8 +97,8 @@ impl Loss {
         match self {
             Self::LogNormal { p_mean, p_std } => {
                 let sigma = (stream.normal(&[n], device) * *p_std + *p_mean).exp();
-                let Coefficients { c_out, .. } = model.parameterisation().coefficients(&Sigma(sigma.shallow_clone()));
-                Ok((sigma, c_out.0.square().reciprocal()))
+                let Coefficients { c_out, .. } = coefficients(model.parameterisation(), &sigma)?;
+                Ok((sigma, c_out.square().reciprocal()))
             }
             Self::Levels { sigmas, weights } => {
                 let level = stream.integers(sigmas.len() as i64, n);

@@ -16,7 +16,7 @@ use crate::critic;
 use crate::distance::{Criticism, Distance, Measure};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
-use crate::tensor::Batch;
+use crate::tensor::{Batch, leaf};
 use crate::tunable::Tunable;
 use crate::unet::Conditions;
 
@@ -151,9 +151,10 @@ impl<'a> Run<'a> {
                 Source::Output(k) => self.outputs.get(k),
             };
             let value = value.ok_or_else(|| Error::Input(format!("the plan uses {source} before it is known")))?;
+            let term = value.f_mul_scalar(c)?;
             sum = Some(match sum {
-                None => value * c,
-                Some(sum) => sum + value * c,
+                None => term,
+                Some(sum) => sum.f_add(&term)?,
             });
         }
         sum.ok_or_else(|| Error::Input("the plan has a combination without terms".to_owned()))
@@ -281,7 +282,7 @@ impl<M: Tunable> Trainer<'_, M> {
             if weight == 0.0 {
                 return Ok(None);
             }
-            let state = leaf(&state.0);
+            let state = leaf(&state.0)?;
             let distance = minibatch.distance(measure, weight, k, &state)?;
             let value = self.finite(&distance, plan.stages[k - 1].sigma)?;
             let mut slopes = Tensor::f_run_backward(&[&distance], &[&state], false, false)?;
@@ -324,7 +325,7 @@ struct Student<'a, M> {
 impl<M: Tunable> Student<'_, M> {
     /// `x` as a leaf, and D of it with a graph.
     fn with_graph(&self, x: &Batch, sigma: f64) -> Result<(Tensor, Tensor)> {
-        let x = leaf(&x.0);
+        let x = leaf(&x.0)?;
         let output = self.trainer.denoised(&x, sigma, self.minibatch)?;
         Ok((x, output))
     }
@@ -358,9 +359,4 @@ impl<M: Tunable> BoundDenoiser<Batch> for Student<'_, M> {
         self.gradient += gradient;
         Ok((Batch(through), 0.0))
     }
-}
-
-/// The same numbers, of which a derivative can be taken.
-fn leaf(x: &Tensor) -> Tensor {
-    x.detach().copy().set_requires_grad(true)
 }

@@ -260,7 +260,8 @@ impl<'a> TrajectoryMinibatch<'a> {
         let plan = &trajectories.plan;
         let (latent, targets) = trajectories.pick(indices, device)?;
         let class_labels = trajectories.class_labels.as_ref().map(|labels| picked(labels, indices, device));
-        let constant = plan.constant.as_ref().map(|image| held::repeated(image, &latent, class_labels.as_ref()).0);
+        let repeated = |image| held::repeated(image, &latent, class_labels.as_ref());
+        let constant = plan.constant.as_ref().map(repeated).transpose()?.map(|Batch(samples)| samples);
         Ok(Self { plan, latent, constant, class_labels, targets })
     }
 

@@ -112,28 +112,28 @@ impl UNetBlock {
     }
 
     /// `x`: `[N, in, H, W]`, `emb`: `[N or 1, emb]`; returns `[N, out, H', W']`. Dropout where there is a seed for it.
-    pub fn forward(&self, x: &Tensor, emb: &Tensor, seed: Option<u64>) -> Tensor {
-        let h = self.conv0.forward(&self.norm0.silu(x));
+    pub fn forward(&self, x: &Tensor, emb: &Tensor, seed: Option<u64>) -> Result<Tensor> {
+        let h = self.conv0.forward(&self.norm0.silu(x)?)?;
         let dropout = seed.filter(|_| self.dropout > 0.0).map(|seed| Dropout { probability: self.dropout, seed });
-        let h = self.conv1.forward(&self.modulated(&h, &self.affine.forward(emb), dropout));
-        let resampled = self.skip.as_ref().map(|skip| skip.forward(x));
-        let h = kernels::scaled_sum(&h, resampled.as_ref().unwrap_or(x), self.skip_scale);
+        let h = self.conv1.forward(&self.modulated(&h, &self.affine.forward(emb)?, dropout)?)?;
+        let resampled = self.skip.as_ref().map(|skip| skip.forward(x)).transpose()?;
+        let h = kernels::scaled_sum(&h, resampled.as_ref().unwrap_or(x), self.skip_scale)?;
         match &self.attention {
-            Some(attention) => kernels::scaled_sum(&attention.forward(&h), &h, self.skip_scale),
-            None => h,
+            Some(attention) => kernels::scaled_sum(&attention.forward(&h)?, &h, self.skip_scale),
+            None => Ok(h),
         }
     }
 
     /// Second normalisation, with what the embedding says: `params` is `[N or 1, out]`, a shift before it, or
     /// `[N or 1, 2 out]`, a scale and a shift after it.
-    fn modulated(&self, h: &Tensor, params: &Tensor, dropout: Option<Dropout>) -> Tensor {
+    fn modulated(&self, h: &Tensor, params: &Tensor, dropout: Option<Dropout>) -> Result<Tensor> {
         let norm = NormAct { silu: true, dropout, ..self.norm1.op() };
         if !self.adaptive_scale {
             return NormAct { shift: Some(params), ..norm }.forward(h);
         }
-        let parts = params.chunk(2, 1); // scale, shift: [N or 1, out]
-        let scale = &parts[0] + 1.0;
-        let (weight, bias) = (norm.weight * &scale, norm.bias * &scale + &parts[1]);
+        let parts = params.f_chunk(2, 1)?; // scale, shift: [N or 1, out]
+        let scale = parts[0].f_add_scalar(1.0)?;
+        let (weight, bias) = (norm.weight.f_mul(&scale)?, norm.bias.f_mul(&scale)?.f_add(&parts[1])?);
         NormAct { weight: &weight, bias: &bias, ..norm }.forward(h)
     }
 }
@@ -164,15 +164,15 @@ impl Attention {
     }
 
     /// `x`: `[N, C, H, W]`. The softmax is always taken in f32.
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let (n, c, h, w) = x.size4().unwrap_or((0, 0, 0, 0));
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (n, c, h, w) = x.size4()?;
         let channels = c / self.heads;
-        let qkv = self.qkv.forward(&self.norm.op().forward(x)).reshape([n * self.heads, channels, 3, h * w]);
-        let parts = qkv.unbind(2); // q, k, v: [N * heads, C / heads, H * W]
-        let q = parts[0].transpose(1, 2).to_kind(Kind::Float);
-        let k = (&parts[1] / (channels as f64).sqrt()).to_kind(Kind::Float);
-        let weights = q.bmm(&k).softmax(2, None).to_kind(x.kind()); // [N * heads, query, key]
-        let a = parts[2].bmm(&weights.transpose(1, 2));
-        self.proj.forward(&a.reshape([n, c, h, w]))
+        let qkv = self.qkv.forward(&self.norm.op().forward(x)?)?.f_reshape([n * self.heads, channels, 3, h * w])?;
+        let parts = qkv.f_unbind(2)?; // q, k, v: [N * heads, C / heads, H * W]
+        let q = parts[0].f_transpose(1, 2)?.f_to_kind(Kind::Float)?;
+        let k = parts[1].f_div_scalar((channels as f64).sqrt())?.f_to_kind(Kind::Float)?;
+        let weights = q.f_bmm(&k)?.f_softmax(2, None)?.f_to_kind(x.kind())?; // [N * heads, query, key]
+        let a = parts[2].f_bmm(&weights.f_transpose(1, 2)?)?;
+        self.proj.forward(&a.f_reshape([n, c, h, w])?)
     }
 }

@@ -84,48 +84,48 @@ impl DhariwalUNet {
     }
 
     /// `x`: `[N, C, H, W]`, `c_noise`: `[N or 1]`; returns `[N, out, H, W]`.
-    pub fn forward(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Tensor {
+    pub fn forward(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Result<Tensor> {
         let mut masks = Masks::of(conditions);
-        let emb = self.embedding(c_noise, conditions, &mut masks);
-        let (mut x, mut skips) = self.encode(x, &emb, &mut masks);
+        let emb = self.embedding(c_noise, conditions, &mut masks)?;
+        let (mut x, mut skips) = self.encode(x, &emb, &mut masks)?;
         for block in &self.dec {
             if x.size()[1] != block.in_channels
                 && let Some(skip) = skips.pop()
             {
-                x = Tensor::cat(&[x, skip], 1);
+                x = Tensor::f_cat(&[x, skip], 1)?;
             }
-            x = block.forward(&x, &emb, masks.next());
+            x = block.forward(&x, &emb, masks.next())?;
         }
-        self.out_conv.forward(&self.out_norm.silu(&x))
+        self.out_conv.forward(&self.out_norm.silu(&x)?)
     }
 
     /// What the encoder hands to the decoder, first to last.
-    pub fn encoded(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
+    pub fn encoded(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Result<Vec<Tensor>> {
         let mut masks = Masks::of(conditions);
-        let emb = self.embedding(c_noise, conditions, &mut masks);
-        self.encode(x, &emb, &mut masks).1
+        let emb = self.embedding(c_noise, conditions, &mut masks)?;
+        Ok(self.encode(x, &emb, &mut masks)?.1)
     }
 
-    fn encode(&self, x: &Tensor, emb: &Tensor, masks: &mut Masks) -> (Tensor, Vec<Tensor>) {
-        let mut x = self.input.forward(x);
+    fn encode(&self, x: &Tensor, emb: &Tensor, masks: &mut Masks) -> Result<(Tensor, Vec<Tensor>)> {
+        let mut x = self.input.forward(x)?;
         let mut skips = vec![x.shallow_clone()];
         for block in &self.enc {
-            x = block.forward(&x, emb, masks.next());
+            x = block.forward(&x, emb, masks.next())?;
             skips.push(x.shallow_clone());
         }
-        (x, skips)
+        Ok((x, skips))
     }
 
-    fn embedding(&self, c_noise: &Tensor, conditions: &Conditions, masks: &mut Masks) -> Tensor {
-        let mut emb = self.map_noise.forward(c_noise);
+    fn embedding(&self, c_noise: &Tensor, conditions: &Conditions, masks: &mut Masks) -> Result<Tensor> {
+        let mut emb = self.map_noise.forward(c_noise)?;
         if let (Some(map), Some(labels)) = (&self.map_augment, conditions.augment_labels) {
-            emb = emb + map.forward(labels);
+            emb = emb.f_add(&map.forward(labels)?)?;
         }
-        emb = self.map_layer1.forward(&self.map_layer0.forward(&emb).silu());
+        emb = self.map_layer1.forward(&self.map_layer0.forward(&emb)?.f_silu()?)?;
         if let (Some(map), Some(labels)) = (&self.map_label, conditions.class_labels) {
-            emb = emb + map.forward(&drop_labels(labels, self.label_dropout, masks.next()));
+            emb = emb.f_add(&map.forward(&drop_labels(labels, self.label_dropout, masks.next())?)?)?;
         }
-        emb.silu()
+        Ok(emb.f_silu()?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The layers that both U-Nets are made of. Every layer computes in the type of its input; weights
 //! are kept in f32 and cast at the point of use, as the EDM code does.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::error::{Error, Result};
 use crate::kernels::{self, NormAct};
@@ -29,15 +29,20 @@ impl Linear {
     }
 
     /// `x`: `[N, in]`; returns `[N, out]`.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        let kind = x.kind();
-        x.linear(&self.weight.to_kind(kind), self.bias.as_ref().map(|bias| bias.to_kind(kind)).as_ref())
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (self.weight.f_to_kind(x.kind())?, cast(self.bias.as_ref(), x.kind())?);
+        Ok(x.f_linear(&weight, bias.as_ref())?)
     }
 
     /// Size of the input.
     pub fn in_features(&self) -> i64 {
         self.weight.size()[1]
     }
+}
+
+/// A bias, if there is one, in the type of its layer's input.
+fn cast(bias: Option<&Tensor>, kind: Kind) -> Result<Option<Tensor>> {
+    Ok(bias.map(|bias| bias.f_to_kind(kind)).transpose()?)
 }
 
 /// Whether a convolution changes the resolution before it convolves.
@@ -110,39 +115,39 @@ impl Conv2d {
     }
 
     /// `x`: `[N, in, H, W]`; returns `[N, out, H', W']`.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let kind = x.kind();
-        let x = &kernels::network_format(x);
+        let x = &kernels::network_format(x)?;
         let pad = self.weight.as_ref().map_or(0, |weight| weight.size()[2] / 2);
         if self.fused && self.resample == Resample::Down {
             return self.forward_fused(x, pad);
         }
         let resampled = match self.resample {
             Resample::Keep => None,
-            Resample::Up => Some(self.upsample(x)),
-            Resample::Down => Some(self.downsample(x, true)),
+            Resample::Up => Some(self.upsample(x)?),
+            Resample::Down => Some(self.downsample(x, true)?),
         };
         let x = resampled.as_ref().unwrap_or(x);
         match &self.weight {
             Some(weight) => {
-                let bias = self.bias.as_ref().map(|bias| bias.to_kind(kind));
-                x.conv2d(&weight.to_kind(kind), bias.as_ref(), 1, pad, 1, 1)
+                let bias = cast(self.bias.as_ref(), kind)?;
+                Ok(x.f_conv2d(&weight.f_to_kind(kind)?, bias.as_ref(), 1, pad, 1, 1)?)
             }
-            None => x.shallow_clone(),
+            None => Ok(x.shallow_clone()),
         }
     }
 
     /// Convolution, then filter and stride; the padding of both is spent on the convolution.
-    fn forward_fused(&self, x: &Tensor, pad: i64) -> Tensor {
+    fn forward_fused(&self, x: &Tensor, pad: i64) -> Result<Tensor> {
         let kind = x.kind();
         let mut x = x.shallow_clone();
         if let Some(weight) = &self.weight {
-            x = x.conv2d(&weight.to_kind(kind), None::<&Tensor>, 1, pad + self.filter_pad(), 1, 1);
+            x = x.f_conv2d(&weight.f_to_kind(kind)?, None::<&Tensor>, 1, pad + self.filter_pad(), 1, 1)?;
         }
-        x = self.downsample(&x, false);
+        x = self.downsample(&x, false)?;
         match &self.bias {
-            Some(bias) => x + bias.to_kind(kind).reshape([1, -1, 1, 1]),
-            None => x,
+            Some(bias) => Ok(x.f_add(&bias.f_to_kind(kind)?.f_reshape([1, -1, 1, 1])?)?),
+            None => Ok(x),
         }
     }
 
@@ -151,44 +156,48 @@ impl Conv2d {
     }
 
     /// The filter repeated for every channel: `[C, 1, f, f]`.
-    fn depthwise(&self, x: &Tensor, gain: f64) -> Option<Tensor> {
-        let filter = self.filter.as_ref()?;
-        Some((filter.to_kind(x.kind()) * gain).tile([x.size()[1], 1, 1, 1]))
+    fn depthwise(&self, x: &Tensor, gain: f64) -> Result<Option<Tensor>> {
+        let Some(filter) = &self.filter else { return Ok(None) };
+        Ok(Some(filter.f_to_kind(x.kind())?.f_mul_scalar(gain)?.f_tile([x.size()[1], 1, 1, 1])?))
     }
 
-    fn upsample(&self, x: &Tensor) -> Tensor {
-        match self.depthwise(x, 4.0) {
+    fn upsample(&self, x: &Tensor) -> Result<Tensor> {
+        match self.depthwise(x, 4.0)? {
             // A box filter of two taps repeats pixels; libtorch has a faster kernel for that.
             Some(filter) if filter.size()[3] == 2 => {
                 let size = x.size();
-                x.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None)
+                Ok(x.f_upsample_nearest2d([2 * size[2], 2 * size[3]], None, None)?)
             }
             Some(filter) => filtered(x, &filter, |x, filter| {
-                x.conv_transpose2d(filter, None::<&Tensor>, 2, self.filter_pad(), 0, x.size()[1], 1)
+                x.f_conv_transpose2d(filter, None::<&Tensor>, 2, self.filter_pad(), 0, x.size()[1], 1)
             }),
-            None => x.shallow_clone(),
+            None => Ok(x.shallow_clone()),
         }
     }
 
-    fn downsample(&self, x: &Tensor, padded: bool) -> Tensor {
-        match self.depthwise(x, 1.0) {
-            Some(filter) if filter.size()[3] == 2 => x.avg_pool2d(2, 2, 0, false, true, None),
+    fn downsample(&self, x: &Tensor, padded: bool) -> Result<Tensor> {
+        match self.depthwise(x, 1.0)? {
+            Some(filter) if filter.size()[3] == 2 => Ok(x.f_avg_pool2d(2, 2, 0, false, true, None)?),
             Some(filter) => {
                 let pad = if padded { self.filter_pad() } else { 0 };
-                filtered(x, &filter, |x, filter| x.conv2d(filter, None::<&Tensor>, 2, pad, 1, x.size()[1]))
+                filtered(x, &filter, |x, filter| x.f_conv2d(filter, None::<&Tensor>, 2, pad, 1, x.size()[1]))
             }
-            None => x.shallow_clone(),
+            None => Ok(x.shallow_clone()),
         }
     }
 }
 
 /// `filter` applied by `convolution`, in f32 where `x` is bf16 on a CPU: oneDNN has no fast transposed depthwise convolution
 /// of bf16, neither as such nor as the gradient of a plain one (nearly fifty times the time of f32).
-fn filtered(x: &Tensor, filter: &Tensor, convolution: impl Fn(&Tensor, &Tensor) -> Tensor) -> Tensor {
+fn filtered(
+    x: &Tensor,
+    filter: &Tensor,
+    convolution: impl Fn(&Tensor, &Tensor) -> std::result::Result<Tensor, TchError>,
+) -> Result<Tensor> {
     if x.device() != Device::Cpu || x.kind() != Kind::BFloat16 {
-        return convolution(x, filter);
+        return Ok(convolution(x, filter)?);
     }
-    convolution(&x.to_kind(Kind::Float), &filter.to_kind(Kind::Float)).to_kind(x.kind())
+    Ok(convolution(&x.f_to_kind(Kind::Float)?, &filter.f_to_kind(Kind::Float)?)?.f_to_kind(x.kind())?)
 }
 
 /// `f f^T / (sum f)^2` as `[1, 1, n, n]`.
@@ -240,7 +249,7 @@ impl GroupNorm {
     }
 
     /// SiLU of the normalised `x`: `[N, C, H, W]`.
-    pub fn silu(&self, x: &Tensor) -> Tensor {
+    pub fn silu(&self, x: &Tensor) -> Result<Tensor> {
         NormAct { silu: true, ..self.op() }.forward(x)
     }
 }
@@ -276,17 +285,17 @@ impl NoiseEmbedding {
     }
 
     /// `noise`: `[N]`; returns `[N, channels]`: cosines, then sines.
-    pub fn forward(&self, noise: &Tensor) -> Tensor {
+    pub fn forward(&self, noise: &Tensor) -> Result<Tensor> {
         let phase = match self {
             Self::Positional { channels, endpoint } => {
                 let half = channels / 2;
                 let last = half - i64::from(*endpoint);
-                let steps = Tensor::arange(half, (Kind::Float, noise.device())) / last as f64;
-                noise.outer(&steps.pow_scalar_base(1.0 / 10_000.0))
+                let steps = Tensor::f_arange(half, (Kind::Float, noise.device()))?.f_div_scalar(last as f64)?;
+                noise.f_outer(&Tensor::f_pow_scalar(1.0 / 10_000.0, &steps)?)?
             }
-            Self::Fourier { freqs } => noise.outer(&(freqs * std::f64::consts::TAU)),
+            Self::Fourier { freqs } => noise.f_outer(&freqs.f_mul_scalar(std::f64::consts::TAU)?)?,
         };
-        Tensor::cat(&[phase.cos(), phase.sin()], 1)
+        Ok(Tensor::f_cat(&[phase.f_cos()?, phase.f_sin()?], 1)?)
     }
 }
 
@@ -298,17 +307,6 @@ fn even(name: &str, channels: i64) -> Result<()> {
     Err(Error::Architecture(format!(
         "{name}, the embedding of the noise level, has {channels} channels and needs an even number"
     )))
-}
-
-/// `base^x`, elementwise.
-trait PowScalarBase {
-    fn pow_scalar_base(&self, base: f64) -> Tensor;
-}
-
-impl PowScalarBase for Tensor {
-    fn pow_scalar_base(&self, base: f64) -> Tensor {
-        Tensor::pow_scalar(base, self)
-    }
 }
 
 /// Initialisations of the DDPM++ and NCSN++ networks.

@@ -11,7 +11,7 @@ use super::Conditions;
 use crate::config::{MixtureConfig, ModelConfig};
 use crate::error::Result;
 use crate::params::{Builder, Init, InitMode};
-use crate::tensor::Sigma;
+use crate::tensor::coefficients;
 
 /// The raw network F of a mixture under EDM's parameterisation.
 #[derive(Debug)]
@@ -42,32 +42,37 @@ impl Mixture {
 
     /// F(c_in x; c_noise) such that the denoiser is D. Inside in f64: F is a difference of nearly equal images where
     /// there is little noise.
-    pub fn forward(&self, input: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Tensor {
+    pub fn forward(&self, input: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Result<Tensor> {
         let shape = input.size();
-        let sigma = (c_noise.to_kind(Kind::Double) * 4.0).exp().reshape([-1, 1]); // c_noise = ln(sigma) / 4
-        let Coefficients { c_skip, c_out, c_in, .. } =
-            self.parameterisation.coefficients(&Sigma(sigma.shallow_clone()));
-        let x = input.to_kind(Kind::Double).flatten(1, -1) / c_in.0;
-        let out = (self.denoise(&x, &sigma, conditions) - c_skip.0 * &x) / c_out.0;
-        out.to_kind(input.kind()).reshape(&shape)
+        let sigma = c_noise.f_to_kind(Kind::Double)?.f_mul_scalar(4.0)?.f_exp()?.f_reshape([-1, 1])?; // c_noise = ln(sigma) / 4
+        let Coefficients { c_skip, c_out, c_in, .. } = coefficients(&self.parameterisation, &sigma)?;
+        let x = input.f_to_kind(Kind::Double)?.f_flatten(1, -1)?.f_div(&c_in)?;
+        let out = self.denoise(&x, &sigma, conditions)?.f_sub(&c_skip.f_mul(&x)?)?.f_div(&c_out)?;
+        Ok(out.f_to_kind(input.kind())?.f_reshape(&shape)?)
     }
 
     /// D. `x`: `[N, d]`, `sigma`: `[N or 1, 1]`.
-    fn denoise(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Tensor {
-        let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
-        let (means, variances) = (double(&self.means), double(&self.log_stds).exp().square().unsqueeze(0)); // [K, d], [1, K]
-        let total = &variances + sigma.square(); // v_k: [N or 1, K]
-        let squares = x.square().sum_dim_intlist(1, true, Kind::Double) - x.matmul(&means.tr()) * 2.0
-            + means.square().sum_dim_intlist(1, false, Kind::Double);
-        let mut log = double(&self.log_weights) - squares / (&total * 2.0) - total.log() * (0.5 * x.size()[1] as f64);
+    fn denoise(&self, x: &Tensor, sigma: &Tensor, conditions: &Conditions) -> Result<Tensor> {
+        let double = |tensor: &Tensor| tensor.f_to_kind(Kind::Double);
+        let means = double(&self.means)?; // [K, d]
+        let variances = double(&self.log_stds)?.f_exp()?.f_square()?.f_unsqueeze(0)?; // [1, K]
+        let total = variances.f_add(&sigma.f_square()?)?; // v_k: [N or 1, K]
+        // |x - m_k|^2 = |x|^2 - 2 <x, m_k> + |m_k|^2: [N, K]
+        let product = x.f_matmul(&means.f_tr()?)?.f_mul_scalar(2.0)?;
+        let of_means = means.f_square()?.f_sum_dim_intlist(1, false, Kind::Double)?;
+        let squares = x.f_square()?.f_sum_dim_intlist(1, true, Kind::Double)?.f_sub(&product)?.f_add(&of_means)?;
+        let exponent = squares.f_div(&total.f_mul_scalar(2.0)?)?;
+        let norm = total.f_log()?.f_mul_scalar(0.5 * x.size()[1] as f64)?;
+        let mut log = double(&self.log_weights)?.f_sub(&exponent)?.f_sub(&norm)?;
         if let (true, Some(labels)) = (self.conditional, conditions.class_labels) {
             // all zeros stand for no label
-            let labels = double(labels);
-            let none = labels.sum_dim_intlist(1, true, Kind::Double).eq(0.0).to_kind(Kind::Double);
-            log = log + (labels + none).log();
+            let labels = double(labels)?;
+            let none = labels.f_sum_dim_intlist(1, true, Kind::Double)?.f_eq(0.0)?.f_to_kind(Kind::Double)?;
+            log = log.f_add(&labels.f_add(&none)?.f_log()?)?;
         }
-        let shares = log.softmax(1, Kind::Double);
-        let pull = &shares * (&variances / &total); // r_k s_k^2 / v_k
-        (&shares - &pull).matmul(&means) + pull.sum_dim_intlist(1, true, Kind::Double) * x
+        let shares = log.f_softmax(1, Kind::Double)?; // r_k
+        let pull = shares.f_mul(&variances.f_div(&total)?)?; // r_k s_k^2 / v_k
+        let of_x = pull.f_sum_dim_intlist(1, true, Kind::Double)?.f_mul(x)?;
+        Ok(shares.f_sub(&pull)?.f_matmul(&means)?.f_add(&of_x)?)
     }
 }

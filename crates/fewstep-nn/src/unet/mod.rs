@@ -7,7 +7,7 @@ mod mixture;
 mod song;
 
 use fewstep_core::noise;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::config::{ModelConfig, NetworkConfig};
 use crate::error::Result;
@@ -67,7 +67,7 @@ impl RawNetwork {
     }
 
     /// `x`: `[N, C, H, W]`, `c_noise`: `[N or 1]`; returns `[N, out, H, W]` in the type of `x`.
-    pub fn forward(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Tensor {
+    pub fn forward(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Result<Tensor> {
         match self {
             Self::Song(net) => net.forward(x, c_noise, conditions),
             Self::Dhariwal(net) => net.forward(x, c_noise, conditions),
@@ -77,25 +77,25 @@ impl RawNetwork {
 
     /// What the encoder makes of `x` at each of its resolutions, `[N, c, h, w]` each, finest first. A mixture has none: `x`
     /// itself.
-    pub fn encoded(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
+    pub fn encoded(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Result<Vec<Tensor>> {
         let maps = match self {
-            Self::Song(net) => net.encoded(x, c_noise, conditions),
-            Self::Dhariwal(net) => net.encoded(x, c_noise, conditions),
-            Self::Mixture(_) => return vec![x.shallow_clone()],
+            Self::Song(net) => net.encoded(x, c_noise, conditions)?,
+            Self::Dhariwal(net) => net.encoded(x, c_noise, conditions)?,
+            Self::Mixture(_) => return Ok(vec![x.shallow_clone()]),
         };
         let last_at_its_size = |k: &usize| maps.get(k + 1).is_none_or(|next| next.size()[2] != maps[*k].size()[2]);
-        (0..maps.len()).filter(last_at_its_size).map(|k| maps[k].shallow_clone()).collect()
+        Ok((0..maps.len()).filter(last_at_its_size).map(|k| maps[k].shallow_clone()).collect())
     }
 }
 
 /// Hides each sample's label with probability `p` where there is a `seed` (classifier-free guidance).
-fn drop_labels(labels: &Tensor, p: f64, seed: Option<u64>) -> Tensor {
+fn drop_labels(labels: &Tensor, p: f64, seed: Option<u64>) -> Result<Tensor> {
     match seed {
         Some(seed) if p > 0.0 => {
-            let keep =
-                Stream::new(seed, Purpose::LabelDropout, 0).uniform(&[labels.size()[0], 1], labels.device()).ge(p);
-            labels * keep.to_kind(labels.kind())
+            let drawn = Stream::new(seed, Purpose::LabelDropout, 0).uniform(&[labels.size()[0], 1], Device::Cpu);
+            let keep = drawn.f_to_device(labels.device())?.f_ge(p)?;
+            Ok(labels.f_mul(&keep.f_to_kind(labels.kind())?)?)
         }
-        _ => labels.shallow_clone(),
+        _ => Ok(labels.shallow_clone()),
     }
 }

@@ -75,65 +75,65 @@ impl SongUNet {
     }
 
     /// `x`: `[N, C, H, W]`, `c_noise`: `[N or 1]`; returns `[N, out, H, W]`.
-    pub fn forward(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Tensor {
+    pub fn forward(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Result<Tensor> {
         let mut masks = Masks::of(conditions);
-        let emb = self.embedding(c_noise, conditions, &mut masks);
-        let (x, skips) = self.encode(x, &emb, &mut masks);
+        let emb = self.embedding(c_noise, conditions, &mut masks)?;
+        let (x, skips) = self.encode(x, &emb, &mut masks)?;
         self.decode(x, skips, &emb, &mut masks)
     }
 
     /// What the encoder hands to the decoder, first to last.
-    pub fn encoded(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Vec<Tensor> {
+    pub fn encoded(&self, x: &Tensor, c_noise: &Tensor, conditions: &Conditions) -> Result<Vec<Tensor>> {
         let mut masks = Masks::of(conditions);
-        let emb = self.embedding(c_noise, conditions, &mut masks);
-        self.encode(x, &emb, &mut masks).1
+        let emb = self.embedding(c_noise, conditions, &mut masks)?;
+        Ok(self.encode(x, &emb, &mut masks)?.1)
     }
 
-    fn embedding(&self, c_noise: &Tensor, conditions: &Conditions, masks: &mut Masks) -> Tensor {
-        let emb = self.map_noise.forward(c_noise);
-        let halves = emb.chunk(2, 1);
-        let mut emb = Tensor::cat(&[&halves[1], &halves[0]], 1); // sines first
+    fn embedding(&self, c_noise: &Tensor, conditions: &Conditions, masks: &mut Masks) -> Result<Tensor> {
+        let emb = self.map_noise.forward(c_noise)?;
+        let halves = emb.f_chunk(2, 1)?;
+        let mut emb = Tensor::f_cat(&[&halves[1], &halves[0]], 1)?; // sines first
         if let (Some(map), Some(labels)) = (&self.map_label, conditions.class_labels) {
-            let labels = drop_labels(labels, self.label_dropout, masks.next());
-            emb = emb + map.forward(&(labels * (map.in_features() as f64).sqrt()));
+            let labels = drop_labels(labels, self.label_dropout, masks.next())?;
+            emb = emb.f_add(&map.forward(&labels.f_mul_scalar((map.in_features() as f64).sqrt())?)?)?;
         } else if let Some(map) = &self.map_label {
-            let labels = Tensor::zeros([1, map.in_features()], (emb.kind(), emb.device()));
-            emb = emb + map.forward(&labels);
+            let labels = Tensor::f_zeros([1, map.in_features()], (emb.kind(), emb.device()))?;
+            emb = emb.f_add(&map.forward(&labels)?)?;
         }
         if let (Some(map), Some(labels)) = (&self.map_augment, conditions.augment_labels) {
-            emb = emb + map.forward(labels);
+            emb = emb.f_add(&map.forward(labels)?)?;
         }
-        self.map_layer1.forward(&self.map_layer0.forward(&emb).silu()).silu()
+        Ok(self.map_layer1.forward(&self.map_layer0.forward(&emb)?.f_silu()?)?.f_silu()?)
     }
 
-    fn encode(&self, x: &Tensor, emb: &Tensor, masks: &mut Masks) -> (Tensor, Vec<Tensor>) {
+    fn encode(&self, x: &Tensor, emb: &Tensor, masks: &mut Masks) -> Result<(Tensor, Vec<Tensor>)> {
         let (mut x, mut aux) = (x.shallow_clone(), x.shallow_clone());
         let mut skips: Vec<Tensor> = Vec::with_capacity(self.enc.len());
         for module in &self.enc {
             match module {
-                Module::Conv(conv) => x = conv.forward(&x),
-                Module::Block(block) => x = block.forward(&x, emb, masks.next()),
+                Module::Conv(conv) => x = conv.forward(&x)?,
+                Module::Block(block) => x = block.forward(&x, emb, masks.next())?,
                 Module::AuxDown(conv) => {
-                    aux = conv.forward(&aux);
+                    aux = conv.forward(&aux)?;
                     continue;
                 }
                 Module::AuxSkip(conv) => {
                     skips.pop();
-                    x = x + conv.forward(&aux);
+                    x = x.f_add(&conv.forward(&aux)?)?;
                 }
                 Module::AuxResidual(conv) => {
                     skips.pop();
-                    x = (x + conv.forward(&aux)) / 2f64.sqrt();
+                    x = x.f_add(&conv.forward(&aux)?)?.f_div_scalar(2f64.sqrt())?;
                     aux = x.shallow_clone();
                 }
                 Module::AuxUp(_) | Module::AuxNorm(_) | Module::AuxConv(_) => continue,
             }
             skips.push(x.shallow_clone());
         }
-        (x, skips)
+        Ok((x, skips))
     }
 
-    fn decode(&self, mut x: Tensor, mut skips: Vec<Tensor>, emb: &Tensor, masks: &mut Masks) -> Tensor {
+    fn decode(&self, mut x: Tensor, mut skips: Vec<Tensor>, emb: &Tensor, masks: &mut Masks) -> Result<Tensor> {
         let mut aux: Option<Tensor> = None;
         let mut normed = None;
         for module in &self.dec {
@@ -142,23 +142,23 @@ impl SongUNet {
                     if x.size()[1] != block.in_channels
                         && let Some(skip) = skips.pop()
                     {
-                        x = Tensor::cat(&[x, skip], 1);
+                        x = Tensor::f_cat(&[x, skip], 1)?;
                     }
-                    x = block.forward(&x, emb, masks.next());
+                    x = block.forward(&x, emb, masks.next())?;
                 }
-                Module::AuxUp(conv) => aux = aux.map(|aux| conv.forward(&aux)),
-                Module::AuxNorm(norm) => normed = Some(norm.silu(&x)),
+                Module::AuxUp(conv) => aux = aux.map(|aux| conv.forward(&aux)).transpose()?,
+                Module::AuxNorm(norm) => normed = Some(norm.silu(&x)?),
                 Module::AuxConv(conv) => {
-                    let out = conv.forward(&normed.take().unwrap_or_else(|| x.shallow_clone()));
+                    let out = conv.forward(&normed.take().unwrap_or_else(|| x.shallow_clone()))?;
                     aux = Some(match aux.take() {
-                        Some(aux) => out + aux,
+                        Some(aux) => out.f_add(&aux)?,
                         None => out,
                     });
                 }
                 Module::Conv(_) | Module::AuxDown(_) | Module::AuxSkip(_) | Module::AuxResidual(_) => {}
             }
         }
-        aux.unwrap_or(x)
+        Ok(aux.unwrap_or(x))
     }
 }
 

@@ -30,7 +30,7 @@ fn an_encoder_has_a_map_at_each_resolution() {
     let labels = |class: i64| model.one_hot(&[class]).unwrap().unwrap();
     let maps = |class: i64| {
         let labels = labels(class);
-        model.encoded(&x, &sigma, &Conditions { class_labels: Some(&labels), ..Conditions::default() })
+        model.encoded(&x, &sigma, &Conditions { class_labels: Some(&labels), ..Conditions::default() }).unwrap()
     };
     let of_one = maps(1);
     assert_eq!(of_one.iter().map(Tensor::size).collect::<Vec<_>>(), [[4, 8, 8, 8], [4, 16, 4, 4]]);

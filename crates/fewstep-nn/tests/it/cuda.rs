@@ -4,14 +4,17 @@ use fewstep_core::schedule::karras;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_nn::Model;
 use fewstep_nn::device::parse_device;
+use fewstep_nn::kernels::full_precision;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::train::Trainer;
 
 use crate::support::{alone, lively, ramps, recipe, small, stream};
 
-/// Asked for before a network is made: libtorch looks for its CUDA library once.
+/// Asked for before a network is made: libtorch looks for its CUDA library once. Its f32 is f32, as the program has it.
 fn gpu() -> Device {
-    parse_device("cuda").expect("these tests need a GPU").device
+    let device = parse_device("cuda").expect("these tests need a GPU").device;
+    full_precision().unwrap();
+    device
 }
 
 /// The same weights on another device.
@@ -40,10 +43,10 @@ fn cuda_networks_give_the_numbers_of_the_cpu() {
         let half = moved(&model, device).with_kind(Kind::BFloat16);
         for sigma in [0.01, 1.0, 60.0] {
             let x = stream(0).normal(&[4, 1, 8, 8], Device::Cpu) * (1.0 + sigma);
-            let here = model.denoise_at(&x, sigma, labels.as_ref());
-            let full = there.denoise_at(&x.to_device(device), sigma, there_labels.as_ref());
+            let here = model.denoise_at(&x, sigma, labels.as_ref()).unwrap();
+            let full = there.denoise_at(&x.to_device(device), sigma, there_labels.as_ref()).unwrap();
             assert!(relative(&full, &here) < 1e-5, "f32 at {sigma}: {}", relative(&full, &here));
-            let rounded = half.denoise_at(&x.to_device(device), sigma, there_labels.as_ref());
+            let rounded = half.denoise_at(&x.to_device(device), sigma, there_labels.as_ref()).unwrap();
             assert!(relative(&rounded, &here) < 3e-2, "bf16 at {sigma}: {}", relative(&rounded, &here));
         }
     }

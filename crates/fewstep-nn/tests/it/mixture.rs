@@ -34,7 +34,7 @@ fn its_denoiser_is_the_exact_one_at_every_noise_level() {
     let noise = crate::support::latents(&model, &[1, 2, 3]);
     for sigma in [0.002, 0.05, 0.4, 3.0, 80.0] {
         let x = &noise * sigma + 0.3;
-        let found = model.denoise_at(&x, sigma, None);
+        let found = model.denoise_at(&x, sigma, None).unwrap();
         for n in 0..3 {
             let expected = exact.denoised(&row(&x, n), sigma);
             let worst = row(&found, n).iter().zip(&expected).fold(0.0, |worst: f64, (a, b)| worst.max((a - b).abs()));
@@ -48,15 +48,15 @@ fn a_label_leaves_one_component() {
     let model = mixture::patterns(true, Device::Cpu).unwrap();
     let x = Tensor::full([2, 1, 32, 32], 0.2, (Kind::Float, Device::Cpu));
     let labels = model.one_hot(&[4, 7]).unwrap();
-    let found = model.denoise_at(&x, 80.0, labels.as_ref());
+    let found = model.denoise_at(&x, 80.0, labels.as_ref()).unwrap();
     let means = model.params().get("model.means").unwrap();
     for (n, class) in [(0, 4), (1, 7)] {
         // where noise drowns the image, the denoiser is the class's mean
         let worst = (found.get(n).reshape([-1]) - means.get(class)).abs().max().double_value(&[]);
         assert!(worst < 1e-4, "{worst}");
     }
-    let unlabelled = model.denoise_at(&x, 80.0, Some(&Tensor::zeros([2, 10], (Kind::Float, Device::Cpu))));
-    let free = mixture::patterns(false, Device::Cpu).unwrap().denoise_at(&x, 80.0, None);
+    let unlabelled = model.denoise_at(&x, 80.0, Some(&Tensor::zeros([2, 10], (Kind::Float, Device::Cpu)))).unwrap();
+    let free = mixture::patterns(false, Device::Cpu).unwrap().denoise_at(&x, 80.0, None).unwrap();
     assert!((unlabelled - free).abs().max().double_value(&[]) < 1e-6);
 }
 
@@ -82,7 +82,7 @@ fn its_samples_are_what_a_fine_sampler_makes() {
 
 fn samples_agree(model: &Model) {
     let seeds: Vec<u64> = (0..2000).collect();
-    let exact = mixture::samples(model, &seeds).unwrap();
+    let exact = mixture::samples(model, &seeds).unwrap().unwrap();
     let plan = Solver::Heun.plan(&karras(12, 0.002, 80.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
     let made = crate::support::images(model, &plan, &seeds, None, 500);
     let moments = |images: &Tensor| {

@@ -123,7 +123,7 @@ fn by_one_graph(model: &Model, plan: &Plan, teacher: &Teacher<Batch>, weights: S
     let mut loss = Tensor::from(0.0);
     for (k, stage) in plan.stages.iter().enumerate() {
         let x = value(&stage.input, &inputs, &outputs);
-        outputs.push(model.denoise(&x, &Tensor::from_slice(&[stage.sigma as f32]), &conditions));
+        outputs.push(model.denoise(&x, &Tensor::from_slice(&[stage.sigma as f32]), &conditions).unwrap());
         inputs.push(x);
         let (state, target, sigma) = match plan.stages.get(k + 1) {
             Some(next) => {

@@ -137,7 +137,7 @@ fn thresholded(d: &Tensor) -> Tensor {
 
 fn sample_thresholded(model: &Model, plan: &Plan, latents: &Tensor) -> Tensor {
     let denoise = |x: &Batch, sigma: f64| {
-        Ok::<_, std::convert::Infallible>(Batch(thresholded(&model.denoise_at(&x.0, sigma, None))))
+        Ok::<_, std::convert::Infallible>(Batch(thresholded(&model.denoise_at(&x.0, sigma, None).unwrap())))
     };
     execute(plan, &Batch(latents.to_kind(Kind::Float)), denoise).unwrap().0
 }

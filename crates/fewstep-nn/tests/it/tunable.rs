@@ -15,7 +15,7 @@ use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{TuneConfig, Tuner};
 use fewstep_nn::params::{Builder, Origin, Params};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
-use fewstep_nn::tensor::{Batch, Sigma};
+use fewstep_nn::tensor::{Batch, coefficients};
 use fewstep_nn::train::{CacheEntry, Loss, RolloutLoss, TrainConfig, Trainer, Trajectories};
 use fewstep_nn::unet::Conditions;
 use fewstep_nn::{Encoder, Error, Labels, Result, TorchDenoiser, Tunable};
@@ -68,7 +68,7 @@ impl Denoiser for Line {
     }
 
     fn latents(&self, seeds: &[u64]) -> Result<Batch> {
-        Ok(Batch(data::latents(seeds, &self.spec.shape, Device::Cpu)))
+        Ok(Batch(data::latents(seeds, &self.spec.shape, Device::Cpu)?))
     }
 
     fn conditions(&self, _: &[u64]) -> Result<Labels> {
@@ -116,9 +116,8 @@ impl Tunable for Line {
     }
 
     fn forward(&self, x: &Tensor, sigma: &Tensor, _: &Conditions) -> Result<Tensor> {
-        let of_samples = |Sigma(numbers): Sigma| numbers.reshape([-1, 1, 1, 1]);
-        let Coefficients { c_skip, c_out, c_in, .. } =
-            self.parameterisation.coefficients(&Sigma(sigma.shallow_clone()));
+        let of_samples = |numbers: Tensor| numbers.reshape([-1, 1, 1, 1]);
+        let Coefficients { c_skip, c_out, c_in, .. } = coefficients(&self.parameterisation, sigma)?;
         let weight = |name: &str| self.params.get(name).unwrap().shallow_clone();
         let answer = weight("slope") * of_samples(c_in) * x + weight("bias");
         Ok(of_samples(c_skip) * x + of_samples(c_out) * answer)

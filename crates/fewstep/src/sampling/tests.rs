@@ -42,7 +42,7 @@ impl Denoiser for Normal {
     }
 
     fn latents(&self, seeds: &[u64]) -> Result<Batch> {
-        Ok(Batch(data::latents(seeds, &self.0.shape, Device::Cpu)))
+        Ok(Batch(data::latents(seeds, &self.0.shape, Device::Cpu)?))
     }
 
     fn conditions(&self, _: &[u64]) -> Result<Labels> {
