@@ -4,7 +4,7 @@ use crate::random;
 use fewstep_core::noise;
 use tch::{Device, Kind, Tensor};
 
-use crate::denoiser::{TorchDenoiser, no_pixels, one_hot};
+use crate::denoiser::{TorchDenoiser, one_hot};
 use crate::error::{Error, Result};
 
 /// A data set in memory: u8 images and their classes.
@@ -31,7 +31,7 @@ impl Images {
     /// # Errors
     /// If they do not fit, or the model's samples are no images.
     pub fn for_model(images: fewstep_io::dataset::Images, model: &dyn TorchDenoiser) -> Result<Self> {
-        let [c, h, w] = model.pixel_shape().ok_or_else(|| no_pixels(model.spec()))?.map(|size| size as i64);
+        let [c, h, w] = model.pixel_shape().ok_or_else(|| model.codec().no_pixels())?.map(|size| size as i64);
         let found = [images.channels as i64, images.height as i64, images.width as i64];
         if found != [c, h, w] {
             return Err(Error::Input(format!(

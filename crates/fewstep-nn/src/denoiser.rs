@@ -1,21 +1,20 @@
 //! Networks as denoisers: what searches, samplers and scores see of them.
 
 use std::fmt::Debug;
-use std::ops::Range;
 
-use fewstep_core::denoiser::{Appearance, Clipping, Counting, Denoiser, Differentiable, Guided, Spec};
+use fewstep_core::denoiser::{Appearance, Counting, Denoiser, Differentiable, Guided, Spec};
 use fewstep_core::noise;
 use fewstep_core::plan::Constant;
 use fewstep_core::space::Samples;
 use tch::{Device, Kind, Tensor};
 
+use crate::codec::Codec;
 use crate::data;
 use crate::error::{Error, Result};
 use crate::held;
 use crate::model::Model;
 use crate::parts::in_parts;
 use crate::tensor::{Batch, leaf};
-use crate::texture::RandomFeatures;
 use crate::unet::Conditions;
 
 /// The condition of every sample of a batch: `[N, classes]`, one-hot or soft; none where nothing is said of a class.
@@ -33,37 +32,21 @@ pub trait TorchDenoiser: Denoiser<Batch = Batch, Conditions = Labels, Error = Er
     /// Where it computes.
     fn device(&self) -> Device;
 
-    /// Channels, height and width of its images, if its samples are images or can be decoded into some.
-    fn pixel_shape(&self) -> Option<[usize; 3]>;
+    /// How its samples become images.
+    fn codec(&self) -> &Codec;
 
-    /// The images of a batch of samples, f32 `[N, C, H, W]` in [-1, 1] (which they may leave a little).
-    ///
-    /// # Errors
-    /// If samples are no images and there is no decoder.
-    fn pixels(&self, samples: &Batch) -> Result<Tensor>;
-
-    /// How batches of images look, as against batches of samples that are decoded first ([`Denoiser::appearance`]).
-    ///
-    /// # Errors
-    /// If samples are no images and there is no decoder.
-    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>>;
-}
-
-/// Pixels of denoisers whose samples are images of 1 or 3 channels themselves.
-pub(crate) fn own_pixels(spec: &Spec) -> Option<[usize; 3]> {
-    match spec.shape[..] {
-        [channels @ (1 | 3), height, width] => Some([channels, height, width]),
-        _ => None,
+    /// As [`Codec::pixel_shape`].
+    fn pixel_shape(&self) -> Option<[usize; 3]> {
+        self.codec().pixel_shape()
     }
-}
 
-/// Why samples of this shape cannot be shown.
-pub(crate) fn no_pixels(spec: &Spec) -> Error {
-    Error::Input(format!(
-        "samples of shape {:?} are no images of 1 or 3 channels, and the model has no decoder: sample into an .npz file, or give a \
-         decoder with the program",
-        spec.shape
-    ))
+    /// As [`Codec::pixels`].
+    ///
+    /// # Errors
+    /// As the same.
+    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
+        self.codec().pixels(samples)
+    }
 }
 
 /// One-hot rows `[N, classes]` of classes.
@@ -188,7 +171,7 @@ impl Denoiser for Model {
     }
 
     fn appearance(&self) -> Option<&dyn Appearance<Batch, Error>> {
-        Some(self)
+        self.codec().appearance()
     }
 }
 
@@ -229,68 +212,9 @@ impl TorchDenoiser for Model {
         Model::device(self)
     }
 
-    fn pixel_shape(&self) -> Option<[usize; 3]> {
-        own_pixels(self.spec())
+    fn codec(&self) -> &Codec {
+        &self.codec
     }
-
-    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
-        match self.pixel_shape() {
-            Some(_) => Ok(samples.0.shallow_clone()),
-            None => Err(no_pixels(self.spec())),
-        }
-    }
-
-    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
-        match self.pixel_shape() {
-            Some(_) => Ok(self),
-            None => Err(no_pixels(self.spec())),
-        }
-    }
-}
-
-impl Model {
-    fn texture(&self) -> &RandomFeatures {
-        self.texture
-            .get_or_init(|| RandomFeatures::new(self.image_shape(), self.pixel_shape().is_some(), self.device()))
-    }
-}
-
-/// Features of latents of any number of channels are their own where there is no decoder.
-impl Appearance<Batch, Error> for Model {
-    fn features(&self, batch: &Batch) -> Result<(Vec<f64>, usize)> {
-        features(self.texture(), &batch.0, self.batch())
-    }
-
-    fn clipping(&self, batch: &Batch, near: Range<f64>) -> Result<Clipping> {
-        clipping(&batch.0, near)
-    }
-
-    fn is_direct(&self) -> bool {
-        self.pixel_shape().is_some()
-    }
-}
-
-/// The features of images `[N, C, H, W]`, so many at once, row by row, and their dimension.
-pub(crate) fn features(texture: &RandomFeatures, images: &Tensor, batch: usize) -> Result<(Vec<f64>, usize)> {
-    let mut rows = Vec::with_capacity(images.size()[0] as usize * texture.dim());
-    for part in images.f_split(batch.max(1) as i64, 0)? {
-        let features = tch::no_grad(|| texture.features(&part))?;
-        rows.extend(Vec::<f64>::try_from(
-            features.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_flatten(0, -1)?,
-        )?);
-    }
-    Ok((rows, texture.dim()))
-}
-
-/// How many values of images lie near the ends of [-1, 1].
-pub(crate) fn clipping(images: &Tensor, near: Range<f64>) -> Result<Clipping> {
-    let size = images.f_abs()?.f_to_kind(Kind::Float)?.f_flatten(0, -1)?;
-    let inside = size.f_ge(near.start)?.f_logical_and(&size.f_lt(near.end)?)?;
-    Ok(Clipping {
-        values: size.numel() as u64,
-        beyond: u64::try_from(size.f_ge(near.end)?.f_sum(Kind::Int64)?.f_int64_value(&[])?).unwrap_or(0),
-        near: Vec::<f32>::try_from(size.f_masked_select(&inside)?.f_to_device(Device::Cpu)?)?,
-    })
 }
 
 /// Images of a denoiser around another are those of the other's samples.
@@ -301,16 +225,8 @@ macro_rules! forward {
                 $inner.device()
             }
 
-            fn pixel_shape(&$self) -> Option<[usize; 3]> {
-                $inner.pixel_shape()
-            }
-
-            fn pixels(&$self, samples: &Batch) -> Result<Tensor> {
-                $inner.pixels(samples)
-            }
-
-            fn pixel_appearance(&$self) -> Result<&dyn Appearance<Batch, Error>> {
-                $inner.pixel_appearance()
+            fn codec(&$self) -> &Codec {
+                $inner.codec()
             }
         }
     )*};

@@ -33,6 +33,7 @@
 pub mod adam;
 pub mod augment;
 pub mod checkpoint;
+pub mod codec;
 pub mod config;
 pub mod critic;
 pub mod data;
@@ -61,6 +62,7 @@ pub mod train;
 pub mod tunable;
 pub mod unet;
 
+pub use codec::Codec;
 pub use denoiser::{Labels, TorchDenoiser};
 pub use error::{Error, Result};
 pub use model::Model;

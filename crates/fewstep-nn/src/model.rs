@@ -1,6 +1,5 @@
 //! The denoiser D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (Karras et al. 2022, Eq. 7).
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use fewstep_core::denoiser::{Levels, Spec};
@@ -8,12 +7,12 @@ use fewstep_core::noise;
 use fewstep_core::{Coefficients, Parameterisation};
 use tch::{Device, Kind, Tensor};
 
+use crate::codec::Codec;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::params::{Builder, Origin, Params};
 use crate::random::{Purpose, Stream};
 use crate::tensor::coefficients;
-use crate::texture::RandomFeatures;
 use crate::tunable::{Encoder, Tunable};
 use crate::unet::{Conditions, RawNetwork};
 
@@ -30,14 +29,14 @@ pub struct Model {
     spec: Spec,
     /// Samples evaluated at once without a graph.
     batch: usize,
-    /// What its images' moments are matched on, once they are.
-    pub(crate) texture: OnceCell<RandomFeatures>,
+    /// How its samples become images.
+    pub(crate) codec: Codec,
     /// Classes that it was trained on, ascending, where some were not.
     trained_classes: Option<Vec<i64>>,
 }
 
 /// Samples that are evaluated at once where nothing else is asked for.
-const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 
 impl Model {
     /// A network with fresh weights, the same for the same `seed`.
@@ -75,7 +74,8 @@ impl Model {
             rounding: rounding(kind),
             identity: String::new(),
         };
-        Self { config, params, net, device, kind, spec, batch: BATCH, texture: OnceCell::new(), trained_classes: None }
+        let codec = Codec::direct(&spec.shape, device);
+        Self { config, params, net, device, kind, spec, batch: BATCH, codec, trained_classes: None }
     }
 
     /// A second network of the same architecture with the same weights, independent of this one.
@@ -83,7 +83,8 @@ impl Model {
         let tensors = self.params.iter().map(|(name, param)| (name.to_owned(), param.tensor.detach().copy())).collect();
         let copy = Self::from_tensors(self.config.clone(), tensors, self.device)?;
         let copy = copy.with_kind(self.kind);
-        Ok(Self { batch: self.batch, trained_classes: self.trained_classes.clone(), ..copy })
+        let (codec, trained_classes) = (self.codec.clone(), self.trained_classes.clone());
+        Ok(Self { batch: self.batch, codec, trained_classes, ..copy })
     }
 
     /// The description.
@@ -116,6 +117,13 @@ impl Model {
     /// With so many samples evaluated at once where no graph is kept.
     pub fn with_batch(mut self, batch: usize) -> Self {
         self.batch = batch.max(1);
+        self.codec = self.codec.with_batch(batch);
+        self
+    }
+
+    /// With samples that become images so.
+    pub fn with_codec(mut self, codec: Codec) -> Self {
+        self.codec = codec.with_batch(self.batch);
         self
     }
 

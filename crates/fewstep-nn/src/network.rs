@@ -7,6 +7,7 @@ use fewstep_core::denoiser::{Appearance, Denoiser, Differentiable, GuidanceError
 use fewstep_core::plan::Constant;
 use tch::{Device, Tensor};
 
+use crate::codec::Codec;
 use crate::denoiser::{Labels, TorchDenoiser};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -156,15 +157,7 @@ impl TorchDenoiser for Network {
         self.denoiser().device()
     }
 
-    fn pixel_shape(&self) -> Option<[usize; 3]> {
-        self.denoiser().pixel_shape()
-    }
-
-    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
-        self.denoiser().pixels(samples)
-    }
-
-    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
-        self.denoiser().pixel_appearance()
+    fn codec(&self) -> &Codec {
+        self.denoiser().codec()
     }
 }

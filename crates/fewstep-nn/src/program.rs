@@ -20,6 +20,7 @@ pub use self::decoder::Decoder;
 pub use self::denoiser::ProgramDenoiser;
 use self::labels::Asked;
 use self::script::Script;
+use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::tensor::coefficients;
 
@@ -31,7 +32,7 @@ const BATCH: usize = 64;
 pub struct Program {
     script: Script,
     config: ProgramConfig,
-    decoder: Option<Decoder>,
+    codec: Codec,
     device: Device,
     batch: usize,
 }
@@ -45,11 +46,13 @@ impl Program {
         config.validate()?;
         let script = Script::load(path, device)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let decoder = match &config.decoder {
-            Some(decoder) => Some(Decoder::load(&folder.join(&decoder.path), decoder, &config.shape, device)?),
-            None => None,
+        let codec = match &config.decoder {
+            Some(decoder) => {
+                Codec::decoding(Decoder::load(&folder.join(&decoder.path), decoder, &config.shape, device)?)?
+            }
+            None => Codec::direct(&config.shape.iter().map(|&size| size as usize).collect::<Vec<_>>(), device),
         };
-        let program = Self { script, config, decoder, device, batch: BATCH };
+        let program = Self { script, config, codec, device, batch: BATCH };
         program.try_out()?;
         Ok(program)
     }
@@ -57,7 +60,7 @@ impl Program {
     /// Lets the program and its decoder see at most `batch` samples at once; at least 1.
     pub fn with_batch(mut self, batch: usize) -> Self {
         self.batch = batch.max(1);
-        self.decoder = self.decoder.map(|decoder| decoder.with_batch(batch));
+        self.codec = self.codec.with_batch(batch);
         self
     }
 
@@ -71,9 +74,9 @@ impl Program {
         self.device
     }
 
-    /// What makes pixels of its states, if they are not pixels themselves.
-    pub fn decoder(&self) -> Option<&Decoder> {
-        self.decoder.as_ref()
+    /// How its states become images.
+    pub fn codec(&self) -> &Codec {
+        &self.codec
     }
 
     /// Runs the program once on zeros: for a class if it has any, and for none if it can.

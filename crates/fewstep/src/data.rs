@@ -184,7 +184,7 @@ const SEED: u64 = u64::from_le_bytes(*b"moments ");
 /// If the images do not fit the denoiser.
 pub fn data_moments(images: &data::Images, denoiser: &dyn TorchDenoiser, batch: usize) -> Result<DataMoments> {
     let mut moments = DataMoments::new();
-    let appearance = denoiser.pixel_appearance()?;
+    let appearance = denoiser.codec().pixel_appearance()?;
     for indices in drawn(images.len()).chunks(batch.max(1)) {
         moments.add(appearance, &Batch(images.batch(indices, denoiser)?.images))?;
     }

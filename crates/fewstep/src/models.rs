@@ -278,7 +278,7 @@ fn open_program(name: &str, path: &Path, options: &ModelOptions) -> Result<OpenM
     let parts = format!("{}\n{}", hash::sha256_file(path)?, serde_json::to_string(&described)?);
     let hash = hash::sha256_bytes(parts.as_bytes());
     let program = Program::load(path, config, options.device)?.with_batch(options.batch);
-    let denoiser = Denoising::Other(Box::new(ProgramDenoiser::new(program, &hash)?));
+    let denoiser = Denoising::Other(Box::new(ProgramDenoiser::new(program, &hash)));
     Ok(OpenModel { denoiser, name: name.to_owned(), hash, notes })
 }
 

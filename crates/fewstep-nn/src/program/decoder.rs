@@ -39,10 +39,14 @@ impl Decoder {
         Ok(decoder)
     }
 
-    /// Lets the program see at most `batch` states at once; at least 1.
-    pub fn with_batch(mut self, batch: usize) -> Self {
-        self.batch = batch.max(1);
-        self
+    /// Shape of its states, without the batch.
+    pub fn shape(&self) -> &[i64] {
+        &self.shape
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// Runs the program once on zeros.

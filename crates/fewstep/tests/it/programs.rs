@@ -194,7 +194,7 @@ fn latents_are_scored_by_their_pixels() {
     assert!(largest_difference(&scorer::images(denoiser, &plan, &seeds, 16, &Silent).unwrap(), &pixels) < 1e-4);
 
     // moments are those of pixels
-    let (of_samples, of_pixels) = (denoiser.appearance().unwrap(), denoiser.pixel_appearance().unwrap());
+    let (of_samples, of_pixels) = (denoiser.appearance().unwrap(), denoiser.codec().pixel_appearance().unwrap());
     assert!(!of_samples.is_direct() && of_pixels.is_direct());
     let (rows, dim) = of_samples.features(&latents).unwrap();
     let (same, dim_of_pixels) = of_pixels.features(&Batch(pixels.shallow_clone())).unwrap();

@@ -24,7 +24,7 @@ fn a_decoder_makes_pixels_of_scaled_states() {
     )
     .with_batch(2);
     let x = Tensor::randn([5, 4, 3, 5], CPU).set_requires_grad(true);
-    let decoder = program.decoder().unwrap();
+    let decoder = program.codec().decoder().unwrap();
     let pixels = decoder.decode(&x).unwrap();
     assert_close("pixels", &pixels, &upscaled(&(&x * 2.0 - 0.25)), 1e-6);
     let gradient = &Tensor::run_backward(&[pixels.sum(Kind::Float)], &[&x], false, false)[0];
