@@ -78,10 +78,10 @@ pub fn arguments(program: &clap::Command) -> Result<Vec<OsString>> {
     let run = read(&path)?;
     let all = repeated(&typed, &run, &path, command)?;
     let own = command_of(&typed).map_or(typed.len(), |at| at + 1);
-    let as_it_was = Words::new(&words(&typed[own..]), command).are_of_the_run_alone();
+    let as_it_was = CommandLine::new(&words(&typed[own..]), command).are_of_the_run_alone();
     let _ = REPEATED.set(Repeated { run, as_it_was });
     // what is repeated stands there in full: the file needs not be there again
-    let parsed = Words::new(&words(&all)[2..], command);
+    let parsed = CommandLine::new(&words(&all)[2..], command);
     let own =
         parsed.options.into_iter().filter(|option| option[0] != "--config" && !option[0].starts_with("--config="));
     let head = words(&all[..2]);
@@ -100,12 +100,12 @@ fn command_of<T: AsRef<std::ffi::OsStr>>(words: &[T]) -> Option<usize> {
 }
 
 /// What stands after a command: its positional words, and each option with its values.
-struct Words {
+struct CommandLine {
     positional: Vec<String>,
     options: Vec<Vec<String>>,
 }
 
-impl Words {
+impl CommandLine {
     fn new(words: &[String], command: &clap::Command) -> Self {
         let takes_value = |name: &str| {
             let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name));
@@ -181,7 +181,8 @@ fn repeated(typed: &[OsString], run: &Value, path: &Path, command: &clap::Comman
     let own = command_of(typed)
         .filter(|&at| typed[at] == name)
         .with_context(|| format!("{0} is of `fewstep {name}`: write `fewstep {name} --config {0}`", path.display()))?;
-    let (before, now) = (Words::new(&earlier[at + 1..], command), Words::new(&words(&typed[own + 1..]), command));
+    let (before, now) =
+        (CommandLine::new(&earlier[at + 1..], command), CommandLine::new(&words(&typed[own + 1..]), command));
     let typed_now = |name: &str| now.options.iter().any(|option| name_of(option) == name);
     // a run that goes on does so where it stands now, as folders are copied and moved
     let own_folder = typed_now("--resume") && !typed_now("--out");
@@ -308,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_run_that_is_repeated_as_it_was_types_nothing_of_what_is_run() {
-        let typed = |text: &str| Words::new(&words(&split(text)), &command()).are_of_the_run_alone();
+        let typed = |text: &str| CommandLine::new(&words(&split(text)), &command()).are_of_the_run_alone();
         assert!(typed("--config run.json --out=b --resume") && !typed("--config a --gamma 2") && !typed("all --out b"));
     }
 

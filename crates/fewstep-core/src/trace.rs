@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_recorded_step_is_the_plan_it_looks_like() {
+    fn a_recorded_step_is_its_plan() {
         let mut trace = Trace::new();
         let start = trace.latent() * 4.0;
         let (x, d) = trace.eval(start, 4.0);

@@ -14,7 +14,7 @@ use std::path::Path;
 use fewstep_core::parameterisation::Coefficients;
 use tch::{Device, IValue, Kind, Tensor};
 
-pub use self::config::ProgramConfig;
+pub use self::config::{DecoderConfig, ProgramConfig};
 use self::config::{Input, NoiseShape};
 pub use self::decoder::Decoder;
 pub use self::denoiser::ProgramDenoiser;
@@ -45,11 +45,8 @@ impl Program {
     pub fn load(path: &Path, config: ProgramConfig, device: Device) -> Result<Self> {
         config.validate()?;
         let script = Script::load(path, device)?;
-        let folder = path.parent().unwrap_or(Path::new(""));
         let codec = match &config.decoder {
-            Some(decoder) => {
-                Codec::decoding(Decoder::load(&folder.join(&decoder.path), decoder, &config.shape, device)?)?
-            }
+            Some(decoder) => Codec::decoding(Decoder::load_beside(path, decoder, &config.shape, device)?)?,
             None => Codec::direct(&config.shape.iter().map(|&size| size as usize).collect::<Vec<_>>(), device),
         };
         let program = Self { script, config, codec, device, batch: BATCH };

@@ -35,8 +35,8 @@ pub struct Row {
     /// Mean squared difference of a value to the fine teacher's samples on held-out latents.
     pub rollout_error: f64,
     /// The same on the latents of the method's search, if it compares any: far below the other, the plan is overfitted to them.
-    #[serde(default)]
-    pub seen_error: Option<f64>,
+    #[serde(default, alias = "seen_error")]
+    pub training_error: Option<f64>,
     /// Evaluations of single images that finding this method's plans, for all numbers of steps, took beyond the teacher's.
     pub search_evaluations: u64,
     /// Seconds that it took beyond the teacher.
@@ -129,7 +129,7 @@ pub struct Errors {
     /// On held-out latents.
     pub held_out: f64,
     /// On the latents of the method's search, if it compares any.
-    pub seen: Option<f64>,
+    pub training: Option<f64>,
 }
 
 /// What finding a sampler took: evaluations of single images, and seconds.
@@ -227,7 +227,7 @@ impl ResultCache<'_> {
             nfe: plan.nfe(),
             calls: plan.nfe() * denoiser.spec().calls,
             rollout_error: errors.held_out,
-            seen_error: errors.seen,
+            training_error: errors.training,
             search_evaluations: cost.evaluations,
             search_seconds: cost.seconds,
             seconds_per_image: scored.seconds,

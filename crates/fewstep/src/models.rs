@@ -8,8 +8,9 @@ use fewstep_core::denoiser::{Guided, Reference, Spec};
 use fewstep_io::hash;
 use fewstep_io::kind::FileKind;
 use fewstep_nn::checkpoint::{self, Checkpoint, Storage};
+use fewstep_nn::program::{Decoder, DecoderConfig};
 use fewstep_nn::tch::{Device, Kind};
-use fewstep_nn::{Model, Network, Program, ProgramConfig, ProgramDenoiser, TorchDenoiser, mixture};
+use fewstep_nn::{Codec, Model, Network, Program, ProgramConfig, ProgramDenoiser, TorchDenoiser, mixture};
 use fewstep_search::suggest::nearest;
 use serde::{Deserialize, Serialize};
 
@@ -234,7 +235,11 @@ fn open_alone(name: &str, options: &ModelOptions) -> Result<OpenModel> {
                 _ => {}
             }
             let checkpoint = checkpoint::load(&path, options.device)?;
-            return Ok(opened(checkpoint, name, hash::sha256_file(&path)?, options));
+            let hash = hash::sha256_file(&path)?;
+            return match DecoderConfig::beside(&path)? {
+                Some(decoder) => with_decoder(checkpoint, name, (&path, &hash), decoder, options),
+                None => Ok(opened(checkpoint, name, hash, options)),
+            };
         }
     }
     if name == BUILT_IN {
@@ -255,6 +260,39 @@ fn open_alone(name: &str, options: &ModelOptions) -> Result<OpenModel> {
     }
 }
 
+/// A network of ours whose samples a program decodes. This runs the program, if that is allowed.
+fn with_decoder(
+    checkpoint: Checkpoint,
+    name: &str,
+    (path, hash): (&Path, &str),
+    decoder: DecoderConfig,
+    options: &ModelOptions,
+) -> Result<OpenModel> {
+    ensure!(
+        options.trust,
+        "the description beside {name} names a decoder, {}, which is a TorchScript program: to open it is to run it, and a program can \
+         do whatever you can. It was not run. If you trust its file, say so with --trust",
+        decoder.path.display()
+    );
+    let Checkpoint { model, mut notes } = checkpoint;
+    let program = Decoder::load_beside(path, &decoder, &model.image_shape(), options.device)?;
+    let hash = described_hash(hash, &by_content(&decoder, path, name)?)?;
+    notes.insert("decoder".to_owned(), decoder.path.display().to_string());
+    Ok(opened(Checkpoint { model: model.with_codec(Codec::decoding(program)?), notes }, name, hash, options))
+}
+
+/// A decoder as hashes see it: wherever it stands, what it holds counts.
+fn by_content(decoder: &DecoderConfig, beside: &Path, name: &str) -> Result<DecoderConfig> {
+    let file = beside.parent().unwrap_or(Path::new("")).join(&decoder.path);
+    let hash = hash::sha256_file(&file).with_context(|| format!("cannot read the decoder of {name}"))?;
+    Ok(DecoderConfig { path: hash.into(), ..decoder.clone() })
+}
+
+/// The hash of a model's file and its description.
+fn described_hash(file: &str, description: &impl Serialize) -> Result<String> {
+    Ok(hash::sha256_bytes(format!("{file}\n{}", serde_json::to_string(description)?).as_bytes()))
+}
+
 /// A program, with the description that stands beside it. This runs it, if that is allowed.
 fn open_program(name: &str, path: &Path, options: &ModelOptions) -> Result<OpenModel> {
     ensure!(
@@ -270,13 +308,10 @@ fn open_program(name: &str, path: &Path, options: &ModelOptions) -> Result<OpenM
     let mut described = config.clone();
     let mut notes = BTreeMap::from([("about".to_owned(), "a TorchScript program".to_owned())]);
     if let Some(decoder) = &mut described.decoder {
-        let file = path.parent().unwrap_or(Path::new("")).join(&decoder.path);
         notes.insert("decoder".to_owned(), decoder.path.display().to_string());
-        // wherever it stands, what it holds counts
-        decoder.path = hash::sha256_file(&file).with_context(|| format!("cannot read the decoder of {name}"))?.into();
+        *decoder = by_content(decoder, path, name)?;
     }
-    let parts = format!("{}\n{}", hash::sha256_file(path)?, serde_json::to_string(&described)?);
-    let hash = hash::sha256_bytes(parts.as_bytes());
+    let hash = described_hash(&hash::sha256_file(path)?, &described)?;
     let program = Program::load(path, config, options.device)?.with_batch(options.batch);
     let denoiser = Denoising::Other(Box::new(ProgramDenoiser::new(program, &hash)));
     Ok(OpenModel { denoiser, name: name.to_owned(), hash, notes })

@@ -167,3 +167,37 @@ fn the_demo_is_of_any_model() {
     let forecast = place.json(&["demo", "vectors.pt", "--trust", "--dry-run"]);
     assert!(forecast["parts"].as_array().unwrap().iter().all(|part| part["gradient"] == false), "{forecast}");
 }
+
+/// A decoder is a program: it is named beside the network, and run if the user says so.
+#[test]
+fn a_network_of_latents_has_a_decoder() {
+    let place = Place::new();
+    place.save_model("latents.safetensors", 4, 0);
+    let latents = Tensor::zeros([2, 4, 8, 8], (Kind::Float, Device::Cpu));
+    let mut decode = |x: &[Tensor]| vec![x[0].mean_dim(1, true, Kind::Float).repeat([1, 1, 2, 2]).tanh()];
+    let decoder = CModule::create_by_tracing("net", "forward", &[latents], &mut decode).unwrap();
+    let fit = ["fit", "latents.safetensors", "--steps", "3", "--method", "karras/euler", "--out", "run", "--trust"];
+    let tuning = ["--updates", "2", "--set=tune.trajectories=8", "--set=tune.batch=6", "--set=held_out.samples=4"];
+    let sample = |out| ["sample", "latents.safetensors", "--trust", "--steps", "3", "--seeds", "0-3", "--out", out];
+    assert!(place.fails(&sample("x.png")).contains("has no decoder"));
+    decoder.save(place.path("decoder.pt")).unwrap();
+    std::fs::write(place.path("latents.json"), r#"{"decoder": {"path": "decoder.pt", "scale": 2}}"#).unwrap();
+    let error = place.fails(&["sample", "latents.safetensors", "--steps", "3", "--out", "x.png"]);
+    assert!(error.contains("It was not run") && error.contains("--trust"), "{error}");
+    place.succeeds(&sample("grid.png"));
+    place.succeeds(&[&sample("latents.npz")[..], &["--set", "output.raw=true"]].concat());
+    let size = image::image_dimensions(place.path("grid.png")).unwrap();
+    assert!(size.0 >= 32 && size.1 >= 32, "images of 16x16: {size:?}");
+    let latents = fewstep_io::npz::read(place.path("latents.npz")).unwrap();
+    assert!(latents.values().any(|array| array.shape == [4, 4, 8, 8]), "{:?}", latents.keys());
+    place.succeeds(&[&fit[..], &tuning].concat());
+    let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert!(page.contains("data:image/png"), "decoded images are shown");
+    // another decoder makes other images: what was kept of a run's images is not taken for theirs
+    std::fs::write(place.path("latents.json"), r#"{"decoder": {"path": "decoder.pt", "scale": 3}}"#).unwrap();
+    assert!(place.fails(&[&fit[..], &tuning, &["--resume"]].concat()).contains("sha256"));
+    std::fs::write(place.path("latents.json"), r#"{"decoder": {"paht": "decoder.pt"}}"#).unwrap();
+    assert!(place.fails(&sample("x.png")).contains("latents.json: `decoder`: unknown field `paht`"));
+    std::fs::write(place.path("latents.json"), "notes of mine").unwrap();
+    place.succeeds(&sample("other.npz"));
+}

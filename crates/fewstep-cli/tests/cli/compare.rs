@@ -73,7 +73,7 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
         assert!(row["rollout_error"].as_f64().unwrap() >= 0.0);
         let method = row["method"].as_str().unwrap();
         let blind = ["teacher", "karras/ipndm4", "karras/heun", "bound/euler"].contains(&method);
-        assert_eq!(row["seen_error"].is_null(), blind, "{row}");
+        assert_eq!(row["training_error"].is_null(), blind, "{row}");
         let plan = place.json(&["info", &format!("run/{}", row["plan"].as_str().unwrap())]);
         assert_eq!(plan[0]["nfe"], row["nfe"], "{row}");
         assert!(place.path("run").join(row["grid"].as_str().unwrap()).exists());
@@ -165,7 +165,7 @@ fn plans_from_files_stand_beside_methods() {
         assert_eq!(rows[2][same], rows[1][same]);
         assert_eq!(rows[3][same], rows[4][same]);
     }
-    assert!(rows[2]["seen_error"].is_null());
+    assert!(rows[2]["training_error"].is_null());
     for (plans, says) in
         [("data", "holds no plans"), ("none.json", "does not exist"), ("found,found", "not the only row")]
     {

@@ -134,7 +134,7 @@ fn a_second_one_quits_at_once() {
 
 /// The levels of phase 1 are saved on the way, too.
 #[test]
-fn levels_stop_between_two_looks_and_go_on_from_there() {
+fn levels_stop_between_two_evaluations_and_go_on_from_there() {
     let place = Place::new();
     place.save_images("data", 1, 32, 128);
     let args = |out: &'static str| {

@@ -320,6 +320,23 @@ impl ProgramConfig {
 }
 
 impl DecoderConfig {
+    /// The decoder that the description beside a network's file names, if there is one: `{"decoder": {"path": ...}}` in the `.json` of
+    /// the same name. Any other file of that name says nothing of decoders.
+    ///
+    /// # Errors
+    /// If it names a decoder and is not valid.
+    pub fn beside(network: &Path) -> Result<Option<Self>> {
+        let path = ProgramConfig::path_for(network);
+        let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
+        let Ok(mut whole) = serde_json::from_str::<Value>(text.trim_start_matches('\u{feff}')) else { return Ok(None) };
+        let Some(decoder) = whole.get_mut("decoder") else { return Ok(None) };
+        let wrong = |error: serde_json::Error| Error::Checkpoint {
+            path: path.display().to_string(),
+            reason: format!("`decoder`: {error}"),
+        };
+        Ok(Some(serde_json::from_value(decoder.take()).map_err(wrong)?))
+    }
+
     /// Checks every field, for states of so many channels.
     pub(super) fn validate(&self, channels: i64) -> Result<()> {
         let fail = |reason: String| Err(Error::Input(reason));

@@ -23,6 +23,15 @@ pub struct Decoder {
 const FAR: f64 = 8.0;
 
 impl Decoder {
+    /// Opens the decoder that stands at its path, relative to the folder of `beside`. **This executes what is in the file.**
+    ///
+    /// # Errors
+    /// As [`Decoder::load`].
+    pub fn load_beside(beside: &Path, config: &DecoderConfig, shape: &[i64], device: Device) -> Result<Self> {
+        let folder = beside.parent().unwrap_or(Path::new(""));
+        Self::load(&folder.join(&config.path), config, shape, device)
+    }
+
     /// Opens a program for states of this `shape` (without the batch) and tries it out. **This executes what is in the file.** The
     /// path of the `config` is not read.
     ///

@@ -189,7 +189,7 @@ fn a_critic_does_not_become_steep() {
 
 /// It goes on seeing with the network as it was.
 #[test]
-fn a_critic_looks_through_the_network_as_it_was() {
+fn a_critic_s_features_are_of_the_untuned_network() {
     let _turn = alone();
     let model = lively(0);
     let critic = Critic::new(&model, 6).unwrap();

@@ -121,14 +121,16 @@ impl<'a> Evaluator<'a> {
 
     /// `searched`: whether the plan comes from a search that compares latents.
     fn scored(&self, method: &str, plan: &Plan, cost: SearchCost, searched: bool) -> Result<Row> {
-        let seen = || if searched { Ok(Some(self.search()?.training_error(plan)?)) } else { Ok(None) };
+        let training = || if searched { Ok(Some(self.search()?.training_error(plan)?)) } else { Ok(None) };
         if let Some(kept) = self.cache.kept_of(method, plan)? {
             // the same plan, which may have been found at another cost, of a model that may be called otherwise
             let row = Row {
                 model: self.subject.model.name.clone(),
                 search_evaluations: cost.evaluations,
                 search_seconds: cost.seconds,
-                seen_error: kept.seen_error.map_or_else(seen, |seen| Ok::<_, crate::Error>(Some(seen)))?,
+                training_error: kept
+                    .training_error
+                    .map_or_else(training, |error| Ok::<_, crate::Error>(Some(error)))?,
                 ..kept.clone()
             };
             if row != kept {
@@ -136,9 +138,9 @@ impl<'a> Evaluator<'a> {
             }
             return Ok(row);
         }
-        let seen = seen()?;
+        let training = training()?;
         let held_out = self.held_out()?.rollout_error(self.denoiser, plan, self.observer)?;
-        self.cache.measure(method, *self.denoiser, plan, Errors { held_out, seen }, cost)
+        self.cache.measure(method, *self.denoiser, plan, Errors { held_out, training }, cost)
     }
 
     /// The plans of a method for all steps, searched once and kept.

@@ -112,7 +112,7 @@ pub(super) fn measures(rows: &[Row], model: &str) -> Vec<Measure> {
         measures.extend(ranks.then_some(Measure::Ranks(from)));
     }
     measures.push(Measure::RolloutError);
-    measures.extend(of(rows, model).any(|row| row.seen_error.is_some()).then_some(Measure::TrainingError));
+    measures.extend(of(rows, model).any(|row| row.training_error.is_some()).then_some(Measure::TrainingError));
     measures
 }
 
@@ -178,7 +178,7 @@ fn value(row: &Row, measure: Measure, rows: &[Row]) -> Cell {
         Measure::Distance(distance) => spread(distance.of(row)),
         Measure::Ranks(from) => ranks(row, from, rows),
         Measure::RolloutError => Cell::Number(row.rollout_error),
-        Measure::TrainingError => row.seen_error.map_or(Cell::Missing, Cell::Number),
+        Measure::TrainingError => row.training_error.map_or(Cell::Missing, Cell::Number),
     }
 }
 
@@ -263,7 +263,7 @@ pub(super) fn csv(rows: &[Row]) -> String {
                 of(get(From::Teacher, false)),
                 of(get(From::Teacher, true)),
                 row.rollout_error.into(),
-                row.seen_error.map_or(Cell::Missing, Cell::Number),
+                row.training_error.map_or(Cell::Missing, Cell::Number),
                 Cell::from(row.search_evaluations as f64),
                 row.search_seconds.into(),
                 row.seconds_per_image.into(),

@@ -44,7 +44,7 @@ fn is_measured(rows: &[DemoRow]) -> bool {
 }
 
 /// What rows are compared by: its name, and its value for a row.
-fn judged_by(rows: &[DemoRow]) -> (&'static str, fn(&DemoRow) -> f64) {
+fn compared_by(rows: &[DemoRow]) -> (&'static str, fn(&DemoRow) -> f64) {
     match is_measured(rows) {
         true => (FRECHET, |row| row.frechet.unwrap_or(f64::NAN)),
         false => (ROLLOUT, |row| row.rollout_error.unwrap_or(f64::NAN)),
@@ -58,7 +58,7 @@ fn groups(rows: &[DemoRow]) -> impl Iterator<Item = &[DemoRow]> {
 
 /// What happened, whatever it was: the best row of each number of steps, and the teacher.
 pub fn headline(rows: &[DemoRow]) -> String {
-    let (name, value) = judged_by(rows);
+    let (name, value) = compared_by(rows);
     let number = |value: f64| Format::Significant(3).write(value);
     let of_group = |group: &[DemoRow]| {
         let baseline = &group[0];
@@ -82,7 +82,7 @@ pub fn headline(rows: &[DemoRow]) -> String {
 
 /// What did not help, if anything did not.
 pub fn no_help(rows: &[DemoRow]) -> Option<String> {
-    let (_, value) = judged_by(rows);
+    let (_, value) = compared_by(rows);
     let worse = |group: &[DemoRow]| {
         let (baseline, others) = (value(&group[0]), &group[1..]);
         let worse = others.iter().filter(|row| value(row) >= baseline);

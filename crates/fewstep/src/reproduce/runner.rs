@@ -165,7 +165,7 @@ impl<'a> Runner<'a> {
         if let Some(row) = cache.kept(name, plan.nfe())? {
             return Ok(row);
         }
-        let errors = Errors { held_out: self.fitter.rollout_error(denoiser, plan)?, seen: None };
+        let errors = Errors { held_out: self.fitter.rollout_error(denoiser, plan)?, training: None };
         cache.measure(name, denoiser, plan, errors, cost)
     }
 
