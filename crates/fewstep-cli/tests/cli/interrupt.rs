@@ -26,7 +26,7 @@ const TRAIN: [&str; 17] = [
     "0",
 ];
 
-fn start(place: &Place, args: &[&str]) -> Child {
+pub fn start(place: &Place, args: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
     command.args(args).current_dir(place.path(".")).env("OMP_NUM_THREADS", "1");
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
@@ -45,7 +45,7 @@ fn signalled(place: &Place, child: &Child, file: &str) {
 }
 
 /// Waits for a file to appear and sends a signal.
-fn sent(signal: &str, place: &Place, child: &Child, file: &str) {
+pub fn sent(signal: &str, place: &Place, child: &Child, file: &str) {
     for _ in 0..18000 {
         if place.path(file).exists() {
             break;
