@@ -154,7 +154,12 @@ fn levels_stop_between_two_looks_and_go_on_from_there() {
     place.succeeds(&args("straight"));
     let read = |run: &str| std::fs::read_to_string(place.path(&format!("{run}/cells/levels-004.json"))).unwrap();
     assert_eq!(read("straight"), read("run"));
-    assert!(!place.path("run/cells/levels-004.state.json").exists());
+    let state = place.path("run/cells/levels-004.state.json");
+    assert!(!state.exists());
+    // as if it had been killed a moment before it removed this
+    std::fs::write(&state, "{}").unwrap();
+    place.succeeds(&[args("run"), vec!["--resume"]].concat());
+    assert!(!state.exists());
 }
 
 /// Where nothing listens, what is finished is kept, and that is said.
