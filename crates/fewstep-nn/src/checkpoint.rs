@@ -59,8 +59,8 @@ fn other_kind(found: FileKind) -> String {
     let advice = match found {
         FileKind::TorchSave { .. } => {
             return format!(
-                "is {found}, which does not say which network it belongs to: in Python, load it into its network and save that; one \
-                 of the EDM code whole, pickle.dump({{'ema': net}}, file), any other as a program, torch.jit.save (docs/formats.md)"
+                "is {found}, which does not say which network it belongs to: load it into its network in Python and save that, one of \
+                 the EDM code with pickle.dump({{'ema': net}}, file), any other as a program with torch.jit.save (docs/formats.md)"
             );
         }
         FileKind::TorchScript | FileKind::TorchExport | FileKind::Onnx => {
