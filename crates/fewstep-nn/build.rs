@@ -29,6 +29,7 @@ fn main() {
     println!("cargo::rustc-link-arg=-Wl,-rpath,{run_path}");
     println!("cargo::metadata=RUN_PATH={run_path}");
     compile_shim(&libtorch.join("include"));
+    name_instruction_sets();
 }
 
 /// The operations that use libtorch, and the kernels for each instruction set; which one runs is decided at run time.
@@ -50,6 +51,26 @@ fn compile_shim(include: &Path) {
         compile_kernels("avx2", &AVX2);
         compile_kernels("avx512", &avx512);
         compile_kernels("avx512bf16", &[&avx512[..], &["-mavx512bf16"]].concat());
+    }
+}
+
+/// Which sets the processor at hand has, for the tests: those of the others are ignored, which a test cannot say of itself when it runs.
+fn name_instruction_sets() {
+    println!("cargo::rustc-check-cfg=cfg(has_avx2, has_avx512, has_avx512bf16)");
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx512 = avx2
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        let bf16 = avx512 && is_x86_feature_detected!("avx512bf16");
+        for (name, has) in [("avx2", avx2), ("avx512", avx512), ("avx512bf16", bf16)] {
+            if has {
+                println!("cargo::rustc-cfg=has_{name}");
+            }
+        }
     }
 }
 

@@ -1,21 +1,33 @@
 #!/usr/bin/env python3
 """Writes tiny.pt, a TorchScript archive of a convolution with batch normalisation in a submodule, label_or_none.pt, a
-program whose label may be None, and average.pt, a feature network: means of quarters of images.
+program whose label may be None, average.pt, a feature network: means of quarters of images, and exact denoisers of mixtures
+with their descriptions: vector.pt ([24]), wide.pt ([1, 17, 33]) and latent.pt ([4, 8, 8]) with its decoder.pt.
 
-    pip install torch && python make.py
+    pip install torch && python make.py [NAME ...]
+
+Seconds; only the files with these names, such as wide, where some are given.
 """
 
+import json
+import math
 import pathlib
+import sys
 import typing
 
 import torch
+
+
+def save(name, module):
+    if not sys.argv[1:] or name in sys.argv[1:]:
+        torch.jit.script(module.eval()).save(str(pathlib.Path(__file__).with_name(f"{name}.pt")))
+
 
 model = torch.nn.Sequential()
 model.block = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1, bias=False), torch.nn.BatchNorm2d(2))
 with torch.no_grad():
     model.block[0].weight.copy_(torch.tensor([0.5, -2.0]).view(2, 1, 1, 1))
     model.block[1].running_mean.copy_(torch.tensor([1.0, 2.0]))
-torch.jit.script(model.eval()).save(str(pathlib.Path(__file__).with_name("tiny.pt")))
+save("tiny", model)
 
 
 class LabelOrNone(torch.nn.Module):
@@ -33,7 +45,7 @@ class LabelOrNone(torch.nn.Module):
         return x + labels[:, None] + self.one
 
 
-torch.jit.script(LabelOrNone()).save(str(pathlib.Path(__file__).with_name("label_or_none.pt")))
+save("label_or_none", LabelOrNone())
 
 
 class Average(torch.nn.Module):
@@ -43,4 +55,47 @@ class Average(torch.nn.Module):
         return torch.nn.functional.adaptive_avg_pool2d(images / 255, 2).flatten(1)
 
 
-torch.jit.script(Average()).save(str(pathlib.Path(__file__).with_name("average.pt")))
+save("average", Average())
+
+
+class Mixture(torch.nn.Module):
+    """D(x; sigma) of three Gaussians around smooth patterns: exact, so that a good plan must have a small rollout error."""
+
+    def __init__(self, shape):
+        super().__init__()
+        size = math.prod(shape)
+        index, k = torch.arange(size), torch.arange(3)[:, None]
+        self.register_buffer("means", 0.7 * torch.sin(0.11 * (k + 2) * index + k))  # [K, d]
+        self.register_buffer("variances", torch.tensor([0.1, 0.3, 0.2]).square())  # [K]
+        self.register_buffer("log_weights", torch.tensor([0.25, 0.5, 0.25]).log())  # [K]
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        y, means = x.double().flatten(1), self.means.double()
+        variances = self.variances.double()
+        noise = sigma.double().square()[:, None]  # [N, 1]
+        total = variances + noise  # [N, K]
+        squares = (y[:, None] - means).square().sum(2)
+        log = self.log_weights - squares / (2 * total) - 0.5 * means.shape[1] * total.log()
+        shares = log.softmax(1) / total
+        answer = (shares * noise) @ means + (shares * variances).sum(1, keepdim=True) * y
+        return answer.reshape(x.shape).to(x.dtype)
+
+
+class Decoder(torch.nn.Module):
+    """RGB pixels, twice as high and wide, of three of four channels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x[:, :3] + 0.1 * x[:, 3:]).repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+MIXTURES = {
+    "vector": ([24], {}),
+    "wide": ([1, 17, 33], {}),
+    "latent": ([4, 8, 8], {"decoder": {"path": "decoder.pt", "scale": 1.25}}),
+}
+for name, (shape, more) in MIXTURES.items():
+    save(name, Mixture(shape))
+    levels = {"type": "denoiser", "sigma_min": 0.002, "sigma_max": 80}
+    described = {"shape": shape, "parameterisation": levels, "inputs": ["x", "noise"], **more}
+    pathlib.Path(__file__).with_name(f"{name}.json").write_text(json.dumps(described) + "\n")
+save("decoder", Decoder())

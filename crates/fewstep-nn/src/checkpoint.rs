@@ -16,6 +16,8 @@ use crate::snapshot::{self, Parts};
 const FORMAT: &str = "fewstep model 1";
 /// Metadata of networks that were trained on some of their classes only: these, as a JSON list.
 const CLASSES: &str = "classes_with_images";
+/// What is read as a model, for messages.
+const MODELS: &str = "a model is the model.safetensors of fewstep, or a snapshot of the EDM code (.pkl)";
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,18 +56,19 @@ pub fn load(path: &Path, device: Device) -> Result<Checkpoint> {
 
 /// What a file is that is no network, and what to do.
 fn other_kind(found: FileKind) -> String {
-    let what = "a model is the model.safetensors of fewstep, or a snapshot of the EDM code (.pkl)";
     let advice = match found {
         FileKind::TorchSave { .. } => {
-            "tensors alone do not say of which network they are: where the network is at hand in Python, built by the EDM code, \
-             load them into it and save it whole, pickle.dump({'ema': net}, file)"
+            return format!(
+                "is {found}, which does not say which network it belongs to: load it into its network in Python and save that, one of \
+                 the EDM code with pickle.dump({{'ema': net}}, file), any other as a program with torch.jit.save (docs/formats.md)"
+            );
         }
         FileKind::TorchScript | FileKind::TorchExport | FileKind::Onnx => {
             "a program cannot be taken apart here: use the checkpoint that it was made from"
         }
         found => found.advice(),
     };
-    if advice.is_empty() { format!("is {found}; {what}") } else { format!("is {found}; {what}; {advice}") }
+    if advice.is_empty() { format!("is {found}; {MODELS}") } else { format!("is {found}; {MODELS}; {advice}") }
 }
 
 /// Reads a network of ours from memory; `place` names it in errors.
@@ -75,7 +78,8 @@ pub fn from_bytes(bytes: &[u8], place: &str, device: Device) -> Result<Checkpoin
 
 fn build((config, tensors, notes): Parts, place: &dyn Display, device: Device) -> Result<Checkpoint> {
     let tensors = tensors.iter().map(|(name, data)| Ok((name.clone(), tensor_from(data)?))).collect::<Result<_>>()?;
-    let fail = |reason: String| Error::Checkpoint { path: place.to_string(), reason };
+    let fail =
+        |what: String| Error::Checkpoint { path: place.to_string(), reason: format!("is not a usable model: {what}") };
     let mut model = Model::from_tensors(config, tensors, device).map_err(|error| fail(error.to_string()))?;
     if let Some(text) = notes.get(CLASSES) {
         let classes =
@@ -95,14 +99,17 @@ fn ours(mut file: safetensors::File, place: &dyn Display) -> Result<Parts> {
             )));
         }
         _ => {
-            return Err(fail(
-                "is a safetensors file, but not a fewstep model (its metadata has no such format)".to_owned(),
-            ));
+            return Err(fail(format!(
+                "is a safetensors file without the metadata of a fewstep model, so that its architecture is not known; {MODELS}"
+            )));
         }
     }
-    let config = file.metadata.remove("config").ok_or_else(|| fail("its metadata has no 'config'".to_owned()))?;
-    let config =
-        serde_json::from_str(&config).map_err(|error| fail(format!("its architecture cannot be read: {error}")))?;
+    let config = file
+        .metadata
+        .remove("config")
+        .ok_or_else(|| fail("is not a usable model: its metadata has no 'config'".to_owned()))?;
+    let config = serde_json::from_str(&config)
+        .map_err(|error| fail(format!("is not a usable model: its architecture cannot be read: {error}")))?;
     Ok((config, file.tensors, file.metadata.into_iter().collect()))
 }
 

@@ -42,12 +42,12 @@ pub enum Error {
         /// Full name of the tensor.
         name: String,
     },
-    /// A file does not describe a network of ours.
-    #[error("{path}: {reason}")]
+    /// A file of another kind than is needed, or damaged.
+    #[error("{path} {reason}")]
     Checkpoint {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with it, as the rest of a sentence.
         reason: String,
     },
     /// A TorchScript program that is none, fails, or does something else than its description says.

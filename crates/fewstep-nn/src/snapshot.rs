@@ -17,8 +17,10 @@ pub type Parts = (ModelConfig, TensorMap, BTreeMap<String, String>);
 /// Reads a snapshot; nothing in it is executed.
 pub fn read(path: &Path) -> Result<Parts> {
     let snapshot = edm_pkl::read(path)?;
-    let config =
-        describe(&snapshot).map_err(|reason| Error::Checkpoint { path: path.display().to_string(), reason })?;
+    let config = describe(&snapshot).map_err(|what| Error::Checkpoint {
+        path: path.display().to_string(),
+        reason: format!("is not a usable snapshot of the EDM code: {what}"),
+    })?;
     let notes = BTreeMap::from([("source".to_owned(), format!("EDM snapshot, class {}", snapshot.class_name()))]);
     Ok((config, snapshot.tensors, notes))
 }

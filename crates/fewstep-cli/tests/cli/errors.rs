@@ -29,7 +29,7 @@ fn models_that_cannot_be_used() {
     assert!(with("less.safetensors").contains(&format!("no tensor '{name}'")));
     file.metadata.clear();
     safetensors::write(place.path("other.safetensors"), &file.tensors, &file.metadata).unwrap();
-    insta::assert_snapshot!(with("other.safetensors"), @"other.safetensors: is a safetensors file, but not a fewstep model (its metadata has no such format)");
+    insta::assert_snapshot!(with("other.safetensors"), @"other.safetensors is a safetensors file without the metadata of a fewstep model, so that its architecture is not known; a model is the model.safetensors of fewstep, or a snapshot of the EDM code (.pkl)");
 }
 
 #[test]
@@ -124,7 +124,12 @@ fn files_of_other_kinds_are_called_by_their_names() {
     for name in ["state.zip.pth", "state.legacy.pth"] {
         std::fs::copy(format!("{examples}/{name}"), place.path(name)).unwrap();
         let sample = place.fails(&["sample", name, "--out", "x.npz"]);
-        assert!(sample.starts_with(&format!("{name}: is a PyTorch file of tensors (torch.save)")), "{sample}");
+        assert!(
+            sample.starts_with(&format!(
+                "{name} is a PyTorch file of tensors (torch.save), such as a state dictionary, which does not say"
+            )),
+            "{sample}"
+        );
         assert!(sample.contains("pickle.dump({'ema': net}, file)"), "{sample}");
         let plan = place.fails(&["sample", "model.safetensors", "--plan", name, "--out", "x.npz"]);
         assert!(plan.contains("is a PyTorch file of tensors") && plan.contains("; that is a model"), "{plan}");
@@ -138,8 +143,8 @@ fn files_of_other_kinds_are_called_by_their_names() {
         let message = place.fails(args);
         assert!(parts.iter().all(|part| message.contains(part)) && message.lines().count() == 1, "{args:?}: {message}");
     };
-    fails(&["sample", "page.pkl", "--out", "x.npz"], &["page.pkl: is a web page (HTML)", "the download failed"]);
-    fails(&["import", "page.pkl"], &["page.pkl: is a web page (HTML)"]);
+    fails(&["sample", "page.pkl", "--out", "x.npz"], &["page.pkl is a web page (HTML)", "the download failed"]);
+    fails(&["import", "page.pkl"], &["page.pkl is a web page (HTML)"]);
     fails(&["sample", "lfs.safetensors", "--out", "x.npz"], &["a git-lfs pointer", "git lfs pull"]);
     fails(&["eval", "empty.npz"], &["empty.npz is an empty file"]);
     fails(

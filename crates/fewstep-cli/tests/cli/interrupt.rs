@@ -26,7 +26,7 @@ const TRAIN: [&str; 17] = [
     "0",
 ];
 
-fn start(place: &Place, args: &[&str]) -> Child {
+pub fn start(place: &Place, args: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
     command.args(args).current_dir(place.path(".")).env("OMP_NUM_THREADS", "1");
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
@@ -45,7 +45,7 @@ fn signalled(place: &Place, child: &Child, file: &str) {
 }
 
 /// Waits for a file to appear and sends a signal.
-fn sent(signal: &str, place: &Place, child: &Child, file: &str) {
+pub fn sent(signal: &str, place: &Place, child: &Child, file: &str) {
     for _ in 0..18000 {
         if place.path(file).exists() {
             break;
@@ -154,7 +154,12 @@ fn levels_stop_between_two_evaluations_and_go_on_from_there() {
     place.succeeds(&args("straight"));
     let read = |run: &str| std::fs::read_to_string(place.path(&format!("{run}/cells/levels-004.json"))).unwrap();
     assert_eq!(read("straight"), read("run"));
-    assert!(!place.path("run/cells/levels-004.state.json").exists());
+    let state = place.path("run/cells/levels-004.state.json");
+    assert!(!state.exists());
+    // as if it had been killed a moment before it removed this
+    std::fs::write(&state, "{}").unwrap();
+    place.succeeds(&[args("run"), vec!["--resume"]].concat());
+    assert!(!state.exists());
 }
 
 /// Where nothing listens, what is finished is kept, and that is said.

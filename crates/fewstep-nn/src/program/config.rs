@@ -226,17 +226,17 @@ impl ProgramConfig {
         let path = Self::path_for(program);
         let fail = |path: &Path, reason: String| Error::Checkpoint { path: path.display().to_string(), reason };
         if !program.is_file() {
-            return Err(fail(program, "there is no such file".to_owned()));
+            return Err(fail(program, "does not exist: check the path to the program".to_owned()));
         }
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let (name, reason) = (path.display(), "a TorchScript program does not say what it computes");
+                let (name, reason) = (path.display(), "is a TorchScript program, which does not say what it computes");
                 return Err(fail(program, format!("{reason}: write {name} beside it, such as {EXAMPLE}")));
             }
             Err(error) => return Err(fail(&path, format!("cannot be read: {error}"))),
         };
-        Self::from_json(&text).map_err(|error| fail(&path, error.to_string()))
+        Self::from_json(&text).map_err(|error| fail(&path, format!("is no valid description of a program: {error}")))
     }
 
     /// Reads and checks a description.
@@ -246,7 +246,7 @@ impl ProgramConfig {
     pub fn from_json(text: &str) -> Result<Self> {
         // some editors begin files with a byte order mark
         let config: Self = serde_json::from_str(text.trim_start_matches('\u{feff}'))
-            .map_err(|error| Error::Input(format!("is no description of a program: {error}; one is {EXAMPLE}")))?;
+            .map_err(|error| Error::Input(format!("{error}; one is {EXAMPLE}")))?;
         config.validate()?;
         Ok(config)
     }

@@ -62,14 +62,16 @@ impl<M: Tunable> Trainer<'_, M> {
         }
         same("config", serde_json::to_string(&self.config).unwrap_or_default())?;
         same("model", self.model.description())?;
-        let number = |key: &str| text(key)?.parse::<u64>().map_err(|_| fail(format!("'{key}' is not a number")));
+        let number = |key: &str| {
+            text(key)?.parse::<u64>().map_err(|_| fail(format!("is not a training state: its '{key}' is no number")))
+        };
         let (iteration, seen) = (number("iteration")?, number("images")?);
         let mut loaded = Vec::new();
         for (name, target) in self.vectors() {
             let data = state.tensors.get(name).ok_or_else(|| fail(format!("lacks the tensor '{name}'")))?;
             let tensor = tensor_from(data)?;
             if tensor.size() != target.size() {
-                return Err(fail(format!("'{name}' has {} values, not {}", tensor.numel(), target.numel())));
+                return Err(fail(format!("has {} values in '{name}', not {}", tensor.numel(), target.numel())));
             }
             loaded.push(tensor);
         }

@@ -200,10 +200,10 @@ impl Shared<'_> {
             None => {
                 let found = self.found(fitter, now, round, steps, &state)?;
                 atomic::write_json(&file, &found)?;
-                remove(&state)?;
                 found
             }
         };
+        remove(&state)?; // an earlier run may have ended before it did
         let kept = !fitter.settings.early_stop || found.rollout_error <= now.error;
         now.phases.push(PhaseOutcome { round, phase: 1, rollout_error: found.rollout_error, kept });
         if kept {
@@ -240,10 +240,10 @@ impl Shared<'_> {
         let network = self.opened.tunable()?;
         let file = |what: &str| folder.join(format!("round-{round}-phase-2{what}"));
         let (summary_file, model_file, state) = (file(".json"), file(".safetensors"), file("-state.safetensors"));
+        let trajectories = file("-trajectories.safetensors");
         let (tuned, summary) = match self.finished::<TunedSummary>(&summary_file)? {
             Some(summary) => (load_like(&model_file, network)?, summary),
             None => {
-                let trajectories = file("-trajectories.safetensors");
                 let saved = Saved { state: &state, trajectories: &trajectories, resume: self.resumed };
                 let untuned = now.tuned.as_ref().unwrap_or(network);
                 let tuned = fitter.tune(untuned, &now.plan, Some(saved), self.scorer.is_some())?;
@@ -254,11 +254,11 @@ impl Shared<'_> {
                 self.write_model(&model_file, &model, now.plan.nfe(), alpha, now.tunings() + 1)?;
                 let summary = TunedSummary { tuned_error, plan, rollout_error, evaluations, alpha, interpolation };
                 atomic::write_json(&summary_file, &summary)?; // last: it says that the phase is finished
-                remove(&state)?;
-                remove(&trajectories)?;
                 (load_like(&model_file, network)?, summary)
             }
         };
+        remove(&state)?; // an earlier run may have ended before it did
+        remove(&trajectories)?;
         now.tuning.push(summary.evaluations);
         let better = comes_nearer(&summary.interpolation).unwrap_or(summary.tuned_error < now.error); // equal: nothing moved
         let kept = !fitter.settings.early_stop || better;

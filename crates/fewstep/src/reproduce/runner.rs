@@ -105,6 +105,7 @@ impl<'a> Runner<'a> {
     fn learned(&self, name: &str, steps: usize, paper: &PaperSettings) -> Result<FoundPlan> {
         let [file, state] = ["json", "state.json"].map(|extension| self.folder.join(format!("{name}.{extension}")));
         if let Some(learned) = read(&file)? {
+            remove(&state); // an earlier run may have ended before it did
             return Ok(learned);
         }
         let settings = FitSettings { paper: paper.clone(), ..self.task.settings.fit.clone() };
@@ -223,13 +224,15 @@ impl<'a> Runner<'a> {
         };
         let file = |extension: &str| cache.file(kind.name(), plan.nfe(), extension);
         let path = file("safetensors");
+        let (state, trajectories) = (file("state.safetensors"), file("trajectories.safetensors"));
         if path.exists() {
+            remove(&state); // an earlier run may have ended before it did
+            remove(&trajectories);
             let model = load_like(&path, untuned)?;
             let plan = plan_for(untuned, &model, plan, moments)?;
             return Ok((model, plan));
         }
         self.observer.event(Event::Note(&format!("{}, {} steps: tuning", kind.name(), plan.nfe())));
-        let (state, trajectories) = (file("state.safetensors"), file("trajectories.safetensors"));
         let saved = Saved { state: &state, trajectories: &trajectories, resume: self.resumed };
         let scorer = cache.scorer.as_ref().filter(|_| ours && settings.interpolate.images > 0);
         let tuned = fitter.tune(untuned, plan, Some(saved), scorer.is_some())?;

@@ -32,6 +32,8 @@ const STATE: &str = "state.safetensors";
 const MODEL: &str = "model.safetensors";
 /// A line for every update, in the run folder.
 const STATS: &str = "stats.jsonl";
+/// Folder of the sample grids, in the run folder.
+const GRIDS: &str = "samples";
 /// Updates that a loss is the mean of: single ones are noisy.
 const LOSSES: usize = 20;
 /// Noise levels of the Heun sampler that makes the grids.
@@ -186,10 +188,13 @@ impl Training<'_> {
         let mut progress = Progress::new(self.observer, "train", "img", total, first);
         // at multiples of these, wherever a run was stopped and resumed
         let next = |every: u64, seen: u64| seen.checked_div(every).map_or(u64::MAX, |count| (count + 1) * every);
-        let grid_every = self.task.settings.grid_every();
-        let (mut next_snapshot, mut next_grid) = (next(output.save_every, first), next(grid_every, first));
+        let mut next_snapshot = next(output.save_every, first);
         let (mut losses, mut iterations) = (VecDeque::with_capacity(LOSSES), 0);
         let _saving = Saving::new(self.observer);
+        // an earlier run may have ended between its state and its grid
+        if self.is_grid_due(first) && !self.folder.has(&grid_name(first)) {
+            self.write_grid(&trainer.averaged()?, first)?;
+        }
         while trainer.images_seen() < total {
             let stats = trainer.step().map_err(|error| failed(error, &self.folder.file(STATE)))?;
             self.folder.append_line(STATS, &stats)?;
@@ -207,9 +212,8 @@ impl Training<'_> {
             if cancelled && stats.images < total {
                 return Err(Error::Stopped { place: format!("after {} images", stats.images) });
             }
-            if stats.images >= next_grid || (grid_every > 0 && stats.images >= total) {
+            if self.is_grid_due(stats.images) {
                 self.write_grid(&trainer.averaged()?, stats.images)?;
-                next_grid = next(grid_every, stats.images);
             }
         }
         let images_per_second = (trainer.images_seen() - first) as f64 / started.elapsed().as_secs_f64();
@@ -223,9 +227,17 @@ impl Training<'_> {
         })
     }
 
-    /// The state first: a model without its state could not be resumed.
+    /// Whether the update that ended at so many images reached the next multiple of what lies between two grids, or the end.
+    fn is_grid_due(&self, seen: u64) -> bool {
+        let TrainSettings { training, .. } = &self.task.settings;
+        let every = self.task.settings.grid_every();
+        let reached = |seen: u64| seen.checked_div(every).unwrap_or_default();
+        let before = seen.saturating_sub(training.batch as u64);
+        every > 0 && seen > 0 && (seen >= training.images || reached(seen) > reached(before))
+    }
+
+    /// The state last: what it says was done is not done again, so that a run that ends before it goes on from the one before.
     fn save(&self, trainer: &mut Trainer<'_>) -> Result<()> {
-        trainer.save_state(&self.folder.file(STATE))?;
         let TrainSettings { training, output, .. } = &self.task.settings;
         let notes = [
             ("data".to_owned(), self.task.data.name.clone()),
@@ -233,13 +245,13 @@ impl Training<'_> {
         ];
         let storage = if output.half { Storage::F16 } else { Storage::F32 };
         checkpoint::save(&self.folder.file(MODEL), &trainer.averaged()?, storage, &notes.into())?;
-        Ok(())
+        Ok(trainer.save_state(&self.folder.file(STATE))?)
     }
 
     /// 64 images of the EDM sampler. A network that makes none yet is no reason to stop its training, and neither is a request to end
     /// before the next update.
     fn write_grid(&self, model: &Model, seen: u64) -> Result<()> {
-        let path = self.folder.subfolder("samples")?.join(format!("{seen:09}.png"));
+        self.folder.subfolder(GRIDS)?;
         let plan = plans::teacher(model, GRID_STEPS)?;
         let images = scorer::images(model, &plan, &GRID_SEEDS.collect::<Vec<_>>(), GRID_BATCH, &Silent)?;
         if images.isfinite().all().int64_value(&[]) == 0 {
@@ -247,8 +259,13 @@ impl Training<'_> {
             self.observer.event(Event::Note(&what));
             return Ok(());
         }
-        Ok(atomic::write_bytes(&path, &scorer::grid(&[images])?)?)
+        Ok(atomic::write_bytes(self.folder.file(&grid_name(seen)), &scorer::grid(&[images])?)?)
     }
+}
+
+/// A grid's file, in the run folder.
+fn grid_name(seen: u64) -> String {
+    format!("{GRIDS}/{seen:09}.png")
 }
 
 /// The mean of some losses.

@@ -46,7 +46,7 @@ fn files_that_are_no_programs_are_refused() {
     let place = Place::new();
     let path = place.path("model.pt");
     let error = ProgramConfig::beside(&path).unwrap_err().to_string();
-    assert!(error.contains("model.pt: there is no such file"), "{error}");
+    assert!(error.contains("model.pt does not exist"), "{error}");
     let error = Program::load(&path, config(|_| ()), Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("model.pt does not exist"), "{error}");
     std::fs::write(&path, b"no zip").unwrap();
@@ -57,7 +57,7 @@ fn files_that_are_no_programs_are_refused() {
     for (json, says) in [("{", "EOF"), ("\u{feff}{\"shapes\": [3]}", "unknown field `shapes`")] {
         std::fs::write(place.path("model.json"), json).unwrap();
         let error = ProgramConfig::beside(&path).unwrap_err().to_string();
-        assert!(error.contains("model.json: ") && error.contains(says), "{error}");
+        assert!(error.contains("model.json is no valid description of a program: ") && error.contains(says), "{error}");
     }
     std::fs::write(place.path("model.json"), format!("\u{feff}{EXAMPLE}\n")).unwrap();
     assert_eq!(ProgramConfig::beside(&path).unwrap().shape, [3, 32, 32]);
