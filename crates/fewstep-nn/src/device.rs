@@ -119,7 +119,7 @@ fn load_cuda() -> Option<&'static str> {
             if std::env::var_os(NO_CUDA).is_some() {
                 return Some(format!("{NO_CUDA} is set"));
             }
-            cuda_library::open().err()
+            cuda_library::why_closed()
         });
         closed.as_deref()
     }
@@ -139,19 +139,20 @@ mod cuda_library {
     const RTLD_NOW: c_int = 2;
     const RTLD_GLOBAL: c_int = 0x100;
 
-    /// Opens libtorch_cuda.so from the run path; where it is missing or its driver is, CUDA stays unavailable.
-    pub fn open() -> Result<(), String> {
+    /// Opens libtorch_cuda.so from the run path, or says why it stays closed: where it is missing or its driver is, CUDA stays
+    /// unavailable.
+    pub fn why_closed() -> Option<String> {
         // SAFETY: the name is a valid C string, and the library is libtorch's own, whose initialisers register kernels only;
         // after a failure dlerror returns a C string that stays until this thread's next call, or null.
         unsafe {
             if !dlopen(c"libtorch_cuda.so".as_ptr(), RTLD_NOW | RTLD_GLOBAL).is_null() {
-                return Ok(());
+                return None;
             }
             let why = dlerror();
             if why.is_null() {
-                return Err("no reason given".to_owned());
+                return Some("no reason given".to_owned());
             }
-            Err(CStr::from_ptr(why).to_string_lossy().into_owned())
+            Some(CStr::from_ptr(why).to_string_lossy().into_owned())
         }
     }
 }

@@ -18,7 +18,7 @@ use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::tensor::{Batch, coefficients};
 use fewstep_nn::train::{CacheEntry, Loss, RolloutLoss, TrainConfig, Trainer, Trajectories};
 use fewstep_nn::unet::Conditions;
-use fewstep_nn::{Encoder, Error, Labels, Result, TorchDenoiser, Tunable};
+use fewstep_nn::{Codec, Encoder, Error, Labels, Result, TorchDenoiser, Tunable};
 use fewstep_search::{HeldOut, SearchSettings};
 
 use crate::support::recipe;
@@ -30,6 +30,7 @@ const SIDE: usize = 4;
 struct Line {
     params: Params,
     spec: Spec,
+    codec: Codec,
     parameterisation: Parameterisation,
 }
 
@@ -50,7 +51,8 @@ impl Line {
             rounding: 6e-8,
             identity: "line".to_owned(),
         };
-        Self { params: builder.finish().unwrap(), spec, parameterisation: Parameterisation::EDM }
+        let codec = Codec::direct(&spec.shape, Device::Cpu);
+        Self { params: builder.finish().unwrap(), spec, codec, parameterisation: Parameterisation::EDM }
     }
 
     fn weight(&self, name: &str) -> f64 {
@@ -97,16 +99,8 @@ impl TorchDenoiser for Line {
         Device::Cpu
     }
 
-    fn pixel_shape(&self) -> Option<[usize; 3]> {
-        Some([1, SIDE, SIDE])
-    }
-
-    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
-        Ok(samples.0.shallow_clone())
-    }
-
-    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
-        Err(Error::Input("no features".to_owned()))
+    fn codec(&self) -> &Codec {
+        &self.codec
     }
 }
 
