@@ -40,7 +40,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show on the built-in model what plans and tuning buy: table, report.html
+    /// Show what plans buy on a model (tuning too, on the built-in one): table, report.html
     Demo(demo::Args),
     /// Find plans: noise levels and solver coefficients for numbers of evaluations
     Plan(fit::PlanArgs),

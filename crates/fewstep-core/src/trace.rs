@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_recorded_step_is_its_plan() {
+    fn a_recorded_step_becomes_the_plan_of_its_formula() {
         let mut trace = Trace::new();
         let start = trace.latent() * 4.0;
         let (x, d) = trace.eval(start, 4.0);

@@ -8,6 +8,7 @@ use fewstep_core::denoiser::{Appearance, Clipping};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::model::BATCH;
 use crate::program::Decoder;
 use crate::tensor::Batch;
 use crate::texture::RandomFeatures;
@@ -18,6 +19,8 @@ pub struct Codec {
     /// Shape of a sample.
     shape: Vec<usize>,
     decoder: Option<Rc<Decoder>>,
+    /// Samples decoded at once.
+    batch: usize,
     pixel_shape: Option<[usize; 3]>,
     /// Features of its pixels, or of latents `[C, H, W]` where nothing decodes them; none for samples that are no such grids.
     features: Option<GridFeatures>,
@@ -32,7 +35,7 @@ impl Codec {
         };
         let grid = <[usize; 3]>::try_from(shape).ok();
         let features = grid.map(|grid| GridFeatures::new(grid, pixel_shape.is_some(), device));
-        Self { shape: shape.to_vec(), decoder: None, pixel_shape, features }
+        Self { shape: shape.to_vec(), decoder: None, batch: BATCH, pixel_shape, features }
     }
 
     /// Samples that `decoder` makes images of. It is run once.
@@ -43,13 +46,15 @@ impl Codec {
         let pixel_shape = decoder.pixel_shape()?;
         let features = Some(GridFeatures::new(pixel_shape, true, decoder.device()));
         let shape = decoder.shape().iter().map(|&size| size as usize).collect();
-        Ok(Self { shape, decoder: Some(Rc::new(decoder)), pixel_shape: Some(pixel_shape), features })
+        let decoder = Some(Rc::new(decoder));
+        Ok(Self { shape, decoder, batch: BATCH, pixel_shape: Some(pixel_shape), features })
     }
 
     /// The same, at most `batch` samples at once.
     pub(crate) fn with_batch(mut self, batch: usize) -> Self {
+        self.batch = batch.max(1);
         if let Some(features) = &mut self.features {
-            features.batch = batch.max(1);
+            features.batch = self.batch;
         }
         self
     }
@@ -106,11 +111,12 @@ impl Codec {
         self.features.as_ref().ok_or_else(|| Error::Input(why()))
     }
 
+    /// Images of samples, so many at once.
     fn decoded(&self, samples: &Tensor) -> Result<Tensor> {
-        match &self.decoder {
-            Some(decoder) => tch::no_grad(|| decoder.decode(samples)),
-            None => Ok(samples.shallow_clone()),
-        }
+        let Some(decoder) = &self.decoder else { return Ok(samples.shallow_clone()) };
+        let parts = samples.f_split(self.batch as i64, 0)?;
+        let decoded = parts.iter().map(|part| tch::no_grad(|| decoder.decode(part)));
+        Ok(Tensor::f_cat(&decoded.collect::<Result<Vec<_>>>()?, 0)?)
     }
 }
 
@@ -155,7 +161,7 @@ struct GridFeatures {
 
 impl GridFeatures {
     fn new(shape: [usize; 3], clips: bool, device: Device) -> Self {
-        Self { shape: shape.map(|size| size as i64), clips, device, batch: crate::model::BATCH, texture: Rc::default() }
+        Self { shape: shape.map(|size| size as i64), clips, device, batch: BATCH, texture: Rc::default() }
     }
 
     fn texture(&self) -> &RandomFeatures {

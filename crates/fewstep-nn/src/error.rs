@@ -132,7 +132,7 @@ pub fn torch_message(error: &TchError) -> String {
     ];
     let (line, lower) = (torch_line(error), error.to_string().to_lowercase());
     match MEMORY.iter().any(|sign| lower.contains(sign)) {
-        true => format!("{line}; a smaller batch needs less memory: --batch, or the setting `batch`"),
+        true => format!("{line}; a smaller batch needs less memory (the setting `batch`)"),
         false => line,
     }
 }

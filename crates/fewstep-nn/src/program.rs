@@ -54,7 +54,7 @@ impl Program {
         Ok(program)
     }
 
-    /// Lets the program and its decoder see at most `batch` samples at once; at least 1.
+    /// Lets the program see at most `batch` samples at once; at least 1.
     pub fn with_batch(mut self, batch: usize) -> Self {
         self.batch = batch.max(1);
         self.codec = self.codec.with_batch(batch);

@@ -61,7 +61,7 @@ pub trait Tunable: TorchDenoiser + Sized {
     }
 }
 
-/// Counts what tuning takes, too: an evaluation with a graph as three.
+/// Counts what tuning takes, too: an evaluation with a graph as three, as that of a derivative.
 impl<M: Tunable> Tunable for Counting<M> {
     fn params(&self) -> &Params {
         self.inner().params()

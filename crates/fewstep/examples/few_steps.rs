@@ -4,6 +4,7 @@ use fewstep::core::observe::Silent;
 use fewstep::models::{BUILT_IN, ModelOptions, open_model};
 use fewstep::search::{Found, Method, SearchSettings, find_plans};
 
+/// The plans of these numbers of evaluations.
 pub fn plans(model: &str, steps: &[usize]) -> Result<Found, Box<dyn std::error::Error>> {
     let opened = open_model(model, &ModelOptions::default())?;
     Ok(find_plans(&opened.denoiser(), &Method::BEST, steps, &SearchSettings::default(), &Silent)?)

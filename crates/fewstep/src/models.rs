@@ -348,7 +348,8 @@ pub fn load_like(path: &Path, like: &Network) -> Result<Network> {
         "{} holds a network of another architecture than the model",
         path.display()
     );
-    Ok(like.with_model(prepared(loaded, &hash::sha256_file(path)?, model.kind(), model.batch()))?)
+    let loaded = prepared(loaded, &hash::sha256_file(path)?, model.kind(), model.batch());
+    Ok(like.with_model(loaded.with_codec(model.codec().clone()))?)
 }
 
 #[cfg(test)]

@@ -81,6 +81,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let plans: Vec<PlanFile> =
         args.plans.iter().map(|path| PlanFile::open(path, &subjects, terminal)).collect::<fewstep::Result<_>>()?;
     let task = CompareTask::new(&subjects, &args.methods, &plans, &args.steps.counts(), &settings)?;
+    task.refuse_idle(args.settings.names())?;
     warn_of_changes(&task)?;
     if args.run.repeat.dry_run {
         return output.forecast(&forecast(&task, &subjects)?);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use fewstep::demo::{DemoResults, DemoTask, demo, forecast, headline, no_help, open, table};
 use fewstep::models::BUILT_IN;
 use fewstep::runs::{REPORT, RunOptions};
@@ -24,12 +24,12 @@ pub struct Args {
     /// Numbers of steps
     #[arg(long, value_name = "LIST", default_value = "5,8")]
     pub steps: Numbers,
-    /// Images that a row of the table is scored on
-    #[arg(long, value_name = "N", default_value_t = 200)]
-    pub images: usize,
-    /// Updates of the network in phase 2
-    #[arg(long, value_name = "N", default_value_t = 24)]
-    pub updates: u64,
+    /// Images that a row of the table is scored on, or shows [default: 200, or 64 where they are only shown]
+    #[arg(long, value_name = "N")]
+    pub images: Option<usize>,
+    /// Updates of the network in phase 2 [default: 24]
+    #[arg(long, value_name = "N")]
+    pub updates: Option<u64>,
     #[command(flatten)]
     pub repeat: Repeat,
     #[command(flatten)]
@@ -39,7 +39,13 @@ pub struct Args {
 /// Runs the demo.
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let model = open(&args.name, &args.model.options(1)?)?;
-    let task = DemoTask::new(model.id(&args.model.compute.precision), args.steps.counts(), args.images, args.updates);
+    ensure!(
+        args.updates.is_none() || DemoTask::has_phases(&model),
+        "--updates is for the paper's phase 2, which the demo shows on the built-in {BUILT_IN} without guidance"
+    );
+    let images = args.images.unwrap_or(DemoTask::images_of(&model));
+    let task =
+        DemoTask::new(model.id(&args.model.compute.precision), args.steps.counts(), images, args.updates.unwrap_or(24));
     if args.repeat.dry_run {
         return output.forecast(&forecast(&task, &model)?);
     }

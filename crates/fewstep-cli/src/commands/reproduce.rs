@@ -1,6 +1,6 @@
 //! `fewstep reproduce`: the paper's experiments on a model and data of one's own.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use fewstep::data::DataId;
 use fewstep::models::OpenModel;
 use fewstep::reference::{ImageReference, ReferenceOptions};
@@ -83,6 +83,11 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         settings,
     };
     let mut task = task.for_model(&opened, terminal);
+    ensure!(
+        args.updates.is_none() || opened.network().is_some(),
+        "--updates is for rows that tune the network, and {} has no weights",
+        args.name
+    );
     task.check(&opened, dataset.as_ref().map(Dataset::len))?;
     let references = args.references(&opened, &task.settings, terminal)?;
     task.references = references.iter().map(ImageReference::id).collect();

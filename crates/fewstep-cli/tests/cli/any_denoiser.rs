@@ -79,7 +79,7 @@ fn a_guided_network_is_tuned_as_it_samples() {
     for loss in [&["--loss", "edm"][..], &["--set", "tune.data_weight=0.1"]] {
         let words = [&guided[..], loss, &["--data", "images", "--out", "new"]].concat();
         let error = place.fails(&words);
-        assert!(error.contains("a guided one does something else"), "{error}");
+        assert!(error.contains("what a guided one answers is no mean of data"), "{error}");
     }
 }
 
@@ -134,6 +134,8 @@ fn a_program_is_reproduced_as_far_as_it_can_be() {
     let names: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["method"].as_str().unwrap()).collect();
     assert_eq!(names, ["teacher", "baseline", "phase 1: levels"]);
     assert_ne!(rows[1]["sigmas"], rows[2]["sigmas"]);
+    let error = place.fails(&[&words[..7], &["--out", "new", "--updates", "9"]].concat());
+    assert!(error.contains("--updates is for rows that tune"), "{error}");
     let named = [&words[..7], &["--out", "new", "--rows", "both"]].concat();
     assert!(place.fails(&named).contains("cannot be tuned"));
     assert!(place.path("run/fig3-003.svg").exists());
@@ -164,6 +166,10 @@ fn the_demo_is_of_any_model() {
     let page = std::fs::read_to_string(place.path("vectors/report.html")).unwrap();
     assert!(page.contains("Rollout error in 3 steps from") && !page.contains("data:image/png"));
     assert!(place.path("mixture/images/02.png").exists() && !place.path("vectors/images").exists());
+    for (idle, said) in [(["--updates", "9"], "phase 2"), (["--images", "65"], "only shown")] {
+        let error = place.fails(&["demo", "vectors.pt", "--trust", "--out", "new", idle[0], idle[1]]);
+        assert!(error.contains(said), "{error}");
+    }
     let forecast = place.json(&["demo", "vectors.pt", "--trust", "--dry-run"]);
     assert!(forecast["parts"].as_array().unwrap().iter().all(|part| part["gradient"] == false), "{forecast}");
 }
@@ -190,14 +196,17 @@ fn a_network_of_latents_has_a_decoder() {
     assert!(size.0 >= 32 && size.1 >= 32, "images of 16x16: {size:?}");
     let latents = fewstep_io::npz::read(place.path("latents.npz")).unwrap();
     assert!(latents.values().any(|array| array.shape == [4, 4, 8, 8]), "{:?}", latents.keys());
-    place.succeeds(&[&fit[..], &tuning].concat());
+    place.succeeds(&[&fit[..], &tuning, &["--set=early_stop=false"]].concat());
+    // the tuned network has it, too, wherever it is taken
+    let tuned = ["run/steps-003/model.safetensors", "--plan", "run/steps-003/plan.json", "--trust", "--seeds", "0-3"];
+    place.succeeds(&[&["sample"], &tuned[..], &["--out", "tuned.png"]].concat());
     let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
     assert!(page.contains("data:image/png"), "decoded images are shown");
     // another decoder makes other images: what was kept of a run's images is not taken for theirs
     std::fs::write(place.path("latents.json"), r#"{"decoder": {"path": "decoder.pt", "scale": 3}}"#).unwrap();
-    assert!(place.fails(&[&fit[..], &tuning, &["--resume"]].concat()).contains("sha256"));
+    assert!(place.fails(&[&fit[..], &tuning, &["--set=early_stop=false", "--resume"]].concat()).contains("sha256"));
     std::fs::write(place.path("latents.json"), r#"{"decoder": {"paht": "decoder.pt"}}"#).unwrap();
-    assert!(place.fails(&sample("x.png")).contains("latents.json: `decoder`: unknown field `paht`"));
+    assert!(place.fails(&sample("x.png")).contains("latents.json names no usable decoder: unknown field `paht`"));
     std::fs::write(place.path("latents.json"), "notes of mine").unwrap();
     place.succeeds(&sample("other.npz"));
 }

@@ -350,3 +350,15 @@ fn misfits_are_one_sentence() {
         assert!(run.code == 1 && run.stderr.contains("--data"), "{method}: {}", run.stderr);
     }
 }
+
+#[test]
+fn settings_of_methods_that_are_not_compared_are_refused() {
+    let place = Place::new();
+    let compare =
+        |set| place.fails(&["compare", "gaussian-mixture", "--methods", "karras/euler", "--out", "run", "--set", set]);
+    for idle in ["search.gits.metric=l1", "search.gauss_newton.steps=1", "table_images=8"] {
+        let name = idle.split('=').next().unwrap();
+        let error = compare(idle);
+        assert!(error.contains(&format!("the setting {name} is for methods that have such a stage")), "{error}");
+    }
+}

@@ -44,7 +44,7 @@ impl<D: Denoiser> Counting<D> {
         &self.denoiser
     }
 
-    /// Counts so many evaluations more.
+    /// Counts so many evaluations more: those that were asked of the denoiser in another way than by its traits here.
     pub fn count(&self, evaluations: usize) {
         self.evaluations.set(self.evaluations.get() + evaluations as u64);
     }

@@ -11,6 +11,19 @@ const MAX_DEPTH: usize = 32;
 /// Elements that one converter converts in all; shared lists are counted each time they are met.
 const MAX_ELEMENTS: usize = 100_000;
 
+/// An object that has no JSON form, in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotPlain(String);
+
+/// As [`Converter`], for one object.
+///
+/// # Errors
+/// If the object holds anything that JSON has no form for, or is unreasonably deep or large for a setting.
+pub fn convert(graph: &Graph<'_>, id: Id) -> Result<Value, NotPlain> {
+    Converter::new(graph).convert(id).map_err(NotPlain)
+}
+
 /// A number of a converted object, including the non-finite ones; booleans and text are none.
 pub fn number(value: &Value) -> Option<f64> {
     match value.as_str() {

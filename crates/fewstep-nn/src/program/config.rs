@@ -332,7 +332,7 @@ impl DecoderConfig {
         let Some(decoder) = whole.get_mut("decoder") else { return Ok(None) };
         let wrong = |error: serde_json::Error| Error::Checkpoint {
             path: path.display().to_string(),
-            reason: format!("`decoder`: {error}"),
+            reason: format!("names no usable decoder: {error}"),
         };
         Ok(Some(serde_json::from_value(decoder.take()).map_err(wrong)?))
     }

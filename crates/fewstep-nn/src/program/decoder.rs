@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct Decoder {
     script: Script,
+    /// With the place of its file as it was opened.
     config: DecoderConfig,
     shape: Vec<i64>,
     device: Device,
@@ -43,9 +44,15 @@ impl Decoder {
         };
         config.validate(*channels)?;
         let script = Script::load(path, device)?;
-        let decoder = Self { script, config: config.clone(), shape: shape.to_vec(), device, batch: BATCH };
+        let config = DecoderConfig { path: path.to_owned(), ..config.clone() };
+        let decoder = Self { script, config, shape: shape.to_vec(), device, batch: BATCH };
         decoder.try_out()?;
         Ok(decoder)
+    }
+
+    /// Its description, with the place of its file as it was opened.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
     }
 
     /// Shape of its states, without the batch.

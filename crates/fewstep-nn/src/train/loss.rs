@@ -17,7 +17,7 @@ use crate::unet::Conditions;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
-    /// ln sigma ~ N(p_mean, p_std^2), weight 1 / c_out(sigma)^2 (Karras et al. 2022, Table 1, "Training").
+    /// ln sigma ~ N(p_mean, p_std^2), within what the network knows, weight 1 / c_out(sigma)^2 (Karras et al. 2022, Table 1, "Training").
     LogNormal {
         /// Mean of ln sigma.
         p_mean: f64,
@@ -96,7 +96,9 @@ impl Loss {
         let device = model.device();
         match self {
             Self::LogNormal { p_mean, p_std } => {
-                let sigma = (stream.normal(&[n], device) * *p_std + *p_mean).exp();
+                // the distribution is EDM's; what a network does not know it is not asked
+                let (low, high) = model.spec().levels.supported;
+                let sigma = (stream.normal(&[n], device) * *p_std + *p_mean).exp().f_clamp(low, high)?;
                 let Coefficients { c_out, .. } = coefficients(model.parameterisation(), &sigma)?;
                 Ok((sigma, c_out.square().reciprocal()))
             }

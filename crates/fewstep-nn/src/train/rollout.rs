@@ -270,7 +270,7 @@ impl<M: Tunable> Trainer<'_, M> {
         let (latent, constant) = (Batch(minibatch.latent.shallow_clone()), minibatch.constant.as_ref());
         let constant = constant.map(|constant| Batch(constant.shallow_clone()));
         let last = Source::Output(plan.nfe() - 1);
-        let mut learner = Student {
+        let mut student = Student {
             trainer: self,
             minibatch,
             gradient: self.weights.values.zeros_like(),
@@ -289,8 +289,8 @@ impl<M: Tunable> Trainer<'_, M> {
             Ok(Some((value, Batch(slopes.remove(0)))))
         };
         let start = Start { latent: &latent, constant: constant.as_ref() };
-        sum.loss += states_gradient(plan, start, &mut learner, loss)?.0;
-        sum.gradient += learner.gradient;
+        sum.loss += states_gradient(plan, start, &mut student, loss)?.0;
+        sum.gradient += student.gradient;
         Ok(())
     }
 

@@ -147,7 +147,7 @@ fn a_critic_is_shown_some_of_the_images() {
 
 /// Every second pair of a minibatch is the second update's, also where every comparison is of one; one pair serves both.
 #[test]
-fn updates_of_a_lesson_share_its_pairs() {
+fn updates_of_a_round_share_its_pairs() {
     let _turn = alone();
     let model = lively(0);
     let mut images = stream(7);

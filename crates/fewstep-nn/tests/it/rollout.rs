@@ -169,7 +169,7 @@ fn a_gradient_through_all_steps_is_that_of_one_graph() {
 }
 
 #[test]
-fn losses_and_lessons_must_suit_each_other() {
+fn losses_and_training_data_must_suit_each_other() {
     let _turn = alone();
     let (model, plan) = (lively(0), euler(3));
     let source = trajectories(&model, &plan, Solver::Euler, plan.schedule.as_ref().unwrap());

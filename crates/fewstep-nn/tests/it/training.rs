@@ -101,10 +101,10 @@ fn libtorchs_generator_is_the_programs_own() {
         let model = Model::fresh(ModelConfig { network, ..small(2).config().clone() }, 4, Device::Cpu).unwrap();
         between();
         let mut trainer = Trainer::new(model.duplicate().unwrap(), &images, recipe()).unwrap();
-        let lessons = trajectories(&model, &plan, Solver::Heun, &fine);
+        let trajectories_of_plan = trajectories(&model, &plan, Solver::Heun, &fine);
         let rollout = TrainConfig { loss: Loss::Rollout(critic), ..recipe() };
         let config = TrainConfig { batch: 6, microbatch: 3, augment: None, xflip: false, ..rollout };
-        let mut tuned = Trainer::new(model.duplicate().unwrap(), &lessons, config).unwrap();
+        let mut tuned = Trainer::new(model.duplicate().unwrap(), &trajectories_of_plan, config).unwrap();
         let learn = ScheduleConfig {
             objective: Objective::Joint { gamma: 0.5 },
             noise: NoiseSharing::Independent,
@@ -114,7 +114,7 @@ fn libtorchs_generator_is_the_programs_own() {
             learning_rate: 0.01,
             seed: 3,
         };
-        let mut learner = ScheduleOptimizer::new(&karras(4, 0.02, 40.0, 7.0).unwrap(), learn);
+        let mut optimiser = ScheduleOptimizer::new(&karras(4, 0.02, 40.0, 7.0).unwrap(), learn);
         let mut numbers = Vec::new();
         for _ in 0..2 {
             between();
@@ -122,7 +122,7 @@ fn libtorchs_generator_is_the_programs_own() {
             between();
             numbers.push(tuned.step().unwrap().loss);
             between();
-            numbers.push(learner.step(&model, &images).unwrap().loss);
+            numbers.push(optimiser.step(&model, &images).unwrap().loss);
         }
         between();
         let table = TableConfig { images: 6, batch: 4, seed: 1 };

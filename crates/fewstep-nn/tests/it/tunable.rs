@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fewstep_core::denoiser::{Appearance, Denoiser, Levels, Spec};
+use fewstep_core::denoiser::{Denoiser, Levels, Spec};
 use fewstep_core::observe::Silent;
 use fewstep_core::plan::Constant;
 use fewstep_core::schedule::karras;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fewstep_eval::features::Convention;
-use fewstep_search::{Error as SearchError, Method, Refinement, SearchSettings, documented};
+use fewstep_search::{Error as SearchError, Method, Refinement, SearchSettings, Source, documented};
 use serde::{Deserialize, Serialize};
 
 use super::{PlanFile, PlanFileId, Subject, SubjectId};
@@ -124,6 +124,25 @@ impl CompareTask {
             methods.iter().try_for_each(|method| runs_on(method, subject))?;
         }
         Ok(task)
+    }
+
+    /// Refuses settings that were asked for by name and change nothing here.
+    ///
+    /// # Errors
+    /// With the first of `names` that does.
+    pub fn refuse_idle<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        for name in names {
+            let section = name.strip_prefix("search.").map(|rest| rest.split('.').next().unwrap_or_default());
+            let used = match section {
+                Some(section) => self.methods.iter().any(|method| method.uses(section)),
+                None => name != "table_images" || self.methods.iter().any(|method| method.source == Source::Bound),
+            };
+            ensure!(
+                used,
+                "the setting {name} is for methods that have such a stage, and none of these has: it changes nothing here"
+            );
+        }
+        Ok(())
     }
 
     /// The names of the rows: methods, then plan files.

@@ -6,8 +6,7 @@ use super::DemoTask;
 use crate::error::Result;
 use crate::fitting::{FitSettings, tuning};
 use crate::forecast::Forecast;
-use crate::models::{OpenModel, is_built_in};
-use crate::scorer::GRID_IMAGES;
+use crate::models::OpenModel;
 
 /// The settings and the cost of a demo on a model.
 ///
@@ -19,11 +18,7 @@ pub fn forecast(task: &DemoTask, model: &OpenModel) -> Result<Forecast> {
     let spec = model.spec();
     let steps = task.steps.iter().map(|&steps| steps as u64).sum::<u64>();
     let (held, teacher) = (held_out.samples as u64, 2 * held_out.teacher_steps as u64 - 1);
-    let images = match model.denoiser().pixel_shape() {
-        Some(_) if is_built_in(&model.name) => task.images,
-        Some(_) => task.images.min(GRID_IMAGES),
-        None => 0,
-    } as u64;
+    let images = if model.denoiser().pixel_shape().is_some() { task.images as u64 } else { 0 };
     let found = search_cost(spec, &Method::BEST, &task.steps, search)?;
     let mut cost = Forecast::new(task, spec.calls)?
         .part("teacher on held-out latents", held * teacher)

@@ -32,7 +32,7 @@ use crate::models::{ModelOptions, OpenModel, is_built_in, open_model};
 use crate::plans::{euler, teacher};
 use crate::reference::ImageReference;
 use crate::runs::{REPORT, Run, RunOptions, read_file};
-use crate::scorer::{GRID_IMAGES, ImageScorer};
+use crate::scorer::ImageScorer;
 
 /// Where the results stand, in the run folder.
 pub const RESULTS: &str = "results.json";
@@ -51,6 +51,8 @@ pub struct DemoRow {
     pub method: String,
     /// Network evaluations an image.
     pub nfe: usize,
+    /// Network calls an image: more than evaluations under guidance.
+    pub calls: usize,
     /// Frechet distance to the features of what the model should make, where that is known.
     pub frechet: Option<f64>,
     /// Rollout error on held-out latents; none for the teacher.
@@ -176,9 +178,7 @@ impl Demo<'_> {
             Some(_) => Some(ImageScorer::new(self.references, settings.batch)?),
             None => None,
         };
-        // what nobody measures is only looked at
-        let count = if self.references.is_empty() { task.images.min(GRID_IMAGES) } else { task.images };
-        let shared = Shared { fitter, scorer, seeds: (0..count as u64).collect() };
+        let shared = Shared { fitter, scorer, seeds: (0..task.images as u64).collect() };
         let plan = teacher(&base, settings.held_out.teacher_steps)?;
         self.row(&shared, settings.held_out.teacher_steps, "teacher (Heun, rho = 7)", base, &plan)?;
         let table = match images {
@@ -244,7 +244,8 @@ impl Demo<'_> {
             grid = Some(file);
         }
         let (method, nfe, sigmas) = (method.to_owned(), plan.nfe(), plan.sigmas());
-        self.results.rows.push(DemoRow { steps, method, nfe, frechet, rollout_error, sigmas, grid });
+        let calls = nfe * denoiser.spec().calls;
+        self.results.rows.push(DemoRow { steps, method, nfe, calls, frechet, rollout_error, sigmas, grid });
         Ok(())
     }
 

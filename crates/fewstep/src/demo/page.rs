@@ -17,6 +17,8 @@ pub fn table(rows: &[DemoRow]) -> Table {
         Column::text("method"),
         Column::number("evaluations", Format::Integer),
     ];
+    let guided = rows.iter().any(|row| row.calls > row.nfe);
+    columns.extend(guided.then(|| Column::number("network calls", Format::Integer)));
     columns.extend(measured.then(|| Column::number(FRECHET, Format::Significant(4)).lowest()));
     columns.push(Column::number(ROLLOUT, Format::Significant(4)).lowest());
     let mut table = Table::new(columns);
@@ -28,6 +30,7 @@ pub fn table(rows: &[DemoRow]) -> Table {
         }
         let number = |value: Option<f64>| value.map_or(Cell::Missing, Cell::from);
         let mut cells = vec![Cell::from(row.steps as f64), row.method.as_str().into(), Cell::from(row.nfe as f64)];
+        cells.extend(guided.then(|| Cell::from(row.calls as f64)));
         cells.extend(measured.then(|| number(row.frechet)));
         cells.push(number(row.rollout_error));
         table.push(cells);
@@ -170,7 +173,16 @@ mod tests {
 
     fn row(steps: usize, method: &str, frechet: f64) -> DemoRow {
         let (method, frechet) = (method.to_owned(), Some(frechet));
-        DemoRow { steps, method, nfe: steps, frechet, rollout_error: None, sigmas: Vec::new(), grid: None }
+        DemoRow {
+            steps,
+            method,
+            nfe: steps,
+            calls: steps,
+            frechet,
+            rollout_error: None,
+            sigmas: Vec::new(),
+            grid: None,
+        }
     }
 
     #[test]

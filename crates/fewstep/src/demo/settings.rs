@@ -13,6 +13,7 @@ use crate::fitting::settings::{
 use crate::fitting::{FitSettings, PlanSource};
 use crate::models::{BUILT_IN, ModelId, OpenModel, is_built_in};
 use crate::runs::{ResumeError, Task, what_differs};
+use crate::scorer::GRID_IMAGES;
 
 /// What a demo does, whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,14 +44,22 @@ impl DemoTask {
         ensure!(!steps.is_empty() && steps.iter().all(|&steps| steps >= 2), "the steps must be numbers of at least 2");
         let grid = settings.search.teacher.grid.min(settings.paper.grid);
         ensure!(steps.iter().all(|&steps| steps <= grid), "the demo has plans of up to {grid} steps");
+        let most = if is_built_in(&model.name) { usize::MAX } else { GRID_IMAGES };
         ensure!(*images >= 2, "the images must be at least 2, as a covariance needs two");
+        ensure!(*images <= most, "images of {} are only shown, at most {most} of them", model.name);
         settings.check_denoiser(&PlanSource::Method(Method::BEST), model.denoiser())?;
         settings.validate()
     }
 
-    /// Whether the paper's phases are shown: on the network whose training images are at hand.
+    /// Images of a row where nobody says otherwise: enough to measure, or as many as are shown.
+    pub fn images_of(model: &OpenModel) -> usize {
+        if is_built_in(&model.name) { 200 } else { GRID_IMAGES }
+    }
+
+    /// Whether the paper's phases are shown: on the network whose training images are at hand, as it is.
     pub fn has_phases(model: &OpenModel) -> bool {
-        is_built_in(&model.name) && model.name == BUILT_IN
+        let is_the_network = model.name == BUILT_IN && is_built_in(BUILT_IN); // no file of that name
+        is_the_network && model.spec().guidance.is_none()
     }
 }
 

@@ -10,7 +10,8 @@ use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::fit::TuneStep;
-use fewstep_nn::{Network, TorchDenoiser};
+use fewstep_nn::program::DecoderConfig;
+use fewstep_nn::{Codec, Network, TorchDenoiser};
 use fewstep_search::{Extras, Found, baseline};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -123,6 +124,7 @@ impl Shared<'_> {
             Some(tuned) => {
                 let path = folder.join("model.safetensors");
                 self.write_model(&path, tuned, steps, now.alpha, now.tunings())?;
+                write_decoder(&path, tuned.codec())?;
                 Some(inside(&path))
             }
             None => None,
@@ -303,6 +305,15 @@ impl Shared<'_> {
         notes.insert("tuned".to_owned(), format!("by fewstep for {steps} steps, {how}"));
         Ok(checkpoint::save(path, model.model(), Storage::F32, &notes)?)
     }
+}
+
+/// Names a network's decoder beside its file, so that its samples become images wherever it is opened.
+fn write_decoder(network: &Path, codec: &Codec) -> Result<()> {
+    let Some(decoder) = codec.decoder() else { return Ok(()) };
+    let file = &decoder.config().path;
+    let path = file.canonicalize().with_context(|| format!("cannot find the decoder {}", file.display()))?;
+    let described = DecoderConfig { path, ..decoder.config().clone() };
+    Ok(atomic::write_json(network.with_extension("json"), &json!({ "decoder": described }))?)
 }
 
 /// What a plan says of its network where that is not a tuned one.

@@ -37,7 +37,7 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
     let paper = rows.iter().filter(|row| !row.searches()).filter_map(|row| row.tuning(&task.settings));
     let paper: Vec<TuneSettings> = paper.collect();
     if let Some(tune) = paper.first() {
-        // losses differ from row to row, and no cost with them
+        // rows differ in their loss, not in their cost
         cost = tuning(cost, "phase 2", fit, tune, (&task.steps, paper.len() as u64));
     }
     cost = ours(task, spec, cost, &rows, held)?;

@@ -2,25 +2,25 @@
 
 use std::path::Path;
 
-use fewstep_core::denoiser::{Appearance, Denoiser, Levels, Spec};
+use fewstep_core::denoiser::{Denoiser, Levels, Spec};
 use fewstep_core::observe::Silent;
 use fewstep_core::plan::Constant;
 use fewstep_core::schedule::karras;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_io::npz;
 use fewstep_io::tensors::TensorData;
-use fewstep_nn::tch::{Device, Tensor};
-use fewstep_nn::{Error, Labels, Result, data};
+use fewstep_nn::tch::Device;
+use fewstep_nn::{Codec, Error, Labels, Result, data};
 
 use super::*;
 
 /// D(x; sigma) of unit normal data of any shape; images where that is `[1 or 3, height, width]`.
 #[derive(Debug)]
-struct Normal(Spec);
+struct Normal(Spec, Codec);
 
 impl Normal {
     fn of(shape: &[usize]) -> Self {
-        Self(Spec {
+        let spec = Spec {
             shape: shape.to_vec(),
             levels: Levels::between(0.01, 10.0),
             classes: 0,
@@ -28,7 +28,8 @@ impl Normal {
             guidance: None,
             rounding: 6e-8,
             identity: "normal".to_owned(),
-        })
+        };
+        Self(spec, Codec::direct(shape, Device::Cpu))
     }
 }
 
@@ -67,19 +68,8 @@ impl TorchDenoiser for Normal {
         Device::Cpu
     }
 
-    fn pixel_shape(&self) -> Option<[usize; 3]> {
-        match self.0.shape[..] {
-            [channels @ (1 | 3), height, width] => Some([channels, height, width]),
-            _ => None,
-        }
-    }
-
-    fn pixels(&self, samples: &Batch) -> Result<Tensor> {
-        Ok(samples.0.shallow_clone())
-    }
-
-    fn pixel_appearance(&self) -> Result<&dyn Appearance<Batch, Error>> {
-        Err(Error::Input("no appearance".to_owned()))
+    fn codec(&self) -> &Codec {
+        &self.1
     }
 }
 

@@ -49,7 +49,7 @@ fn held_out(denoiser: &dyn TorchDenoiser) -> HeldOut<Batch> {
 
 fn built_in_mixture() -> (OpenModel, Data) {
     let network = open_model(MIXTURES[0], &ModelOptions::default()).unwrap();
-    let weights = |name: &str| network.network().unwrap().params().get(name).unwrap().detach().to_kind(Kind::Double);
+    let weights = |name: &str| network.network().unwrap().model().params().get(name).unwrap().detach().to_kind(Kind::Double);
     let data = Data {
         shape: vec![1, 32, 32],
         conditional: false,
@@ -273,8 +273,8 @@ fn phase_1_of_the_paper_is_the_same_on_a_program_and_on_its_network() {
     }
     let levels = karras(5, 0.002, 80.0, 7.0).unwrap();
     let learned = |opened: &OpenModel| {
-        let mut learner = ScheduleOptimizer::new(&levels, learn());
-        (0..2).map(|_| learner.step(opened.denoiser(), &images).unwrap()).collect::<Vec<_>>()
+        let mut optimiser = ScheduleOptimizer::new(&levels, learn());
+        (0..2).map(|_| optimiser.step(opened.denoiser(), &images).unwrap()).collect::<Vec<_>>()
     };
     for (found, wanted) in learned(&program).into_iter().zip(learned(&network)) {
         assert!((found.loss - wanted.loss).abs() < 1e-4 * wanted.loss, "{} {}", found.loss, wanted.loss);

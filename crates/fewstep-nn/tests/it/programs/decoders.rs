@@ -2,6 +2,7 @@
 
 use fewstep_nn::program::Program;
 use fewstep_nn::tch::{Device, Kind, Tensor};
+use fewstep_nn::tensor::Batch;
 use serde_json::json;
 
 use super::{CPU, Place, config, load};
@@ -26,6 +27,8 @@ fn a_decoder_makes_pixels_of_scaled_states() {
     let x = Tensor::randn([5, 4, 3, 5], CPU).set_requires_grad(true);
     let decoder = program.codec().decoder().unwrap();
     let pixels = decoder.decode(&x).unwrap();
+    let in_parts = program.codec().pixels(&Batch(x.detach())).unwrap();
+    assert_close("pixels in parts", &in_parts, &pixels, 1e-6);
     assert_close("pixels", &pixels, &upscaled(&(&x * 2.0 - 0.25)), 1e-6);
     let gradient = &Tensor::run_backward(&[pixels.sum(Kind::Float)], &[&x], false, false)[0];
     let once = x.zeros_like();

@@ -135,7 +135,7 @@ fn matching_restores_the_teacher_s_variance() {
 
 /// Twice the error everywhere is the same search.
 #[test]
-fn a_view_that_scales_changes_nothing() {
+fn an_error_space_that_scales_changes_nothing() {
     let data = mixture();
     let held = holding(&data);
     let fit = Fit { ridge: 0.0, ..Fit::default() };

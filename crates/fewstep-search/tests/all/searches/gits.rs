@@ -52,7 +52,7 @@ fn step_cost(
 }
 
 #[test]
-fn local_is_the_least_of_all_paths() {
+fn gits_is_the_least_of_all_paths() {
     let data = mixture();
     let count = 5;
     let latent = samples(&data, 3, count);

@@ -54,7 +54,7 @@ fn by_definition(
 }
 
 #[test]
-fn reachable_is_its_definition_and_with_every_state_kept_the_least_of_all_paths() {
+fn oss_is_its_definition_and_with_every_state_kept_the_least_of_all_paths() {
     let data = mixture();
     let teacher = teacher(&data, &grid(), 3, 6);
     let cases = [

@@ -184,8 +184,8 @@ impl TuneSettings {
         opened.tunable()?;
         ensure!(
             opened.spec().guidance.is_none() || !self.denoises_data(),
-            "the losses bound and edm, and tune.data_weight, teach a network to denoise data, and a guided one does something \
-             else: tune it by the loss rollout, or leave guidance out"
+            "the losses bound and edm, and tune.data_weight, teach a network to denoise data, and what a guided one answers is no \
+             mean of data: tune it by the loss rollout, or leave guidance out"
         );
         Ok(())
     }
