@@ -73,7 +73,7 @@ pub struct CommonArgs {
     pub method: PlanSource,
     #[command(flatten)]
     pub data: TrainingImages,
-    /// Feature networks of --ref, or that of distances of features, as for `eval`
+    /// Feature networks that score images (--ref), or that of distances of features, as for `eval`
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Data")]
     pub features: Vec<String>,
     #[command(flatten)]

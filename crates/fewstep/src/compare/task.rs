@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fewstep_eval::features::Convention;
-use fewstep_search::{Error as SearchError, Method, Refinement, SearchSettings, Source, documented};
+use fewstep_search::{Error as SearchError, Method, Refinement, SearchSettings, documented};
 use serde::{Deserialize, Serialize};
 
 use super::{PlanFile, PlanFileId, Subject, SubjectId};
@@ -126,19 +126,17 @@ impl CompareTask {
         Ok(task)
     }
 
-    /// Refuses settings that were asked for by name and change nothing here.
+    /// Refuses settings of searches that were asked for by name and change nothing here. (Methods that join later have the teacher and
+    /// all that is no search's as they are now.)
     ///
     /// # Errors
     /// With the first of `names` that does.
     pub fn refuse_idle<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
         for name in names {
-            let section = name.strip_prefix("search.").map(|rest| rest.split('.').next().unwrap_or_default());
-            let used = match section {
-                Some(section) => self.methods.iter().any(|method| method.uses(section)),
-                None => name != "table_images" || self.methods.iter().any(|method| method.source == Source::Bound),
-            };
+            let section = name.strip_prefix("search.").and_then(|rest| rest.split('.').next());
+            let idle = |section: &str| section != "teacher" && !self.methods.iter().any(|method| method.uses(section));
             ensure!(
-                used,
+                !section.is_some_and(idle),
                 "the setting {name} is for methods that have such a stage, and none of these has: it changes nothing here"
             );
         }

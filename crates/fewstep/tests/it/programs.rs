@@ -49,7 +49,8 @@ fn held_out(denoiser: &dyn TorchDenoiser) -> HeldOut<Batch> {
 
 fn built_in_mixture() -> (OpenModel, Data) {
     let network = open_model(MIXTURES[0], &ModelOptions::default()).unwrap();
-    let weights = |name: &str| network.network().unwrap().model().params().get(name).unwrap().detach().to_kind(Kind::Double);
+    let weights =
+        |name: &str| network.network().unwrap().model().params().get(name).unwrap().detach().to_kind(Kind::Double);
     let data = Data {
         shape: vec![1, 32, 32],
         conditional: false,
