@@ -32,10 +32,7 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
         let needs_table = task.settings.needs_table(&task.method);
         cost = match &task.method {
             PlanSource::Paper if needs_table => cost.part("table of e(sigma)", rounds * table),
-            PlanSource::Paper => cost.training("phase 1", rounds * paper.iterations * paper.batch as u64 * steps).part(
-                "held-out errors of phase 1",
-                rounds * evaluated(paper.iterations, paper.check_every) * held * steps,
-            ),
+            PlanSource::Paper => learning_levels(cost, &task.settings, (&task.steps, rounds)),
             PlanSource::Method(method) => {
                 let first = search_cost(spec, method, &task.steps, search)?;
                 matching = first.matching;
@@ -73,6 +70,19 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
     let samplers = 1 + u64::from(task.finds()) + u64::from(task.tunes());
     let images = if model.denoiser().pixel_shape().is_some() { IMAGES } else { 0 };
     Ok(cost.part("images of the report", images * samplers * steps))
+}
+
+/// With phase 1 by Adam for each of these numbers of steps, so many times.
+pub(crate) fn learning_levels(cost: Forecast, settings: &FitSettings, (steps, times): (&[usize], u64)) -> Forecast {
+    let FitSettings { paper, held_out, .. } = settings;
+    // the last level makes the image, and counts in no objective
+    let levels = times * steps.iter().map(|&steps| steps.saturating_sub(1) as u64).sum::<u64>();
+    let evaluations = paper.iterations * paper.batch as u64 * levels;
+    let errors = times * evaluated(paper.iterations, paper.check_every) * held_out.samples as u64;
+    // the loss first, then every level's error once more, for its slope
+    cost.part("evaluations of phase 1 before their gradients", 2 * evaluations)
+        .training("phase 1", evaluations)
+        .part("held-out errors of phase 1", errors * steps.iter().map(|&steps| steps as u64).sum::<u64>())
 }
 
 /// With a tuning, called `name`, for each of these numbers of steps, so many times.
@@ -121,30 +131,56 @@ pub(crate) fn interpolation_evaluations(images: u64, held_out: u64, matching: u6
 
 #[cfg(test)]
 mod tests {
-    use fewstep_core::denoiser::Counting;
+    use fewstep_core::denoiser::{Counting, Reference};
     use fewstep_core::observe::Silent;
     use fewstep_core::schedule::karras;
     use fewstep_io::dataset;
     use fewstep_nn::data::Images;
     use fewstep_nn::tch::Device;
     use fewstep_nn::train::GradientFlow;
-    use fewstep_nn::{TorchDenoiser, mixture};
+    use fewstep_nn::{Network, TorchDenoiser, mixture};
 
     use super::*;
-    use crate::fitting::settings::HeldOutSettings;
+    use crate::fitting::settings::{HeldOutSettings, PaperSettings};
     use crate::fitting::{Fitter, tune};
     use crate::plans::euler;
 
-    /// What the forecast says of a tuning is what the tuning takes, to the evaluation. (A critic sees images with a part of the network,
-    /// which is not counted.)
-    #[test]
-    fn the_cost_of_a_tuning_is_that_of_the_tuning_itself() {
-        let counting = Counting::new(mixture::patterns(true, Device::Cpu).unwrap());
+    /// A guided mixture that counts, and images for it.
+    fn counting() -> (Counting<Network>, Images) {
+        let mixture = mixture::patterns(true, Device::Cpu).unwrap();
+        let counting = Counting::new(Network::guided(mixture, Reference::Unconditional, 2.0).unwrap());
         let [channels, height, width] = counting.pixel_shape().unwrap();
         let data = (0..8 * channels * height * width).map(|at| (at * 7 % 256) as u8).collect();
         let labels = Some((0..8).collect());
         let images = dataset::Images { data, labels, channels, height, width, num_classes: 10 };
         let images = Images::for_model(images, &counting).unwrap();
+        (counting, images)
+    }
+
+    /// Phase 1 by Adam, too: to the evaluation.
+    #[test]
+    fn the_cost_of_learning_levels_is_that_of_the_learning_itself() {
+        let (counting, images) = counting();
+        let settings = FitSettings {
+            paper: PaperSettings { iterations: 5, check_every: 2, batch: 4, ..FitSettings::default().paper },
+            held_out: HeldOutSettings { samples: 6, teacher_steps: 2 },
+            early_stop: false,
+            ..FitSettings::default()
+        };
+        let fitter = Fitter::new(&counting, None, Some(&images), &settings, &Silent).unwrap();
+        let before = counting.cost().evaluations;
+        let folder = tempfile::tempdir().unwrap();
+        let levels = karras(4, 0.01, 50.0, 7.0).unwrap();
+        let _ = fitter.optimise_levels(&counting, &levels, &folder.path().join("state")).unwrap();
+        let cost = learning_levels(Forecast::new(&(), 1).unwrap(), &settings, (&[4], 1));
+        assert_eq!(cost.work(), counting.cost().evaluations - before, "{cost:?}");
+    }
+
+    /// What the forecast says of a tuning is what the tuning takes, to the evaluation. (A critic sees images with a part of the network,
+    /// which is not counted.)
+    #[test]
+    fn the_cost_of_a_tuning_is_that_of_the_tuning_itself() {
+        let (counting, images) = counting();
         let usual = TuneSettings {
             updates: 5,
             check_every: 2,

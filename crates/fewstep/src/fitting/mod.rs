@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::budget::UNTUNED;
 pub use self::forecast::forecast;
-pub(crate) use self::forecast::{evaluated, interpolation_evaluations, tuning};
+pub(crate) use self::forecast::{interpolation_evaluations, learning_levels, tuning};
 pub use self::inputs::{open_inputs, open_plans};
 pub use self::interpolate::{
     INTERPOLATION_TEXT, Interpolated, InterpolationPoint, comes_nearer, interpolation_table, plan_for,

@@ -7,7 +7,7 @@ use super::{Experiment, ReproduceSettings, ReproduceTask, RowKind};
 use crate::cells::TIMED;
 use crate::error::Result;
 use crate::fitting::settings::TuneSettings;
-use crate::fitting::{evaluated, interpolation_evaluations, tuning};
+use crate::fitting::{interpolation_evaluations, learning_levels, tuning};
 use crate::forecast::Forecast;
 
 /// The settings and the cost of an experiment on a denoiser of this description; what an earlier run left is not taken off.
@@ -22,10 +22,7 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
     let mut cost = Forecast::new(task, spec.calls)?.part("teacher on held-out latents", held * teacher);
     if task.learns_levels() {
         let descents = if task.experiment == Experiment::Objectives { 4 } else { 1 };
-        let errors = evaluated(fit.paper.iterations, fit.paper.check_every) * held * steps;
-        cost = cost
-            .training("phase 1", descents * fit.paper.iterations * fit.paper.batch as u64 * steps)
-            .part("held-out errors of phase 1", descents * errors);
+        cost = learning_levels(cost, fit, (&task.steps, descents));
     }
     if !task.experiment.scores() {
         return Ok(cost);
