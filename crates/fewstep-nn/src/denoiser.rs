@@ -9,9 +9,9 @@ use fewstep_core::space::Samples;
 use tch::{Device, Kind, Tensor};
 
 use crate::codec::Codec;
+use crate::constant;
 use crate::data;
 use crate::error::{Error, Result};
-use crate::held;
 use crate::model::Model;
 use crate::parts::in_parts;
 use crate::tensor::{Batch, leaf};
@@ -88,7 +88,7 @@ pub(crate) fn constant_samples(
 ) -> Result<Batch> {
     let shape: Vec<i64> = std::iter::once(samples).chain(spec.shape.iter().copied()).map(|n| n as i64).collect();
     let like = Tensor::f_empty(shape.as_slice(), (Kind::Float, device))?;
-    held::repeated(constant, &like, conditions.0.as_ref())
+    constant::repeated(constant, &like, conditions.0.as_ref())
 }
 
 /// Several batches as one, which fills a network's.

@@ -35,6 +35,7 @@ pub mod augment;
 pub mod checkpoint;
 pub mod codec;
 pub mod config;
+pub mod constant;
 pub mod critic;
 pub mod data;
 pub mod denoiser;
@@ -44,7 +45,7 @@ pub mod ema;
 pub mod error;
 pub mod fit;
 pub mod flat;
-pub mod held;
+
 pub mod kernels;
 pub mod mixture;
 pub mod model;

@@ -28,12 +28,12 @@ pub const GRID_IMAGES: usize = GRID * GRID;
 
 /// Scores samplers by how far their images are from data, and from a teacher's images, under one or more feature networks.
 pub struct ImageScorer<'a> {
-    views: Vec<View<'a>>,
+    references: Vec<FeatureReference<'a>>,
     batch: usize,
 }
 
 /// What one feature network compares images with.
-struct View<'a> {
+struct FeatureReference<'a> {
     features: &'a dyn FeatureNetwork,
     data: Option<Side>,
     teacher: Option<Side>,
@@ -105,12 +105,12 @@ impl<'a> ImageScorer<'a> {
     /// # Errors
     /// If a reference cannot be compared with.
     pub fn new(references: &'a [ImageReference], batch: usize) -> Result<Self> {
-        let view = |reference: &'a ImageReference| {
+        let of_reference = |reference: &'a ImageReference| {
             let side = |data: &Reference| Side::new(&data.statistics, data.features.as_ref());
             let data = reference.data.as_ref().map(side).transpose()?;
-            Ok(View { features: &*reference.features, data, teacher: None })
+            Ok(FeatureReference { features: &*reference.features, data, teacher: None })
         };
-        Ok(Self { views: references.iter().map(view).collect::<Result<_>>()?, batch })
+        Ok(Self { references: references.iter().map(of_reference).collect::<Result<_>>()?, batch })
     }
 
     /// Samples `denoiser` under `plan` from `seeds` and measures the images, rounded to bytes.
@@ -125,12 +125,12 @@ impl<'a> ImageScorer<'a> {
         observer: &dyn Observer,
     ) -> Result<Score> {
         let made = self.made(denoiser, plan, seeds, observer)?;
-        let scores = self.views.iter().zip(&made.collected).map(|(view, images)| {
+        let scores = self.references.iter().zip(&made.collected).map(|(reference, images)| {
             let of = |side: &Option<Side>| side.as_ref().map(|side| side.distances(images)).transpose();
             Ok(FeatureScore {
-                features: view.features.id().name.clone(),
-                data: of(&view.data)?,
-                teacher: of(&view.teacher)?,
+                features: reference.features.id().name.clone(),
+                data: of(&reference.data)?,
+                teacher: of(&reference.teacher)?,
             })
         });
         Ok(Score { scores: scores.collect::<Result<_>>()?, grid: made.grid, seconds: made.seconds })
@@ -150,11 +150,11 @@ impl<'a> ImageScorer<'a> {
         observer: &dyn Observer,
     ) -> Result<()> {
         // one file may be two networks, by the pixels that it takes
-        let file = |view: &View| {
-            let FeatureId { name, sha256 } = view.features.id();
+        let file = |reference: &FeatureReference| {
+            let FeatureId { name, sha256 } = reference.features.id();
             folder.join(format!("teacher-{}-{sha256:.12}.npz", slug(name)))
         };
-        let files: Vec<PathBuf> = self.views.iter().map(file).collect();
+        let files: Vec<PathBuf> = self.references.iter().map(file).collect();
         let teacher = if files.iter().all(|file| file.exists()) {
             files.iter().map(|file| Reference::read(file, TEACHER)).collect::<fewstep_eval::Result<Vec<_>>>()?
         } else {
@@ -166,8 +166,8 @@ impl<'a> ImageScorer<'a> {
             }
             made
         };
-        for (view, teacher) in self.views.iter_mut().zip(&teacher) {
-            view.teacher = Some(Side::new(&teacher.statistics, teacher.features.as_ref())?);
+        for (reference, teacher) in self.references.iter_mut().zip(&teacher) {
+            reference.teacher = Some(Side::new(&teacher.statistics, teacher.features.as_ref())?);
         }
         Ok(())
     }
@@ -175,7 +175,8 @@ impl<'a> ImageScorer<'a> {
     fn made(&self, denoiser: &dyn TorchDenoiser, plan: &Plan, seeds: &[u64], observer: &dyn Observer) -> Result<Made> {
         ensure!(!seeds.is_empty(), "there are no seeds to make images from");
         let keep = Keep { features: true, ..Keep::default() };
-        let mut collectors: Vec<_> = self.views.iter().map(|view| Collector::new(view.features, keep)).collect();
+        let mut collectors: Vec<_> =
+            self.references.iter().map(|reference| Collector::new(reference.features, keep)).collect();
         let mut first = Vec::new();
         let name = format!("{} evaluations", plan.nfe());
         let mut progress = Progress::new(observer, &name, "images", seeds.len() as u64, 0);

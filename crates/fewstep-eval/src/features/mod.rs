@@ -106,7 +106,7 @@ impl fmt::Debug for Differentiable<'_> {
 
 impl FeatureMap for Differentiable<'_> {
     fn features(&self, images: &Tensor) -> fewstep_nn::Result<Tensor> {
-        let bytes = (images + 1.0) * 127.5;
+        let bytes = images.f_add_scalar(1.0)?.f_mul_scalar(127.5)?;
         self.0.differentiable(&bytes).map_err(|error| fewstep_nn::Error::Input(error.to_string()))
     }
 }
@@ -160,7 +160,7 @@ pub(crate) fn of_kind(images: &Tensor, channels: i64, wanted: Kind) -> Result<Te
         (kind, &[n, c, h, w]) if kind == wanted && n > 0 && h > 0 && w > 0 && (c == 1 || c == 3) => match (c, channels)
         {
             (c, channels) if c == channels => Ok(images.shallow_clone()),
-            (1, 3) => Ok(images.expand([n, 3, h, w], false)),
+            (1, 3) => Ok(images.f_expand([n, 3, h, w], false)?),
             _ => Err(Error::Input("the feature network is for grey images, but these have 3 channels".to_owned())),
         },
         (kind, size) => Err(Error::Input(format!(

@@ -81,19 +81,19 @@ impl SmallCnnConfig {
     }
 
     /// Features `[N, d]` of `images` u8 `[N, in_channels, H, W]`; `layer` is the i-th convolution with its ReLU.
-    pub(crate) fn trunk(&self, images: &Tensor, layer: impl Fn(usize, &Tensor) -> Tensor) -> Tensor {
-        let mut x = images.to_kind(Kind::Float) / 127.5 - 1.0;
+    pub(crate) fn trunk(&self, images: &Tensor, layer: impl Fn(usize, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let mut x = images.f_to_kind(Kind::Float)?.f_div_scalar(127.5)?.f_sub_scalar(1.0)?;
         let mut index = 0;
         for (i, stage) in self.stages.iter().enumerate() {
             if i > 0 {
-                x = x.max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false);
+                x = x.f_max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false)?;
             }
             for _ in 0..stage.convolutions {
-                x = layer(index, &x);
+                x = layer(index, &x)?;
                 index += 1;
             }
         }
-        x.mean_dim(&[2i64, 3][..], false, Kind::Float)
+        Ok(x.f_mean_dim(&[2i64, 3][..], false, Kind::Float)?)
     }
 }
 
@@ -143,7 +143,7 @@ impl SmallCnn {
             if tensor.size() != shape || tensor.kind() != Kind::Float {
                 return Err(format!("`{name}` has shape {:?}, its architecture needs f32 {shape:?}", tensor.size()));
             }
-            Ok(tensor.to_device(device))
+            tensor.f_to_device(device).map_err(|error| error.to_string())
         };
         let layer = |name: &str, shape: &[i64]| -> std::result::Result<Layer, String> {
             let bias = shape.first().copied().unwrap_or_default();
@@ -172,10 +172,10 @@ impl SmallCnn {
                 "images of {w}x{h} are too small for the feature network ({least}x{least} at least)"
             )));
         }
-        Ok(self.config.trunk(&images.to_device(self.device), |index, x| {
+        self.config.trunk(&images.f_to_device(self.device)?, |index, x| {
             let Layer { weight, bias } = &self.convolutions[index];
-            x.conv2d(weight, Some(bias), 1, 1, 1, 1).relu_()
-        }))
+            Ok(x.f_conv2d(weight, Some(bias), 1, 1, 1, 1)?.f_relu_()?)
+        })
     }
 }
 
@@ -188,9 +188,8 @@ impl FeatureNetwork for SmallCnn {
         let images = with_channels(images, self.config.in_channels)?;
         tch::no_grad(|| {
             let features = self.trunk(&images)?;
-            let logits = features.linear(&self.head.weight, Some(&self.head.bias));
-            let [features, logits] = [features, logits].map(|tensor| tensor.to_device(Device::Cpu));
-            Ok(Activations { features, logits: Some(logits) })
+            let logits = features.f_linear(&self.head.weight, Some(&self.head.bias))?.f_to_device(Device::Cpu)?;
+            Ok(Activations { features: features.f_to_device(Device::Cpu)?, logits: Some(logits) })
         })
     }
 

@@ -169,7 +169,7 @@ fn fit(
         let mut rng = ChaCha12Rng::seed_from_u64(noise::mix(options.seed, (1 << 32) + step as u64));
         let images = augment(&data.pixels.index_select(0, &indices), options, &mut rng)?;
         let labels = data.labels.index_select(0, &indices).to_device(options.device);
-        let features = net.features(&images.to_device(options.device), options.kind, true);
+        let features = net.features(&images.f_to_device(options.device)?, options.kind, true)?;
         let loss = net.scores(&features).cross_entropy_for_logits(&labels);
         optimizer.set_lr(options.learning_rate * cycle((step as f64 + 0.5) / steps as f64));
         optimizer.backward_step(&loss);

@@ -5,6 +5,7 @@ use fewstep_nn::tch::nn::{self, ModuleT};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 
 use super::small::{Layer, SmallCnnConfig, Weights};
+use crate::error::Result;
 
 /// The network with its batch normalisations.
 pub struct Trainable {
@@ -43,11 +44,14 @@ impl Trainable {
     }
 
     /// Features `[N, d]`; while training, the normalisations use and update the batch's statistics.
-    pub fn features(&self, images: &Tensor, kind: Kind, training: bool) -> Tensor {
+    ///
+    /// # Errors
+    /// If memory does not suffice, say.
+    pub fn features(&self, images: &Tensor, kind: Kind, training: bool) -> Result<Tensor> {
         self.config.trunk(images, |index, x| {
             let (weight, norm) = &self.convolutions[index];
-            let x = x.to_kind(kind).conv2d(&weight.to_kind(kind), None::<&Tensor>, 1, 1, 1, 1);
-            norm.forward_t(&x, training).relu()
+            let x = x.f_to_kind(kind)?.f_conv2d(&weight.f_to_kind(kind)?, None::<&Tensor>, 1, 1, 1, 1)?;
+            Ok(norm.forward_t(&x, training).f_relu()?)
         })
     }
 
@@ -102,7 +106,7 @@ mod tests {
             });
         }
         let images = (stream.uniform(&[2, 3, 16, 16], Device::Cpu) * 256.0).to_kind(Kind::Uint8);
-        let reference = net.features(&images, Kind::Float, false);
+        let reference = net.features(&images, Kind::Float, false).unwrap();
         let folded = net.fold().network(FeatureId { name: "x".into(), sha256: "y".into() }).unwrap();
         let features = folded.features(&images).unwrap();
         let scale = reference.abs().max().double_value(&[]);

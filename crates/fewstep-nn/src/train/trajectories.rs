@@ -12,11 +12,11 @@ use tch::{Device, Tensor};
 
 use super::RolloutLoss;
 use crate::checkpoint::{tensor_data, tensor_from};
+use crate::constant;
 use crate::data::Images;
 use crate::denoiser::{Labels, TorchDenoiser};
 use crate::distance::{FeatureMap, Measure};
 use crate::error::{Error, Result};
-use crate::held;
 use crate::tensor::Batch;
 
 /// A teacher's trajectories, and what a loss may need beside them.
@@ -260,7 +260,7 @@ impl<'a> TrajectoryMinibatch<'a> {
         let plan = &trajectories.plan;
         let (latent, targets) = trajectories.pick(indices, device)?;
         let class_labels = trajectories.class_labels.as_ref().map(|labels| picked(labels, indices, device));
-        let repeated = |image| held::repeated(image, &latent, class_labels.as_ref());
+        let repeated = |image| constant::repeated(image, &latent, class_labels.as_ref());
         let constant = plan.constant.as_ref().map(repeated).transpose()?.map(|Batch(samples)| samples);
         Ok(Self { plan, latent, constant, class_labels, targets })
     }

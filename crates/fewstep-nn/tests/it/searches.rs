@@ -11,7 +11,7 @@ use fewstep_core::space::{self, Samples, VectorSpace};
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::teachers::{load_teacher, save_teacher};
 use fewstep_nn::tensor::Batch;
-use fewstep_nn::{Model, held};
+use fewstep_nn::{Model, constant};
 use fewstep_search::{HeldOut, Method, Search, SearchSettings, Seeded, Teacher, held_out_teacher};
 
 use crate::support::{alone, lively, seeded};
@@ -86,10 +86,13 @@ fn every_sample_gets_its_class_s_image() {
     let constant = Constant { sigma: 80.0, shape: vec![1, 1, 2], samples: vec![vec![1.0, 2.0], vec![-1.0, 4.0]] };
     let like = Tensor::zeros([3, 1, 1, 2], (Kind::Float, Device::Cpu));
     let labels = Tensor::from_slice(&[0f32, 1.0, 1.0, 0.0, 0.5, 0.5]).view([3, 2]);
-    assert_eq!(values(&held::repeated(&constant, &like, Some(&labels)).unwrap().0), [-1.0, 4.0, 1.0, 2.0, 0.0, 3.0]);
+    assert_eq!(
+        values(&constant::repeated(&constant, &like, Some(&labels)).unwrap().0),
+        [-1.0, 4.0, 1.0, 2.0, 0.0, 3.0]
+    );
     let one = labels.narrow(0, 0, 1);
-    assert_eq!(values(&held::repeated(&constant, &like, Some(&one)).unwrap().0), [-1.0, 4.0, -1.0, 4.0, -1.0, 4.0]);
-    assert_eq!(values(&held::repeated(&constant, &like, None).unwrap().0), [0.0, 3.0, 0.0, 3.0, 0.0, 3.0]);
+    assert_eq!(values(&constant::repeated(&constant, &like, Some(&one)).unwrap().0), [-1.0, 4.0, -1.0, 4.0, -1.0, 4.0]);
+    assert_eq!(values(&constant::repeated(&constant, &like, None).unwrap().0), [0.0, 3.0, 0.0, 3.0, 0.0, 3.0]);
 }
 
 fn teacher(network: &Seeded<Model>) -> Teacher<Batch> {

@@ -34,26 +34,37 @@ pub enum Node {
 pub type Fetch<'a> = dyn FnMut(&str, [i64; 4]) -> Result<(Tensor, Tensor)> + 'a;
 
 /// What `nodes` make of `x` `[N, C, H, W]`.
-pub fn run(nodes: &[Node], x: &Tensor) -> Tensor {
-    nodes.iter().fold(x.shallow_clone(), |x, node| match node {
-        Node::Conv(Conv { weight, bias, stride, padding }) => {
-            x.conv2d(weight, Some(bias), *stride, padding, 1, 1).relu_()
-        }
-        Node::AveragePool => x.avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None),
-        Node::MaxPool { stride } => {
-            let padding = if *stride == 1 { 1 } else { 0 };
-            x.max_pool2d([3, 3], [*stride, *stride], [padding, padding], [1, 1], false)
-        }
-        Node::Split(branches) => Tensor::cat(&branches.iter().map(|branch| run(branch, &x)).collect::<Vec<_>>(), 1),
+///
+/// # Errors
+/// If memory does not suffice, say.
+pub fn run(nodes: &[Node], x: &Tensor) -> Result<Tensor> {
+    nodes.iter().try_fold(x.shallow_clone(), |x, node| {
+        Ok(match node {
+            Node::Conv(Conv { weight, bias, stride, padding }) => {
+                x.f_conv2d(weight, Some(bias), *stride, padding, 1, 1)?.f_relu_()?
+            }
+            Node::AveragePool => x.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None)?,
+            Node::MaxPool { stride } => {
+                let padding = if *stride == 1 { 1 } else { 0 };
+                x.f_max_pool2d([3, 3], [*stride, *stride], [padding, padding], [1, 1], false)?
+            }
+            Node::Split(branches) => {
+                let outputs = branches.iter().map(|branch| run(branch, &x)).collect::<Result<Vec<_>>>()?;
+                Tensor::f_cat(&outputs, 1)?
+            }
+        })
     })
 }
 
 /// The same tensor with channels innermost in memory, the layout in which libtorch's convolutions are fastest on a CPU.
-pub fn channels_last(x: &Tensor) -> Tensor {
-    match x.device() {
-        Device::Cpu => x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
-        _ => x.contiguous(),
-    }
+///
+/// # Errors
+/// If memory does not suffice.
+pub fn channels_last(x: &Tensor) -> Result<Tensor> {
+    Ok(match x.device() {
+        Device::Cpu => x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?,
+        _ => x.f_contiguous()?,
+    })
 }
 
 /// Name, output channels, kernel, stride and whether the resolution is kept by padding.
@@ -76,7 +87,7 @@ fn chain(fetch: &mut Fetch, prefix: &str, c_in: i64, specs: &[Spec]) -> Result<V
     for &Spec(name, c_out, [h, w], stride, padded) in specs {
         let (weight, bias) = fetch(&format!("{prefix}{name}"), [c_out, c_in, h, w])?;
         let padding = if padded { [h / 2, w / 2] } else { [0, 0] };
-        nodes.push(Node::Conv(Conv { weight: channels_last(&weight), bias, stride, padding }));
+        nodes.push(Node::Conv(Conv { weight: channels_last(&weight)?, bias, stride, padding }));
         c_in = c_out;
     }
     Ok(nodes)

@@ -54,15 +54,16 @@ impl Inception {
     pub fn new(weights: &Weights, convention: Convention, device: Device) -> Result<Self> {
         let id = FeatureId { name: format!("{NAME}/{}", convention.name()), sha256: weights.sha256()? };
         let body = blocks::body(&mut |name, shape| weights.folded(name, shape, device))?;
-        let classifier = weights.classifier()?.map(|weight| weight.tr().contiguous().to_device(device));
+        let transposed = |weight: Tensor| weight.f_tr()?.f_contiguous()?.f_to_device(device);
+        let classifier = weights.classifier()?.map(transposed).transpose()?;
         Ok(Self { body, classifier, convention, id, device })
     }
 
     /// Pool features of images in 0 to 255 of any kind, `[N, 3, H, W]`.
-    fn pool(&self, images: &Tensor) -> Tensor {
-        let x = blocks::channels_last(&self.convention.prepare(images)); // [N, 3, 299, 299]
-        let x = blocks::run(&self.body, &x); // [N, 2048, 8, 8]
-        x.mean_dim(&[2i64, 3][..], false, tch::Kind::Float)
+    fn pool(&self, images: &Tensor) -> Result<Tensor> {
+        let x = blocks::channels_last(&self.convention.prepare(images)?)?; // [N, 3, 299, 299]
+        let x = blocks::run(&self.body, &x)?; // [N, 2048, 8, 8]
+        Ok(x.f_mean_dim(&[2i64, 3][..], false, tch::Kind::Float)?)
     }
 
     /// The input convention.
@@ -78,15 +79,16 @@ impl FeatureNetwork for Inception {
 
     /// Pool features `[N, 2048]` and scores without their bias `[N, 1008]`.
     fn activations(&self, images: &Tensor) -> Result<Activations> {
-        let images = with_channels(images, 3)?.to_device(self.device);
+        let images = with_channels(images, 3)?.f_to_device(self.device)?;
         tch::no_grad(|| {
-            let features = self.pool(&images);
-            let logits = self.classifier.as_ref().map(|weight| features.matmul(weight).to_device(Device::Cpu));
-            Ok(Activations { features: features.to_device(Device::Cpu), logits })
+            let features = self.pool(&images)?;
+            let scores = |weight: &Tensor| features.f_matmul(weight)?.f_to_device(Device::Cpu);
+            let logits = self.classifier.as_ref().map(scores).transpose()?;
+            Ok(Activations { features: features.f_to_device(Device::Cpu)?, logits })
         })
     }
 
     fn differentiable(&self, images: &Tensor) -> Result<Tensor> {
-        Ok(self.pool(&of_kind(images, 3, tch::Kind::Float)?.to_device(self.device)))
+        self.pool(&of_kind(images, 3, tch::Kind::Float)?.f_to_device(self.device)?)
     }
 }

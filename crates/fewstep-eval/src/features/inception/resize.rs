@@ -42,21 +42,24 @@ impl Convention {
     }
 
     /// u8 `[N, 3, H, W]` to f32 `[N, 3, 299, 299]` in about -1 to 1.
-    pub(super) fn prepare(self, images: &Tensor) -> Tensor {
-        let x = images.to_kind(Kind::Float);
-        match self {
-            Self::Tf1 => (resize_tf1(&x) - 128.0) / 128.0,
-            Self::PytorchFid => (x / 255.0).upsample_bilinear2d([SIZE, SIZE], false, None, None) * 2.0 - 1.0,
-        }
+    pub(super) fn prepare(self, images: &Tensor) -> Result<Tensor> {
+        let x = images.f_to_kind(Kind::Float)?;
+        Ok(match self {
+            Self::Tf1 => resize_tf1(&x)?.f_sub_scalar(128.0)?.f_div_scalar(128.0)?,
+            Self::PytorchFid => {
+                let resized = x.f_div_scalar(255.0)?.f_upsample_bilinear2d([SIZE, SIZE], false, None, None)?;
+                resized.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?
+            }
+        })
     }
 }
 
 /// TensorFlow 1's `resize_bilinear` with `align_corners=False`, in its own order of operations: f32 `[N, C, H, W]` to
 /// `[N, C, 299, 299]`.
-fn resize_tf1(x: &Tensor) -> Tensor {
+fn resize_tf1(x: &Tensor) -> Result<Tensor> {
     let (h, w) = (x.size()[2], x.size()[3]);
-    let columns = interpolate(x, 3, &Taps::new(w, x.device()), &[1, 1, 1, SIZE]);
-    interpolate(&columns, 2, &Taps::new(h, x.device()), &[1, 1, SIZE, 1])
+    let columns = interpolate(x, 3, &Taps::new(w, x.device())?, &[1, 1, 1, SIZE])?;
+    interpolate(&columns, 2, &Taps::new(h, x.device())?, &[1, 1, SIZE, 1])
 }
 
 /// The two source pixels of each target pixel along one axis, and how far it is from the first to the second.
@@ -67,24 +70,24 @@ struct Taps {
 }
 
 impl Taps {
-    fn new(size: i64, device: Device) -> Self {
+    fn new(size: i64, device: Device) -> Result<Self> {
         let scale = size as f32 / SIZE as f32;
         let source: Vec<f32> = (0..SIZE).map(|j| j as f32 * scale).collect();
         let low: Vec<i64> = source.iter().map(|s| (s.floor() as i64).min(size - 1)).collect();
         let high: Vec<i64> = low.iter().map(|l| (l + 1).min(size - 1)).collect();
         let fraction: Vec<f32> = source.iter().zip(&low).map(|(s, l)| s - *l as f32).collect();
-        Self {
-            low: Tensor::from_slice(&low).to_device(device),
-            high: Tensor::from_slice(&high).to_device(device),
-            fraction: Tensor::from_slice(&fraction).to_device(device),
-        }
+        Ok(Self {
+            low: Tensor::f_from_slice(&low)?.f_to_device(device)?,
+            high: Tensor::f_from_slice(&high)?.f_to_device(device)?,
+            fraction: Tensor::f_from_slice(&fraction)?.f_to_device(device)?,
+        })
     }
 }
 
-fn interpolate(x: &Tensor, dim: i64, taps: &Taps, shape: &[i64]) -> Tensor {
-    let low = x.index_select(dim, &taps.low);
-    let high = x.index_select(dim, &taps.high);
-    &low + (high - &low) * taps.fraction.view(shape)
+fn interpolate(x: &Tensor, dim: i64, taps: &Taps, shape: &[i64]) -> Result<Tensor> {
+    let low = x.f_index_select(dim, &taps.low)?;
+    let high = x.f_index_select(dim, &taps.high)?;
+    Ok(low.f_add(&high.f_sub(&low)?.f_mul(&taps.fraction.f_view(shape)?)?)?)
 }
 
 #[cfg(test)]
@@ -95,7 +98,7 @@ mod tests {
     fn tf1_samples_without_a_half_pixel_offset() {
         // A ramp of 4 pixels: target j sees position 4 j / 299, and the last pixel from there on.
         let x = Tensor::from_slice(&[0f32, 10.0, 20.0, 30.0]).view([1, 1, 1, 4]);
-        let y = Vec::<f32>::try_from(resize_tf1(&x).select(2, 7).reshape([-1])).unwrap();
+        let y = Vec::<f32>::try_from(resize_tf1(&x).unwrap().select(2, 7).reshape([-1])).unwrap();
         for (j, value) in y.iter().enumerate() {
             let expected = (j as f64 * 4.0 / 299.0).min(3.0) * 10.0;
             assert!((f64::from(*value) - expected).abs() < 1e-4, "{j}: {value} {expected}");
@@ -105,9 +108,9 @@ mod tests {
     #[test]
     fn images_of_299_pixels_pass_unchanged() {
         let x = Tensor::randint(256, [1, 3, SIZE, SIZE], (Kind::Uint8, Device::Cpu));
-        let back = Convention::Tf1.prepare(&x) * 128.0 + 128.0;
+        let back = Convention::Tf1.prepare(&x).unwrap() * 128.0 + 128.0;
         assert_eq!(back.to_kind(Kind::Uint8), x);
-        let back = (Convention::PytorchFid.prepare(&x) + 1.0) * 127.5;
+        let back = (Convention::PytorchFid.prepare(&x).unwrap() + 1.0) * 127.5;
         assert_eq!(back.round().to_kind(Kind::Uint8), x);
     }
 
