@@ -125,8 +125,8 @@ fn a_program_is_reproduced_as_far_as_it_can_be() {
         "--set=fit.held_out.samples=8",
         "--set=seeds.ranges=1",
     ];
-    place.save_inception("inception.safetensors");
-    let scored = ["--ref", "images", "--features", "inception.safetensors"];
+    let features = concat!(env!("CARGO_MANIFEST_DIR"), "/../fewstep/assets/features.safetensors");
+    let scored = ["--ref", "images", "--features", features];
     let run = place.run(&[&words[..], &settings, &scored, &["--json"]].concat());
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stderr.contains("without the rows that tune the network"), "{}", run.stderr);

@@ -330,9 +330,9 @@ fn built_in_models_interpolate_by_themselves() {
     assert!(untuned[0]["model"].is_null());
 }
 
-/// The example as it is shown.
+/// The example as it is shown; its `main` is for `cargo run`.
 #[path = "../../../fewstep/examples/few_steps.rs"]
-#[allow(dead_code)]
+#[expect(dead_code)]
 mod few_steps;
 
 /// The library and the command line are two doors to one house: the same plan, to the bit.
