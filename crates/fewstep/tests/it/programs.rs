@@ -10,7 +10,6 @@ use fewstep::fitting::{self, FitInputs, FitSettings, FitTask, Phases, PlanSource
 use fewstep::models::{MIXTURES, ModelOptions, OpenModel, open_model};
 use fewstep::reference::{ImageReference, ReferenceOptions};
 use fewstep::runs::RunOptions;
-use fewstep::scorer::ImageScorer;
 use fewstep::{assets, scorer};
 use fewstep_core::observe::Silent;
 use fewstep_core::plan::Plan;
@@ -208,7 +207,7 @@ fn latents_are_scored_by_their_pixels() {
     let (features, statistics) = (FeatureOptions::file(Some(asset("features.safetensors"))), [asset("reference.npz")]);
     let at_once = ReferenceOptions { pad_to: None, batch: 16 };
     let references = ImageReference::open_all(&opened, &[features], &statistics, at_once, &Silent).unwrap();
-    let by_images = ImageScorer::new(&references, 16).unwrap();
+    let by_images = scorer::ImageScorer::new(&references, 16).unwrap();
     let score = by_images.score(denoiser, &plan, &seeds[..20], &Silent).unwrap();
     assert!(score.frechet() > 0.0 && score.scores[0].teacher.is_none() && !score.grid.is_empty());
 
