@@ -19,8 +19,6 @@ pub struct Codec {
     /// Shape of a sample.
     shape: Vec<usize>,
     decoder: Option<Rc<Decoder>>,
-    /// Samples decoded at once.
-    batch: usize,
     pixel_shape: Option<[usize; 3]>,
     /// Features of its pixels, or of latents `[C, H, W]` where nothing decodes them; none for samples that are no such grids.
     features: Option<GridFeatures>,
@@ -35,7 +33,7 @@ impl Codec {
         };
         let grid = <[usize; 3]>::try_from(shape).ok();
         let features = grid.map(|grid| GridFeatures::new(grid, pixel_shape.is_some(), device));
-        Self { shape: shape.to_vec(), decoder: None, batch: BATCH, pixel_shape, features }
+        Self { shape: shape.to_vec(), decoder: None, pixel_shape, features }
     }
 
     /// Samples that `decoder` makes images of. It is run once.
@@ -47,14 +45,13 @@ impl Codec {
         let features = Some(GridFeatures::new(pixel_shape, true, decoder.device()));
         let shape = decoder.shape().iter().map(|&size| size as usize).collect();
         let decoder = Some(Rc::new(decoder));
-        Ok(Self { shape, decoder, batch: BATCH, pixel_shape: Some(pixel_shape), features })
+        Ok(Self { shape, decoder, pixel_shape: Some(pixel_shape), features })
     }
 
     /// The same, at most `batch` samples at once.
     pub(crate) fn with_batch(mut self, batch: usize) -> Self {
-        self.batch = batch.max(1);
         if let Some(features) = &mut self.features {
-            features.batch = self.batch;
+            features.batch = batch.max(1);
         }
         self
     }
@@ -74,9 +71,14 @@ impl Codec {
     /// # Errors
     /// If there are none, or the decoder fails.
     pub fn pixels(&self, samples: &Batch) -> Result<Tensor> {
-        match self.pixel_shape {
-            Some(_) => self.decoded(&samples.0),
-            None => Err(self.no_pixels()),
+        match (self.pixel_shape, &self.features) {
+            (Some(_), Some(features)) if self.decoder.is_some() => {
+                let parts = samples.0.f_split(features.batch as i64, 0)?;
+                let decoded = parts.iter().map(|part| self.decoded(part)).collect::<Result<Vec<_>>>()?;
+                Ok(Tensor::f_cat(&decoded, 0)?)
+            }
+            (Some(_), _) => Ok(samples.0.shallow_clone()),
+            (None, _) => Err(self.no_pixels()),
         }
     }
 
@@ -111,12 +113,12 @@ impl Codec {
         self.features.as_ref().ok_or_else(|| Error::Input(why()))
     }
 
-    /// Images of samples, so many at once.
+    /// Images of samples, all at once.
     fn decoded(&self, samples: &Tensor) -> Result<Tensor> {
-        let Some(decoder) = &self.decoder else { return Ok(samples.shallow_clone()) };
-        let parts = samples.f_split(self.batch as i64, 0)?;
-        let decoded = parts.iter().map(|part| tch::no_grad(|| decoder.decode(part)));
-        Ok(Tensor::f_cat(&decoded.collect::<Result<Vec<_>>>()?, 0)?)
+        match &self.decoder {
+            Some(decoder) => tch::no_grad(|| decoder.decode(samples)),
+            None => Ok(samples.shallow_clone()),
+        }
     }
 }
 
@@ -155,6 +157,7 @@ struct GridFeatures {
     /// Whether they are pixels, which files clip.
     clips: bool,
     device: Device,
+    /// Samples decoded and looked at at once.
     batch: usize,
     texture: Rc<OnceCell<RandomFeatures>>,
 }

@@ -100,6 +100,21 @@ impl ModelId {
 }
 
 impl OpenModel {
+    /// A caller's own denoiser under a name. Its hash is that of [`Spec::identity`], which has to name all that its answers depend on, as
+    /// caches and resumed runs go by it. It is not tuned.
+    ///
+    /// # Errors
+    /// If its identity is empty.
+    pub fn of(denoiser: Box<dyn TorchDenoiser>, name: &str) -> Result<Self> {
+        let identity = &denoiser.spec().identity;
+        ensure!(
+            !identity.is_empty(),
+            "the denoiser {name} has an empty identity: runs on it could be taken for those on others"
+        );
+        let hash = hash::sha256_bytes(identity.as_bytes());
+        Ok(Self { denoiser: Denoising::Other(denoiser), name: name.to_owned(), hash, notes: BTreeMap::new() })
+    }
+
     /// The denoiser.
     pub fn denoiser(&self) -> &dyn TorchDenoiser {
         match &self.denoiser {

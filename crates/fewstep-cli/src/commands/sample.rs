@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use fewstep::forecast::Forecast;
 use fewstep::runs::RunOptions;
 use fewstep::sampling::{Destination, SampleOutput, SampleSettings, Sampling, sample};
 use serde::Serialize;
-use serde_json::json;
 
 use crate::inputs::{LatentArgs, ModelArgs, PlanArgs, SettingsArgs, check_new_file, has_extension};
 use crate::ui::{Output, Terminal};
@@ -130,19 +128,15 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let plan = args.plan.resolve(&opened, &settings.sampler)?;
     let source = args.latents.resolve(&opened)?;
     let model = opened.id(&args.model.compute.precision);
+    let sampling =
+        Sampling { denoiser: opened.denoiser(), model, plan: &plan, source: &source, batch: args.latents.batch };
     if args.dry_run {
-        let settings = json!({
-            "model": model, "samples": source.len(), "solver": plan.solver, "nfe": plan.nfe(), "sigmas": plan.sigmas(),
-        });
-        let forecast = Forecast::new(&settings, opened.spec().calls)?;
-        return output.forecast(&forecast.part("samples", (source.len() * plan.nfe()) as u64));
+        return output.forecast(&sampling.forecast()?);
     }
     match destination {
         Destination::Folder { .. } => interrupt::resumable(),
         Destination::Grid { .. } | Destination::Arrays { .. } => check_new_file(out, args.overwrite)?,
     }
-    let sampling =
-        Sampling { denoiser: opened.denoiser(), model, plan: &plan, source: &source, batch: args.latents.batch };
     let sampled = sample(&sampling, &destination, terminal)?;
     if args.show {
         terminal::show(out)?;

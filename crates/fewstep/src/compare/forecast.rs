@@ -36,7 +36,9 @@ fn parts(task: &CompareTask, subject: &Subject, spec: &Spec) -> Result<Vec<(Stri
     let evaluations = |steps: &[usize]| steps.iter().map(|&steps| steps as u64).sum::<u64>();
     let fine = held_out_teacher(&spec.levels, &settings.search.teacher)?.nfe() as u64;
     let bound = task.methods.iter().any(|method| method.source == Source::Bound);
-    let table = if bound { settings.table_images * table_levels(&spec.levels, TABLE_GRID)?.len() } else { 0 };
+    let images =
+        subject.data.as_ref().map_or(settings.table_images, |(images, _)| settings.table_images.min(images.len()));
+    let table = if bound { images * table_levels(&spec.levels, TABLE_GRID)?.len() } else { 0 };
     let mut parts = vec![
         ("the table's teacher".to_owned(), (scored + others) * (2 * settings.teacher_steps as u64 - 1)),
         ("teacher on held-out latents".to_owned(), held_out * fine),

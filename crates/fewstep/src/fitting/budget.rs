@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use fewstep_core::objective::BoundTable;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
-use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::fit::TuneStep;
@@ -16,6 +15,7 @@ use fewstep_search::{Extras, Found, baseline};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::cross_plan::{cross_plan, others};
 use super::interpolate::{Interpolated, InterpolationPoint, comes_nearer};
 use super::outcome::{CrossPlan, Grid, IMAGES, Outcome, PhaseOutcome};
 use super::settings::PlanSource;
@@ -150,21 +150,10 @@ impl Shared<'_> {
     pub fn cross_plans(&self, fitter: &Fitter, outcomes: &[Outcome], index: usize) -> Result<Vec<CrossPlan>> {
         let Some((path, network)) = outcomes[index].model.as_ref().zip(fitter.network) else { return Ok(Vec::new()) };
         let tuned = load_like(&self.folder.path().join(path), network)?;
-        let evaluate = |plan: &Plan, solver: Option<String>| {
-            let untuned = fitter.rollout_error(fitter.base, plan)?;
-            let tuned = fitter.rollout_error(&tuned, plan)?;
-            Ok(CrossPlan { steps: plan.nfe(), solver, untuned, tuned })
-        };
-        if outcomes.len() == 1 {
-            let solver = Solver::DpmPp { order: 3, lower_order_final: true };
-            // a network of discrete levels may not know so many
-            let levels = baseline(&fitter.base.spec().levels, 2 * outcomes[index].steps);
-            let Ok(levels) = levels else { return Ok(Vec::new()) };
-            let plan = solver.plan(&levels, &SolverOptions::default())?;
-            return Ok(vec![evaluate(&plan, Some(format!("{solver} on rho = 7")))?]);
-        }
-        let others = outcomes.iter().enumerate().filter(|(other, _)| *other != index);
-        others.map(|(_, other)| evaluate(&read_plan(&self.folder.path().join(&other.plan))?, None)).collect()
+        let plans = outcomes.iter().map(|outcome| read_plan(&self.folder.path().join(&outcome.plan)));
+        let plans = plans.collect::<Result<Vec<_>>>()?;
+        let others = others(&fitter.base.spec().levels, &plans, index)?;
+        others.iter().map(|other| cross_plan(fitter, &tuned, other)).collect()
     }
 
     /// The same seeds by the baseline, by the plan and by the plan on the tuned network; none where samples are no images.

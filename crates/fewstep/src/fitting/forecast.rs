@@ -3,6 +3,7 @@
 use fewstep_search::search_cost;
 use fewstep_search::settings::TeacherSettings;
 
+use super::cross_plan::cross_plan_evaluations;
 use super::interpolate::NETWORKS;
 use super::outcome::IMAGES;
 use super::settings::{FitSettings, PlanSource, TuneLoss, TuneSettings};
@@ -49,23 +50,19 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
                     .part(format!("search {method}"), first.search + (rounds - 1) * later)
             }
         };
-        cost = cost.part("plans on held-out latents", rounds * held * steps);
+        // Adam evaluates its levels on the way
+        let by_adam = task.method == PlanSource::Paper && !task.settings.needs_table(&task.method);
+        cost = cost.part("plans on held-out latents", if by_adam { 0 } else { rounds * held * steps });
     }
     if task.tunes() {
+        let scored = task.interpolates() && !task.references.is_empty();
+        let images = if scored { interpolate.images as u64 } else { 0 };
+        let teacher = images * (2 * held_out.teacher_steps as u64 - 1);
+        let between = rounds * interpolation_evaluations(images, held, matching, steps);
         cost = tuning(cost, "phase 2", &task.settings, tune, (&task.steps, rounds))
-            .part("the teacher's images that those of networks are compared with", {
-                let images = if task.references.is_empty() { 0 } else { interpolate.images as u64 };
-                images * (2 * held_out.teacher_steps as u64 - 1)
-            })
-            .part("interpolation between the untuned and the tuned network", {
-                let images = if task.references.is_empty() { 0 } else { interpolate.images as u64 };
-                rounds * interpolation_evaluations(images, held, matching, steps)
-            })
-            .part("tuned networks under other plans", {
-                // one alone is tried under a plan of twice as many evaluations
-                let plans = if numbers == 1 { 2 } else { numbers - 1 };
-                2 * plans * held * steps
-            });
+            .part("the teacher's images that those of networks are compared with", teacher)
+            .part("interpolation between the untuned and the tuned network", between)
+            .part("tuned networks under other plans", cross_plan_evaluations(&task.steps, held_out.samples));
     }
     let samplers = 1 + u64::from(task.finds()) + u64::from(task.tunes());
     let images = if model.denoiser().pixel_shape().is_some() { IMAGES } else { 0 };
@@ -123,27 +120,33 @@ pub(crate) fn trajectory_evaluations(teacher: &TeacherSettings, trajectories: us
 }
 
 /// Evaluations of networks between the untuned and the tuned one, on so many images and held-out latents, for plans of `steps`
-/// evaluations in all; `matching` is what matching the moments of these plans takes.
+/// evaluations in all; `matching` is what matching the moments of these plans takes. Without images the tuned network alone.
 pub(crate) fn interpolation_evaluations(images: u64, held_out: u64, matching: u64, steps: u64) -> u64 {
     let networks = if images > 0 { NETWORKS as u64 } else { 1 };
-    networks * (matching + (images + held_out) * steps) + (images + held_out) * steps
+    let untuned = if images > 0 { (images + held_out) * steps } else { 0 };
+    untuned + networks * (matching + (images + held_out) * steps)
 }
 
 #[cfg(test)]
 mod tests {
-    use fewstep_core::denoiser::{Counting, Reference};
+    use fewstep_core::denoiser::{Counting, Denoiser, Reference};
     use fewstep_core::observe::Silent;
+    use fewstep_core::plan::Plan;
     use fewstep_core::schedule::karras;
     use fewstep_io::dataset;
     use fewstep_nn::data::Images;
     use fewstep_nn::tch::Device;
     use fewstep_nn::train::GradientFlow;
-    use fewstep_nn::{Network, TorchDenoiser, mixture};
+    use fewstep_nn::{Network, TorchDenoiser, Tunable, mixture};
 
     use super::*;
-    use crate::fitting::settings::{HeldOutSettings, PaperSettings};
+    use crate::fitting::cross_plan::{cross_plan, others};
+    use crate::fitting::settings::{HeldOutSettings, InterpolateSettings, PaperSettings};
     use crate::fitting::{Fitter, tune};
+    use crate::models::{MIXTURES, ModelOptions, open_model};
     use crate::plans::euler;
+    use crate::reference::{ImageReference, ReferenceOptions};
+    use crate::scorer::ImageScorer;
 
     /// A guided mixture that counts, and images for it.
     fn counting() -> (Counting<Network>, Images) {
@@ -208,6 +211,48 @@ mod tests {
             let took = evaluations(&|| drop(tune(&counting, &plan, Some(&images), &settings, &Silent).unwrap()));
             let cost = tuning(Forecast::new(&(), 1).unwrap(), "tuning", &settings, &settings.tune, (&[3], 1));
             assert_eq!(cost.work() + teacher, took, "{:?}: {cost:?}", settings.tune);
+        }
+    }
+
+    /// Networks between, scored by images and without, and tuned networks under other plans: to the evaluation.
+    #[test]
+    fn the_cost_of_what_follows_a_tuning_is_that_of_doing_it() {
+        let (counting, _) = counting();
+        let settings = FitSettings {
+            held_out: HeldOutSettings { samples: 6, teacher_steps: 2 },
+            interpolate: InterpolateSettings { images: 10 },
+            ..FitSettings::default()
+        };
+        let fitter = Fitter::new(&counting, None, None, &settings, &Silent).unwrap();
+        let evaluations = |work: &dyn Fn()| {
+            let before = counting.cost().evaluations;
+            work();
+            counting.cost().evaluations - before
+        };
+        let plans = [3, 5].map(|steps| euler(&karras(steps, 0.01, 50.0, 7.0).unwrap()).unwrap());
+        let tuned = || {
+            let tuned = counting.together_with(counting.inner().duplicate().unwrap());
+            let (_, weight) = tuned.params().trainable().next().unwrap();
+            let _ = fewstep_nn::tch::no_grad(|| weight.shallow_clone().f_add_scalar_(0.01).unwrap());
+            tuned
+        };
+        let opened = open_model(MIXTURES[1], &ModelOptions::default()).unwrap();
+        let options = ReferenceOptions { pad_to: None, batch: 16 };
+        let references = ImageReference::open_all(&opened, &[], &[], options, &Silent).unwrap();
+        let scorer = ImageScorer::new(&references, 16).unwrap();
+        for (scorer, images) in [(Some(&scorer), 10), (None, 0)] {
+            let took = evaluations(&|| drop(fitter.interpolate(&counting, tuned(), &plans[0], None, scorer).unwrap()));
+            assert_eq!(took, interpolation_evaluations(images, 6, 0, 3));
+        }
+        let levels = &counting.spec().levels;
+        for plans in [&plans[..], &plans[..1]] {
+            let tried = evaluations(&|| {
+                for other in (0..plans.len()).flat_map(|index| others(levels, plans, index).unwrap()) {
+                    cross_plan(&fitter, &tuned(), &other).unwrap();
+                }
+            });
+            let steps: Vec<usize> = plans.iter().map(Plan::nfe).collect();
+            assert_eq!(tried, cross_plan_evaluations(&steps, 6));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! [`fit`] is a whole run in a folder, as the commands `plan`, `tune` and `fit` make it; [`Fitter`] is one phase at a time.
 
 mod budget;
+mod cross_plan;
 mod forecast;
 mod idle;
 mod inputs;

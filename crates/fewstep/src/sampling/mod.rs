@@ -13,8 +13,8 @@ use std::time::Instant;
 use fewstep_core::observe::{Observer, Progress};
 use fewstep_core::plan::Plan;
 use fewstep_nn::TorchDenoiser;
-
 use fewstep_nn::tensor::Batch;
+use serde_json::json;
 
 use self::file::Collected;
 use self::folder::SampleFolder;
@@ -22,6 +22,7 @@ pub use self::folder::SampleTask;
 pub use self::settings::{SampleOutput, SampleSettings};
 pub use self::source::Source;
 use crate::error::{Error, Result, bail};
+use crate::forecast::Forecast;
 use crate::models::ModelId;
 use crate::pixels;
 use crate::runs::RunOptions;
@@ -68,6 +69,21 @@ pub enum Destination {
         /// Floats as the sampler leaves them, in place of pixels; `samples` where they are to be decoded first.
         raw: bool,
     },
+}
+
+impl Sampling<'_> {
+    /// What it would do, and its cost.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn forecast(&self) -> Result<Forecast> {
+        let Self { denoiser, model, plan, source, .. } = self;
+        let settings = json!({
+            "model": model, "samples": source.len(), "solver": plan.solver, "nfe": plan.nfe(), "sigmas": plan.sigmas(),
+        });
+        let forecast = Forecast::new(&settings, denoiser.spec().calls)?;
+        Ok(forecast.part("samples", (source.len() * plan.nfe()) as u64))
+    }
 }
 
 /// What sampling came to.

@@ -72,10 +72,20 @@ impl TrainTask {
     /// # Errors
     /// If it cannot be written as JSON.
     pub fn forecast(&self) -> Result<Forecast> {
-        let (images, every) = (self.settings.training.images, self.settings.grid_every());
-        let grids = if every > 0 { images.div_ceil(every) } else { 0 };
-        let sampled = grids * GRID_SEEDS.count() as u64 * (2 * GRID_STEPS as u64 - 1);
-        Ok(Forecast::new(self, 1)?.training("training images", images).part("sample grids", sampled))
+        let RecipeSettings { images, batch, .. } = self.settings.training;
+        let (updates, batch) = (images.div_ceil(batch.max(1) as u64), batch as u64);
+        let grids = (1..=updates).filter(|update| self.is_grid_due(update * batch)).count();
+        let sampled = (grids * GRID_SEEDS.count() * (2 * GRID_STEPS - 1)) as u64;
+        Ok(Forecast::new(self, 1)?.training("training images", updates * batch).part("sample grids", sampled))
+    }
+
+    /// Whether the update that ended at so many images reached the next multiple of what lies between two grids, or the end.
+    fn is_grid_due(&self, seen: u64) -> bool {
+        let RecipeSettings { images, batch, .. } = self.settings.training;
+        let every = self.settings.grid_every();
+        let reached = |seen: u64| seen.checked_div(every).unwrap_or_default();
+        let before = seen.saturating_sub(batch as u64);
+        every > 0 && seen > 0 && (seen >= images || reached(seen) > reached(before))
     }
 }
 
@@ -192,7 +202,7 @@ impl Training<'_> {
         let (mut losses, mut iterations) = (VecDeque::with_capacity(LOSSES), 0);
         let _saving = Saving::new(self.observer);
         // an earlier run may have ended between its state and its grid
-        if self.is_grid_due(first) && !self.folder.has(&grid_name(first)) {
+        if self.task.is_grid_due(first) && !self.folder.has(&grid_name(first)) {
             self.write_grid(&trainer.averaged()?, first)?;
         }
         while trainer.images_seen() < total {
@@ -212,7 +222,7 @@ impl Training<'_> {
             if cancelled && stats.images < total {
                 return Err(Error::Stopped { place: format!("after {} images", stats.images) });
             }
-            if self.is_grid_due(stats.images) {
+            if self.task.is_grid_due(stats.images) {
                 self.write_grid(&trainer.averaged()?, stats.images)?;
             }
         }
@@ -225,15 +235,6 @@ impl Training<'_> {
             loss: mean(&losses),
             images_per_second,
         })
-    }
-
-    /// Whether the update that ended at so many images reached the next multiple of what lies between two grids, or the end.
-    fn is_grid_due(&self, seen: u64) -> bool {
-        let TrainSettings { training, .. } = &self.task.settings;
-        let every = self.task.settings.grid_every();
-        let reached = |seen: u64| seen.checked_div(every).unwrap_or_default();
-        let before = seen.saturating_sub(training.batch as u64);
-        every > 0 && seen > 0 && (seen >= training.images || reached(seen) > reached(before))
     }
 
     /// The state last: what it says was done is not done again, so that a run that ends before it goes on from the one before.

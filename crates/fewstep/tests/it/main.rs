@@ -1,5 +1,6 @@
 //! Integration tests of the library.
 
+mod forecasts;
 mod programs;
 mod scores;
 mod support;
