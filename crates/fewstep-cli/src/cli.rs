@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{compare, data, demo, denoise, eval, export, features, fit, import};
 use crate::commands::{info, reference, report, reproduce, sample, shell, train};
-use crate::ui::{Output, Terminal};
+use crate::ui::{self, Output, Terminal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,11 +18,15 @@ Examples:
 Exit codes: 0 done, 1 failed (one sentence on stderr says why), 2 a command line that cannot be parsed, 130 stopped by Ctrl-C.
 Environment: NO_COLOR for plain tables, OMP_NUM_THREADS or --threads for fewer threads, RUST_BACKTRACE=1 for reports of bugs.";
 
+/// What `cargo xtask licenses` writes.
+const LICENSES: &str = include_str!("../THIRD-PARTY.txt");
+
 /// Turns a pretrained diffusion model into the best few-step sampler for it.
 #[derive(Debug, Parser)]
 #[command(
     name = "fewstep",
     version,
+    override_usage = "fewstep [OPTIONS] <COMMAND>",
     arg_required_else_help = true,
     propagate_version = true,
     after_help = EXAMPLES
@@ -32,9 +36,13 @@ pub struct Cli {
     #[arg(long, global = true)]
     pub json: bool,
 
+    /// Print the licences of everything that is in this program
+    #[arg(long, exclusive = true)]
+    pub licenses: bool,
+
     /// What to do
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// The subcommands.
@@ -96,7 +104,11 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         let output = Output::new(self.json);
         let terminal = Terminal::default();
-        match self.command {
+        if self.licenses {
+            return ui::print(LICENSES.as_bytes());
+        }
+        let Some(command) = self.command else { bail!("there is no command: `fewstep --help` lists them") };
+        match command {
             Command::Demo(args) => demo::run(args, output, &terminal),
             Command::Plan(args) => fit::plan(args, output, &terminal),
             Command::Tune(args) => fit::tune(args, output, &terminal),

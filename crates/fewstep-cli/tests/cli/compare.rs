@@ -74,8 +74,8 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
         let method = row["method"].as_str().unwrap();
         let blind = ["teacher", "karras/ipndm4", "karras/heun", "bound/euler"].contains(&method);
         assert_eq!(row["training_error"].is_null(), blind, "{row}");
-        let plan = place.json(&["info", &format!("run/{}", row["plan"].as_str().unwrap())]);
-        assert_eq!(plan[0]["nfe"], row["nfe"], "{row}");
+        let plan = place.read_json(&format!("run/{}", row["plan"].as_str().unwrap()));
+        assert_eq!(plan["nfe"], row["nfe"], "{row}");
         assert!(place.path("run").join(row["grid"].as_str().unwrap()).exists());
     }
     let named = |method: &str| rows.iter().any(|row| row["method"] == method);

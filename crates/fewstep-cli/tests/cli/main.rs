@@ -18,6 +18,8 @@ mod mixture;
 mod parameterisations;
 mod pictures;
 mod programs;
+#[cfg(target_os = "linux")]
+mod quiet;
 mod refusals;
 mod repeating;
 mod reproduce;

@@ -25,7 +25,7 @@ const SMALL: [&str; 16] = [
     "--data",
     "data.npz",
     "--images",
-    "64",
+    "24",
     "--updates",
     "4",
     "--out",
@@ -59,10 +59,10 @@ fn table_1_has_every_cell_and_goes_on_where_it_stopped() {
     assert_ne!(rows[1]["scores"], rows[3]["scores"], "phase 2 changed the network");
     let markdown = std::fs::read_to_string(place.path("run/table1.md")).unwrap();
     assert!(markdown.contains("| both phases |") && markdown.contains("3 steps"), "{markdown}");
-    assert!(markdown.contains("- seeds: 0 to 63, 64 to 127") && markdown.contains("\"learning_rate\""), "{markdown}");
+    assert!(markdown.contains("- seeds: 0 to 23, 24 to 47") && markdown.contains("\"learning_rate\""), "{markdown}");
     let csv = std::fs::read_to_string(place.path("run/table1.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1 + 6 * 2);
-    assert!(csv.lines().any(|line| line.starts_with("baseline,3,3,64,127,")), "{csv}");
+    assert!(csv.lines().any(|line| line.starts_with("baseline,3,3,24,47,")), "{csv}");
     let table = place.read_json("run/table1.json");
     assert_eq!(table["rows"], rows);
     assert_eq!(table["run"]["task"]["settings"]["fit"]["tune"]["batch"], 8);
@@ -106,7 +106,7 @@ fn rows_can_be_asked_for_alone() {
         "--set=rollout.updates=2",
         "--set=rollout.batch=6",
         "--set=rollout.critic_weight=0.1",
-        "--set=fit.interpolate.images=64",
+        "--set=fit.interpolate.images=24",
         "--set=fit.search.teacher.samples=48",
         "--set=fit.search.gauss_newton.samples=24",
     ];

@@ -152,8 +152,8 @@ fn a_resumed_run_is_the_one_that_its_run_json_describes() {
         }
         args
     };
-    let other = |name: &str| {
-        for (args, what) in [
+    let other = |name: &str, count: usize| {
+        let all = [
             (with(&[("--channels", "16")]), "settings.network.channels 16 (was 8)"),
             (with(&[("--channel-mult", "1,1")]), "settings.network.channel_mult"),
             (with(&[("--blocks", "2")]), "settings.network.blocks 2 (was 1)"),
@@ -178,16 +178,17 @@ fn a_resumed_run_is_the_one_that_its_run_json_describes() {
             (resume("48", &["--set", "output.half=true"]), "settings.output.half true (was false)"),
             (resume("48", &["--precision", "bf16"]), "precision \"bf16\" (was \"f32\")"),
             (resume("48", &["--set", "data.max_images=16"]), "data.images 16 (was 24)"),
-        ] {
+        ];
+        for (args, what) in all.into_iter().take(count) {
             let error = place.fails(&strs(&args));
             assert!(error.contains("cannot go on so") && error.contains(what), "{name}: {what}: {error}");
         }
     };
-    other("with a state");
+    other("with a state", usize::MAX);
     let fewer = place.fails(&strs(&resume("16", &[])));
     assert!(fewer.contains("has seen 24 images already"), "{fewer}");
     std::fs::rename(place.path("run/state.safetensors"), place.path("state.safetensors")).unwrap();
-    other("without a state");
+    other("without a state", 4); // the task is compared in the same place
     std::fs::rename(place.path("state.safetensors"), place.path("run/state.safetensors")).unwrap();
     // images of another content, under the same name
     std::fs::rename(place.path("images"), place.path("moved")).unwrap();

@@ -1,5 +1,6 @@
 //! Searches as users run them: one teacher, and every method's plans for all budgets from it.
 
+mod doubts;
 mod fit;
 mod moments;
 mod plain;
@@ -13,7 +14,7 @@ use std::time::Instant;
 
 use fewstep_core::denoiser::Denoiser;
 use fewstep_core::objective::BoundTable;
-use fewstep_core::observe::Observer;
+use fewstep_core::observe::{Event, Observer};
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_core::solver::{Solver, SolverOptions};
@@ -166,6 +167,9 @@ impl<'a, D: Denoiser> Search<'a, D> {
             true => teach::holding(&student, teacher)?,
             false => teacher,
         };
+        for doubt in doubts::doubts(&teacher, denoiser.spec().numel()) {
+            observer.event(Event::Note(&format!("warning: {doubt}")));
+        }
         let teacher_evaluations = student.evaluations();
         Ok(Self {
             student,

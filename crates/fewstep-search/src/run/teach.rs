@@ -71,6 +71,9 @@ pub fn solve_teacher<D: Denoiser>(
     let mut progress = Progress::new(observer, "teacher", "evaluations", total as u64, 0);
     let denoise = |x: &D::Batch, sigma: f64| {
         let outputs = seeded.denoised(x, sigma)?;
+        if !outputs.norm_squared().is_finite() {
+            return Err(Error::AnswerNotFinite { sigma });
+        }
         progress.set(seeded.evaluations(), "");
         Ok::<_, Error>(outputs)
     };

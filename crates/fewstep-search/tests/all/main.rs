@@ -1,5 +1,6 @@
 //! Tests against exact oracles: Gaussian and mixture flows known in closed form or to rounding.
 
+mod doubts;
 mod dressed;
 mod finding;
 mod gauss_newton;

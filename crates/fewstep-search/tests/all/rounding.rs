@@ -1,65 +1,24 @@
 //! A search on a denoiser that is rounded to single precision, beside the same in double precision.
 
-use std::convert::Infallible;
-
 use fewstep_core::Plan;
 use fewstep_core::denoiser::{Classes, Denoiser, Levels, Oracle, Spec};
 use fewstep_core::observe::Silent;
-use fewstep_core::plan::Constant;
 use fewstep_search::settings::{GaussNewtonSettings, LeastSquaresSettings, TeacherSettings};
 use fewstep_search::{HeldOut, SearchSettings, find_plans};
 
-use crate::support::images;
-
-type Batch = Vec<Vec<f64>>;
+use crate::support::{Answering, Batch, denoised, images};
 
 /// A mixture that is told levels and states in single precision, and answers in it.
-struct Single {
-    exact: Oracle,
-    spec: Spec,
-}
-
-impl Single {
-    fn new(exact: Oracle) -> Self {
-        let spec = Spec { rounding: f64::from(f32::EPSILON) / 2.0, ..exact.spec().clone() };
-        Self { exact, spec }
-    }
+fn single(exact: &Oracle) -> impl Denoiser<Batch = Batch> {
+    let spec = Spec { rounding: f64::from(f32::EPSILON) / 2.0, ..exact.spec().clone() };
+    let answer = |exact: &Oracle, x: &Batch, sigma: f64, classes: &Classes| {
+        rounded(&denoised(exact, &rounded(x), f64::from(sigma as f32), classes))
+    };
+    Answering { spec, ..Answering::new(exact.clone(), answer) }
 }
 
 fn rounded(batch: &Batch) -> Batch {
     batch.iter().map(|sample| sample.iter().map(|value| f64::from(*value as f32)).collect()).collect()
-}
-
-impl Denoiser for Single {
-    type Batch = Batch;
-    type Conditions = Classes;
-    type Error = Infallible;
-
-    fn spec(&self) -> &Spec {
-        &self.spec
-    }
-
-    fn latents(&self, seeds: &[u64]) -> Result<Batch, Infallible> {
-        self.exact.latents(seeds)
-    }
-
-    fn conditions(&self, seeds: &[u64]) -> Result<Classes, Infallible> {
-        self.exact.conditions(seeds)
-    }
-
-    fn same_condition(&self, class: Option<usize>, samples: usize) -> Result<Classes, Infallible> {
-        self.exact.same_condition(class, samples)
-    }
-
-    fn constant(&self, constant: &Constant, classes: &Classes, samples: usize) -> Result<Batch, Infallible> {
-        self.exact.constant(constant, classes, samples)
-    }
-
-    fn denoise(&self, asked: &[(&Batch, f64)], classes: &Classes) -> Result<Vec<Batch>, Infallible> {
-        let asked: Vec<(Batch, f64)> = asked.iter().map(|(x, sigma)| (rounded(x), f64::from(*sigma as f32))).collect();
-        let asked: Vec<(&Batch, f64)> = asked.iter().map(|(x, sigma)| (x, *sigma)).collect();
-        Ok(self.exact.denoise(&asked, classes)?.iter().map(rounded).collect())
-    }
 }
 
 /// Levels and coefficients, the image's last.
@@ -71,7 +30,7 @@ fn numbers(plan: &Plan) -> Vec<f64> {
 #[test]
 fn refined_plans_do_not_hang_on_rounding() {
     let exact = Oracle::new(images(), vec![1, 8, 8], Levels::between(0.002, 80.0));
-    let single = Single::new(exact.clone());
+    let single = single(&exact);
     let settings = SearchSettings {
         teacher: TeacherSettings { samples: 64, ..TeacherSettings::default() },
         least_squares: LeastSquaresSettings { samples: 64, ..LeastSquaresSettings::default() },

@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use fewstep_core::VectorSpace;
+use fewstep_core::denoiser::{Classes, Denoiser, Oracle, Spec};
 use fewstep_core::mixture::{Component, Covariance, Mixture};
+use fewstep_core::plan::Constant;
 use fewstep_core::space::Samples;
 
 /// One Gaussian with different variances along its axes: a flow in closed form.
@@ -142,5 +144,56 @@ impl Samples for Counted {
 
     fn scale_samples(&self, factors: &[f64]) -> Self {
         Self(factors[0] * self.0, self.1.clone())
+    }
+}
+
+/// A batch of an exact mixture.
+pub type Batch = Vec<Vec<f64>>;
+
+/// What a mixture answers to one batch.
+pub fn denoised(exact: &Oracle, x: &Batch, sigma: f64, classes: &Classes) -> Batch {
+    exact.denoise(&[(x, sigma)], classes).unwrap().remove(0)
+}
+
+/// A mixture whose answers are given by a function of it, a batch, a level and classes.
+pub struct Answering<F> {
+    pub exact: Oracle,
+    pub spec: Spec,
+    pub answer: F,
+}
+
+impl<F: Fn(&Oracle, &Batch, f64, &Classes) -> Batch> Answering<F> {
+    pub fn new(exact: Oracle, answer: F) -> Self {
+        Self { spec: exact.spec().clone(), exact, answer }
+    }
+}
+
+impl<F: Fn(&Oracle, &Batch, f64, &Classes) -> Batch> Denoiser for Answering<F> {
+    type Batch = Batch;
+    type Conditions = Classes;
+    type Error = Infallible;
+
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn latents(&self, seeds: &[u64]) -> Result<Batch, Infallible> {
+        self.exact.latents(seeds)
+    }
+
+    fn conditions(&self, seeds: &[u64]) -> Result<Classes, Infallible> {
+        self.exact.conditions(seeds)
+    }
+
+    fn same_condition(&self, class: Option<usize>, samples: usize) -> Result<Classes, Infallible> {
+        self.exact.same_condition(class, samples)
+    }
+
+    fn constant(&self, constant: &Constant, classes: &Classes, samples: usize) -> Result<Batch, Infallible> {
+        self.exact.constant(constant, classes, samples)
+    }
+
+    fn denoise(&self, asked: &[(&Batch, f64)], classes: &Classes) -> Result<Vec<Batch>, Infallible> {
+        Ok(asked.iter().map(|(x, sigma)| (self.answer)(&self.exact, x, *sigma, classes)).collect())
     }
 }

@@ -21,7 +21,7 @@ use fewstep::training::{TrainSettings, TrainTask, train};
 use fewstep_core::denoiser::Counting;
 use fewstep_core::observe::Silent;
 use fewstep_core::schedule::karras;
-use fewstep_io::dataset;
+use fewstep_io::{Dataset, dataset, png};
 use fewstep_nn::data::Images;
 use fewstep_nn::tch::Device;
 use fewstep_nn::{Network, mixture};
@@ -220,7 +220,13 @@ fn samples() {
 #[test]
 fn trainings() {
     let folder = tempfile::tempdir().unwrap();
-    let data = assets::test_images().unwrap();
+    let pictures = folder.path().join("pictures");
+    std::fs::create_dir(&pictures).unwrap();
+    for index in 0..12u8 {
+        let pixels: Vec<u8> = (0..64u8).map(|at| at.wrapping_mul(index)).collect();
+        png::write(pictures.join(format!("{index}.png")), &pixels, 1, 8, 8).unwrap();
+    }
+    let data = Dataset::open(&pictures).unwrap();
     for (images, every) in [(20, 9), (8, 0)] {
         let mut settings = TrainSettings::default();
         (settings.network.channels, settings.network.channel_mult) = (8, vec![1]);

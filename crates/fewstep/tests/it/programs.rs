@@ -91,7 +91,7 @@ fn a_program_of_a_network_has_its_answers_its_derivatives_and_its_plans() {
         assert!((found.1 - wanted.1).abs() < 1e-3 * wanted.1.abs().max(1.0), "{sigma}: {} {}", found.1, wanted.1);
     }
 
-    let (settings, held_out) = (settings(100), held_out(network));
+    let (settings, held_out) = (settings(48), held_out(network));
     for method in
         ["least-squares", "oss/ipndm4", "least-squares+gauss-newton"].map(|name| name.parse::<Method>().unwrap())
     {

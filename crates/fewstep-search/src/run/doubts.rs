@@ -1,0 +1,57 @@
+//! Signs that what was given is no denoiser, read off the teacher's trajectories at no cost.
+
+use fewstep_core::space::Batch;
+
+use crate::Teacher;
+
+/// Fewest samples whose mean and spread say something.
+const LEAST: usize = 4;
+
+/// Samples whose variance is this small a share of their square are one sample.
+const SAME: f64 = 1e-8;
+
+/// How many times as far as noise does an answer may lie from its input at the lowest level.
+const TIMES: f64 = 5.0;
+
+/// What is odd about trajectories of samples of `numel` numbers, each in a sentence. A denoiser's answers depend on what it is given, move
+/// no further than the noise in it at the lowest level, and have on average the mean of its samples at the highest,
+/// `E D(x; sigma) = E x_0` at every sigma.
+pub(super) fn doubts<V: Batch>(teacher: &Teacher<V>, numel: usize) -> Vec<String> {
+    let ends = teacher.ends();
+    let count = ends.samples as f64;
+    let (Some(last), true) = (teacher.states().last(), ends.samples >= LEAST) else { return Vec::new() };
+    let mean = ends.image.mean_sample();
+    let square = ends.image.norm_squared() / count;
+    let variance = square - mean.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
+    if variance <= SAME * square {
+        return vec![format!(
+            "all {} samples of the teacher are the same: does the model's answer depend on its input?",
+            ends.samples
+        )];
+    }
+    let mut doubts = Vec::new();
+    let moved = last.difference(&ends.image).norm_squared() / count;
+    let noise = teacher.grid().sigma_min().powi(2) * numel as f64;
+    if moved > TIMES.powi(2) * noise && moved > 0.05 * variance {
+        doubts.push(format!(
+            "at the lowest level, sigma {}, the model's answer lies {:.0} times as far from its input as noise does: are its \
+             parameterisation and its levels right?",
+            teacher.grid().sigma_min(),
+            (moved / noise).sqrt()
+        ));
+    }
+    if let Some(held) = &ends.mean {
+        let answer = held.batch.mean_sample();
+        let apart: f64 = answer.iter().zip(&mean).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+        // the mean of so many samples is off by so much itself
+        if apart > (0.25 + 9.0 / count) * variance {
+            doubts.push(format!(
+                "at the highest level, sigma {}, the model's mean answer is {:.1} standard deviations from the mean of its samples: is \
+                 that level within what it was trained on, and its parameterisation right?",
+                teacher.grid().sigma_max(),
+                (apart / variance).sqrt()
+            ));
+        }
+    }
+    doubts
+}
