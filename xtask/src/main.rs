@@ -1,6 +1,9 @@
 //! Project tasks, run as `cargo xtask <task>`: what a bare machine needs before `cargo` alone is enough.
 
+mod crash;
+mod fuzz;
 mod libtorch;
+mod licenses;
 mod tasks;
 
 use anyhow::{Result, bail};
@@ -19,6 +22,9 @@ cargo xtask <task> [options]
   exports              libtorch, then exported plans run by diffusers itself and compared with ours
   python [args]        a Python environment, the wheel of python/ in it, and its tests; args go to pytest
   program              libtorch, then plans of the built-in network and of its TorchScript copy, compared
+  fuzz [--minutes N]   libtorch, then every fuzz target in turn, N minutes in all (names of targets choose among them)
+  crash [--runs N]     libtorch, then every command that writes, ended at random moments, resumed and compared (needs strace)
+  licenses             the licences of everything in the program, for `fewstep --licenses`
   gpu [args]           libtorch --cuda, then only the tests that need a GPU
 
 A LIBTORCH of your own (version 2.11) is used instead of .libtorch/ when that variable is set.
@@ -64,6 +70,9 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "python" => tasks::python(&root, rest),
         "program" => tasks::program(&root, rest),
         "gpu" => tasks::gpu(&root, rest),
+        "fuzz" => fuzz::fuzz(&root, rest),
+        "crash" => crash::crash(&root, rest),
+        "licenses" => licenses::write(&root).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)

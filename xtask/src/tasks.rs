@@ -148,7 +148,7 @@ fn tests_of_python(root: &Path, args: &[String]) -> Result<ExitCode> {
 }
 
 /// Where cargo builds.
-fn target(root: &Path) -> PathBuf {
+pub(crate) fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |target| root.join(target))
 }
 
@@ -181,7 +181,7 @@ fn python_with(root: &Path, name: &str, packages: &str) -> Result<OsString> {
 ///
 /// Cargo's own `[env]` has put LIBTORCH into ours. Inherited, it would look to the next cargo like a variable of the user's,
 /// and the bindings would be compiled anew each time `cargo build` and `cargo xtask` take turns.
-fn cargo(root: &Path) -> Command {
+pub(crate) fn cargo(root: &Path) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     without_ours(root, cargo.current_dir(root));
     cargo

@@ -1,0 +1,126 @@
+//! The commands that are ended, on inputs of seconds.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Place;
+
+/// A command.
+pub struct Subject {
+    /// Its name.
+    pub name: &'static str,
+    /// Its arguments, but for `--out`.
+    args: &'static str,
+    /// What it leaves: a folder, or a file.
+    pub output: &'static str,
+    /// Whether it can go on; the others are started anew.
+    resumes: bool,
+}
+
+/// Every command that writes.
+pub const COMMANDS: [Subject; 9] = [
+    Subject {
+        name: "train",
+        args: "train --data images --channels 8 --channel-mult 1 --blocks 1 --batch 8 --augment 0 --images 96 --set output.save_every=32 \
+               --set output.grid_every=64",
+        output: "out",
+        resumes: true,
+    },
+    Subject {
+        name: "plan",
+        args: "plan gaussian-mixture --steps 2-3 --method least-squares --set search.teacher.samples=8 --set held_out.samples=8",
+        output: "out",
+        resumes: true,
+    },
+    Subject {
+        name: "tune",
+        args: "tune model.safetensors --plan plan.json --updates 12 --set tune.trajectories=8 --set tune.batch=4 --set \
+               held_out.samples=4 --set tune.check_every=4",
+        output: "out",
+        resumes: true,
+    },
+    Subject {
+        name: "fit",
+        args: "fit model.safetensors --steps 2,3 --method least-squares --updates 6 --set tune.trajectories=8 --set tune.batch=4 --set \
+               held_out.samples=4 --set search.teacher.samples=8",
+        output: "out",
+        resumes: true,
+    },
+    Subject {
+        name: "compare",
+        args: "compare gaussian-mixture --steps 2,3 --methods karras/euler,gits@1.15/euler --images 8 --set held_out=4 --set \
+               search.teacher.samples=4",
+        output: "out",
+        resumes: true,
+    },
+    Subject {
+        name: "reproduce",
+        args: "reproduce model.safetensors --experiment table1 --data images --steps 3 --rows baseline,phase1,ours --set seeds.images=4 \
+               --set seeds.ranges=1 --set fit.held_out.samples=4 --set fit.paper.iterations=4 --set fit.paper.batch=4 --set \
+               fit.paper.check_every=2 --set fit.search.teacher.samples=8 --set method=least-squares",
+        output: "out",
+        resumes: true,
+    },
+    Subject {
+        name: "sample",
+        args: "sample gaussian-mixture --steps 2 --seeds 0-149 --batch 10",
+        output: "out",
+        resumes: true,
+    },
+    Subject { name: "data", args: "data images --size 8", output: "out.zip", resumes: false },
+    Subject { name: "ref", args: "ref --data images --pad-to 32", output: "out.npz", resumes: false },
+];
+
+impl Subject {
+    /// Its arguments.
+    pub fn args(&self, resume: bool) -> Vec<String> {
+        let mut args: Vec<String> = self.args.split_whitespace().map(str::to_owned).collect();
+        args.extend(["--out".to_owned(), self.output.to_owned()]);
+        if resume {
+            args.push("--resume".to_owned());
+        } else if !self.resumes {
+            args.push("--overwrite".to_owned()); // the kill may have come after all was done
+        }
+        args
+    }
+
+    /// Whether a run that was ended goes on, or starts again because nothing is there to go on from.
+    pub fn goes_on(&self, place: &Place) -> bool {
+        self.resumes && place.folder.join(self.output).join("run.json").exists()
+    }
+
+    /// Removes what a run left.
+    pub fn remove_output(&self, place: &Place) -> Result<()> {
+        let path = place.folder.join(self.output);
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.with_context(|| format!("cannot remove {}", path.display()))
+    }
+}
+
+/// Makes what the commands take: pictures, a network and a plan.
+pub fn prepare(root: &Path, place: &Place) -> Result<()> {
+    let images = place.folder.join("images");
+    fs::create_dir_all(&images)?;
+    for entry in fs::read_dir(root.join("testdata/metrics/grey_a"))? {
+        let path = entry?.path();
+        fs::copy(&path, images.join(path.file_name().unwrap_or_default()))?;
+    }
+    let run = |args: &str| -> Result<()> {
+        let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+        let output = place.command(&args).output().context("cannot start the program")?;
+        ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    run(
+        "train --data images --channels 8 --channel-mult 1 --blocks 1 --batch 8 --images 64 --set output.grid_every=0 --out trained",
+    )?;
+    fs::copy(place.folder.join("trained/model.safetensors"), place.folder.join("model.safetensors"))?;
+    run("plan model.safetensors --steps 3 --method karras/euler --set held_out.samples=4 --out planned")?;
+    fs::copy(place.folder.join("planned/steps-003/plan.json"), place.folder.join("plan.json"))?;
+    for folder in ["trained", "planned"] {
+        fs::remove_dir_all(place.folder.join(folder))?;
+    }
+    Ok(())
+}
