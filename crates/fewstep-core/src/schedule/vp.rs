@@ -16,7 +16,8 @@ impl VpNoise {
     /// The VP function with `sigma(epsilon_s) = sigma_min` and `sigma(1) = sigma_max` (Karras et al., Appendix C.1).
     ///
     /// # Errors
-    /// If the range is not `0 < sigma_min < sigma_max` or `epsilon_s` is not between 0 and 1.
+    /// If the range is not `0 < sigma_min < sigma_max`, its lower end is too large for VP noise to rise from there, or `epsilon_s` is not
+    /// between 0 and 1.
     pub fn from_range(sigma_min: f64, sigma_max: f64, epsilon_s: f64) -> Result<Self, ScheduleError> {
         check_range(sigma_min, sigma_max)?;
         if !(epsilon_s > 0.0 && epsilon_s < 1.0) {
@@ -24,7 +25,14 @@ impl VpNoise {
         }
         let (low, high) = (sigma_min.powi(2).ln_1p(), sigma_max.powi(2).ln_1p());
         let beta_d = 2.0 * (low / epsilon_s - high) / (epsilon_s - 1.0);
-        Ok(Self { beta_d, beta_min: high - 0.5 * beta_d })
+        let noise = Self { beta_d, beta_min: high - 0.5 * beta_d };
+        // the betas of a range whose lower end is not reached so early are negative: noise would fall with time
+        let rises = |t: f64| noise.beta_min + noise.beta_d * t > 0.0;
+        if !(rises(epsilon_s) && rises(1.0)) {
+            let rule = "so small that VP noise is there at its first time (karras has no such bound)";
+            return Err(ScheduleError::Parameter { name: "sigma_min", rule, value: sigma_min });
+        }
+        Ok(noise)
     }
 
     /// `sigma(t)`.

@@ -4,4 +4,5 @@ mod objectives;
 mod orders;
 mod parameterisations;
 mod plans;
+mod schedules;
 mod support;
