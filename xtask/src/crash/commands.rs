@@ -23,8 +23,8 @@ pub struct Subject {
 pub const COMMANDS: [Subject; 9] = [
     Subject {
         name: "train",
-        args: "train --data images --channels 8 --channel-mult 1 --blocks 1 --batch 8 --augment 0 --images 96 --set output.save_every=32 \
-               --set output.grid_every=64",
+        args: "train --data small.zip --channels 8 --channel-mult 1 --blocks 1 --batch 8 --augment 0 --images 64 --set output.save_every=16 \
+               --set output.grid_every=32",
         output: "out",
         resumes: true,
     },
@@ -50,14 +50,15 @@ pub const COMMANDS: [Subject; 9] = [
     },
     Subject {
         name: "compare",
-        args: "compare gaussian-mixture --steps 2,3 --methods karras/euler,gits@1.15/euler --images 8 --set held_out=4 --set \
-               search.teacher.samples=4",
+        args: "compare gaussian-mixture --steps 2,3 --methods karras/euler,gits@1.15/euler --images 4 --set held_out=2 --set \
+               search.teacher.samples=4 --set teacher_steps=3",
         output: "out",
         resumes: true,
     },
     Subject {
         name: "reproduce",
-        args: "reproduce model.safetensors --experiment table1 --data images --steps 3 --rows baseline,phase1,ours --set seeds.images=4 \
+        args: "reproduce model.safetensors --experiment table1 --data small.zip --features features.safetensors --ref \
+               reference.npz --steps 3 --rows baseline,phase1,ours --set seeds.images=4 \
                --set seeds.ranges=1 --set fit.held_out.samples=4 --set fit.paper.iterations=4 --set fit.paper.batch=4 --set \
                fit.paper.check_every=2 --set fit.search.teacher.samples=8 --set method=least-squares",
         output: "out",
@@ -69,8 +70,13 @@ pub const COMMANDS: [Subject; 9] = [
         output: "out",
         resumes: true,
     },
-    Subject { name: "data", args: "data images --size 8", output: "out.zip", resumes: false },
-    Subject { name: "ref", args: "ref --data images --pad-to 32", output: "out.npz", resumes: false },
+    Subject { name: "data", args: "data images --size 8 --grey", output: "out.zip", resumes: false },
+    Subject {
+        name: "ref",
+        args: "ref --data small.zip --features features.safetensors",
+        output: "out.npz",
+        resumes: false,
+    },
 ];
 
 impl Subject {
@@ -86,9 +92,10 @@ impl Subject {
         args
     }
 
-    /// Whether a run that was ended goes on, or starts again because nothing is there to go on from.
+    /// Whether a run that was ended goes on, or starts again because nothing is there.
     pub fn goes_on(&self, place: &Place) -> bool {
-        self.resumes && place.folder.join(self.output).join("run.json").exists()
+        let folder = place.folder.join(self.output);
+        self.resumes && fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
     }
 
     /// Removes what a run left.
@@ -102,10 +109,14 @@ impl Subject {
 /// Makes what the commands take: pictures, a network and a plan.
 pub fn prepare(root: &Path, place: &Place) -> Result<()> {
     let images = place.folder.join("images");
-    fs::create_dir_all(&images)?;
-    for entry in fs::read_dir(root.join("testdata/metrics/grey_a"))? {
-        let path = entry?.path();
-        fs::copy(&path, images.join(path.file_name().unwrap_or_default()))?;
+    let mut pictures: Vec<_> =
+        fs::read_dir(root.join("testdata/metrics/grey_a"))?.flatten().map(|entry| entry.path()).collect();
+    pictures.sort();
+    for (index, path) in pictures.iter().enumerate() {
+        // two classes, which a feature network learns
+        let class = images.join(["a", "b"][index % 2]);
+        fs::create_dir_all(&class)?;
+        fs::copy(path, class.join(path.file_name().unwrap_or_default()))?;
     }
     let run = |args: &str| -> Result<()> {
         let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
@@ -113,8 +124,11 @@ pub fn prepare(root: &Path, place: &Place) -> Result<()> {
         ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     };
+    run("data images --size 8 --grey --out small.zip")?;
+    run("features --data small.zip --epochs 1 --batch 5 --out features.safetensors")?;
+    run("ref --data small.zip --features features.safetensors --out reference.npz")?;
     run(
-        "train --data images --channels 8 --channel-mult 1 --blocks 1 --batch 8 --images 64 --set output.grid_every=0 --out trained",
+        "train --data small.zip --channels 8 --channel-mult 1 --blocks 1 --batch 8 --images 64 --set output.grid_every=0 --out trained",
     )?;
     fs::copy(place.folder.join("trained/model.safetensors"), place.folder.join("model.safetensors"))?;
     run("plan model.safetensors --steps 3 --method karras/euler --set held_out.samples=4 --out planned")?;

@@ -106,10 +106,10 @@ fn full(place: &Place, subject: &Subject, resume: bool, bytes: u64) -> Result<En
         mount -t tmpfs -o size=$1 none disk || exit 90
         if [ -e out ]; then cp -a out disk/ || exit 91; fi
         shift
-        for input in images model.safetensors plan.json; do ln -s "$PWD/$input" disk/$input || exit 92; done
+        for input in *; do case $input in disk|out*|stderr) ;; *) ln -s "$PWD/$input" disk/ || exit 92 ;; esac; done
         cd disk && "$@" 2>../stderr; code=$?; cd ..
         mount -o remount,size=1g disk || exit 93
-        for input in images model.safetensors plan.json; do rm disk/$input; done
+        find disk -maxdepth 1 -type l -delete
         rm -rf out out.zip out.npz && cp -a disk/. . || exit 94
         exit $code"#;
     fs::create_dir_all(place.folder.join("disk"))?;

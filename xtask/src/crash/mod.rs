@@ -211,9 +211,10 @@ fn disturbed(
     for _ in 0..times {
         let disturbance = Disturbance::random(random, straight.duration, straight.calls, straight.bytes);
         history.push(disturbance.to_string());
-        match disturbance.run(place, subject, resume)? {
-            Ended::Finished => break,
-            Ended::Early => resume = subject.goes_on(place),
+        let ended = disturbance.run(place, subject, resume)?;
+        resume = subject.goes_on(place);
+        if matches!(ended, Ended::Finished) {
+            break;
         }
     }
     let finished = place.command(&subject.args(resume)).output().context("cannot start the program")?;
