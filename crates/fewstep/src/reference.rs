@@ -1,5 +1,6 @@
 //! What images are scored against: feature networks, and what they make of the data.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -8,29 +9,37 @@ use fewstep_eval::features::{FeatureId, FeatureNetwork};
 use fewstep_eval::{Collector, Keep, Reference};
 use fewstep_io::{hash, npz};
 use fewstep_nn::mixture;
-use fewstep_nn::tch::Tensor;
+use fewstep_nn::tch::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{has_extension, open_data};
-use crate::error::{Result, ensure};
+use crate::error::{Context, Result, ensure};
 use crate::features::{FeatureOptions, check_features};
 use crate::models::{MIXTURES, OpenModel, is_built_in};
 use crate::{assets, measure, pixels};
 
 /// Seeds of a mixture's exact samples, apart from those that anyone samples with.
-const EXACT_SEEDS: Range<u64> = (4 << 40)..(4 << 40) + 5000;
+const EXACT_SEEDS: Range<u64> = (4 << 40)..(4 << 40) + 2000;
 
 /// A feature network that scores images, with what it makes of the data.
 pub struct ImageReference {
     /// The feature network.
     pub features: Box<dyn FeatureNetwork>,
-    /// What it makes of the data, with every image's features where they are at hand; none where images are compared with the
-    /// teacher's alone.
-    pub data: Option<Reference>,
+    data: Data,
     /// Where that comes from.
     name: String,
     /// Fixes it: the hash of statistics, the fingerprint of a data set.
     hash: Option<String>,
+}
+
+/// What a feature network makes of the data.
+enum Data {
+    /// Nothing: images are compared with the teacher's alone.
+    None,
+    /// This.
+    Known(Box<Reference>),
+    /// What it makes of a mixture's exact samples, once somebody asks: they take a second.
+    Exact { conditional: bool, device: Device, made: OnceCell<Box<Reference>> },
 }
 
 /// A reference by name and hash, as `run.json` keeps it.
@@ -113,13 +122,13 @@ impl ImageReference {
         let shape = opened.pixel_shape()?;
         let features = features.open(shape, opened.denoiser().device())?;
         let Some(path) = reference else {
-            return Ok(Self { features, data: None, name: NO_DATA.to_owned(), hash: None });
+            return Ok(Self { features, data: Data::None, name: NO_DATA.to_owned(), hash: None });
         };
         let keep = Keep { features: true, ..Keep::default() };
         let data = read_or_collect(path, &*features, shape, keep, options, observer)?;
         let name = path.display().to_string();
         check_features(&*features, shape, &data.statistics, &name)?;
-        Ok(Self { features, hash: Some(data.name.clone()), data: Some(data), name })
+        Ok(Self { features, hash: Some(data.name.clone()), data: Data::Known(Box::new(data)), name })
     }
 
     /// What comes with the library for a built-in model.
@@ -127,26 +136,37 @@ impl ImageReference {
         let shape = opened.pixel_shape()?;
         let device = opened.denoiser().device();
         let features = FeatureOptions::file(None).open(shape, device)?;
-        // a guided one should make what the mixture holds, too
-        let exact = match MIXTURES.contains(&opened.name.as_str()) {
-            true => {
-                let model = mixture::patterns(opened.name == MIXTURES[1], device)?;
-                mixture::samples(&model, &EXACT_SEEDS.collect::<Vec<_>>())?
-            }
-            false => None,
-        };
-        let (data, name) = match exact {
-            Some(images) => {
-                let name = format!("{} exact samples", images.size()[0]);
-                (of_images(&images, &*features, &name)?, name)
-            }
-            None => {
-                let name = format!("{} training images", assets::DATA_NAME);
-                (Reference::new(&name, assets::reference()?), name)
-            }
-        };
+        if MIXTURES.contains(&opened.name.as_str()) {
+            // a guided one should make what the mixture holds, too
+            let conditional = opened.name == MIXTURES[1];
+            let name = format!("{} exact samples", EXACT_SEEDS.count());
+            let data = Data::Exact { conditional, device, made: OnceCell::new() };
+            return Ok(Self { features, data, name, hash: None });
+        }
+        let name = format!("{} training images", assets::DATA_NAME);
+        let data = Reference::new(&name, assets::reference()?);
         check_features(&*features, shape, &data.statistics, &name)?;
-        Ok(Self { features, data: Some(data), name, hash: None })
+        Ok(Self { features, data: Data::Known(Box::new(data)), name, hash: None })
+    }
+
+    /// What the feature network makes of the data, with every image's features where they are at hand; none where images are compared
+    /// with the teacher's alone.
+    ///
+    /// # Errors
+    /// If it has to be made, and the network fails.
+    pub fn data(&self) -> Result<Option<&Reference>> {
+        let (conditional, device, made) = match &self.data {
+            Data::None => return Ok(None),
+            Data::Known(data) => return Ok(Some(data)),
+            Data::Exact { conditional, device, made } => (*conditional, *device, made),
+        };
+        if made.get().is_none() {
+            let model = mixture::patterns(conditional, device)?;
+            let images =
+                mixture::samples(&model, &EXACT_SEEDS.collect::<Vec<_>>())?.context("a mixture has samples")?;
+            let _ = made.set(Box::new(of_images(&images, &*self.features, &self.name)?));
+        }
+        Ok(made.get().map(|data| &**data))
     }
 
     /// By name and hash.

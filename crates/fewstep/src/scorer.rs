@@ -107,7 +107,7 @@ impl<'a> ImageScorer<'a> {
     pub fn new(references: &'a [ImageReference], batch: usize) -> Result<Self> {
         let of_reference = |reference: &'a ImageReference| {
             let side = |data: &Reference| Side::new(&data.statistics, data.features.as_ref());
-            let data = reference.data.as_ref().map(side).transpose()?;
+            let data = reference.data()?.map(side).transpose()?;
             Ok(FeatureReference { features: &*reference.features, data, teacher: None })
         };
         Ok(Self { references: references.iter().map(of_reference).collect::<Result<_>>()?, batch })

@@ -139,7 +139,7 @@ fn levels_stop_between_two_evaluations_and_go_on_from_there() {
     place.save_images("data", 1, 32, 128);
     let args = |out: &'static str| {
         let first = ["reproduce", "gaussian-mixture", "--experiment", "fig3", "--data", "data", "--steps", "4"];
-        let updates = ["--set=fit.paper.iterations=1200", "--set=fit.paper.check_every=60"];
+        let updates = ["--set=fit.paper.iterations=600", "--set=fit.paper.check_every=60"];
         let second = [updates[0], updates[1], "--set=fit.paper.batch=16", "--set=fit.held_out.samples=8", "--out", out];
         first.into_iter().chain(second).collect::<Vec<_>>()
     };

@@ -74,7 +74,7 @@ fn no_command_opens_a_socket_or_starts_a_process() {
         "--licenses",
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
-        command.args(line.split_whitespace()).current_dir(place.path(".")).env("OMP_NUM_THREADS", "2");
+        command.args(line.split_whitespace()).current_dir(place.path(".")).env("OMP_NUM_THREADS", "1");
         let output = alone(&mut command);
         assert!(output.status.success(), "{line}: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
     }

@@ -326,7 +326,7 @@ fn every_objective_is_followed_down() {
 #[test]
 fn the_paper_s_objective_misleads() {
     let place = place();
-    place.succeeds(&reproduce("objectives", &["--steps", "8", "--set=fit.paper.iterations=120"]));
+    place.succeeds(&reproduce("objectives", &["--steps", "6", "--set=fit.paper.iterations=90"]));
     let descents = place.read_json("run/figures.json")["descents"].clone();
     let ends = |descent: &serde_json::Value, what: &str| {
         let values: Vec<f64> =
