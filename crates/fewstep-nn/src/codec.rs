@@ -157,7 +157,7 @@ struct GridFeatures {
     /// Whether they are pixels, which files clip.
     clips: bool,
     device: Device,
-    /// Samples decoded and looked at at once.
+    /// Samples decoded and measured at once.
     batch: usize,
     texture: Rc<OnceCell<RandomFeatures>>,
 }

@@ -61,7 +61,7 @@ struct Straight {
 /// A place to run in.
 pub(crate) struct Place {
     program: PathBuf,
-    library: PathBuf,
+    libtorch: PathBuf,
     folder: PathBuf,
 }
 
@@ -75,7 +75,7 @@ impl Place {
     fn inside(&self, command: &mut Command, args: &[String]) -> Command {
         let mut inside = Command::new(command.get_program());
         inside.args(command.get_args()).args(args).current_dir(&self.folder);
-        inside.env("LD_LIBRARY_PATH", &self.library).env("OMP_NUM_THREADS", "1").env("NO_COLOR", "1");
+        inside.env("LD_LIBRARY_PATH", &self.libtorch).env("OMP_NUM_THREADS", "1").env("NO_COLOR", "1");
         inside
     }
 }
@@ -86,7 +86,7 @@ pub fn crash(root: &Path, args: &[String]) -> Result<ExitCode> {
     ensure!(cfg!(target_os = "linux"), "this needs Linux: it follows system calls");
     let found = Command::new("strace").arg("-V").output().is_ok();
     ensure!(found, "this needs strace, which was not found: install it (Debian's package strace)");
-    let library = libtorch::ensure(root, false)?.join("lib");
+    let libtorch = libtorch::ensure(root, false)?.join("lib");
     let built =
         tasks::cargo(root).args(["build", "--release", "-p", "fewstep-cli"]).status().context("cannot start cargo")?;
     ensure!(built.success(), "the program could not be built");
@@ -95,7 +95,7 @@ pub fn crash(root: &Path, args: &[String]) -> Result<ExitCode> {
     let _ = fs::remove_dir_all(&folder);
     let inputs = folder.join("inputs");
     fs::create_dir_all(&inputs).with_context(|| format!("cannot make {}", inputs.display()))?;
-    let place = Place { program, library, folder: inputs };
+    let place = Place { program, libtorch, folder: inputs };
     commands::prepare(root, &place)?;
 
     let mut straight = BTreeMap::new();
@@ -178,7 +178,7 @@ fn anew(place: &Place, folder: &Path) -> Result<Place> {
         std::os::unix::fs::symlink(&path, folder.join(name))
             .with_context(|| format!("cannot link {}", path.display()))?;
     }
-    Ok(Place { program: place.program.clone(), library: place.library.clone(), folder: folder.to_owned() })
+    Ok(Place { program: place.program.clone(), libtorch: place.libtorch.clone(), folder: folder.to_owned() })
 }
 
 /// The undisturbed run, twice: its duration, then its system calls.
