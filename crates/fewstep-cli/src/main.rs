@@ -12,38 +12,53 @@ mod terminal;
 mod ui;
 mod waiting;
 
-use std::process::ExitCode;
-
 use clap::CommandFactory;
 use fewstep_nn::kernels;
 
-fn main() -> ExitCode {
+fn main() {
     ui::report_panics_in_a_sentence();
     kernels::keep_freed_memory();
     let done = interrupt::install().and_then(|()| repeat::arguments(&cli::Cli::command())).and_then(run);
-    match done {
-        Ok(code) => code,
+    let code = match done {
+        Ok(()) => 0,
         Err(error) => match ended_as_asked(&error) {
             Some(how) => {
                 ui::note(how);
-                ExitCode::from(interrupt::EXIT_CODE)
+                interrupt::EXIT_CODE
             }
             None => {
                 ui::error(&error);
-                ExitCode::FAILURE
+                1
             }
         },
-    }
+    };
+    end(code)
 }
 
-fn run(args: Vec<std::ffi::OsString>) -> anyhow::Result<ExitCode> {
+/// Ends at once. libtorch would take its tables of operators apart first, which takes a third of the time of a short command, for memory
+/// that the system takes back anyway; all that is ours is written and dropped.
+#[cfg(unix)]
+fn end(code: u8) -> ! {
+    unsafe extern "C" {
+        safe fn _exit(code: std::ffi::c_int) -> !;
+    }
+    let _ = std::io::Write::flush(&mut std::io::stdout());
+    _exit(code.into())
+}
+
+#[cfg(not(unix))]
+fn end(code: u8) -> ! {
+    std::process::exit(code.into())
+}
+
+fn run(args: Vec<std::ffi::OsString>) -> anyhow::Result<()> {
     match cli::Cli::read(args) {
-        Ok(cli) => cli.run().map(|()| ExitCode::SUCCESS),
+        Ok(cli) => cli.run(),
         // help and version are no errors, and go to stdout
         Err(asked) if !asked.use_stderr() => {
             let text = asked.render();
             let text = if ui::colour_on_stdout() { text.ansi().to_string() } else { text.to_string() };
-            ui::print(text.as_bytes()).map(|()| ExitCode::SUCCESS)
+            ui::print(text.as_bytes())
         }
         Err(wrong) => wrong.exit(),
     }
