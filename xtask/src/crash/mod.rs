@@ -2,7 +2,8 @@
 //!
 //! A run is killed after a random time or at a random system call that changes the disk (entering it, so that it lies between a
 //! write and a rename, too), asked to end by INT, TERM or HUP, or meets a full disk; the run that goes on may be killed again. In the end
-//! it must have left what the undisturbed run left, to the bit, and nothing else.
+//! it must have left what the undisturbed run left and nothing else: arrays, networks and images to the bit, JSON but for times and
+//! provenance, and of pages and tables that are made of these their names alone.
 
 mod commands;
 mod compare;
