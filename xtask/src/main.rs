@@ -1,6 +1,7 @@
 //! Project tasks, run as `cargo xtask <task>`: what a bare machine needs before `cargo` alone is enough.
 
 mod crash;
+mod disk;
 mod fuzz;
 mod libtorch;
 mod licenses;

@@ -1,5 +1,6 @@
 //! The tasks that make sure of libtorch and then hand over to cargo or Python.
 
+use crate::disk::{self, Need};
 use crate::libtorch;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
@@ -10,13 +11,27 @@ use std::process::{Command, ExitCode};
 /// What `bench` and `program` compare with, a requirement of pip's a line.
 const BENCH_PACKAGES: &str = "torch==2.11.0\nnumpy\n";
 
+/// The Python environment that the Python package is tested in, and the file of its requirements.
+const PYTHON_VENV: &str = ".python-venv";
+const PYTHON_LIST: &str = "python/requirements-test.txt";
+
 /// libtorch, then every test of the workspace and, unless `args` choose among those, of the Python package.
 ///
 /// `--release` here and in `demo`: one profile, so that libtorch's bindings (the longest step) are compiled once.
 pub fn test(root: &Path, args: &[String]) -> Result<ExitCode> {
+    let mut needs = vec![libtorch::need(root), need_of_build(root, 8.0)];
+    if args.is_empty() {
+        needs.push(need_of_python(root, PYTHON_VENV, &requirements(root, PYTHON_LIST)?));
+    }
+    disk::check(root, &needs)?;
     libtorch::ensure(root, false)?;
     let mut tests = cargo(root);
-    tests.args(["test", "--workspace", "--release"]).args(args);
+    tests.args(["test", "--release"]);
+    let chooses = |arg: &String| arg.starts_with("-p") || arg.starts_with("--package");
+    if !args.iter().take_while(|arg| *arg != "--").any(chooses) {
+        tests.arg("--workspace"); // beside packages it would take all the same
+    }
+    tests.args(args);
     // Tests already run side by side; with threads of their own besides, their spinning slows them tenfold on few cores.
     if std::env::var_os("OMP_NUM_THREADS").is_none() {
         tests.env("OMP_NUM_THREADS", "1");
@@ -30,6 +45,7 @@ pub fn test(root: &Path, args: &[String]) -> Result<ExitCode> {
 
 /// libtorch, then `fewstep demo`.
 pub fn demo(root: &Path, args: &[String]) -> Result<ExitCode> {
+    disk::check(root, &[libtorch::need(root), need_of_build(root, 2.0)])?;
     libtorch::ensure(root, false)?;
     hand_over(cargo(root).args(["run", "--release", "-p", "fewstep-cli", "--", "demo"]).args(args))
 }
@@ -84,10 +100,8 @@ pub fn bench(root: &Path, args: &[String]) -> Result<ExitCode> {
 
 /// libtorch, a release build, a Python environment with diffusers, then `testdata/exports/diffusers_check.py`.
 pub fn exports(root: &Path, args: &[String]) -> Result<ExitCode> {
-    let folder = root.join("testdata").join("exports");
-    let list = folder.join("requirements.txt");
-    let packages = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-    check_with(root, (".exports-venv", &packages), &folder.join("diffusers_check.py"), args)
+    let packages = requirements(root, "testdata/exports/requirements.txt")?;
+    check_with(root, (".exports-venv", &packages), &root.join("testdata/exports/diffusers_check.py"), args)
 }
 
 /// libtorch, a release build, a Python environment with PyTorch, then `bench/program_check.py`.
@@ -124,9 +138,7 @@ pub fn python(root: &Path, args: &[String]) -> Result<ExitCode> {
 /// The same where the program is built.
 fn tests_of_python(root: &Path, args: &[String]) -> Result<ExitCode> {
     let folder = root.join("python");
-    let list = folder.join("requirements-test.txt");
-    let packages = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-    let python = python_with(root, ".python-venv", &packages)?;
+    let python = python_with(root, PYTHON_VENV, &requirements(root, PYTHON_LIST)?)?;
     let wheels = target(root).join("wheels");
     let mut build = Command::new(&python);
     build.args(["-m", "maturin", "build", "--release", "--quiet", "--out"]).arg(&wheels).current_dir(&folder);
@@ -152,14 +164,34 @@ pub(crate) fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |target| root.join(target))
 }
 
+/// The requirements of pip's, a line each, that a file of ours lists.
+fn requirements(root: &Path, list: &str) -> Result<String> {
+    fs::read_to_string(root.join(list)).with_context(|| format!("cannot read {list}"))
+}
+
+/// What building takes of the disk where nothing was built yet.
+fn need_of_build(root: &Path, gigabytes: f64) -> Need {
+    Need { what: "the build", gigabytes, is_there: target(root).join("release").join("fewstep").exists() }
+}
+
+/// What an environment takes of the disk, most of it PyTorch's libraries for GPUs; pip keeps them packed while it unpacks them.
+fn need_of_python(root: &Path, venv: &str, packages: &str) -> Need {
+    Need { what: "Python packages", gigabytes: 8.0, is_there: is_ready(&root.join(venv), packages) }
+}
+
+/// Whether an environment was made with exactly these packages.
+fn is_ready(venv: &Path, packages: &str) -> bool {
+    fs::read_to_string(venv.join("ready")).is_ok_and(|found| found == packages)
+}
+
 /// The Python of an environment with these requirements of pip's, which is made here the first time.
 fn python_with(root: &Path, name: &str, packages: &str) -> Result<OsString> {
     let venv = root.join(name);
     let python = venv.join("bin").join("python");
-    let stamp = venv.join("ready");
-    if fs::read_to_string(&stamp).is_ok_and(|found| found == packages) {
+    if is_ready(&venv, packages) {
         return Ok(python.into());
     }
+    disk::check(root, &[need_of_python(root, name, packages)])?;
     let packages_on_a_line = packages.lines().collect::<Vec<_>>().join(", ");
     eprintln!("making {name} with {packages_on_a_line} (several GB, once)");
     let status = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).status();
@@ -173,7 +205,7 @@ fn python_with(root: &Path, name: &str, packages: &str) -> Result<OsString> {
     if !pip.status().with_context(|| format!("the Python of {name} does not start"))?.success() {
         bail!("pip could not install {packages_on_a_line}: see its message above, then run the task again");
     }
-    fs::write(&stamp, packages).with_context(|| format!("cannot write into {name}"))?;
+    fs::write(venv.join("ready"), packages).with_context(|| format!("cannot write into {name}"))?;
     Ok(python.into())
 }
 

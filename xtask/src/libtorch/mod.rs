@@ -14,6 +14,7 @@ mod extract;
 mod fetch;
 mod wheels;
 
+use crate::disk::Need;
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,12 @@ pub fn ensure(root: &Path, cuda: bool) -> Result<PathBuf> {
         install(&home, &missing, &fetch::with_pip)?;
     }
     Ok(home)
+}
+
+/// What `ensure` takes of the disk.
+pub fn need(root: &Path) -> Need {
+    let is_there = own(root).is_some() || is_installed(&root.join(".libtorch"), Part::Cpu);
+    Need { what: "libtorch", gigabytes: 1.5, is_there }
 }
 
 /// The user's own libtorch: `LIBTORCH`, unless it is the value that `.cargo/config.toml` gives it.
