@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fewstep_core::denoiser::{Denoiser, Spec};
+use fewstep_core::denoiser::Spec;
 use fewstep_core::observe::Observer;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Family, Schedule};
@@ -148,8 +148,8 @@ impl NamedSampler {
 ///
 /// # Errors
 /// If the denoiser does not know so many levels.
-pub fn teacher(denoiser: &impl Denoiser, steps: usize) -> Result<Plan> {
-    Ok(Solver::Heun.plan(&baseline(&denoiser.spec().levels, steps)?, &SolverOptions::default())?)
+pub fn teacher(spec: &Spec, steps: usize) -> Result<Plan> {
+    Ok(Solver::Heun.plan(&baseline(&spec.levels, steps)?, &SolverOptions::default())?)
 }
 
 /// The first-order sampler that the paper's objectives speak of.
@@ -175,6 +175,6 @@ pub fn rollout_errors(
         plan.check(denoiser.spec())?;
     }
     let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + held_out as u64).collect();
-    let evaluator = HeldOut::by(&denoiser, &teacher(&denoiser, 18)?, &seeds, observer)?;
+    let evaluator = HeldOut::by(&denoiser, &teacher(denoiser.spec(), 18)?, &seeds, observer)?;
     plans.iter().map(|plan| Ok(evaluator.rollout_error(&denoiser, plan, observer)?)).collect()
 }

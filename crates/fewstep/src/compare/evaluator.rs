@@ -96,7 +96,7 @@ impl<'a> Evaluator<'a> {
 
     /// The Heun teacher's row; all cells are compared with its images of other seeds.
     pub(super) fn teacher(&mut self) -> Result<Row> {
-        let plan = plans::teacher(self.denoiser, self.task.settings.teacher_steps)?;
+        let plan = plans::teacher(self.denoiser.spec(), self.task.settings.teacher_steps)?;
         self.cache.teach(*self.denoiser, &plan)?;
         self.scored("teacher", &plan, SearchCost::default(), false)
     }

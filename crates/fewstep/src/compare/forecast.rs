@@ -8,6 +8,7 @@ use crate::bound::{TABLE_GRID, table_levels};
 use crate::cells::TIMED;
 use crate::error::Result;
 use crate::forecast::Forecast;
+use crate::plans::teacher;
 
 /// The settings and the cost of a comparison; what an earlier run left is not taken off.
 ///
@@ -34,13 +35,14 @@ fn parts(task: &CompareTask, subject: &Subject, spec: &Spec) -> Result<Vec<(Stri
     let others = if subject.references.is_empty() { 0 } else { settings.images };
     let scored = samples + held_out;
     let evaluations = |steps: &[usize]| steps.iter().map(|&steps| steps as u64).sum::<u64>();
+    let coarse = teacher(spec, settings.teacher_steps)?.nfe() as u64;
     let fine = held_out_teacher(&spec.levels, &settings.search.teacher)?.nfe() as u64;
     let bound = task.methods.iter().any(|method| method.source == Source::Bound);
     let images =
         subject.data.as_ref().map_or(settings.table_images, |(images, _)| settings.table_images.min(images.len()));
     let table = if bound { images * table_levels(&spec.levels, TABLE_GRID)?.len() } else { 0 };
     let mut parts = vec![
-        ("the table's teacher".to_owned(), (scored + others) * (2 * settings.teacher_steps as u64 - 1)),
+        ("the table's teacher".to_owned(), (scored + others) * coarse),
         ("teacher on held-out latents".to_owned(), held_out * fine),
         ("table of e(sigma)".to_owned(), table as u64),
     ];

@@ -164,7 +164,7 @@ impl Demo<'_> {
     fn rows(&mut self, images: Option<&Images>, observer: &dyn Observer) -> Result<()> {
         let (task, base) = (self.task, self.model.denoiser());
         let settings = &task.settings;
-        let evaluations = 2 * settings.held_out.teacher_steps - 1;
+        let evaluations = teacher(base.spec(), settings.held_out.teacher_steps)?.nfe();
         observer.event(Event::Note(&format!(
             "teacher: Heun, {} noise levels, {evaluations} evaluations an image",
             settings.held_out.teacher_steps
@@ -179,7 +179,7 @@ impl Demo<'_> {
             None => None,
         };
         let shared = Shared { fitter, scorer, seeds: (0..task.images as u64).collect() };
-        let plan = teacher(&base, settings.held_out.teacher_steps)?;
+        let plan = teacher(base.spec(), settings.held_out.teacher_steps)?;
         self.row(&shared, settings.held_out.teacher_steps, "teacher (Heun, rho = 7)", base, &plan)?;
         let table = match images {
             Some(_) => Some(self.timed("phase 1: table of e(sigma)", || shared.fitter.table(base))?),

@@ -1,31 +1,51 @@
 //! What a fit costs, at most: early stopping may end phases sooner.
 
-use fewstep_search::search_cost;
+use fewstep_core::denoiser::Spec;
+use fewstep_core::solver::SolverOptions;
 use fewstep_search::settings::TeacherSettings;
+use fewstep_search::{baseline, search_cost};
 
 use super::cross_plan::cross_plan_evaluations;
 use super::interpolate::NETWORKS;
 use super::outcome::IMAGES;
 use super::settings::{FitSettings, PlanSource, TuneLoss, TuneSettings};
 use super::task::FitTask;
+use super::trajectories::fine_schedule;
 use crate::error::Result;
 use crate::forecast::Forecast;
 use crate::models::OpenModel;
+use crate::plans::{euler, teacher};
 
-/// The cost of a task on a model: the search is run on a small mixture of Gaussians that counts its evaluations, and updates are
-/// counted as the settings say.
+/// So many runs of a part of a fit for each of some numbers of steps, on a denoiser of this description.
+#[derive(Clone, Copy)]
+pub(crate) struct Runs<'a> {
+    pub spec: &'a Spec,
+    pub steps: &'a [usize],
+    pub times: u64,
+}
+
+impl Runs<'_> {
+    fn sum(&self, of: impl Fn(usize) -> u64) -> u64 {
+        self.times * self.steps.iter().map(|&steps| of(steps)).sum::<u64>()
+    }
+}
+
+/// The cost of a task on a model: the search is run on a small mixture of Gaussians that counts its evaluations, samplers are asked as
+/// plans, and updates are counted as the settings say.
 ///
 /// # Errors
 /// If the task cannot be done.
 pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
     let spec = model.spec();
     let FitSettings { paper, tune, search, held_out, interpolate, .. } = &task.settings;
+    let of_teacher = teacher(spec, held_out.teacher_steps)?.nfe() as u64;
+    let runs = Runs { spec, steps: &task.steps, times: task.rounds as u64 };
     let (held, rounds) = (held_out.samples as u64, task.rounds as u64);
     let sum = |of: &dyn Fn(usize) -> u64| task.steps.iter().map(|&steps| of(steps)).sum::<u64>();
     let steps = sum(&|steps| steps as u64);
     let numbers = task.steps.len() as u64;
     let mut cost = Forecast::new(task, spec.calls)?
-        .part("teacher on held-out latents", held * (2 * held_out.teacher_steps as u64 - 1))
+        .part("teacher on held-out latents", held * of_teacher)
         .part("baseline on held-out latents", held * steps);
     let mut matching = 0;
     if task.finds() {
@@ -33,7 +53,7 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
         let needs_table = task.settings.needs_table(&task.method);
         cost = match &task.method {
             PlanSource::Paper if needs_table => cost.part("table of e(sigma)", rounds * table),
-            PlanSource::Paper => learning_levels(cost, &task.settings, (&task.steps, rounds)),
+            PlanSource::Paper => learning_levels(cost, &task.settings, runs),
             PlanSource::Method(method) => {
                 let first = search_cost(spec, method, &task.steps, search)?;
                 matching = first.matching;
@@ -57,10 +77,9 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
     if task.tunes() {
         let scored = task.interpolates() && !task.references.is_empty();
         let images = if scored { interpolate.images as u64 } else { 0 };
-        let teacher = images * (2 * held_out.teacher_steps as u64 - 1);
         let between = rounds * interpolation_evaluations(images, held, matching, steps);
-        cost = tuning(cost, "phase 2", &task.settings, tune, (&task.steps, rounds))
-            .part("the teacher's images that those of networks are compared with", teacher)
+        cost = tuning(cost, "phase 2", &task.settings, tune, runs)?
+            .part("the teacher's images that those of networks are compared with", images * of_teacher)
             .part("interpolation between the untuned and the tuned network", between)
             .part("tuned networks under other plans", cross_plan_evaluations(&task.steps, held_out.samples));
     }
@@ -69,42 +88,50 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
     Ok(cost.part("images of the report", images * samplers * steps))
 }
 
-/// With phase 1 by Adam for each of these numbers of steps, so many times.
-pub(crate) fn learning_levels(cost: Forecast, settings: &FitSettings, (steps, times): (&[usize], u64)) -> Forecast {
+/// With phase 1 by Adam.
+pub(crate) fn learning_levels(cost: Forecast, settings: &FitSettings, runs: Runs) -> Forecast {
     let FitSettings { paper, held_out, .. } = settings;
     // the last level makes the image, and counts in no objective
-    let levels = times * steps.iter().map(|&steps| steps.saturating_sub(1) as u64).sum::<u64>();
+    let levels = runs.sum(|steps| steps.saturating_sub(1) as u64);
     let evaluations = paper.iterations * paper.batch as u64 * levels;
-    let errors = times * evaluated(paper.iterations, paper.check_every) * held_out.samples as u64;
+    let errors = evaluated(paper.iterations, paper.check_every) * held_out.samples as u64;
     // the loss first, then every level's error once more, for its slope
     cost.part("evaluations of phase 1 before their gradients", 2 * evaluations)
         .training("phase 1", evaluations)
-        .part("held-out errors of phase 1", errors * steps.iter().map(|&steps| steps as u64).sum::<u64>())
+        .part("held-out errors of phase 1", errors * runs.sum(|steps| steps as u64))
 }
 
-/// With a tuning, called `name`, for each of these numbers of steps, so many times.
+/// With a tuning, called `name`.
+///
+/// # Errors
+/// If the settings leave no teacher.
 pub(crate) fn tuning(
     cost: Forecast,
     name: &str,
     settings: &FitSettings,
     tune: &TuneSettings,
-    (steps, times): (&[usize], u64),
-) -> Forecast {
-    let sum = |of: &dyn Fn(usize) -> u64| times * steps.iter().map(|&steps| of(steps)).sum::<u64>();
+    runs: Runs,
+) -> Result<Forecast> {
     let rollout = tune.loss == TuneLoss::Rollout;
-    let trajectories = |n| trajectory_evaluations(&settings.search.teacher, tune.trajectories, n);
+    let mut trajectories = 0;
+    for &steps in runs.steps.iter().filter(|_| rollout) {
+        trajectories +=
+            runs.times * trajectory_evaluations(runs.spec, &settings.search.teacher, tune.trajectories, steps)?;
+    }
     let beside = |n| tune.updates * tune.update_size(n).batch as u64;
     // on the way, and of the outcome
     let errors = |n| (evaluated(tune.updates, tune.check_every) + 1) * (settings.held_out.samples * n) as u64;
-    cost.part(format!("teacher's trajectories of {name}"), if rollout { sum(&trajectories) } else { 0 })
+    let cost = cost
+        .part(format!("teacher's trajectories of {name}"), trajectories)
         .training(
             format!("training images of {name} beside trajectories"),
-            if rollout && tune.data_weight > 0.0 { sum(&beside) } else { 0 },
+            if rollout && tune.data_weight > 0.0 { runs.sum(beside) } else { 0 },
         )
-        .part(format!("evaluations of {name} before their gradients"), sum(&|n| tune.repeated_evaluations(n)))
-        .training(format!("the critic of {name}"), sum(&|n| tune.criticised_images(n)))
-        .training(name, sum(&|n| tune.evaluations_with_gradient(n)))
-        .part(format!("held-out errors of {name}"), sum(&errors))
+        .part(format!("evaluations of {name} before their gradients"), runs.sum(|n| tune.repeated_evaluations(n)))
+        .training(format!("the critic of {name}"), runs.sum(|n| tune.criticised_images(n)))
+        .training(name, runs.sum(|n| tune.evaluations_with_gradient(n)))
+        .part(format!("held-out errors of {name}"), runs.sum(errors));
+    Ok(cost)
 }
 
 /// Evaluations of the held-out error that so many updates take.
@@ -112,11 +139,13 @@ pub(crate) fn evaluated(updates: u64, every: u64) -> u64 {
     updates.div_ceil(every.max(1)) + 1
 }
 
-/// Evaluations of so many trajectories of a teacher at the levels of a plan of `steps` evaluations.
-pub(crate) fn trajectory_evaluations(teacher: &TeacherSettings, trajectories: usize, steps: usize) -> u64 {
-    let levels = teacher.grid.max(2) + (teacher.grid - 1) * (teacher.substeps - 1) + steps;
-    let last = 1; // to no noise, which takes no second evaluation
-    ((teacher.solver.evaluations_per_step() * (levels - 1) + last) * trajectories) as u64
+/// Evaluations of so many trajectories of a teacher at the levels of a plan of `steps` evaluations: of the baseline's, as those of a
+/// plan that is yet to be found are not known.
+fn trajectory_evaluations(spec: &Spec, teacher: &TeacherSettings, trajectories: usize, steps: usize) -> Result<u64> {
+    let plan = euler(&baseline(&spec.levels, steps)?)?;
+    let fine = fine_schedule(spec, &plan, teacher)?;
+    let teacher = teacher.solver.plan(&fine, &SolverOptions::default())?;
+    Ok((teacher.nfe() * trajectories) as u64)
 }
 
 /// Evaluations of networks between the untuned and the tuned one, on so many images and held-out latents, for plans of `steps`
@@ -144,7 +173,6 @@ mod tests {
     use crate::fitting::settings::{HeldOutSettings, InterpolateSettings, PaperSettings};
     use crate::fitting::{Fitter, tune};
     use crate::models::{MIXTURES, ModelOptions, open_model};
-    use crate::plans::euler;
     use crate::reference::{ImageReference, ReferenceOptions};
     use crate::scorer::ImageScorer;
 
@@ -175,7 +203,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let levels = karras(4, 0.01, 50.0, 7.0).unwrap();
         let _ = fitter.optimise_levels(&counting, &levels, &folder.path().join("state")).unwrap();
-        let cost = learning_levels(Forecast::new(&(), 1).unwrap(), &settings, (&[4], 1));
+        let cost = learning_levels(
+            Forecast::new(&(), 1).unwrap(),
+            &settings,
+            Runs { spec: counting.spec(), steps: &[4], times: 1 },
+        );
         assert_eq!(cost.work(), counting.cost().evaluations - before, "{cost:?}");
     }
 
@@ -207,9 +239,10 @@ mod tests {
                 counting.cost().evaluations - before
             };
             let teacher = evaluations(&|| drop(Fitter::new(&counting, None, None, &settings, &Silent).unwrap()));
-            let plan = euler(&karras(3, 0.01, 50.0, 7.0).unwrap()).unwrap();
+            let plan = euler(&baseline(&counting.spec().levels, 3).unwrap()).unwrap();
+            let runs = Runs { spec: counting.spec(), steps: &[3], times: 1 };
             let took = evaluations(&|| drop(tune(&counting, &plan, Some(&images), &settings, &Silent).unwrap()));
-            let cost = tuning(Forecast::new(&(), 1).unwrap(), "tuning", &settings, &settings.tune, (&[3], 1));
+            let cost = tuning(Forecast::new(&(), 1).unwrap(), "tuning", &settings, &settings.tune, runs).unwrap();
             assert_eq!(cost.work() + teacher, took, "{:?}: {cost:?}", settings.tune);
         }
     }

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::budget::UNTUNED;
 pub use self::forecast::forecast;
-pub(crate) use self::forecast::{interpolation_evaluations, learning_levels, tuning};
+pub(crate) use self::forecast::{Runs, interpolation_evaluations, learning_levels, tuning};
 pub use self::inputs::{open_inputs, open_plans};
 pub use self::interpolate::{
     INTERPOLATION_TEXT, Interpolated, InterpolationPoint, comes_nearer, interpolation_table, plan_for,
@@ -114,7 +114,7 @@ impl<'a> Fitter<'a> {
         settings: &'a FitSettings,
         observer: &'a dyn Observer,
     ) -> Result<Self> {
-        let teacher = teacher(&base, settings.held_out.teacher_steps)?;
+        let teacher = teacher(base.spec(), settings.held_out.teacher_steps)?;
         let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + settings.held_out.samples as u64).collect();
         let held_out = HeldOut::by(&base, &teacher, &seeds, observer)?;
         Ok(Self { base, network, images, held_out, settings, features: None, observer })

@@ -262,7 +262,7 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
     let scorer = match inputs.references {
         references if task.interpolates() && !references.is_empty() => {
             let mut scorer = ImageScorer::new(references, settings.batch)?;
-            let teacher = teacher(&base, settings.held_out.teacher_steps)?;
+            let teacher = teacher(base.spec(), settings.held_out.teacher_steps)?;
             scorer.teach(base, &teacher, teacher_seeds(&settings.interpolate), folder.path(), observer)?;
             Some(scorer)
         }

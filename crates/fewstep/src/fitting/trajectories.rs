@@ -2,15 +2,26 @@
 
 use std::path::Path;
 
+use fewstep_core::denoiser::Spec;
 use fewstep_core::plan::Plan;
+use fewstep_core::schedule::Schedule;
 use fewstep_nn::train::{CacheEntry, Trajectories};
 use fewstep_search::fine_levels;
+use fewstep_search::settings::TeacherSettings;
 
 use super::Fitter;
 use crate::error::Result;
 
 /// Latents of trajectories have seeds from here on: apart from those of searches, of the held-out error, and of samples.
 pub const TRAJECTORY_SEEDS: u64 = 3 << 40;
+
+/// The levels that the teacher of trajectories for a plan evaluates at: the search's, and those of the plan.
+///
+/// # Errors
+/// If the settings leave none.
+pub(super) fn fine_schedule(spec: &Spec, plan: &Plan, settings: &TeacherSettings) -> Result<Schedule> {
+    Ok(Trajectories::fine(plan, &fine_levels(&spec.levels, settings)?)?)
+}
 
 impl Fitter<'_> {
     /// Trajectories of the untuned denoiser at the levels of `plan`; from the file `path` if they are there.
@@ -19,7 +30,7 @@ impl Fitter<'_> {
         let count = self.settings.tune.trajectories;
         let seeds: Vec<u64> = (TRAJECTORY_SEEDS..TRAJECTORY_SEEDS + count as u64).collect();
         let spec = self.base.spec();
-        let fine = Trajectories::fine(plan, &fine_levels(&spec.levels, settings)?)?;
+        let fine = fine_schedule(spec, plan, settings)?;
         let key = serde_json::json!({
             "denoiser": spec.identity,
             "guidance": spec.guidance,

@@ -7,8 +7,9 @@ use super::{Experiment, ReproduceSettings, ReproduceTask, RowKind};
 use crate::cells::TIMED;
 use crate::error::Result;
 use crate::fitting::settings::TuneSettings;
-use crate::fitting::{interpolation_evaluations, learning_levels, tuning};
+use crate::fitting::{Runs, interpolation_evaluations, learning_levels, tuning};
 use crate::forecast::Forecast;
+use crate::plans::teacher;
 
 /// The settings and the cost of an experiment on a denoiser of this description; what an earlier run left is not taken off.
 ///
@@ -18,11 +19,11 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
     let ReproduceSettings { seeds, fit, .. } = &task.settings;
     let steps = task.steps.iter().map(|&steps| steps as u64).sum::<u64>();
     let held = fit.held_out.samples as u64;
-    let teacher = 2 * fit.held_out.teacher_steps as u64 - 1;
+    let teacher = teacher(spec, fit.held_out.teacher_steps)?.nfe() as u64;
     let mut cost = Forecast::new(task, spec.calls)?.part("teacher on held-out latents", held * teacher);
     if task.learns_levels() {
         let descents = if task.experiment == Experiment::Objectives { 4 } else { 1 };
-        cost = learning_levels(cost, fit, (&task.steps, descents));
+        cost = learning_levels(cost, fit, Runs { spec, steps: &task.steps, times: descents });
     }
     if !task.experiment.scores() {
         return Ok(cost);
@@ -35,7 +36,7 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
     let paper: Vec<TuneSettings> = paper.collect();
     if let Some(tune) = paper.first() {
         // rows differ in their loss, not in their cost
-        cost = tuning(cost, "phase 2", fit, tune, (&task.steps, paper.len() as u64));
+        cost = tuning(cost, "phase 2", fit, tune, Runs { spec, steps: &task.steps, times: paper.len() as u64 })?;
     }
     cost = ours(task, spec, cost, &rows, held)?;
     Ok(cost.part(format!("samples of {} methods", rows.len()), rows.len() as u64 * (images + held) * steps))
@@ -54,7 +55,7 @@ fn ours(task: &ReproduceTask, spec: &Spec, cost: Forecast, rows: &[RowKind], hel
     }
     let images = if task.references.is_empty() { 0 } else { fit.interpolate.images as u64 };
     let steps = task.steps.iter().map(|&steps| steps as u64).sum::<u64>();
-    Ok(tuning(cost, "our tuning", fit, rollout, (&task.steps, 1)).part(
+    Ok(tuning(cost, "our tuning", fit, rollout, Runs { spec, steps: &task.steps, times: 1 })?.part(
         "interpolation between the untuned and the tuned network",
         interpolation_evaluations(images, held, found.matching, steps),
     ))

@@ -77,7 +77,7 @@ impl<'a> Runner<'a> {
         let mut rows = Vec::new();
         let base = self.base();
         if let Some(cache) = &mut self.cache {
-            let plan = teacher(&base, self.task.settings.fit.held_out.teacher_steps)?;
+            let plan = teacher(base.spec(), self.task.settings.fit.held_out.teacher_steps)?;
             cache.teach(base, &plan)?;
             rows.push(self.scored("teacher", base, &plan, SearchCost::default())?);
         }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Instant;
 
+use fewstep_core::denoiser::Denoiser;
 use fewstep_core::observe::{Event, Observer, Progress, Saving, Silent};
 use fewstep_io::dataset::Dataset;
 use fewstep_io::{RunFolder, atomic, safetensors};
@@ -253,7 +254,7 @@ impl Training<'_> {
     /// before the next update.
     fn write_grid(&self, model: &Model, seen: u64) -> Result<()> {
         self.folder.subfolder(GRIDS)?;
-        let plan = plans::teacher(model, GRID_STEPS)?;
+        let plan = plans::teacher(model.spec(), GRID_STEPS)?;
         let images = scorer::images(model, &plan, &GRID_SEEDS.collect::<Vec<_>>(), GRID_BATCH, &Silent)?;
         if images.isfinite().all().int64_value(&[]) == 0 {
             let what = format!("no sample grid after {seen} images: it would hold values that are not finite");
