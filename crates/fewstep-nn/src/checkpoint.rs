@@ -114,12 +114,18 @@ fn ours(mut file: safetensors::File, place: &dyn Display) -> Result<Parts> {
 }
 
 /// Writes `model` with its architecture in the metadata and its tensors under the EDM code's names.
+///
+/// # Errors
+/// If a weight does not fit the storage, or the file cannot be written.
 pub fn save(path: &Path, model: &Model, storage: Storage, notes: &BTreeMap<String, String>) -> Result<()> {
     let (tensors, metadata) = file(model, storage, notes)?;
     Ok(safetensors::write(path, &tensors, &metadata)?)
 }
 
 /// The bytes that [`save`] writes.
+///
+/// # Errors
+/// If a weight does not fit the storage.
 pub fn to_bytes(model: &Model, storage: Storage, notes: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     let (tensors, metadata) = file(model, storage, notes)?;
     Ok(safetensors::to_bytes(&tensors, &metadata)?)
@@ -139,8 +145,13 @@ fn file(
     let mut tensors = TensorMap::default();
     for (name, param) in model.params().iter() {
         // Buffers are exact by definition and small: they stay as they are.
-        let kind = if storage == Storage::F16 && param.trainable { Kind::Half } else { Kind::Float };
-        tensors.insert(name.to_owned(), tensor_data(&param.tensor.detach().to_kind(kind))?);
+        let halved = storage == Storage::F16 && param.trainable;
+        let stored = param.tensor.detach().f_to_kind(if halved { Kind::Half } else { Kind::Float })?;
+        if halved && stored.f_isfinite()?.f_all()?.int64_value(&[]) == 0 {
+            let value = param.tensor.detach().f_abs()?.f_max()?.double_value(&[]);
+            return Err(Error::TooLargeForHalf { name: name.to_owned(), value });
+        }
+        tensors.insert(name.to_owned(), tensor_data(&stored)?);
     }
     Ok((tensors, metadata.into_iter().collect()))
 }

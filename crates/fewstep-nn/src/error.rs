@@ -42,6 +42,14 @@ pub enum Error {
         /// Full name of the tensor.
         name: String,
     },
+    /// A weight that half precision does not hold.
+    #[error("tensor '{name}' holds {value}, and half precision holds at most 65504: store the weights as f32")]
+    TooLargeForHalf {
+        /// Full name of the tensor.
+        name: String,
+        /// The largest value in it, by magnitude.
+        value: f64,
+    },
     /// A file of another kind than is needed, or damaged.
     #[error("{path} {reason}")]
     Checkpoint {
@@ -95,17 +103,6 @@ pub enum Error {
     /// A search or a sampler came to nothing.
     #[error("{0}")]
     Search(Box<fewstep_search::Error>),
-    /// A sampler made an image that is not finite.
-    #[error(
-        "{which} has values that are not finite{at}: this sampler is not stable on this model",
-        at = .level.map_or_else(String::new, |sigma| format!(", from the noise level {sigma:.4} on"))
-    )]
-    NotFiniteImage {
-        /// The image, in words.
-        which: String,
-        /// The first noise level at which its numbers are lost, if that could be seen.
-        level: Option<f64>,
-    },
     /// A file could not be read or written.
     #[error(transparent)]
     Io(#[from] fewstep_io::Error),

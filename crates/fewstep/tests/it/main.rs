@@ -1,6 +1,7 @@
 //! Integration tests of the library.
 
 mod forecasts;
+mod numbers;
 mod programs;
 mod scores;
 mod support;
