@@ -8,7 +8,7 @@ mod batch;
 mod stale;
 mod unfinished;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -60,6 +60,25 @@ pub fn write_with(path: impl AsRef<Path>, fill: impl FnOnce(&mut dyn WriteSeek) 
         unfinished.finish(path)
     };
     write().map_err(|error| Error::write(path, error))
+}
+
+/// Makes a folder and those above it that are missing. Whatever is then put into it survives a power cut as the folder does.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn make_folder(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
+    let make = || {
+        fs::create_dir_all(path)?;
+        // from the top, so that no folder is on the disk before the one that it lies in
+        missing.iter().rev().try_for_each(|folder| match sync_folder(&parent(folder)) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()), // one that may be written to and not read
+            done => done,
+        })
+    };
+    make().map_err(|error| Error::write(path, error))
 }
 
 /// The name itself must survive a power cut, so the folder is synced as well, where the system can do that.

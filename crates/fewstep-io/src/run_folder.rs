@@ -29,7 +29,7 @@ impl RunFolder {
     /// [`Error::RunFolderExists`] if there is anything in it already.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        fs::create_dir_all(&path).map_err(|e| Error::write(&path, e))?;
+        atomic::make_folder(&path)?;
         let mut entries = fs::read_dir(&path).map_err(|e| Error::read(&path, e))?;
         if entries.next().is_some() {
             return Err(Error::RunFolderExists { path });
@@ -77,7 +77,7 @@ impl RunFolder {
     /// If it cannot be made.
     pub fn subfolder(&self, name: &str) -> Result<PathBuf> {
         let path = self.file(name);
-        fs::create_dir_all(&path).map_err(|e| Error::write(&path, e))?;
+        atomic::make_folder(&path)?;
         atomic::sweep(&path)?;
         Ok(path)
     }
@@ -112,6 +112,19 @@ impl RunFolder {
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
         // One write, so that readers of a growing log see whole lines.
         file.write_all(&line).map_err(failed)
+    }
+
+    /// Returns when a log's lines are on the disk: before a state is saved that says they were written.
+    ///
+    /// # Errors
+    /// If the disk refuses. A log that is not there is left so.
+    pub fn sync_lines(&self, name: &str) -> Result<()> {
+        let path = self.file(name);
+        match OpenOptions::new().append(true).open(&path) {
+            Ok(log) => log.sync_all().map_err(|e| Error::write(&path, e)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(Error::write(&path, e)),
+        }
     }
 
     /// Cuts a log back to the lines whose whole number `key` is at most `last`, and drops a last line that a kill cut

@@ -1,5 +1,6 @@
 //! What ends a run before its time.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::process::{Command, Stdio};
@@ -12,16 +13,54 @@ use super::commands::Subject;
 use super::{Place, Random};
 
 /// System calls that change what is on the disk.
-const CALLS: &str = "write,pwrite64,writev,fsync,fdatasync,syncfs,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,\
-                     mkdirat,ftruncate";
+const CALLS: [&str; 17] = [
+    "write",
+    "pwrite64",
+    "writev",
+    "fsync",
+    "fdatasync",
+    "syncfs",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+    "ftruncate",
+    "truncate",
+];
+/// Of these, those that give a file its name.
+const NAMES: [&str; 5] = ["rename", "renameat", "renameat2", "link", "linkat"];
+/// Of these, those that return when what was done before is on the disk.
+const SYNCS: [&str; 3] = ["fsync", "fdatasync", "syncfs"];
+
+/// A system call of a thread: which one, and how many of them it has made with this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    name: &'static str,
+    number: u64,
+}
+
+impl Call {
+    /// strace's words for what to do to it.
+    fn inject(self, what: &str) -> [String; 2] {
+        ["-e".to_owned(), format!("inject={}:{what}:when={}", self.name, self.number)]
+    }
+}
 
 /// What ends a run.
 #[derive(Clone, Copy, Debug)]
 pub enum Disturbance {
     /// SIGKILL after a time.
     Killed(Duration),
-    /// SIGKILL as this call of a thread that changes the disk begins.
-    KilledAt(u64),
+    /// SIGKILL as this call that changes the disk begins.
+    KilledAt(Call),
+    /// The power goes before a name is on the disk: this call is answered and not made, and SIGKILL comes as the next sync begins. What was
+    /// done between the two has reached the disk all the same, as file systems may have it.
+    Lost(Call, Option<Call>),
     /// A signal that asks for the end, after a time.
     Asked(&'static str, Duration),
     /// A disk of so many bytes.
@@ -40,7 +79,8 @@ impl fmt::Display for Disturbance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Killed(after) => write!(f, "killed after {:.3} s", after.as_secs_f64()),
-            Self::KilledAt(call) => write!(f, "killed-at call {call}"),
+            Self::KilledAt(call) => write!(f, "killed-at {} {}", call.name, call.number),
+            Self::Lost(call, _) => write!(f, "lost-name {} {}", call.name, call.number),
             Self::Asked(signal, after) => write!(f, "SIG{signal} after {:.3} s", after.as_secs_f64()),
             Self::Full(bytes) => write!(f, "full-disk of {bytes} bytes"),
         }
@@ -49,13 +89,22 @@ impl fmt::Display for Disturbance {
 
 impl Disturbance {
     /// One at random, within what an undisturbed run does.
-    pub fn random(random: &mut Random, duration: Duration, calls: u64, bytes: u64) -> Self {
-        let mut moment = || duration.mul_f64(random.share() * 1.05);
-        let after = moment();
-        match random.below(10) {
-            0..=3 => Self::Killed(after),
-            4..=6 => Self::KilledAt(1 + random.below(calls)),
-            7..=8 => Self::Asked(["INT", "TERM", "HUP"][random.below(3) as usize], after),
+    pub fn random(random: &mut Random, duration: Duration, calls: &[Call], bytes: u64) -> Self {
+        let after = duration.mul_f64(random.share() * 1.05);
+        match random.below(12) {
+            0..=2 => Self::Killed(after),
+            3..=6 => match one_of_a_kind(random, calls, &CALLS) {
+                Some(at) => Self::KilledAt(calls[at]),
+                None => Self::Killed(after),
+            },
+            7..=8 => match one_of_a_kind(random, calls, &NAMES) {
+                Some(at) => {
+                    let next = calls[at..].iter().find(|call| SYNCS.contains(&call.name));
+                    Self::Lost(calls[at], next.copied())
+                }
+                None => Self::Killed(after),
+            },
+            9..=10 => Self::Asked(["INT", "TERM", "HUP"][random.below(3) as usize], after),
             _ => Self::Full(4096 + random.below(bytes)),
         }
     }
@@ -66,18 +115,33 @@ impl Disturbance {
         match self {
             Self::Killed(after) => signalled(place, &args, "KILL", after),
             Self::Asked(signal, after) => signalled(place, &args, signal, after),
-            Self::KilledAt(call) => {
-                let inject = format!("inject={CALLS}:signal=KILL:when={call}");
-                let mut strace = Command::new("strace");
-                strace
-                    .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={CALLS}"), "-e", &inject])
-                    .arg(&place.program);
-                let status = place.inside(&mut strace, &args).stdout(Stdio::null()).stderr(Stdio::null()).status();
-                Ok(if status.context("cannot start strace")?.success() { Ended::Finished } else { Ended::Early })
+            Self::KilledAt(call) => traced(place, &args, &call.inject("signal=KILL")),
+            Self::Lost(call, sync) => {
+                let killed = sync.map(|sync| sync.inject("signal=KILL"));
+                traced(place, &args, &[call.inject("retval=0"), killed.unwrap_or_default()].concat())
             }
             Self::Full(bytes) => full(place, subject, resume, bytes),
         }
     }
+}
+
+/// A place in `calls`, of a name at random among those of `names` that are there: there are far more writes than anything else.
+fn one_of_a_kind(random: &mut Random, calls: &[Call], names: &[&str]) -> Option<usize> {
+    let kinds: Vec<&&str> = names.iter().filter(|name| calls.iter().any(|call| call.name == **name)).collect();
+    let kind = kinds.get(random.below(kinds.len() as u64) as usize)?;
+    let places: Vec<usize> = (0..calls.len()).filter(|&at| calls[at].name == **kind).collect();
+    places.get(random.below(places.len() as u64) as usize).copied()
+}
+
+/// Runs under strace, which does this to some system calls.
+fn traced(place: &Place, args: &[String], injections: &[String]) -> Result<Ended> {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={}", CALLS.join(","))]);
+    strace.args(injections.iter().filter(|text| !text.is_empty())).arg(&place.program);
+    let output = place.inside(&mut strace, args).stdout(Stdio::null()).output().context("cannot start strace")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(!text.contains("panicked"), "it panicked: {}", text.trim());
+    Ok(if output.status.success() { Ended::Finished } else { Ended::Early })
 }
 
 /// Sends a signal after a time. A run that is asked ends by itself, in order.
@@ -137,18 +201,53 @@ fn full(place: &Place, subject: &Subject, resume: bool, bytes: u64) -> Result<En
     }
 }
 
-/// System calls of the thread with most of them that change the disk, in an undisturbed run.
-pub fn count_calls(place: &Place, subject: &Subject) -> Result<u64> {
+/// System calls that change the disk, of the thread that makes most of them, in an undisturbed run.
+pub fn calls(place: &Place, subject: &Subject) -> Result<Vec<Call>> {
     let log = place.folder.join("calls");
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-e", &format!("trace={CALLS}"), "-o"]).arg(&log).arg(&place.program);
+    strace.args(["-f", "-qq", "-e", &format!("trace={}", CALLS.join(",")), "-o"]).arg(&log).arg(&place.program);
     let output = place.inside(&mut strace, &subject.args(false)).output().context("cannot start strace")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = fs::read_to_string(&log).context("strace left nothing")?;
     fs::remove_file(&log)?;
-    let mut counts = std::collections::HashMap::<&str, u64>::new();
-    for line in text.lines().filter(|line| !line.contains("resumed>")) {
-        *counts.entry(line.split(' ').next().unwrap_or_default()).or_default() += 1;
+    Ok(calls_of(&text))
+}
+
+/// The calls in what strace writes: a line each, with the thread's number, the call's name and its arguments.
+fn calls_of(log: &str) -> Vec<Call> {
+    let mut threads = HashMap::<&str, Vec<Call>>::new();
+    for line in log.lines().filter(|line| !line.contains("resumed>")) {
+        let Some((thread, rest)) = line.split_once(' ') else { continue };
+        let name = rest.trim_start().split('(').next().unwrap_or_default();
+        let Some(name) = CALLS.iter().find(|call| **call == name) else { continue };
+        let calls = threads.entry(thread).or_default();
+        let number = 1 + calls.iter().filter(|call| call.name == *name).count() as u64;
+        calls.push(Call { name, number });
     }
-    Ok(counts.into_values().max().unwrap_or(1))
+    threads.into_values().max_by_key(Vec::len).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_read_and_one_of_each_kind_is_as_likely() {
+        let log = "7  write(3, \"rename(\", 7) = 7\n8 write(4, \"\", 0) = 0\n7 fsync(3) = 0\n7 linkat(1, \"a\", 2, \"b\", 0 <unfinished ...>\n\
+                   7 <... linkat resumed>) = 0\n7 write(3, \"\", 0) = 0\n7 fsync(5) = 0\n";
+        let calls = calls_of(log);
+        let names: Vec<(&str, u64)> = calls.iter().map(|call| (call.name, call.number)).collect();
+        assert_eq!(names, [("write", 1), ("fsync", 1), ("linkat", 1), ("write", 2), ("fsync", 2)]);
+        let mut random = Random::new(3);
+        let mut lost = 0;
+        for _ in 0..200 {
+            if let Disturbance::Lost(call, sync) = Disturbance::random(&mut random, Duration::from_secs(1), &calls, 9) {
+                lost += 1;
+                assert_eq!((call, sync), (calls[2], Some(calls[4])));
+                let words = ["-e", "inject=linkat:retval=0:when=1"].map(str::to_owned);
+                assert_eq!(call.inject("retval=0"), words);
+            }
+        }
+        assert!((15..60).contains(&lost), "{lost}");
+    }
 }

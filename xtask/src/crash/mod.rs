@@ -1,8 +1,9 @@
 //! `cargo xtask crash`: every command that writes is ended at a random moment, goes on, and is compared with a run that was left alone.
 //!
 //! A run is killed after a random time or at a random system call that changes the disk (entering it, so that it lies between a
-//! write and a rename, too), asked to end by INT, TERM or HUP, or meets a full disk; the run that goes on may be killed again. In the end
-//! it must have left what the undisturbed run left and nothing else: arrays, networks and images to the bit, JSON but for times and
+//! write and a rename, too), loses a file's new name with the power (what came after it up to the next sync stays, as file systems are free
+//! to have it), is asked to end by INT, TERM or HUP, or meets a full disk; the run that goes on may be ended again. In the end it must have
+//! left what the undisturbed run left and nothing else: arrays, networks and images to the bit, JSON but for times and
 //! provenance, and of pages and tables that are made of these their names alone.
 
 mod commands;
@@ -19,7 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use self::commands::{COMMANDS, Subject};
 use self::compare::{Contents, contents, difference};
-use self::disturb::{Disturbance, Ended};
+use self::disturb::{Call, Disturbance, Ended};
 use crate::{libtorch, tasks};
 
 /// A random number generator of one word (xorshift).
@@ -54,7 +55,7 @@ struct Straight {
     /// How long it took.
     duration: Duration,
     /// System calls of its main thread that change the disk.
-    calls: u64,
+    calls: Vec<Call>,
     /// Bytes that it left.
     bytes: u64,
 }
@@ -105,9 +106,10 @@ pub fn crash(root: &Path, args: &[String]) -> Result<ExitCode> {
         straight.insert(subject.name, alone(subject, &place)?);
         let Straight { contents, duration, calls, bytes } = &straight[subject.name];
         eprintln!(
-            "{}: {:.1} s, {calls} calls that change the disk, {} files, {bytes} bytes",
+            "{}: {:.1} s, {} calls that change the disk, {} files, {bytes} bytes",
             subject.name,
             duration.as_secs_f64(),
+            calls.len(),
             contents.len()
         );
     }
@@ -191,7 +193,7 @@ fn alone(subject: &Subject, place: &Place) -> Result<Straight> {
     let contents = contents(&place.folder.join(subject.output))?;
     let bytes = compare::bytes(&place.folder.join(subject.output))?;
     subject.remove_output(place)?;
-    let calls = disturb::count_calls(place, subject)?;
+    let calls = disturb::calls(place, subject)?;
     let again = self::contents(&place.folder.join(subject.output))?;
     if let Some(difference) = difference(&again, &contents) {
         bail!("two undisturbed runs of {} differ: {difference}", subject.name);
@@ -209,8 +211,11 @@ fn disturbed(
 ) -> Result<()> {
     let times = 1 + random.below(2);
     let mut resume = false;
-    for _ in 0..times {
-        let disturbance = Disturbance::random(random, straight.duration, straight.calls, straight.bytes);
+    for time in 0..times {
+        let mut disturbance = Disturbance::random(random, straight.duration, &straight.calls, straight.bytes);
+        if let (Disturbance::Lost(call, _), 1..) = (disturbance, time) {
+            disturbance = Disturbance::KilledAt(call); // which sync follows is known of an undisturbed run alone
+        }
         history.push(disturbance.to_string());
         let ended = disturbance.run(place, subject, resume)?;
         resume = subject.goes_on(place);

@@ -39,6 +39,18 @@ fn a_full_disk_says_so_and_leaves_the_old_file() {
 }
 
 #[test]
+fn folders_are_made_with_those_above_them() {
+    let base = tempfile::tempdir().unwrap();
+    let deep = base.path().join("a/b/c");
+    make_folder(&deep).unwrap();
+    make_folder(&deep).unwrap(); // is there
+    write_bytes(deep.join("file"), b"x").unwrap();
+    let error = make_folder(deep.join("file/d")).unwrap_err().to_string();
+    assert!(error.contains("file/d"), "{error}");
+    assert_eq!(names(&deep), ["file"]);
+}
+
+#[test]
 fn a_missing_folder_is_an_error_with_its_path() {
     let folder = tempfile::tempdir().unwrap();
     let error = write_bytes(folder.path().join("none/x"), b"").unwrap_err().to_string();
