@@ -11,7 +11,8 @@ use fewstep_core::denoiser::{Denoiser, Guidance, Levels, Spec};
 use fewstep_core::observe::Observer;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_search::{
-    Error, HELD_OUT_SEEDS, HeldOut, Method, SEARCH_SEEDS, Search, SearchSettings, baseline, search_cost,
+    Error, HELD_OUT_SEEDS, HeldOut, Method, SEARCH_SEEDS, Search, SearchSettings, TEACHER_STEPS, baseline,
+    heun_teacher, search_cost,
 };
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -22,9 +23,6 @@ use self::callback::{Callback, Raised};
 use self::observer::Watcher;
 use self::parameterisation::PyParameterisation;
 use self::plan::PyPlan;
-
-/// Steps of the teacher that held-out latents are compared with, as in the command line.
-const HELD_OUT_TEACHER_STEPS: usize = 18;
 
 /// Something that the caller gave and that cannot be used.
 fn bad(error: impl std::fmt::Display) -> PyErr {
@@ -139,7 +137,7 @@ fn find(
         let levels = &callback.spec().levels;
         let euler =
             |steps: usize| Ok::<_, Error>(Solver::Euler.plan(&baseline(levels, steps)?, &SolverOptions::default())?);
-        let teacher = Solver::Heun.plan(&baseline(levels, HELD_OUT_TEACHER_STEPS)?, &SolverOptions::default())?;
+        let teacher = heun_teacher(levels, TEACHER_STEPS)?;
         let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + held_out as u64).collect();
         let evaluator = HeldOut::by(callback, &teacher, &seeds, observer)?;
         for plan in &mut plans {

@@ -22,7 +22,7 @@ pub enum Error {
     Denoiser(Box<dyn std::error::Error + Send + Sync>),
     /// A teacher that cannot go on.
     #[error(
-        "the model's answer at sigma {sigma}, where the teacher is on its way, holds values that are not finite: in half precision          values overflow that f32 holds, and outside the levels that it was trained on a network may answer anything"
+        "the model's answer at sigma {sigma}, where the teacher is on its way, holds values that are not finite: in half precision values overflow that f32 holds, and outside the levels that it was trained on a network may answer anything"
     )]
     AnswerNotFinite {
         /// The noise level.

@@ -10,7 +10,7 @@ use fewstep_core::solver::{LastStep, Solver, SolverOptions};
 use fewstep_io::{FileKind, json};
 use fewstep_nn::TorchDenoiser;
 use fewstep_search::suggest::advice;
-use fewstep_search::{HELD_OUT_SEEDS, HeldOut, SCHEDULES, baseline, documented};
+use fewstep_search::{HELD_OUT_SEEDS, HeldOut, SCHEDULES, TEACHER_STEPS, documented, heun_teacher};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result, bail, ensure};
@@ -144,14 +144,6 @@ impl NamedSampler {
     }
 }
 
-/// The teacher of tables: Heun on rho = 7 (EDM's sampler).
-///
-/// # Errors
-/// If the denoiser does not know so many levels.
-pub fn teacher(spec: &Spec, steps: usize) -> Result<Plan> {
-    Ok(Solver::Heun.plan(&baseline(&spec.levels, steps)?, &SolverOptions::default())?)
-}
-
 /// The first-order sampler that the paper's objectives speak of.
 ///
 /// # Errors
@@ -160,7 +152,7 @@ pub fn euler(schedule: &Schedule) -> Result<Plan> {
     Ok(Solver::Euler.plan(schedule, &SolverOptions::default())?)
 }
 
-/// Rollout errors of plans on the first held-out latents, of so many, against a teacher of 18 steps: for plans that stand beside one
+/// Rollout errors of plans on the first held-out latents, of so many, against the [teacher](heun_teacher) of tables: for plans that stand beside one
 /// another, outside of a run.
 ///
 /// # Errors
@@ -175,6 +167,6 @@ pub fn rollout_errors(
         plan.check(denoiser.spec())?;
     }
     let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + held_out as u64).collect();
-    let evaluator = HeldOut::by(&denoiser, &teacher(denoiser.spec(), 18)?, &seeds, observer)?;
+    let evaluator = HeldOut::by(&denoiser, &heun_teacher(&denoiser.spec().levels, TEACHER_STEPS)?, &seeds, observer)?;
     plans.iter().map(|plan| Ok(evaluator.rollout_error(&denoiser, plan, observer)?)).collect()
 }

@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::moments::DataMoments;
 use self::moments::HasTarget;
-pub use self::teach::{baseline, fine_levels, held_out_teacher, solve_teacher, teacher_key};
+pub use self::teach::{
+    TEACHER_STEPS, baseline, fine_levels, held_out_teacher, heun_teacher, solve_teacher, teacher_key,
+};
 use crate::error::{Error, Result};
 use crate::method::{Method, Stage};
 use crate::seeded::Seeded;

@@ -4,7 +4,7 @@ use fewstep_core::denoiser::{Denoiser, Levels};
 use fewstep_core::observe::{Observer, Progress};
 use fewstep_core::plan::{Constant, Plan};
 use fewstep_core::schedule::{Schedule, karras};
-use fewstep_core::solver::SolverOptions;
+use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::{Batch, VectorSpace};
 use serde_json::{Value, json};
 
@@ -24,6 +24,17 @@ const MOST_CLASSES: usize = 100;
 pub fn baseline(levels: &Levels, steps: usize) -> Result<Schedule> {
     let (low, high) = levels.sampling;
     Ok(karras(steps, low, high, 7.0)?.round(levels)?)
+}
+
+/// Levels of the teacher that images and rollout errors are compared with where nothing else is asked for.
+pub const TEACHER_STEPS: usize = 18;
+
+/// The teacher that images and rollout errors are compared with: Heun on [`baseline`], which is EDM's sampler.
+///
+/// # Errors
+/// If the denoiser does not know so many levels.
+pub fn heun_teacher(levels: &Levels, steps: usize) -> Result<Plan> {
+    Ok(Solver::Heun.plan(&baseline(levels, steps)?, &SolverOptions::default())?)
 }
 
 /// The levels that plans choose from, and those of the teacher's own steps.

@@ -15,6 +15,7 @@ use fewstep_nn::fit::TableConfig;
 use fewstep_nn::tensor::Batch;
 use fewstep_search::{
     DataMoments, Extras, Found, HELD_OUT_SEEDS, HeldOut, Method, MomentsOf, SampleLoss, Search, Source, Stage,
+    heun_teacher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,6 @@ use crate::cells::{Errors, ResultCache, Row, SearchCost};
 use crate::data::{DataId, data_moments};
 use crate::error::{Context, Result};
 use crate::features::FeatureLoss;
-use crate::plans;
 use crate::runs::{read, slug};
 use crate::scorer::ImageScorer;
 use crate::teachers::{TorchSearch, teacher_in};
@@ -96,7 +96,7 @@ impl<'a> Evaluator<'a> {
 
     /// The Heun teacher's row; all cells are compared with its images of other seeds.
     pub(super) fn teacher(&mut self) -> Result<Row> {
-        let plan = plans::teacher(self.denoiser.spec(), self.task.settings.teacher_steps)?;
+        let plan = heun_teacher(&self.denoiser.spec().levels, self.task.settings.teacher_steps)?;
         self.cache.teach(*self.denoiser, &plan)?;
         self.scored("teacher", &plan, SearchCost::default(), false)
     }

@@ -1,14 +1,13 @@
 //! What a comparison would cost.
 
 use fewstep_core::denoiser::{Cost, Spec};
-use fewstep_search::{Source, held_out_teacher, search_costs};
+use fewstep_search::{Source, held_out_teacher, heun_teacher, search_costs};
 
 use super::{CompareTask, Subject};
 use crate::bound::{TABLE_GRID, table_levels};
 use crate::cells::TIMED;
 use crate::error::Result;
 use crate::forecast::Forecast;
-use crate::plans::teacher;
 
 /// The settings and the cost of a comparison; what an earlier run left is not taken off.
 ///
@@ -35,7 +34,7 @@ fn parts(task: &CompareTask, subject: &Subject, spec: &Spec) -> Result<Vec<(Stri
     let others = if subject.references.is_empty() { 0 } else { settings.images };
     let scored = samples + held_out;
     let evaluations = |steps: &[usize]| steps.iter().map(|&steps| steps as u64).sum::<u64>();
-    let coarse = teacher(spec, settings.teacher_steps)?.nfe() as u64;
+    let coarse = heun_teacher(&spec.levels, settings.teacher_steps)?.nfe() as u64;
     let fine = held_out_teacher(&spec.levels, &settings.search.teacher)?.nfe() as u64;
     let bound = task.methods.iter().any(|method| method.source == Source::Bound);
     let images =

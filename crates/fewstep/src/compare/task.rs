@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fewstep_eval::features::Convention;
-use fewstep_search::{Error as SearchError, Method, Refinement, SearchSettings, documented};
+use fewstep_search::{Error as SearchError, Method, Refinement, SearchSettings, TEACHER_STEPS, documented};
 use serde::{Deserialize, Serialize};
 
 use super::{PlanFile, PlanFileId, Subject, SubjectId};
@@ -43,7 +43,7 @@ impl Default for CompareSettings {
             first_seed: 0,
             resize: Convention::default(),
             held_out: 256,
-            teacher_steps: 18,
+            teacher_steps: TEACHER_STEPS,
             table_images: 256,
             search: SearchSettings::default(),
         }

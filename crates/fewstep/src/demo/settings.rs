@@ -2,7 +2,7 @@
 
 use fewstep_core::schedule::Scale;
 use fewstep_search::settings::{LeastSquaresSettings, TeacherSettings};
-use fewstep_search::{Method, SearchSettings};
+use fewstep_search::{Method, SearchSettings, TEACHER_STEPS};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, ensure};
@@ -102,7 +102,7 @@ pub fn demo_settings(updates: u64) -> FitSettings {
             ..usual.tune
         },
         interpolate: InterpolateSettings { images: 0 },
-        held_out: HeldOutSettings { samples: 48, teacher_steps: 18 },
+        held_out: HeldOutSettings { samples: 48, teacher_steps: TEACHER_STEPS },
         ..usual
     }
 }

@@ -3,7 +3,7 @@
 use fewstep_core::denoiser::Spec;
 use fewstep_core::solver::SolverOptions;
 use fewstep_search::settings::TeacherSettings;
-use fewstep_search::{baseline, search_cost};
+use fewstep_search::{baseline, heun_teacher, search_cost};
 
 use super::cross_plan::cross_plan_evaluations;
 use super::interpolate::NETWORKS;
@@ -14,7 +14,7 @@ use super::trajectories::fine_schedule;
 use crate::error::Result;
 use crate::forecast::Forecast;
 use crate::models::OpenModel;
-use crate::plans::{euler, teacher};
+use crate::plans::euler;
 
 /// So many runs of a part of a fit for each of some numbers of steps, on a denoiser of this description.
 #[derive(Clone, Copy)]
@@ -38,7 +38,7 @@ impl Runs<'_> {
 pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
     let spec = model.spec();
     let FitSettings { paper, tune, search, held_out, interpolate, .. } = &task.settings;
-    let of_teacher = teacher(spec, held_out.teacher_steps)?.nfe() as u64;
+    let of_teacher = heun_teacher(&spec.levels, held_out.teacher_steps)?.nfe() as u64;
     let runs = Runs { spec, steps: &task.steps, times: task.rounds as u64 };
     let (held, rounds) = (held_out.samples as u64, task.rounds as u64);
     let sum = |of: &dyn Fn(usize) -> u64| task.steps.iter().map(|&steps| of(steps)).sum::<u64>();

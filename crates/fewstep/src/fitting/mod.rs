@@ -24,7 +24,7 @@ use fewstep_nn::data::Images;
 use fewstep_nn::fit::{ScheduleStep, TableConfig, TuneStep};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{Network, TorchDenoiser, Tunable};
-use fewstep_search::{Found, HELD_OUT_SEEDS, HeldOut, Method, minimise_bound};
+use fewstep_search::{Found, HELD_OUT_SEEDS, HeldOut, Method, heun_teacher, minimise_bound};
 use serde::{Deserialize, Serialize};
 
 pub use self::budget::UNTUNED;
@@ -43,7 +43,7 @@ pub use self::tune::Saved;
 use crate::bound::bound_table;
 use crate::error::{Context, Result};
 use crate::features::FeatureLoss;
-use crate::plans::{euler, teacher};
+use crate::plans::euler;
 
 /// A denoiser, the data that it is fitted on, and the held-out evaluator.
 pub struct Fitter<'a> {
@@ -114,7 +114,7 @@ impl<'a> Fitter<'a> {
         settings: &'a FitSettings,
         observer: &'a dyn Observer,
     ) -> Result<Self> {
-        let teacher = teacher(base.spec(), settings.held_out.teacher_steps)?;
+        let teacher = heun_teacher(&base.spec().levels, settings.held_out.teacher_steps)?;
         let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + settings.held_out.samples as u64).collect();
         let held_out = HeldOut::by(&base, &teacher, &seeds, observer)?;
         Ok(Self { base, network, images, held_out, settings, features: None, observer })

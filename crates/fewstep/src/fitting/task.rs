@@ -8,7 +8,7 @@ use fewstep_eval::features::{FeatureId, FeatureNetwork};
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::data::Images;
 use fewstep_search::settings::Distance;
-use fewstep_search::{Extras, MomentsOf, Search};
+use fewstep_search::{Extras, MomentsOf, Search, heun_teacher};
 use serde::{Deserialize, Serialize};
 
 use super::budget::{self, Shared};
@@ -18,7 +18,6 @@ use super::{FeatureLoss, Fitter, Outcome};
 use crate::data::{DataId, data_moments};
 use crate::error::{Result, ensure};
 use crate::models::{ModelId, OpenModel};
-use crate::plans::teacher;
 use crate::reference::{ImageReference, ReferenceId};
 use crate::runs::{REPORT, ResumeError, Run, RunOptions, Task, what_differs};
 use crate::scorer::ImageScorer;
@@ -262,7 +261,7 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
     let scorer = match inputs.references {
         references if task.interpolates() && !references.is_empty() => {
             let mut scorer = ImageScorer::new(references, settings.batch)?;
-            let teacher = teacher(base.spec(), settings.held_out.teacher_steps)?;
+            let teacher = heun_teacher(&base.spec().levels, settings.held_out.teacher_steps)?;
             scorer.teach(base, &teacher, teacher_seeds(&settings.interpolate), folder.path(), observer)?;
             Some(scorer)
         }

@@ -1,7 +1,7 @@
 //! What an experiment costs, at most.
 
 use fewstep_core::denoiser::Spec;
-use fewstep_search::search_cost;
+use fewstep_search::{heun_teacher, search_cost};
 
 use super::{Experiment, ReproduceSettings, ReproduceTask, RowKind};
 use crate::cells::TIMED;
@@ -9,7 +9,6 @@ use crate::error::Result;
 use crate::fitting::settings::TuneSettings;
 use crate::fitting::{Runs, interpolation_evaluations, learning_levels, tuning};
 use crate::forecast::Forecast;
-use crate::plans::teacher;
 
 /// The settings and the cost of an experiment on a denoiser of this description; what an earlier run left is not taken off.
 ///
@@ -19,7 +18,7 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
     let ReproduceSettings { seeds, fit, .. } = &task.settings;
     let steps = task.steps.iter().map(|&steps| steps as u64).sum::<u64>();
     let held = fit.held_out.samples as u64;
-    let teacher = teacher(spec, fit.held_out.teacher_steps)?.nfe() as u64;
+    let teacher = heun_teacher(&spec.levels, fit.held_out.teacher_steps)?.nfe() as u64;
     let mut cost = Forecast::new(task, spec.calls)?.part("teacher on held-out latents", held * teacher);
     if task.learns_levels() {
         let descents = if task.experiment == Experiment::Objectives { 4 } else { 1 };

@@ -11,7 +11,7 @@ use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::fit::{NoiseSharing, TuneStep};
 use fewstep_nn::{Network, TorchDenoiser};
-use fewstep_search::{DataMoments, Extras, MomentsOf, Search, baseline};
+use fewstep_search::{DataMoments, Extras, MomentsOf, Search, baseline, heun_teacher};
 
 use super::figures::{Descent, Learning};
 use super::{ReproduceInputs, ReproduceTask, RowKind};
@@ -21,7 +21,7 @@ use crate::error::{Context, Result};
 use crate::fitting::settings::{PaperObjective, PaperSettings, TuneSettings};
 use crate::fitting::{FitSettings, Fitter, FoundPlan, InterpolationPoint, Saved, plan_for};
 use crate::models::load_like;
-use crate::plans::{euler, teacher};
+use crate::plans::euler;
 use crate::runs::{read, slug};
 use crate::scorer::ImageScorer;
 use crate::teachers::{TorchSearch, teacher_in};
@@ -77,7 +77,7 @@ impl<'a> Runner<'a> {
         let mut rows = Vec::new();
         let base = self.base();
         if let Some(cache) = &mut self.cache {
-            let plan = teacher(base.spec(), self.task.settings.fit.held_out.teacher_steps)?;
+            let plan = heun_teacher(&base.spec().levels, self.task.settings.fit.held_out.teacher_steps)?;
             cache.teach(base, &plan)?;
             rows.push(self.scored("teacher", base, &plan, SearchCost::default())?);
         }

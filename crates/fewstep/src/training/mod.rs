@@ -7,14 +7,16 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Instant;
 
-use fewstep_core::denoiser::Denoiser;
+use fewstep_core::denoiser::Levels;
 use fewstep_core::observe::{Event, Observer, Progress, Saving, Silent};
+use fewstep_core::plan::Plan;
 use fewstep_io::dataset::Dataset;
 use fewstep_io::{RunFolder, atomic, safetensors};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::tch::Device;
 use fewstep_nn::train::Trainer;
 use fewstep_nn::{Model, data, device};
+use fewstep_search::{TEACHER_STEPS, heun_teacher};
 use serde::{Deserialize, Serialize};
 
 pub use self::report::report;
@@ -25,7 +27,7 @@ use crate::data::{DataId, few};
 use crate::error::{Error, Result, ensure};
 use crate::forecast::Forecast;
 use crate::runs::{REPORT, ResumeError, Run, RunOptions, Task, failed, what_differs};
-use crate::{plans, scorer};
+use crate::scorer;
 
 /// Everything that the next update depends on, in the run folder.
 const STATE: &str = "state.safetensors";
@@ -37,8 +39,6 @@ const STATS: &str = "stats.jsonl";
 const GRIDS: &str = "samples";
 /// Updates that a loss is the mean of: single ones are noisy.
 const LOSSES: usize = 20;
-/// Noise levels of the Heun sampler that makes the grids.
-const GRID_STEPS: usize = 18;
 /// Seeds of the sample grids: the same images again and again, so that progress shows.
 const GRID_SEEDS: std::ops::Range<u64> = 0..64;
 /// Samples of a grid at once.
@@ -76,8 +76,13 @@ impl TrainTask {
         let RecipeSettings { images, batch, .. } = self.settings.training;
         let (updates, batch) = (images.div_ceil(batch.max(1) as u64), batch as u64);
         let grids = (1..=updates).filter(|update| self.is_grid_due(update * batch)).count();
-        let sampled = (grids * GRID_SEEDS.count() * (2 * GRID_STEPS - 1)) as u64;
+        let sampled = (grids * GRID_SEEDS.count() * self.grid_plan()?.nfe()) as u64;
         Ok(Forecast::new(self, 1)?.training("training images", updates * batch).part("sample grids", sampled))
+    }
+
+    /// What makes the sample grids.
+    fn grid_plan(&self) -> Result<Plan> {
+        Ok(heun_teacher(&Levels::from(&self.settings.parameterisation()), TEACHER_STEPS)?)
     }
 
     /// Whether the update that ended at so many images reached the next multiple of what lies between two grids, or the end.
@@ -238,9 +243,10 @@ impl Training<'_> {
         })
     }
 
-    /// The state last: what it says was done is not done again, so that a run that ends before it goes on from the one before.
+    /// The log first, and the state last: what it says was done is not done again, so that a run that ends before it goes on from the one before.
     fn save(&self, trainer: &mut Trainer<'_>) -> Result<()> {
         let TrainSettings { training, output, .. } = &self.task.settings;
+        self.folder.sync_lines(STATS)?;
         let notes = [
             ("data".to_owned(), self.task.data.name.clone()),
             ("training".to_owned(), format!("{} images, batch {}, EMA weights", trainer.images_seen(), training.batch)),
@@ -254,7 +260,7 @@ impl Training<'_> {
     /// before the next update.
     fn write_grid(&self, model: &Model, seen: u64) -> Result<()> {
         self.folder.subfolder(GRIDS)?;
-        let plan = plans::teacher(model.spec(), GRID_STEPS)?;
+        let plan = self.task.grid_plan()?;
         let images = scorer::images(model, &plan, &GRID_SEEDS.collect::<Vec<_>>(), GRID_BATCH, &Silent)?;
         if images.isfinite().all().int64_value(&[]) == 0 {
             let what = format!("no sample grid after {seen} images: it would hold values that are not finite");

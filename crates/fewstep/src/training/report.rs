@@ -4,7 +4,7 @@ use fewstep_io::RunFolder;
 use fewstep_nn::train::StepStats;
 use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Series, Style};
 
-use super::{GRID_STEPS, LOSSES, STATS, TrainTask};
+use super::{LOSSES, STATS, TrainTask};
 use crate::data::has_extension;
 use crate::error::Result;
 use crate::runs::read_file;
@@ -49,7 +49,10 @@ pub fn report(folder: &RunFolder) -> Result<Page> {
                 vec![Block::Facts(facts), Block::Code(serde_json::to_string_pretty(settings)?)],
             ),
         ],
-        footer: format!("Samples: EDM's sampler, {} evaluations, of the averaged weights.", 2 * GRID_STEPS - 1),
+        footer: format!(
+            "Samples: EDM's sampler, {} evaluations, of the averaged weights.",
+            run.task.grid_plan()?.nfe()
+        ),
     })
 }
 

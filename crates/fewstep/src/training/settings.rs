@@ -216,16 +216,21 @@ impl TrainSettings {
             img_channels: dataset.channels() as i64,
             label_dim,
             use_fp16: false,
-            parameterisation: match self.network.parameterisation {
-                ParameterisationName::Edm => Parameterisation::EDM,
-                ParameterisationName::Vp => Parameterisation::VP,
-                ParameterisationName::Ve => Parameterisation::VE,
-                ParameterisationName::Iddpm => Parameterisation::IDDPM,
-            },
+            parameterisation: self.parameterisation(),
             network: self.network_config(),
         };
         config.validate()?;
         Ok(config)
+    }
+
+    /// The network's parameterisation.
+    pub fn parameterisation(&self) -> Parameterisation {
+        match self.network.parameterisation {
+            ParameterisationName::Edm => Parameterisation::EDM,
+            ParameterisationName::Vp => Parameterisation::VP,
+            ParameterisationName::Ve => Parameterisation::VE,
+            ParameterisationName::Iddpm => Parameterisation::IDDPM,
+        }
     }
 
     fn network_config(&self) -> NetworkConfig {

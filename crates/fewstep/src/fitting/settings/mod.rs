@@ -7,7 +7,7 @@ use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::TorchDenoiser;
 use fewstep_nn::fit::{NoiseSharing, check_images_are_samples};
-use fewstep_search::{SearchSettings, Source, documented};
+use fewstep_search::{SearchSettings, Source, TEACHER_STEPS, documented};
 use serde::{Deserialize, Serialize};
 
 pub use self::source::PlanSource;
@@ -135,7 +135,7 @@ impl Default for FitSettings {
 
 impl Default for HeldOutSettings {
     fn default() -> Self {
-        Self { samples: 128, teacher_steps: 18 }
+        Self { samples: 128, teacher_steps: TEACHER_STEPS }
     }
 }
 
