@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 const SHIM: &str = "src/shim";
 
+/// The compiler's sanitizers for `src/shim`, as its `-fsanitize` takes them (`cargo xtask sanitize`).
+const SANITIZE: &str = "FEWSTEP_SANITIZE";
+
 /// What `dispatch.cpp` asks the processor for, as the compiler calls it.
 const AVX2: [&str; 2] = ["-mavx2", "-mfma"];
 const AVX512: [&str; 4] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"];
@@ -19,6 +22,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={SHIM}");
     println!("cargo::rerun-if-env-changed=LIBTORCH");
+    println!("cargo::rerun-if-env-changed={SANITIZE}");
     // `.cargo/config.toml` sets the variable wherever the user does not.
     let Some(libtorch) = std::env::var_os("LIBTORCH").map(PathBuf::from) else {
         println!("cargo::error=LIBTORCH is not set: build inside the workspace, after `cargo xtask libtorch`");
@@ -86,5 +90,9 @@ fn compile_kernels(set: &str, flags: &[&str]) {
 fn cpp() -> cc::Build {
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").opt_level(2);
+    if let Ok(sanitizers) = std::env::var(SANITIZE) {
+        build.flag(format!("-fsanitize={sanitizers}")).flag("-fno-sanitize-recover=all").flag("-g1");
+        println!("cargo::rustc-link-arg=-fsanitize={sanitizers}");
+    }
     build
 }

@@ -143,6 +143,7 @@ fn has_channels_last_strides(x: &Tensor) -> bool {
 }
 
 /// Calls into `src/shim`.
+#[allow(unsafe_code)] // listed in ARCHITECTURE.md
 mod shim {
     use std::ffi::{CStr, c_char, c_int, c_void};
     use std::ptr;

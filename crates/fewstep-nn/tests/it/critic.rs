@@ -14,7 +14,7 @@ use fewstep_nn::train::{CriticOf, Loss, RolloutLoss, TrainConfig, Trainer, Traje
 use fewstep_nn::unet::Conditions;
 
 use crate::rollout::{config, euler, trajectories};
-use crate::support::{alone, lively, ramps, stream};
+use crate::support::{lively, one_thread, ramps, stream};
 
 fn shown(images: &Tensor) -> Shown<'_> {
     Shown { images, class_labels: None }
@@ -23,7 +23,7 @@ fn shown(images: &Tensor) -> Shown<'_> {
 /// An encoder's maps are one for each resolution, of the network as it is called otherwise, and know what an image is of.
 #[test]
 fn an_encoder_has_a_map_at_each_resolution() {
-    let _turn = alone();
+    one_thread();
     let model = lively(3);
     let x = stream(0).normal(&[4, 1, 8, 8], Device::Cpu).set_requires_grad(true);
     let sigma = Tensor::from_slice(&[0.5f32]);
@@ -43,7 +43,7 @@ fn an_encoder_has_a_map_at_each_resolution() {
 /// A critic knows nothing at first, learns what smooth images lack, and its slope puts some of it back.
 #[test]
 fn a_critic_sees_what_smooth_images_lack() {
-    let _turn = alone();
+    one_thread();
     let mut critic = Critic::new(&lively(0), 4).unwrap();
     let (images, noise) = (RefCell::new(stream(4)), RefCell::new(stream(5)));
     let pair = || {
@@ -82,7 +82,7 @@ fn a_critic_sees_what_smooth_images_lack() {
 
 #[test]
 fn a_critic_learns_the_same_from_parts_and_nothing_from_what_is_no_number() {
-    let _turn = alone();
+    one_thread();
     let model = lively(0);
     let fresh = || Critic::new(&model, 1).unwrap();
     let mut images = stream(2);
@@ -117,7 +117,7 @@ fn a_critic_learns_the_same_from_parts_and_nothing_from_what_is_no_number() {
 /// A critic is shown the first images of a batch, of their own classes, and nothing else of it has a slope.
 #[test]
 fn a_critic_is_shown_some_of_the_images() {
-    let _turn = alone();
+    one_thread();
     assert_eq!([0, 1, 2, 3, 4, 7].map(shown_images), [0, 1, 1, 1, 2, 3]);
     let model = lively(3);
     let critic = Critic::new(&model, 5).unwrap();
@@ -148,7 +148,7 @@ fn a_critic_is_shown_some_of_the_images() {
 /// Every second pair of a minibatch is the second update's, also where every comparison is of one; one pair serves both.
 #[test]
 fn updates_of_a_round_share_its_pairs() {
-    let _turn = alone();
+    one_thread();
     let model = lively(0);
     let mut images = stream(7);
     let mut draw = || images.normal(&[1, 1, 8, 8], Device::Cpu);
@@ -171,7 +171,7 @@ fn updates_of_a_round_share_its_pairs() {
 /// However long a critic learns from what is easy to tell apart, its slopes stay small enough to learn from.
 #[test]
 fn a_critic_does_not_become_steep() {
-    let _turn = alone();
+    one_thread();
     let (mut critic, mut noise) = (Critic::new(&lively(0), 10).unwrap(), stream(10));
     let mut images = stream(11);
     let mut draw = |size: f64| images.normal(&[2, 1, 8, 8], Device::Cpu) * size;
@@ -190,7 +190,7 @@ fn a_critic_does_not_become_steep() {
 /// It goes on seeing with the network as it was.
 #[test]
 fn a_critic_s_features_are_of_the_untuned_network() {
-    let _turn = alone();
+    one_thread();
     let model = lively(0);
     let critic = Critic::new(&model, 6).unwrap();
     let mut images = stream(3);
@@ -212,7 +212,7 @@ fn a_critic_s_features_are_of_the_untuned_network() {
 /// The critic learns beside the network, which it sees as it was at the start, and goes on where it stood.
 #[test]
 fn a_run_with_a_critic_resumes_exactly() {
-    let _turn = alone();
+    one_thread();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
     for (n, critic_of, classes) in [(3, CriticOf::Teacher, 0), (5, CriticOf::Teacher, 2), (3, CriticOf::Data, 2)] {

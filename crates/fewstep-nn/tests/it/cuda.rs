@@ -8,7 +8,7 @@ use fewstep_nn::kernels::full_precision;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::train::Trainer;
 
-use crate::support::{alone, lively, ramps, recipe, small, stream};
+use crate::support::{lively, one_thread, ramps, recipe, small, stream};
 
 /// Asked for before a network is made: libtorch looks for its CUDA library once. Its f32 is f32, as the program has it.
 fn gpu() -> Device {
@@ -33,7 +33,7 @@ fn relative(a: &Tensor, b: &Tensor) -> f64 {
 #[test]
 #[ignore = "needs a GPU: cargo xtask gpu"]
 fn cuda_networks_give_the_numbers_of_the_cpu() {
-    let _turn = alone();
+    one_thread();
     let device = gpu();
     for classes in [0, 3] {
         let model = lively(classes);
@@ -55,7 +55,7 @@ fn cuda_networks_give_the_numbers_of_the_cpu() {
 #[test]
 #[ignore = "needs a GPU: cargo xtask gpu"]
 fn cuda_samples_are_those_of_the_cpu() {
-    let _turn = alone();
+    one_thread();
     let device = gpu();
     let model = lively(2);
     let plan =
@@ -69,7 +69,7 @@ fn cuda_samples_are_those_of_the_cpu() {
 #[test]
 #[ignore = "needs a GPU: cargo xtask gpu"]
 fn cuda_training_learns() {
-    let _turn = alone();
+    one_thread();
     let device = gpu();
     let model = moved(&small(2), device);
     let images = ramps(&model);

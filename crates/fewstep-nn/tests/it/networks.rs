@@ -10,7 +10,7 @@ use fewstep_nn::unet::Conditions;
 use fewstep_nn::{Model, Tunable, checkpoint};
 
 use crate::golden::{arrays, assert_close, folder};
-use crate::support::{alone, small, stream};
+use crate::support::{one_thread, small, stream};
 
 /// Networks made by the EDM code.
 fn testdata(name: &str) -> PathBuf {
@@ -109,7 +109,7 @@ fn golden_networks_survive_our_own_file_format() {
 /// On the way from one network to another the ends are theirs, and weights go straight.
 #[test]
 fn weights_between_two_networks() {
-    let _turn = alone();
+    one_thread();
     let a = small(0);
     let b = Model::fresh(a.config().clone(), 2, Device::Cpu).unwrap();
     let interpolated = |start: &Model, end: &Model, alpha: f64| start.interpolated(end, alpha).unwrap();
@@ -236,7 +236,7 @@ fn works_in_the_edm_code(arch: &str, width: i64, mult: &[i64], blocks: usize) ->
 /// A width is valid exactly if the EDM code can make and run a network of it; so can we then.
 #[test]
 fn widths_are_valid_exactly_where_the_edm_code_works() {
-    let _turn = alone();
+    one_thread();
     let x = stream(0).normal(&[2, 1, 4, 4], Device::Cpu);
     for arch in ["ddpmpp", "ncsnpp", "adm"] {
         for channel_mult in [vec![1], vec![3], vec![1, 2], vec![2, 1], vec![1, 2, 2], vec![2, 2, 2], vec![1, 2, 3]] {

@@ -10,7 +10,7 @@ use fewstep_nn::tensor::Batch;
 use fewstep_nn::unet::Conditions;
 use fewstep_nn::{Error, Labels, Model, Result, Tunable};
 
-use crate::support::{alone, ramps};
+use crate::support::{one_thread, ramps};
 
 const CLASSES: i64 = 2;
 
@@ -72,7 +72,7 @@ fn refused<T>(what: &str, answer: Result<T>) -> String {
 
 #[test]
 fn what_does_not_fit_a_network_is_an_error_and_no_panic() {
-    let _turn = alone();
+    one_thread();
     for model in networks() {
         let good = Batch(zeros(&[2, 1, 8, 8]));
         let denoise = |x: &[i64], labels: &[i64]| {
@@ -104,7 +104,7 @@ fn what_does_not_fit_a_network_is_an_error_and_no_panic() {
 /// Training's way in, and what it makes of it.
 #[test]
 fn what_does_not_fit_in_training_is_an_error_and_no_panic() {
-    let _turn = alone();
+    one_thread();
     for model in networks() {
         let labels = zeros(&[2, CLASSES + 1]);
         let conditions = Conditions { class_labels: Some(&labels), train: Some(1), ..Conditions::default() };
@@ -119,7 +119,7 @@ fn what_does_not_fit_in_training_is_an_error_and_no_panic() {
 
 #[test]
 fn what_does_not_fit_an_encoder_is_an_error_and_no_panic() {
-    let _turn = alone();
+    one_thread();
     let [song, ncsn, adm, _] = networks();
     for model in [song, ncsn, adm] {
         let encoder = model.encoder().unwrap();
@@ -137,7 +137,7 @@ fn what_does_not_fit_an_encoder_is_an_error_and_no_panic() {
 /// A batch that no machine has the memory for, of one image repeated.
 #[test]
 fn for_want_of_memory_an_evaluation_ends_with_advice() {
-    let _turn = alone();
+    one_thread();
     let most = 1 << 42;
     let x = Batch(zeros(&[1, 1, 8, 8]).expand([most, 1, 8, 8], false));
     for model in networks() {

@@ -17,7 +17,7 @@ use fewstep_nn::train::{
 use fewstep_nn::unet::Conditions;
 use fewstep_search::{HeldOut, Teacher};
 
-use crate::support::{alone, lively, ramps, seeded};
+use crate::support::{lively, one_thread, ramps, seeded};
 
 const COUNT: u64 = 12;
 
@@ -60,7 +60,7 @@ pub fn config(distance: Distance) -> TrainConfig {
 /// A teacher that steps as the student does has nothing to teach.
 #[test]
 fn a_student_of_its_own_plan_has_no_loss() {
-    let _turn = alone();
+    one_thread();
     for classes in [0, 3] {
         let (model, plan) = (lively(classes), euler(4));
         let own = trajectories(&model, &plan, Solver::Euler, plan.schedule.as_ref().unwrap());
@@ -72,7 +72,7 @@ fn a_student_of_its_own_plan_has_no_loss() {
 
 #[test]
 fn tuning_brings_the_student_to_the_teacher() {
-    let _turn = alone();
+    one_thread();
     let cases = [
         (Distance::Squared, GradientFlow::Step),
         (Distance::PseudoHuber, GradientFlow::Step),
@@ -88,10 +88,11 @@ fn tuning_brings_the_student_to_the_teacher() {
         let held_out = HeldOut::by(&model, &teacher, &seeds, &Silent).unwrap();
         let before = held_out.rollout_error(&model, &plan, &Silent).unwrap();
         let loss = Loss::Rollout(RolloutLoss { flow, ..RolloutLoss::of(distance) });
-        let mut trainer = Trainer::new(model, &source, TrainConfig { loss, ..config(distance) }).unwrap();
+        let mut trainer =
+            Trainer::new(model, &source, TrainConfig { loss, learning_rate: 4e-3, ..config(distance) }).unwrap();
         let first = trainer.step().unwrap().loss;
         let mut last = first;
-        for _ in 0..80 {
+        for _ in 0..45 {
             last = trainer.step().unwrap().loss;
         }
         let after = held_out.rollout_error(&trainer.averaged().unwrap(), &plan, &Silent).unwrap();
@@ -143,7 +144,7 @@ fn by_one_graph(model: &Model, plan: &Plan, teacher: &Teacher<Batch>, weights: S
 
 #[test]
 fn a_gradient_through_all_steps_is_that_of_one_graph() {
-    let _turn = alone();
+    one_thread();
     let fine = karras(24, 0.01, 20.0, 7.0).unwrap();
     for (classes, solver) in [(0, "ipndm3"), (3, "unipc2_bh2")] {
         let solver: Solver = solver.parse().unwrap();
@@ -170,7 +171,7 @@ fn a_gradient_through_all_steps_is_that_of_one_graph() {
 
 #[test]
 fn losses_and_training_data_must_suit_each_other() {
-    let _turn = alone();
+    one_thread();
     let (model, plan) = (lively(0), euler(3));
     let source = trajectories(&model, &plan, Solver::Euler, plan.schedule.as_ref().unwrap());
     let images = ramps(&model);
@@ -195,7 +196,7 @@ impl FeatureMap for Quarters {
 
 #[test]
 fn features_and_data_have_their_say() {
-    let _turn = alone();
+    one_thread();
     let (model, plan) = (lively(0), euler(3));
     let source = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
     let images = ramps(&model);
@@ -239,7 +240,7 @@ fn features_and_data_have_their_say() {
 /// By default a long plan is tuned step by step and a short one through all of its evaluations, exactly as if that was asked for.
 #[test]
 fn how_far_gradients_go_is_a_matter_of_the_budget() {
-    let _turn = alone();
+    one_thread();
     let update = |n: usize, flow: GradientFlow| {
         let (model, plan) = (lively(0), euler(n));
         let source = trajectories(&model, &plan, Solver::Heun, &karras(24, 0.01, 20.0, 7.0).unwrap());
@@ -258,7 +259,7 @@ fn how_far_gradients_go_is_a_matter_of_the_budget() {
 
 #[test]
 fn a_cosine_takes_the_learning_rate_to_nothing() {
-    let _turn = alone();
+    one_thread();
     let (model, plan) = (lively(0), euler(3));
     let source = trajectories(&model, &plan, Solver::Euler, plan.schedule.as_ref().unwrap());
     let config = TrainConfig { decay_images: Some(24), ..config(Distance::Squared) };
@@ -285,7 +286,7 @@ impl Observer for Told {
 /// Trajectories in a file, solved in parts, are those in memory, and teach the same.
 #[test]
 fn trajectories_in_a_file_are_those_in_memory() {
-    let _turn = alone();
+    one_thread();
     let model = lively(3);
     let (plan, rough) = (euler(3), karras(4, 0.01, 20.0, 7.0).unwrap());
     let fine = Trajectories::fine(&plan, &rough).unwrap();

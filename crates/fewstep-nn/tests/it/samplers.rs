@@ -12,7 +12,7 @@ use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 
 use crate::golden::{arrays, assert_close, folder};
-use crate::support::{alone, sample, stream};
+use crate::support::{one_thread, sample, stream};
 
 const TOLERANCE: f64 = 1e-4;
 const SIGMA_MIN: f64 = 0.002;
@@ -226,7 +226,7 @@ fn random_network() -> Model {
 /// One seed, one image, whatever else is in the batch; convolutions of other batch sizes may round differently.
 #[test]
 fn one_seed_one_image() {
-    let _turn = alone();
+    one_thread();
     let model = random_network();
     let plan = Solver::Heun.plan(&polynomial(4), &SolverOptions::default()).unwrap();
     let seeds = [7, 0, 123_456_789_012, 7, 41, 2];

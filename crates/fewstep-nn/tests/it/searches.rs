@@ -14,7 +14,7 @@ use fewstep_nn::tensor::Batch;
 use fewstep_nn::{Model, constant};
 use fewstep_search::{HeldOut, Method, Search, SearchSettings, Seeded, Teacher, held_out_teacher};
 
-use crate::support::{alone, lively, seeded};
+use crate::support::{lively, one_thread, seeded};
 
 fn values(tensor: &Tensor) -> Vec<f64> {
     Vec::try_from(tensor.to_kind(Kind::Double).flatten(0, -1)).unwrap()
@@ -32,7 +32,7 @@ fn samples_of_a_batch_are_told_apart() {
 /// The adjoint of the network's derivative, by differences along a direction: in x and in sigma.
 #[test]
 fn pullbacks_match_differences() {
-    let _turn = alone();
+    one_thread();
     let model = lively(2);
     let model = model.with_batch(2);
     let network = seeded(&model, &[1, 2, 3]);
@@ -53,7 +53,7 @@ fn pullbacks_match_differences() {
 
 #[test]
 fn parts_make_no_difference() {
-    let _turn = alone();
+    one_thread();
     let model = lively(3);
     let network = seeded(&model, &[0, 1, 2, 3, 4]);
     let whole = model.denoise_in_parts(&network.latents().0, 1.0, network.conditions().0.as_ref(), 5).unwrap();
@@ -63,7 +63,7 @@ fn parts_make_no_difference() {
 
 #[test]
 fn vectors_denoised_together_are_those_denoised_apart() {
-    let _turn = alone();
+    one_thread();
     for batch in [64, 4] {
         let model = lively(3).with_batch(batch);
         let network = seeded(&model, &[0, 1, 2, 3, 4]);
@@ -104,7 +104,7 @@ fn teacher(network: &Seeded<Model>) -> Teacher<Batch> {
 /// The search's own error is what sampling with the plan gives, constant and classes included.
 #[test]
 fn plans_do_in_sampling_what_the_search_says() {
-    let _turn = alone();
+    one_thread();
     for classes in [0, 3] {
         let model: Model = lively(classes).with_batch(4);
         let mut settings = SearchSettings::default();
@@ -129,7 +129,7 @@ fn plans_do_in_sampling_what_the_search_says() {
 
 #[test]
 fn a_teacher_is_read_back_as_it_was_and_only_as_its_own() {
-    let _turn = alone();
+    one_thread();
     let model = lively(0);
     let network = seeded(&model, &[5, 6]);
     let teacher = teacher(&network);
@@ -158,4 +158,31 @@ fn gradients_are_differences_of_neighbours() {
     assert!(values(&seen.0).iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{:?}", values(&seen.0));
     let twice = space::Batch::with_gradients(&Batch(&x.0 * 2.0), 0.1).unwrap();
     assert_eq!(values(&twice.0), values(&(&seen.0 * 2.0)));
+}
+
+/// Samples and plans are the same to the bit, for 1 to 8 threads.
+#[test]
+fn results_do_not_hang_on_the_number_of_threads() {
+    one_thread();
+    let model = lively(3).with_batch(8);
+    let mut settings = SearchSettings::default();
+    settings.teacher.samples = 6;
+    settings.teacher.grid = 6;
+    settings.least_squares.samples = 6;
+    settings.gauss_newton.samples = 6;
+    settings.moments.control = 64;
+    let method: Method = "least-squares+gauss-newton+moments".parse().unwrap();
+    let with = |threads: i32| {
+        fewstep_nn::tch::set_num_threads(threads);
+        let found = Search::new(&model, &settings, &Silent).unwrap().find(&method, &[3]).unwrap();
+        let plan = found.plans.into_values().next().unwrap();
+        let seeds: Vec<u64> = (100..106).collect();
+        let samples = Seeded::new(&model, &seeds, &Silent).unwrap().run(&plan).unwrap();
+        (plan.to_json().unwrap(), values(&samples.0))
+    };
+    let alone = with(1);
+    for threads in [2, 3, 5, 8] {
+        assert!(with(threads) == alone, "{threads} threads");
+    }
+    fewstep_nn::tch::set_num_threads(1);
 }

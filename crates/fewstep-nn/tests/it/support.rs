@@ -1,7 +1,5 @@
 //! What the tests share.
 
-use std::sync::{Mutex, MutexGuard};
-
 use fewstep_core::Plan;
 use fewstep_core::denoiser::Denoiser;
 use fewstep_core::observe::Silent;
@@ -24,11 +22,9 @@ pub fn stream(seed: u64) -> Stream {
     Stream::new(seed, Purpose::Training, 1 << 40)
 }
 
-/// Networks this tiny compute on one thread, and one test at a time: more would get in each other's way.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
+/// Networks this tiny compute on one thread: more would get in each other's way, and tests run side by side.
+pub fn one_thread() {
     fewstep_nn::device::set_threads(1);
-    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// A network small enough for a test.

@@ -22,7 +22,7 @@ use fewstep_nn::train::{Loss, RolloutLoss, TrainConfig, Trainer};
 use fewstep_search::HeldOut;
 
 use crate::rollout::{euler, trajectories};
-use crate::support::{alone, ramps, recipe, small, stream};
+use crate::support::{one_thread, ramps, recipe, small, stream};
 
 fn weights(model: &Model) -> Vec<Tensor> {
     model.params().trainable().map(|(_, tensor)| tensor.detach().copy()).collect()
@@ -30,7 +30,7 @@ fn weights(model: &Model) -> Vec<Tensor> {
 
 #[test]
 fn the_loss_falls_and_the_average_follows() {
-    let _turn = alone();
+    one_thread();
     for label_dim in [0, 2] {
         let model = small(label_dim);
         let images = ramps(&model);
@@ -46,7 +46,7 @@ fn the_loss_falls_and_the_average_follows() {
 /// A learning rate beyond all reason: the loss leaves the numbers, which is said with the level, and the state before is whole.
 #[test]
 fn a_diverging_run_stops_at_the_update_and_names_the_level() {
-    let _turn = alone();
+    one_thread();
     let model = small(0);
     let images = ramps(&model);
     let config = TrainConfig { learning_rate: 1e30, rampup_images: 0, augment: None, ..recipe() };
@@ -61,7 +61,7 @@ fn a_diverging_run_stops_at_the_update_and_names_the_level() {
 
 #[test]
 fn a_resumed_run_equals_one_that_never_stopped() {
-    let _turn = alone();
+    one_thread();
     let model = small(0);
     let images = ramps(&model);
     let folder = tempfile::tempdir().unwrap();
@@ -89,7 +89,7 @@ fn a_resumed_run_equals_one_that_never_stopped() {
 /// Neither does what a program draws from libtorch's generator change a run, nor a run what the program draws.
 #[test]
 fn libtorchs_generator_is_the_programs_own() {
-    let _turn = alone();
+    one_thread();
     let images = ramps(&small(2));
     let critic = RolloutLoss { critic: 1.0, ..RolloutLoss::of(Distance::Squared) };
     let plan = euler(3);
@@ -147,7 +147,7 @@ fn libtorchs_generator_is_the_programs_own() {
 
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run() {
-    let _turn = alone();
+    one_thread();
     let model = small(0);
     let images = ramps(&model);
     let config = TrainConfig { learning_rate: f64::MAX, rampup_images: 0, ..recipe() };
@@ -159,7 +159,7 @@ fn a_loss_that_is_not_finite_stops_the_run() {
 /// Weights of 1e30 leave the loss finite and its gradient beyond what can be summed: no weight moves.
 #[test]
 fn a_gradient_that_is_not_finite_stops_the_run() {
-    let _turn = alone();
+    one_thread();
     let model = small(0);
     let images = ramps(&model);
     let loss = Loss::Levels { sigmas: vec![0.5], weights: vec![1e30] };
@@ -187,7 +187,7 @@ fn taught(model: &Model, images: &Images) -> (Model, Schedule, Plan, HeldOut<Bat
 /// The held-out error decides what stands and when it ends, whatever the loss does.
 #[test]
 fn phase_2_stops_early_and_keeps_the_best() {
-    let _turn = alone();
+    one_thread();
     let model = small(0);
     let images = ramps(&model);
     let (teacher, schedule, plan, held_out) = taught(&model, &images);
@@ -200,7 +200,7 @@ fn phase_2_stops_early_and_keeps_the_best() {
         ema: EmaConfig { halflife_images: 1.0, rampup_ratio: None },
         ..recipe()
     };
-    let tune = TuneConfig { iterations: 200, check_every: 2, patience: 3 };
+    let tune = TuneConfig { iterations: 80, check_every: 2, patience: 3 };
     let run = |patience| {
         let mut tuner = Tuner::new(Trainer::new(teacher.duplicate().unwrap(), &images, config.clone()).unwrap());
         let tuned = tuner.run(&plan, &held_out, TuneConfig { patience, ..tune }, |_, _, _| Ok(())).unwrap();
@@ -213,14 +213,14 @@ fn phase_2_stops_early_and_keeps_the_best() {
     assert_eq!(errors.len(), best + 1 + 3, "three evaluations without a new best end it: {errors:?}");
     // to the end: the last stands, good or bad
     let (error, history) = run(u64::MAX);
-    assert_eq!(history.len(), 101);
-    assert_eq!(error, history[100].rollout_error);
+    assert_eq!(history.len(), 41);
+    assert_eq!(error, history[40].rollout_error);
     assert!(error > errors[best]);
 }
 
 #[test]
 fn phase_2_improves_the_held_out_error_and_resumes() {
-    let _turn = alone();
+    one_thread();
     let model = small(0);
     let images = ramps(&model);
     // The student starts from scratch and must come closer to the teacher.
@@ -258,7 +258,7 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
 
 #[test]
 fn phase_1_gradient_equals_finite_differences() {
-    let _turn = alone();
+    one_thread();
     let model = small(0);
     let images = ramps(&model);
     let schedule = Schedule::new(vec![8.0, 2.0, 0.7, 0.2]).unwrap();
@@ -288,7 +288,7 @@ fn phase_1_gradient_equals_finite_differences() {
 
 #[test]
 fn augmentation_labels_match_what_was_done() {
-    let _turn = alone();
+    one_thread();
     let mut stream = stream(5);
     let images = stream.uniform(&[6, 3, 16, 16], Device::Cpu) * 2.0 - 1.0;
     let still = AugmentConfig { xflip: 0.0, ..AugmentConfig::edm(0.0) };
