@@ -10,10 +10,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::tools::CARGO_FUZZ;
 use crate::{libtorch, tasks};
-
-/// Version of the tool that builds the targets.
-const CARGO_FUZZ: &str = "0.13.1";
 
 /// What is built with instrumentation.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
@@ -63,7 +61,7 @@ struct Ran {
 pub fn fuzz(root: &Path, args: &[String]) -> Result<ExitCode> {
     let (minutes, chosen) = parse(args)?;
     let place = libtorch::ensure(root, false)?;
-    let tool = cargo_fuzz(root)?;
+    let tool = CARGO_FUZZ.folder(root)?;
     let mut build = tasks::cargo(root);
     let path = std::env::join_paths(
         [tool].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
@@ -125,17 +123,6 @@ fn parse(args: &[String]) -> Result<(f64, Vec<&'static Target>)> {
         chosen = TARGETS.iter().collect();
     }
     Ok((minutes, chosen))
-}
-
-/// The folder of cargo-fuzz, which is installed here the first time.
-fn cargo_fuzz(root: &Path) -> Result<PathBuf> {
-    let tools = tasks::target(root).join("tools");
-    if !tools.join("bin/cargo-fuzz").exists() {
-        let mut install = tasks::cargo(root);
-        install.args(["install", "--locked", "--version", CARGO_FUZZ, "cargo-fuzz", "--root"]).arg(&tools);
-        ensure!(install.status().context("cannot start cargo")?.success(), "cargo-fuzz could not be installed");
-    }
-    Ok(tools.join("bin"))
 }
 
 /// Runs one target: inputs that reach new code are kept in `fuzz/corpus`, findings in `fuzz/artifacts`.

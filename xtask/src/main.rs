@@ -6,6 +6,7 @@ mod fuzz;
 mod libtorch;
 mod licenses;
 mod tasks;
+mod tools;
 
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
@@ -24,7 +25,9 @@ cargo xtask <task> [options]
   python [args]        a Python environment, the wheel of python/ in it, and its tests; args go to pytest
   program              libtorch, then plans of the built-in network and of its TorchScript copy, compared
   fuzz [--minutes N]   libtorch, then every fuzz target in turn, N minutes in all (names of targets choose among them)
+  sanitize             libtorch, then the tests of our C++ under AddressSanitizer and UndefinedBehaviorSanitizer
   crash [--runs N]     libtorch, then every command that writes, ended at random moments, resumed and compared (needs strace)
+  deny [checks]        licences, duplicates and sources of every dependency, by cargo-deny (`advisories`: with known faults)
   licenses             the licences of everything in the program, for `fewstep --licenses`
   gpu [args]           libtorch --cuda, then only the tests that need a GPU
 
@@ -71,8 +74,10 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "python" => tasks::python(&root, rest),
         "program" => tasks::program(&root, rest),
         "gpu" => tasks::gpu(&root, rest),
+        "sanitize" => tasks::sanitize(&root, rest),
         "fuzz" => fuzz::fuzz(&root, rest),
         "crash" => crash::crash(&root, rest),
+        "deny" => tasks::deny(&root, rest),
         "licenses" => licenses::write(&root).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
             print!("{HELP}");

@@ -2,6 +2,7 @@
 
 use crate::disk::{self, Need};
 use crate::libtorch;
+use crate::tools::CARGO_DENY;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::fs;
@@ -80,6 +81,41 @@ pub fn gpu(root: &Path, args: &[String]) -> Result<ExitCode> {
     hand_over(tests.arg("--ignored"))
 }
 
+/// cargo-deny on `deny.toml`: the checks that are named, or those that need nothing from outside.
+pub fn deny(root: &Path, args: &[String]) -> Result<ExitCode> {
+    let mut deny = Command::new(CARGO_DENY.folder(root)?.join(CARGO_DENY.name));
+    deny.args(["--workspace", "--all-features", "--locked", "check", "--hide-inclusion-graph"]).current_dir(root);
+    if args.is_empty() {
+        deny.args(["bans", "licenses", "sources"]);
+    }
+    hand_over(deny.args(args))
+}
+
+/// libtorch, then the tests that reach the C++ of `fewstep-nn`, which is compiled with sanitizers into a target folder of its own.
+///
+/// What libtorch leaves allocated is no leak of ours, and it allocates with one set of functions what it frees with another.
+pub fn sanitize(root: &Path, args: &[String]) -> Result<ExitCode> {
+    libtorch::ensure(root, false)?;
+    let runtime = Command::new("c++").arg("-print-file-name=libasan.so").output().context("cannot start c++")?;
+    let runtime = String::from_utf8_lossy(&runtime.stdout).trim().to_owned();
+    if !Path::new(&runtime).is_absolute() {
+        bail!("this needs GCC's AddressSanitizer, and c++ knows no libasan.so");
+    }
+    let mut tests = cargo(root);
+    tests.args(["test", "--release", "-p", "fewstep-nn", "--test", "it", "kernels"]).args(args);
+    tests.env("CARGO_TARGET_DIR", root.join("target").join("sanitize")).env("CARGO_INCREMENTAL", "0");
+    tests.env("FEWSTEP_SANITIZE", "address,undefined").env("OMP_NUM_THREADS", "2");
+    // the tests alone: cargo and the compiler are not instrumented
+    tests.env(runner_variable(), format!("env LD_PRELOAD={runtime}"));
+    tests.env("ASAN_OPTIONS", "detect_leaks=0:alloc_dealloc_mismatch=0").env("UBSAN_OPTIONS", "print_stacktrace=1");
+    hand_over(&mut tests)
+}
+
+/// The variable by which cargo is told how to start what it built for this machine.
+fn runner_variable() -> String {
+    format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", std::env::consts::ARCH.to_uppercase())
+}
+
 /// libtorch, a release build, a Python environment with PyTorch, then `bench/compare_pytorch.py`, whose table is the output.
 pub fn bench(root: &Path, args: &[String]) -> Result<ExitCode> {
     let script = root.join("bench").join("compare_pytorch.py");
@@ -154,7 +190,7 @@ fn tests_of_python(root: &Path, args: &[String]) -> Result<ExitCode> {
     }
     // The tests run on what was installed, from a folder where the sources are not found first.
     let mut tests = Command::new(&python);
-    tests.args(["-m", "pytest", "-q"]).args(args).current_dir(folder.join("tests"));
+    tests.args(["-m", "pytest", "-q", "-n", "2"]).args(args).current_dir(folder.join("tests"));
     tests.env("FEWSTEP", target(root).join("release").join("fewstep"));
     hand_over(&mut tests)
 }

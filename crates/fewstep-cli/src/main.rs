@@ -38,6 +38,7 @@ fn main() {
 /// Ends at once. libtorch would take its tables of operators apart first, which takes a third of the time of a short command, for memory
 /// that the system takes back anyway; all that is ours is written and dropped.
 #[cfg(unix)]
+#[allow(unsafe_code)] // listed in ARCHITECTURE.md
 fn end(code: u8) -> ! {
     unsafe extern "C" {
         safe fn _exit(code: std::ffi::c_int) -> !;

@@ -6,6 +6,7 @@
 //! before any library does anything. That costs a few milliseconds. Whoever chose how to wait is left alone.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code)] // listed in ARCHITECTURE.md
 mod start {
     use std::ffi::{CStr, c_char, c_int};
     use std::ptr;

@@ -39,8 +39,11 @@ fn alone(command: &mut Command) -> Output {
         }
         Ok(())
     };
+    #[allow(unsafe_code)]
     // SAFETY: between fork and exec only system calls are made; the filters were compiled before.
-    unsafe { command.pre_exec(refuse) };
+    unsafe {
+        command.pre_exec(refuse)
+    };
     command.output().unwrap()
 }
 

@@ -1,0 +1,62 @@
+"""How long a data set of many members takes to open, and how much memory: ImageNet's number of them, made up.
+
+    python bench/members.py FEWSTEP [members, default 1300000]
+
+Writes a zip of small PNG files with labels (as EDM's tools write them) into a temporary folder, some GB, and a description of it by `fewstep
+info`. Minutes; Linux.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+CLASSES = 1000
+
+
+def png(grey: int) -> bytes:
+    """8 by 8 pixels of one grey."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
+    rows = (b"\0" + bytes([grey]) * 8) * 8
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def write(path: Path, members: int) -> None:
+    pictures = [png(grey) for grey in range(256)]
+    name = "{:05d}/img{:08d}.png".format
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for member in range(members):
+            archive.writestr(name(member // 1000, member), pictures[member % 256])
+        labels = [[name(member // 1000, member), member % CLASSES] for member in range(members)]
+        archive.writestr("dataset.json", json.dumps({"labels": labels}))
+
+
+def main() -> None:
+    program = str(Path(sys.argv[1]).resolve())
+    members = int(sys.argv[2]) if len(sys.argv) > 2 else 1_300_000
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "members.zip"
+        write(path, members)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        started = time.monotonic()
+        told = subprocess.run([program, "info", str(path)], check=True, capture_output=True, text=True).stdout
+        seconds = time.monotonic() - started
+        print(told, end="")
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        print(f"{members} members, {path.stat().st_size / 1e6:.0f} MB: {seconds:.1f} s, {max(peak, before) / 1e3:.0f} MB of memory")
+
+
+if __name__ == "__main__":
+    main()
