@@ -92,7 +92,12 @@ fn cpp() -> cc::Build {
     build.cpp(true).std("c++17").opt_level(2);
     if let Ok(sanitizers) = std::env::var(SANITIZE) {
         build.flag(format!("-fsanitize={sanitizers}")).flag("-fno-sanitize-recover=all").flag("-g1");
-        println!("cargo::rustc-link-arg=-fsanitize={sanitizers}");
+        // by name, as rustc keeps the compiler from adding libraries of its own
+        for (sanitizer, library) in [("address", "asan"), ("undefined", "ubsan")] {
+            if sanitizers.contains(sanitizer) {
+                println!("cargo::rustc-link-lib=dylib={library}");
+            }
+        }
     }
     build
 }
