@@ -1,13 +1,14 @@
 //! Zip archives in the layout of EDM's data-set tool: images and a `dataset.json`.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use zip::ZipArchive;
 use zip::result::ZipError;
 
+use super::buffered::Buffered;
 use super::decode::{self, Raw};
 use super::images::count_classes;
 use super::{FORMAT, Format, Opened, Source, labels, member};
@@ -17,15 +18,16 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(super) struct EdmZip {
     place: String,
-    archive: Mutex<ZipArchive<BufReader<File>>>,
-    /// Name and index in the archive.
-    images: Vec<(String, usize)>,
+    archive: Mutex<ZipArchive<Buffered>>,
+    /// Indices in the archive, which has the names: there may be millions.
+    images: Vec<usize>,
 }
 
 pub(super) fn open(path: &Path) -> Result<Opened> {
     let place = path.display().to_string();
     let file = File::open(path).map_err(|e| Error::read(path, e))?;
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(&place, e))?;
+    let buffered = Buffered::new(file).map_err(|e| Error::read(path, e))?;
+    let mut archive = ZipArchive::new(buffered).map_err(|e| damaged(&place, e))?;
     let (mut images, mut foreign) = (Vec::new(), Vec::new());
     for index in 0..archive.len() {
         let Some(name) = archive.name_for_index(index) else {
@@ -33,12 +35,13 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
         };
         member::check_name(name, &place)?;
         if decode::is_image(name) && !member::is_clutter(name) {
-            images.push((name.to_owned(), index));
+            images.push(index);
         } else if member::is_foreign_image(name) && !member::is_clutter(name) {
             foreign.push(name.to_owned());
         }
     }
-    images.sort();
+    let name = |index: &usize| archive.name_for_index(*index).unwrap_or_default();
+    images.sort_by(|a, b| name(a).cmp(name(b)));
     member::refuse_foreign(&mut foreign, &place)?;
     if images.is_empty() {
         return Err(Error::format(FORMAT, place, "the archive holds no PNG or JPEG images"));
@@ -47,7 +50,7 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
         Some(index) => {
             let json = read_member(&mut archive, index, labels::MAX_FILE)
                 .map_err(|reason| Error::format(FORMAT, &place, format!("its member {:?}: {reason}", labels::FILE)))?;
-            labels::parse(&json, images.iter().map(|(name, _)| name.as_str()), &place)?
+            labels::parse(&json, images.iter().map(|index| archive.name_for_index(*index).unwrap_or_default()), &place)?
         }
         None => None,
     };
@@ -64,22 +67,23 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
 
 impl EdmZip {
     pub fn image(&self, index: usize) -> Result<Raw> {
-        let (name, archive_index) = self.images.get(index).ok_or_else(|| Error::ImageIndex {
+        let archive_index = *self.images.get(index).ok_or_else(|| Error::ImageIndex {
             dataset: self.place.clone(),
             index,
             len: self.images.len(),
         })?;
-        let failed = |reason: String| Error::image(&self.place, name, reason);
+        let failed = |reason: String| Error::image(&self.place, &self.member(index), reason);
         let file = {
             // A panic in another thread leaves the archive usable: every read seeks first.
             let mut archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
-            read_member(&mut archive, *archive_index, decode::MAX_FILE).map_err(failed)?
+            read_member(&mut archive, archive_index, decode::MAX_FILE)
         };
-        decode::decode(&file).map_err(failed)
+        file.and_then(|file| decode::decode(&file)).map_err(failed)
     }
 
     pub fn member(&self, index: usize) -> String {
-        self.images.get(index).map_or_else(String::new, |(name, _)| name.clone())
+        let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
+        self.images.get(index).and_then(|index| archive.name_for_index(*index)).unwrap_or_default().to_owned()
     }
 }
 
@@ -91,7 +95,7 @@ fn damaged(place: &str, e: ZipError) -> Error {
 ///
 /// # Errors
 /// A sentence if it is damaged or too large.
-fn read_member(archive: &mut ZipArchive<BufReader<File>>, index: usize, limit: u64) -> Result<Vec<u8>, String> {
+fn read_member(archive: &mut ZipArchive<Buffered>, index: usize, limit: u64) -> Result<Vec<u8>, String> {
     let file = archive.by_index(index).map_err(|e| format!("the zip archive is damaged: {e}"))?;
     let size = file.size();
     if size > limit {
