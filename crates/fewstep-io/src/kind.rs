@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zip::ZipArchive;
 
-use crate::{Error, Result};
+use crate::{Error, Result, archive};
 
 /// Bytes read; a tar header ends at 512, and a web page may begin with comments.
 const START: usize = 4096;
@@ -245,15 +245,17 @@ fn is_safetensors(start: &[u8]) -> bool {
 }
 
 fn of_zip(file: impl Read + Seek) -> FileKind {
-    let Ok(mut archive) = ZipArchive::new(file) else { return FileKind::CutZip };
-    let names: Vec<String> = archive.file_names().map(str::to_owned).collect();
-    let inside = |name: &str| names.iter().any(|found| found == name || found.ends_with(&format!("/{name}")));
+    let Ok(mut archive) = archive::open(file) else { return FileKind::CutZip };
+    let names = || archive.file_names();
+    let inside = |name: &str| {
+        names().any(|found| found.strip_suffix(name).is_some_and(|folder| folder.is_empty() || folder.ends_with('/')))
+    };
     if inside("data.pkl") && !inside("archive_format") {
         // Both have it; a program has code as well.
-        if names.iter().any(|name| name.contains("/code/")) {
+        if names().any(|name| name.contains("/code/")) {
             return FileKind::TorchScript;
         }
-        let pickle = names.iter().filter(|name| name.ends_with("data.pkl")).min_by_key(|name| name.len()).cloned();
+        let pickle = names().filter(|name| name.ends_with("data.pkl")).min_by_key(|name| name.len()).map(str::to_owned);
         return FileKind::TorchSave { network: pickle.is_some_and(|name| names_network(&mut archive, &name)) };
     }
     let export = ["serialized_exported_program.json", "archive_format", "archive_version", "models/model.json"];
@@ -261,11 +263,11 @@ fn of_zip(file: impl Read + Seek) -> FileKind {
         return FileKind::TorchExport;
     }
     let ends = |name: &str, endings: &[&str]| endings.iter().any(|ending| name.to_ascii_lowercase().ends_with(ending));
-    let mut files = names.iter().filter(|name| !name.ends_with('/'));
-    if names.is_empty() || files.clone().all(|name| name.ends_with(".npy")) {
+    let files = || names().filter(|name| !name.ends_with('/'));
+    if archive.is_empty() || files().all(|name| name.ends_with(".npy")) {
         return FileKind::Npz;
     }
-    if files.any(|name| ends(name, &[".png", ".jpg", ".jpeg"])) { FileKind::ImageZip } else { FileKind::Zip }
+    if files().any(|name| ends(name, &[".png", ".jpg", ".jpeg"])) { FileKind::ImageZip } else { FileKind::Zip }
 }
 
 fn names_network(archive: &mut ZipArchive<impl Read + Seek>, pickle: &str) -> bool {

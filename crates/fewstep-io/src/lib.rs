@@ -37,6 +37,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod archive;
 pub mod atomic;
 pub mod dataset;
 pub mod edm_pkl;

@@ -7,10 +7,10 @@ use indexmap::IndexMap;
 use zip::read::ZipFile;
 use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipArchive, ZipWriter};
+use zip::{CompressionMethod, ZipWriter};
 
 use crate::tensors::{TensorData, TensorMap};
-use crate::{Error, FileKind, Result, atomic, npy};
+use crate::{Error, FileKind, Result, archive, atomic, npy};
 
 const FORMAT: &str = "npz archive";
 
@@ -130,8 +130,9 @@ fn check_kind(found: FileKind, place: &str) -> Result<()> {
 }
 
 fn read_archive(file: impl Read + Seek, len: u64, place: &str, wanted: impl Fn(&str) -> bool) -> Result<Contents> {
-    let damaged = |e: ZipError| Error::format(FORMAT, place, format!("the zip archive is damaged: {e}"));
-    let mut archive = ZipArchive::new(file).map_err(damaged)?;
+    let damaged =
+        |e: ZipError| Error::format(FORMAT, place, format!("the zip archive is damaged: {}", archive::reason(&e)));
+    let mut archive = archive::open(file).map_err(damaged)?;
     // Room for arrays that compress well, but not for a zip bomb.
     let mut left = len.saturating_mul(64).saturating_add(256 << 20);
     let mut contents = Contents { place: place.to_owned(), ..Contents::default() };

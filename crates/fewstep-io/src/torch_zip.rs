@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use zip::ZipArchive;
 use zip::result::ZipError;
 
 use crate::pickle::torch::Tensors;
 use crate::pickle::{self, Graph, Id, Legacy, Object};
 use crate::tensors::TensorMap;
-use crate::{Error, FileKind, Result};
+use crate::{Error, FileKind, Result, archive};
 
 const FORMAT: &str = "torch.save file";
 const PICKLE: &str = "data.pkl";
@@ -65,12 +64,13 @@ pub(crate) struct Members {
 impl Members {
     /// `torch.save` compresses nothing that is read here, so together the members cannot be larger than the file.
     pub fn read(bytes: &[u8], place: &str) -> Result<Self> {
-        let damaged = |e: ZipError| Error::format(FORMAT, place, format!("the zip archive is damaged: {e}"));
+        let damaged =
+            |e: ZipError| Error::format(FORMAT, place, format!("the zip archive is damaged: {}", archive::reason(&e)));
         match FileKind::of_bytes(bytes) {
             FileKind::TorchSave { .. } | FileKind::TorchScript | FileKind::Zip => {}
             found => return Err(Error::OtherKind { format: FORMAT, place: place.to_owned(), found }),
         }
-        let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
+        let mut archive = archive::open(Cursor::new(bytes)).map_err(damaged)?;
         let prefix = archive.file_names().filter_map(|name| name.strip_suffix(PICKLE)).min_by_key(|name| name.len());
         let prefix = prefix.map(str::to_owned).ok_or_else(|| {
             Error::format(FORMAT, place, "the archive has no data.pkl: it was not written by torch.save")

@@ -8,17 +8,17 @@ use std::sync::{Mutex, PoisonError};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::buffered::Buffered;
 use super::decode::{self, Raw};
 use super::images::count_classes;
 use super::{FORMAT, Format, Opened, Source, labels, member};
+use crate::archive::{self, Buffered};
 use crate::{Error, Result};
 
 /// An archive with its images sorted by name, as EDM sorts them.
 #[derive(Debug)]
 pub(super) struct EdmZip {
     place: String,
-    archive: Mutex<ZipArchive<Buffered>>,
+    archive: Mutex<ZipArchive<Buffered<File>>>,
     /// Indices in the archive, which has the names: there may be millions.
     images: Vec<usize>,
 }
@@ -26,8 +26,7 @@ pub(super) struct EdmZip {
 pub(super) fn open(path: &Path) -> Result<Opened> {
     let place = path.display().to_string();
     let file = File::open(path).map_err(|e| Error::read(path, e))?;
-    let buffered = Buffered::new(file).map_err(|e| Error::read(path, e))?;
-    let mut archive = ZipArchive::new(buffered).map_err(|e| damaged(&place, e))?;
+    let mut archive = archive::open(file).map_err(|e| damaged(&place, e))?;
     let (mut images, mut foreign) = (Vec::new(), Vec::new());
     for index in 0..archive.len() {
         let Some(name) = archive.name_for_index(index) else {
@@ -88,15 +87,15 @@ impl EdmZip {
 }
 
 fn damaged(place: &str, e: ZipError) -> Error {
-    Error::format(FORMAT, place, format!("the zip archive is damaged: {e}"))
+    Error::format(FORMAT, place, format!("the zip archive is damaged: {}", archive::reason(&e)))
 }
 
 /// Unpacks one member into memory; grows with what is really there, up to `limit`.
 ///
 /// # Errors
 /// A sentence if it is damaged or too large.
-fn read_member(archive: &mut ZipArchive<Buffered>, index: usize, limit: u64) -> Result<Vec<u8>, String> {
-    let file = archive.by_index(index).map_err(|e| format!("the zip archive is damaged: {e}"))?;
+fn read_member(archive: &mut ZipArchive<Buffered<File>>, index: usize, limit: u64) -> Result<Vec<u8>, String> {
+    let file = archive.by_index(index).map_err(|e| format!("the zip archive is damaged: {}", archive::reason(&e)))?;
     let size = file.size();
     if size > limit {
         return Err(format!("it declares {size} bytes, more than the {limit} allowed"));

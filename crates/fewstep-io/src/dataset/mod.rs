@@ -12,7 +12,6 @@
 //!
 //! Zip and folder images are decoded when asked for; the others are held in memory. Nothing is ever unpacked to disk.
 
-mod buffered;
 mod cifar;
 mod decode;
 mod edm_zip;
