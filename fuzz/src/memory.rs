@@ -49,10 +49,11 @@ unsafe impl GlobalAlloc for Counted {
     }
 }
 
-/// Room that a reader may take beside what its file justifies: tables of decoders, messages.
-const BESIDE: usize = 8 << 20;
+/// Room that a reader may take beside what its file justifies: tables of decoders, messages, and 14 MB for the 65,535 members that the
+/// oldest record of a zip archive can declare.
+const BESIDE: usize = 16 << 20;
 
-/// The work of reading a file of `len` bytes, which may take `times` as much memory, and 8 MiB.
+/// The work of reading a file of `len` bytes, which may take `times` as much memory, and 16 MiB.
 ///
 /// # Panics
 /// If it takes more.

@@ -90,7 +90,7 @@ impl FileKind {
         file.by_ref().take(START as u64).read_to_end(&mut start).map_err(failed)?;
         if start.starts_with(b"PK") {
             file.seek(SeekFrom::Start(0)).map_err(failed)?;
-            return Ok(of_zip(std::io::BufReader::new(file)));
+            return Ok(archive::open(file).map_or(FileKind::CutZip, |mut archive| of_archive(&mut archive)));
         }
         Ok(of_start(&start))
     }
@@ -98,7 +98,7 @@ impl FileKind {
     /// The kind of a file whose bytes are at hand.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         if bytes.starts_with(b"PK") {
-            of_zip(Cursor::new(bytes))
+            archive::open(Cursor::new(bytes)).map_or(FileKind::CutZip, |mut archive| of_archive(&mut archive))
         } else {
             of_start(bytes.get(..START).unwrap_or(bytes))
         }
@@ -244,8 +244,8 @@ fn is_safetensors(start: &[u8]) -> bool {
     (2..=MAX_HEADER).contains(&length) && rest.first() == Some(&b'{')
 }
 
-fn of_zip(file: impl Read + Seek) -> FileKind {
-    let Ok(mut archive) = archive::open(file) else { return FileKind::CutZip };
+/// The kind of an opened archive, by the names in it.
+pub(crate) fn of_archive(archive: &mut ZipArchive<impl Read + Seek>) -> FileKind {
     let names = || archive.file_names();
     let inside = |name: &str| {
         names().any(|found| found.strip_suffix(name).is_some_and(|folder| folder.is_empty() || folder.ends_with('/')))
@@ -256,7 +256,7 @@ fn of_zip(file: impl Read + Seek) -> FileKind {
             return FileKind::TorchScript;
         }
         let pickle = names().filter(|name| name.ends_with("data.pkl")).min_by_key(|name| name.len()).map(str::to_owned);
-        return FileKind::TorchSave { network: pickle.is_some_and(|name| names_network(&mut archive, &name)) };
+        return FileKind::TorchSave { network: pickle.is_some_and(|name| names_network(archive, &name)) };
     }
     let export = ["serialized_exported_program.json", "archive_format", "archive_version", "models/model.json"];
     if export.iter().any(|name| inside(name)) {

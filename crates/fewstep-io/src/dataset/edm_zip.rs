@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use zip::ZipArchive;
-use zip::result::ZipError;
 
 use super::decode::{self, Raw};
 use super::images::count_classes;
@@ -23,10 +22,9 @@ pub(super) struct EdmZip {
     images: Vec<usize>,
 }
 
-pub(super) fn open(path: &Path) -> Result<Opened> {
+/// What is in the archive at `path`.
+pub(super) fn open(path: &Path, mut archive: ZipArchive<Buffered<File>>) -> Result<Opened> {
     let place = path.display().to_string();
-    let file = File::open(path).map_err(|e| Error::read(path, e))?;
-    let mut archive = archive::open(file).map_err(|e| damaged(&place, e))?;
     let (mut images, mut foreign) = (Vec::new(), Vec::new());
     for index in 0..archive.len() {
         let Some(name) = archive.name_for_index(index) else {
@@ -84,10 +82,6 @@ impl EdmZip {
         let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
         self.images.get(index).and_then(|index| archive.name_for_index(*index)).unwrap_or_default().to_owned()
     }
-}
-
-fn damaged(place: &str, e: ZipError) -> Error {
-    Error::format(FORMAT, place, format!("the zip archive is damaged: {}", archive::reason(&e)))
 }
 
 /// Unpacks one member into memory; grows with what is really there, up to `limit`.

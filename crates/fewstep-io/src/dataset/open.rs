@@ -1,10 +1,11 @@
 //! Finds out which kind of data set a path is.
 
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use super::{FORMAT, Opened, cifar, edm_zip, folder, idx};
-use crate::{Error, FileKind, Result};
+use crate::{Error, FileKind, Result, archive, kind};
 
 const FORMATS: &str =
     "none of the formats read: a zip of images, a folder of images, IDX images (.gz or not), CIFAR-10 batches";
@@ -22,24 +23,19 @@ pub(super) fn detect(path: &Path) -> Result<Opened> {
             (None, None) => folder::open(path),
         };
     }
-    // Records of bytes without a mark of their own, which may look like anything.
-    let is_binary = path.extension().is_some_and(|extension| extension == "bin");
+    if let Some(opened) = archive_of(path)? {
+        return Ok(opened);
+    }
+    let is_binary = is_binary(path);
     match FileKind::of_file(path)? {
         _ if is_binary => {}
-        FileKind::ImageZip | FileKind::Zip => return edm_zip::open(path),
-        FileKind::Npz => {
-            return Err(Error::format(FORMAT, path.display().to_string(), NPZ));
-        }
         // Those that IDX and CIFAR-10 come in, and what has no mark of its own.
         FileKind::Gzip | FileKind::Tar | FileKind::Unknown | FileKind::Text => {}
         found @ FileKind::Picture(_) => {
             let reason = format!("it is {found}: give the folder that holds the pictures");
             return Err(Error::format(FORMAT, path.display().to_string(), reason));
         }
-        found => {
-            let advice = if found.advice().is_empty() { String::new() } else { format!("; {}", found.advice()) };
-            return Err(Error::format(FORMAT, path.display().to_string(), format!("it is {found}, {FORMATS}{advice}")));
-        }
+        found => return Err(other_kind(found, path)),
     }
     // 512 bytes are a tar header, which has its mark at 257; the IDX mark stands first.
     let mut start = Vec::new();
@@ -56,4 +52,29 @@ pub(super) fn detect(path: &Path) -> Result<Opened> {
         return cifar::open_file(path);
     }
     Err(Error::format(FORMAT, place, format!("it is {FORMATS}")))
+}
+
+/// What is in an archive; none where the file is no archive that can be opened. It is opened once, as it may have millions of members.
+fn archive_of(path: &Path) -> Result<Option<Opened>> {
+    let mut file = File::open(path).map_err(|e| Error::read(path, e))?;
+    let mut start = [0; 2];
+    if file.read_exact(&mut start).is_err() || start != *b"PK" || is_binary(path) {
+        return Ok(None);
+    }
+    let Ok(mut archive) = archive::open(file) else { return Err(other_kind(FileKind::CutZip, path)) };
+    match kind::of_archive(&mut archive) {
+        FileKind::ImageZip | FileKind::Zip => edm_zip::open(path, archive).map(Some),
+        FileKind::Npz => Err(Error::format(FORMAT, path.display().to_string(), NPZ)),
+        found => Err(other_kind(found, path)),
+    }
+}
+
+fn other_kind(found: FileKind, path: &Path) -> Error {
+    let advice = if found.advice().is_empty() { String::new() } else { format!("; {}", found.advice()) };
+    Error::format(FORMAT, path.display().to_string(), format!("it is {found}, {FORMATS}{advice}"))
+}
+
+/// Records of bytes without a mark of their own, which may look like anything.
+fn is_binary(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "bin")
 }
