@@ -60,7 +60,7 @@ pub enum Disturbance {
     KilledAt(Call),
     /// The power goes before a name is on the disk: this call is answered and not made, and SIGKILL comes as the next sync begins. What was
     /// done between the two has reached the disk all the same, as file systems may have it.
-    Lost(Call, Option<Call>),
+    Lost(Call, Call),
     /// A signal that asks for the end, after a time.
     Asked(&'static str, Duration),
     /// A disk of so many bytes.
@@ -89,21 +89,16 @@ impl fmt::Display for Disturbance {
 
 impl Disturbance {
     /// One at random, within what an undisturbed run does.
-    pub fn random(random: &mut Random, duration: Duration, calls: &[Call], bytes: u64) -> Self {
+    pub fn random(random: &mut Random, duration: Duration, calls: &Calls, bytes: u64) -> Self {
         let after = duration.mul_f64(random.share() * 1.05);
         match random.below(12) {
             0..=2 => Self::Killed(after),
-            3..=6 => match one_of_a_kind(random, calls, &CALLS) {
-                Some(at) => Self::KilledAt(calls[at]),
-                None => Self::Killed(after),
-            },
-            7..=8 => match one_of_a_kind(random, calls, &NAMES) {
-                Some(at) => {
-                    let next = calls[at..].iter().find(|call| SYNCS.contains(&call.name));
-                    Self::Lost(calls[at], next.copied())
-                }
-                None => Self::Killed(after),
-            },
+            3..=6 => one_of_a_kind(random, &calls.all).map_or(Self::Killed(after), Self::KilledAt),
+            7..=8 if !calls.names.is_empty() => {
+                let (name, sync) = calls.names[random.below(calls.names.len() as u64) as usize];
+                Self::Lost(name, sync)
+            }
+            7..=8 => Self::Killed(after),
             9..=10 => Self::Asked(["INT", "TERM", "HUP"][random.below(3) as usize], after),
             _ => Self::Full(4096 + random.below(bytes)),
         }
@@ -117,27 +112,26 @@ impl Disturbance {
             Self::Asked(signal, after) => signalled(place, &args, signal, after),
             Self::KilledAt(call) => traced(place, &args, &call.inject("signal=KILL")),
             Self::Lost(call, sync) => {
-                let killed = sync.map(|sync| sync.inject("signal=KILL"));
-                traced(place, &args, &[call.inject("retval=0"), killed.unwrap_or_default()].concat())
+                traced(place, &args, &[call.inject("retval=0"), sync.inject("signal=KILL")].concat())
             }
             Self::Full(bytes) => full(place, subject, resume, bytes),
         }
     }
 }
 
-/// A place in `calls`, of a name at random among those of `names` that are there: there are far more writes than anything else.
-fn one_of_a_kind(random: &mut Random, calls: &[Call], names: &[&str]) -> Option<usize> {
-    let kinds: Vec<&&str> = names.iter().filter(|name| calls.iter().any(|call| call.name == **name)).collect();
+/// One of `calls`, of a name at random: there are far more writes than anything else.
+fn one_of_a_kind(random: &mut Random, calls: &[Call]) -> Option<Call> {
+    let kinds: Vec<&str> = CALLS.into_iter().filter(|name| calls.iter().any(|call| call.name == *name)).collect();
     let kind = kinds.get(random.below(kinds.len() as u64) as usize)?;
-    let places: Vec<usize> = (0..calls.len()).filter(|&at| calls[at].name == **kind).collect();
-    places.get(random.below(places.len() as u64) as usize).copied()
+    let calls: Vec<&Call> = calls.iter().filter(|call| call.name == *kind).collect();
+    calls.get(random.below(calls.len() as u64) as usize).copied().copied()
 }
 
 /// Runs under strace, which does this to some system calls.
 fn traced(place: &Place, args: &[String], injections: &[String]) -> Result<Ended> {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={}", CALLS.join(","))]);
-    strace.args(injections.iter().filter(|text| !text.is_empty())).arg(&place.program);
+    strace.args(injections).arg(&place.program);
     let output = place.inside(&mut strace, args).stdout(Stdio::null()).output().context("cannot start strace")?;
     let text = String::from_utf8_lossy(&output.stderr);
     ensure!(!text.contains("panicked"), "it panicked: {}", text.trim());
@@ -201,8 +195,8 @@ fn full(place: &Place, subject: &Subject, resume: bool, bytes: u64) -> Result<En
     }
 }
 
-/// System calls that change the disk, of the thread that makes most of them, in an undisturbed run.
-pub fn calls(place: &Place, subject: &Subject) -> Result<Vec<Call>> {
+/// The system calls of an undisturbed run that change the disk.
+pub fn calls(place: &Place, subject: &Subject) -> Result<Calls> {
     let log = place.folder.join("calls");
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-e", &format!("trace={}", CALLS.join(",")), "-o"]).arg(&log).arg(&place.program);
@@ -210,21 +204,45 @@ pub fn calls(place: &Place, subject: &Subject) -> Result<Vec<Call>> {
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = fs::read_to_string(&log).context("strace left nothing")?;
     fs::remove_file(&log)?;
-    Ok(calls_of(&text))
+    Ok(Calls::of(&text))
 }
 
-/// The calls in what strace writes: a line each, with the thread's number, the call's name and its arguments.
-fn calls_of(log: &str) -> Vec<Call> {
-    let mut threads = HashMap::<&str, Vec<Call>>::new();
-    for line in log.lines().filter(|line| !line.contains("resumed>")) {
-        let Some((thread, rest)) = line.split_once(' ') else { continue };
-        let name = rest.trim_start().split('(').next().unwrap_or_default();
-        let Some(name) = CALLS.iter().find(|call| **call == name) else { continue };
-        let calls = threads.entry(thread).or_default();
-        let number = 1 + calls.iter().filter(|call| call.name == *name).count() as u64;
-        calls.push(Call { name, number });
+/// What can be done to the calls of a run.
+#[derive(Debug, Default)]
+pub struct Calls {
+    /// Those of the thread that makes most of them.
+    pub all: Vec<Call>,
+    /// Those that name a file, each with the next sync of any thread. strace counts the calls of each thread apart and does to all of them
+    /// what it is asked to do to one, so that these are such as no other thread makes as many of.
+    names: Vec<(Call, Call)>,
+}
+
+impl Calls {
+    /// Of what strace writes: a line each, with the thread's number, the call's name and its arguments.
+    fn of(log: &str) -> Self {
+        let mut made: Vec<(&str, Call)> = Vec::new();
+        let mut counts = HashMap::<(&str, &str), u64>::new();
+        for line in log.lines().filter(|line| !line.contains("resumed>")) {
+            let Some((thread, rest)) = line.split_once(' ') else { continue };
+            let name = rest.trim_start().split('(').next().unwrap_or_default();
+            let Some(name) = CALLS.iter().find(|call| **call == name) else { continue };
+            let count = counts.entry((thread, name)).or_default();
+            *count += 1;
+            made.push((thread, Call { name, number: *count }));
+        }
+        let of_thread = |thread: &str| made.iter().filter(|(other, _)| *other == thread).count();
+        let busiest = made.iter().map(|(thread, _)| *thread).max_by_key(|thread| of_thread(thread));
+        let is_unique = |(thread, call): &(&str, Call)| {
+            !counts.iter().any(|((other, name), count)| other != thread && *name == call.name && *count >= call.number)
+        };
+        let mut names = Vec::new();
+        for (at, call) in made.iter().enumerate().filter(|(_, call)| NAMES.contains(&call.1.name) && is_unique(call)) {
+            let sync = made[at..].iter().find(|(_, call)| SYNCS.contains(&call.name));
+            names.extend(sync.filter(|sync| is_unique(sync)).map(|sync| (call.1, sync.1)));
+        }
+        let all = made.iter().filter(|(thread, _)| Some(*thread) == busiest).map(|(_, call)| *call).collect();
+        Self { all, names }
     }
-    threads.into_values().max_by_key(Vec::len).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -235,19 +253,27 @@ mod tests {
     fn calls_are_read_and_one_of_each_kind_is_as_likely() {
         let log = "7  write(3, \"rename(\", 7) = 7\n8 write(4, \"\", 0) = 0\n7 fsync(3) = 0\n7 linkat(1, \"a\", 2, \"b\", 0 <unfinished ...>\n\
                    7 <... linkat resumed>) = 0\n7 write(3, \"\", 0) = 0\n7 fsync(5) = 0\n";
-        let calls = calls_of(log);
-        let names: Vec<(&str, u64)> = calls.iter().map(|call| (call.name, call.number)).collect();
+        let calls = Calls::of(log);
+        let names: Vec<(&str, u64)> = calls.all.iter().map(|call| (call.name, call.number)).collect();
         assert_eq!(names, [("write", 1), ("fsync", 1), ("linkat", 1), ("write", 2), ("fsync", 2)]);
         let mut random = Random::new(3);
         let mut lost = 0;
         for _ in 0..200 {
             if let Disturbance::Lost(call, sync) = Disturbance::random(&mut random, Duration::from_secs(1), &calls, 9) {
                 lost += 1;
-                assert_eq!((call, sync), (calls[2], Some(calls[4])));
+                assert_eq!((call, sync), (calls.all[2], calls.all[4]));
                 let words = ["-e", "inject=linkat:retval=0:when=1"].map(str::to_owned);
                 assert_eq!(call.inject("retval=0"), words);
             }
         }
         assert!((15..60).contains(&lost), "{lost}");
+    }
+
+    /// Two threads write files, and the first waits for the disk.
+    #[test]
+    fn what_another_thread_would_lose_too_is_not_lost() {
+        let log = "1 linkat(a) = 0\n1 fsync(a) = 0\n2 linkat(b) = 0\n3 linkat(c) = 0\n2 linkat(d) = 0\n1 syncfs(e) = 0\n2 linkat(f) = 0\n";
+        let call = |name, number| Call { name, number };
+        assert_eq!(Calls::of(log).names, [(call("linkat", 2), call("syncfs", 1))]);
     }
 }

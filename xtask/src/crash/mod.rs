@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use self::commands::{COMMANDS, Subject};
 use self::compare::{Contents, contents, difference};
-use self::disturb::{Call, Disturbance, Ended};
+use self::disturb::{Calls, Disturbance, Ended};
 use crate::{libtorch, tasks};
 
 /// A random number generator of one word (xorshift).
@@ -54,8 +54,8 @@ struct Straight {
     contents: Contents,
     /// How long it took.
     duration: Duration,
-    /// System calls of its main thread that change the disk.
-    calls: Vec<Call>,
+    /// System calls that change the disk.
+    calls: Calls,
     /// Bytes that it left.
     bytes: u64,
 }
@@ -109,7 +109,7 @@ pub fn crash(root: &Path, args: &[String]) -> Result<ExitCode> {
             "{}: {:.1} s, {} calls that change the disk, {} files, {bytes} bytes",
             subject.name,
             duration.as_secs_f64(),
-            calls.len(),
+            calls.all.len(),
             contents.len()
         );
     }
