@@ -63,6 +63,21 @@ fn a_folder_holds_a_png_for_each_seed_and_resumes() {
     assert!(place.fails(&other).contains("another sampler"));
 }
 
+/// As on a disk that fills up in the middle of the first batch: what was written stays, and so does what says whose it is.
+#[test]
+fn a_batch_that_fails_half_way_leaves_a_folder_to_go_on_with() {
+    let place = Place::with_model();
+    place.succeeds(&sample(&["--seeds", "0", "--out", "s"]));
+    std::fs::remove_file(place.path("s/000000.png")).unwrap();
+    std::fs::create_dir(place.path("s/000001.png")).unwrap(); // no file can have that name
+    let again = sample(&["--seeds", "0,1", "--batch", "2", "--out", "s", "--resume"]);
+    let run = place.run(&again);
+    assert!(run.code == 1 && run.stderr.contains("1 samples were made before and are kept in s"), "{}", run.stderr);
+    assert_eq!(place.list("s"), ["000000.png", "000001.png", "run.json"]);
+    std::fs::remove_dir(place.path("s/000001.png")).unwrap();
+    assert!(place.succeeds(&again).contains("2 samples (1 were there)"));
+}
+
 #[test]
 fn overwriting_removes_what_sample_left_and_nothing_else() {
     let place = Place::with_model();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fewstep_core::plan::Plan;
@@ -68,6 +69,8 @@ pub struct SampleFolder {
     /// Files since the last wait for the disk.
     written: Batch,
     synced: Instant,
+    /// Images that this run has written, those of a batch that failed half-way among them.
+    made: AtomicUsize,
 }
 
 impl SampleFolder {
@@ -89,7 +92,8 @@ impl SampleFolder {
             out.display()
         );
         let run = Run::start(task, &RunOptions { resume, ..options.clone() })?;
-        Ok(Self { run, subfolders: BTreeSet::new(), written: Batch::new(), synced: Instant::now() })
+        let written = Batch::new();
+        Ok(Self { run, subfolders: BTreeSet::new(), written, synced: Instant::now(), made: AtomicUsize::new(0) })
     }
 
     /// Whether the image of this number is there, whole: what a power cut left of one is not.
@@ -115,7 +119,9 @@ impl SampleFolder {
         let write = &|part: &[(usize, PathBuf)]| -> fewstep_io::Result<()> {
             part.iter().try_for_each(|(index, path)| {
                 let pixels = images.image(*index).unwrap_or_default();
-                self.written.write(path, &png::encode(pixels, images.channels, images.height, images.width)?)
+                self.written.write(path, &png::encode(pixels, images.channels, images.height, images.width)?)?;
+                self.made.fetch_add(1, Ordering::Relaxed);
+                Ok(())
             })
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -133,8 +139,9 @@ impl SampleFolder {
         Ok(())
     }
 
-    /// What to say of a run that failed after so many images: they stay, and a folder without any goes.
-    pub fn abandon(self, error: Error, images: usize) -> Error {
+    /// What to say of a run that failed and found so many images there: they and its own stay, and a folder without any goes.
+    pub fn abandon(self, error: Error, found: usize) -> Error {
+        let images = found + self.made.load(Ordering::Relaxed);
         let out = self.run.folder.path().to_owned();
         if images > 0 {
             // synced as far as it goes: the error at hand is the one to tell

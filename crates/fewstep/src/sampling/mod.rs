@@ -115,7 +115,7 @@ pub fn sample(sampling: &Sampling, destination: &Destination, observer: &dyn Obs
         let samples = source.samples(*denoiser, plan, part, observer);
         let taken = samples.and_then(|(samples, classes)| target.take(*denoiser, &numbers, &samples, &classes));
         if let Err(error) = taken {
-            return Err(target.abandon(error, kept + made));
+            return Err(target.abandon(error, kept));
         }
         made += part.len();
         progress.set((kept + made) as u64, format!("{} evaluations each", plan.nfe()));
@@ -174,10 +174,10 @@ impl Target {
         }
     }
 
-    /// What to say of a run that failed after so many samples.
-    fn abandon(self, error: Error, samples: usize) -> Error {
+    /// What to say of a run that failed and found so many samples there.
+    fn abandon(self, error: Error, found: usize) -> Error {
         match self {
-            Self::Folder(folder) if !error.is_cancelled() => folder.abandon(error, samples),
+            Self::Folder(folder) if !error.is_cancelled() => folder.abandon(error, found),
             Self::Folder(_) | Self::File(_) => error,
         }
     }
