@@ -54,7 +54,7 @@ pub(super) fn detect(path: &Path) -> Result<Opened> {
     Err(Error::format(FORMAT, place, format!("it is {FORMATS}")))
 }
 
-/// What is in an archive; none where the file is no archive that can be opened. It is opened once, as it may have millions of members.
+/// What is in an archive; none where the file is none. It is opened once, as it may have millions of members.
 fn archive_of(path: &Path) -> Result<Option<Opened>> {
     let mut file = File::open(path).map_err(|e| Error::read(path, e))?;
     let mut start = [0; 2];
