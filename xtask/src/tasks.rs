@@ -20,7 +20,7 @@ const PYTHON_LIST: &str = "python/requirements-test.txt";
 ///
 /// `--release` here and in `demo`: one profile, so that libtorch's bindings (the longest step) are compiled once.
 pub fn test(root: &Path, args: &[String]) -> Result<ExitCode> {
-    let mut needs = vec![libtorch::need(root), need_of_build(root, 8.0)];
+    let mut needs = vec![libtorch::need(root), need_of_build(root, 8.0, ("release/deps", "architecture-"))];
     if args.is_empty() {
         needs.push(need_of_python(root, PYTHON_VENV, &requirements(root, PYTHON_LIST)?));
     }
@@ -46,7 +46,7 @@ pub fn test(root: &Path, args: &[String]) -> Result<ExitCode> {
 
 /// libtorch, then `fewstep demo`.
 pub fn demo(root: &Path, args: &[String]) -> Result<ExitCode> {
-    disk::check(root, &[libtorch::need(root), need_of_build(root, 2.0)])?;
+    disk::check(root, &[libtorch::need(root), need_of_build(root, 2.0, ("release", "fewstep"))])?;
     libtorch::ensure(root, false)?;
     hand_over(cargo(root).args(["run", "--release", "-p", "fewstep-cli", "--", "demo"]).args(args))
 }
@@ -205,9 +205,11 @@ fn requirements(root: &Path, list: &str) -> Result<String> {
     fs::read_to_string(root.join(list)).with_context(|| format!("cannot read {list}"))
 }
 
-/// What building takes of the disk where nothing was built yet.
-fn need_of_build(root: &Path, gigabytes: f64) -> Need {
-    Need { what: "the build", gigabytes, is_there: target(root).join("release").join("fewstep").exists() }
+/// What building takes of the disk, unless there is a file in the target folder's `place` whose name begins so.
+fn need_of_build(root: &Path, gigabytes: f64, (place, name): (&str, &str)) -> Need {
+    let files = fs::read_dir(target(root).join(place)).into_iter().flatten().flatten();
+    let is_there = files.map(|file| file.file_name()).any(|file| file.to_string_lossy().starts_with(name));
+    Need { what: "the build", gigabytes, is_there }
 }
 
 /// What an environment takes of the disk, most of it PyTorch's libraries for GPUs; pip keeps them packed while it unpacks them.
