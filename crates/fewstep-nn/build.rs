@@ -46,7 +46,8 @@ fn compile_shim(include: &Path) {
     // Headers of libtorch as system headers: their warnings are not ours. Its parallel_for is OpenMP in a header.
     ops.flag("-isystem").flag(include).flag("-isystem").flag(include.join("torch/csrc/api/include"));
     ops.flag("-fopenmp").define("_GLIBCXX_USE_CXX11_ABI", "1");
-    ops.files(["norm", "sum", "dropout", "dispatch", "ffi"].map(|name| format!("{SHIM}/{name}.cpp")))
+    ops.include(format!("{SHIM}/declared")); // names of Gloo's that headers of libtorch ask for
+    ops.files(["norm", "sum", "dropout", "dispatch", "group", "ffi"].map(|name| format!("{SHIM}/{name}.cpp")))
         .compile("fewstep_shim");
     // After what uses them: the linker reads archives in order.
     compile_kernels("baseline", &[]);

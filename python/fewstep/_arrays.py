@@ -62,8 +62,8 @@ class NumpyArrays:
     def part(self, a: np.ndarray, start: int, count: int) -> np.ndarray:
         return a[start : start + count]
 
-    def mean_sample(self, a: np.ndarray) -> bytes:
-        return np.mean(a, axis=0, dtype=np.float64).astype(np.float32).tobytes()
+    def sum_of_samples(self, a: np.ndarray) -> bytes:
+        return np.sum(a, axis=0, dtype=np.float64).tobytes()
 
     def with_gradients(self, a: np.ndarray, weight: float) -> np.ndarray | None:
         if a.ndim != 4:
@@ -187,9 +187,9 @@ class TorchArrays:
     def part(self, a: Any, start: int, count: int) -> Any:
         return a[start : start + count]
 
-    def mean_sample(self, a: Any) -> bytes:
-        mean = a.mean(0, dtype=self._wide(a)).to("cpu", self.torch.float32).contiguous()
-        return mean.numpy().tobytes()
+    def sum_of_samples(self, a: Any) -> bytes:
+        total = a.sum(0, dtype=self._wide(a)).to("cpu").to(self.torch.float64).contiguous()
+        return total.numpy().tobytes()
 
     def with_gradients(self, a: Any, weight: float) -> Any | None:
         if a.dim() != 4:

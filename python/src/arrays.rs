@@ -142,12 +142,13 @@ impl Batch for Array {
         })
     }
 
-    fn mean_sample(&self) -> Vec<f32> {
-        let mean = |operations: &Bound<'_, PyAny>| {
-            let bytes = operations.call_method1("mean_sample", (self.bound(operations.py()),))?;
-            Ok(floats(bytes.extract()?))
+    fn sum_of_samples(&self) -> Vec<f64> {
+        let sum = |operations: &Bound<'_, PyAny>| {
+            let bytes = operations.call_method1("sum_of_samples", (self.bound(operations.py()),))?;
+            let (words, _) = bytes.extract::<&[u8]>()?.as_chunks::<8>();
+            Ok(words.iter().map(|word| f64::from_ne_bytes(*word)).collect())
         };
-        self.of(Vec::new(), mean)
+        self.of(Vec::new(), sum)
     }
 
     fn with_gradients(&self, weight: f64) -> Option<Self> {

@@ -28,6 +28,7 @@
 
 pub mod denoiser;
 pub mod execute;
+pub mod group;
 pub mod mixture;
 pub mod noise;
 pub mod objective;

@@ -123,8 +123,14 @@ pub trait Batch: Samples {
     /// The samples from `start` on, so many.
     fn part(&self, start: usize, count: usize) -> Self;
 
+    /// The sum over the samples, value by value.
+    fn sum_of_samples(&self) -> Vec<f64>;
+
     /// The mean over the samples, as single numbers.
-    fn mean_sample(&self) -> Vec<f32>;
+    fn mean_sample(&self) -> Vec<f32> {
+        let samples = self.samples() as f64;
+        self.sum_of_samples().into_iter().map(|sum| (sum / samples) as f32).collect()
+    }
 
     /// The batch times `weight` and, beside it, the differences of neighbouring values along every axis of a grid: in the norm of the
     /// differences every octave of a natural image counts about the same, where in the image's own the coarsest rule. None where
@@ -138,9 +144,9 @@ impl Batch for Vec<Vec<f64>> {
         self.iter().skip(start).take(count).cloned().collect()
     }
 
-    fn mean_sample(&self) -> Vec<f32> {
+    fn sum_of_samples(&self) -> Vec<f64> {
         let dim = self.first().map_or(0, Vec::len);
-        (0..dim).map(|i| (self.iter().map(|sample| sample[i]).sum::<f64>() / self.len() as f64) as f32).collect()
+        (0..dim).map(|i| self.iter().map(|sample| sample[i]).sum()).collect()
     }
 
     fn with_gradients(&self, _: f64) -> Option<Self> {

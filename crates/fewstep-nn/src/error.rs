@@ -1,5 +1,7 @@
 //! What can go wrong with networks, checkpoints and training.
 
+use fewstep_core::denoiser::SpreadError;
+use fewstep_core::group::GroupError;
 use tch::TchError;
 
 /// Shorthand for this crate's results.
@@ -103,6 +105,14 @@ pub enum Error {
     /// A search or a sampler came to nothing.
     #[error("{0}")]
     Search(Box<fewstep_search::Error>),
+    /// Another process of a group has failed, has gone, or did not come.
+    #[error("{reason}")]
+    Process {
+        /// What that process said, or what is known of it.
+        reason: String,
+        /// The exit code that it ends with, if it said so.
+        code: Option<u8>,
+    },
     /// A file could not be read or written.
     #[error(transparent)]
     Io(#[from] fewstep_io::Error),
@@ -148,9 +158,23 @@ pub(crate) fn torch_line(error: &TchError) -> String {
 /// The denoiser's own error, where that is the reason.
 impl From<fewstep_search::Error> for Error {
     fn from(error: fewstep_search::Error) -> Self {
-        match error.into_denoiser::<Self>() {
-            Ok(own) => own,
+        let error = match error.into_denoiser::<Self>() {
+            Ok(own) => return own,
+            Err(error) => error,
+        };
+        match error.into_denoiser::<SpreadError<Self>>() {
+            Ok(error) => error.into(),
             Err(error) => Self::Search(Box::new(error)),
+        }
+    }
+}
+
+impl From<SpreadError<Error>> for Error {
+    fn from(error: SpreadError<Self>) -> Self {
+        match error {
+            SpreadError::Denoiser(own) => own,
+            SpreadError::Group(GroupError(reason)) => Self::Process { reason, code: None },
+            error @ SpreadError::NoSamples => Self::Input(error.to_string()),
         }
     }
 }

@@ -47,9 +47,9 @@ impl space::Batch for Batch {
         Self(self.0.narrow(0, start as i64, count as i64))
     }
 
-    fn mean_sample(&self) -> Vec<f32> {
-        let mean = self.0.mean_dim(0, false, Kind::Double).to_kind(Kind::Float).to_device(tch::Device::Cpu);
-        Vec::try_from(mean.flatten(0, -1)).unwrap_or_default()
+    fn sum_of_samples(&self) -> Vec<f64> {
+        let sum = self.0.sum_dim_intlist(0, false, Kind::Double).to_device(tch::Device::Cpu);
+        Vec::try_from(sum.flatten(0, -1)).unwrap_or_default()
     }
 
     /// Of grids of two axes `[N, C, H, W]`: `[N, 3 C, H, W]`.

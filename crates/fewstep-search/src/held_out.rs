@@ -63,7 +63,8 @@ impl<B: VectorSpace> HeldOut<B> {
         plan: &Plan,
         observer: &dyn Observer,
     ) -> Result<f64> {
-        let made = Seeded::new(denoiser, &self.seeds, observer)?.run(plan)?;
-        Ok(made.difference(&self.teacher).norm_squared() / self.values.max(1) as f64)
+        let seeded = Seeded::new(denoiser, &self.seeds, observer)?;
+        let error = seeded.run(plan)?.difference(&self.teacher).norm_squared();
+        seeded.relied_on(Ok(error / self.values.max(1) as f64))
     }
 }

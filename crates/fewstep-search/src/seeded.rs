@@ -77,6 +77,12 @@ impl<'a, D: Denoiser> Seeded<'a, D> {
         self.evaluations.get()
     }
 
+    /// What was made of the denoiser's answers, if sums of them can be relied on ([`Denoiser::check`]).
+    pub(crate) fn relied_on<T>(&self, outcome: Result<T>) -> Result<T> {
+        self.denoiser.check().map_err(Error::denoiser)?;
+        outcome
+    }
+
     fn count(&self, evaluations: usize) -> Result<()> {
         if self.observer.cancelled() {
             return Err(Error::Cancelled);

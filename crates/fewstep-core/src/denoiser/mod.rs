@@ -32,6 +32,10 @@ macro_rules! as_inside {
             $inner.constant(constant, conditions, samples)
         }
 
+        fn check(&$self) -> Result<(), Self::Error> {
+            $inner.check()
+        }
+
         fn appearance(&$self) -> Option<&dyn $crate::denoiser::Appearance<Self::Batch, Self::Error>> {
             $inner.appearance()
         }
@@ -42,6 +46,7 @@ mod counting;
 mod guided;
 mod levels;
 mod oracle;
+mod spread;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +55,7 @@ pub use self::guided::{GuidanceError, Guided, Reference};
 pub use self::levels::Levels;
 pub(crate) use self::levels::nearest;
 pub use self::oracle::{Classes, Oracle};
+pub use self::spread::{OwnConditions, Shared, SharedConditions, Spread, SpreadError};
 use crate::plan::Constant;
 use crate::space::Batch;
 
@@ -142,6 +148,15 @@ pub trait Denoiser {
         asked: &[(&Self::Batch, f64)],
         conditions: &Self::Conditions,
     ) -> Result<Vec<Self::Batch>, Self::Error>;
+
+    /// Whether what was made of its batches since the last evaluation can be relied on. Sums of a batch that several processes share
+    /// ([`Spread`]) are not numbers once one of them has gone, and cannot say so.
+    ///
+    /// # Errors
+    /// If it cannot.
+    fn check(&self) -> Result<(), Self::Error> {
+        Ok(())
+    }
 
     /// The same denoiser with its derivative, if it has one.
     fn differentiable(

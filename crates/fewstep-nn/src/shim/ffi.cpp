@@ -1,4 +1,4 @@
-// The C interface that kernels.rs calls. Tensors cross as pointers to at::Tensor, as in tch. Exceptions do not cross: every
+// The C interface that ffi.rs calls. Tensors cross as pointers to at::Tensor, as in tch. Exceptions do not cross: every
 // function is noexcept, and one that can fail returns a status beside its result.
 
 #include <cstdlib>
@@ -11,6 +11,7 @@
 
 #include <ATen/Context.h>
 
+#include "group.h"
 #include "kernels.h"
 #include "ops.h"
 
@@ -87,6 +88,43 @@ const char* fewstep_kernels_in_use() noexcept { return fewstep::kernels().name; 
 
 // The name of the `index`-th instruction set that this processor has, best first; null after the last.
 const char* fewstep_kernels_available(int index) noexcept { return fewstep::available(index); }
+
+// A group, to be freed with fewstep_leave_group. Strings are C strings.
+int fewstep_join_group(fewstep::Group** out, char** message, const char* address, int port, int serves,
+                       const char* name, const char* interface, int rank, int size, int64_t timeout_ms) noexcept {
+  return guarded(message, [&] {
+    const fewstep::Meeting meeting{address, port, serves != 0, name, interface};
+    *out = fewstep::Group::join(meeting, rank, size, std::chrono::milliseconds(timeout_ms)).release();
+  });
+}
+
+void fewstep_leave_group(fewstep::Group* group) noexcept { delete group; }
+
+int fewstep_group_begin_sum(char** message, fewstep::Group* group, at::Tensor* tensor) noexcept {
+  return guarded(message, [&] { group->begin_sum(*tensor); });
+}
+
+int fewstep_group_finish(char** message, fewstep::Group* group) noexcept {
+  return guarded(message, [&] { group->finish(); });
+}
+
+int fewstep_group_gather(at::Tensor** out, char** message, fewstep::Group* group, const at::Tensor* tensor) noexcept {
+  return guarded(message, [&] { *out = new at::Tensor(group->gather(*tensor)); });
+}
+
+int fewstep_group_broadcast(char** message, fewstep::Group* group, at::Tensor* tensor) noexcept {
+  return guarded(message, [&] { group->broadcast(*tensor); });
+}
+
+int fewstep_group_write(char** message, fewstep::Group* group, const char* key, const char* value) noexcept {
+  return guarded(message, [&] { group->write(key, value); });
+}
+
+// `out` is a string to be freed with fewstep_free_message.
+int fewstep_group_read(char** out, char** message, fewstep::Group* group, const char* key,
+                       int64_t timeout_ms) noexcept {
+  return guarded(message, [&] { *out = strdup(group->read(key, std::chrono::milliseconds(timeout_ms)).c_str()); });
+}
 
 void fewstep_free_message(char* message) noexcept { std::free(message); }
 }

@@ -7,6 +7,7 @@ mod kernels;
 mod mixture;
 mod networks;
 mod programs;
+mod ranks;
 mod refusals;
 mod rollout;
 mod samplers;

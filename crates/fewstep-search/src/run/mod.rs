@@ -166,7 +166,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
         let started = Instant::now();
         let student = Seeded::new(denoiser, &seeds(settings), observer)?;
         let teacher = match settings.least_squares.constant {
-            true => teach::holding(&student, teacher)?,
+            true => student.relied_on(teach::holding(&student, teacher))?,
             false => teacher,
         };
         for doubt in doubts::doubts(&teacher, denoiser.spec().numel()) {
@@ -258,7 +258,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
     /// # Errors
     /// As [`Search::find`], and if a sweep does not follow a fit.
     pub fn run(&self, stages: &[Stage], steps: &[usize]) -> Result<Found> {
-        let mut candidates = self.candidates(stages, steps)?;
+        let mut candidates = self.student.relied_on(self.candidates(stages, steps))?;
         candidates.retain(steps);
         let spec = self.student.denoiser().spec();
         let finished = |FoundPlan { mut plan, .. }: FoundPlan| {
@@ -315,7 +315,8 @@ impl<'a, D: Denoiser> Search<'a, D> {
     /// # Errors
     /// If the denoiser fails.
     pub fn training_error(&self, plan: &Plan) -> Result<f64> {
-        let error = self.teacher.ends().rollout_error(plan, |x, sigma| self.student.denoised(x, sigma))?;
+        let error = self.teacher.ends().rollout_error(plan, |x, sigma| self.student.denoised(x, sigma));
+        let error = self.student.relied_on(error)?;
         Ok(error / self.student.denoiser().spec().numel().max(1) as f64)
     }
 

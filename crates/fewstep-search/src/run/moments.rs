@@ -102,7 +102,7 @@ impl<D: Denoiser> Search<'_, D> {
             found: vec![FoundPlan { plan: plan.clone(), path: Vec::new(), error: f64::NAN }],
             ..Candidates::default()
         };
-        self.match_moments(of, &self.settings.moments, &mut candidates)?;
+        self.student.relied_on(self.match_moments(of, &self.settings.moments, &mut candidates))?;
         Ok(candidates.found.swap_remove(0).plan)
     }
 

@@ -83,13 +83,13 @@ pub fn solve_teacher<D: Denoiser>(
     let denoise = |x: &D::Batch, sigma: f64| {
         let outputs = seeded.denoised(x, sigma)?;
         if !outputs.norm_squared().is_finite() {
-            return Err(Error::AnswerNotFinite { sigma });
+            return seeded.relied_on(Err(Error::AnswerNotFinite { sigma }));
         }
         progress.set(seeded.evaluations(), "");
         Ok::<_, Error>(outputs)
     };
-    let teacher = Teacher::solve(solver, &fine, &grid, seeded.latents().clone(), samples, denoise)?;
-    Ok((teacher, seeded.evaluations()))
+    let teacher = Teacher::solve(solver, &fine, &grid, seeded.latents().clone(), samples, denoise);
+    Ok((seeded.relied_on(teacher.map_err(Error::from))?, seeded.evaluations()))
 }
 
 /// The teacher with the student's mean output at the first level for plans to hold.

@@ -8,7 +8,7 @@ use fewstep_search::settings::{Distance, GitsSettings, LeastSquaresSettings, Mom
 use fewstep_search::{DataMoments, Error, Extras, Method, Search, SearchSettings, Stage, find_plans, sample};
 
 /// Small images with edges: three patterns of 1x4x5.
-fn pictures() -> Oracle {
+pub fn pictures() -> Oracle {
     let component = |weight: f64, f: &dyn Fn(usize) -> f64, variance: f64| Component {
         weight,
         mean: (0..20).map(f).collect(),
@@ -22,7 +22,7 @@ fn pictures() -> Oracle {
     Oracle::new(mixture.unwrap(), vec![1, 4, 5], Levels::between(0.02, 20.0))
 }
 
-fn settings() -> SearchSettings {
+pub fn settings() -> SearchSettings {
     SearchSettings {
         teacher: TeacherSettings { samples: 16, grid: 9, ..TeacherSettings::default() },
         least_squares: LeastSquaresSettings { samples: 16, ..LeastSquaresSettings::default() },
@@ -31,7 +31,7 @@ fn settings() -> SearchSettings {
     }
 }
 
-fn method(name: &str) -> Method {
+pub fn method(name: &str) -> Method {
     name.parse().unwrap()
 }
 

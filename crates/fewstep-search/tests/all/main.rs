@@ -10,5 +10,6 @@ mod refinement;
 mod refit;
 mod rounding;
 mod searches;
+mod spread;
 mod support;
 mod tables;

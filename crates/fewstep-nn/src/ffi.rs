@@ -1,0 +1,336 @@
+//! Calls of the C++ in `src/shim`: all of this crate's `unsafe` but for opening libtorch's CUDA library.
+#![allow(unsafe_code)] // listed in ARCHITECTURE.md
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr;
+use std::time::Duration;
+
+use tch::{TchError, Tensor};
+
+use crate::error::{Error, Result};
+use crate::kernels::{Dropout, NormAct};
+
+unsafe extern "C" {
+    fn fewstep_is_supported(supported: *mut c_int, message: *mut *mut c_char, x: *const c_void) -> c_int;
+    fn fewstep_norm_act(
+        out: *mut *mut c_void,
+        message: *mut *mut c_char,
+        x: *const c_void,
+        weight: *const c_void,
+        bias: *const c_void,
+        shift: *const c_void,
+        groups: i64,
+        eps: f64,
+        silu: c_int,
+        dropout: f64,
+        seed: u64,
+    ) -> c_int;
+    fn fewstep_scaled_sum(
+        out: *mut *mut c_void,
+        message: *mut *mut c_char,
+        a: *const c_void,
+        b: *const c_void,
+        factor: f64,
+    ) -> c_int;
+    fn fewstep_dropout(
+        out: *mut *mut c_void,
+        message: *mut *mut c_char,
+        x: *const c_void,
+        probability: f64,
+        seed: u64,
+    ) -> c_int;
+    fn fewstep_keep_freed_memory() -> c_int;
+    fn fewstep_full_precision(message: *mut *mut c_char) -> c_int;
+    fn fewstep_kernels_in_use() -> *const c_char;
+    fn fewstep_kernels_available(index: c_int) -> *const c_char;
+    fn fewstep_free_message(message: *mut c_char);
+    fn fewstep_join_group(
+        out: *mut *mut c_void,
+        message: *mut *mut c_char,
+        address: *const c_char,
+        port: c_int,
+        serves: c_int,
+        name: *const c_char,
+        interface: *const c_char,
+        rank: c_int,
+        size: c_int,
+        timeout_ms: i64,
+    ) -> c_int;
+    fn fewstep_leave_group(group: *mut c_void);
+    fn fewstep_group_begin_sum(message: *mut *mut c_char, group: *mut c_void, tensor: *mut c_void) -> c_int;
+    fn fewstep_group_finish(message: *mut *mut c_char, group: *mut c_void) -> c_int;
+    fn fewstep_group_gather(
+        out: *mut *mut c_void,
+        message: *mut *mut c_char,
+        group: *mut c_void,
+        tensor: *const c_void,
+    ) -> c_int;
+    fn fewstep_group_broadcast(message: *mut *mut c_char, group: *mut c_void, tensor: *mut c_void) -> c_int;
+    fn fewstep_group_write(
+        message: *mut *mut c_char,
+        group: *mut c_void,
+        key: *const c_char,
+        value: *const c_char,
+    ) -> c_int;
+    fn fewstep_group_read(
+        out: *mut *mut c_char,
+        message: *mut *mut c_char,
+        group: *mut c_void,
+        key: *const c_char,
+        timeout_ms: i64,
+    ) -> c_int;
+}
+
+/// Processes of c10d's, which this one has joined.
+#[derive(Debug)]
+pub struct Group {
+    /// Never null; of this value alone.
+    handle: *mut c_void,
+}
+
+/// Where a group meets: see `group.h`.
+#[derive(Clone, Copy, Debug)]
+pub struct Meeting<'a> {
+    pub address: &'a str,
+    /// None where the address is a file.
+    pub port: Option<u16>,
+    pub serves: bool,
+    pub name: &'a str,
+    /// Empty for that of this machine's name.
+    pub interface: &'a str,
+}
+
+impl Group {
+    /// Waits for all `size` processes of which this one is `rank`.
+    pub fn join(meeting: Meeting, rank: usize, size: usize, timeout: Duration) -> Result<Self> {
+        let Meeting { address, port, serves, name, interface } = meeting;
+        let [address, name, interface] = [text(address)?, text(name)?, text(interface)?];
+        let number = |value: usize| c_int::try_from(value).map_err(|_| failure(format!("{value} processes")));
+        let (rank, size) = (number(rank)?, number(size)?);
+        let mut handle = ptr::null_mut();
+        // SAFETY: the strings and `handle` outlive the call, which copies what it keeps.
+        call(|message| unsafe {
+            fewstep_join_group(
+                &mut handle,
+                message,
+                address.as_ptr(),
+                port.map_or(-1, c_int::from),
+                c_int::from(serves),
+                name.as_ptr(),
+                interface.as_ptr(),
+                rank,
+                size,
+                milliseconds(timeout),
+            )
+        })?;
+        if handle.is_null() {
+            return Err(failure("no group came back".to_owned()));
+        }
+        Ok(Self { handle })
+    }
+
+    /// Begins the sum of every process's tensor, in place of its own once [`Group::finish`] was called.
+    pub fn begin_sum(&self, tensor: &mut Tensor) -> Result<()> {
+        // SAFETY: the group is one until it is dropped; it keeps a reference to the tensor's memory of its own.
+        call(|message| unsafe { fewstep_group_begin_sum(message, self.handle, tensor.as_mut_ptr().cast()) })
+    }
+
+    /// Waits for the sums that were begun.
+    pub fn finish(&self) -> Result<()> {
+        // SAFETY: as in `begin_sum`.
+        call(|message| unsafe { fewstep_group_finish(message, self.handle) })
+    }
+
+    /// Every process's tensor, `[size, ...]`.
+    pub fn gather(&self, own: &Tensor) -> Result<Tensor> {
+        // SAFETY: as in `begin_sum`; `own` is only read.
+        tensor(|out, message| unsafe { fewstep_group_gather(out, message, self.handle, pointer(own)) })
+    }
+
+    /// The first process's tensor, in place of every other's.
+    pub fn broadcast(&self, tensor: &mut Tensor) -> Result<()> {
+        // SAFETY: as in `begin_sum`.
+        call(|message| unsafe { fewstep_group_broadcast(message, self.handle, tensor.as_mut_ptr().cast()) })
+    }
+
+    /// Leaves a line for the others.
+    pub fn write(&self, key: &str, value: &str) -> Result<()> {
+        let (key, value) = (text(key)?, text(value)?);
+        // SAFETY: as in `begin_sum`; the strings outlive the call.
+        call(|message| unsafe { fewstep_group_write(message, self.handle, key.as_ptr(), value.as_ptr()) })
+    }
+
+    /// A line that another process has left.
+    pub fn read(&self, key: &str, timeout: Duration) -> Result<String> {
+        let key = text(key)?;
+        let mut out = ptr::null_mut();
+        // SAFETY: as in `write`; `out` outlives the call.
+        call(|message| unsafe {
+            fewstep_group_read(&mut out, message, self.handle, key.as_ptr(), milliseconds(timeout))
+        })?;
+        if out.is_null() {
+            return Err(failure("there was no memory left".to_owned()));
+        }
+        // SAFETY: a C string allocated by the shim, as in `call`.
+        Ok(unsafe { taken(out) })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // SAFETY: of this value alone, and not used again.
+        unsafe { fewstep_leave_group(self.handle) }
+    }
+}
+
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A C string, without what would end it early.
+fn text(text: &str) -> Result<CString> {
+    CString::new(text.replace('\0', " ")).map_err(|error| failure(error.to_string()))
+}
+
+fn pointer(tensor: &Tensor) -> *const c_void {
+    tensor.as_ptr().cast()
+}
+
+/// Whether the fused operations take `x`.
+pub fn is_supported(x: &Tensor) -> Result<bool> {
+    let mut supported = 0;
+    // SAFETY: `as_ptr` is an at::Tensor that lives as long as `x`, and the function only reads it; `supported` outlives the call.
+    call(|message| unsafe { fewstep_is_supported(&mut supported, message, pointer(x)) })?;
+    Ok(supported != 0)
+}
+
+pub fn norm_act(x: &Tensor, norm: &NormAct) -> Result<Tensor> {
+    let shift = norm.shift.map_or(ptr::null(), pointer);
+    let Dropout { probability, seed } = norm.dropout.unwrap_or(Dropout { probability: 0.0, seed: 0 });
+    // SAFETY: all pointers but `shift`, which may be null, are at::Tensors that outlive the call. Shapes and kinds are checked
+    // in C++, and no exception leaves it.
+    tensor(|out, message| unsafe {
+        fewstep_norm_act(
+            out,
+            message,
+            pointer(x),
+            pointer(norm.weight),
+            pointer(norm.bias),
+            shift,
+            norm.groups,
+            norm.eps,
+            c_int::from(norm.silu),
+            probability,
+            seed,
+        )
+    })
+}
+
+pub fn scaled_sum(a: &Tensor, b: &Tensor, factor: f64) -> Result<Tensor> {
+    // SAFETY: as in `norm_act`.
+    tensor(|out, message| unsafe { fewstep_scaled_sum(out, message, pointer(a), pointer(b), factor) })
+}
+
+pub fn dropout(x: &Tensor, Dropout { probability, seed }: Dropout) -> Result<Tensor> {
+    // SAFETY: as in `norm_act`.
+    tensor(|out, message| unsafe { fewstep_dropout(out, message, pointer(x), probability, seed) })
+}
+
+pub fn keep_freed_memory() -> bool {
+    // SAFETY: sets two parameters of the C library's allocator, which any thread may do.
+    unsafe { fewstep_keep_freed_memory() != 0 }
+}
+
+pub fn full_precision() -> Result<()> {
+    // SAFETY: sets two entries of libtorch's global context, with values that it knows.
+    call(|message| unsafe { fewstep_full_precision(message) })
+}
+
+pub fn in_use() -> &'static str {
+    // SAFETY: a name that is compiled in.
+    name(unsafe { fewstep_kernels_in_use() }).unwrap_or("unknown")
+}
+
+pub fn available(index: c_int) -> Option<&'static str> {
+    // SAFETY: as in `in_use`; null after the last.
+    name(unsafe { fewstep_kernels_available(index) })
+}
+
+fn name(text: *const c_char) -> Option<&'static str> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: the callers pass C strings that are compiled in.
+    unsafe { CStr::from_ptr(text) }.to_str().ok()
+}
+
+/// Runs `function`, which returns 0 or writes a message.
+fn call(function: impl FnOnce(*mut *mut c_char) -> c_int) -> Result<()> {
+    let mut message = ptr::null_mut();
+    if function(&mut message) == 0 {
+        return Ok(());
+    }
+    if message.is_null() {
+        return Err(failure("it failed, and there was no memory left to say why".to_owned()));
+    }
+    // SAFETY: a message is a C string allocated by the shim.
+    Err(failure(unsafe { taken(message) }))
+}
+
+/// A string of the shim's, which is freed.
+///
+/// # Safety
+/// `string` is one that the shim has allocated, and is not used again.
+unsafe fn taken(string: *mut c_char) -> String {
+    // SAFETY: as the caller promises; freed once, after it was copied.
+    unsafe {
+        let copied = CStr::from_ptr(string).to_string_lossy().into_owned();
+        fewstep_free_message(string);
+        copied
+    }
+}
+
+/// The tensor that `function` makes.
+fn tensor(function: impl FnOnce(*mut *mut c_void, *mut *mut c_char) -> c_int) -> Result<Tensor> {
+    let mut out = ptr::null_mut();
+    call(|message| function(&mut out, message))?;
+    if out.is_null() {
+        return Err(failure("no tensor came back".to_owned()));
+    }
+    // SAFETY: where the call succeeded, `out` is a new at::Tensor that nobody else owns, which is what tch wraps.
+    Ok(unsafe { Tensor::from_ptr(out.cast()) })
+}
+
+/// A failure as tch's operators report theirs.
+fn failure(text: String) -> Error {
+    TchError::Torch(text).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A failure is one also where the shim had no memory for its message.
+    #[test]
+    fn a_failure_without_a_message_is_no_success() {
+        let error = call(|_| 1).unwrap_err().to_string();
+        assert!(error.contains("no memory left"), "{error}");
+        assert!(tensor(|_, _| 1).is_err());
+        assert!(tensor(|_, _| 0).is_err(), "a success that made nothing");
+        assert!(call(|_| 0).is_ok());
+    }
+
+    /// Also where there is no GPU: it is a setting of libtorch's.
+    #[test]
+    fn full_precision_can_be_asked_for() {
+        full_precision().unwrap();
+    }
+
+    /// A tensor that was never made: libtorch throws, and the program hears of it instead of ending.
+    #[test]
+    fn an_exception_arrives_as_an_error() {
+        let nothing = Tensor::new();
+        let text = scaled_sum(&nothing, &nothing, 1.0).unwrap_err().to_string();
+        assert!(text.starts_with("libtorch: "), "{text}");
+    }
+}
