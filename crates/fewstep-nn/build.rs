@@ -47,8 +47,10 @@ fn compile_shim(include: &Path) {
     ops.flag("-isystem").flag(include).flag("-isystem").flag(include.join("torch/csrc/api/include"));
     ops.flag("-fopenmp").define("_GLIBCXX_USE_CXX11_ABI", "1");
     ops.include(format!("{SHIM}/declared")); // names of Gloo's that headers of libtorch ask for
-    ops.files(["norm", "sum", "dropout", "dispatch", "group", "ffi"].map(|name| format!("{SHIM}/{name}.cpp")))
-        .compile("fewstep_shim");
+    ops.files(
+        ["norm", "sum", "dropout", "dispatch", "group", "gradients", "ffi"].map(|name| format!("{SHIM}/{name}.cpp")),
+    )
+    .compile("fewstep_shim");
     // After what uses them: the linker reads archives in order.
     compile_kernels("baseline", &[]);
     if x86 {

@@ -7,6 +7,7 @@ use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{compare, data, demo, denoise, eval, export, features, fit, import};
 use crate::commands::{info, reference, report, reproduce, sample, shell, train};
+use crate::ranks;
 use crate::ui::{self, Output, Terminal};
 
 const EXAMPLES: &str = "\
@@ -35,6 +36,14 @@ pub struct Cli {
     /// Print the result as JSON on stdout, for scripts
     #[arg(long, global = true)]
     pub json: bool,
+
+    /// Processes on this machine that share the work of the command [default: 1, or as torchrun, srun or mpirun started them]
+    #[arg(long, global = true, value_name = "N")]
+    pub processes: Option<usize>,
+
+    /// Seconds that such processes wait for one another
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = ranks::DEFAULT_PATIENCE)]
+    pub timeout: u64,
 
     /// Print the licences of everything that is in this program
     #[arg(long, exclusive = true)]
@@ -88,10 +97,19 @@ pub enum Command {
     Man(shell::ManArgs),
 }
 
+/// The program, with what every command takes shown in its own help alone.
+pub fn shown() -> clap::Command {
+    let mut program = Cli::command();
+    program.build(); // commands have what is global from here on
+    let for_all =
+        |arg: Arg| if ["processes", "timeout"].contains(&arg.get_id().as_str()) { arg.hide(true) } else { arg };
+    program.mut_subcommands(|command| command.mut_args(for_all))
+}
+
 impl Cli {
     /// Reads the arguments. Those that every run needs may be left out where it only prints its settings.
     pub fn read(args: Vec<OsString>) -> Result<Self, clap::Error> {
-        let mut program = Self::command();
+        let mut program = shown();
         if args.iter().any(|arg| arg == "--print-settings") {
             let unused = |arg: Arg| if arg.is_required_set() { arg.required(false).default_value("-") } else { arg };
             program = program.mut_subcommands(|command| command.mut_args(unused));
@@ -100,8 +118,16 @@ impl Cli {
         Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut program))
     }
 
-    /// Does what was asked for.
-    pub fn run(self) -> Result<()> {
+    /// Does what was asked for; `args` are what was typed.
+    pub fn run(self, args: &[OsString]) -> Result<u8> {
+        ranks::wait_for(self.timeout)?;
+        match ranks::to_start(self.processes)? {
+            Some(processes) => ranks::supervise(args, processes),
+            None => self.work().and_then(|()| ranks::leave()).map(|()| 0),
+        }
+    }
+
+    fn work(self) -> Result<()> {
         let output = Output::new(self.json);
         let terminal = Terminal::default();
         if self.licenses {

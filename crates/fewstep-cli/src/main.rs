@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod inputs;
 mod interrupt;
+mod ranks;
 mod repeat;
 mod terminal;
 mod ui;
@@ -19,20 +20,39 @@ fn main() {
     ui::report_panics_in_a_sentence();
     kernels::keep_freed_memory();
     let done = interrupt::install().and_then(|()| repeat::arguments(&cli::Cli::command())).and_then(run);
-    let code = match done {
-        Ok(()) => 0,
-        Err(error) => match ended_as_asked(&error) {
-            Some(how) => {
-                ui::note(how);
-                interrupt::EXIT_CODE
-            }
-            None => {
-                ui::error(&error);
-                1
-            }
-        },
-    };
-    end(code)
+    end(done.unwrap_or_else(|error| failed(&error)))
+}
+
+/// Says why the program fails, to whoever started it and to the processes that share its work; the exit code.
+fn failed(error: &anyhow::Error) -> u8 {
+    if let Some(how) = ended_as_asked(error) {
+        ui::note(&how);
+        ranks::fail(&how, interrupt::EXIT_CODE);
+        return interrupt::EXIT_CODE;
+    }
+    if let Some((reason, code)) = of_another(error) {
+        // that one has said it on a stderr of its own; here it is said where people look
+        if code == Some(interrupt::EXIT_CODE) {
+            ui::note(reason)
+        } else {
+            ui::error_of_another(&reason)
+        }
+        return code.unwrap_or(1);
+    }
+    let text = ui::sentence(error);
+    ui::error(&text);
+    ranks::fail(&text, 1);
+    1
+}
+
+/// The failure of another process of the same run, with its exit code.
+fn of_another(error: &anyhow::Error) -> Option<(String, Option<u8>)> {
+    use fewstep_nn::Error::Process;
+    error.chain().find_map(|cause| match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(Process { reason, code }), _) => Some((reason.clone(), *code)),
+        (_, Some(fewstep::Error::Network(Process { reason, code }))) => Some((reason.clone(), *code)),
+        _ => None,
+    })
 }
 
 /// Ends at once. libtorch would take its tables of operators apart first, which takes a third of the time of a short command, for memory
@@ -52,14 +72,14 @@ fn end(code: u8) -> ! {
     std::process::exit(code.into())
 }
 
-fn run(args: Vec<std::ffi::OsString>) -> anyhow::Result<()> {
-    match cli::Cli::read(args) {
-        Ok(cli) => cli.run(),
+fn run(args: Vec<std::ffi::OsString>) -> anyhow::Result<u8> {
+    match cli::Cli::read(args.clone()) {
+        Ok(cli) => cli.run(&args),
         // help and version are no errors, and go to stdout
         Err(asked) if !asked.use_stderr() => {
             let text = asked.render();
             let text = if ui::colour_on_stdout() { text.ansi().to_string() } else { text.to_string() };
-            ui::print(text.as_bytes())
+            ui::print(text.as_bytes()).map(|()| 0)
         }
         Err(wrong) => wrong.exit(),
     }

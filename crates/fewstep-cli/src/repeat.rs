@@ -9,6 +9,7 @@ use fewstep::features::FeatureOptions;
 use fewstep::runs::{RunOptions, Task, differences};
 use fewstep_io::json;
 use fewstep_io::run_folder::RUN_FILE;
+use fewstep_nn::Ranks;
 use serde_json::Value;
 
 use crate::ui;
@@ -38,9 +39,9 @@ pub struct Repeat {
 }
 
 impl RunArgs {
-    /// As the library takes them.
-    pub fn options(&self) -> RunOptions {
-        RunOptions { out: self.out.clone(), resume: self.resume, command: command() }
+    /// As the library takes them, for these processes.
+    pub fn options(&self, ranks: Ranks) -> RunOptions {
+        RunOptions { out: self.out.clone(), resume: self.resume, command: command(), ranks }
     }
 }
 

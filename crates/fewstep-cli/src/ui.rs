@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -15,6 +16,18 @@ use crate::interrupt;
 
 /// Seconds between plain progress lines where stderr is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Whether nothing is said.
+static HUSHED: AtomicBool = AtomicBool::new(false);
+
+/// From now on nothing is said but why the program fails: another process speaks for this one.
+pub fn hush() {
+    HUSHED.store(true, Ordering::SeqCst);
+}
+
+fn hushed() -> bool {
+    HUSHED.load(Ordering::SeqCst)
+}
 
 /// Where results go and in which form.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +67,9 @@ pub fn colour_on_stdout() -> bool {
 
 /// Writes to stdout. A reader that stops early (`| head`) is no error; a full disk is.
 pub fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    if hushed() {
+        return Ok(());
+    }
     let mut out = stdout();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
@@ -63,11 +79,14 @@ pub fn print(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// A message for the person at the terminal.
 pub fn note(text: impl AsRef<str>) {
+    if hushed() {
+        return;
+    }
     let _ = writeln!(stderr(), "{}", text.as_ref());
 }
 
-/// The sentence that ends a failed command, with what caused it.
-pub fn error(error: &anyhow::Error) {
+/// A failure and what caused it, in a sentence.
+pub fn sentence(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
@@ -75,6 +94,18 @@ pub fn error(error: &anyhow::Error) {
             text = format!("{text}: {cause}");
         }
     }
+    text
+}
+
+/// The same where another process failed, which has a stderr of its own: said by the one that speaks.
+pub fn error_of_another(text: &str) {
+    if !hushed() {
+        error(text);
+    }
+}
+
+/// The sentence that ends a failed command.
+pub fn error(text: &str) {
     let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let label = if colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
     let _ = writeln!(stderr(), "{label} {text}");
@@ -160,7 +191,8 @@ impl Progress {
     /// `total` units of work, of which `done` were done before.
     fn new(name: &str, unit: &str, total: u64, done: u64) -> Self {
         let terminal = stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+        let target = if hushed() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(total), target);
         let template =
             format!("{{prefix}} {{bar:28}} {{human_pos}}/{{human_len}} {unit}  {{rate}}  {{eta}} left  {{msg}}");
         if let Ok(style) = ProgressStyle::with_template(&template) {

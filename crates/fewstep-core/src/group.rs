@@ -21,6 +21,15 @@ pub trait Group: Debug {
     /// # Errors
     /// If another process has gone, or does not come.
     fn gather(&self, own: &[f64]) -> Result<Vec<Vec<f64>>, GroupError>;
+
+    /// The same where every process knows how many each of them gives.
+    ///
+    /// # Errors
+    /// As [`Group::gather`].
+    fn gather_known(&self, own: &[f64], lengths: &[usize]) -> Result<Vec<Vec<f64>>, GroupError> {
+        let _ = lengths;
+        self.gather(own)
+    }
 }
 
 /// One process by itself.
@@ -52,5 +61,9 @@ impl<G: Group + ?Sized> Group for Rc<G> {
 
     fn gather(&self, own: &[f64]) -> Result<Vec<Vec<f64>>, GroupError> {
         (**self).gather(own)
+    }
+
+    fn gather_known(&self, own: &[f64], lengths: &[usize]) -> Result<Vec<Vec<f64>>, GroupError> {
+        (**self).gather_known(own, lengths)
     }
 }

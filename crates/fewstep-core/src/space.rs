@@ -66,6 +66,14 @@ pub trait Samples: VectorSpace {
     /// Inner product of each sample with its partner.
     fn sample_dots(&self, other: &Self) -> Vec<f64>;
 
+    /// [`Samples::sample_dots`] with each of several batches.
+    fn sample_dots_with<'a>(&self, others: impl IntoIterator<Item = &'a Self>) -> Vec<Vec<f64>>
+    where
+        Self: 'a,
+    {
+        others.into_iter().map(|other| self.sample_dots(other)).collect()
+    }
+
     /// Sum of absolute values of each sample.
     fn sample_l1(&self) -> Vec<f64>;
 

@@ -71,51 +71,83 @@ impl<'a> Collector<'a> {
         self.moments.as_ref().map_or(0, Moments::count)
     }
 
-    /// Takes u8 images `[N, C, H, W]`.
+    /// What is to be taken of u8 images `[N, C, H, W]`: the work, which another process may have done for [`Collector::take`]. A list of
+    /// [`Collector::seen_length`] tensors.
     ///
     /// # Errors
     /// If they do not fit the network, or it has no class scores and those were to be kept.
-    pub fn push(&mut self, images: &Tensor) -> Result<()> {
+    pub fn see(&self, images: &Tensor) -> Result<Vec<Tensor>> {
         let Activations { features, logits } = self.network.activations(images)?;
-        let dim = features.size().get(1).map_or(0, |&d| d as usize);
-        if self.moments.is_none() {
-            self.moments = Some(Moments::new(dim)?);
-        }
-        if let Some(moments) = &mut self.moments {
-            moments.update(&features)?;
-        }
+        let mut seen = vec![features];
         if self.keep.logits {
-            let logits = logits.ok_or_else(|| {
+            seen.push(logits.ok_or_else(|| {
                 let id = self.network.id();
                 Error::Input(format!(
                     "the feature network {id} gives no class scores, so there is no inception score with it"
                 ))
-            })?;
-            self.logits.push(logits);
-        }
-        if self.keep.features {
-            self.features.push(features);
+            })?);
         }
         if self.keep.images {
-            self.images.push(images.to_device(fewstep_nn::tch::Device::Cpu).copy());
+            seen.push(images.to_device(fewstep_nn::tch::Device::Cpu).copy());
+        }
+        Ok(seen)
+    }
+
+    /// Tensors of a [`Collector::see`].
+    pub fn seen_length(&self) -> usize {
+        1 + usize::from(self.keep.logits) + usize::from(self.keep.images)
+    }
+
+    /// Takes what was seen of the next images, as often as there were batches of them.
+    ///
+    /// # Errors
+    /// If it was seen by another network.
+    pub fn take(&mut self, seen: impl IntoIterator<Item = Tensor>) -> Result<()> {
+        let mut seen = seen.into_iter();
+        while let Some(features) = seen.next() {
+            let dim = features.size().get(1).map_or(0, |&d| d as usize);
+            if self.moments.is_none() {
+                self.moments = Some(Moments::new(dim)?);
+            }
+            if let Some(moments) = &mut self.moments {
+                moments.update(&features)?;
+            }
+            if self.keep.logits {
+                self.logits.extend(seen.next());
+            }
+            if self.keep.features {
+                self.features.push(features);
+            }
+            if self.keep.images {
+                self.images.extend(seen.next());
+            }
         }
         Ok(())
     }
 
-    /// Takes the images of a part of a data set, `batch` at once; the next batch is decoded while the network sees this one.
+    /// Takes u8 images `[N, C, H, W]`.
+    ///
+    /// # Errors
+    /// As [`Collector::see`].
+    pub fn push(&mut self, images: &Tensor) -> Result<()> {
+        let seen = self.see(images)?;
+        self.take(seen)
+    }
+
+    /// What is to be taken of a part of a data set, `batch` at once; the next batch is decoded while the network sees this one.
     /// `watch` counts images.
     ///
     /// # Errors
-    /// If some of the data set's images cannot be used (all of them are counted), or as [`Collector::push`].
-    pub fn push_dataset(
-        &mut self,
+    /// If some of the data set's images cannot be used (all of them are counted), or as [`Collector::see`].
+    pub fn see_dataset(
+        &self,
         dataset: &Dataset,
         range: Range<usize>,
         batch: usize,
         watch: &mut Watch<'_>,
-    ) -> Result<()> {
+    ) -> Result<Vec<Tensor>> {
         let (start, total) = (range.start, range.len() as u64);
-        let mut done = 0;
+        let (mut done, mut seen) = (0, Vec::new());
         thread::scope(|scope| {
             // One batch waits, one is being decoded, one is with the network.
             let (sender, receiver) = mpsc::sync_channel(1);
@@ -129,7 +161,7 @@ impl<'a> Collector<'a> {
             });
             for images in receiver {
                 let images = images::tensor(&images?)?;
-                self.push(&images)?;
+                seen.extend(self.see(&images)?);
                 done += images.size()[0] as u64;
                 watch(done, total);
             }
@@ -139,28 +171,53 @@ impl<'a> Collector<'a> {
         if done < total {
             return Err(Error::Input(format!("reading stopped after {done} of {total} images, from {start} on")));
         }
-        Ok(())
+        Ok(seen)
     }
 
-    /// Takes a sampler's images, f32 `[N, C, H, W]` in -1 to 1, rounded to u8 as EDM stores them.
+    /// Takes the images of a part of a data set ([`Collector::see_dataset`]).
     ///
     /// # Errors
-    /// If any image holds NaN or infinity (none of the batch is taken), or as [`Collector::push`].
+    /// As the same.
+    pub fn push_dataset(
+        &mut self,
+        dataset: &Dataset,
+        range: Range<usize>,
+        batch: usize,
+        watch: &mut Watch<'_>,
+    ) -> Result<()> {
+        let seen = self.see_dataset(dataset, range, batch, watch)?;
+        self.take(seen)
+    }
+
+    /// Takes a sampler's images ([`Collector::see_sampled`]).
+    ///
+    /// # Errors
+    /// As the same (none of the batch is taken).
     pub fn push_sampled(&mut self, images: &Tensor) -> Result<()> {
+        let seen = self.see_sampled(images, self.count())?;
+        self.take(seen)
+    }
+
+    /// What is to be taken of a sampler's images, f32 `[N, C, H, W]` in -1 to 1, rounded to u8 as EDM stores them; `before` images come
+    /// before them.
+    ///
+    /// # Errors
+    /// If any image holds NaN or infinity, or as [`Collector::see`].
+    pub fn see_sampled(&self, images: &Tensor, before: u64) -> Result<Vec<Tensor>> {
         if images.dim() != 4 {
             return Err(Error::Input(format!("images of shape {:?} where [N, C, H, W] is needed", images.size())));
         }
         let bad = images.flatten(1, -1).isfinite().logical_not().any_dim(1, false).to_kind(Kind::Int64);
         let count = bad.sum(Kind::Int64).int64_value(&[]);
         if count > 0 {
-            let first = self.count() as i64 + bad.argmax(0, false).int64_value(&[]);
+            let first = before as i64 + bad.argmax(0, false).int64_value(&[]);
             let n = images.size()[0];
             return Err(Error::Input(format!(
                 "{count} of {n} sampled images hold values that are not finite, the first is image {first}: the model or the \
                  plan diverges there"
             )));
         }
-        self.push(&to_u8(images))
+        self.see(&to_u8(images))
     }
 
     /// Everything seen.

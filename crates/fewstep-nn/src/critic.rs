@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 
+use fewstep_core::group::Group;
 use tch::{Device, Kind, Tensor};
 
 use crate::adam::{Adam, AdamConfig};
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::flat::FlatWeights;
 use crate::params::{Builder, Init, InitMode, Origin};
 use crate::random::{Purpose, Stream};
+use crate::ranks::Ranks;
 use crate::tunable::{Encoder, Tunable};
 use crate::unet::Conditions;
 
@@ -42,9 +44,17 @@ const UPDATES: u64 = 2;
 /// much only what is large.
 const NOISE: [f64; 2] = [0.04, 2.0];
 
-/// How many of a batch's first so many images are shown to a critic: updates are many, and the encoder is what costs.
+/// One image in so many of a batch is shown to a critic: updates are many, and the encoder is what costs.
+const SHOWN_ONE_IN: usize = 3;
+
+/// How many of a batch's first so many images are shown to a critic.
 pub fn shown_images(images: usize) -> usize {
-    images.div_ceil(3)
+    images.div_ceil(SHOWN_ONE_IN)
+}
+
+/// Which of the images of a batch from `first` on, so many, are shown to a critic: their places among these.
+pub fn shown_of(first: usize, images: usize) -> Vec<i64> {
+    (0..images).filter(|place| (first + place).is_multiple_of(SHOWN_ONE_IN)).map(|place| place as i64).collect()
 }
 
 /// Images and what they are of.
@@ -175,18 +185,21 @@ impl Critic {
 
     /// A round: a few updates towards telling apart what was compared since the last one, with the slopes kept small (Mescheder et al.
     /// 2018; with the relativistic loss, Huang et al. 2024), the graph of one comparison alive at a time. Returns the mean loss before
-    /// the last update, without the slopes': `log 2` for one that cannot tell.
+    /// the last update, without the slopes': `log 2` for one that cannot tell. Of the processes `ranks` each has compared some, and all
+    /// learn from all of them.
     ///
     /// # Errors
     /// If the loss is not finite; that update is not made, one before it stays.
-    pub fn learn(&mut self) -> Result<f64> {
+    pub fn learn(&mut self, ranks: &Ranks) -> Result<f64> {
         let seen = self.seen.take();
         let mut loss = std::f64::consts::LN_2;
-        let updates = if seen.is_empty() { 0 } else { UPDATES };
-        let total: i64 = seen.iter().map(|pairs| count(pairs)).sum();
+        let own: i64 = seen.iter().map(|pairs| count(pairs)).sum();
+        let all: Vec<i64> = ranks.gather(&[own as f64])?.concat().iter().map(|count| *count as i64).collect();
+        let (first, total): (i64, i64) = (all[..ranks.rank()].iter().sum(), all.iter().sum());
+        let updates = if total == 0 { 0 } else { UPDATES };
         for update in 0..updates {
             let (mut sum, mut gradient) = (0.0, self.weights.values.zeros_like());
-            let (mut before, mut own) = (0, 0);
+            let (mut before, mut own) = (first, 0);
             for pairs in &seen {
                 let share = share(pairs, update as i64 - before, total);
                 before += count(pairs);
@@ -198,8 +211,11 @@ impl Critic {
                     own += images;
                 }
             }
-            gradient /= own as f64;
-            loss = sum / own as f64;
+            ranks.sum(&mut gradient)?;
+            let sums = ranks.gather(&[sum, own as f64])?;
+            let [sum, own] = [0, 1].map(|at| sums.iter().map(|sums| sums[at]).sum::<f64>());
+            gradient /= own;
+            loss = sum / own;
             if !loss.is_finite() || gradient.isfinite().all().int64_value(&[]) == 0 {
                 let advice = "the update was not made; give the critic less weight, or do without".to_owned();
                 let (what, iteration) = ("the critic's loss or its gradient", self.adam.step);

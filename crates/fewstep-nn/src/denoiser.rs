@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use fewstep_core::denoiser::{Appearance, Counting, Denoiser, Differentiable, Guided, Spec};
+use fewstep_core::denoiser::{Appearance, Counting, Denoiser, Differentiable, Guided, Spec, Spread};
 use fewstep_core::noise;
 use fewstep_core::plan::Constant;
 use fewstep_core::space::Samples;
@@ -14,6 +14,7 @@ use crate::data;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::parts::in_parts;
+use crate::ranks::Ranks;
 use crate::tensor::{Batch, leaf};
 use crate::unet::Conditions;
 
@@ -35,6 +36,11 @@ pub trait TorchDenoiser: Denoiser<Batch = Batch, Conditions = Labels, Error = Er
     /// How its samples become images.
     fn codec(&self) -> &Codec;
 
+    /// The processes that compute with it, each with a copy of its own.
+    fn ranks(&self) -> Ranks {
+        Ranks::alone()
+    }
+
     /// As [`Codec::pixel_shape`].
     fn pixel_shape(&self) -> Option<[usize; 3]> {
         self.codec().pixel_shape()
@@ -47,6 +53,11 @@ pub trait TorchDenoiser: Denoiser<Batch = Batch, Conditions = Labels, Error = Er
     fn pixels(&self, samples: &Batch) -> Result<Tensor> {
         self.codec().pixels(samples)
     }
+}
+
+/// A denoiser with its samples shared out among its processes: what searches and held-out errors are computed on.
+pub fn spread<D: TorchDenoiser + ?Sized>(denoiser: &D) -> Spread<&D> {
+    Spread::new(denoiser, denoiser.ranks().group())
 }
 
 /// One-hot rows `[N, classes]` of classes.
@@ -215,6 +226,10 @@ impl TorchDenoiser for Model {
     fn codec(&self) -> &Codec {
         &self.codec
     }
+
+    fn ranks(&self) -> Ranks {
+        self.ranks.clone()
+    }
 }
 
 /// Images of a denoiser around another are those of the other's samples.
@@ -227,6 +242,10 @@ macro_rules! forward {
 
             fn codec(&$self) -> &Codec {
                 $inner.codec()
+            }
+
+            fn ranks(&$self) -> Ranks {
+                $inner.ranks()
             }
         }
     )*};

@@ -36,8 +36,8 @@ pub struct Criticism<'a> {
     pub critic: &'a Critic,
     /// What its distance counts.
     pub weight: f64,
-    /// How many of the images it is shown: the first ones, and none for 0.
-    pub shown: i64,
+    /// The places of the images that it is shown.
+    pub shown: &'a [i64],
     /// What the images are of.
     pub class_labels: Option<&'a Tensor>,
     /// At least as many images that they should look like, in place of those that they should be.
@@ -81,17 +81,18 @@ impl<'a> Measure<'a> {
     pub fn of_images(&self, images: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let distance = self.of_each_image(images, targets)?;
         let Some(Criticism { critic, weight, shown, class_labels, data, stream }) =
-            self.criticism.filter(|by| by.shown > 0)
+            self.criticism.filter(|by| !by.shown.is_empty())
         else {
             return Ok(distance);
         };
-        let first = |of_all: &Tensor| of_all.narrow(0, 0, shown);
+        let places = Tensor::f_from_slice(shown)?.f_to_device(images.device())?;
+        let shown = |of_all: &Tensor| of_all.f_index_select(0, &places);
         let (wanted, their_labels) = match data {
             None => (targets, class_labels),
             Some(data) => (&data.images, data.class_labels.as_ref()),
         };
-        let (images, wanted) = (first(images), first(wanted));
-        let [class_labels, their_labels] = [class_labels, their_labels].map(|labels| labels.map(first));
+        let (images, wanted) = (shown(images)?, shown(wanted)?);
+        let (class_labels, their_labels) = (class_labels.map(shown).transpose()?, their_labels.map(shown).transpose()?);
         let found = Shown { images: &images, class_labels: class_labels.as_ref() };
         let wanted = Shown { images: &wanted, class_labels: their_labels.as_ref() };
         Ok(distance + critic.distance(found, wanted, &mut stream.borrow_mut())? * weight)

@@ -169,11 +169,17 @@ impl From<fewstep_search::Error> for Error {
     }
 }
 
+impl From<GroupError> for Error {
+    fn from(GroupError(reason): GroupError) -> Self {
+        Self::Process { reason, code: None }
+    }
+}
+
 impl From<SpreadError<Error>> for Error {
     fn from(error: SpreadError<Self>) -> Self {
         match error {
             SpreadError::Denoiser(own) => own,
-            SpreadError::Group(GroupError(reason)) => Self::Process { reason, code: None },
+            SpreadError::Group(error) => error.into(),
             error @ SpreadError::NoSamples => Self::Input(error.to_string()),
         }
     }

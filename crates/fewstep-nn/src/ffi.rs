@@ -9,6 +9,7 @@ use tch::{TchError, Tensor};
 
 use crate::error::{Error, Result};
 use crate::kernels::{Dropout, NormAct};
+use crate::random::MaskSeed;
 
 unsafe extern "C" {
     fn fewstep_is_supported(supported: *mut c_int, message: *mut *mut c_char, x: *const c_void) -> c_int;
@@ -38,6 +39,8 @@ unsafe extern "C" {
         x: *const c_void,
         probability: f64,
         seed: u64,
+        first: i64,
+        of: i64,
     ) -> c_int;
     fn fewstep_keep_freed_memory() -> c_int;
     fn fewstep_full_precision(message: *mut *mut c_char) -> c_int;
@@ -57,6 +60,7 @@ unsafe extern "C" {
         timeout_ms: i64,
     ) -> c_int;
     fn fewstep_leave_group(group: *mut c_void);
+    fn fewstep_part_group(group: *mut c_void);
     fn fewstep_group_begin_sum(message: *mut *mut c_char, group: *mut c_void, tensor: *mut c_void) -> c_int;
     fn fewstep_group_finish(message: *mut *mut c_char, group: *mut c_void) -> c_int;
     fn fewstep_group_gather(
@@ -66,6 +70,22 @@ unsafe extern "C" {
         tensor: *const c_void,
     ) -> c_int;
     fn fewstep_group_broadcast(message: *mut *mut c_char, group: *mut c_void, tensor: *mut c_void) -> c_int;
+    fn fewstep_backward_summing(
+        through: *mut *mut c_void,
+        message: *mut *mut c_char,
+        group: *mut c_void,
+        loss: *const c_void,
+        leaves: *const *mut c_void,
+        bucket_of_leaf: *const i64,
+        leaf_count: i64,
+        x: *const c_void,
+        sum: *mut c_void,
+        share: f64,
+        order: *const i64,
+        order_count: i64,
+        finished: *mut i64,
+        count: *mut i64,
+    ) -> c_int;
     fn fewstep_group_write(
         message: *mut *mut c_char,
         group: *mut c_void,
@@ -153,6 +173,59 @@ impl Group {
         call(|message| unsafe { fewstep_group_broadcast(message, self.handle, tensor.as_mut_ptr().cast()) })
     }
 
+    /// Adds `share` times d loss / d leaves to the flat `sum` and begins the sums of its buckets over all processes: `of_leaf` has the
+    /// bucket of each leaf, ascending from 0, and `order` in which order sums begin (none: only at the end). Returns d loss / d x, and the
+    /// buckets in the order in which they became known.
+    pub fn backward_summing(
+        &self,
+        loss: &Tensor,
+        leaves: &[Tensor],
+        x: Option<&Tensor>,
+        sum: &mut Tensor,
+        share: f64,
+        (of_leaf, order): (&[i64], &[i64]),
+    ) -> Result<(Option<Tensor>, Vec<i64>)> {
+        let buckets = of_leaf.last().map_or(0, |last| last + 1);
+        let fits =
+            of_leaf.len() == leaves.len() && of_leaf.is_sorted() && of_leaf.first().is_none_or(|first| *first >= 0);
+        if !fits || order.iter().any(|bucket| !(0..buckets).contains(bucket)) {
+            return Err(failure(format!("{} leaves in {buckets} buckets", leaves.len())));
+        }
+        let handles: Vec<*mut c_void> = leaves.iter().map(|leaf| leaf.as_ptr().cast_mut().cast()).collect();
+        let (mut through, mut count) = (ptr::null_mut(), 0i64);
+        let mut finished = vec![0i64; buckets as usize];
+        // SAFETY: as in `begin_sum`; all slices outlive the call, which copies them, and hold as many elements as is said beside
+        // them; every bucket, as `of_leaf` counts them, finishes once at most.
+        call(|message| unsafe {
+            fewstep_backward_summing(
+                &mut through,
+                message,
+                self.handle,
+                pointer(loss),
+                handles.as_ptr(),
+                of_leaf.as_ptr(),
+                leaves.len() as i64,
+                x.map_or(ptr::null(), pointer),
+                sum.as_mut_ptr().cast(),
+                share,
+                order.as_ptr(),
+                order.len() as i64,
+                finished.as_mut_ptr(),
+                &mut count,
+            )
+        })?;
+        finished.truncate(count as usize);
+        // SAFETY: where it is not null, a new at::Tensor that nobody else owns.
+        let through = (!through.is_null()).then(|| unsafe { Tensor::from_ptr(through.cast()) });
+        Ok((through, finished))
+    }
+
+    /// Parts with the others, who hear of it at once; nothing but lines can be left and read any more.
+    pub fn part(&self) {
+        // SAFETY: as in `begin_sum`; a call after it is an error of C++, which arrives as one.
+        unsafe { fewstep_part_group(self.handle) }
+    }
+
     /// Leaves a line for the others.
     pub fn write(&self, key: &str, value: &str) -> Result<()> {
         let (key, value) = (text(key)?, text(value)?);
@@ -206,7 +279,8 @@ pub fn is_supported(x: &Tensor) -> Result<bool> {
 
 pub fn norm_act(x: &Tensor, norm: &NormAct) -> Result<Tensor> {
     let shift = norm.shift.map_or(ptr::null(), pointer);
-    let Dropout { probability, seed } = norm.dropout.unwrap_or(Dropout { probability: 0.0, seed: 0 });
+    let Dropout { probability, seed } = norm.dropout.unwrap_or(Dropout { probability: 0.0, seed: 0.into() });
+    let seed = seed.seed.wrapping_add(seed.rows.first); // the kernel adds the place in the batch
     // SAFETY: all pointers but `shift`, which may be null, are at::Tensors that outlive the call. Shapes and kinds are checked
     // in C++, and no exception leaves it.
     tensor(|out, message| unsafe {
@@ -231,9 +305,11 @@ pub fn scaled_sum(a: &Tensor, b: &Tensor, factor: f64) -> Result<Tensor> {
     tensor(|out, message| unsafe { fewstep_scaled_sum(out, message, pointer(a), pointer(b), factor) })
 }
 
-pub fn dropout(x: &Tensor, Dropout { probability, seed }: Dropout) -> Result<Tensor> {
+pub fn dropout(x: &Tensor, Dropout { probability, seed: MaskSeed { seed, rows } }: Dropout) -> Result<Tensor> {
+    let first = rows.first as i64;
+    let of = rows.of.map_or_else(|| x.size().first().copied().unwrap_or(0), |of| of as i64);
     // SAFETY: as in `norm_act`.
-    tensor(|out, message| unsafe { fewstep_dropout(out, message, pointer(x), probability, seed) })
+    tensor(|out, message| unsafe { fewstep_dropout(out, message, pointer(x), probability, seed, first, of) })
 }
 
 pub fn keep_freed_memory() -> bool {

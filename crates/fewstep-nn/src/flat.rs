@@ -32,6 +32,11 @@ impl FlatWeights {
         })
     }
 
+    /// The network's weights, in the order of the vector.
+    pub(crate) fn leaves(&self) -> &[Tensor] {
+        &self.leaves
+    }
+
     /// d loss / d weights, flat; the graph of `loss` is freed.
     pub fn gradient(&self, loss: &Tensor) -> Result<Tensor> {
         let grads = Tensor::f_run_backward(&[loss], &self.leaves, false, false)?;

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 use crate::ffi;
+use crate::random::MaskSeed;
 
 /// Group normalisation and what follows it: `dropout(act(group_norm(x + shift) * weight + bias))`.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +34,8 @@ pub struct NormAct<'a> {
 pub struct Dropout {
     /// Probability of each.
     pub probability: f64,
-    /// The same seed drops the same numbers of a tensor of the same shape, device and memory format.
-    pub seed: u64,
+    /// The same seed drops the same numbers of a row of a batch, on the same device and in the same memory format.
+    pub seed: MaskSeed,
 }
 
 impl NormAct<'_> {
@@ -86,6 +87,37 @@ pub fn scaled_sum(a: &Tensor, b: &Tensor, factor: f64) -> Result<Tensor> {
     }
     let sum = a.f_add(b)?;
     Ok(if factor == 1.0 { sum } else { sum.f_mul_scalar(factor)? })
+}
+
+/// A convolution of `x` `[N, C, H, W]`, its borders padded by `pad` zeros, with `weight` `[out, C, side, side]`.
+///
+/// On a CPU by oneDNN whatever the sizes: libtorch takes another library for a few images and one thread, and with it the rounding would
+/// hang on the number of threads.
+///
+/// # Errors
+/// Where shapes do not fit, or memory does not suffice.
+pub fn convolution(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, pad: i64) -> Result<Tensor> {
+    if by_onednn(x) {
+        return Ok(x.f_mkldnn_convolution(weight, bias, [pad, pad], [1, 1], [1, 1], 1)?);
+    }
+    Ok(x.f_conv2d(weight, bias, 1, pad, 1, 1)?)
+}
+
+/// `x` `[N, in]` times `weight` `[out, in]`, plus `bias`. On a CPU as a [`convolution`] of one pixel, for the same reason.
+///
+/// # Errors
+/// Where shapes do not fit, or memory does not suffice.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if !by_onednn(x) || x.dim() != 2 {
+        return Ok(x.f_linear(weight, bias)?);
+    }
+    let [x, weight] = [x, weight].map(|matrix| matrix.f_unsqueeze(2).and_then(|matrix| matrix.f_unsqueeze(3)));
+    let product = convolution(&x?, &weight?, bias, 0)?;
+    Ok(product.f_flatten(1, -1)?)
+}
+
+fn by_onednn(x: &Tensor) -> bool {
+    x.device() == Device::Cpu && matches!(x.kind(), Kind::Float | Kind::BFloat16) && x.numel() > 0
 }
 
 /// From now on f32 is f32 on a GPU, too, where libtorch would round the factors of convolutions to TF32.

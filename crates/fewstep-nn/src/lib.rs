@@ -65,7 +65,7 @@ pub mod tunable;
 pub mod unet;
 
 pub use codec::Codec;
-pub use denoiser::{Labels, TorchDenoiser};
+pub use denoiser::{Labels, TorchDenoiser, spread};
 pub use error::{Error, Result};
 pub use model::Model;
 pub use network::Network;

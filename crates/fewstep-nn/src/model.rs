@@ -12,6 +12,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::params::{Builder, Origin, Params};
 use crate::random::{Purpose, Stream};
+use crate::ranks::Ranks;
 use crate::tensor::coefficients;
 use crate::tunable::{Encoder, Tunable};
 use crate::unet::{Conditions, RawNetwork};
@@ -31,6 +32,8 @@ pub struct Model {
     batch: usize,
     /// How its samples become images.
     pub(crate) codec: Codec,
+    /// The processes that compute with it.
+    pub(crate) ranks: Ranks,
     /// Classes that it was trained on, ascending, where some were not.
     trained_classes: Option<Vec<i64>>,
 }
@@ -75,7 +78,18 @@ impl Model {
             identity: String::new(),
         };
         let codec = Codec::direct(&spec.shape, device);
-        Self { config, params, net, device, kind, spec, batch: BATCH, codec, trained_classes: None }
+        Self {
+            config,
+            params,
+            net,
+            device,
+            kind,
+            spec,
+            batch: BATCH,
+            codec,
+            ranks: Ranks::alone(),
+            trained_classes: None,
+        }
     }
 
     /// A second network of the same architecture with the same weights, independent of this one.
@@ -84,7 +98,7 @@ impl Model {
         let copy = Self::from_tensors(self.config.clone(), tensors, self.device)?;
         let copy = copy.with_kind(self.kind);
         let (codec, trained_classes) = (self.codec.clone(), self.trained_classes.clone());
-        Ok(Self { batch: self.batch, codec, trained_classes, ..copy })
+        Ok(Self { batch: self.batch, codec, ranks: self.ranks.clone(), trained_classes, ..copy })
     }
 
     /// The description.
@@ -124,6 +138,12 @@ impl Model {
     /// With samples that become images so.
     pub fn with_codec(mut self, codec: Codec) -> Self {
         self.codec = codec.with_batch(self.batch);
+        self
+    }
+
+    /// With these processes, each of which has a copy of its own.
+    pub fn with_ranks(mut self, ranks: Ranks) -> Self {
+        self.ranks = ranks;
         self
     }
 

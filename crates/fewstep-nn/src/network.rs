@@ -12,6 +12,7 @@ use crate::denoiser::{Labels, TorchDenoiser};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::params::Params;
+use crate::ranks::Ranks;
 use crate::tensor::Batch;
 use crate::tunable::{Encoder, Tunable};
 use crate::unet::Conditions;
@@ -159,5 +160,9 @@ impl TorchDenoiser for Network {
 
     fn codec(&self) -> &Codec {
         self.denoiser().codec()
+    }
+
+    fn ranks(&self) -> Ranks {
+        self.denoiser().ranks()
     }
 }

@@ -22,6 +22,7 @@ use self::labels::Asked;
 use self::script::Script;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
+use crate::ranks::Ranks;
 use crate::tensor::coefficients;
 
 /// Samples at once, where nobody says otherwise.
@@ -35,6 +36,7 @@ pub struct Program {
     codec: Codec,
     device: Device,
     batch: usize,
+    ranks: Ranks,
 }
 
 impl Program {
@@ -49,7 +51,7 @@ impl Program {
             Some(decoder) => Codec::decoding(Decoder::load_beside(path, decoder, &config.shape, device)?)?,
             None => Codec::direct(&config.shape.iter().map(|&size| size as usize).collect::<Vec<_>>(), device),
         };
-        let program = Self { script, config, codec, device, batch: BATCH };
+        let program = Self { script, config, codec, device, batch: BATCH, ranks: Ranks::alone() };
         program.try_out()?;
         Ok(program)
     }
@@ -59,6 +61,17 @@ impl Program {
         self.batch = batch.max(1);
         self.codec = self.codec.with_batch(batch);
         self
+    }
+
+    /// With these processes, each of which has opened it.
+    pub fn with_ranks(mut self, ranks: Ranks) -> Self {
+        self.ranks = ranks;
+        self
+    }
+
+    /// The processes that compute with it.
+    pub fn ranks(&self) -> &Ranks {
+        &self.ranks
     }
 
     /// The description.

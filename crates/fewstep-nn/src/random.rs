@@ -39,16 +39,43 @@ pub enum Purpose {
     LabelDropout = 8,
 }
 
+/// Some rows of a batch: what one process, or one part of a batch after another, computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Rows of the batch before these.
+    pub first: u64,
+    /// Rows of the whole batch; none where these are all.
+    pub of: Option<u64>,
+}
+
+/// A seed of what a network drops in training, for some rows of a batch: the same seed drops the same of every row, however the
+/// batch is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaskSeed {
+    /// The seed.
+    pub seed: u64,
+    /// The rows.
+    pub rows: Rows,
+}
+
+impl From<u64> for MaskSeed {
+    fn from(seed: u64) -> Self {
+        Self { seed, rows: Rows::default() }
+    }
+}
+
 /// Random numbers for one purpose: the same for the same seed, purpose and index.
 ///
 /// The generator is ChaCha with 8 rounds, keyed by the seed, the purpose, the index and the number of the draw. A draw is filled
-/// in blocks, each from a stream of its own, so that any number of threads gives the same numbers.
+/// in blocks, each from a stream of its own, so that any number of threads gives the same numbers. The first dimension of a draw are
+/// the rows of a batch; a stream for some of them ([`Stream::rows`]) gives these rows of what one for all would.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
     seed: u64,
     purpose: Purpose,
     index: u64,
     draws: u64,
+    rows: Rows,
 }
 
 /// Numbers in a block.
@@ -59,7 +86,12 @@ const BLOCKS_A_THREAD: usize = 8;
 impl Stream {
     /// The numbers for the `index`-th use of `seed` for `purpose`.
     pub fn new(seed: u64, purpose: Purpose, index: u64) -> Self {
-        Self { seed, purpose, index, draws: 0 }
+        Self { seed, purpose, index, draws: 0, rows: Rows::default() }
+    }
+
+    /// The numbers for these rows of a batch.
+    pub fn rows(self, rows: Rows) -> Self {
+        Self { rows, ..self }
     }
 
     /// Unit normal numbers, f32.
@@ -75,13 +107,18 @@ impl Stream {
     /// `count` integers uniform in `0 .. bound`, i64 on the CPU.
     pub fn integers(&mut self, bound: i64, count: i64) -> Tensor {
         let mut generator = self.generator();
-        let values: Vec<i64> = (0..count).map(|_| generator.random_range(0..bound.max(1))).collect();
-        Tensor::from_slice(&values)
+        let all = (0..self.rows.first + count as u64).map(|_| generator.random_range(0..bound.max(1)));
+        Tensor::from_slice(&all.skip(self.rows.first as usize).collect::<Vec<i64>>())
     }
 
-    /// A seed for something else.
+    /// A seed for something else: the same for all rows.
     pub fn seed(&mut self) -> u64 {
         self.generator().random()
+    }
+
+    /// A seed of what a network drops.
+    pub fn mask_seed(&mut self) -> MaskSeed {
+        MaskSeed { seed: self.seed(), rows: self.rows }
     }
 
     /// The generator of the next draw.
@@ -97,11 +134,15 @@ impl Stream {
 
     fn fill(&mut self, size: &[i64], device: Device, draw: impl Fn(&mut ChaCha8Rng) -> f32 + Sync) -> Tensor {
         let generator = self.generator();
-        let mut values = vec![0f32; size.iter().product::<i64>() as usize];
+        let count = size.iter().product::<i64>() as usize;
+        // rows before these, in whole blocks that are left out and a rest of one that is drawn and left out
+        let before = self.rows.first as usize * size.iter().skip(1).product::<i64>() as usize;
+        let (block_before, rest) = (before / BLOCK, before % BLOCK);
+        let mut values = vec![0f32; rest + count];
         let fill = |first: usize, values: &mut [f32]| {
             for (block, values) in values.chunks_mut(BLOCK).enumerate() {
                 let mut generator = generator.clone();
-                generator.set_stream((first + block) as u64);
+                generator.set_stream((block_before + first + block) as u64);
                 values.iter_mut().for_each(|value| *value = draw(&mut generator));
             }
         };
@@ -118,7 +159,7 @@ impl Stream {
                 fill(0, values);
             }
         });
-        Tensor::from_slice(&values).view(size).to_device(device).to_kind(Kind::Float)
+        Tensor::from_slice(&values[rest..]).view(size).to_device(device).to_kind(Kind::Float)
     }
 }
 
@@ -183,6 +224,27 @@ mod tests {
             let share = integers.iter().filter(|found| **found == value).count() as f64 / n as f64;
             assert!((share - 1.0 / 3.0).abs() < tolerance, "{value}: {share}");
         }
+    }
+
+    /// However a batch is divided, its rows are drawn the same.
+    #[test]
+    fn rows_of_a_batch_are_those_of_the_whole() {
+        let draw = |first: i64, count: i64| {
+            let mut stream = Stream::new(3, Purpose::Training, 7).rows(Rows { first: first as u64, of: Some(20) });
+            let drawn = [
+                stream.normal(&[count, 5], Device::Cpu).flatten(0, -1),
+                stream.uniform(&[count, 1, 4000], Device::Cpu).flatten(0, -1), // blocks are cut in rows
+                stream.integers(100, count).to_kind(Kind::Float),
+            ];
+            (drawn, stream.mask_seed().seed)
+        };
+        let (whole, seed) = draw(0, 20);
+        let parts = [(0, 7), (7, 1), (8, 12)].map(|(first, count)| draw(first, count));
+        for (at, whole) in whole.iter().enumerate() {
+            let parts: Vec<&Tensor> = parts.iter().map(|(drawn, _)| &drawn[at]).collect();
+            assert!(Tensor::cat(&parts, 0).equal(whole), "{at}");
+        }
+        assert!(parts.iter().all(|(_, of_part)| *of_part == seed));
     }
 
     #[test]

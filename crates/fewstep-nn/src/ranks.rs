@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use fewstep_core::denoiser::Shared;
 use fewstep_core::group::{Group, GroupError};
 use fewstep_io::tensors::TensorMap;
 use fewstep_io::{hash, safetensors};
@@ -19,6 +20,7 @@ use tch::{Device, Kind, Tensor};
 use crate::checkpoint::{tensor_data, tensor_from};
 use crate::error::{Error, Result};
 use crate::ffi;
+use crate::tensor::Batch;
 
 /// Where the processes of a group find each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,11 +64,16 @@ struct Joined {
     rank: usize,
     size: usize,
     timeout: Duration,
+    /// Whether what processes leave for one another is gone with this one.
+    keeps_lines: bool,
     group: ffi::Group,
 }
 
 /// Under what a process that fails leaves its reason.
 const FAILURE: &str = "failure";
+
+/// How long a process stays, in which others read why it goes.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How long others wait for the reason.
 const FAILURE_WAIT: Duration = Duration::from_secs(2);
@@ -105,7 +112,8 @@ impl Ranks {
             );
             Error::Process { reason, code: None }
         })?;
-        Ok(Self(Some(Rc::new(Joined { rank: *rank, size: *size, timeout: *timeout, group }))))
+        let keeps_lines = meeting.serves;
+        Ok(Self(Some(Rc::new(Joined { rank: *rank, size: *size, timeout: *timeout, keeps_lines, group }))))
     }
 
     /// This process's number, from 0.
@@ -151,6 +159,21 @@ impl Ranks {
     /// As [`Ranks::sum`].
     pub fn finish_sums(&self) -> Result<()> {
         self.call((), ffi::Group::finish)
+    }
+
+    /// Adds `share` times the gradient of `loss` with respect to `leaves` to the flat `sum`, bucket by bucket summed over all processes
+    /// while the rest is computed (`of_leaf`: the bucket of each leaf; `order`: of their sums). [`Ranks::finish_sums`] waits for them.
+    /// Returns d loss / d x, and the buckets in the order in which they became known.
+    pub(crate) fn backward_summing(
+        &self,
+        loss: &Tensor,
+        leaves: &[Tensor],
+        x: Option<&Tensor>,
+        sum: &mut Tensor,
+        share: f64,
+        buckets: (&[i64], &[i64]),
+    ) -> Result<(Option<Tensor>, Vec<i64>)> {
+        self.call((None, Vec::new()), |group| group.backward_summing(loss, leaves, x, sum, share, buckets))
     }
 
     /// Whether any process says yes.
@@ -255,6 +278,28 @@ impl Ranks {
         Ok(())
     }
 
+    /// All samples of a batch that processes share, `[N, ...]` on the CPU, in every process.
+    ///
+    /// # Errors
+    /// As [`Ranks::sum`].
+    pub fn whole(&self, batch: &Shared<Batch>) -> Result<Tensor> {
+        let own = &batch.own().0;
+        if self.0.is_none() {
+            return Ok(own.shallow_clone());
+        }
+        let parts = self.gather_bytes(&to_bytes(&[own.shallow_clone()])?)?;
+        let parts = parts.iter().map(|part| from_bytes(part)).collect::<Result<Vec<_>>>()?;
+        let parts: Vec<Tensor> = parts.into_iter().flatten().collect();
+        // all processes' one after the other, and then in the order of the samples
+        let mut next: Vec<i64> = (0..self.size()).map(|rank| count_before(batch.owners(), rank)).collect();
+        let places = batch.owners().iter().map(|owner| {
+            next[*owner] += 1;
+            next[*owner] - 1
+        });
+        let places: Vec<i64> = places.collect();
+        Ok(Tensor::f_cat(&parts, 0)?.f_index_select(0, &Tensor::f_from_slice(&places)?)?)
+    }
+
     /// Refuses to go on where processes differ in `what`, of which `value` is this one's.
     ///
     /// # Errors
@@ -280,11 +325,14 @@ impl Ranks {
         self.any(false).map(|_| ())
     }
 
-    /// Leaves the reason why this process ends, for the others to end with; nothing where it ends for another's.
+    /// Parts with the others, and leaves them the reason why this process ends, for them to end with.
     pub fn fail(&self, reason: &str, code: u8) {
-        if let Some(joined) = &self.0 {
-            let _ =
-                joined.group.write(FAILURE, &format!("{code} process {} of {}: {reason}", joined.rank, joined.size));
+        let Some(joined) = &self.0 else { return };
+        let reason = format!("{code} process {} of {}: {reason}", joined.rank, joined.size);
+        let _ = joined.group.write(FAILURE, &reason); // without it they say that this one has gone
+        joined.group.part();
+        if joined.keeps_lines {
+            std::thread::sleep(LAST_WORDS);
         }
     }
 
@@ -312,6 +360,11 @@ impl Ranks {
             }
         }
     }
+}
+
+/// How many samples the processes before `rank` have.
+fn count_before(owners: &[usize], rank: usize) -> i64 {
+    owners.iter().filter(|owner| **owner < rank).count() as i64
 }
 
 /// The interface of processes on one machine.
@@ -359,5 +412,17 @@ impl Group for Ranks {
         let all = self.gather_bytes(&bytes).map_err(|error| GroupError(error.to_string()))?;
         let numbers = |bytes: &Vec<u8>| bytes.as_chunks::<8>().0.iter().map(|word| f64::from_ne_bytes(*word)).collect();
         Ok(all.iter().map(numbers).collect())
+    }
+
+    fn gather_known(&self, own: &[f64], lengths: &[usize]) -> std::result::Result<Vec<Vec<f64>>, GroupError> {
+        let Some(joined) = &self.0 else { return Ok(vec![own.to_vec()]) };
+        let most = lengths.iter().copied().max().unwrap_or(0);
+        let mut padded = own.to_vec();
+        padded.resize(most, 0.0);
+        let gathered = || -> Result<Vec<f64>> {
+            Ok(Vec::try_from(self.gathered(joined, &Tensor::f_from_slice(&padded)?)?.f_reshape([-1])?)?)
+        };
+        let all = gathered().map_err(|error| GroupError(error.to_string()))?;
+        Ok(all.chunks(most.max(1)).zip(lengths).map(|(row, length)| row[..*length].to_vec()).collect())
     }
 }

@@ -2,25 +2,31 @@
 
 use std::path::Path;
 
+use fewstep_core::denoiser::{Shared, Spread};
 use fewstep_core::schedule::Schedule;
 use fewstep_core::space::Samples;
 use fewstep_io::safetensors;
 use fewstep_io::tensors::TensorMap;
 use fewstep_search::{Endpoints, Teacher};
-use tch::Device;
+use tch::Tensor;
 
 use crate::checkpoint::{tensor_data, tensor_from};
+use crate::denoiser::TorchDenoiser;
 use crate::error::{Error, Result};
+use crate::ranks::Ranks;
 use crate::tensor::Batch;
 
-/// Writes a teacher's trajectories, and under `key` what they depend on.
-pub fn save_teacher(teacher: &Teacher<Batch>, key: &str, path: &Path) -> Result<()> {
+/// Writes a teacher's trajectories, of all samples, and under `key` what they depend on.
+///
+/// # Errors
+/// If the file cannot be written, or another of the processes has gone.
+pub fn save_teacher(teacher: &Teacher<Shared<Batch>>, key: &str, path: &Path, ranks: &Ranks) -> Result<()> {
     let mut tensors = TensorMap::new();
     let ends = teacher.ends();
-    tensors.insert(LATENT.to_owned(), tensor_data(&ends.latent.0)?);
-    tensors.insert(IMAGE.to_owned(), tensor_data(&ends.image.0)?);
-    for (j, state) in teacher.states().iter().enumerate() {
-        tensors.insert(state_name(j), tensor_data(&state.0)?);
+    let states = teacher.states().iter().enumerate().map(|(j, state)| (state_name(j), state));
+    for (name, batch) in [(LATENT.to_owned(), &ends.latent), (IMAGE.to_owned(), &ends.image)].into_iter().chain(states)
+    {
+        tensors.insert(name, tensor_data(&ranks.whole(batch)?)?);
     }
     let metadata = [
         (KEY, key.to_owned()),
@@ -31,11 +37,18 @@ pub fn save_teacher(teacher: &Teacher<Batch>, key: &str, path: &Path) -> Result<
     Ok(safetensors::write(path, &tensors, &metadata)?)
 }
 
-/// Reads trajectories that [`save_teacher`] wrote under the same `key`.
+/// Reads trajectories that [`save_teacher`] wrote under the same `key`, from the latents of `seeds`.
 ///
 /// # Errors
 /// If the file is none of ours, or was written for another model or with other settings.
-pub fn load_teacher(key: &str, path: &Path, device: Device) -> Result<Teacher<Batch>> {
+pub fn load_teacher<D: TorchDenoiser>(
+    key: &str,
+    path: &Path,
+    denoiser: &Spread<D>,
+    seeds: &[u64],
+) -> Result<Teacher<Shared<Batch>>> {
+    let own: Vec<i64> = (0..).zip(denoiser.own_places(seeds)).filter(|(_, own)| *own).map(|(place, _)| place).collect();
+    let (own, device) = (Tensor::from_slice(&own), denoiser.inner().device());
     let place = path.display().to_string();
     let fail = |reason: String| Error::Checkpoint { path: place.clone(), reason };
     let file = safetensors::read(path)?;
@@ -51,12 +64,16 @@ pub fn load_teacher(key: &str, path: &Path, device: Device) -> Result<Teacher<Ba
     let evaluations = text(EVALUATIONS)?.parse().map_err(|_| fail("has a damaged count of evaluations".to_owned()))?;
     let tensor = |name: &str| {
         let tensor = file.tensors.get(name).ok_or_else(|| fail(format!("has no '{name}'")))?;
-        Ok::<_, Error>(Batch(tensor_from(tensor)?.to_device(device)))
+        let all = tensor_from(tensor)?;
+        if all.size().first() != Some(&(seeds.len() as i64)) {
+            return Err(fail(format!("has trajectories of shape {:?}, and not {} of them", all.size(), seeds.len())));
+        }
+        Ok::<_, Error>(denoiser.shared(Batch(all.f_index_select(0, &own)?.f_to_device(device)?), seeds))
     };
     let latent = tensor(LATENT)?;
     let ends = Endpoints { samples: latent.samples(), latent, mean: None, image: tensor(IMAGE)? };
     let states = (0..grid.len()).map(|j| tensor(&state_name(j))).collect::<Result<Vec<_>>>()?;
-    if states.iter().chain([&ends.image]).any(|state| state.0.size() != ends.latent.0.size()) {
+    if states.iter().chain([&ends.image]).any(|state| state.own().0.size() != ends.latent.own().0.size()) {
         return Err(fail("has trajectories of different shapes".to_owned()));
     }
     Teacher::from_parts::<Error>(grid, states, ends, evaluations)

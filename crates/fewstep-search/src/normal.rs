@@ -20,7 +20,7 @@ impl<'a, V: Samples> Normal<'a, V> {
         let mut gram: Vec<Vec<Vec<f64>>> = Vec::with_capacity(regressors.len());
         for (i, a) in regressors.iter().enumerate() {
             let known: Vec<Vec<f64>> = gram.iter().map(|row| row[i].clone()).collect();
-            gram.push(known.into_iter().chain(regressors[i..].iter().map(|b| a.sample_dots(b))).collect());
+            gram.push(known.into_iter().chain(a.sample_dots_with(&regressors[i..])).collect());
         }
         Self { regressors, gram, softness }
     }
@@ -46,7 +46,7 @@ impl<'a, V: Samples> Normal<'a, V> {
 
     /// `<a, target>` of each sample, for every regressor.
     fn products(&self, target: &V) -> Vec<Vec<f64>> {
-        self.regressors.iter().map(|regressor| regressor.sample_dots(target)).collect()
+        target.sample_dots_with(self.regressors)
     }
 
     /// `|y|^2 - |y - A x|^2` of sample `s`.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use fewstep_core::denoiser::Shared;
+use fewstep_core::space::{Samples, VectorSpace};
 use fewstep_eval::Statistics;
 use fewstep_eval::features::torchscript::{self, InputRange};
 use fewstep_eval::features::{self, Convention, Differentiable, FeatureId, FeatureNetwork, OpenOptions};
@@ -116,12 +118,20 @@ impl<'a> FeatureLoss<'a> {
     }
 }
 
-impl SampleLoss<Batch> for FeatureLoss<'_> {
+/// The mean of every process's loss of its own samples, each as much as it has samples.
+impl SampleLoss<Shared<Batch>> for FeatureLoss<'_> {
     fn loss(
         &self,
-        samples: &Batch,
-        targets: &Batch,
-    ) -> std::result::Result<(f64, Batch), Box<dyn std::error::Error + Send + Sync>> {
-        Ok(self.differentiated(samples, targets)?)
+        samples: &Shared<Batch>,
+        targets: &Shared<Batch>,
+    ) -> std::result::Result<(f64, Shared<Batch>), Box<dyn std::error::Error + Send + Sync>> {
+        let (own, all) = (samples.own().samples(), samples.samples());
+        let (loss, slope) = match own {
+            0 => (0.0, samples.own().clone()),
+            _ => self.differentiated(samples.own(), targets.own())?,
+        };
+        let share = own as f64 / all.max(1) as f64;
+        let loss = samples.sum_over_processes(share * loss);
+        Ok((loss, samples.with(Batch::combine(&[(share, &slope)]))))
     }
 }

@@ -1,13 +1,16 @@
 //! Data sets through a feature network.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use fewstep_core::observe::{Observer, Progress};
 use fewstep_eval::features::FeatureNetwork;
 use fewstep_eval::{Collected, Collector, Keep, Reference, Statistics};
 use fewstep_io::dataset::Dataset;
+use fewstep_nn::Ranks;
+use fewstep_nn::tch::Tensor;
 
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, ensure};
 
 /// Fewer images than this many times the dimension give a covariance whose own error shows in every distance from it.
 const IMAGES_PER_DIMENSION: u64 = 10;
@@ -15,7 +18,7 @@ const IMAGES_PER_DIMENSION: u64 = 10;
 /// Batches between two checks whether the observer asks for the end.
 const BATCHES: usize = 16;
 
-/// What the network makes of a part of a data set; `name` is what the observer is told.
+/// What the network makes of a part of a data set, by all processes of `ranks`; `name` is what the observer is told.
 ///
 /// # Errors
 /// If images cannot be read or do not fit the network, or the observer asks for the end.
@@ -26,22 +29,30 @@ pub fn collect(
     keep: Keep,
     batch: usize,
     (name, observer): (&str, &dyn Observer),
+    ranks: &Ranks,
 ) -> Result<Collected> {
     ensure!(batch > 0, "a batch must have at least 1 image");
-    let mut collector = Collector::new(network, keep);
-    let mut progress = Progress::new(observer, name, "img", range.len() as u64, 0);
-    let (together, mut done) = (BATCHES.saturating_mul(batch), 0);
-    for start in range.clone().step_by(together) {
+    let collector = RefCell::new(Collector::new(network, keep));
+    let progress = RefCell::new(Progress::new(observer, name, "img", range.len() as u64, 0));
+    let together = BATCHES.saturating_mul(batch);
+    let see = |start: usize| {
         if observer.cancelled() {
             return Err(fewstep_search::Error::Cancelled.into());
         }
-        let part = start..start.saturating_add(together).min(range.end);
-        let length = part.len() as u64;
-        collector.push_dataset(dataset, part, batch, &mut |of_part, _| progress.set(done + of_part, ""))?;
-        done += length;
-    }
-    progress.finish();
-    Ok(collector.finish()?)
+        let (part, collector) = (start..start.saturating_add(together).min(range.end), collector.borrow());
+        let done = collector.count();
+        let mut watch = |of_part: u64, _| progress.borrow_mut().set(done + of_part, "");
+        Ok::<_, Error>(collector.see_dataset(dataset, part, batch, &mut watch)?)
+    };
+    let take = |seen: Vec<Tensor>| {
+        let mut collector = collector.borrow_mut();
+        collector.take(seen)?;
+        progress.borrow_mut().set(collector.count(), "");
+        Ok(())
+    };
+    ranks.in_order(range.clone().step_by(together), see, take)?;
+    progress.into_inner().finish();
+    Ok(collector.into_inner().finish()?)
 }
 
 /// Statistics of a data set for others to be compared with, and every image's features where they are asked for.
@@ -54,9 +65,10 @@ pub fn reference(
     keep_features: bool,
     batch: usize,
     observer: &dyn Observer,
+    ranks: &Ranks,
 ) -> Result<Reference> {
     let keep = Keep { features: keep_features, ..Keep::default() };
-    let collected = collect(dataset, 0..dataset.len(), network, keep, batch, ("reference", observer))?;
+    let collected = collect(dataset, 0..dataset.len(), network, keep, batch, ("reference", observer), ranks)?;
     Ok(Reference::from_collected(dataset.name(), collected))
 }
 

@@ -10,7 +10,7 @@ use fewstep_io::kind::FileKind;
 use fewstep_nn::checkpoint::{self, Checkpoint, Storage};
 use fewstep_nn::program::{Decoder, DecoderConfig};
 use fewstep_nn::tch::{Device, Kind};
-use fewstep_nn::{Codec, Model, Network, Program, ProgramConfig, ProgramDenoiser, TorchDenoiser, mixture};
+use fewstep_nn::{Codec, Model, Network, Program, ProgramConfig, ProgramDenoiser, Ranks, TorchDenoiser, mixture};
 use fewstep_search::suggest::nearest;
 use serde::{Deserialize, Serialize};
 
@@ -36,11 +36,14 @@ pub struct ModelOptions {
     pub trust: bool,
     /// Guidance.
     pub guidance: Option<GuidanceOptions>,
+    /// The processes that compute with it, each of which opens it.
+    pub ranks: Ranks,
 }
 
 impl Default for ModelOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, kind: Kind::Float, batch: 64, trust: false, guidance: None }
+        let ranks = Ranks::alone();
+        Self { device: Device::Cpu, kind: Kind::Float, batch: 64, trust: false, guidance: None, ranks }
     }
 }
 
@@ -199,9 +202,11 @@ pub fn is_model(name: &str) -> bool {
 /// Opens a model by path (of its file, or of a run folder with one), or a built-in one by name; guided if that is asked for.
 ///
 /// # Errors
-/// If there is none, its file cannot be used, it is a program and programs are not trusted, or guidance does not fit.
+/// If there is none, its file cannot be used, it is a program and programs are not trusted, guidance does not fit, or another process
+/// has opened another model.
 pub fn open_model(name: &str, options: &ModelOptions) -> Result<OpenModel> {
     let opened = open_alone(name, options)?;
+    options.ranks.check_same(&format!("model {name}"), &format!("{} {:?}", opened.hash, options.kind))?;
     let Some(GuidanceOptions { weight, by }) = &options.guidance else { return Ok(opened) };
     let OpenModel { denoiser, name, hash, notes } = opened;
     let by = by.as_deref().map(|by| open_alone(by, options)).transpose()?.map(|by| by.denoiser);
@@ -327,13 +332,14 @@ fn open_program(name: &str, path: &Path, options: &ModelOptions) -> Result<OpenM
         *decoder = by_content(decoder, path, name)?;
     }
     let hash = described_hash(&hash::sha256_file(path)?, &described)?;
-    let program = Program::load(path, config, options.device)?.with_batch(options.batch);
+    let program = Program::load(path, config, options.device)?;
+    let program = program.with_batch(options.batch).with_ranks(options.ranks.clone());
     let denoiser = Denoising::Other(Box::new(ProgramDenoiser::new(program, &hash)));
     Ok(OpenModel { denoiser, name: name.to_owned(), hash, notes })
 }
 
 fn opened(checkpoint: Checkpoint, name: &str, hash: String, options: &ModelOptions) -> OpenModel {
-    let model = prepared(checkpoint.model, &hash, options.kind, options.batch);
+    let model = prepared(checkpoint.model, &hash, options.kind, options.batch).with_ranks(options.ranks.clone());
     OpenModel {
         denoiser: Denoising::Network(Network::new(model)),
         name: name.to_owned(),
@@ -363,7 +369,7 @@ pub fn load_like(path: &Path, like: &Network) -> Result<Network> {
         "{} holds a network of another architecture than the model",
         path.display()
     );
-    let loaded = prepared(loaded, &hash::sha256_file(path)?, model.kind(), model.batch());
+    let loaded = prepared(loaded, &hash::sha256_file(path)?, model.kind(), model.batch()).with_ranks(model.ranks());
     Ok(like.with_model(loaded.with_codec(model.codec().clone()))?)
 }
 

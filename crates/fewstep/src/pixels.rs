@@ -8,8 +8,13 @@ use crate::error::Result;
 
 /// u8 images of f32 `[N, C, H, W]` in [-1, 1], rounded as EDM does.
 pub fn to_images(images: &Tensor) -> Result<Images> {
-    let (_, c, h, w) = images.size4()?;
-    Ok(Images::new(bytes(&to_u8(images))?, c as usize, h as usize, w as usize, None)?)
+    self::images(&to_u8(images))
+}
+
+/// u8 images of u8 `[N, C, H, W]`.
+pub fn images(pixels: &Tensor) -> Result<Images> {
+    let (_, c, h, w) = pixels.size4()?;
+    Ok(Images::new(bytes(pixels)?, c as usize, h as usize, w as usize, None)?)
 }
 
 /// The elements of a tensor, little-endian.

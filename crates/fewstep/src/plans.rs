@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use fewstep_core::Denoiser;
 use fewstep_core::denoiser::Spec;
 use fewstep_core::observe::Observer;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Family, Schedule};
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
 use fewstep_io::{FileKind, json};
-use fewstep_nn::TorchDenoiser;
+use fewstep_nn::{TorchDenoiser, spread};
 use fewstep_search::suggest::advice;
 use fewstep_search::{HELD_OUT_SEEDS, HeldOut, SCHEDULES, TEACHER_STEPS, documented, heun_teacher};
 use serde::{Deserialize, Serialize};
@@ -167,6 +168,7 @@ pub fn rollout_errors(
         plan.check(denoiser.spec())?;
     }
     let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + held_out as u64).collect();
+    let denoiser = spread(denoiser);
     let evaluator = HeldOut::by(&denoiser, &heun_teacher(&denoiser.spec().levels, TEACHER_STEPS)?, &seeds, observer)?;
     plans.iter().map(|plan| Ok(evaluator.rollout_error(&denoiser, plan, observer)?)).collect()
 }

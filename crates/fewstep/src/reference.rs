@@ -8,8 +8,8 @@ use fewstep_core::observe::Observer;
 use fewstep_eval::features::{FeatureId, FeatureNetwork};
 use fewstep_eval::{Collector, Keep, Reference};
 use fewstep_io::{hash, npz};
-use fewstep_nn::mixture;
 use fewstep_nn::tch::{Device, Tensor};
+use fewstep_nn::{Ranks, mixture};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{has_extension, open_data};
@@ -125,7 +125,8 @@ impl ImageReference {
             return Ok(Self { features, data: Data::None, name: NO_DATA.to_owned(), hash: None });
         };
         let keep = Keep { features: true, ..Keep::default() };
-        let data = read_or_collect(path, &*features, shape, keep, options, observer)?;
+        let ranks = opened.denoiser().ranks();
+        let data = read_or_collect(path, &*features, shape, keep, options, (observer, &ranks))?;
         let name = path.display().to_string();
         check_features(&*features, shape, &data.statistics, &name)?;
         Ok(Self { features, hash: Some(data.name.clone()), data: Data::Known(Box::new(data)), name })
@@ -204,7 +205,7 @@ pub fn read_or_collect(
     shape: [usize; 3],
     keep: Keep,
     options: ReferenceOptions,
-    observer: &dyn Observer,
+    (observer, ranks): (&dyn Observer, &Ranks),
 ) -> Result<Reference> {
     ensure!(path.exists(), "the reference {} does not exist: check the path", path.display());
     let is_images = has_extension(path, "npz") && {
@@ -228,7 +229,7 @@ pub fn read_or_collect(
     let padded = pad_to.map_or(String::new(), |size| format!(" padded to {size}"));
     let name = format!("{}{padded}", dataset.fingerprint()?);
     let watched = ("reference", observer);
-    let collected = measure::collect(&dataset, 0..dataset.len(), network, keep, options.batch, watched)?;
+    let collected = measure::collect(&dataset, 0..dataset.len(), network, keep, options.batch, watched, ranks)?;
     Ok(Reference::from_collected(&name, collected))
 }
 

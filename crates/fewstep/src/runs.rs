@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 
 use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, json};
+use fewstep_nn::Ranks;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tempfile::TempDir;
 
+use crate::data::has_extension;
 use crate::error::{Context, Error, Result, bail, ensure};
 use crate::provenance::Provenance;
 
@@ -27,6 +30,8 @@ pub struct RunOptions {
     pub resume: bool,
     /// The command that repeats the run, for its `run.json`.
     pub command: Vec<String>,
+    /// The processes that run it together.
+    pub ranks: Ranks,
 }
 
 /// What a run is to do, whole: everything that its outcome depends on.
@@ -68,6 +73,9 @@ pub struct RunFile<T> {
 }
 
 /// A run folder that this process works in, until it is dropped.
+///
+/// Of several processes the first works in the folder that was asked for. Every other has one of its own, which goes with it: it does the
+/// same and writes the same, and nobody reads it but itself. An earlier run is there in both, in the others' as links.
 #[derive(Debug)]
 pub struct Run<T> {
     /// The folder.
@@ -76,7 +84,16 @@ pub struct Run<T> {
     pub file: RunFile<T>,
     /// Whether it goes on from an earlier run.
     pub resumed: bool,
-    _lock: Lock,
+    _place: Place,
+}
+
+/// What keeps others out of a run's folder.
+#[derive(Debug)]
+enum Place {
+    /// A lock, of the first process.
+    Locked { _lock: Lock },
+    /// A folder that nobody knows, of another; it is removed.
+    Own { _folder: TempDir },
 }
 
 impl<T: Task> Run<T> {
@@ -85,13 +102,44 @@ impl<T: Task> Run<T> {
     /// # Errors
     /// If the folder holds something else, another process works in it, or the run that is there cannot go on with this task.
     pub fn start(task: T, options: &RunOptions) -> Result<Self> {
-        let RunOptions { out, resume, command } = options;
+        let ranks = &options.ranks;
+        ranks.check_same("task", &serde_json::to_string(&task)?)?;
+        let first = if ranks.is_first() { Some(Self::start_first(task, options)?) } else { None };
+        // the first process has made sure of the folder, and what it holds does not change until all have seen it
+        let (file, resumed): (Value, bool) = ranks.from_first(|| match &first {
+            Some(run) => Ok::<_, Error>((serde_json::to_value(&run.file)?, run.resumed)),
+            None => bail!("the first process has no run"),
+        })?;
+        let run = match first {
+            Some(run) => run,
+            None => Self::start_beside(&file, resumed, &options.out)?,
+        };
+        ranks.wait()?;
+        Ok(run)
+    }
+
+    /// In a folder of this process's own, beside the first's at `out`.
+    fn start_beside(file: &Value, resumed: bool, out: &Path) -> Result<Self> {
+        let own = tempfile::tempdir()?;
+        let folder = RunFolder::create(own.path().join("run"))?;
+        if resumed {
+            link_all(&std::path::absolute(out)?, folder.path()).with_context(|| {
+                format!("{} cannot be read here: its disk must be one that all processes see", out.display())
+            })?;
+        }
+        let file: RunFile<T> = serde_json::from_value(file.clone())?;
+        folder.write_json(RUN_FILE, &file)?;
+        Ok(Self { folder, file, resumed, _place: Place::Own { _folder: own } })
+    }
+
+    fn start_first(task: T, options: &RunOptions) -> Result<Self> {
+        let RunOptions { out, resume, command, .. } = options;
         if !resume {
             let folder = RunFolder::create(out)?;
             let lock = Lock::take(folder.path())?;
             let file = RunFile { kind: task.kind().to_owned(), provenance: Provenance::now(command), task };
             folder.write_json(RUN_FILE, &file)?;
-            return Ok(Self { folder, file, resumed: false, _lock: lock });
+            return Ok(Self { folder, file, resumed: false, _place: Place::Locked { _lock: lock } });
         }
         let lock = Lock::take(RunFolder::open_to_read(out)?.path())?;
         let folder = RunFolder::open_existing(out)?;
@@ -104,8 +152,36 @@ impl<T: Task> Run<T> {
         })?;
         let file = RunFile { kind: task.kind().to_owned(), provenance: Provenance::now(command), task };
         folder.write_json(RUN_FILE, &file)?;
-        Ok(Self { folder, file, resumed: true, _lock: lock })
+        Ok(Self { folder, file, resumed: true, _place: Place::Locked { _lock: lock } })
     }
+}
+
+/// Makes `to` look like the folder `from`: links to its files, which are replaced whole when they are written anew, and copies of logs,
+/// which grow.
+fn link_all(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in from.read_dir()? {
+        let entry = entry?;
+        let (path, place) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            std::fs::create_dir_all(&place)?;
+            link_all(&path, &place)?;
+        } else if has_extension(&path, "jsonl") {
+            std::fs::copy(&path, &place)?;
+        } else {
+            link(&path, &place)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(from, to)
+}
+
+#[cfg(not(unix))]
+fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::copy(from, to).map(|_| ())
 }
 
 /// `run.json` of a folder, of a run of this kind.
@@ -239,7 +315,8 @@ mod tests {
     }
 
     fn options(out: &Path, resume: bool) -> RunOptions {
-        RunOptions { out: out.to_owned(), resume, command: vec!["fewstep".to_owned(), "add".to_owned()] }
+        let command = vec!["fewstep".to_owned(), "add".to_owned()];
+        RunOptions { out: out.to_owned(), resume, command, ranks: Ranks::alone() }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The image scorer: images of a plan, and how far their features are from those of data and of a teacher's images.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,10 +11,10 @@ use fewstep_eval::features::{FeatureId, FeatureNetwork};
 use fewstep_eval::{Collected, Collector, FrechetReference, Keep, KidReference, Reference, Statistics};
 use fewstep_nn::TorchDenoiser;
 use fewstep_nn::tch::{Device, Tensor};
-use fewstep_search::sample;
+use fewstep_search::Seeded;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, ensure};
 use crate::pixels;
 use crate::reference::ImageReference;
 use crate::runs::slug;
@@ -175,29 +176,39 @@ impl<'a> ImageScorer<'a> {
     fn made(&self, denoiser: &dyn TorchDenoiser, plan: &Plan, seeds: &[u64], observer: &dyn Observer) -> Result<Made> {
         ensure!(!seeds.is_empty(), "there are no seeds to make images from");
         let keep = Keep { features: true, ..Keep::default() };
-        let mut collectors: Vec<_> =
+        let collectors: Vec<_> =
             self.references.iter().map(|reference| Collector::new(reference.features, keep)).collect();
+        let collectors = RefCell::new(collectors);
         let mut first = Vec::new();
         let name = format!("{} evaluations", plan.nfe());
         let mut progress = Progress::new(observer, &name, "images", seeds.len() as u64, 0);
-        let (mut seconds, mut started) = (0.0, Instant::now());
-        sample(&denoiser, plan, seeds, self.batch, observer, |start, samples| {
-            let mut measure = || -> Result<()> {
-                let images = denoiser.pixels(samples)?.to_device(Device::Cpu); // waits for a GPU, so that its time is counted
-                seconds += started.elapsed().as_secs_f64();
-                for collector in &mut collectors {
-                    collector.push_sampled(&images)?;
+        let (mut seconds, mut done) = (0.0, 0);
+        let make = |(index, part): (usize, &[u64])| {
+            let started = Instant::now();
+            let samples = Seeded::new(&denoiser, part, observer)?.run(plan)?;
+            let images = denoiser.pixels(&samples)?.to_device(Device::Cpu); // waits for a GPU, so that its time is counted
+            let seconds = started.elapsed().as_secs_f64();
+            let start = index * self.batch;
+            let shown = if start < GRID_IMAGES { images.shallow_clone() } else { images.f_narrow(0, 0, 0)? };
+            let mut made = vec![Tensor::from_slice(&[seconds]), shown];
+            made.extend(seen_by(&collectors.borrow(), &images, start as u64)?);
+            Ok::<_, Error>(made)
+        };
+        let measure = |mut made: Vec<Tensor>| {
+            let seen = made.split_off(2);
+            if let [of_these, shown] = made.as_slice() {
+                seconds += of_these.double_value(&[0]);
+                if done < GRID_IMAGES as u64 {
+                    first.push(shown.shallow_clone());
                 }
-                if start < GRID_IMAGES {
-                    first.push(images.shallow_clone());
-                }
-                progress.set(start as u64 + images.size()[0] as u64, "");
-                started = Instant::now();
-                Ok(())
-            };
-            measure().map_err(|error| fewstep_search::Error::Denoiser(Box::new(error)))
-        })?;
-        let collected = collectors.into_iter().map(Collector::finish).collect::<fewstep_eval::Result<_>>()?;
+            }
+            done = taken_by(&mut collectors.borrow_mut(), seen)?;
+            progress.set(done, "");
+            Ok(())
+        };
+        denoiser.ranks().in_order(seeds.chunks(self.batch).enumerate(), make, measure)?;
+        let collected = collectors.into_inner().into_iter().map(Collector::finish);
+        let collected = collected.collect::<fewstep_eval::Result<_>>()?;
         Ok(Made { collected, grid: grid(&first)?, seconds: seconds / seeds.len() as f64 })
     }
 }
@@ -207,6 +218,24 @@ struct Made {
     collected: Vec<Collected>,
     grid: Vec<u8>,
     seconds: f64,
+}
+
+/// What each of the collectors takes of a sampler's images, of which `before` come before them, one after the other.
+pub(crate) fn seen_by(collectors: &[Collector], images: &Tensor, before: u64) -> Result<Vec<Tensor>> {
+    let mut seen = Vec::new();
+    for collector in collectors {
+        seen.extend(collector.see_sampled(images, before)?);
+    }
+    Ok(seen)
+}
+
+/// Lets each of the collectors take what was [seen](seen_by) for it; the images that they have taken.
+pub(crate) fn taken_by(collectors: &mut [Collector], mut seen: Vec<Tensor>) -> Result<u64> {
+    for collector in collectors.iter_mut() {
+        let rest = seen.split_off(collector.seen_length().min(seen.len()));
+        collector.take(std::mem::replace(&mut seen, rest))?;
+    }
+    Ok(collectors.first().map_or(0, Collector::count))
 }
 
 /// Samples of `seeds` by `denoiser` under `plan`, as images `[N, C, H, W]` on the CPU.
@@ -221,9 +250,12 @@ pub fn images(
     observer: &dyn Observer,
 ) -> Result<Tensor> {
     let mut parts = Vec::new();
-    sample(&denoiser, plan, seeds, batch, observer, |_, samples| {
-        let pixels = denoiser.pixels(samples).map_err(|error| fewstep_search::Error::Denoiser(Box::new(error)))?;
-        parts.push(pixels.to_device(Device::Cpu));
+    let make = |part: &[u64]| {
+        let samples = Seeded::new(&denoiser, part, observer)?.run(plan)?;
+        Ok::<_, Error>(vec![denoiser.pixels(&samples)?.to_device(Device::Cpu)])
+    };
+    denoiser.ranks().in_order(seeds.chunks(batch.max(1)), make, |made| {
+        parts.extend(made);
         Ok(())
     })?;
     Ok(Tensor::f_cat(&parts, 0)?)

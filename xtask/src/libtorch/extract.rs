@@ -63,6 +63,9 @@ fn place(name: &str) -> Option<(Part, PathBuf)> {
     if let Some(header) = name.strip_prefix("torch/include/") {
         return Some((Part::Cpu, Path::new("include").join(header)));
     }
+    if let Some((_, header)) = name.strip_prefix("nvidia/").and_then(|name| name.split_once("/include/")) {
+        return Some((Part::Cuda, Path::new("cuda/include").join(header)));
+    }
     let library = Path::new(name).file_name()?.to_str()?;
     let is_library = library.starts_with("lib") || library.starts_with("nvshmem");
     if !is_library || !(library.ends_with(".so") || library.contains(".so.")) || PYTHON_ONLY.contains(&library) {

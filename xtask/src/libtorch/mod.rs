@@ -4,14 +4,16 @@
 //!
 //! - `include/`, `lib/`: what the crates compile and link against. `libtorch_cpu.so` has `$ORIGIN` in its DT_RPATH, so the CUDA
 //!   runtime and CUPTI, which it links even where no GPU is, are found because they lie beside it.
-//! - `cuda/` (with `--cuda`): `libtorch_cuda.so`, its companions and NVIDIA's libraries. A folder of its own, because torch-sys
-//!   links whatever `lib/libtorch_cuda.so` it sees, and because that library is opened at run time only.
+//! - `cuda/` (with `--cuda`): `libtorch_cuda.so`, its companions, NVIDIA's libraries and their headers, and what is compiled with
+//!   these. A folder of its own, because torch-sys links whatever `lib/libtorch_cuda.so` it sees, and because that library is
+//!   opened at run time only.
 //! - `installed-*.txt`: which wheels each part came from. Written last: without it a part counts as not there.
 //! - `download/`: wheels fetched and checked, only until they are unpacked.
 
 mod check;
 mod extract;
 mod fetch;
+mod nccl;
 mod wheels;
 
 use crate::disk::Need;
@@ -26,7 +28,7 @@ pub const VERSION: &str = "2.11.0";
 /// Makes sure of a usable libtorch and returns its folder: the user's own where `LIBTORCH` names one, else `.libtorch/`.
 pub fn ensure(root: &Path, cuda: bool) -> Result<PathBuf> {
     if let Some(folder) = own(root) {
-        check::libtorch(&folder, cuda)?;
+        check::libtorch(&folder, cuda)?; // its GPUs' headers are not ours to find: their tensors are summed by way of the hosts
         return Ok(folder);
     }
     let home = root.join(".libtorch");
@@ -34,6 +36,9 @@ pub fn ensure(root: &Path, cuda: bool) -> Result<PathBuf> {
     let missing: Vec<Part> = parts.into_iter().filter(|part| !is_installed(&home, *part)).collect();
     if !missing.is_empty() {
         install(&home, &missing, &fetch::with_pip)?;
+    }
+    if cuda {
+        nccl::ensure(root, &home)?;
     }
     Ok(home)
 }

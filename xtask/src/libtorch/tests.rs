@@ -99,7 +99,7 @@ fn only_the_cpp_files_of_the_asked_part_are_unpacked() {
     extract(&wheel, &cuda, Part::Cuda).unwrap();
     let header = "include/torch/csrc/api/include/torch/torch.h";
     assert_eq!(names_below(&cpu), [header, "lib/libcudart.so.13", "lib/libgomp.so.1", "lib/libtorch_cpu.so"]);
-    assert_eq!(names_below(&cuda), ["cuda/libcublas.so.13", "cuda/libtorch_cuda.so"]);
+    assert_eq!(names_below(&cuda), ["cuda/include/cublas.h", "cuda/libcublas.so.13", "cuda/libtorch_cuda.so"]);
     let text = fs::read_to_string(cpu.join("lib/libgomp.so.1")).unwrap();
     assert_eq!(text, "torch/lib/libgomp.so.1".repeat(200));
 }

@@ -87,7 +87,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         return output.forecast(&forecast(&task, &subjects)?);
     }
     interrupt::resumable();
-    let comparison = compare(task, &subjects, &plans, &args.run.options(), terminal)?;
+    let comparison = compare(task, &subjects, &plans, &args.run.options(args.model.ranks()?), terminal)?;
     output.result(&comparison.rows, || args.text(&comparison, output.colour()))
 }
 

@@ -6,8 +6,10 @@ use anyhow::{Result, ensure};
 use fewstep::demo::{DemoResults, DemoTask, demo, forecast, headline, no_help, open, table};
 use fewstep::models::BUILT_IN;
 use fewstep::runs::{REPORT, RunOptions};
+use fewstep_nn::Ranks;
 
 use crate::inputs::{ModelArgs, Numbers};
+use crate::ranks;
 use crate::repeat::{Repeat, command, warn_of_changes};
 use crate::ui::{Output, Terminal};
 
@@ -38,6 +40,7 @@ pub struct Args {
 
 /// Runs the demo.
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
+    ranks::refuse("demo")?;
     let model = open(&args.name, &args.model.options(1)?)?;
     ensure!(
         args.updates.is_none() || DemoTask::has_phases(&model),
@@ -51,7 +54,12 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     }
     warn_of_changes(&task)?;
     let out = args.out.unwrap_or_else(next_free_folder);
-    let results = demo(task, &model, &RunOptions { out: out.clone(), resume: false, command: command() }, terminal)?;
+    let results = demo(
+        task,
+        &model,
+        &RunOptions { out: out.clone(), resume: false, command: command(), ranks: Ranks::alone() },
+        terminal,
+    )?;
     output.result(&results, || text(&results, output.colour(), &out.join(REPORT)))
 }
 

@@ -203,7 +203,7 @@ fn run(
         references: &references,
         plans: &plans,
     };
-    let done = fit(task, &inputs, &args.run.options(), terminal)?;
+    let done = fit(task, &inputs, &args.run.options(args.model.ranks()?), terminal)?;
     print(&done, &opened.name, output)
 }
 

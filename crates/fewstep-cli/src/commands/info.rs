@@ -34,7 +34,7 @@ pub fn run(args: Args, output: Output, _: &Terminal) -> Result<()> {
     if args.files.len() == 1 {
         return errors.pop().map_or(Ok(()), Err);
     }
-    errors.iter().for_each(ui::error);
+    errors.iter().for_each(|error| ui::error(&ui::sentence(error)));
     ensure!(errors.is_empty(), "{} of {} files could not be described", errors.len(), args.files.len());
     Ok(())
 }

@@ -8,6 +8,7 @@ use fewstep_eval::features::Convention;
 use serde::Serialize;
 
 use crate::inputs::{DataArgs, DeviceArgs, FeatureArgs, check_extension, check_new_file};
+use crate::ranks;
 use crate::ui::{self, Output, Terminal};
 
 /// Arguments of `fewstep ref`
@@ -65,8 +66,11 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let dataset = args.data.open(args.max_images)?;
     let options = args.features.options(Convention::parse(&args.resize)?, args.return_features);
     let network = options.open(measure::shape_of(&dataset), device)?;
-    let reference = measure::reference(&dataset, network.as_ref(), args.keep_features, args.batch, terminal)?;
-    reference.write(&args.out)?;
+    let ranks = ranks::join()?;
+    let reference = measure::reference(&dataset, network.as_ref(), args.keep_features, args.batch, terminal, &ranks)?;
+    if ranks.is_first() {
+        reference.write(&args.out)?;
+    }
     if let Some(warning) = measure::few_images(&reference.statistics) {
         ui::note(warning);
     }

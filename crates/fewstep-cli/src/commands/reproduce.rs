@@ -103,7 +103,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     };
     interrupt::resumable();
     let inputs = ReproduceInputs { model: &opened, images: images.as_ref(), references: &references };
-    let done = reproduce(task, &inputs, &args.run.options(), terminal)?;
+    let done = reproduce(task, &inputs, &args.run.options(args.model.ranks()?), terminal)?;
     output.result(&done.rows, || text(&done, output.colour()))
 }
 

@@ -85,7 +85,8 @@ impl Args {
         } else if arrays {
             Destination::Arrays { path, raw }
         } else {
-            let run = RunOptions { out: path, resume: self.resume, command: repeat::command() };
+            let run =
+                RunOptions { out: path, resume: self.resume, command: repeat::command(), ranks: self.model.ranks()? };
             Destination::Folder { run, subdirs, overwrite: self.overwrite }
         })
     }

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use fewstep_nn::device::{self, Choice};
 use fewstep_nn::kernels;
-use fewstep_nn::tch::{Device, Kind};
+use fewstep_nn::tch::{self, Device, Kind};
 
-use crate::ui;
+use crate::{ranks, ui};
 
 /// Where to compute.
 #[derive(Clone, Debug, clap::Args)]
@@ -20,9 +20,20 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// The GPU of this process, where several of a machine share the work and none was named.
+    fn own(&self, device: Device) -> Device {
+        match (device, ranks::local_rank()) {
+            (Device::Cuda(_), Some(local)) if !self.device.contains(':') => {
+                Device::Cuda(local % (tch::Cuda::device_count().max(1) as usize))
+            }
+            _ => device,
+        }
+    }
+
     /// Applies the choice of threads, and to a GPU that f32 is f32, both for the whole process; the device.
     pub fn resolve(&self) -> Result<Device> {
         let Choice { device, gpu_failed } = device::parse_device(&self.device)?; // first: see there
+        let device = self.own(device);
         if device.is_cuda() {
             kernels::full_precision()?;
         }

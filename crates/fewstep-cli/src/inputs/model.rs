@@ -2,8 +2,10 @@
 
 use anyhow::Result;
 use fewstep::models::{GuidanceOptions, ModelOptions, OpenModel, open_model};
+use fewstep_nn::Ranks;
 
 use super::Compute;
+use crate::ranks;
 
 /// How models are opened.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,10 +29,16 @@ impl ModelArgs {
         Ok(open_model(name, &self.options(batch)?)?)
     }
 
+    /// The processes that share the work.
+    pub fn ranks(&self) -> Result<Ranks> {
+        ranks::join()
+    }
+
     /// As the library takes them.
     pub fn options(&self, batch: usize) -> Result<ModelOptions> {
         let (device, kind) = self.compute.resolve()?;
         let guidance = self.guidance.map(|weight| GuidanceOptions { weight, by: self.guide.clone() });
-        Ok(ModelOptions { device, kind, batch: batch.max(1), trust: self.trust, guidance })
+        let ranks = self.ranks()?;
+        Ok(ModelOptions { device, kind, batch: batch.max(1), trust: self.trust, guidance, ranks })
     }
 }

@@ -17,6 +17,7 @@ mod killed;
 mod mixture;
 mod parameterisations;
 mod pictures;
+mod processes;
 mod programs;
 #[cfg(target_os = "linux")]
 mod quiet;

@@ -20,9 +20,14 @@ struct Processes {
 }
 
 impl Processes {
-    /// What each process gives. A failure is kept for [`Processes::check`], and every process has given nothing.
+    /// What each process gives.
     fn gather(&self, own: &[f64]) -> Vec<Vec<f64>> {
-        self.group.gather(own).unwrap_or_else(|error| {
+        self.kept(self.group.gather(own))
+    }
+
+    /// A failure is kept for [`Processes::check`], and every process has given nothing.
+    fn kept(&self, given: Result<Vec<Vec<f64>>, GroupError>) -> Vec<Vec<f64>> {
+        given.unwrap_or_else(|error| {
             self.failure.borrow_mut().get_or_insert(error);
             vec![Vec::new(); self.group.size()]
         })
@@ -63,7 +68,9 @@ impl Owners {
         if self.processes.group.size() == 1 {
             return own;
         }
-        let all = self.processes.gather(&own);
+        let mut lengths = vec![0; self.processes.group.size()];
+        self.ranks.iter().for_each(|owner| lengths[*owner] += width);
+        let all = self.processes.kept(self.processes.group.gather_known(&own, &lengths));
         let mut rows: Vec<_> = all.iter().map(|values| values.chunks_exact(width.max(1))).collect();
         let row = |owner: &usize| match rows[*owner].next() {
             Some(row) => row.to_vec(),
@@ -86,8 +93,20 @@ impl<B> Shared<B> {
         &self.own
     }
 
-    fn with(&self, own: B) -> Self {
+    /// The process of each sample.
+    pub fn owners(&self) -> &[usize] {
+        &self.owners.ranks
+    }
+
+    /// The same samples with other values: `own` are this process's.
+    pub fn with(&self, own: B) -> Self {
         Self { own, owners: self.owners.clone() }
+    }
+
+    /// The sum of a number of every process, in the order of their ranks; NaN where another process has gone ([`Denoiser::check`]).
+    pub fn sum_over_processes(&self, own: f64) -> f64 {
+        let all = self.owners.processes.gather(&[own]);
+        all.iter().map(|given| given.first().copied().unwrap_or(f64::NAN)).sum()
     }
 }
 
@@ -109,6 +128,18 @@ impl<B: Samples> Samples for Shared<B> {
 
     fn sample_dots(&self, other: &Self) -> Vec<f64> {
         self.owners.gathered(self.own.sample_dots(&other.own), 1)
+    }
+
+    /// Processes wait for one another once.
+    fn sample_dots_with<'a>(&self, others: impl IntoIterator<Item = &'a Self>) -> Vec<Vec<f64>>
+    where
+        Self: 'a,
+    {
+        let own = self.own.sample_dots_with(others.into_iter().map(|other| &other.own));
+        let width = own.len();
+        let by_sample = (0..self.owners.own()).flat_map(|sample| own.iter().map(move |dots| dots[sample])).collect();
+        let all = self.owners.gathered(by_sample, width);
+        (0..width).map(|at| all.iter().skip(at).step_by(width).copied().collect()).collect()
     }
 
     fn sample_l1(&self) -> Vec<f64> {
@@ -200,9 +231,20 @@ impl<D: Denoiser> Spread<D> {
         Shared { own, owners: Owners::of_seeds(&self.processes, seeds) }
     }
 
+    /// The conditions of the samples of `seeds`, of which `own` are this process's.
+    pub fn shared_conditions<C>(&self, own: C, seeds: &[u64]) -> SharedConditions<C> {
+        SharedConditions::Own(OwnConditions { conditions: own, owners: Owners::of_seeds(&self.processes, seeds) })
+    }
+
     /// Those of `seeds` that are this process's.
     pub fn own_seeds(&self, seeds: &[u64]) -> Vec<u64> {
         Owners::of_seeds(&self.processes, seeds).own_of(seeds)
+    }
+
+    /// Which of `seeds` are this process's.
+    pub fn own_places(&self, seeds: &[u64]) -> Vec<bool> {
+        let (owners, rank) = (Owners::of_seeds(&self.processes, seeds), self.processes.group.rank());
+        owners.ranks.iter().map(|owner| *owner == rank).collect()
     }
 
     fn own_conditions(

@@ -3,6 +3,7 @@
 use fewstep_core::objective::{ForwardNoised, Objective, loss_and_gradient};
 use fewstep_core::optimise::Adam;
 use fewstep_core::schedule::{Scale, Schedule, SoftmaxIncrements};
+use fewstep_core::space::VectorSpace;
 use serde::{Deserialize, Serialize};
 
 use super::noised::{NoiseSharing, Noised, check_images_are_samples};
@@ -103,12 +104,12 @@ impl ScheduleOptimizer {
         let minibatch = images.batch(&indices, denoiser)?;
         let pixels = minibatch.images.numel() as f64;
         let mut stream = Stream::new(self.config.seed, Purpose::Learning, self.iteration);
-        let mut noised = Noised::new(denoiser, minibatch, schedule.len(), self.config.noise, &mut stream);
+        let mut noised = Noised::new(denoiser, minibatch, schedule.len(), self.config.noise, &mut stream)?;
         let (loss, mut d_sigma) = loss_and_gradient(self.config.objective, &schedule, &mut noised)?;
         let loss = loss.total / pixels;
         if !loss.is_finite() {
             let bad = |place: usize, sigma: f64| {
-                noised.denoised(place, sigma).is_ok_and(|output| output.0.isfinite().all().int64_value(&[]) == 0)
+                noised.denoised(place, sigma).is_ok_and(|output| !output.norm_squared().is_finite())
             };
             return Err(self.diverged("the objective", loss, first(&schedule, bad)));
         }

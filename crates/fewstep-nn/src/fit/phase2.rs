@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fewstep_core::denoiser::Shared;
 use fewstep_core::objective::induced_weights;
 use fewstep_core::observe::Silent;
 use fewstep_core::plan::Plan;
@@ -12,9 +13,11 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::checkpoint::{tensor_data, tensor_from};
+use crate::denoiser::spread;
 use crate::error::{Error, Result};
 use crate::flat::unflatten;
 use crate::model::Model;
+use crate::ranks::Ranks;
 use crate::tensor::Batch;
 use crate::train::{Loss, RolloutLoss, StepStats, Trainer};
 use crate::tunable::Tunable;
@@ -95,6 +98,11 @@ impl<'a, M: Tunable> Tuner<'a, M> {
         Self { trainer, best: None, progress: TuneProgress::default() }
     }
 
+    /// The processes that tune together.
+    pub fn ranks(&self) -> Ranks {
+        self.trainer.ranks()
+    }
+
     /// The evaluations of the held-out error so far.
     pub fn history(&self) -> &[TuneStep] {
         &self.progress.history
@@ -106,7 +114,7 @@ impl<'a, M: Tunable> Tuner<'a, M> {
     pub fn run(
         &mut self,
         plan: &Plan,
-        held_out: &HeldOut<Batch>,
+        held_out: &HeldOut<Shared<Batch>>,
         config: TuneConfig,
         mut observe: impl FnMut(&mut Self, &StepStats, bool) -> Result<()>,
     ) -> Result<M> {
@@ -137,8 +145,8 @@ impl<'a, M: Tunable> Tuner<'a, M> {
     }
 
     /// Evaluates the averaged network and remembers it if it is the best so far; one that makes no images of numbers ends the run.
-    fn evaluate(&mut self, plan: &Plan, held_out: &HeldOut<Batch>, loss: Option<f64>) -> Result<()> {
-        let rollout_error = held_out.rollout_error(&self.trainer.averaged()?, plan, &Silent)?;
+    fn evaluate(&mut self, plan: &Plan, held_out: &HeldOut<Shared<Batch>>, loss: Option<f64>) -> Result<()> {
+        let rollout_error = held_out.rollout_error(&spread(&self.trainer.averaged()?), plan, &Silent)?;
         let iteration = self.progress.iteration;
         if !rollout_error.is_finite() {
             let advice = "nothing of this evaluation was kept; a lower learning rate helps most often".to_owned();
@@ -155,8 +163,11 @@ impl<'a, M: Tunable> Tuner<'a, M> {
         Ok(())
     }
 
-    /// Saves phase 2 as it is.
+    /// Saves phase 2 as it is. Of several processes the first writes it.
     pub fn save(&mut self, path: &Path) -> Result<()> {
+        if !self.trainer.ranks().is_first() {
+            return Ok(());
+        }
         let (mut tensors, mut metadata) = self.trainer.state()?;
         if let Some((error, weights)) = &self.best {
             tensors.insert(BEST.to_owned(), tensor_data(weights)?);

@@ -43,7 +43,7 @@ pub fn tabulate(
         let mut stream = Stream::new(config.seed, Purpose::Table, done as u64);
         let minibatch = images.batch(&order.indices(done as u64, count), denoiser)?;
         let levels = table.grid().len();
-        let mut noised = Noised::new(denoiser, minibatch, levels, NoiseSharing::Independent, &mut stream);
+        let mut noised = Noised::new(denoiser, minibatch, levels, NoiseSharing::Independent, &mut stream)?;
         table.add(count as u64, &mut noised)?;
         done += count;
         progress(done, total);

@@ -13,6 +13,7 @@ use crate::data;
 use crate::denoiser::{Labels, Together, TorchDenoiser, constant_samples, pullback, same_label, seed_labels, together};
 use crate::error::{Error, Result};
 use crate::model::rounding;
+use crate::ranks::Ranks;
 use crate::tensor::Batch;
 
 /// A program from a file as a denoiser. Its samples are pixels, or what its decoder makes pixels of, or neither.
@@ -119,5 +120,9 @@ impl TorchDenoiser for ProgramDenoiser {
 
     fn codec(&self) -> &Codec {
         self.program.codec()
+    }
+
+    fn ranks(&self) -> Ranks {
+        self.program.ranks().clone()
     }
 }

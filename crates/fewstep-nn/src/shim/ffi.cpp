@@ -1,6 +1,7 @@
 // The C interface that ffi.rs calls. Tensors cross as pointers to at::Tensor, as in tch. Exceptions do not cross: every
 // function is noexcept, and one that can fail returns a status beside its result.
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -11,6 +12,7 @@
 
 #include <ATen/Context.h>
 
+#include "gradients.h"
 #include "group.h"
 #include "kernels.h"
 #include "ops.h"
@@ -61,8 +63,9 @@ int fewstep_scaled_sum(at::Tensor** out, char** message, const at::Tensor* a, co
   return guarded(message, [&] { *out = new at::Tensor(fewstep::scaled_sum(*a, *b, factor)); });
 }
 
-int fewstep_dropout(at::Tensor** out, char** message, const at::Tensor* x, double probability, uint64_t seed) noexcept {
-  return guarded(message, [&] { *out = new at::Tensor(fewstep::dropout(*x, probability, seed)); });
+int fewstep_dropout(at::Tensor** out, char** message, const at::Tensor* x, double probability, uint64_t seed,
+                    int64_t first, int64_t of) noexcept {
+  return guarded(message, [&] { *out = new at::Tensor(fewstep::dropout(*x, probability, seed, {first, of})); });
 }
 
 // Keeps freed memory in the process; 0 where the C library cannot be told to.
@@ -114,6 +117,32 @@ int fewstep_group_gather(at::Tensor** out, char** message, fewstep::Group* group
 
 int fewstep_group_broadcast(char** message, fewstep::Group* group, at::Tensor* tensor) noexcept {
   return guarded(message, [&] { group->broadcast(*tensor); });
+}
+
+// `through` is left null where `x` is; `finished` has room for every bucket, and the number of those that became known is left in
+// `count`.
+int fewstep_backward_summing(at::Tensor** through, char** message, fewstep::Group* group, const at::Tensor* loss,
+                             at::Tensor* const* leaves, const int64_t* bucket_of_leaf, int64_t leaf_count,
+                             const at::Tensor* x, at::Tensor* sum, double share, const int64_t* order,
+                             int64_t order_count, int64_t* finished, int64_t* count) noexcept {
+  return guarded(message, [&] {
+    std::vector<at::Tensor> own;
+    for (int64_t leaf = 0; leaf < leaf_count; ++leaf)
+      own.push_back(*leaves[leaf]);
+    fewstep::Buckets buckets{{bucket_of_leaf, bucket_of_leaf + leaf_count}, {order, order + order_count}, {}};
+    const at::Tensor slope = fewstep::backward_summing(*group, *loss, own, or_undefined(x), *sum, share, buckets);
+    std::copy(buckets.finished.begin(), buckets.finished.end(), finished);
+    *count = static_cast<int64_t>(buckets.finished.size());
+    if (x && slope.defined())
+      *through = new at::Tensor(slope);
+  });
+}
+
+void fewstep_part_group(fewstep::Group* group) noexcept {
+  try {
+    group->part();
+  } catch (...) { // the others are gone already
+  }
 }
 
 int fewstep_group_write(char** message, fewstep::Group* group, const char* key, const char* value) noexcept {

@@ -1,9 +1,13 @@
-// Group over c10d's ProcessGroupGloo.
+// Group over c10d's ProcessGroupGloo, and over NCCL for tensors on GPUs where its library is at hand (nccl.cpp).
 
 #include "group.h"
 
+#include <dlfcn.h>
+#include <unistd.h>
+
 #include <ATen/ops/empty.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
 
 #define USE_C10D_GLOO
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
@@ -31,9 +35,18 @@ c10::intrusive_ptr<c10d::Store> store(const Meeting& meeting, int size, std::chr
   return c10::make_intrusive<c10d::PrefixStore>(meeting.name, store);
 }
 
+// What nccl.cpp has.
+using JoinNccl = Group* (*)(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, int64_t timeout_ms);
+
+JoinNccl nccl_library() {
+  void* library = dlopen("libfewstep_nccl.so", RTLD_NOW | RTLD_LOCAL);
+  return library ? reinterpret_cast<JoinNccl>(dlsym(library, "fewstep_join_nccl")) : nullptr;
+}
+
 class Gloo final : public Group {
 public:
-  Gloo(const Meeting& meeting, int rank, int size, std::chrono::milliseconds timeout) : size_(size) {
+  Gloo(const Meeting& meeting, int rank, int size, std::chrono::milliseconds timeout)
+      : rank_(rank), size_(size), timeout_(timeout) {
     auto options = c10d::ProcessGroupGloo::Options::create(timeout);
     options->devices.push_back(meeting.interface.empty()
                                    ? c10d::ProcessGroupGloo::createDefaultDevice()
@@ -44,12 +57,17 @@ public:
 
   // Gloo works on the host: what lies on a device goes there and back.
   void begin_sum(at::Tensor& tensor) override {
+    check_here();
+    if (Group* gpus = nccl(tensor))
+      return gpus->begin_sum(tensor);
     at::Tensor own = tensor.is_cpu() ? tensor : tensor.cpu();
     std::vector<at::Tensor> tensors{own};
     sums_.push_back({group_->allreduce(tensors), own, tensor});
   }
 
   void finish() override {
+    if (nccl_)
+      nccl_->finish();
     std::vector<Sum> sums;
     sums.swap(sums_);
     for (Sum& sum : sums) {
@@ -60,6 +78,9 @@ public:
   }
 
   at::Tensor gather(const at::Tensor& tensor) override {
+    check_here();
+    if (Group* gpus = nccl(tensor))
+      return gpus->gather(tensor);
     std::vector<at::Tensor> own{tensor.cpu().contiguous()};
     std::vector<std::vector<at::Tensor>> all(1);
     for (int rank = 0; rank < size_; ++rank)
@@ -69,9 +90,17 @@ public:
   }
 
   void broadcast(at::Tensor& tensor) override {
+    check_here();
+    if (Group* gpus = nccl(tensor))
+      return gpus->broadcast(tensor);
     std::vector<at::Tensor> own{tensor.cpu().contiguous()};
     group_->broadcast(own)->wait();
     tensor.copy_(own[0]);
+  }
+
+  void part() override {
+    nccl_.reset();
+    group_.reset();
   }
 
   void write(const std::string& key, const std::string& value) override {
@@ -90,10 +119,38 @@ private:
     at::Tensor own, whole;
   };
 
-  int size_;
+  void check_here() const { TORCH_CHECK(group_, "this process has parted with the others"); }
+
+  // The group of the GPUs, for a tensor on one: where every process has the library and a GPU of its own, which they agree on once.
+  Group* nccl(const at::Tensor& tensor) {
+    if (!tensor.is_cuda())
+      return nullptr;
+    if (!asked_nccl_) {
+      asked_nccl_ = true;
+      const JoinNccl join = nccl_library();
+      char host[256] = {};
+      gethostname(host, sizeof host - 1);
+      const auto place = static_cast<int64_t>(std::hash<std::string>{}(host) + tensor.device().index());
+      const at::Tensor all = gather(at::tensor({static_cast<int64_t>(join != nullptr), place}));
+      bool every = true;
+      for (int rank = 0; rank < size_; ++rank) {
+        every = every && all[rank][0].item<int64_t>() != 0;
+        for (int other = 0; other < rank; ++other)
+          every = every && all[rank][1].item<int64_t>() != all[other][1].item<int64_t>();
+      }
+      if (every)
+        nccl_.reset(join(c10::make_intrusive<c10d::PrefixStore>("nccl", store_), rank_, size_, timeout_.count()));
+    }
+    return nccl_.get();
+  }
+
+  int rank_, size_;
+  std::chrono::milliseconds timeout_;
+  bool asked_nccl_ = false;
   c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
   std::vector<Sum> sums_;
+  std::unique_ptr<Group> nccl_; // before the store that it uses goes
 };
 
 } // namespace

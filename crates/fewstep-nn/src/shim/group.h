@@ -38,6 +38,9 @@ public:
   // The tensor of process 0, in place of every other's; of the same shape and type everywhere.
   virtual void broadcast(at::Tensor& tensor) = 0;
 
+  // Parts with the others, who hear of it at once; lines can still be left and read.
+  virtual void part() = 0;
+
   // A line that any process can leave for any other, without any of them waiting for all.
   virtual void write(const std::string& key, const std::string& value) = 0;
   // Throws where nobody has left one in time.

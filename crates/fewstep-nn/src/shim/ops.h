@@ -19,9 +19,14 @@ struct NormConfig {
 at::Tensor norm_act(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& shift,
                     const NormConfig& config);
 
-// x, each number dropped with this probability and the others scaled up, on any device; the same for the same seed there.
-// libtorch's own generators are not touched.
-at::Tensor dropout(const at::Tensor& x, double probability, uint64_t seed);
+// Rows `first` to `first + N` of a batch of `of` rows.
+struct PartOfBatch {
+  int64_t first, of;
+};
+
+// x, the `rows` of a batch, each number dropped with this probability and the others scaled up, on any device; the same for the same
+// seed there, however a batch is divided. libtorch's own generators are not touched.
+at::Tensor dropout(const at::Tensor& x, double probability, uint64_t seed, PartOfBatch rows);
 
 // (a + b) * factor, both [N, C, H, W].
 at::Tensor scaled_sum(const at::Tensor& a, const at::Tensor& b, double factor);

@@ -84,7 +84,7 @@ impl Loss {
         let conditions = Conditions {
             class_labels: batch.class_labels.as_ref(),
             augment_labels: augment_labels.as_ref(),
-            train: Some(stream.seed()),
+            train: Some(stream.mask_seed()),
         };
         let denoised = model.forward(&noisy, &sigma, &conditions)?;
         let squares = weight.reshape([-1, 1, 1, 1]) * (denoised - images).square();

@@ -1,9 +1,12 @@
 //! Training: the recipe of Karras et al. 2022 (Appendix F.1), from scratch or, with another loss, as phase 2 of a fit.
 
+mod gradients;
 mod loss;
 mod rollout;
 mod state;
 mod trajectories;
+
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -17,14 +20,18 @@ use crate::ema::{self, EmaConfig};
 use crate::error::{Error, Result};
 use crate::flat::{FlatWeights, unflatten};
 use crate::model::Model;
-use crate::random::{Purpose, Stream};
+use crate::random::{Purpose, Rows, Stream};
+use crate::ranks::Ranks;
 use crate::tunable::Tunable;
 
-use self::rollout::Gathered;
+use self::gradients::{Buckets, GradientSum};
 
 pub use self::loss::Loss;
 pub use self::rollout::{CriticOf, GradientFlow, RolloutLoss, StepWeights};
 pub use self::trajectories::{CacheEntry, Trajectories, TrajectoryDataset};
+
+/// Updates after which processes compare their weights.
+const COMPARED_EVERY: u64 = 100;
 
 /// What diverges most often.
 const LOSS: &str = "the loss";
@@ -118,6 +125,7 @@ pub struct Trainer<'a, M = Model> {
     /// The order of the images beside trajectories, where the loss takes some.
     data_order: Option<EpochOrder>,
     weights: FlatWeights,
+    buckets: Buckets,
     average: Tensor,
     adam: Adam,
     /// Where the loss asks for one.
@@ -161,7 +169,7 @@ impl<'a, M: Tunable> Trainer<'a, M> {
             (_, TrainingSource::Images(_)) => None,
         };
         let weights = FlatWeights::new(model.params());
-        let average = weights.values.copy();
+        let (average, buckets) = (weights.values.copy(), Buckets::new(&weights));
         let adam = Adam::new(config.adam, &weights.values);
         let critic = match config.loss {
             Loss::Rollout(loss) if !(loss.critic >= 0.0 && loss.critic.is_finite()) => {
@@ -171,7 +179,13 @@ impl<'a, M: Tunable> Trainer<'a, M> {
             _ => None,
         };
         let order = EpochOrder::new(config.seed, source.len());
-        Ok(Self { config, model, source, order, data_order, weights, average, adam, critic, iteration: 0, seen: 0 })
+        let (iteration, seen) = (0, 0);
+        Ok(Self { config, model, source, order, data_order, weights, buckets, average, adam, critic, iteration, seen })
+    }
+
+    /// The processes that train together.
+    pub fn ranks(&self) -> Ranks {
+        self.model.ranks()
     }
 
     /// Images seen so far.
@@ -182,36 +196,43 @@ impl<'a, M: Tunable> Trainer<'a, M> {
     /// One update.
     pub fn step(&mut self) -> Result<StepStats> {
         let TrainConfig { batch, microbatch, seed, .. } = self.config;
-        // Anew every update, so that a resumed run needs no generator state to repeat itself.
-        let mut stream = Stream::new(seed, Purpose::Training, self.iteration);
         if let Some(critic) = &mut self.critic {
             critic.forget(); // an update that failed leaves nothing
         }
-        let parts = batch / microbatch;
-        let (mut loss_sum, mut gradient) = (0.0, self.weights.values.zeros_like());
-        for part in 0..parts {
-            let start = self.seen + (part * microbatch) as u64;
-            let indices = self.order.indices(start, microbatch);
-            let (loss, slope) = match self.source {
-                TrainingSource::Images(images) => self.denoising(images, &indices, &mut stream)?,
+        let ranks = self.model.ranks();
+        let mut sum = GradientSum::new(&self.weights, &self.buckets, ranks.clone());
+        let own = own_rows(&ranks, batch)?;
+        for first in own.clone().step_by(microbatch) {
+            let images = microbatch.min(own.end - first);
+            let start = self.seen + first as u64;
+            let indices = self.order.indices(start, images);
+            // Anew every update, so that a resumed run needs no generator state to repeat itself; and the batch's, however it is divided.
+            let rows = Rows { first: first as u64, of: Some(batch as u64) };
+            let mut stream = Stream::new(seed, Purpose::Training, self.iteration).rows(rows);
+            sum.begin_part(images as f64 / microbatch as f64); // in units of a whole part
+            let last = first + images == own.end;
+            match self.source {
+                TrainingSource::Images(data) => self.denoising(data, &indices, &mut stream, (&mut sum, last))?,
                 TrainingSource::Trajectories(dataset) => {
-                    let of_data = self.data_order.as_mut().map(|order| order.indices(start, microbatch));
-                    let Gathered { loss, gradient } =
-                        self.rollout(dataset, part, &indices, of_data.as_deref(), &mut stream)?;
-                    (loss, gradient)
+                    let of_data = self.data_order.as_mut().map(|order| order.indices(start, images));
+                    self.rollout(dataset, first, &indices, of_data.as_deref(), &mut stream, (&mut sum, last))?;
                 }
-            };
-            loss_sum += loss;
-            gradient += slope;
+            }
         }
-        let loss = loss_sum / parts as f64;
-        gradient /= parts as f64;
+        if self.iteration.is_multiple_of(COMPARED_EVERY) {
+            let norm = self.weights.values.norm().double_value(&[]);
+            ranks.check_same("network", &norm.to_bits().to_string())?; // on machines of different kinds they may drift apart
+        }
+        let (loss, mut gradient) = sum.finish()?;
+        let parts = (batch / microbatch) as f64;
+        let loss = loss / parts;
+        gradient /= parts;
         let grad_norm = gradient.norm().double_value(&[]);
         if !grad_norm.is_finite() {
             return Err(self.diverged("the gradient's norm", grad_norm, None));
         }
         if let Some(critic) = &mut self.critic {
-            critic.learn().map_err(|error| match error {
+            critic.learn(&ranks).map_err(|error| match error {
                 Error::Diverged { what, value, level, advice, .. } => {
                     Error::Diverged { what, value, iteration: self.iteration, level, advice }
                 }
@@ -226,8 +247,14 @@ impl<'a, M: Tunable> Trainer<'a, M> {
         Ok(StepStats { iteration: self.iteration, images: self.seen, loss, grad_norm, learning_rate })
     }
 
-    /// The loss of the images at `indices`, and its gradient.
-    fn denoising(&self, images: &Images, indices: &[i64], stream: &mut Stream) -> Result<(f64, Tensor)> {
+    /// Adds the loss of the images at `indices`, the `last` of a batch or not, and its gradient.
+    fn denoising(
+        &self,
+        images: &Images,
+        indices: &[i64],
+        stream: &mut Stream,
+        (sum, last): (&mut GradientSum, bool),
+    ) -> Result<()> {
         let minibatch = self.clean(images, indices, stream)?;
         let augment = self.config.augment.as_ref();
         let evaluated = self.config.loss.evaluate(&self.model, &minibatch, augment, stream)?;
@@ -235,7 +262,8 @@ impl<'a, M: Tunable> Trainer<'a, M> {
         if !loss.is_finite() {
             return Err(self.diverged(LOSS, loss, evaluated.bad_level()));
         }
-        Ok((loss, self.weights.gradient(&evaluated.mean)?))
+        sum.add_value(loss);
+        sum.add(&evaluated.mean, last)
     }
 
     /// The images at `indices`, mirrored at random if that is asked for.
@@ -277,6 +305,17 @@ impl<'a, M: Tunable> Trainer<'a, M> {
         unflatten(&self.average, model.params())?;
         Ok(model)
     }
+}
+
+/// The images of a batch that this process learns from.
+fn own_rows(ranks: &Ranks, batch: usize) -> Result<Range<usize>> {
+    let (rank, size) = (ranks.rank(), ranks.size());
+    if size > batch {
+        return Err(Error::Input(format!(
+            "a batch of {batch} cannot be shared by {size} processes: take fewer of them"
+        )));
+    }
+    Ok(batch * rank / size..batch * (rank + 1) / size)
 }
 
 fn mirror_at_random(images: &Tensor, stream: &mut Stream) -> Tensor {

@@ -10,12 +10,13 @@ use fewstep_search::states_gradient;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::gradients::GradientSum;
 use super::trajectories::{TrajectoryDataset, TrajectoryMinibatch};
-use super::{LOSS, Loss, TrainConfig, Trainer};
+use super::{LOSS, Loss, Trainer};
 use crate::critic;
 use crate::distance::{Criticism, Distance, Measure};
 use crate::error::{Error, Result};
-use crate::random::{Purpose, Stream};
+use crate::random::{Purpose, Rows, Stream};
 use crate::tensor::{Batch, leaf};
 use crate::tunable::Tunable;
 use crate::unet::Conditions;
@@ -161,74 +162,67 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A loss and its gradient with respect to the weights, gathered from parts.
-pub(super) struct Gathered {
-    pub loss: f64,
-    pub gradient: Tensor,
-}
-
 impl<M: Tunable> Trainer<'_, M> {
-    /// The mean loss of a step of the trajectories at `indices`, a `part` of the batch, with that of the images `of_data` if the
-    /// loss counts them, and its gradient: every evaluation's graph is freed before the next is made.
+    /// Adds the mean loss of a step of the trajectories at `indices`, the `last` of a batch or not, which are the batch's from `first` on, with that of the images `of_data` if
+    /// the loss counts them, and its gradient: every evaluation's graph is freed before the next is made.
     pub(super) fn rollout(
         &self,
         dataset: TrajectoryDataset,
-        part: usize,
+        first: usize,
         indices: &[i64],
         of_data: Option<&[i64]>,
         stream: &mut Stream,
-    ) -> Result<Gathered> {
+        (sum, last): (&mut GradientSum, bool),
+    ) -> Result<()> {
         let Loss::Rollout(loss) = self.config.loss else {
             return Err(Error::Input("trajectories need the rollout loss".to_owned()));
         };
         let minibatch = TrajectoryMinibatch::new(dataset.trajectories, indices, self.model.device())?;
-        let (shown, weight) = self.shown(part, loss.critic);
+        let (shown, weight) = self.shown(first, indices.len(), loss.critic);
         let data = match (dataset.images_for(loss)?, of_data) {
-            (Some(images), Some(indices)) => {
-                let seen = if loss.data > 0.0 { indices } else { &indices[..shown] };
-                if seen.is_empty() { None } else { Some(self.clean(images, seen, stream)?) }
-            }
+            (Some(images), Some(indices)) => Some(self.clean(images, indices, stream)?),
             _ => None,
         };
         let mut measure = Measure::new(loss.distance, dataset.features)?;
-        let noise = RefCell::new(Stream::new(stream.seed(), Purpose::Critic, 0));
+        let [before, all] = [first, self.config.batch].map(|images| critic::shown_images(images) as u64);
+        let noise = Stream::new(stream.seed(), Purpose::Critic, 0).rows(Rows { first: before, of: Some(all) });
+        let noise = RefCell::new(noise);
         if let Some(critic) = &self.critic {
             measure = measure.criticised(Criticism {
                 critic,
                 weight,
-                shown: shown as i64,
+                shown: &shown,
                 class_labels: minibatch.class_labels.as_ref(),
                 data: data.as_ref().filter(|_| loss.critic_of == CriticOf::Data),
                 stream: &noise,
             });
         }
-        let mut sum = Gathered { loss: 0.0, gradient: self.weights.values.zeros_like() };
+        let denoises = data.as_ref().filter(|_| loss.data > 0.0);
+        let (weights, rolled_out_last) = (loss.weights, last && denoises.is_none());
         if loss.flow.is_through(minibatch.plan.nfe()) {
-            self.through(loss.weights, &measure, &minibatch, &mut sum)?;
+            self.through(weights, &measure, &minibatch, (sum, rolled_out_last))?;
         } else {
-            self.step_by_step(loss.weights, &measure, &minibatch, &mut sum)?;
+            self.step_by_step(weights, &measure, &minibatch, (sum, rolled_out_last))?;
         }
         let plan = minibatch.plan;
-        if let (Some(data), Some(last)) = (data.filter(|_| loss.data > 0.0), plan.stages.last()) {
-            let denoising = Loss::Levels { sigmas: vec![last.sigma], weights: vec![loss.data / plan.nfe() as f64] };
-            let mean = denoising.evaluate(&self.model, &data, None, stream)?.mean;
-            sum.loss += self.finite(&mean, last.sigma)?;
-            sum.gradient += self.weights.gradient(&mean)?;
+        if let (Some(data), Some(stage)) = (denoises, plan.stages.last()) {
+            let denoising = Loss::Levels { sigmas: vec![stage.sigma], weights: vec![loss.data / plan.nfe() as f64] };
+            let mean = denoising.evaluate(&self.model, data, None, stream)?.mean;
+            sum.add_value(self.finite(&mean, stage.sigma)?);
+            sum.add(&mean, last)?;
         }
-        Ok(sum)
+        Ok(())
     }
 
-    /// How many images of a part of the batch the critic is shown, if there is one, and what its word counts there of `weight`: the
-    /// parts come to what a whole batch would.
-    fn shown(&self, part: usize, weight: f64) -> (usize, f64) {
+    /// Which images of a part of the batch, so many from `first` on, the critic is shown, if there is one, and what its word counts there
+    /// of `weight`: the parts come to what a whole batch would.
+    fn shown(&self, first: usize, images: usize, weight: f64) -> (Vec<i64>, f64) {
         if self.critic.is_none() {
-            return (0, 0.0);
+            return (Vec::new(), 0.0);
         }
-        let TrainConfig { batch, microbatch, .. } = self.config;
-        let [before, after, all] =
-            [part, part + 1, batch / microbatch].map(|parts| critic::shown_images(parts * microbatch));
-        let shown = after - before;
-        (shown, weight * (shown * batch) as f64 / (all * microbatch) as f64)
+        let (shown, all) = (critic::shown_of(first, images), critic::shown_images(self.config.batch));
+        let weight = weight * (shown.len() * self.config.batch) as f64 / (all * images) as f64;
+        (shown, weight)
     }
 
     /// Every evaluation learns from the state that it leads to.
@@ -237,18 +231,23 @@ impl<M: Tunable> Trainer<'_, M> {
         weights: StepWeights,
         measure: &Measure,
         minibatch: &TrajectoryMinibatch,
-        sum: &mut Gathered,
+        (sum, last): (&mut GradientSum, bool),
     ) -> Result<()> {
         let mut run = Run::new(minibatch);
+        let weight_of = |k: usize| match minibatch.terms(k + 1).coefficient(Source::Output(k)) {
+            0.0 => 0.0,
+            _ => weights.of(minibatch.level(k + 1), self.sigma_data()),
+        };
+        let last_to_learn = (0..minibatch.plan.nfe()).rev().find(|k| weight_of(*k) > 0.0);
         for (k, stage) in minibatch.plan.stages.iter().enumerate() {
             let x = tch::no_grad(|| run.value(&stage.input, None))?;
             run.inputs.push(x.shallow_clone());
-            let (next, weight) = (minibatch.terms(k + 1), weights.of(minibatch.level(k + 1), self.sigma_data()));
-            let output = if weight > 0.0 && next.coefficient(Source::Output(k)) != 0.0 {
+            let (next, weight) = (minibatch.terms(k + 1), weight_of(k));
+            let output = if weight > 0.0 {
                 let output = self.denoised(&x, stage.sigma, minibatch)?;
                 let distance = minibatch.distance(measure, weight, k + 1, &run.value(next, Some(&output))?)?;
-                sum.loss += self.finite(&distance, stage.sigma)?;
-                sum.gradient += self.weights.gradient(&distance)?;
+                sum.add_value(self.finite(&distance, stage.sigma)?);
+                sum.add(&distance, last && Some(k) == last_to_learn)?;
                 output.detach()
             } else {
                 tch::no_grad(|| self.denoised(&x, stage.sigma, minibatch))?
@@ -264,17 +263,18 @@ impl<M: Tunable> Trainer<'_, M> {
         weights: StepWeights,
         measure: &Measure,
         minibatch: &TrajectoryMinibatch,
-        sum: &mut Gathered,
+        (sum, last): (&mut GradientSum, bool),
     ) -> Result<()> {
         let plan = minibatch.plan;
         let (latent, constant) = (Batch(minibatch.latent.shallow_clone()), minibatch.constant.as_ref());
         let constant = constant.map(|constant| Batch(constant.shallow_clone()));
-        let last = Source::Output(plan.nfe() - 1);
+        let newest = Source::Output(plan.nfe() - 1);
         let mut student = Student {
             trainer: self,
             minibatch,
-            gradient: self.weights.values.zeros_like(),
-            ahead: if plan.uses(last) { plan.nfe() - 1 } else { usize::MAX },
+            sum,
+            last,
+            ahead: if plan.uses(newest) { plan.nfe() - 1 } else { usize::MAX },
             newest: None,
         };
         let loss = |k: usize, state: &Batch| {
@@ -289,8 +289,8 @@ impl<M: Tunable> Trainer<'_, M> {
             Ok(Some((value, Batch(slopes.remove(0)))))
         };
         let start = Start { latent: &latent, constant: constant.as_ref() };
-        sum.loss += states_gradient(plan, start, &mut student, loss)?.0;
-        sum.gradient += student.gradient;
+        let value = states_gradient(plan, start, &mut student, loss)?.0;
+        sum.add_value(value);
         Ok(())
     }
 
@@ -313,16 +313,18 @@ impl<M: Tunable> Trainer<'_, M> {
 }
 
 /// A network that gathers the gradient of its weights on the way back through a run.
-struct Student<'a, M> {
+struct Student<'a, 'b, M> {
     trainer: &'a Trainer<'a, M>,
     minibatch: &'a TrajectoryMinibatch<'a>,
-    gradient: Tensor,
+    sum: &'a mut GradientSum<'b>,
+    /// Whether nothing comes after this run.
+    last: bool,
     /// Evaluations to come before the last, whose graph is made at once: it is the first to be needed.
     ahead: usize,
     newest: Option<(Tensor, Tensor)>,
 }
 
-impl<M: Tunable> Student<'_, M> {
+impl<M: Tunable> Student<'_, '_, M> {
     /// `x` as a leaf, and D of it with a graph.
     fn with_graph(&self, x: &Batch, sigma: f64) -> Result<(Tensor, Tensor)> {
         let x = leaf(&x.0)?;
@@ -331,7 +333,7 @@ impl<M: Tunable> Student<'_, M> {
     }
 }
 
-impl<M: Tunable> BoundDenoiser<Batch> for Student<'_, M> {
+impl<M: Tunable> BoundDenoiser<Batch> for Student<'_, '_, M> {
     type Error = Error;
 
     fn denoised(&mut self, x: &Batch, sigma: f64) -> Result<Batch> {
@@ -355,8 +357,8 @@ impl<M: Tunable> BoundDenoiser<Batch> for Student<'_, M> {
             None => self.with_graph(x, sigma)?,
         };
         let product = (output * &cotangent.0).sum(Kind::Float);
-        let (gradient, through) = self.trainer.weights.gradient_and(&product, &x)?;
-        self.gradient += gradient;
-        Ok((Batch(through), 0.0))
+        // the run goes back to its first stage
+        let last = self.last && self.minibatch.plan.stages.first().is_some_and(|first| first.sigma == sigma);
+        Ok((Batch(self.sum.add_with(&product, &x, last)?), 0.0))
     }
 }

@@ -88,7 +88,14 @@ impl<M: Tunable> Trainer<'_, M> {
     }
 
     /// Saves the run; [`Trainer::load_state`] on a trainer of the same model, data and settings goes on as if it had never stopped.
+    /// Of several processes the first writes it.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn save_state(&mut self, path: &Path) -> Result<()> {
+        if !self.model.ranks().is_first() {
+            return Ok(());
+        }
         let (tensors, metadata) = self.state()?;
         Ok(safetensors::write(path, &tensors, &metadata)?)
     }

@@ -1,11 +1,12 @@
 //! A teacher's trajectories as training data: where it is at every state of a plan.
 
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 
 use fewstep_core::observe::{Observer, Progress};
 use fewstep_core::plan::{Combination, Plan};
 use fewstep_core::schedule::Schedule;
-use fewstep_core::solver::Solver;
+use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_io::{Dtype, rows};
 use fewstep_search::{Seeded, Teacher};
 use tch::{Device, Tensor};
@@ -101,10 +102,11 @@ impl Trajectories {
     }
 
     /// Trajectories of the denoiser `teacher` by `solver` on the levels of `fine` ([`Trajectories::fine`]) from the latents of `seeds`
-    /// into a file of f32 `[M, ...]`: memory does not grow with their number.
+    /// into a file of f32 `[M, ...]`: memory does not grow with their number. Processes solve parts of them, the first of them writes,
+    /// and all read its file.
     ///
     /// # Errors
-    /// If a state is not finite, the file cannot be written, or the observer asks for the end.
+    /// If a state is not finite, the file cannot be written or not be seen by all, or the observer asks for the end.
     pub fn solve(
         teacher: &dyn TorchDenoiser,
         plan: &Plan,
@@ -118,27 +120,46 @@ impl Trajectories {
         let names = std::iter::once(LATENT.to_owned()).chain((0..plan.nfe()).map(target_name));
         let tensors = names.map(|name| (name, (Dtype::F32, shape.clone()))).collect();
         let metadata = [(KEY.to_owned(), kept.key.to_owned())].into();
-        let mut writer = rows::Writer::create(kept.path, &tensors, &metadata)?;
-        let total = (solver.evaluations_per_step() * fine.len() * seeds.len()) as u64;
-        let mut progress = Progress::new(observer, "teacher's trajectories", "evaluations", total, 0);
-        let mut evaluations = 0;
-        for (first, seeds) in (0..).step_by(AT_ONCE).zip(seeds.chunks(AT_ONCE)) {
+        let ranks = teacher.ranks();
+        let mut writer = match ranks.is_first() {
+            true => Some(rows::Writer::create(kept.path, &tensors, &metadata)?),
+            false => None,
+        };
+        let of_each = solver.plan(fine, &SolverOptions::default()).map_err(|error| Error::Input(error.to_string()))?;
+        let each = of_each.nfe() as u64;
+        let total = each * seeds.len() as u64;
+        let progress = RefCell::new(Progress::new(observer, "teacher's trajectories", "evaluations", total, 0));
+        let written = Cell::new(0);
+        let solve = |seeds: &[u64]| {
             let seeded = Seeded::new(&teacher, seeds, observer)?;
+            let latents = seeded.latents().clone();
             let denoise = |x: &Batch, sigma: f64| {
                 let outputs = seeded.denoised(x, sigma)?;
-                progress.set(evaluations + seeded.evaluations(), "");
+                progress.borrow_mut().set(written.get() as u64 * each + seeded.evaluations(), "");
                 Ok::<_, fewstep_search::Error>(outputs)
             };
-            let latents = seeded.latents().clone();
             let solved = Teacher::solve(solver, fine, &grid, latents, seeds.len(), denoise);
             let solved = solved.map_err(fewstep_search::Error::from)?;
-            writer.write(LATENT, first, &tensor_data(&solved.ends().latent.0)?)?;
-            for (k, target) in targets(plan, &solved)?.iter().enumerate() {
-                writer.write(&target_name(k), first, &tensor_data(target)?)?;
+            let mut parts = vec![solved.ends().latent.0.shallow_clone()];
+            parts.extend(targets(plan, &solved)?);
+            Ok::<_, Error>(parts)
+        };
+        let write = |parts: Vec<Tensor>| {
+            let names = std::iter::once(LATENT.to_owned()).chain((0..plan.nfe()).map(target_name));
+            for (name, part) in names.zip(&parts) {
+                if let Some(writer) = &mut writer {
+                    writer.write(&name, written.get(), &tensor_data(part)?)?;
+                }
             }
-            evaluations += seeded.evaluations();
+            written.set(written.get() + parts.first().map_or(0, |latents| latents.size()[0]) as usize);
+            progress.borrow_mut().set(written.get() as u64 * each, "");
+            Ok(())
+        };
+        ranks.in_order(seeds.chunks(AT_ONCE), solve, write)?;
+        if let Some(writer) = writer {
+            writer.finish()?;
         }
-        writer.finish()?;
+        ranks.wait()?;
         Self::open(teacher, plan, seeds, kept)
     }
 

@@ -6,6 +6,7 @@ use super::layers::{Conv2d, ConvSpec, GroupNorm, Linear, Resample};
 use crate::error::{Error, Result};
 use crate::kernels::{self, Dropout, NormAct};
 use crate::params::{Builder, Init};
+use crate::random::MaskSeed;
 
 /// What the blocks of one network have in common.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +113,7 @@ impl UNetBlock {
     }
 
     /// `x`: `[N, in, H, W]`, `emb`: `[N or 1, emb]`; returns `[N, out, H', W']`. Dropout where there is a seed for it.
-    pub fn forward(&self, x: &Tensor, emb: &Tensor, seed: Option<u64>) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, emb: &Tensor, seed: Option<MaskSeed>) -> Result<Tensor> {
         let h = self.conv0.forward(&self.norm0.silu(x)?)?;
         let dropout = seed.filter(|_| self.dropout > 0.0).map(|seed| Dropout { probability: self.dropout, seed });
         let h = self.conv1.forward(&self.modulated(&h, &self.affine.forward(emb)?, dropout)?)?;

@@ -31,7 +31,7 @@ impl Linear {
     /// `x`: `[N, in]`; returns `[N, out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (weight, bias) = (self.weight.f_to_kind(x.kind())?, cast(self.bias.as_ref(), x.kind())?);
-        Ok(x.f_linear(&weight, bias.as_ref())?)
+        kernels::linear(x, &weight, bias.as_ref())
     }
 
     /// Size of the input.
@@ -131,7 +131,7 @@ impl Conv2d {
         match &self.weight {
             Some(weight) => {
                 let bias = cast(self.bias.as_ref(), kind)?;
-                Ok(x.f_conv2d(&weight.f_to_kind(kind)?, bias.as_ref(), 1, pad, 1, 1)?)
+                kernels::convolution(x, &weight.f_to_kind(kind)?, bias.as_ref(), pad)
             }
             None => Ok(x.shallow_clone()),
         }
@@ -142,7 +142,7 @@ impl Conv2d {
         let kind = x.kind();
         let mut x = x.shallow_clone();
         if let Some(weight) = &self.weight {
-            x = x.f_conv2d(&weight.f_to_kind(kind)?, None::<&Tensor>, 1, pad + self.filter_pad(), 1, 1)?;
+            x = kernels::convolution(&x, &weight.f_to_kind(kind)?, None, pad + self.filter_pad())?;
         }
         x = self.downsample(&x, false)?;
         match &self.bias {

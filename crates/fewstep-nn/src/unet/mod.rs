@@ -12,7 +12,7 @@ use tch::{Device, Tensor};
 use crate::config::{ModelConfig, NetworkConfig};
 use crate::error::Result;
 use crate::params::Builder;
-use crate::random::{Purpose, Stream};
+use crate::random::{MaskSeed, Purpose, Stream};
 
 /// What conditions the network besides the noise level.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,12 +22,12 @@ pub struct Conditions<'a> {
     /// Augmentation parameters `[N, augment_dim]`, training only.
     pub augment_labels: Option<&'a Tensor>,
     /// Seed of the dropout of units and labels, in training; otherwise nothing is dropped.
-    pub train: Option<u64>,
+    pub train: Option<MaskSeed>,
 }
 
 /// The seeds of what one pass through a network drops, one after the other.
 struct Masks {
-    seed: Option<u64>,
+    seed: Option<MaskSeed>,
     count: u64,
 }
 
@@ -37,9 +37,9 @@ impl Masks {
     }
 
     /// The next one; none where nothing is dropped.
-    fn next(&mut self) -> Option<u64> {
+    fn next(&mut self) -> Option<MaskSeed> {
         self.count += 1;
-        self.seed.map(|seed| noise::mix(seed, self.count))
+        self.seed.map(|mask| MaskSeed { seed: noise::mix(mask.seed, self.count), ..mask })
     }
 }
 
@@ -89,10 +89,11 @@ impl RawNetwork {
 }
 
 /// Hides each sample's label with probability `p` where there is a `seed` (classifier-free guidance).
-fn drop_labels(labels: &Tensor, p: f64, seed: Option<u64>) -> Result<Tensor> {
+fn drop_labels(labels: &Tensor, p: f64, seed: Option<MaskSeed>) -> Result<Tensor> {
     match seed {
-        Some(seed) if p > 0.0 => {
-            let drawn = Stream::new(seed, Purpose::LabelDropout, 0).uniform(&[labels.size()[0], 1], Device::Cpu);
+        Some(MaskSeed { seed, rows }) if p > 0.0 => {
+            let mut stream = Stream::new(seed, Purpose::LabelDropout, 0).rows(rows);
+            let drawn = stream.uniform(&[labels.size()[0], 1], Device::Cpu);
             let keep = drawn.f_to_device(labels.device())?.f_ge(p)?;
             Ok(labels.f_mul(&keep.f_to_kind(labels.kind())?)?)
         }

@@ -5,13 +5,13 @@ use std::f64::consts::LN_2;
 
 use fewstep_core::schedule::karras;
 use fewstep_core::solver::Solver;
-use fewstep_nn::Model;
 use fewstep_nn::critic::{Critic, Shown, shown_images};
 use fewstep_nn::data::Minibatch;
 use fewstep_nn::distance::{Criticism, Distance, Measure};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::train::{CriticOf, Loss, RolloutLoss, TrainConfig, Trainer, TrajectoryDataset};
 use fewstep_nn::unet::Conditions;
+use fewstep_nn::{Model, Ranks};
 
 use crate::rollout::{config, euler, trajectories};
 use crate::support::{lively, one_thread, ramps, stream};
@@ -65,7 +65,7 @@ fn a_critic_sees_what_smooth_images_lack() {
     let mut losses = Vec::new();
     for _ in 0..100 {
         let _ = told_apart(&critic);
-        losses.push(critic.learn().unwrap());
+        losses.push(critic.learn(&Ranks::alone()).unwrap());
     }
     let now = told_apart(&critic);
     // told apart the right way round: what a student loses is what the critic gained
@@ -94,7 +94,7 @@ fn a_critic_learns_the_same_from_parts_and_nothing_from_what_is_no_number() {
         for (part, seed) in parts {
             let _ = critic.distance(shown(part), shown(&wanted), &mut stream(*seed)).unwrap();
         }
-        let loss = critic.learn().unwrap();
+        let loss = critic.learn(&Ranks::alone()).unwrap();
         [loss, critic.distance(shown(&found), shown(&wanted), &mut stream(9)).unwrap().double_value(&[])]
     };
     let near = |a: [f64; 2], b: [f64; 2]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
@@ -104,12 +104,12 @@ fn a_critic_learns_the_same_from_parts_and_nothing_from_what_is_no_number() {
     assert!(!near(both, learned(&[first])) && !near(both, learned(&[second])), "{both:?}");
     assert!(both.iter().all(|value| (value - LN_2).abs() < 0.1), "a mean, not a sum: {both:?}");
     let mut critic = fresh();
-    assert_eq!(critic.learn().unwrap(), LN_2); // nothing was compared
+    assert_eq!(critic.learn(&Ranks::alone()).unwrap(), LN_2); // nothing was compared
     let distance =
         |critic: &Critic| critic.distance(shown(&found), shown(&wanted), &mut stream(7)).unwrap().double_value(&[]);
     let before = distance(&fresh());
     let _ = critic.distance(shown(&(&found * f64::NAN)), shown(&wanted), &mut stream(7)).unwrap();
-    let error = critic.learn().unwrap_err().to_string();
+    let error = critic.learn(&Ranks::alone()).unwrap_err().to_string();
     assert!(error.contains("the critic's loss or its gradient became NaN at iteration 0"), "{error}");
     assert_eq!(distance(&critic), before);
 }
@@ -126,23 +126,23 @@ fn a_critic_is_shown_some_of_the_images() {
     let (images, wanted) = (draw().set_requires_grad(true), draw());
     let labels = model.one_hot(&[0, 1, 2, 0, 1]).unwrap().unwrap();
     let data = Minibatch { images: wanted, class_labels: Some(model.one_hot(&[2, 2, 1, 1, 0]).unwrap().unwrap()) };
-    let measured = |shown: i64, images: &Tensor, labels: &Tensor| {
+    let measured = |shown: &[i64], images: &Tensor, labels: &Tensor| {
         let noise = RefCell::new(stream(6));
         let (weight, class_labels, data) = (2.0, Some(labels), Some(&data));
         let by = Criticism { critic: &critic, weight, shown, class_labels, data, stream: &noise };
         // they are where they should be, so that nothing but the critic has a say
         Measure::new(Distance::Squared, None).unwrap().criticised(by).of_images(images, &images.detach()).unwrap()
     };
-    let two = measured(2, &images, &labels);
+    let two = measured(&[0, 1], &images, &labels);
     let slope = Tensor::run_backward(&[&two], &[&images], false, false).remove(0);
     let of_each: Vec<f64> = slope.abs().flatten(1, -1).sum_dim_intlist(1, false, Kind::Double).try_into().unwrap();
     assert!(of_each[..2].iter().all(|slope| *slope > 0.0) && of_each[2..] == [0.0; 3], "{of_each:?}");
-    let alone = measured(2, &images.narrow(0, 0, 2), &labels.narrow(0, 0, 2));
+    let alone = measured(&[0, 1], &images.narrow(0, 0, 2), &labels.narrow(0, 0, 2));
     assert_eq!(two.double_value(&[]), alone.double_value(&[]));
     assert!((two.double_value(&[]) - 2.0 * LN_2).abs() < 0.1);
-    let others = measured(2, &images, &model.one_hot(&[1, 1, 2, 0, 1]).unwrap().unwrap());
+    let others = measured(&[0, 1], &images, &model.one_hot(&[1, 1, 2, 0, 1]).unwrap().unwrap());
     assert_ne!(two.double_value(&[]), others.double_value(&[]));
-    assert_eq!(measured(0, &images, &labels).double_value(&[]), 0.0);
+    assert_eq!(measured(&[], &images, &labels).double_value(&[]), 0.0);
 }
 
 /// Every second pair of a minibatch is the second update's, also where every comparison is of one; one pair serves both.
@@ -160,7 +160,7 @@ fn updates_of_a_round_share_its_pairs() {
             let [found, wanted] = [found, wanted].map(|images| Tensor::cat(images, 0));
             let _ = critic.distance(shown(&found), shown(&wanted), &mut noise).unwrap();
         }
-        critic.learn().unwrap()
+        critic.learn(&Ranks::alone()).unwrap()
     };
     let is_nothing = |loss: f64| (loss - LN_2).abs() < 1e-7;
     assert!(is_nothing(second(&[[&[&a, &b], &[&b, &b]]])) && !is_nothing(second(&[[&[&b, &a], &[&b, &b]]])));
@@ -178,7 +178,7 @@ fn a_critic_does_not_become_steep() {
     let (found, wanted) = (draw(0.1), draw(0.8));
     for _ in 0..200 {
         let _ = tch::no_grad(|| critic.distance(shown(&found), shown(&wanted), &mut noise)).unwrap();
-        critic.learn().unwrap();
+        critic.learn(&Ranks::alone()).unwrap();
     }
     let images = found.copy().set_requires_grad(true);
     let distance = critic.distance(shown(&images), shown(&wanted), &mut noise).unwrap();

@@ -273,7 +273,7 @@ fn dropout_drops_its_share_and_the_gradient_knows_which() {
 
 fn dropout_of(kind: Kind) {
     let p = 0.3;
-    let dropout = |seed: u64| Some(Dropout { probability: p, seed });
+    let dropout = |seed: u64| Some(Dropout { probability: p, seed: seed.into() });
     let case = Case::new([8, 32, 16, 16], 8, true, false, Some(true)).rounded(Kind::Float);
     let found = case.fused(kind, dropout(1));
     let kept = found[0].not_equal(0.0).to_kind(Kind::Double);
@@ -298,7 +298,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
         for kind in [Kind::Float, Kind::BFloat16] {
             let mut results = (1..=8).map(|threads| {
                 tch::set_num_threads(threads);
-                case.fused(kind, Some(Dropout { probability: 0.1, seed: 1 }))
+                case.fused(kind, Some(Dropout { probability: 0.1, seed: 1.into() }))
             });
             let alone = results.next().unwrap();
             for (result, threads) in results.zip(2..) {

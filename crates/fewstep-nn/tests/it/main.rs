@@ -2,6 +2,7 @@
 
 mod critic;
 mod cuda;
+mod data_parallel;
 mod golden;
 mod kernels;
 mod mixture;

@@ -93,6 +93,8 @@ fn a_process_that_fails_leaves_its_reason() {
     let ends = together(3, |ranks| {
         if ranks.rank() == 1 {
             ranks.fail("the disk is full", 7);
+            let error = ranks.wait().unwrap_err().to_string();
+            assert!(error.contains("the disk is full"), "{error}");
             return None;
         }
         Some(ranks.sum(&mut Tensor::from_slice(&[1.0])).unwrap_err())

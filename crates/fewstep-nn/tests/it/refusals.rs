@@ -107,7 +107,7 @@ fn what_does_not_fit_in_training_is_an_error_and_no_panic() {
     one_thread();
     for model in networks() {
         let labels = zeros(&[2, CLASSES + 1]);
-        let conditions = Conditions { class_labels: Some(&labels), train: Some(1), ..Conditions::default() };
+        let conditions = Conditions { class_labels: Some(&labels), train: Some(1.into()), ..Conditions::default() };
         let sigma = Tensor::from_slice(&[0.5f32, 2.0]);
         refused("labels", Tunable::forward(&model, &zeros(&[2, 1, 8, 8]), &sigma, &conditions));
         let sigma = Tensor::from_slice(&[0.5f32, 2.0, 3.0]);

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use fewstep_core::denoiser::{BoundDenoiser, Levels};
 use fewstep_core::observe::Silent;
 use fewstep_core::plan::{Constant, Plan, Source};
-use fewstep_core::schedule::karras;
-use fewstep_core::solver::Solver;
 use fewstep_core::space::{self, Samples, VectorSpace};
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::teachers::{load_teacher, save_teacher};
 use fewstep_nn::tensor::Batch;
-use fewstep_nn::{Model, constant};
-use fewstep_search::{HeldOut, Method, Search, SearchSettings, Seeded, Teacher, held_out_teacher};
+use fewstep_nn::{Model, Ranks, constant, spread};
+use fewstep_search::settings::TeacherSettings;
+use fewstep_search::{HeldOut, Method, Search, SearchSettings, Seeded, held_out_teacher, search_seeds, solve_teacher};
 
 use crate::support::{lively, one_thread, seeded};
 
@@ -95,12 +94,6 @@ fn every_sample_gets_its_class_s_image() {
     assert_eq!(values(&constant::repeated(&constant, &like, None).unwrap().0), [0.0, 3.0, 0.0, 3.0, 0.0, 3.0]);
 }
 
-fn teacher(network: &Seeded<Model>) -> Teacher<Batch> {
-    let grid = karras(7, 0.01, 80.0, 7.0).unwrap();
-    let denoise = |x: &Batch, sigma: f64| network.denoised(x, sigma);
-    Teacher::solve(Solver::Heun, &grid, &grid, network.latents().clone(), network.latents().samples(), denoise).unwrap()
-}
-
 /// The search's own error is what sampling with the plan gives, constant and classes included.
 #[test]
 fn plans_do_in_sampling_what_the_search_says() {
@@ -131,20 +124,27 @@ fn plans_do_in_sampling_what_the_search_says() {
 fn a_teacher_is_read_back_as_it_was_and_only_as_its_own() {
     one_thread();
     let model = lively(0);
-    let network = seeded(&model, &[5, 6]);
-    let teacher = teacher(&network);
+    let (spread, ranks) = (spread(&model), Ranks::alone());
+    let settings = SearchSettings {
+        teacher: TeacherSettings { samples: 2, grid: 5, ..TeacherSettings::default() },
+        ..SearchSettings::default()
+    };
+    let seeds = search_seeds(&settings);
+    let (teacher, _) = solve_teacher(&spread, &settings, &Silent).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("teacher.safetensors");
-    save_teacher(&teacher, "a", &path).unwrap();
-    let read = load_teacher("a", &path, Device::Cpu).unwrap();
+    save_teacher(&teacher, "a", &path, &ranks).unwrap();
+    let read = load_teacher("a", &path, &spread, &seeds).unwrap();
     assert_eq!((read.grid(), read.evaluations()), (teacher.grid(), teacher.evaluations()));
     for (a, b) in read.states().iter().zip(teacher.states()).chain([(&read.ends().image, &teacher.ends().image)]) {
-        assert_eq!(values(&a.0), values(&b.0));
+        assert_eq!(values(&a.own().0), values(&b.own().0));
     }
-    let error = load_teacher("b", &path, Device::Cpu).unwrap_err().to_string();
+    let error = load_teacher("b", &path, &spread, &seeds).unwrap_err().to_string();
     assert!(error.contains("another model"), "{error}");
+    let error = load_teacher("a", &path, &spread, &seeds[..1]).unwrap_err().to_string();
+    assert!(error.contains("and not 1 of them"), "{error}");
     fewstep_io::safetensors::write(&path, &Default::default(), &BTreeMap::new().into_iter().collect()).unwrap();
-    let error = load_teacher("a", &path, Device::Cpu).unwrap_err().to_string();
+    let error = load_teacher("a", &path, &spread, &seeds).unwrap_err().to_string();
     assert!(error.contains("holds no teacher"), "{error}");
 }
 

@@ -1,12 +1,12 @@
 //! Training, tuning and the gradient of phase 1 on a network small enough for a test.
 
+use fewstep_core::denoiser::Shared;
 use fewstep_core::objective::{ForwardNoised, Objective, loss, loss_and_gradient};
 use fewstep_core::observe::Silent;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Scale, Schedule, karras};
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::VectorSpace;
-use fewstep_nn::Model;
 use fewstep_nn::augment::{AUGMENT_DIM, AugmentConfig};
 use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 use fewstep_nn::data::Images;
@@ -19,6 +19,7 @@ use fewstep_nn::fit::{
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::train::{Loss, RolloutLoss, TrainConfig, Trainer};
+use fewstep_nn::{Model, spread};
 use fewstep_search::HeldOut;
 
 use crate::rollout::{euler, trajectories};
@@ -172,7 +173,7 @@ fn a_gradient_that_is_not_finite_stops_the_run() {
 }
 
 /// A teacher that has learned a little, and the held-out error of students that take four steps of its.
-fn taught(model: &Model, images: &Images) -> (Model, Schedule, Plan, HeldOut<Batch>) {
+fn taught(model: &Model, images: &Images) -> (Model, Schedule, Plan, HeldOut<Shared<Batch>>) {
     let mut trainer = Trainer::new(model.duplicate().unwrap(), images, recipe()).unwrap();
     for _ in 0..80 {
         trainer.step().unwrap();
@@ -180,7 +181,7 @@ fn taught(model: &Model, images: &Images) -> (Model, Schedule, Plan, HeldOut<Bat
     let teacher = trainer.averaged().unwrap();
     let schedule = karras(4, 0.02, 40.0, 7.0).unwrap();
     let plan = Solver::Euler.plan(&schedule, &SolverOptions::default()).unwrap();
-    let held_out = HeldOut::by(&teacher, &plan, &[100, 101, 102, 103], &Silent).unwrap();
+    let held_out = HeldOut::by(&spread(&teacher), &plan, &[100, 101, 102, 103], &Silent).unwrap();
     (teacher, schedule, plan, held_out)
 }
 
@@ -204,7 +205,7 @@ fn phase_2_stops_early_and_keeps_the_best() {
     let run = |patience| {
         let mut tuner = Tuner::new(Trainer::new(teacher.duplicate().unwrap(), &images, config.clone()).unwrap());
         let tuned = tuner.run(&plan, &held_out, TuneConfig { patience, ..tune }, |_, _, _| Ok(())).unwrap();
-        (held_out.rollout_error(&tuned, &plan, &Silent).unwrap(), tuner.history().to_vec())
+        (held_out.rollout_error(&spread(&tuned), &plan, &Silent).unwrap(), tuner.history().to_vec())
     };
     let (error, history) = run(3);
     let errors: Vec<f64> = history.iter().map(|evaluated| evaluated.rollout_error).collect();
@@ -225,7 +226,7 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
     let images = ramps(&model);
     // The student starts from scratch and must come closer to the teacher.
     let (_, schedule, plan, held_out) = taught(&model, &images);
-    let before = held_out.rollout_error(&model, &plan, &Silent).unwrap();
+    let before = held_out.rollout_error(&spread(&model), &plan, &Silent).unwrap();
 
     let config = || TrainConfig {
         augment: None,
@@ -247,7 +248,7 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
             Ok(())
         })
         .unwrap();
-    let after = held_out.rollout_error(&tuned, &plan, &Silent).unwrap();
+    let after = held_out.rollout_error(&spread(&tuned), &plan, &Silent).unwrap();
     assert!(after < 0.7 * before, "{before} -> {after}");
 
     let mut resumed = start();
@@ -264,7 +265,7 @@ fn phase_1_gradient_equals_finite_differences() {
     let schedule = Schedule::new(vec![8.0, 2.0, 0.7, 0.2]).unwrap();
     for sharing in [NoiseSharing::Independent, NoiseSharing::Shared] {
         let batch = images.batch(&[0, 1, 2, 3], &model).unwrap();
-        let mut noised = Noised::new(&model, batch, schedule.len(), sharing, &mut stream(3));
+        let mut noised = Noised::new(&model, batch, schedule.len(), sharing, &mut stream(3)).unwrap();
         let objective = Objective::Joint { gamma: 0.5 };
         let (_, gradient) = loss_and_gradient(objective, &schedule, &mut noised).unwrap();
         for level in 0..schedule.len() {

@@ -18,7 +18,7 @@ use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::tensor::{Batch, coefficients};
 use fewstep_nn::train::{CacheEntry, Loss, RolloutLoss, TrainConfig, Trainer, Trajectories};
 use fewstep_nn::unet::Conditions;
-use fewstep_nn::{Codec, Encoder, Error, Labels, Result, TorchDenoiser, Tunable};
+use fewstep_nn::{Codec, Encoder, Error, Labels, Result, TorchDenoiser, Tunable, spread};
 use fewstep_search::{HeldOut, SearchSettings};
 
 use crate::support::recipe;
@@ -162,7 +162,7 @@ fn a_denoiser_of_ones_own_is_tuned_for_a_plan() {
     let schedule = karras(3, 0.01, 10.0, 7.0).unwrap();
     let plan = Solver::Euler.plan(&schedule, &SolverOptions::default()).unwrap();
     let settings = SearchSettings::default().teacher;
-    let held_out = HeldOut::new(&teacher, &settings, &(100..108).collect::<Vec<u64>>(), &Silent).unwrap();
+    let held_out = HeldOut::new(&spread(&teacher), &settings, &(100..108).collect::<Vec<u64>>(), &Silent).unwrap();
     let fine = Trajectories::fine(&plan, &karras(21, 0.01, 10.0, 7.0).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = CacheEntry { path: &folder.path().join("trajectories.safetensors"), key: "line" };
@@ -174,7 +174,7 @@ fn a_denoiser_of_ones_own_is_tuned_for_a_plan() {
         Tuner::new(trainer).run(&plan, &held_out, tune, |_, _, _| Ok(()))
     };
     let loss = RolloutLoss::of(Distance::Squared);
-    let error = |line: &Line| held_out.rollout_error(line, &plan, &Silent).unwrap();
+    let error = |line: &Line| held_out.rollout_error(&spread(line), &plan, &Silent).unwrap();
     let (before, after) = (error(&student), error(&tuned(loss).unwrap()));
     assert!(after < 0.3 * before, "{before} to {after}");
     let criticised = tuned(RolloutLoss { critic: 0.3, ..loss }).unwrap_err().to_string();

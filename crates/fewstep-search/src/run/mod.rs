@@ -164,7 +164,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
     ) -> Result<Self> {
         settings.validate()?;
         let started = Instant::now();
-        let student = Seeded::new(denoiser, &seeds(settings), observer)?;
+        let student = Seeded::new(denoiser, &search_seeds(settings), observer)?;
         let teacher = match settings.least_squares.constant {
             true => student.relied_on(teach::holding(&student, teacher))?,
             false => teacher,
@@ -207,7 +207,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
         T: Denoiser<Batch = D::Batch, Conditions = D::Conditions, Error = D::Error>,
     {
         Ok(Search {
-            student: Seeded::new(denoiser, &seeds(self.settings), self.observer)?,
+            student: Seeded::new(denoiser, &search_seeds(self.settings), self.observer)?,
             teacher: self.teacher.clone(),
             settings: self.settings,
             extras: self.extras,
@@ -331,7 +331,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
 
     /// Some of the latents, and what the teacher makes of them.
     fn part(&self, from: usize, count: usize) -> Result<(Seeded<'_, D>, Endpoints<D::Batch>)> {
-        let seeds = seeds(self.settings);
+        let seeds = search_seeds(self.settings);
         let student = Seeded::new(self.student.denoiser(), &seeds[from..from + count], self.observer)?;
         let whole = self.teacher.ends();
         let mean = match &whole.mean {
@@ -360,7 +360,8 @@ pub fn find_plans<D: Denoiser>(
     Search::new(denoiser, settings, observer)?.find(method, steps)
 }
 
-fn seeds(settings: &SearchSettings) -> Vec<u64> {
+/// The seeds of the latents that a search with these settings is made on.
+pub fn search_seeds(settings: &SearchSettings) -> Vec<u64> {
     (SEARCH_SEEDS..SEARCH_SEEDS + settings.teacher.samples as u64).collect()
 }
 

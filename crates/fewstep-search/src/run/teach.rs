@@ -8,7 +8,7 @@ use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::{Batch, VectorSpace};
 use serde_json::{Value, json};
 
-use super::seeds;
+use super::search_seeds;
 use crate::error::{Error, Result};
 use crate::seeded::Seeded;
 use crate::settings::{SearchSettings, TeacherSettings};
@@ -77,7 +77,7 @@ pub fn solve_teacher<D: Denoiser>(
 ) -> Result<(Teacher<D::Batch>, u64)> {
     let (grid, fine) = grid_and_fine(&denoiser.spec().levels, &settings.teacher)?;
     let TeacherSettings { solver, samples, .. } = settings.teacher;
-    let seeded = Seeded::new(denoiser, &seeds(settings), observer)?;
+    let seeded = Seeded::new(denoiser, &search_seeds(settings), observer)?;
     let total = solver.evaluations_per_step() * fine.len() * samples;
     let mut progress = Progress::new(observer, "teacher", "evaluations", total as u64, 0);
     let denoise = |x: &D::Batch, sigma: f64| {

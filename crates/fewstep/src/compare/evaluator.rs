@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use fewstep_core::denoiser::Denoiser;
+use fewstep_core::denoiser::{Denoiser, Shared};
 use fewstep_core::objective::BoundTable;
 use fewstep_core::observe::{Event, Observer};
 use fewstep_core::plan::Plan;
 use fewstep_io::{RunFolder, atomic, hash};
-use fewstep_nn::TorchDenoiser;
 use fewstep_nn::fit::TableConfig;
 use fewstep_nn::tensor::Batch;
 use fewstep_search::{
@@ -27,7 +26,7 @@ use crate::error::{Context, Result};
 use crate::features::FeatureLoss;
 use crate::runs::{read, slug};
 use crate::scorer::ImageScorer;
-use crate::teachers::{TorchSearch, teacher_in};
+use crate::teachers::{SpreadDenoiser, TorchSearch, teacher_in};
 
 /// What some searches need beside the denoiser, made when the first of them does.
 pub(super) struct Materials<'a> {
@@ -49,10 +48,10 @@ impl<'a> Materials<'a> {
 pub(super) struct Evaluator<'a> {
     task: &'a CompareTask,
     subject: &'a Subject,
-    denoiser: &'a &'a dyn TorchDenoiser,
+    denoiser: &'a SpreadDenoiser<'a>,
     materials: &'a Materials<'a>,
     cache: ResultCache<'a>,
-    held_out: OnceCell<HeldOut<Batch>>,
+    held_out: OnceCell<HeldOut<Shared<Batch>>>,
     search: OnceCell<TorchSearch<'a>>,
     /// What was found, by the method's name.
     found: BTreeMap<String, Found>,
@@ -64,7 +63,7 @@ impl<'a> Evaluator<'a> {
     pub(super) fn new(
         task: &'a CompareTask,
         subject: &'a Subject,
-        (denoiser, materials): (&'a &'a dyn TorchDenoiser, &'a Materials<'a>),
+        (denoiser, materials): (&'a SpreadDenoiser<'a>, &'a Materials<'a>),
         run: &'a RunFolder,
         observer: &'a dyn Observer,
     ) -> Result<Self> {
@@ -97,7 +96,7 @@ impl<'a> Evaluator<'a> {
     /// The Heun teacher's row; all cells are compared with its images of other seeds.
     pub(super) fn teacher(&mut self) -> Result<Row> {
         let plan = heun_teacher(&self.denoiser.spec().levels, self.task.settings.teacher_steps)?;
-        self.cache.teach(*self.denoiser, &plan)?;
+        self.cache.teach(*self.denoiser.inner(), &plan)?;
         self.scored("teacher", &plan, SearchCost::default(), false)
     }
 
@@ -140,7 +139,7 @@ impl<'a> Evaluator<'a> {
         }
         let training = training()?;
         let held_out = self.held_out()?.rollout_error(self.denoiser, plan, self.observer)?;
-        self.cache.measure(method, *self.denoiser, plan, Errors { held_out, training }, cost)
+        self.cache.measure(method, *self.denoiser.inner(), plan, Errors { held_out, training }, cost)
     }
 
     /// The plans of a method for all steps, searched once and kept.
@@ -190,7 +189,7 @@ impl<'a> Evaluator<'a> {
         self.subject.data.as_ref().filter(|_| method.needs_data()).map(|(_, id)| id.clone())
     }
 
-    fn held_out(&self) -> Result<&HeldOut<Batch>> {
+    fn held_out(&self) -> Result<&HeldOut<Shared<Batch>>> {
         once(&self.held_out, || {
             let count = self.task.settings.held_out as u64;
             let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + count).collect();
@@ -203,7 +202,7 @@ impl<'a> Evaluator<'a> {
         once(&self.search, || {
             let (settings, started) = (&self.task.settings.search, Instant::now());
             let extras = self.extras()?;
-            let (teacher, evaluations) = teacher_in(&self.cache.folder, *self.denoiser, settings, self.observer)?;
+            let (teacher, evaluations) = teacher_in(&self.cache.folder, self.denoiser, settings, self.observer)?;
             let search = Search::with_teacher(self.denoiser, teacher, settings, self.observer)?.with(extras);
             if evaluations > 0 {
                 let evaluations = evaluations + search.teacher_evaluations();
@@ -216,7 +215,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// What the methods that are still to be searched need.
-    fn extras(&self) -> Result<Extras<'a, Batch>> {
+    fn extras(&self) -> Result<Extras<'a, Shared<Batch>>> {
         let materials = self.materials;
         let (mut table, mut moments) = (false, false);
         for method in &self.task.methods {
@@ -228,20 +227,20 @@ impl<'a> Evaluator<'a> {
         Ok(Extras {
             data: if moments { Some(once(&materials.moments, || self.moments())?) } else { None },
             table: if table { Some(once(&materials.table, || self.table())?) } else { None },
-            loss: materials.loss.as_ref().map(|loss| loss as &dyn SampleLoss<Batch>),
+            loss: materials.loss.as_ref().map(|loss| loss as &dyn SampleLoss<Shared<Batch>>),
         })
     }
 
     fn moments(&self) -> Result<DataMoments> {
         let (images, _) = self.subject.data.as_ref().context("methods that end in +data-moments need training data")?;
-        data_moments(images, *self.denoiser, self.subject.batch)
+        data_moments(images, *self.denoiser.inner(), self.subject.batch)
     }
 
     fn table(&self) -> Result<BoundTable> {
         let (images, _) = self.subject.data.as_ref().context("the method bound needs training data")?;
         let count = self.task.settings.table_images.min(images.len());
         let config = TableConfig { images: count, batch: self.subject.batch, seed: 0 };
-        bound_table(*self.denoiser, images, TABLE_GRID, config, self.observer)
+        bound_table(*self.denoiser.inner(), images, TABLE_GRID, config, self.observer)
     }
 }
 

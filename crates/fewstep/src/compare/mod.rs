@@ -14,6 +14,7 @@ mod task;
 use fewstep_core::observe::{Event, Observer};
 use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, atomic};
+use fewstep_nn::spread;
 use fewstep_report::Page;
 
 use self::evaluator::{Evaluator, Materials};
@@ -78,7 +79,7 @@ fn fill(
     observer: &dyn Observer,
 ) -> Result<()> {
     let task = &run.file.task;
-    let (denoiser, materials) = (subject.model.denoiser(), Materials::new(subject));
+    let (denoiser, materials) = (spread(subject.model.denoiser()), Materials::new(subject));
     let mut evaluator = Evaluator::new(task, subject, (&denoiser, &materials), &run.folder, observer)?;
     rows.push(evaluator.teacher()?);
     for method in &task.methods {

@@ -6,6 +6,7 @@ use fewstep_core::observe::Observer;
 use fewstep_eval::features::FeatureNetwork;
 use fewstep_eval::{Keep, Reference};
 use fewstep_io::hash;
+use fewstep_nn::Ranks;
 
 use crate::assets;
 use crate::error::{Result, ensure};
@@ -30,9 +31,9 @@ impl Against {
         network: &dyn FeatureNetwork,
         shape: [usize; 3],
         (need, batch): (Keep, usize),
-        observer: &dyn Observer,
+        (observer, ranks): (&dyn Observer, &Ranks),
     ) -> Result<(Reference, String)> {
-        let (reference, place) = self.find(network, shape, (need, batch), observer)?;
+        let (reference, place) = self.find(network, shape, (need, batch), (observer, ranks))?;
         check_features(network, shape, &reference.statistics, &place)?;
         reference.check_holds(need)?;
         Ok((reference, place))
@@ -43,7 +44,7 @@ impl Against {
         network: &dyn FeatureNetwork,
         shape: [usize; 3],
         (need, batch): (Keep, usize),
-        observer: &dyn Observer,
+        watched: (&dyn Observer, &Ranks),
     ) -> Result<(Reference, String)> {
         let Some(path) = &self.reference else {
             ensure!(self.features.file.is_none(), "with --features there is no default reference: give one with --ref");
@@ -53,6 +54,6 @@ impl Against {
         };
         let place = path.display().to_string();
         let options = ReferenceOptions { pad_to: self.pad_to, batch };
-        Ok((read_or_collect(path, network, shape, need, options, observer)?, place))
+        Ok((read_or_collect(path, network, shape, need, options, watched)?, place))
     }
 }

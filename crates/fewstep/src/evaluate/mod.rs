@@ -9,6 +9,7 @@ use fewstep_core::observe::{Event, Observer, Progress};
 use fewstep_eval::features::FeatureNetwork;
 use fewstep_eval::metrics::keep;
 use fewstep_eval::{Metric, Reference, Summary, measure, summarise};
+use fewstep_nn::Ranks;
 use fewstep_nn::tch::Device;
 use serde::Serialize;
 use serde_json::json;
@@ -37,6 +38,8 @@ pub struct Evaluation {
     pub batch: usize,
     /// Where features are computed.
     pub device: Device,
+    /// The processes that share the work.
+    pub ranks: Ranks,
 }
 
 /// The result, with what it depends on.
@@ -125,7 +128,8 @@ impl Evaluation {
         let (_, need) = keep(&self.metrics, &self.settings.options());
         let (mut references, mut compared) = (Vec::new(), Vec::new());
         for (against, network) in self.against.iter().zip(&networks) {
-            let (reference, place) = against.open(network.as_ref(), shape, (need, self.batch), observer)?;
+            let (reference, place) =
+                against.open(network.as_ref(), shape, (need, self.batch), (observer, &self.ranks))?;
             let count = reference.num_images().map(|count| count as usize);
             self.settings.check_counts(&self.metrics, ranges.each, count)?;
             compared.push(Compared {
@@ -178,7 +182,8 @@ impl Evaluation {
                 1 => "images".to_owned(),
                 count => format!("images {}/{count}", index + 1),
             };
-            let collected = source.collect(range.clone(), networks, kept, self.batch, (&name, observer))?;
+            let collected =
+                source.collect(range.clone(), networks, kept, self.batch, (&name, observer, &self.ranks))?;
             let mut of_range = Vec::new();
             for (collected, reference) in collected.iter().zip(references) {
                 let mut tasks = Tasks { observer, current: None };

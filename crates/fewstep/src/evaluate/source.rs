@@ -1,5 +1,6 @@
 //! The images to measure: stored, or made from a model and a plan without touching the disk.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use fewstep_core::denoiser::Guidance;
@@ -8,14 +9,15 @@ use fewstep_core::plan::Plan;
 use fewstep_eval::features::FeatureNetwork;
 use fewstep_eval::{Collected, Collector, Keep};
 use fewstep_io::dataset::Dataset;
-use fewstep_nn::TorchDenoiser;
-use fewstep_nn::tch::Device;
+use fewstep_nn::tch::{Device, Tensor};
+use fewstep_nn::{Ranks, TorchDenoiser};
 use serde::Serialize;
 
 use crate::error::Result;
 use crate::measure;
 use crate::models::OpenModel;
 use crate::sampling;
+use crate::scorer::{seen_by, taken_by};
 
 /// Where the images to measure come from.
 #[derive(Clone, Copy, Debug)]
@@ -121,30 +123,33 @@ impl Source<'_> {
         networks: &[Box<dyn FeatureNetwork>],
         keep: Keep,
         batch: usize,
-        (name, observer): (&str, &dyn Observer),
+        (name, observer, ranks): (&str, &dyn Observer, &Ranks),
     ) -> Result<Vec<Collected>> {
         let (denoiser, plan, latents) = match self {
             Self::Stored { dataset, .. } => {
                 let of = |network: &dyn FeatureNetwork| {
-                    measure::collect(dataset, range.clone(), network, keep, batch, (name, observer))
+                    measure::collect(dataset, range.clone(), network, keep, batch, (name, observer), ranks)
                 };
                 return networks.iter().map(|network| of(&**network)).collect();
             }
             Self::Sampled { opened, plan, latents } => (opened.denoiser(), *plan, *latents),
         };
-        let mut collectors: Vec<_> = networks.iter().map(|network| Collector::new(&**network, keep)).collect();
+        let collectors: Vec<_> = networks.iter().map(|network| Collector::new(&**network, keep)).collect();
+        let collectors = RefCell::new(collectors);
         let mut progress = Progress::new(observer, name, "img", range.len() as u64, 0);
-        let (all, mut done) = (range.collect::<Vec<usize>>(), 0);
-        for indices in all.chunks(batch) {
+        let (first, all) = (range.start, range.collect::<Vec<usize>>());
+        let see = |indices: &[usize]| {
             let (samples, _) = latents.samples(denoiser, plan, indices, observer)?;
             let images = TorchDenoiser::pixels(denoiser, &samples)?.to_device(Device::Cpu);
-            for collector in &mut collectors {
-                collector.push_sampled(&images)?;
-            }
-            done += indices.len() as u64;
+            seen_by(&collectors.borrow(), &images, (indices[0] - first) as u64)
+        };
+        let take = |seen: Vec<Tensor>| {
+            let done = taken_by(&mut collectors.borrow_mut(), seen)?;
             progress.set(done, format!("{} evaluations each", plan.nfe()));
-        }
+            Ok(())
+        };
+        ranks.in_order(all.chunks(batch), see, take)?;
         progress.finish();
-        Ok(collectors.into_iter().map(Collector::finish).collect::<fewstep_eval::Result<_>>()?)
+        Ok(collectors.into_inner().into_iter().map(Collector::finish).collect::<fewstep_eval::Result<_>>()?)
     }
 }

@@ -10,7 +10,7 @@ use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::fit::TuneStep;
 use fewstep_nn::program::DecoderConfig;
-use fewstep_nn::{Codec, Network, TorchDenoiser};
+use fewstep_nn::{Codec, Network, TorchDenoiser, spread};
 use fewstep_search::{Extras, Found, baseline};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -218,7 +218,8 @@ impl Shared<'_> {
                 (1, Some(found)) => fitter.found(denoiser, method, found, steps),
                 _ => {
                     let search = self.search.as_ref().context("there is no search to go on with")?;
-                    let of_tuned = search.for_tuned(&denoiser)?;
+                    let spread = spread(denoiser);
+                    let of_tuned = search.for_tuned(&spread)?;
                     let extras = Extras { table, ..search.extras() };
                     let found = of_tuned.with(extras).find(method, &[steps])?;
                     fitter.found(denoiser, method, &found, steps)

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use fewstep_core::observe::Event;
 use fewstep_core::plan::Plan;
-use fewstep_nn::{Network, TorchDenoiser, Tunable};
+use fewstep_nn::{Network, TorchDenoiser, Tunable, spread};
 use fewstep_report::{Cell, Column, Format, Table};
 use fewstep_search::MomentsOf;
 use serde::{Deserialize, Serialize};
@@ -170,7 +170,7 @@ pub fn plan_for<M: Tunable>(
     match moments {
         Some((search, of)) if !same_weights(untuned, tuned) => {
             let tuned: &dyn TorchDenoiser = tuned;
-            Ok(search.for_tuned(&tuned)?.matched(of, plan)?)
+            Ok(search.for_tuned(&spread(tuned))?.matched(of, plan)?)
         }
         _ => Ok(plan.clone()),
     }

@@ -16,6 +16,7 @@ mod task;
 mod trajectories;
 mod tune;
 
+use fewstep_core::denoiser::Shared;
 use fewstep_core::objective::BoundTable;
 use fewstep_core::observe::Observer;
 use fewstep_core::plan::Plan;
@@ -23,7 +24,7 @@ use fewstep_eval::features::FeatureNetwork;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{ScheduleStep, TableConfig, TuneStep};
 use fewstep_nn::tensor::Batch;
-use fewstep_nn::{Network, TorchDenoiser, Tunable};
+use fewstep_nn::{Network, TorchDenoiser, Tunable, spread};
 use fewstep_search::{Found, HELD_OUT_SEEDS, HeldOut, Method, heun_teacher, minimise_bound};
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +55,7 @@ pub struct Fitter<'a> {
     /// Training images; a search over a teacher needs none.
     pub images: Option<&'a Images>,
     /// Held-out latents and the teacher's samples.
-    pub held_out: HeldOut<Batch>,
+    pub held_out: HeldOut<Shared<Batch>>,
     /// Settings of both phases.
     pub settings: &'a FitSettings,
     /// The feature network, for distances of features.
@@ -116,7 +117,7 @@ impl<'a> Fitter<'a> {
     ) -> Result<Self> {
         let teacher = heun_teacher(&base.spec().levels, settings.held_out.teacher_steps)?;
         let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + settings.held_out.samples as u64).collect();
-        let held_out = HeldOut::by(&base, &teacher, &seeds, observer)?;
+        let held_out = HeldOut::by(&spread(base), &teacher, &seeds, observer)?;
         Ok(Self { base, network, images, held_out, settings, features: None, observer })
     }
 
@@ -143,7 +144,7 @@ impl<'a> Fitter<'a> {
     /// # Errors
     /// If the plan does not fit, or the denoiser fails.
     pub fn rollout_error(&self, denoiser: &dyn TorchDenoiser, plan: &Plan) -> Result<f64> {
-        Ok(self.held_out.rollout_error(&denoiser, plan, self.observer)?)
+        Ok(self.held_out.rollout_error(&spread(denoiser), plan, self.observer)?)
     }
 
     /// The training images.

@@ -7,6 +7,7 @@ use fewstep_core::plan::Plan;
 use fewstep_eval::features::{FeatureId, FeatureNetwork};
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::data::Images;
+use fewstep_nn::spread;
 use fewstep_search::settings::Distance;
 use fewstep_search::{Extras, MomentsOf, Search, heun_teacher};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use crate::models::{ModelId, OpenModel};
 use crate::reference::{ImageReference, ReferenceId};
 use crate::runs::{REPORT, ResumeError, Run, RunOptions, Task, what_differs};
 use crate::scorer::ImageScorer;
-use crate::teachers::{TorchSearch, teacher_in};
+use crate::teachers::{SpreadDenoiser, TorchSearch, teacher_in};
 
 /// Where the outcomes stand, in the run folder.
 pub const OUTCOMES: &str = "fit.json";
@@ -257,6 +258,7 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
         settings.held_out.teacher_steps, settings.held_out.samples
     )));
     let (base, network) = (opened.denoiser(), opened.network());
+    let spread = spread(base);
     let fitter = Fitter::new(base, network, inputs.images, settings, observer)?.with_features(inputs.features);
     let scorer = match inputs.references {
         references if task.interpolates() && !references.is_empty() => {
@@ -278,7 +280,7 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
         shared.table = Some(fitter.table(base)?);
     }
     let table = shared.table.clone();
-    if let Some((search, taught)) = open_search(task, &base, folder, observer)? {
+    if let Some((search, taught)) = open_search(task, &spread, folder, observer)? {
         let search = search.with(Extras {
             data: moments.as_ref(),
             table: table.as_ref(),
@@ -304,7 +306,7 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
 /// now.
 fn open_search<'a>(
     task: &'a FitTask,
-    base: &'a &'a dyn fewstep_nn::TorchDenoiser,
+    base: &'a SpreadDenoiser<'a>,
     folder: &RunFolder,
     observer: &'a dyn Observer,
 ) -> Result<Option<(TorchSearch<'a>, u64)>> {
@@ -312,7 +314,7 @@ fn open_search<'a>(
         return Ok(None);
     }
     let settings = &task.settings.search;
-    let (teacher, taught) = teacher_in(folder.path(), *base, settings, observer)?;
+    let (teacher, taught) = teacher_in(folder.path(), base, settings, observer)?;
     let search = Search::with_teacher(base, teacher, settings, observer)?;
     let taught = taught + search.teacher_evaluations();
     Ok(Some((search, taught)))

@@ -10,7 +10,7 @@ use fewstep_search::fine_levels;
 use fewstep_search::settings::TeacherSettings;
 
 use super::Fitter;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Latents of trajectories have seeds from here on: apart from those of searches, of the held-out error, and of samples.
 pub const TRAJECTORY_SEEDS: u64 = 3 << 40;
@@ -24,7 +24,8 @@ pub(super) fn fine_schedule(spec: &Spec, plan: &Plan, settings: &TeacherSettings
 }
 
 impl Fitter<'_> {
-    /// Trajectories of the untuned denoiser at the levels of `plan`; from the file `path` if they are there.
+    /// Trajectories of the untuned denoiser at the levels of `plan`; from the file `path` if they are there. Of several processes the first
+    /// writes them, and all read its file.
     pub(super) fn trajectories(&self, plan: &Plan, path: &Path) -> Result<Trajectories> {
         let settings = &self.settings.search.teacher;
         let count = self.settings.tune.trajectories;
@@ -40,8 +41,11 @@ impl Fitter<'_> {
             "trajectories": count,
         })
         .to_string();
-        let kept = CacheEntry { path, key: &key };
-        if path.exists() {
+        // the others' folders are their own
+        let (path, is_there) =
+            self.base.ranks().from_first(|| Ok::<_, Error>((std::path::absolute(path)?, path.exists())))?;
+        let kept = CacheEntry { path: &path, key: &key };
+        if is_there {
             return Ok(Trajectories::open(self.base, plan, &seeds, kept)?);
         }
         Ok(Trajectories::solve(self.base, plan, (settings.solver, &fine), &seeds, kept, self.observer)?)

@@ -90,7 +90,7 @@ impl Fitter<'_> {
         let tuned = tuner.run(plan, &self.held_out, tune, |tuner, stats, evaluated| {
             let error = tuner.history().last().map_or(f64::NAN, |evaluation| evaluation.rollout_error);
             progress.set(stats.iteration, format!("loss {:.4}, rollout error {error:.5}", stats.loss));
-            let stop = self.observer.cancelled();
+            let stop = tuner.ranks().any(self.observer.cancelled())?; // all of them, after the same update
             if let Some(saved) = saved.filter(|_| evaluated || stop) {
                 tuner.save(saved.state)?;
             }

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 use fewstep_core::observe::{Event, Observer};
 use fewstep_io::{RunFolder, atomic};
-use fewstep_nn::Tunable;
 use fewstep_nn::data::Images;
+use fewstep_nn::{Tunable, spread};
 use fewstep_report::{Page, Table};
 use fewstep_search::DataMoments;
 use serde_json::json;
@@ -105,7 +105,8 @@ fn work(run: &Run<ReproduceTask>, inputs: &ReproduceInputs, observer: &dyn Obser
     let model = inputs.model;
     let fitter = Fitter::new(model.denoiser(), model.network(), inputs.images, settings, observer)?;
     let moments = OnceCell::<DataMoments>::new();
-    let mut runner = Runner::new(task, inputs, &fitter, &moments, (folder, run.resumed))?;
+    let spread = spread(model.denoiser());
+    let mut runner = Runner::new(task, inputs, (&fitter, &spread), &moments, (folder, run.resumed))?;
     let rows = runner.run(|rows| Ok(folder.write_json(ROWS, rows)?))?;
     folder.write_json(ROWS, &rows)?;
     let figures = drawn(&runner, task, model)?;

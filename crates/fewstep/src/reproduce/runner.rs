@@ -24,13 +24,15 @@ use crate::models::load_like;
 use crate::plans::euler;
 use crate::runs::{read, slug};
 use crate::scorer::ImageScorer;
-use crate::teachers::{TorchSearch, teacher_in};
+use crate::teachers::{SpreadDenoiser, TorchSearch, teacher_in};
 
 /// Everything that rows need.
 pub(super) struct Runner<'a> {
     task: &'a ReproduceTask,
     inputs: &'a ReproduceInputs<'a>,
     fitter: &'a Fitter<'a>,
+    /// What it searches on.
+    denoiser: &'a SpreadDenoiser<'a>,
     /// Where rows are kept, in the run folder.
     folder: PathBuf,
     /// None where the experiment scores no samplers.
@@ -48,7 +50,7 @@ impl<'a> Runner<'a> {
     pub fn new(
         task: &'a ReproduceTask,
         inputs: &'a ReproduceInputs<'a>,
-        fitter: &'a Fitter<'a>,
+        (fitter, denoiser): (&'a Fitter<'a>, &'a SpreadDenoiser<'a>),
         moments: &'a OnceCell<DataMoments>,
         (run, resumed): (&'a RunFolder, bool),
     ) -> Result<Self> {
@@ -65,7 +67,7 @@ impl<'a> Runner<'a> {
             seeds: task.settings.seeds,
             observer,
         });
-        Ok(Self { task, inputs, fitter, folder, cache, search: OnceCell::new(), moments, resumed, observer })
+        Ok(Self { task, inputs, fitter, denoiser, folder, cache, search: OnceCell::new(), moments, resumed, observer })
     }
 
     fn base(&self) -> &'a dyn TorchDenoiser {
@@ -194,8 +196,8 @@ impl<'a> Runner<'a> {
     fn search(&self) -> Result<&TorchSearch<'a>> {
         if self.search.get().is_none() {
             let (settings, observer) = (&self.task.settings, self.observer);
-            let (teacher, _) = teacher_in(&self.folder, self.base(), &settings.fit.search, observer)?;
-            let search = Search::with_teacher(&self.fitter.base, teacher, &settings.fit.search, observer)?;
+            let (teacher, _) = teacher_in(&self.folder, self.denoiser, &settings.fit.search, observer)?;
+            let search = Search::with_teacher(self.denoiser, teacher, &settings.fit.search, observer)?;
             let _ = self.search.set(search.with(Extras { data: self.moments()?, ..Extras::default() }));
         }
         self.search.get().context("the search was just made")

@@ -6,8 +6,7 @@ use fewstep_io::dataset::Images;
 use fewstep_io::tensors::{Dtype, TensorData, TensorMap};
 use fewstep_io::{npz, png};
 use fewstep_nn::TorchDenoiser;
-use fewstep_nn::tch::Kind;
-use fewstep_nn::tensor::Batch;
+use fewstep_nn::tch::Tensor;
 
 use super::Source;
 use crate::error::{Result, bail, ensure};
@@ -74,13 +73,10 @@ impl Collected {
         Ok(Self { path: path.to_owned(), form, shape, bytes, seeds, classes: Vec::new() })
     }
 
-    /// Takes the next samples, with their classes if they have any.
-    pub fn take(&mut self, denoiser: &dyn TorchDenoiser, samples: &Batch, classes: &[i64]) -> Result<()> {
+    /// Takes the next samples, u8 or f32 as the file holds them, with their classes if they have any.
+    pub fn take(&mut self, values: &Tensor, classes: &[i64]) -> Result<()> {
         self.classes.extend(classes);
-        self.bytes.extend(match self.form {
-            Form::Floats(_) => pixels::bytes(&samples.0.f_to_kind(Kind::Float)?)?,
-            Form::Grid(_) | Form::Pixels => pixels::to_images(&denoiser.pixels(samples)?)?.data,
-        });
+        self.bytes.extend(pixels::bytes(values)?);
         Ok(())
     }
 

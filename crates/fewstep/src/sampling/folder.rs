@@ -9,6 +9,7 @@ use fewstep_core::plan::Plan;
 use fewstep_io::atomic::Batch;
 use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, dataset::Images, png};
+use fewstep_nn::Ranks;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result, ensure};
@@ -91,7 +92,8 @@ impl SampleFolder {
              starts it again",
             out.display()
         );
-        let run = Run::start(task, &RunOptions { resume, ..options.clone() })?;
+        // the first process alone has a folder of samples
+        let run = Run::start(task, &RunOptions { resume, ranks: Ranks::alone(), ..options.clone() })?;
         let written = Batch::new();
         Ok(Self { run, subfolders: BTreeSet::new(), written, synced: Instant::now(), made: AtomicUsize::new(0) })
     }

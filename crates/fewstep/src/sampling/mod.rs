@@ -13,6 +13,8 @@ use std::time::Instant;
 use fewstep_core::observe::{Observer, Progress};
 use fewstep_core::plan::Plan;
 use fewstep_nn::TorchDenoiser;
+use fewstep_nn::pixels::to_u8;
+use fewstep_nn::tch::{Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use serde_json::json;
 
@@ -71,6 +73,18 @@ pub enum Destination {
     },
 }
 
+impl Destination {
+    /// What is left of samples: u8 pixels, or f32 values.
+    fn seen(&self, denoiser: &dyn TorchDenoiser, samples: &Batch) -> Result<Tensor> {
+        match self {
+            Self::Arrays { raw, .. } if *raw || denoiser.pixel_shape().is_none() => {
+                Ok(samples.0.f_to_kind(Kind::Float)?)
+            }
+            _ => Ok(to_u8(&denoiser.pixels(samples)?)),
+        }
+    }
+}
+
 impl Sampling<'_> {
     /// What it would do, and its cost.
     ///
@@ -105,22 +119,39 @@ pub struct Sampled {
 pub fn sample(sampling: &Sampling, destination: &Destination, observer: &dyn Observer) -> Result<Sampled> {
     let Sampling { denoiser, plan, source, .. } = sampling;
     plan.check(denoiser.spec())?;
-    let mut target = Target::open(sampling, destination)?;
-    let todo: Vec<usize> = (0..source.len()).filter(|&index| !target.has(source.number(index))).collect();
+    let ranks = denoiser.ranks();
+    ranks.check_same("sampling", &serde_json::to_string(&(plan, &sampling.model, source.len(), source.number(0)))?)?;
+    // the first process alone leaves anything
+    let mut target = if ranks.is_first() { Some(Target::open(sampling, destination)?) } else { None };
+    let todo: Vec<usize> = ranks.from_first(|| {
+        let is_there = |&index: &usize| target.as_ref().is_some_and(|target| target.has(source.number(index)));
+        Ok::<_, Error>((0..source.len()).filter(|index| !is_there(index)).collect())
+    })?;
     let (kept, started) = (source.len() - todo.len(), Instant::now());
     let mut progress = Progress::new(observer, "sample", "samples", source.len() as u64, kept as u64);
+    let mut parts = todo.chunks(sampling.batch.max(1));
+    let make = |part: &[usize]| {
+        let (samples, classes) = source.samples(*denoiser, plan, part, observer)?;
+        Ok::<_, Error>(vec![destination.seen(*denoiser, &samples)?, Tensor::from_slice(&classes)])
+    };
     let mut made = 0;
-    for part in todo.chunks(sampling.batch.max(1)) {
+    let take = |samples: Vec<Tensor>| {
+        let part = parts.next().unwrap_or_default();
         let numbers: Vec<u64> = part.iter().map(|&index| source.number(index)).collect();
-        let samples = source.samples(*denoiser, plan, part, observer);
-        let taken = samples.and_then(|(samples, classes)| target.take(*denoiser, &numbers, &samples, &classes));
-        if let Err(error) = taken {
-            return Err(target.abandon(error, kept));
+        if let (Some(target), [values, classes]) = (&mut target, samples.as_slice()) {
+            target.take(&numbers, values, &Vec::<i64>::try_from(classes)?)?;
         }
         made += part.len();
         progress.set((kept + made) as u64, format!("{} evaluations each", plan.nfe()));
+        Ok(())
+    };
+    let done = ranks.in_order(todo.chunks(sampling.batch.max(1)), make, take);
+    match (done, target) {
+        (Ok(()), Some(target)) => target.finish()?,
+        (Err(error), Some(target)) => return Err(target.abandon(error, kept)),
+        (done, None) => done?,
     }
-    target.finish()?;
+    ranks.wait()?;
     Ok(Sampled { samples: source.len(), kept, seconds: started.elapsed().as_secs_f64() })
 }
 
@@ -166,11 +197,11 @@ impl Target {
         matches!(self, Self::Folder(folder) if folder.has(number))
     }
 
-    /// Takes samples under their numbers, with their classes if they have any.
-    fn take(&mut self, denoiser: &dyn TorchDenoiser, numbers: &[u64], samples: &Batch, classes: &[i64]) -> Result<()> {
+    /// Takes samples, as they were [seen](Destination::seen), under their numbers, with their classes if they have any.
+    fn take(&mut self, numbers: &[u64], values: &Tensor, classes: &[i64]) -> Result<()> {
         match self {
-            Self::Folder(folder) => folder.take(numbers, &pixels::to_images(&denoiser.pixels(samples)?)?),
-            Self::File(file) => file.take(denoiser, samples, classes),
+            Self::Folder(folder) => folder.take(numbers, &pixels::images(values)?),
+            Self::File(file) => file.take(values, classes),
         }
     }
 

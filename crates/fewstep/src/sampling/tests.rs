@@ -9,6 +9,7 @@ use fewstep_core::schedule::karras;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_io::npz;
 use fewstep_io::tensors::TensorData;
+use fewstep_nn::Ranks;
 use fewstep_nn::tch::Device;
 use fewstep_nn::{Codec, Error, Labels, Result, data};
 
@@ -115,7 +116,12 @@ fn samples_of_any_rank_become_arrays_from_seeds_or_latents() {
 fn images_need_not_be_square() {
     let folder = tempfile::tempdir().unwrap();
     let denoiser = Normal::of(&[1, 17, 33]);
-    let run = |resume: bool| RunOptions { out: folder.path().join("s"), resume, command: vec!["fewstep".to_owned()] };
+    let run = |resume: bool| RunOptions {
+        out: folder.path().join("s"),
+        resume,
+        command: vec!["fewstep".to_owned()],
+        ranks: Ranks::alone(),
+    };
     let to = |resume: bool| Destination::Folder { run: run(resume), subdirs: false, overwrite: false };
     assert_eq!(leave(&denoiser, &seeds(0..3), &to(false)).unwrap().kept, 0);
     assert!(leave(&denoiser, &seeds(0..5), &to(false)).is_err());

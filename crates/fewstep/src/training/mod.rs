@@ -142,6 +142,7 @@ pub fn train(
 ) -> Result<TrainOutcome> {
     let (config, recipe) = (task.settings.model_config(dataset)?, task.settings.train_config());
     let mut model = Model::fresh(config, recipe.seed, device)?.with_kind(device::parse_kind(&task.precision)?);
+    model = model.with_ranks(options.ranks.clone());
     let empty = if task.settings.network.conditional { dataset.empty_classes() } else { Vec::new() };
     if !empty.is_empty() {
         observer.event(Event::Note(&format!(
@@ -157,7 +158,7 @@ pub fn train(
     let parameters = model.params().trainable_count();
     let images = data::Images::for_model(dataset.load_all()?, &model)?;
     let mut trainer = Trainer::new(model, &images, recipe)?;
-    if options.resume {
+    if options.resume && options.ranks.is_first() {
         check_seen(&options.out.join(STATE), task.settings.training.images)?;
     }
     let run = Run::start(task, options)?;
@@ -220,7 +221,7 @@ impl Training<'_> {
             losses.push_back(stats.loss);
             iterations = stats.iteration;
             progress.set(stats.images, mean(&losses).map_or_else(String::new, |loss| format!("loss {loss:.4}")));
-            let cancelled = self.observer.cancelled();
+            let cancelled = trainer.ranks().any(self.observer.cancelled())?; // all of them, after the same update
             if stats.images >= next_snapshot || stats.images >= total || cancelled {
                 self.save(trainer)?;
                 next_snapshot = next(output.save_every, stats.images);

@@ -24,7 +24,7 @@ use fewstep_core::schedule::karras;
 use fewstep_io::{Dataset, dataset, png};
 use fewstep_nn::data::Images;
 use fewstep_nn::tch::Device;
-use fewstep_nn::{Network, mixture};
+use fewstep_nn::{Network, Ranks, mixture};
 use fewstep_search::SearchSettings;
 
 /// A mixture that counts, as a caller's own denoiser.
@@ -55,7 +55,7 @@ fn search() -> SearchSettings {
 }
 
 fn run(folder: &Path, name: &str) -> RunOptions {
-    RunOptions { out: folder.join(name), resume: false, command: Vec::new() }
+    RunOptions { out: folder.join(name), resume: false, command: Vec::new(), ranks: Ranks::alone() }
 }
 
 /// A search's own loops end early on some denoisers: what it takes is forecast to a quarter, and all else to the evaluation.

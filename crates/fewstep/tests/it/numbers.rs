@@ -11,7 +11,7 @@ use fewstep_core::schedule::karras;
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 use fewstep_nn::tch::{Device, Kind, no_grad};
-use fewstep_nn::{Error, Model, Network};
+use fewstep_nn::{Error, Model, Network, Ranks};
 
 /// A network for images of 1x8x8 whose first layer multiplies by `factor`; the layer after it normalises.
 fn network(factor: f64) -> Model {
@@ -85,7 +85,7 @@ fn searches_and_tunings_name_the_level() {
         settings,
     };
     let inputs = FitInputs { model: &opened, images: None, features: None, references: &[], plans: &[] };
-    let run = RunOptions { out: folder.path().join("run"), resume: false, command: Vec::new() };
+    let run = RunOptions { out: folder.path().join("run"), resume: false, command: Vec::new(), ranks: Ranks::alone() };
     let error = fitting::fit(task, &inputs, &run, &Silent).unwrap_err().to_string();
     assert!(error.contains("at sigma 80") && error.contains("not finite"), "{error}");
 }

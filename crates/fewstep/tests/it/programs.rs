@@ -15,11 +15,11 @@ use fewstep_core::observe::Silent;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::karras;
 use fewstep_io::dataset;
-use fewstep_nn::TorchDenoiser;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{ScheduleConfig, ScheduleOptimizer, TableConfig};
 use fewstep_nn::tch::{self, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
+use fewstep_nn::{Ranks, TorchDenoiser};
 use fewstep_search::{Extras, HeldOut, Method, Search, SearchSettings, Seeded, baseline, find_plans, sample};
 use serde_json::{Value, json};
 
@@ -317,7 +317,7 @@ fn whole_runs_of_the_paper_and_of_bound_take_guided_programs() {
     let inputs = FitInputs { model: &opened, images: Some(&images), features: None, references: &[], plans: &[] };
     for (index, method) in [PlanSource::Paper, "bound".parse().unwrap()].into_iter().enumerate() {
         let out = place.path(&format!("run-{index}"));
-        let options = RunOptions { out, resume: false, command: Vec::new() };
+        let options = RunOptions { out, resume: false, command: Vec::new(), ranks: Ranks::alone() };
         let run = fitting::fit(paper_task(&opened, method), &inputs, &options, &Silent).unwrap();
         let outcome = &run.outcomes[0];
         assert!(outcome.calls == 6 && outcome.model.is_none(), "{outcome:?}");

@@ -85,6 +85,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         against: against.map(|(features, reference)| Against { reference, pad_to, features }).collect(),
         batch: args.latents.batch,
         device: args.model.compute.place.resolve()?,
+        ranks: args.model.ranks()?,
     };
     let measure = |source: &Source| -> Result<()> {
         if dry_run {
