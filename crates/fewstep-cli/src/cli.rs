@@ -106,6 +106,14 @@ pub fn shown() -> clap::Command {
     program.mut_subcommands(|command| command.mut_args(for_all))
 }
 
+impl Command {
+    /// Whether several processes can share its work.
+    fn is_shared(&self) -> bool {
+        use Command::{Compare, Eval, Fit, Plan, Ref, Reproduce, Sample, Train, Tune};
+        matches!(self, Plan(_) | Tune(_) | Fit(_) | Compare(_) | Reproduce(_) | Sample(_) | Eval(_) | Ref(_) | Train(_))
+    }
+}
+
 impl Cli {
     /// Reads the arguments. Those that every run needs may be left out where it only prints its settings.
     pub fn read(args: Vec<OsString>) -> Result<Self, clap::Error> {
@@ -118,11 +126,11 @@ impl Cli {
         Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut program))
     }
 
-    /// Does what was asked for; `args` are what was typed.
-    pub fn run(self, args: &[OsString]) -> Result<u8> {
+    /// Does what was asked for; the exit code.
+    pub fn run(self) -> Result<u8> {
         ranks::wait_for(self.timeout)?;
         match ranks::to_start(self.processes)? {
-            Some(processes) => ranks::supervise(args, processes),
+            Some(processes) => ranks::supervise(processes),
             None => self.work().and_then(|()| ranks::leave()).map(|()| 0),
         }
     }
@@ -134,6 +142,11 @@ impl Cli {
             return ui::print(LICENSES.as_bytes());
         }
         let Some(command) = self.command else { bail!("there is no command: `fewstep --help` lists them") };
+        // before anything else: whoever fails says so to the others
+        match command.is_shared() {
+            true => drop(ranks::join()?),
+            false => ranks::refuse()?,
+        }
         match command {
             Command::Demo(args) => demo::run(args, output, &terminal),
             Command::Plan(args) => fit::plan(args, output, &terminal),

@@ -15,6 +15,7 @@ pub const EXIT_CODE: u8 = 130;
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
 static RESUMABLE: AtomicBool = AtomicBool::new(false);
+static PASSING_ON: AtomicBool = AtomicBool::new(false);
 
 /// As long as it lives, a signal only asks, and the work looks at [`asked`] after every update. Elsewhere it ends the process: files
 /// appear whole or not at all, so nothing is lost that was finished.
@@ -48,7 +49,16 @@ fn is_ignored(signal: i32) -> bool {
     mask >> (signal - 1) & 1 == 1
 }
 
+/// From now on a signal asks nothing of this process but to ask those that work for it ([`asked`]); they say what comes of it.
+pub fn pass_on() {
+    PASSING_ON.store(true, Ordering::SeqCst);
+    LISTENING.store(true, Ordering::SeqCst);
+}
+
 fn handle() {
+    if PASSING_ON.load(Ordering::SeqCst) && !ASKED.swap(true, Ordering::SeqCst) {
+        return;
+    }
     if LISTENING.load(Ordering::SeqCst) && !ASKED.swap(true, Ordering::SeqCst) {
         ui::note("stopping after this update; Ctrl-C again quits at once");
         return;

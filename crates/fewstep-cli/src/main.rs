@@ -19,9 +19,19 @@ use fewstep_nn::kernels;
 fn main() {
     ui::report_panics_in_a_sentence();
     kernels::keep_freed_memory();
-    let done = interrupt::install().and_then(|()| repeat::arguments(&cli::Cli::command())).and_then(run);
-    end(done.unwrap_or_else(|error| failed(&error)))
+    ranks::end_with_parent();
+    let done = std::panic::catch_unwind(|| interrupt::install().and_then(|()| run()));
+    end(match done {
+        Ok(done) => done.unwrap_or_else(|error| failed(&error)),
+        Err(_) => {
+            ranks::fail("it came to a bug, or to want of memory: its own message says more", PANICKED);
+            PANICKED
+        }
+    })
 }
+
+/// Exit code of a process that panicked, as Rust has it.
+const PANICKED: u8 = 101;
 
 /// Says why the program fails, to whoever started it and to the processes that share its work; the exit code.
 fn failed(error: &anyhow::Error) -> u8 {
@@ -31,6 +41,7 @@ fn failed(error: &anyhow::Error) -> u8 {
         return interrupt::EXIT_CODE;
     }
     if let Some((reason, code)) = of_another(error) {
+        ranks::fail(&reason, code.unwrap_or(1)); // others may still have to hear of it
         // that one has said it on a stderr of its own; here it is said where people look
         if code == Some(interrupt::EXIT_CODE) {
             ui::note(reason)
@@ -72,9 +83,11 @@ fn end(code: u8) -> ! {
     std::process::exit(code.into())
 }
 
-fn run(args: Vec<std::ffi::OsString>) -> anyhow::Result<u8> {
-    match cli::Cli::read(args.clone()) {
-        Ok(cli) => cli.run(&args),
+fn run() -> anyhow::Result<u8> {
+    let (typed, of_processes) = ranks::apart(std::env::args_os().collect());
+    let args = repeat::arguments(&cli::Cli::command(), typed)?;
+    match cli::Cli::read(args.into_iter().chain(of_processes).collect()) {
+        Ok(cli) => cli.run(),
         // help and version are no errors, and go to stdout
         Err(asked) if !asked.use_stderr() => {
             let text = asked.render();

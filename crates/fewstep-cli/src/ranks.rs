@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -26,6 +26,9 @@ pub fn wait_for(seconds: u64) -> Result<()> {
     Ok(())
 }
 
+/// Whether this process is by itself, whoever started it.
+static ALONE: AtomicBool = AtomicBool::new(false);
+
 /// Joins the others, the first time that it is asked; this process by itself where it was not started with others.
 pub fn join() -> Result<Ranks> {
     JOINED.with(|joined| {
@@ -36,23 +39,27 @@ pub fn join() -> Result<Ranks> {
             Some(started) => Ranks::join(&started.membership)?,
             None => Ranks::alone(),
         };
-        let command: Vec<String> = std::env::args().skip(1).collect();
-        ranks.check_same("version", env!("CARGO_PKG_VERSION"))?;
-        ranks.check_same("command line", &format!("{command:?}"))?;
+        let ranks = joined.get_or_init(|| ranks).clone();
         if !ranks.is_first() {
             ui::hush(); // the first one speaks
         }
-        Ok(joined.get_or_init(|| ranks).clone())
+        let command: Vec<String> = std::env::args().skip(1).collect();
+        ranks.check_same("version", env!("CARGO_PKG_VERSION"))?;
+        ranks.check_same("command line", &format!("{command:?}"))?;
+        Ok(ranks)
     })
 }
 
-/// Refuses to be one of several processes: what `command` does is not shared out.
-pub fn refuse(command: &str) -> Result<()> {
-    ensure!(started()?.is_none(), "`fewstep {command}` does not share its work out: start it as one process");
+/// Refuses to be one of several processes: what this one does is not shared out.
+pub fn refuse() -> Result<()> {
+    ensure!(started()?.is_none(), "this command does not share its work out: start it as one process");
     Ok(())
 }
 
 fn started() -> Result<Option<Started>> {
+    if ALONE.load(Ordering::SeqCst) {
+        return Ok(None);
+    }
     started_with(|name| std::env::var(name).ok(), Duration::from_secs(PATIENCE.load(Ordering::SeqCst)))
 }
 
@@ -81,6 +88,21 @@ pub fn fail(reason: &str, code: u8) {
     }
 }
 
+/// What of a command line says how many processes share its work, apart from what is done, and the rest.
+pub fn apart(args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
+    let (mut rest, mut own) = (Vec::new(), Vec::new());
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        let text = arg.to_string_lossy().into_owned();
+        match ["--processes", "--timeout"].into_iter().find_map(|name| text.strip_prefix(name)) {
+            Some("") => own.extend([arg].into_iter().chain(args.next())),
+            Some(value) if value.starts_with('=') => own.push(arg),
+            _ => rest.push(arg),
+        }
+    }
+    (rest, own)
+}
+
 /// Waits until all are done: a process that leaves early would look like one that failed.
 pub fn leave() -> Result<()> {
     JOINED.with(|joined| joined.get().map_or(Ok(()), |ranks| Ok(ranks.wait()?)))
@@ -97,9 +119,12 @@ struct Started {
 const RANK: &str = "FEWSTEP_RANK";
 const SIZE: &str = "FEWSTEP_PROCESSES";
 const MEETING: &str = "FEWSTEP_MEETING";
+const PARENT: &str = "FEWSTEP_PARENT";
 
-/// The port where processes meet if nothing else is said: PyTorch's.
-const PORT: u16 = 29500;
+/// The port where the processes of a job meet if nothing else is said: most likely no other job's.
+fn port_of(job: &str) -> u16 {
+    20_000 + job.bytes().fold(0u16, |hash, byte| hash.wrapping_mul(31).wrapping_add(u16::from(byte))) % 20_000
+}
 
 /// What the environment says of other processes: ours, `torchrun`'s, Slurm's or MPI's variables, in this order; none where there are
 /// none.
@@ -112,16 +137,17 @@ fn started_with(variable: impl Fn(&str) -> Option<String>, timeout: Duration) ->
     let needed = |name: &str| number(name)?.with_context(|| format!("the variable {name} is missing beside its like"));
     let interface = variable("GLOO_SOCKET_IFNAME").filter(|name| !name.is_empty());
     let address = variable("MASTER_ADDR").filter(|address| !address.is_empty());
-    let port = match number("MASTER_PORT")? {
-        Some(port) => Some(u16::try_from(port).with_context(|| format!("MASTER_PORT is {port}, which is no port"))?),
-        None => None,
+    let port = || -> Result<Option<u16>> {
+        let port = number("MASTER_PORT")?;
+        port.map(|port| u16::try_from(port).with_context(|| format!("MASTER_PORT is {port}, which is no port")))
+            .transpose()
     };
+    let of_torch = ["RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"].iter().all(|name| variable(name).is_some());
     let (rank, size, local_rank, place, name) = if let Some(meeting) = variable(MEETING) {
         let rank = needed(RANK)?;
         (rank, needed(SIZE)?, rank, Place::File(PathBuf::from(meeting)), String::new())
-    } else if let (Some(rank), Some(size), Some(host), Some(port)) =
-        (number("RANK")?, number("WORLD_SIZE")?, address.clone(), port)
-    {
+    } else if let (true, Some(host), Some(port)) = (of_torch, &address, if of_torch { port()? } else { None }) {
+        let (rank, size, host) = (needed("RANK")?, needed("WORLD_SIZE")?, host.clone());
         let is_open = variable("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True");
         // a run that torchrun starts again meets anew
         let parts =
@@ -131,9 +157,8 @@ fn started_with(variable: impl Fn(&str) -> Option<String>, timeout: Duration) ->
         (number("SLURM_PROCID")?, number("SLURM_STEP_NUM_TASKS")?, variable("SLURM_STEP_NODELIST"))
     {
         let step = ["SLURM_JOB_ID", "SLURM_STEP_ID"].map(|name| variable(name).unwrap_or_default()).join(".");
-        let hash = step.bytes().fold(0u16, |hash, byte| hash.wrapping_mul(31).wrapping_add(u16::from(byte)));
         let host = address.unwrap_or_else(|| first_of(&nodes));
-        let port = port.unwrap_or(20_000 + hash % 20_000);
+        let port = port()?.unwrap_or_else(|| port_of(&step));
         let local_rank = number("SLURM_LOCALID")?.unwrap_or(rank);
         (rank, size, local_rank, Place::Port { host, port, is_open: false }, step)
     } else if let Some(names) = MPI.iter().find(|names| variable(names[0]).is_some() && variable(names[1]).is_some()) {
@@ -146,7 +171,9 @@ fn started_with(variable: impl Fn(&str) -> Option<String>, timeout: Duration) ->
                 "mpirun started {size} processes on several machines: say where the first of them is with MASTER_ADDR (and MASTER_PORT)"
             ),
         };
-        (rank, size, local_rank, Place::Port { host, port: port.unwrap_or(PORT), is_open: false }, "mpi".to_owned())
+        let job = MPI_JOBS.iter().find_map(|name| variable(name)).unwrap_or_default();
+        let port = port()?.unwrap_or_else(|| port_of(&job));
+        (rank, size, local_rank, Place::Port { host, port, is_open: false }, format!("mpi/{job}"))
     } else {
         return Ok(None);
     };
@@ -164,6 +191,9 @@ const MPI: [[&str; 4]; 2] = [
     ["PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"],
 ];
 
+/// What tells one job of MPI's from another on the same machine.
+const MPI_JOBS: [&str; 3] = ["PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "PMI_JOBID"];
+
 /// The first machine of a list as Slurm writes it: `n1,n2`, `n[03-07,09]`, `n[3,5].example`.
 fn first_of(nodes: &str) -> String {
     let end = nodes.find([',', '[']).unwrap_or(nodes.len());
@@ -179,6 +209,7 @@ fn first_of(nodes: &str) -> String {
 pub fn to_start(asked: Option<usize>) -> Result<Option<usize>> {
     let Some(processes) = asked.filter(|_| std::env::var_os(MEETING).is_none()) else { return Ok(None) };
     ensure!(processes > 0, "--processes must be at least 1");
+    ALONE.store(processes == 1, Ordering::SeqCst);
     ensure!(
         processes == 1 || started()?.is_none(),
         "--processes starts processes on this machine, and this one was started with others already: leave it out"
@@ -194,53 +225,78 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Starts so many of this program with the same arguments, waits for them, and returns the exit code: that of the first that failed. What
 /// asks this process to end asks all of them.
-pub fn supervise(args: &[OsString], processes: usize) -> Result<u8> {
+pub fn supervise(processes: usize) -> Result<u8> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let _listener = interrupt::listen();
-    let mut running = Vec::new();
+    interrupt::pass_on();
+    let mut running = Running(Vec::new());
     for rank in 0..processes {
         let mut command = Command::new(&program);
-        command.args(args.iter().skip(1));
+        command.args(std::env::args_os().skip(1));
         command.env(RANK, rank.to_string()).env(SIZE, processes.to_string());
-        command.env(MEETING, folder.path().join("meeting"));
+        command.env(MEETING, folder.path().join("meeting")).env(PARENT, std::process::id().to_string());
+        command.env("TMPDIR", folder.path()); // what a process that is ended leaves there goes with it
         if std::env::var_os("OMP_NUM_THREADS").is_none() {
             command.env("OMP_NUM_THREADS", (cores / processes).max(1).to_string());
         }
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0); // signals from a terminal come through this one
-        running.push((rank, command.spawn().with_context(|| format!("cannot start process {rank}"))?));
+        running.0.push((rank, command.spawn().with_context(|| format!("cannot start process {rank}"))?));
     }
     let (mut code, mut failed, mut asked) = (0, None::<Instant>, false);
-    while !running.is_empty() {
+    while !running.0.is_empty() {
         if interrupt::asked() && !asked {
             asked = true;
-            running.iter().for_each(|(_, child)| ask_to_end(child));
+            running.0.iter().for_each(|(_, child)| ask_to_end(child));
         }
-        let mut going_on = Vec::new();
-        for (rank, mut child) in running {
-            match child.try_wait().with_context(|| format!("cannot wait for process {rank}"))? {
-                None => going_on.push((rank, child)),
-                Some(status) if status.success() => {}
-                Some(status) => {
-                    if failed.is_none() {
-                        code = code_of(status);
-                        if let Some(how) = killed_by(status) {
-                            ui::note(format!("process {rank} of {processes} was killed by {how}"));
-                        }
-                    }
-                    failed.get_or_insert_with(Instant::now);
-                }
+        let mut ended = Vec::new();
+        for (rank, child) in &mut running.0 {
+            if let Some(status) = child.try_wait().with_context(|| format!("cannot wait for process {rank}"))? {
+                ended.push((*rank, status));
             }
         }
-        running = going_on;
-        if failed.is_some_and(|since| since.elapsed() > GRACE) {
-            running.iter_mut().for_each(|(_, child)| drop(child.kill()));
+        running.0.retain(|(rank, _)| ended.iter().all(|(other, _)| other != rank));
+        for (rank, status) in ended.into_iter().filter(|(_, status)| !status.success()) {
+            if failed.is_none() {
+                code = code_of(status);
+                if let Some(how) = killed_by(status) {
+                    ui::note(format!("process {rank} of {processes} was killed by {how}"));
+                }
+            }
+            failed.get_or_insert_with(Instant::now);
+        }
+        // those that were asked to end may have much to save
+        if !asked && failed.is_some_and(|since| since.elapsed() > GRACE) {
+            return Ok(code);
         }
         std::thread::sleep(LOOK);
     }
     Ok(code)
+}
+
+/// Processes that end when nobody waits for them any more.
+struct Running(Vec<(usize, Child)>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for (_, child) in &mut self.0 {
+            let _ = child.kill(); // one that has ended needs not be
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Asks the system to end this process with the one that started it for its share of the work.
+pub fn end_with_parent() {
+    #[cfg(target_os = "linux")]
+    if let Some(parent) = std::env::var(PARENT).ok().and_then(|id| id.parse::<i32>().ok()) {
+        use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+        let _ = set_parent_process_death_signal(Some(Signal::TERM));
+        if getppid().is_none_or(|now| now.as_raw_nonzero().get() != parent) {
+            std::process::exit(1); // it has gone before this one came to ask
+        }
+    }
 }
 
 fn code_of(status: ExitStatus) -> u8 {
@@ -329,7 +385,10 @@ mod tests {
             ("OMPI_COMM_WORLD_LOCAL_RANK", "1"),
             ("OMPI_COMM_WORLD_LOCAL_SIZE", "2"),
         ];
-        assert_eq!(place(&mpi), (1, 2, 1, port("127.0.0.1", PORT, false), "fewstep/mpi".to_owned()));
+        assert_eq!(place(&mpi), (1, 2, 1, port("127.0.0.1", port_of(""), false), "fewstep/mpi/".to_owned()));
+        let other = [&mpi[..], &[("PMIX_NAMESPACE", "prterun-7@1")]].concat();
+        assert_eq!(place(&other).3, port("127.0.0.1", port_of("prterun-7@1"), false));
+        assert_ne!(port_of(""), port_of("prterun-7@1"));
         let ours = [(MEETING, "/tmp/m"), (RANK, "1"), (SIZE, "3")];
         assert_eq!(place(&ours), (1, 3, 1, Place::File("/tmp/m".into()), "fewstep/".to_owned()));
     }
@@ -343,7 +402,10 @@ mod tests {
         assert!(error(&past).contains("process 2 of 2"));
         let far = [("PMI_RANK", "1"), ("PMI_SIZE", "4"), ("MPI_LOCALRANKID", "1"), ("MPI_LOCALNRANKS", "2")];
         assert!(error(&far).contains("MASTER_ADDR"));
-        assert!(error(&[("MASTER_PORT", "70000")]).contains("no port"));
+        let port = [("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "n"), ("MASTER_PORT", "70000")];
+        assert!(error(&port).contains("no port"));
+        // which means nothing by itself, as Kubernetes sets it for a service of that name
+        assert_eq!(started(&[("MASTER_PORT", "tcp://10.0.0.1:7077"), ("RANK", "gold")]).unwrap(), None);
     }
 
     #[test]

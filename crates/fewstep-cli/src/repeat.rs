@@ -63,13 +63,12 @@ pub fn command() -> Vec<String> {
     COMMAND.get().cloned().unwrap_or_else(|| std::env::args().collect())
 }
 
-/// The arguments of this process, after those of the run that it repeats and does not replace. `program` knows which options take
+/// The arguments `typed`, after those of the run that it repeats and does not replace. `program` knows which options take
 /// values.
 ///
 /// # Errors
 /// If `--config` names no run, or one of another command.
-pub fn arguments(program: &clap::Command) -> Result<Vec<OsString>> {
-    let typed: Vec<OsString> = std::env::args_os().collect();
+pub fn arguments(program: &clap::Command, typed: Vec<OsString>) -> Result<Vec<OsString>> {
     let command = command_of(&typed).and_then(|at| program.find_subcommand(&typed[at]));
     let takes_config = |command: &&clap::Command| command.get_arguments().any(|arg| arg.get_long() == Some("config"));
     let Some((path, command)) = config_of(&typed).zip(command.filter(takes_config)) else {

@@ -5,8 +5,13 @@ use std::rc::Rc;
 
 /// Why processes could not go on together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct GroupError(pub String);
+#[error("{reason}")]
+pub struct GroupError {
+    /// In a sentence.
+    pub reason: String,
+    /// The exit code of the process that failed, if it said so.
+    pub code: Option<u8>,
+}
 
 /// Processes, each with a rank, that run the same program on shares of the same work. A call of [`Group::gather`] is one call of each.
 pub trait Group: Debug {

@@ -1,8 +1,9 @@
-//! What several processes on this machine gain: `scaling [ROUNDS]` prints the tables of docs/scale.md.
+//! What several processes on this machine gain: `scaling [ROUNDS [CASE]]` prints the table of docs/scale.md, or a row of it.
 //!
 //! Weak scaling: so many processes of one thread each, every one with as much to do as the one it is compared with. The same work is also
 //! timed as so many processes that know nothing of each other, which says what the machine's cores are worth side by side: what is lost
-//! beyond that is communication. Cases take turns, and the medians are printed.
+//! beyond that is communication. Cases take turns, and medians are printed: of the updates (or samplings) of a process, of the processes,
+//! and of the rounds.
 
 mod shipped;
 
@@ -30,32 +31,34 @@ use fewstep_search::{Seeded, Teacher};
 
 type Failure = Box<dyn std::error::Error>;
 
+const CASES: [&str; 3] = ["tune", "sample", "large"];
+
 /// Trajectories, or images, of a process in an update; of the large network.
 const BATCH: [usize; 2] = [32, 4];
 /// Evaluations of the plan that is tuned for.
 const STEPS: usize = 4;
 /// Images of a process, and of one call, in sampling.
-const IMAGES: [usize; 2] = [128, 32];
-/// Updates that are timed, after one to warm up.
-const UPDATES: usize = 4;
+const IMAGES: [usize; 2] = [1024, 32];
+/// Updates, or samplings, that a process times, after one to warm up.
+const TIMES: usize = 3;
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["process", case, rank, size, meeting] => process(case, rank.parse()?, size.parse()?, Path::new(meeting)),
-        [] => report(5),
-        [rounds] => report(rounds.parse()?),
-        _ => Err("usage: scaling [rounds]".into()),
+        [] => report(5, &CASES),
+        [rounds] => report(rounds.parse()?, &CASES),
+        [rounds, case] => report(rounds.parse()?, &[case]),
+        _ => Err("usage: scaling [rounds [case]]".into()),
     }
 }
 
 /// Every case by one process, by two that share the work, and by two that do not know each other.
-fn report(rounds: usize) -> Result<(), Failure> {
-    let cases = ["tune", "sample", "large"];
+fn report(rounds: usize, cases: &[&str]) -> Result<(), Failure> {
     let mut times = vec![[Vec::new(), Vec::new(), Vec::new(), Vec::new()]; cases.len()];
     for _ in 0..rounds {
-        for (case, times) in cases.iter().zip(&mut times) {
+        for (case, times) in cases.iter().copied().zip(&mut times) {
             times[0].push(timed(case, 1, 1)?[0]);
             let shared = timed(case, 2, 1)?;
             times[1].push(shared[0]);
@@ -67,7 +70,7 @@ fn report(rounds: usize) -> Result<(), Failure> {
         "| | one process | two that share | two apart | sum of all gradients | efficiency | of what the cores give |"
     );
     println!("|---|---|---|---|---|---|---|");
-    for (case, [one, shared, apart, sum]) in cases.iter().zip(times.map(|all| all.map(median))) {
+    for (case, [one, shared, apart, sum]) in cases.iter().zip(times.into_iter().map(|all| all.map(median))) {
         println!(
             "| {case} | {one:.3} s | {shared:.3} s | {apart:.3} s | {sum:.4} s | {:.3} | {:.3} |",
             one / shared,
@@ -77,7 +80,7 @@ fn report(rounds: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Mean seconds of a round, and of a sum of all gradients, by `groups` groups of `size` processes each at once.
+/// Seconds of an update or a sampling, and of a sum of all gradients, by `groups` groups of `size` processes each at once.
 fn timed(case: &str, size: usize, groups: usize) -> Result<[f64; 2], Failure> {
     let own = std::env::current_exe()?;
     let folder = tempfile::tempdir()?;
@@ -169,11 +172,18 @@ fn recipe(loss: Loss, batch: usize, size: usize) -> TrainConfig {
 fn updates<'a>(mut trainer: Trainer<'a>, ranks: &Ranks) -> Result<f64, Failure> {
     trainer.step()?;
     ranks.wait()?;
-    let started = Instant::now();
-    for _ in 0..UPDATES {
-        trainer.step()?;
+    timed_often(|| Ok(trainer.step().map(drop)?))
+}
+
+/// The median of the seconds that something takes.
+fn timed_often(mut work: impl FnMut() -> Result<(), Failure>) -> Result<f64, Failure> {
+    let mut times = Vec::new();
+    for _ in 0..TIMES {
+        let started = Instant::now();
+        work()?;
+        times.push(started.elapsed().as_secs_f64());
     }
-    Ok(started.elapsed().as_secs_f64() / UPDATES as f64)
+    Ok(median(times))
 }
 
 /// A tuning by rollouts, gradients through all evaluations.
@@ -208,9 +218,7 @@ fn sample(model: &Model, ranks: &Ranks) -> Result<f64, Failure> {
         Ok::<_, fewstep_nn::Error>(vec![samples.0])
     };
     ranks.in_order(seeds.chunks(IMAGES[1]).take(ranks.size()), make, |_| Ok(()))?;
-    let started = Instant::now();
-    ranks.in_order(seeds.chunks(IMAGES[1]), make, |_| Ok(()))?;
-    Ok(started.elapsed().as_secs_f64())
+    timed_often(|| Ok(ranks.in_order(seeds.chunks(IMAGES[1]), make, |_| Ok(()))?))
 }
 
 fn plan(steps: usize) -> Result<Plan, Failure> {

@@ -22,13 +22,23 @@ pub struct Choice {
 ///
 /// # Errors
 /// If the name means nothing, or names a GPU that cannot be used: why.
-pub fn parse_device(name: &str) -> Result<Choice> {
-    choose(name, probe, driver)
+pub fn parse_device(name: &str, number: usize) -> Result<Choice> {
+    choose(name, own_gpu(name, number), probe, driver)
+}
+
+/// The GPU of the process of this number on its machine: of those that it sees, which may be one.
+fn own_gpu(name: &str, number: usize) -> usize {
+    if number == 0 || !["auto", "cuda"].contains(&name) || load_cuda().is_some() {
+        return 0;
+    }
+    let count = tch::Cuda::device_count().max(0) as usize;
+    number.checked_rem(count).unwrap_or(0)
 }
 
 /// [`parse_device`], by what `probe` says of a GPU and where `driver` finds the driver of one.
 fn choose(
     name: &str,
+    own: usize,
     probe: impl Fn(usize) -> std::result::Result<(), Absent>,
     driver: impl Fn() -> Option<String>,
 ) -> Result<Choice> {
@@ -41,14 +51,14 @@ fn choose(
     };
     match name {
         "cpu" => chosen(Device::Cpu),
-        "auto" => match (probe(0), driver()) {
-            (Ok(()), _) => chosen(Device::Cuda(0)),
+        "auto" => match (probe(own), driver()) {
+            (Ok(()), _) => chosen(Device::Cuda(own)),
             (Err(Absent { unwanted: false, why, .. }), Some(sign)) => {
                 Ok(Choice { device: Device::Cpu, gpu_failed: Some(format!("{why} (the driver is there: {sign})")) })
             }
             (Err(_), _) => chosen(Device::Cpu),
         },
-        "cuda" => cuda(0),
+        "cuda" => cuda(own),
         other => match other.strip_prefix("cuda:").map(str::parse) {
             Some(Ok(index)) => cuda(index),
             _ => Err(Error::Input(format!("'{other}' is no device; use auto, cpu, cuda or cuda:N"))),
@@ -164,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_gpu_that_is_not_there_is_an_error_that_says_why() {
-        let error = parse_device("cuda:99").unwrap_err().to_string();
+        let error = parse_device("cuda:99", 0).unwrap_err().to_string();
         assert!(
             error.contains("cuda:99 is not there: libtorch sees ") && error.contains("use --device cpu"),
             "{error}"
@@ -172,14 +182,14 @@ mod tests {
         let closed = load_cuda();
         assert_eq!(closed.is_some_and(|why| !why.ends_with("is set")), error.contains("cannot be opened: "), "{error}");
         assert!(closed.is_none_or(|why| !why.is_empty() && error.contains(why)), "{error}");
-        assert!(parse_device("gpu").unwrap_err().to_string().contains("'gpu' is no device"));
+        assert!(parse_device("gpu", 0).unwrap_err().to_string().contains("'gpu' is no device"));
     }
 
     /// What `auto` comes to on machines of every kind, and when it has something to say.
     #[test]
     fn auto_says_why_a_gpu_failed_where_one_was_to_be_expected() {
         let auto = |probed: std::result::Result<(), Absent>, driver: Option<&str>| {
-            choose("auto", |_| probed.clone(), || driver.map(str::to_owned)).unwrap()
+            choose("auto", 0, |_| probed.clone(), || driver.map(str::to_owned)).unwrap()
         };
         let absent = |unwanted| Err(Absent { count: 0, why: "no kernel image".to_owned(), unwanted });
         let (cpu, there) = (Choice { device: Device::Cpu, gpu_failed: None }, Some("/dev/nvidiactl"));
@@ -191,7 +201,7 @@ mod tests {
         let why = failed.gpu_failed.unwrap();
         assert!(why.contains("no kernel image") && why.contains("/dev/nvidiactl"), "{why}");
         // one that was asked for by name is an error, not a note
-        let error = choose("cuda:1", |_| absent(false), || None).unwrap_err().to_string();
+        let error = choose("cuda:1", 0, |_| absent(false), || None).unwrap_err().to_string();
         assert!(error.contains("cuda:1") && error.contains("no kernel image"), "{error}");
     }
 }

@@ -170,8 +170,8 @@ impl From<fewstep_search::Error> for Error {
 }
 
 impl From<GroupError> for Error {
-    fn from(GroupError(reason): GroupError) -> Self {
-        Self::Process { reason, code: None }
+    fn from(GroupError { reason, code }: GroupError) -> Self {
+        Self::Process { reason, code }
     }
 }
 

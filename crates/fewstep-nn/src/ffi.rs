@@ -70,20 +70,27 @@ unsafe extern "C" {
         tensor: *const c_void,
     ) -> c_int;
     fn fewstep_group_broadcast(message: *mut *mut c_char, group: *mut c_void, tensor: *mut c_void) -> c_int;
+    fn fewstep_new_gradients(
+        out: *mut *mut c_void,
+        message: *mut *mut c_char,
+        leaves: *const *mut c_void,
+        of_leaf: *const i64,
+        count: i64,
+    ) -> c_int;
+    fn fewstep_free_gradients(gradients: *mut c_void);
     fn fewstep_backward_summing(
         through: *mut *mut c_void,
         message: *mut *mut c_char,
+        gradients: *mut c_void,
         group: *mut c_void,
         loss: *const c_void,
-        leaves: *const *mut c_void,
-        bucket_of_leaf: *const i64,
-        leaf_count: i64,
         x: *const c_void,
         sum: *mut c_void,
         share: f64,
         order: *const i64,
         order_count: i64,
         finished: *mut i64,
+        room: i64,
         count: *mut i64,
     ) -> c_int;
     fn fewstep_group_write(
@@ -173,44 +180,37 @@ impl Group {
         call(|message| unsafe { fewstep_group_broadcast(message, self.handle, tensor.as_mut_ptr().cast()) })
     }
 
-    /// Adds `share` times d loss / d leaves to the flat `sum` and begins the sums of its buckets over all processes: `of_leaf` has the
-    /// bucket of each leaf, ascending from 0, and `order` in which order sums begin (none: only at the end). Returns d loss / d x, and the
-    /// buckets in the order in which they became known.
+    /// Adds `share` times d loss / d leaves to the flat `sum` and begins the sums of its buckets over all processes in this `order` (none:
+    /// only at the end). Returns d loss / d x, and the buckets in the order in which they became known.
     pub fn backward_summing(
         &self,
+        gradients: &Gradients,
         loss: &Tensor,
-        leaves: &[Tensor],
         x: Option<&Tensor>,
-        sum: &mut Tensor,
-        share: f64,
-        (of_leaf, order): (&[i64], &[i64]),
+        (sum, share): (&mut Tensor, f64),
+        order: &[i64],
     ) -> Result<(Option<Tensor>, Vec<i64>)> {
-        let buckets = of_leaf.last().map_or(0, |last| last + 1);
-        let fits =
-            of_leaf.len() == leaves.len() && of_leaf.is_sorted() && of_leaf.first().is_none_or(|first| *first >= 0);
-        if !fits || order.iter().any(|bucket| !(0..buckets).contains(bucket)) {
-            return Err(failure(format!("{} leaves in {buckets} buckets", leaves.len())));
+        if order.iter().any(|bucket| !(0..gradients.buckets).contains(bucket)) {
+            return Err(failure(format!("an order of buckets that are not there: {order:?}")));
         }
-        let handles: Vec<*mut c_void> = leaves.iter().map(|leaf| leaf.as_ptr().cast_mut().cast()).collect();
         let (mut through, mut count) = (ptr::null_mut(), 0i64);
-        let mut finished = vec![0i64; buckets as usize];
-        // SAFETY: as in `begin_sum`; all slices outlive the call, which copies them, and hold as many elements as is said beside
-        // them; every bucket, as `of_leaf` counts them, finishes once at most.
+        let mut finished = vec![0i64; gradients.buckets as usize];
+        // SAFETY: as in `begin_sum`; the gradients are some until they are dropped; all slices outlive the call, which copies them, and
+        // hold as many elements as is said beside them.
         call(|message| unsafe {
             fewstep_backward_summing(
                 &mut through,
                 message,
+                gradients.handle,
                 self.handle,
                 pointer(loss),
-                handles.as_ptr(),
-                of_leaf.as_ptr(),
-                leaves.len() as i64,
                 x.map_or(ptr::null(), pointer),
                 sum.as_mut_ptr().cast(),
                 share,
                 order.as_ptr(),
                 order.len() as i64,
                 finished.as_mut_ptr(),
+                finished.len() as i64,
                 &mut count,
             )
         })?;
@@ -246,6 +246,43 @@ impl Group {
         }
         // SAFETY: a C string allocated by the shim, as in `call`.
         Ok(unsafe { taken(out) })
+    }
+}
+
+/// Weights in buckets, for sums over processes: see `gradients.h`.
+#[derive(Debug)]
+pub struct Gradients {
+    /// Never null; of this value alone.
+    handle: *mut c_void,
+    buckets: i64,
+}
+
+impl Gradients {
+    /// Of these leaves; `of_leaf` has the bucket of each, ascending from 0.
+    pub fn new(leaves: &[Tensor], of_leaf: &[i64]) -> Result<Self> {
+        let buckets = of_leaf.last().map_or(0, |last| last + 1);
+        let ascending = of_leaf.is_sorted() && of_leaf.first().is_none_or(|first| *first >= 0);
+        if of_leaf.len() != leaves.len() || !ascending {
+            return Err(failure(format!("{} leaves in buckets {of_leaf:?}", leaves.len())));
+        }
+        let handles: Vec<*mut c_void> = leaves.iter().map(|leaf| leaf.as_ptr().cast_mut().cast()).collect();
+        let mut handle = ptr::null_mut();
+        // SAFETY: both slices have as many elements as is said beside them and outlive the call, which copies them; the tensors' memory
+        // is shared with what is made.
+        call(|message| unsafe {
+            fewstep_new_gradients(&mut handle, message, handles.as_ptr(), of_leaf.as_ptr(), leaves.len() as i64)
+        })?;
+        if handle.is_null() {
+            return Err(failure("no gradients came back".to_owned()));
+        }
+        Ok(Self { handle, buckets })
+    }
+}
+
+impl Drop for Gradients {
+    fn drop(&mut self) {
+        // SAFETY: of this value alone, and not used again.
+        unsafe { fewstep_free_gradients(self.handle) }
     }
 }
 

@@ -89,21 +89,27 @@ pub fn scaled_sum(a: &Tensor, b: &Tensor, factor: f64) -> Result<Tensor> {
     Ok(if factor == 1.0 { sum } else { sum.f_mul_scalar(factor)? })
 }
 
-/// A convolution of `x` `[N, C, H, W]`, its borders padded by `pad` zeros, with `weight` `[out, C, side, side]`.
+/// A convolution of `x` `[N, C, H, W]`, its borders padded by so many zeros, with `weight` `[out, C, height, width]`.
 ///
-/// On a CPU by oneDNN whatever the sizes: libtorch takes another library for a few images and one thread, and with it the rounding would
+/// In f32 on a CPU by oneDNN whatever the sizes: libtorch takes another library for a few images and one thread, and with it the rounding would
 /// hang on the number of threads.
 ///
 /// # Errors
 /// Where shapes do not fit, or memory does not suffice.
-pub fn convolution(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, pad: i64) -> Result<Tensor> {
+pub fn convolution(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: [i64; 2],
+    padding: [i64; 2],
+) -> Result<Tensor> {
     if by_onednn(x) {
-        return Ok(x.f_mkldnn_convolution(weight, bias, [pad, pad], [1, 1], [1, 1], 1)?);
+        return Ok(x.f_mkldnn_convolution(weight, bias, padding, stride, [1, 1], 1)?);
     }
-    Ok(x.f_conv2d(weight, bias, 1, pad, 1, 1)?)
+    Ok(x.f_conv2d(weight, bias, stride, padding, [1, 1], 1)?)
 }
 
-/// `x` `[N, in]` times `weight` `[out, in]`, plus `bias`. On a CPU as a [`convolution`] of one pixel, for the same reason.
+/// `x` `[N, in]` times `weight` `[out, in]`, plus `bias`. In f32 on a CPU as a [`convolution`] of one pixel, for the same reason.
 ///
 /// # Errors
 /// Where shapes do not fit, or memory does not suffice.
@@ -112,12 +118,12 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         return Ok(x.f_linear(weight, bias)?);
     }
     let [x, weight] = [x, weight].map(|matrix| matrix.f_unsqueeze(2).and_then(|matrix| matrix.f_unsqueeze(3)));
-    let product = convolution(&x?, &weight?, bias, 0)?;
+    let product = convolution(&x?, &weight?, bias, [1, 1], [0, 0])?;
     Ok(product.f_flatten(1, -1)?)
 }
 
 fn by_onednn(x: &Tensor) -> bool {
-    x.device() == Device::Cpu && matches!(x.kind(), Kind::Float | Kind::BFloat16) && x.numel() > 0
+    x.device() == Device::Cpu && x.kind() == Kind::Float && x.numel() > 0
 }
 
 /// From now on f32 is f32 on a GPU, too, where libtorch would round the factors of convolutions to TF32.

@@ -4,10 +4,11 @@
 //! ([`fewstep_core::denoiser::Spread`]) and the images of an update of training; everything else each of them does by itself, and comes
 //! to the same. A call here is one call of every process, in the same order.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fewstep_core::denoiser::Shared;
 use fewstep_core::group::{Group, GroupError};
@@ -66,6 +67,8 @@ struct Joined {
     timeout: Duration,
     /// Whether what processes leave for one another is gone with this one.
     keeps_lines: bool,
+    /// Why another process has parted, once that is known, and the exit code that it ends with.
+    failure: OnceCell<(String, Option<u8>)>,
     group: ffi::Group,
 }
 
@@ -73,7 +76,7 @@ struct Joined {
 const FAILURE: &str = "failure";
 
 /// How long a process stays, in which others read why it goes.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How long others wait for the reason.
 const FAILURE_WAIT: Duration = Duration::from_secs(2);
@@ -113,7 +116,14 @@ impl Ranks {
             Error::Process { reason, code: None }
         })?;
         let keeps_lines = meeting.serves;
-        Ok(Self(Some(Rc::new(Joined { rank: *rank, size: *size, timeout: *timeout, keeps_lines, group }))))
+        Ok(Self(Some(Rc::new(Joined {
+            rank: *rank,
+            size: *size,
+            timeout: *timeout,
+            keeps_lines,
+            failure: OnceCell::new(),
+            group,
+        }))))
     }
 
     /// This process's number, from 0.
@@ -161,19 +171,17 @@ impl Ranks {
         self.call((), ffi::Group::finish)
     }
 
-    /// Adds `share` times the gradient of `loss` with respect to `leaves` to the flat `sum`, bucket by bucket summed over all processes
-    /// while the rest is computed (`of_leaf`: the bucket of each leaf; `order`: of their sums). [`Ranks::finish_sums`] waits for them.
-    /// Returns d loss / d x, and the buckets in the order in which they became known.
+    /// Adds `share` times the gradient of `loss` to the flat `sum`, bucket by bucket summed over all processes in this `order` while the rest
+    /// is computed. [`Ranks::finish_sums`] waits for them. Returns d loss / d x, and the buckets in the order in which they became known.
     pub(crate) fn backward_summing(
         &self,
+        gradients: &ffi::Gradients,
         loss: &Tensor,
-        leaves: &[Tensor],
         x: Option<&Tensor>,
-        sum: &mut Tensor,
-        share: f64,
-        buckets: (&[i64], &[i64]),
+        sum: (&mut Tensor, f64),
+        order: &[i64],
     ) -> Result<(Option<Tensor>, Vec<i64>)> {
-        self.call((None, Vec::new()), |group| group.backward_summing(loss, leaves, x, sum, share, buckets))
+        self.call((None, Vec::new()), |group| group.backward_summing(gradients, loss, x, sum, order))
     }
 
     /// Whether any process says yes.
@@ -261,19 +269,30 @@ impl Ranks {
         if self.0.is_none() {
             return items.try_for_each(|item| done(work(item)?));
         }
+        let mut each = 1; // items of a process in a round
         while items.peek().is_some() {
-            let mut own = Vec::new();
-            let mut round = 0;
-            for rank in 0..self.size() {
-                let Some(item) = items.next() else { break };
+            let (mut own, mut lengths, mut round, started) = (Vec::new(), Vec::new(), 0, Instant::now());
+            for (place, item) in items.by_ref().take(each * self.size()).enumerate() {
                 round += 1;
-                if rank == self.rank() {
-                    own = to_bytes(&work(item)?)?;
+                if place % self.size() == self.rank() {
+                    let made = work(item)?;
+                    lengths.push(made.len());
+                    own.extend(made);
                 }
             }
-            for bytes in self.gather_bytes(&own)?.iter().take(round) {
-                done(from_bytes(bytes)?)?;
+            let lengths: Vec<i64> = lengths.into_iter().map(|length| length as i64).collect();
+            own.insert(0, Tensor::from_slice(&lengths));
+            let own = to_bytes(&own)?;
+            let all = self.gather_bytes(&own)?;
+            let mut all = all.iter().map(|bytes| Made::from_bytes(bytes)).collect::<Result<Vec<_>>>()?;
+            for place in 0..round {
+                done(all[place % self.size()].next())?;
             }
+            // processes wait for the slowest of them, which is another in every round: seldom, where items are quick
+            each = self.from_first(|| {
+                let quick = started.elapsed() < ROUND && 2 * own.len() <= MOST_BYTES;
+                Ok::<_, Error>(if quick { (2 * each).min(MOST_ITEMS) } else { each })
+            })?;
         }
         Ok(())
     }
@@ -325,11 +344,13 @@ impl Ranks {
         self.any(false).map(|_| ())
     }
 
-    /// Parts with the others, and leaves them the reason why this process ends, for them to end with.
+    /// Parts with the others, and leaves them the reason why this process ends, for them to end with; another's, where it ends for that.
     pub fn fail(&self, reason: &str, code: u8) {
         let Some(joined) = &self.0 else { return };
-        let reason = format!("{code} process {} of {}: {reason}", joined.rank, joined.size);
-        let _ = joined.group.write(FAILURE, &reason); // without it they say that this one has gone
+        if joined.failure.get().is_none() {
+            let reason = format!("{code} process {} of {}: {reason}", joined.rank, joined.size);
+            let _ = joined.group.write(FAILURE, &reason); // without it they say that this one has gone
+        }
         joined.group.part();
         if joined.keeps_lines {
             std::thread::sleep(LAST_WORDS);
@@ -346,21 +367,49 @@ impl Ranks {
     /// The error of a call that another process did not make: that one's reason, if it has left any.
     fn parted(&self, error: Error) -> Error {
         let Some(joined) = &self.0 else { return error };
-        let left = joined.group.read(FAILURE, FAILURE_WAIT).ok();
-        let left = left.as_deref().and_then(|left| left.split_once(' '));
-        match left {
-            Some((code, reason)) => Error::Process { reason: reason.to_owned(), code: code.parse().ok() },
-            None => {
-                let reason = format!(
-                    "another process has gone, or did not come within {} s ({})",
-                    joined.timeout.as_secs(),
-                    detail(error)
-                );
-                Error::Process { reason, code: None }
+        let (reason, code) = joined.failure.get_or_init(|| {
+            let left = joined.group.read(FAILURE, FAILURE_WAIT).ok();
+            match left.as_deref().and_then(|left| left.split_once(' ')) {
+                Some((code, reason)) => (reason.to_owned(), code.parse().ok()),
+                None => {
+                    let seconds = joined.timeout.as_secs();
+                    let detail = detail(error);
+                    (format!("another process has gone, or did not come within {seconds} s ({detail})"), None)
+                }
             }
-        }
+        });
+        Error::Process { reason: reason.clone(), code: *code }
     }
 }
+
+/// What a process has made of its items of a round.
+struct Made {
+    lengths: std::vec::IntoIter<i64>,
+    tensors: std::vec::IntoIter<Tensor>,
+}
+
+impl Made {
+    fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let mut tensors = from_bytes(bytes)?.into_iter();
+        let lengths = tensors.next().map(|lengths| Ok::<_, Error>(Vec::<i64>::try_from(lengths)?)).transpose()?;
+        Ok(Self { lengths: lengths.unwrap_or_default().into_iter(), tensors })
+    }
+
+    /// Of the next item.
+    fn next(&mut self) -> Vec<Tensor> {
+        let length = self.lengths.next().unwrap_or(0) as usize;
+        self.tensors.by_ref().take(length).collect()
+    }
+}
+
+/// A round of items takes about as long, at least.
+const ROUND: Duration = Duration::from_secs(2);
+
+/// What a process has made in a round is as much at most, unless one item is more.
+const MOST_BYTES: usize = 1 << 26;
+
+/// Items of a process in a round, at most.
+const MOST_ITEMS: usize = 32;
 
 /// How many samples the processes before `rank` have.
 fn count_before(owners: &[usize], rank: usize) -> i64 {
@@ -397,6 +446,13 @@ fn from_bytes(bytes: &[u8]) -> Result<Vec<Tensor>> {
     tensors.map(tensor_from).collect()
 }
 
+fn group_error(error: Error) -> GroupError {
+    match error {
+        Error::Process { reason, code } => GroupError { reason, code },
+        other => GroupError { reason: other.to_string(), code: None },
+    }
+}
+
 /// Of numbers, as a search asks for them.
 impl Group for Ranks {
     fn rank(&self) -> usize {
@@ -409,7 +465,7 @@ impl Group for Ranks {
 
     fn gather(&self, own: &[f64]) -> std::result::Result<Vec<Vec<f64>>, GroupError> {
         let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_ne_bytes()).collect();
-        let all = self.gather_bytes(&bytes).map_err(|error| GroupError(error.to_string()))?;
+        let all = self.gather_bytes(&bytes).map_err(group_error)?;
         let numbers = |bytes: &Vec<u8>| bytes.as_chunks::<8>().0.iter().map(|word| f64::from_ne_bytes(*word)).collect();
         Ok(all.iter().map(numbers).collect())
     }
@@ -422,7 +478,7 @@ impl Group for Ranks {
         let gathered = || -> Result<Vec<f64>> {
             Ok(Vec::try_from(self.gathered(joined, &Tensor::f_from_slice(&padded)?)?.f_reshape([-1])?)?)
         };
-        let all = gathered().map_err(|error| GroupError(error.to_string()))?;
+        let all = gathered().map_err(group_error)?;
         Ok(all.chunks(most.max(1)).zip(lengths).map(|(row, length)| row[..*length].to_vec()).collect())
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use fewstep_core::denoiser::SpreadError;
+
 /// Shorthand for this crate's results.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -34,7 +36,7 @@ pub enum Error {
     },
     /// A search came to nothing.
     #[error(transparent)]
-    Search(#[from] fewstep_search::Error),
+    Search(fewstep_search::Error),
     /// A network or its training failed.
     #[error(transparent)]
     Network(fewstep_nn::Error),
@@ -94,10 +96,27 @@ impl From<fewstep_nn::tch::TchError> for Error {
     }
 }
 
+/// What another process failed of is that process's failure, wherever it was heard of.
+impl From<fewstep_search::Error> for Error {
+    fn from(error: fewstep_search::Error) -> Self {
+        let boxed = |error: fewstep_nn::Error| match error {
+            gone @ fewstep_nn::Error::Process { .. } => Self::Network(gone),
+            other => Self::Search(fewstep_search::Error::Denoiser(Box::new(other))),
+        };
+        match error.into_denoiser::<SpreadError<fewstep_nn::Error>>() {
+            Ok(error) => boxed(error.into()),
+            Err(error) => match error.into_denoiser::<fewstep_nn::Error>() {
+                Ok(error) => boxed(error),
+                Err(error) => Self::Search(error),
+            },
+        }
+    }
+}
+
 impl From<fewstep_nn::Error> for Error {
     fn from(error: fewstep_nn::Error) -> Self {
         match error {
-            fewstep_nn::Error::Search(error) => Self::Search(*error),
+            fewstep_nn::Error::Search(error) => (*error).into(),
             error => Self::Network(error),
         }
     }

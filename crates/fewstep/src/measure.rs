@@ -32,6 +32,10 @@ pub fn collect(
     ranks: &Ranks,
 ) -> Result<Collected> {
     ensure!(batch > 0, "a batch must have at least 1 image");
+    if ranks.size() > 1 {
+        let what = format!("{} {range:?} {} {keep:?} {batch}", dataset.fingerprint()?, network.id());
+        ranks.check_same("images or feature network", &what)?;
+    }
     let collector = RefCell::new(Collector::new(network, keep));
     let progress = RefCell::new(Progress::new(observer, name, "img", range.len() as u64, 0));
     let together = BATCHES.saturating_mul(batch);

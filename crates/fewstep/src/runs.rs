@@ -223,7 +223,11 @@ impl Lock {
 
 /// An error of work that saves its state in a file, with what there is to go on from. What diverged does so again: updates are
 /// repeated to the bit, so that nothing is gained by going on with the same settings.
-pub fn failed(error: fewstep_nn::Error, state: &Path) -> Error {
+pub fn failed(error: fewstep_nn::Error, state: &Path, ranks: &Ranks) -> Error {
+    // another process's failure is told as it is, and the first process alone has a state
+    if matches!(error, fewstep_nn::Error::Process { .. }) || !ranks.is_first() {
+        return error.into();
+    }
     let what = error.to_string();
     if !state.exists() {
         return Error::Input(format!("{what}; no state was saved yet"));

@@ -134,7 +134,9 @@ impl<'a> ImageScorer<'a> {
                 teacher: of(&reference.teacher)?,
             })
         });
-        Ok(Score { scores: scores.collect::<Result<_>>()?, grid: made.grid, seconds: made.seconds })
+        // choices go by them: those of one process, as others may round otherwise
+        let scores = denoiser.ranks().from_first(|| scores.collect::<Result<_>>())?;
+        Ok(Score { scores, grid: made.grid, seconds: made.seconds })
     }
 
     /// Scores are of distances from a teacher's images, too: those of `plan` from `seeds`, which should be no sampler's. They are made

@@ -32,7 +32,7 @@ pub fn ensure(root: &Path, libtorch: &Path) -> Result<()> {
         compiler.arg("-L").arg(libtorch.join(folder));
     }
     compiler.args(["-Wl,-rpath,$ORIGIN:$ORIGIN/../lib", "-Wl,--no-as-needed"]);
-    compiler.args(["-ltorch_cuda", "-lc10_cuda", "-ltorch_cpu", "-lc10"]);
+    compiler.args(["-ltorch_cuda", "-lc10_cuda", "-ltorch_cpu", "-lc10", "-l:libcudart.so.13"]);
     let status = compiler.status().context("cannot start c++")?;
     if !status.success() {
         bail!("c++ could not compile {SOURCE}: see its message above");

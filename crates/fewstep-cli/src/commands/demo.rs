@@ -9,7 +9,6 @@ use fewstep::runs::{REPORT, RunOptions};
 use fewstep_nn::Ranks;
 
 use crate::inputs::{ModelArgs, Numbers};
-use crate::ranks;
 use crate::repeat::{Repeat, command, warn_of_changes};
 use crate::ui::{Output, Terminal};
 
@@ -40,7 +39,6 @@ pub struct Args {
 
 /// Runs the demo.
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
-    ranks::refuse("demo")?;
     let model = open(&args.name, &args.model.options(1)?)?;
     ensure!(
         args.updates.is_none() || DemoTask::has_phases(&model),

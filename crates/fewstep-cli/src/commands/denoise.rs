@@ -7,7 +7,6 @@ use fewstep::denoise::denoise_file;
 use serde::Serialize;
 
 use crate::inputs::{ModelArgs, check_extension, check_new_file};
-use crate::ranks;
 use crate::ui::{Output, Terminal};
 
 /// Arguments of `fewstep denoise`
@@ -44,7 +43,6 @@ struct Outcome {
 
 /// Computes D(x; sigma).
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
-    ranks::refuse("denoise")?;
     ensure!(args.batch > 0, "--batch must be at least 1");
     check_extension(&args.out, "npz")?;
     check_new_file(&args.out, args.overwrite)?;

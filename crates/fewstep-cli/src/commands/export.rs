@@ -11,7 +11,6 @@ use fewstep_io::atomic;
 use serde_json::json;
 
 use crate::inputs::{ModelArgs, check_new_file};
-use crate::ranks;
 use crate::ui::{self, Output, Terminal};
 
 /// Arguments of `fewstep export`
@@ -67,7 +66,6 @@ fn targets() -> impl TypedValueParser<Value = Target> {
 
 /// Exports.
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
-    ranks::refuse("export")?;
     if let Some(out) = &args.out {
         check_new_file(out, args.overwrite)?;
     }

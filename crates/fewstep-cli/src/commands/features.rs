@@ -8,7 +8,6 @@ use fewstep::feature_training::{FeatureTrainSettings, FeatureTraining, train_fea
 use serde::Serialize;
 
 use crate::inputs::{Compute, DataArgs, check_extension, check_new_file};
-use crate::ranks;
 use crate::ui::{self, Output, Terminal};
 
 /// Arguments of `fewstep features`
@@ -64,7 +63,6 @@ struct Outcome {
 
 /// Trains, tests and saves the network.
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
-    ranks::refuse("features")?;
     let place = args.compute.resolve()?;
     check_extension(&args.out, "safetensors")?;
     check_new_file(&args.out, args.overwrite)?;

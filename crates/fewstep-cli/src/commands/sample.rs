@@ -139,7 +139,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         Destination::Grid { .. } | Destination::Arrays { .. } => check_new_file(out, args.overwrite)?,
     }
     let sampled = sample(&sampling, &destination, terminal)?;
-    if args.show {
+    if args.show && args.model.ranks()?.is_first() {
         terminal::show(out)?;
     }
     let outcome = Outcome {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use fewstep_nn::device::{self, Choice};
 use fewstep_nn::kernels;
-use fewstep_nn::tch::{self, Device, Kind};
+use fewstep_nn::tch::{Device, Kind};
 
 use crate::{ranks, ui};
 
@@ -20,20 +20,12 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// The GPU of this process, where several of a machine share the work and none was named.
-    fn own(&self, device: Device) -> Device {
-        match (device, ranks::local_rank()) {
-            (Device::Cuda(_), Some(local)) if !self.device.contains(':') => {
-                Device::Cuda(local % (tch::Cuda::device_count().max(1) as usize))
-            }
-            _ => device,
-        }
-    }
-
     /// Applies the choice of threads, and to a GPU that f32 is f32, both for the whole process; the device.
     pub fn resolve(&self) -> Result<Device> {
-        let Choice { device, gpu_failed } = device::parse_device(&self.device)?; // first: see there
-        let device = self.own(device);
+        let number = ranks::local_rank().unwrap_or(0);
+        let Choice { device, gpu_failed } = device::parse_device(&self.device, number)?; // first: see there
+        let kind = if device.is_cuda() { "cuda" } else { "cpu" };
+        ranks::join()?.check_same("kind of device", kind)?;
         if device.is_cuda() {
             kernels::full_precision()?;
         }

@@ -292,21 +292,79 @@ fn the_reason_of_one_is_that_of_all() {
     assert_eq!(run.stderr.matches("already holds files").count(), 1, "{}", run.stderr);
 }
 
+/// Other arguments, or another file of the same name.
 #[test]
 fn processes_that_differ_are_refused_at_the_start() {
-    let place = Place::new();
-    let run = |others: &[&str], set_up: &dyn Fn()| {
-        set_up();
-        let port = free_port();
-        let own = ["sample", "gaussian-mixture", "--seeds", "0-9", "--timeout", "20", "--out", "out.npz"];
-        let first = start(&place, 0, 2, port, &own);
-        let second = start(&place, 1, 2, port, others);
-        (ended(first), ended(second))
+    let (place, other) = (Place::with_model(), Place::new());
+    other.save_model("model.safetensors", 1, 2);
+    let sample = |seeds: &'static str| {
+        ["sample", "model.safetensors", "--seeds", seeds, "--class", "0", "--timeout", "20", "--out", "out.npz"]
     };
-    let args = ["sample", "gaussian-mixture", "--seeds", "0-8", "--timeout", "20", "--out", "out.npz"];
-    let ((code, said), _) = run(&args, &|| ());
-    assert!(code == 1 && said.contains("process 1 has another command line than process 0"), "{said}");
-    assert!(!place.path("out.npz").exists());
+    for (place_of_second, seeds, says) in
+        [(&place, "0-8", "another command line"), (&other, "0-9", "another model model.safetensors")]
+    {
+        let port = free_port();
+        let first = start(&place, 0, 2, port, &sample("0-9"));
+        let second = start(place_of_second, 1, 2, port, &sample(seeds));
+        let ((code, said), (other_code, _)) = (ended(first), ended(second));
+        assert!(
+            code == 1 && other_code == 1 && said.contains(&format!("process 1 has {says} than process 0")),
+            "{said}"
+        );
+        assert!(!place.path("out.npz").exists());
+    }
+}
+
+/// Ctrl-C asks all of them: the update is finished and saved, and the run goes on from there.
+#[test]
+fn an_interrupted_training_of_several_goes_on() {
+    let place = place();
+    let own = ["train", "--data", "data", "--channels", "8", "--channel-mult", "1", "--blocks", "1", "--batch", "8"];
+    let args = |rest: &[&'static str]| {
+        [&own[..], &["--augment", "0", "--set", "output.grid_every=0", "--out", "run", "--processes", "2"], rest]
+            .concat()
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
+    command.args(args(&["--images", "1000000"])).current_dir(place.path(".")).env("OMP_NUM_THREADS", "1");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&place, "run/stats.jsonl");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let (code, said) = ended(child);
+    assert_eq!(code, 130, "{said}");
+    assert_eq!(said.matches("--resume goes on").count(), 1, "{said}");
+    let header = fewstep_io::safetensors::read_header(place.path("run/state.safetensors")).unwrap();
+    let seen: u64 = header.metadata["images"].parse().unwrap();
+    let lines = std::fs::read_to_string(place.path("run/stats.jsonl")).unwrap().lines().count() as u64;
+    assert_eq!(seen, 8 * lines);
+    let images = (seen + 16).to_string();
+    let run = place.run(
+        &[
+            &own[..],
+            &["--augment", "0", "--set", "output.grid_every=0", "--out", "run", "--resume", "--images", &images],
+        ]
+        .concat(),
+    );
+    assert_eq!(run.code, 0, "{}", run.stderr);
+}
+
+/// A folder of samples that two processes began and three finish.
+#[test]
+fn a_folder_of_samples_goes_on_with_any_number_of_processes() {
+    let place = Place::with_model();
+    let sample = |seeds: &'static str, rest: &[&'static str]| {
+        [&["sample", "model.safetensors", "--seeds", seeds, "--batch", "4", "--steps", "2"][..], rest].concat()
+    };
+    place.succeeds(&sample("0-30", &["--out", "alone"]));
+    succeeds(&place, 2, &sample("0-12", &["--out", "run"]));
+    let run = succeeds(&place, 3, &sample("0-30", &["--out", "run", "--resume"]));
+    assert!(run.stdout.contains("31 samples (13 were there)"), "{}", run.stdout);
+    let pngs = |folder: &str| {
+        let mut all = files(&place.path(folder));
+        all.remove("run.json");
+        all
+    };
+    assert_eq!(pngs("run"), pngs("alone"));
 }
 
 #[test]
@@ -314,6 +372,7 @@ fn what_is_not_shared_out_says_so() {
     let place = place();
     for args in [
         &["demo", "--processes", "2"][..],
+        &["info", "data", "--processes", "2"],
         &["features", "--data", "data", "--out", "f.safetensors", "--processes", "2"],
     ] {
         let run = place.run(args);

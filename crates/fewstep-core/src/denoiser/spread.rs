@@ -22,12 +22,15 @@ struct Processes {
 impl Processes {
     /// What each process gives.
     fn gather(&self, own: &[f64]) -> Vec<Vec<f64>> {
-        self.kept(self.group.gather(own))
+        self.kept(|| self.group.gather(own))
     }
 
     /// A failure is kept for [`Processes::check`], and every process has given nothing.
-    fn kept(&self, given: Result<Vec<Vec<f64>>, GroupError>) -> Vec<Vec<f64>> {
-        given.unwrap_or_else(|error| {
+    fn kept(&self, gather: impl FnOnce() -> Result<Vec<Vec<f64>>, GroupError>) -> Vec<Vec<f64>> {
+        if self.failure.borrow().is_some() {
+            return vec![Vec::new(); self.group.size()]; // nobody comes any more
+        }
+        gather().unwrap_or_else(|error| {
             self.failure.borrow_mut().get_or_insert(error);
             vec![Vec::new(); self.group.size()]
         })
@@ -65,12 +68,12 @@ impl Owners {
 
     /// `width` numbers of every sample, in order, from each process's own. Where another process has failed, they are NaN.
     fn gathered(&self, own: Vec<f64>, width: usize) -> Vec<f64> {
-        if self.processes.group.size() == 1 {
+        if self.processes.group.size() == 1 || width == 0 {
             return own;
         }
         let mut lengths = vec![0; self.processes.group.size()];
         self.ranks.iter().for_each(|owner| lengths[*owner] += width);
-        let all = self.processes.kept(self.processes.group.gather_known(&own, &lengths));
+        let all = self.processes.kept(|| self.processes.group.gather_known(&own, &lengths));
         let mut rows: Vec<_> = all.iter().map(|values| values.chunks_exact(width.max(1))).collect();
         let row = |owner: &usize| match rows[*owner].next() {
             Some(row) => row.to_vec(),

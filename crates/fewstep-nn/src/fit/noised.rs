@@ -58,6 +58,14 @@ impl<'a> Noised<'a> {
         Ok(Self { denoiser, clean, labels, noise })
     }
 
+    /// Whether sums over its samples can be relied on ([`Denoiser::check`]).
+    ///
+    /// # Errors
+    /// If another process has gone.
+    pub fn check(&self) -> Result<()> {
+        Ok(self.denoiser.check()?)
+    }
+
     /// The noise of a level, and the samples with it.
     fn noisy(&self, level: usize, sigma: f64) -> (&Shared<Batch>, Shared<Batch>) {
         let noise = &self.noise[level % self.noise.len()];

@@ -106,6 +106,7 @@ impl ScheduleOptimizer {
         let mut stream = Stream::new(self.config.seed, Purpose::Learning, self.iteration);
         let mut noised = Noised::new(denoiser, minibatch, schedule.len(), self.config.noise, &mut stream)?;
         let (loss, mut d_sigma) = loss_and_gradient(self.config.objective, &schedule, &mut noised)?;
+        noised.check()?;
         let loss = loss.total / pixels;
         if !loss.is_finite() {
             let bad = |place: usize, sigma: f64| {

@@ -45,6 +45,7 @@ pub fn tabulate(
         let levels = table.grid().len();
         let mut noised = Noised::new(denoiser, minibatch, levels, NoiseSharing::Independent, &mut stream)?;
         table.add(count as u64, &mut noised)?;
+        noised.check()?;
         done += count;
         progress(done, total);
     }

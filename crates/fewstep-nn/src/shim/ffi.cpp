@@ -119,20 +119,31 @@ int fewstep_group_broadcast(char** message, fewstep::Group* group, at::Tensor* t
   return guarded(message, [&] { group->broadcast(*tensor); });
 }
 
-// `through` is left null where `x` is; `finished` has room for every bucket, and the number of those that became known is left in
-// `count`.
-int fewstep_backward_summing(at::Tensor** through, char** message, fewstep::Group* group, const at::Tensor* loss,
-                             at::Tensor* const* leaves, const int64_t* bucket_of_leaf, int64_t leaf_count,
-                             const at::Tensor* x, at::Tensor* sum, double share, const int64_t* order,
-                             int64_t order_count, int64_t* finished, int64_t* count) noexcept {
+// Weights in buckets, to be freed with fewstep_free_gradients.
+int fewstep_new_gradients(fewstep::Gradients** out, char** message, at::Tensor* const* leaves, const int64_t* of_leaf,
+                          int64_t count) noexcept {
   return guarded(message, [&] {
     std::vector<at::Tensor> own;
-    for (int64_t leaf = 0; leaf < leaf_count; ++leaf)
+    for (int64_t leaf = 0; leaf < count; ++leaf)
       own.push_back(*leaves[leaf]);
-    fewstep::Buckets buckets{{bucket_of_leaf, bucket_of_leaf + leaf_count}, {order, order + order_count}, {}};
-    const at::Tensor slope = fewstep::backward_summing(*group, *loss, own, or_undefined(x), *sum, share, buckets);
-    std::copy(buckets.finished.begin(), buckets.finished.end(), finished);
-    *count = static_cast<int64_t>(buckets.finished.size());
+    *out = new fewstep::Gradients(std::move(own), {of_leaf, of_leaf + count});
+  });
+}
+
+void fewstep_free_gradients(fewstep::Gradients* gradients) noexcept { delete gradients; }
+
+// `through` is left null where `x` is; `finished` has room for `room` buckets, and the number of those that became known is left in
+// `count`.
+int fewstep_backward_summing(at::Tensor** through, char** message, fewstep::Gradients* gradients, fewstep::Group* group,
+                             const at::Tensor* loss, const at::Tensor* x, at::Tensor* sum, double share,
+                             const int64_t* order, int64_t order_count, int64_t* finished, int64_t room,
+                             int64_t* count) noexcept {
+  return guarded(message, [&] {
+    std::vector<int64_t> known;
+    const at::Tensor slope =
+        gradients->backward_summing(*group, *loss, or_undefined(x), *sum, share, {order, order + order_count}, known);
+    *count = std::min<int64_t>(room, static_cast<int64_t>(known.size()));
+    std::copy_n(known.begin(), *count, finished);
     if (x && slope.defined())
       *through = new at::Tensor(slope);
   });

@@ -35,13 +35,20 @@ c10::intrusive_ptr<c10d::Store> store(const Meeting& meeting, int size, std::chr
   return c10::make_intrusive<c10d::PrefixStore>(meeting.name, store);
 }
 
-// What nccl.cpp has.
-using JoinNccl = Group* (*)(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, int64_t timeout_ms);
+// What nccl.cpp has; null where its library is not at hand.
+struct NcclLibrary {
+  Group* (*join)(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, int64_t timeout_ms) = nullptr;
+  int64_t (*gpu_identity)(int device) = nullptr;
 
-JoinNccl nccl_library() {
-  void* library = dlopen("libfewstep_nccl.so", RTLD_NOW | RTLD_LOCAL);
-  return library ? reinterpret_cast<JoinNccl>(dlsym(library, "fewstep_join_nccl")) : nullptr;
-}
+  NcclLibrary() {
+    if (void* library = dlopen("libfewstep_nccl.so", RTLD_NOW | RTLD_LOCAL)) {
+      join = reinterpret_cast<decltype(join)>(dlsym(library, "fewstep_join_nccl"));
+      gpu_identity = reinterpret_cast<decltype(gpu_identity)>(dlsym(library, "fewstep_gpu_identity"));
+    }
+  }
+
+  bool is_there() const { return join && gpu_identity; }
+};
 
 class Gloo final : public Group {
 public:
@@ -127,11 +134,12 @@ private:
       return nullptr;
     if (!asked_nccl_) {
       asked_nccl_ = true;
-      const JoinNccl join = nccl_library();
+      const NcclLibrary library;
       char host[256] = {};
       gethostname(host, sizeof host - 1);
-      const auto place = static_cast<int64_t>(std::hash<std::string>{}(host) + tensor.device().index());
-      const at::Tensor all = gather(at::tensor({static_cast<int64_t>(join != nullptr), place}));
+      const int64_t gpu = library.is_there() ? library.gpu_identity(tensor.device().index()) : 0;
+      const auto place = static_cast<int64_t>(std::hash<std::string>{}(host)) ^ gpu;
+      const at::Tensor all = gather(at::tensor({static_cast<int64_t>(library.is_there()), place}));
       bool every = true;
       for (int rank = 0; rank < size_; ++rank) {
         every = every && all[rank][0].item<int64_t>() != 0;
@@ -139,7 +147,7 @@ private:
           every = every && all[rank][1].item<int64_t>() != all[other][1].item<int64_t>();
       }
       if (every)
-        nccl_.reset(join(c10::make_intrusive<c10d::PrefixStore>("nccl", store_), rank_, size_, timeout_.count()));
+        nccl_.reset(library.join(c10::make_intrusive<c10d::PrefixStore>("nccl", store_), rank_, size_, timeout_.count()));
     }
     return nccl_.get();
   }

@@ -6,6 +6,8 @@
 #define USE_C10D_NCCL
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
+#include <cuda_runtime_api.h>
+
 #include "group.h"
 
 namespace fewstep {
@@ -63,6 +65,12 @@ private:
 
 } // namespace
 } // namespace fewstep
+
+// What tells this GPU from any other of the machine, also where each process sees one alone.
+extern "C" int64_t fewstep_gpu_identity(int device) {
+  char bus[64] = {};
+  return cudaDeviceGetPCIBusId(bus, sizeof bus, device) == cudaSuccess ? static_cast<int64_t>(std::hash<std::string>{}(bus)) : 0;
+}
 
 // The group of the GPUs beside that of the hosts, which meets at the same store. Throws.
 extern "C" fewstep::Group* fewstep_join_nccl(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,

@@ -1,11 +1,12 @@
 //! The gradient of an update: gathered from graph after graph, part after part, and over processes.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
 use fewstep_core::group::Group;
 use tch::Tensor;
 
 use crate::error::{Error, Result};
+use crate::ffi;
 use crate::flat::FlatWeights;
 use crate::ranks::Ranks;
 
@@ -16,6 +17,8 @@ const BUCKET: usize = 1 << 21;
 #[derive(Debug)]
 pub(super) struct Buckets {
     of_leaf: Vec<i64>,
+    /// Made for the first sum over several processes.
+    gradients: OnceCell<ffi::Gradients>,
     /// Not known before the first update; the same in all processes.
     order: RefCell<Vec<i64>>,
 }
@@ -30,7 +33,14 @@ impl Buckets {
             held += leaf.numel();
             bucket
         });
-        Self { of_leaf: of_leaf.collect(), order: RefCell::default() }
+        Self { of_leaf: of_leaf.collect(), gradients: OnceCell::new(), order: RefCell::default() }
+    }
+
+    fn gradients(&self, weights: &FlatWeights) -> Result<&ffi::Gradients> {
+        if self.gradients.get().is_none() {
+            let _ = self.gradients.set(ffi::Gradients::new(weights.leaves(), &self.of_leaf)?);
+        }
+        self.gradients.get().ok_or_else(|| Error::Input("the weights are in no buckets".to_owned()))
     }
 }
 
@@ -107,10 +117,10 @@ impl<'a> GradientSum<'a> {
     fn add_last(&mut self, loss: &Tensor, x: Option<&Tensor>) -> Result<Option<Tensor>> {
         self.end_part();
         self.summing = true;
-        let (of_leaf, order) = (&self.buckets.of_leaf, self.buckets.order.borrow().clone());
-        let leaves = self.weights.leaves();
-        let (through, finished) =
-            self.ranks.backward_summing(loss, leaves, x, &mut self.gradient, self.share, (of_leaf, &order))?;
+        let order = self.buckets.order.borrow().clone();
+        let gradients = self.buckets.gradients(self.weights)?;
+        let sum = (&mut self.gradient, self.share);
+        let (through, finished) = self.ranks.backward_summing(gradients, loss, x, sum, &order)?;
         if order.is_empty() {
             let known: Vec<i64> = self.ranks.from_first(|| Ok::<_, Error>(finished))?;
             self.buckets.order.replace(known);

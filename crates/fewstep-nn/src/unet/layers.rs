@@ -131,7 +131,7 @@ impl Conv2d {
         match &self.weight {
             Some(weight) => {
                 let bias = cast(self.bias.as_ref(), kind)?;
-                kernels::convolution(x, &weight.f_to_kind(kind)?, bias.as_ref(), pad)
+                kernels::convolution(x, &weight.f_to_kind(kind)?, bias.as_ref(), [1, 1], [pad, pad])
             }
             None => Ok(x.shallow_clone()),
         }
@@ -142,7 +142,8 @@ impl Conv2d {
         let kind = x.kind();
         let mut x = x.shallow_clone();
         if let Some(weight) = &self.weight {
-            x = kernels::convolution(&x, &weight.f_to_kind(kind)?, None, pad + self.filter_pad())?;
+            let pad = pad + self.filter_pad();
+            x = kernels::convolution(&x, &weight.f_to_kind(kind)?, None, [1, 1], [pad, pad])?;
         }
         x = self.downsample(&x, false)?;
         match &self.bias {

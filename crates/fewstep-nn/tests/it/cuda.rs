@@ -12,7 +12,7 @@ use crate::support::{lively, one_thread, ramps, recipe, small, stream};
 
 /// Asked for before a network is made: libtorch looks for its CUDA library once. Its f32 is f32, as the program has it.
 fn gpu() -> Device {
-    let device = parse_device("cuda").expect("these tests need a GPU").device;
+    let device = parse_device("cuda", 0).expect("these tests need a GPU").device;
     full_precision().unwrap();
     device
 }

@@ -90,8 +90,8 @@ fn any_number_of_processes_trains_the_same_network() {
 
 #[test]
 fn any_number_of_processes_tunes_the_same_network() {
-    agree(&[2, 4], |ranks| tuning(ranks, 50, GradientFlow::Step));
-    agree(&[2], |ranks| tuning(ranks, 10, GradientFlow::Through));
+    agree(&[2, 4], |ranks| tuning(ranks, 15, GradientFlow::Step));
+    agree(&[2], |ranks| tuning(ranks, 5, GradientFlow::Through));
 }
 
 /// What the first process saved is taken up by any number of them; by as many it goes on to the bit.

@@ -29,7 +29,7 @@ impl Group for Threads {
     }
 
     fn gather(&self, own: &[f64]) -> Result<Vec<Vec<f64>>, GroupError> {
-        let gone = |rank: usize| GroupError(format!("process {rank} has gone"));
+        let gone = |rank: usize| GroupError { reason: format!("process {rank} has gone"), code: None };
         for (rank, to) in self.to.iter().enumerate() {
             to.send(own.to_vec()).map_err(|_| gone(rank))?;
         }

@@ -100,6 +100,7 @@ impl Fitter<'_> {
         };
         let name = format!("phase 1, {} steps", initial.len());
         let patience = if self.settings.early_stop { paper.patience.max(1) } else { u64::MAX };
+        let ranks = model.ranks();
         let _saving = Saving::new(self.observer);
         let mut progress = Progress::new(self.observer, &name, "updates", paper.iterations, now.optimiser.iteration());
         let (mut saved, mut ended) = (None::<Instant>, None);
@@ -112,7 +113,7 @@ impl Fitter<'_> {
                     ended = rounded.or(Some(error.to_string()));
                     break;
                 }
-                Err(error) => return Err(failed(error, state)),
+                Err(error) => return Err(failed(error, state, &ranks)),
             };
             let iteration = step.iteration;
             progress.set(iteration, format!("objective {:.4}", step.loss));
@@ -125,9 +126,10 @@ impl Fitter<'_> {
                     saved = Some(Instant::now());
                 }
             }
-            // after the evaluation, which takes a while
-            if self.observer.cancelled() && ended.is_none() {
+            // after the evaluation, which takes a while; all processes after the same update
+            if ranks.any(self.observer.cancelled())? && ended.is_none() {
                 atomic::write_json(state, &now)?;
+                ranks.wait()?; // until the first has saved
                 let place = format!("in phase 1 for {} steps after {iteration} updates", initial.len());
                 return Err(Error::Stopped { place });
             }

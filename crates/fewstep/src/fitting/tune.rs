@@ -87,14 +87,19 @@ impl Fitter<'_> {
         let done = tuner.history().last().map_or(0, |evaluation| evaluation.iteration);
         let _saving = saved.map(|_| Saving::new(self.observer));
         let mut progress = Progress::new(self.observer, &name, "updates", tune.iterations, done);
+        let ranks = tuner.ranks();
         let tuned = tuner.run(plan, &self.held_out, tune, |tuner, stats, evaluated| {
             let error = tuner.history().last().map_or(f64::NAN, |evaluation| evaluation.rollout_error);
             progress.set(stats.iteration, format!("loss {:.4}, rollout error {error:.5}", stats.loss));
-            let stop = tuner.ranks().any(self.observer.cancelled())?; // all of them, after the same update
+            let stop = ranks.any(self.observer.cancelled())?; // all of them, after the same update
             if let Some(saved) = saved.filter(|_| evaluated || stop) {
                 tuner.save(saved.state)?;
             }
-            if stop { Err(fewstep_nn::Error::Stopped { iteration: stats.iteration }) } else { Ok(()) }
+            if stop {
+                ranks.wait()?; // until the first has saved
+                return Err(fewstep_nn::Error::Stopped { iteration: stats.iteration });
+            }
+            Ok(())
         });
         drop(progress);
         let model = tuned.map_err(|error| match (error, saved) {
@@ -102,7 +107,7 @@ impl Fitter<'_> {
                 Error::Stopped { place: format!("in phase 2 for {} evaluations after {iteration} updates", plan.nfe()) }
             }
             (fewstep_nn::Error::Stopped { .. }, None) => fewstep_search::Error::Cancelled.into(),
-            (error, Some(saved)) => failed(error, saved.state),
+            (error, Some(saved)) => failed(error, saved.state, &ranks),
             (error, None) => error.into(),
         })?;
         let rollout_error = self.rollout_error(&model, plan)?;

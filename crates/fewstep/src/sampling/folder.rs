@@ -148,11 +148,14 @@ impl SampleFolder {
         if images > 0 {
             // synced as far as it goes: the error at hand is the one to tell
             let _ = self.written.finish();
-            return Error::Input(format!(
-                "{}; {images} samples were made before and are kept in {}",
-                error.sentence(),
-                out.display()
-            ));
+            let what = error.sentence();
+            let reason = format!("{what}; {images} samples were made before and are kept in {}", out.display());
+            return match error {
+                Error::Network(fewstep_nn::Error::Process { code, .. }) => {
+                    fewstep_nn::Error::Process { reason, code }.into()
+                }
+                _ => Error::Input(reason),
+            };
         }
         let _ = std::fs::remove_file(out.join(RUN_FILE));
         let _ = std::fs::remove_dir(&out);

@@ -212,8 +212,9 @@ impl Training<'_> {
         if self.task.is_grid_due(first) && !self.folder.has(&grid_name(first)) {
             self.write_grid(&trainer.averaged()?, first)?;
         }
+        let ranks = trainer.ranks();
         while trainer.images_seen() < total {
-            let stats = trainer.step().map_err(|error| failed(error, &self.folder.file(STATE)))?;
+            let stats = trainer.step().map_err(|error| failed(error, &self.folder.file(STATE), &ranks))?;
             self.folder.append_line(STATS, &stats)?;
             if losses.len() == LOSSES {
                 losses.pop_front();
@@ -221,12 +222,13 @@ impl Training<'_> {
             losses.push_back(stats.loss);
             iterations = stats.iteration;
             progress.set(stats.images, mean(&losses).map_or_else(String::new, |loss| format!("loss {loss:.4}")));
-            let cancelled = trainer.ranks().any(self.observer.cancelled())?; // all of them, after the same update
+            let cancelled = ranks.any(self.observer.cancelled())?; // all of them, after the same update
             if stats.images >= next_snapshot || stats.images >= total || cancelled {
                 self.save(trainer)?;
                 next_snapshot = next(output.save_every, stats.images);
             }
             if cancelled && stats.images < total {
+                ranks.wait()?; // until the first has saved
                 return Err(Error::Stopped { place: format!("after {} images", stats.images) });
             }
             if self.task.is_grid_due(stats.images) {

@@ -1,6 +1,7 @@
 //! The layers of Inception-v3, as a tree: a sequence of nodes, some of which split into branches whose outputs are joined
 //! along the channels. Names of layers are torchvision's.
 
+use fewstep_nn::kernels;
 use fewstep_nn::tch::{Device, Tensor};
 
 use crate::error::Result;
@@ -41,7 +42,7 @@ pub fn run(nodes: &[Node], x: &Tensor) -> Result<Tensor> {
     nodes.iter().try_fold(x.shallow_clone(), |x, node| {
         Ok(match node {
             Node::Conv(Conv { weight, bias, stride, padding }) => {
-                x.f_conv2d(weight, Some(bias), *stride, padding, 1, 1)?.f_relu_()?
+                kernels::convolution(&x, weight, Some(bias), [*stride, *stride], *padding)?.f_relu_()?
             }
             Node::AveragePool => x.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None)?,
             Node::MaxPool { stride } => {
