@@ -1,6 +1,6 @@
 #!/bin/sh
 # The second model of our comparisons: a class-conditional NCSN++ of CIFAR-10, as large as two cores train to recognisable
-# images, with a feature network and statistics to judge it by. It is measured on and no part of the program.
+# images, with a feature network and statistics to score it by. It is measured on and no part of the program.
 #
 #     bench/second_model.sh DATA OUT [IMAGES]
 #

@@ -2,7 +2,7 @@
 
     python bench/python/fashion_table.py MODEL OUT [GUIDANCE] [IMAGES]
 
-MODEL is a folder of fashion_models.py. Every cell has IMAGES (default 5000) samples of the same latents and labels, judged by
+MODEL is a folder of fashion_models.py. Every cell has IMAGES (default 5000) samples of the same latents and labels, scored by
 `fewstep eval` with the built-in features and statistics of Fashion-MNIST; the teacher makes 100 steps. Networks sample in bfloat16 and are
 searched on in single precision. Cells are kept in OUT, and a second call goes on; the table is OUT/table.md. An hour of two cores, twice
 that with guidance. Needs `cargo build --release -p fewstep-cli` and `pip install ./python diffusers`.

@@ -1,18 +1,30 @@
-"""Every block of Python in docs/python.md runs, in order, with a small network in the reader's place."""
+"""Every block of Python in README.md and docs runs, in order, with a small network in the reader's place, unless it needs a file."""
 
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from test_diffusers import PIPELINES
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 
 
-def test_python_page(tmp_path, monkeypatch):
+def blocks_of(page):
+    return re.findall(r"^ *```python\n(.*?)```", page.read_text(), re.S | re.M)
+
+
+PAGES = [page for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))] if blocks_of(page)]
+
+
+def test_pages_have_code():
+    assert {page.name for page in PAGES} >= {"README.md", "python.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)
-    assert len(blocks) >= 4
     torch.manual_seed(0)
     pipe, labels, *_ = PIPELINES["dit"]()
     pipe.transformer.eval()
@@ -25,10 +37,11 @@ def test_python_page(tmp_path, monkeypatch):
         "unet": lambda x, t: unet(x, t, encoder_hidden_states=torch.zeros(len(x), 5, 12)),
         "pipe": pipe,
         "labels": labels,
+        "latents": torch.randn(4, 3, 32, 32),
     }
-    for block in blocks:
+    for block in blocks_of(page):
         exec(block, names)  # noqa: S102: the project's own page
-    assert (tmp_path / "plan.json").exists()
+    assert (tmp_path / "plan.json").exists() == (page.name == "python.md")
     assert len(names["images"]) == len(labels)
 
 

@@ -1,5 +1,6 @@
 //! Project tasks, run as `cargo xtask <task>`: what a bare machine needs before `cargo` alone is enough.
 
+mod book;
 mod crash;
 mod disk;
 mod fuzz;
@@ -7,6 +8,7 @@ mod libtorch;
 mod licenses;
 mod tasks;
 mod tools;
+mod words;
 
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
@@ -28,6 +30,8 @@ cargo xtask <task> [options]
   sanitize             libtorch, then the tests of our C++ under AddressSanitizer and UndefinedBehaviorSanitizer
   crash [--runs N]     libtorch, then every command that writes, ended at random moments, resumed and compared (needs strace)
   deny [checks]        licences, duplicates and sources of every dependency, by cargo-deny (`advisories`: with known faults)
+  words                names and words that the project has better ones for
+  book                 links checked, and the documents as a site in target/book/site, by mdBook
   licenses             the licences of everything in the program, for `fewstep --licenses`
   gpu [args]           libtorch --cuda, then only the tests that need a GPU
 
@@ -78,6 +82,8 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "fuzz" => fuzz::fuzz(&root, rest),
         "crash" => crash::crash(&root, rest),
         "deny" => tasks::deny(&root, rest),
+        "words" => words::check(&root),
+        "book" => book::build(&root),
         "licenses" => licenses::write(&root).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
             print!("{HELP}");

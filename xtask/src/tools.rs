@@ -10,15 +10,18 @@ use crate::tasks;
 pub struct Tool {
     pub name: &'static str,
     pub version: &'static str,
-    /// Words for `cargo install`.
+    /// Options of `cargo install`.
     pub how: &'static [&'static str],
 }
 
 /// Builds the fuzz targets.
 pub const CARGO_FUZZ: Tool = Tool { name: "cargo-fuzz", version: "0.13.1", how: &[] };
 
-/// Judges dependencies. Without optimisation, which takes longer than all that it does.
+/// Checks dependencies. Without optimisation, which takes longer than all that it does.
 pub const CARGO_DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", how: &["--debug", "--no-default-features"] };
+
+/// Makes a site of the documents. Without optimisation, as above, and without its server.
+pub const MDBOOK: Tool = Tool { name: "mdbook", version: "0.5.4", how: &["--debug", "--no-default-features"] };
 
 impl Tool {
     /// The folder of the program.

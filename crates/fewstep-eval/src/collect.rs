@@ -47,7 +47,7 @@ pub struct Collector<'a> {
     images: Vec<Tensor>,
 }
 
-/// What a [`Collector`] has seen.
+/// What a [`Collector`] has taken.
 #[derive(Debug)]
 pub struct Collected {
     /// Mean and covariance of the features, with the network's name and hash.
@@ -61,26 +61,26 @@ pub struct Collected {
 }
 
 impl<'a> Collector<'a> {
-    /// A collector that has seen nothing.
+    /// A collector that has taken nothing.
     pub fn new(network: &'a dyn FeatureNetwork, keep: Keep) -> Self {
         Self { network, keep, moments: None, features: Vec::new(), logits: Vec::new(), images: Vec::new() }
     }
 
-    /// Images seen so far.
+    /// Images taken so far.
     pub fn count(&self) -> u64 {
         self.moments.as_ref().map_or(0, Moments::count)
     }
 
     /// What is to be taken of u8 images `[N, C, H, W]`: the work, which another process may have done for [`Collector::take`]. A list of
-    /// [`Collector::seen_length`] tensors.
+    /// [`Collector::extracted_length`] tensors.
     ///
     /// # Errors
     /// If they do not fit the network, or it has no class scores and those were to be kept.
-    pub fn see(&self, images: &Tensor) -> Result<Vec<Tensor>> {
+    pub fn extract(&self, images: &Tensor) -> Result<Vec<Tensor>> {
         let Activations { features, logits } = self.network.activations(images)?;
-        let mut seen = vec![features];
+        let mut extracted = vec![features];
         if self.keep.logits {
-            seen.push(logits.ok_or_else(|| {
+            extracted.push(logits.ok_or_else(|| {
                 let id = self.network.id();
                 Error::Input(format!(
                     "the feature network {id} gives no class scores, so there is no inception score with it"
@@ -88,23 +88,23 @@ impl<'a> Collector<'a> {
             })?);
         }
         if self.keep.images {
-            seen.push(images.to_device(fewstep_nn::tch::Device::Cpu).copy());
+            extracted.push(images.to_device(fewstep_nn::tch::Device::Cpu).copy());
         }
-        Ok(seen)
+        Ok(extracted)
     }
 
-    /// Tensors of a [`Collector::see`].
-    pub fn seen_length(&self) -> usize {
+    /// Tensors of a [`Collector::extract`].
+    pub fn extracted_length(&self) -> usize {
         1 + usize::from(self.keep.logits) + usize::from(self.keep.images)
     }
 
-    /// Takes what was seen of the next images, as often as there were batches of them.
+    /// Takes what was extracted from the next images, as often as there were batches of them.
     ///
     /// # Errors
-    /// If it was seen by another network.
-    pub fn take(&mut self, seen: impl IntoIterator<Item = Tensor>) -> Result<()> {
-        let mut seen = seen.into_iter();
-        while let Some(features) = seen.next() {
+    /// If another network extracted it.
+    pub fn take(&mut self, extracted: impl IntoIterator<Item = Tensor>) -> Result<()> {
+        let mut extracted = extracted.into_iter();
+        while let Some(features) = extracted.next() {
             let dim = features.size().get(1).map_or(0, |&d| d as usize);
             if self.moments.is_none() {
                 self.moments = Some(Moments::new(dim)?);
@@ -113,13 +113,13 @@ impl<'a> Collector<'a> {
                 moments.update(&features)?;
             }
             if self.keep.logits {
-                self.logits.extend(seen.next());
+                self.logits.extend(extracted.next());
             }
             if self.keep.features {
                 self.features.push(features);
             }
             if self.keep.images {
-                self.images.extend(seen.next());
+                self.images.extend(extracted.next());
             }
         }
         Ok(())
@@ -128,18 +128,18 @@ impl<'a> Collector<'a> {
     /// Takes u8 images `[N, C, H, W]`.
     ///
     /// # Errors
-    /// As [`Collector::see`].
+    /// As [`Collector::extract`].
     pub fn push(&mut self, images: &Tensor) -> Result<()> {
-        let seen = self.see(images)?;
-        self.take(seen)
+        let extracted = self.extract(images)?;
+        self.take(extracted)
     }
 
     /// What is to be taken of a part of a data set, `batch` at once; the next batch is decoded while the network sees this one.
     /// `watch` counts images.
     ///
     /// # Errors
-    /// If some of the data set's images cannot be used (all of them are counted), or as [`Collector::see`].
-    pub fn see_dataset(
+    /// If some of the data set's images cannot be used (all of them are counted), or as [`Collector::extract`].
+    pub fn extract_dataset(
         &self,
         dataset: &Dataset,
         range: Range<usize>,
@@ -147,7 +147,7 @@ impl<'a> Collector<'a> {
         watch: &mut Watch<'_>,
     ) -> Result<Vec<Tensor>> {
         let (start, total) = (range.start, range.len() as u64);
-        let (mut done, mut seen) = (0, Vec::new());
+        let (mut done, mut extracted) = (0, Vec::new());
         thread::scope(|scope| {
             // One batch waits, one is being decoded, one is with the network.
             let (sender, receiver) = mpsc::sync_channel(1);
@@ -161,7 +161,7 @@ impl<'a> Collector<'a> {
             });
             for images in receiver {
                 let images = images::tensor(&images?)?;
-                seen.extend(self.see(&images)?);
+                extracted.extend(self.extract(&images)?);
                 done += images.size()[0] as u64;
                 watch(done, total);
             }
@@ -171,10 +171,10 @@ impl<'a> Collector<'a> {
         if done < total {
             return Err(Error::Input(format!("reading stopped after {done} of {total} images, from {start} on")));
         }
-        Ok(seen)
+        Ok(extracted)
     }
 
-    /// Takes the images of a part of a data set ([`Collector::see_dataset`]).
+    /// Takes the images of a part of a data set ([`Collector::extract_dataset`]).
     ///
     /// # Errors
     /// As the same.
@@ -185,25 +185,25 @@ impl<'a> Collector<'a> {
         batch: usize,
         watch: &mut Watch<'_>,
     ) -> Result<()> {
-        let seen = self.see_dataset(dataset, range, batch, watch)?;
-        self.take(seen)
+        let extracted = self.extract_dataset(dataset, range, batch, watch)?;
+        self.take(extracted)
     }
 
-    /// Takes a sampler's images ([`Collector::see_sampled`]).
+    /// Takes a sampler's images ([`Collector::extract_sampled`]).
     ///
     /// # Errors
     /// As the same (none of the batch is taken).
     pub fn push_sampled(&mut self, images: &Tensor) -> Result<()> {
-        let seen = self.see_sampled(images, self.count())?;
-        self.take(seen)
+        let extracted = self.extract_sampled(images, self.count())?;
+        self.take(extracted)
     }
 
     /// What is to be taken of a sampler's images, f32 `[N, C, H, W]` in -1 to 1, rounded to u8 as EDM stores them; `before` images come
     /// before them.
     ///
     /// # Errors
-    /// If any image holds NaN or infinity, or as [`Collector::see`].
-    pub fn see_sampled(&self, images: &Tensor, before: u64) -> Result<Vec<Tensor>> {
+    /// If any image holds NaN or infinity, or as [`Collector::extract`].
+    pub fn extract_sampled(&self, images: &Tensor, before: u64) -> Result<Vec<Tensor>> {
         if images.dim() != 4 {
             return Err(Error::Input(format!("images of shape {:?} where [N, C, H, W] is needed", images.size())));
         }
@@ -217,13 +217,13 @@ impl<'a> Collector<'a> {
                  plan diverges there"
             )));
         }
-        self.see(&to_u8(images))
+        self.extract(&to_u8(images))
     }
 
-    /// Everything seen.
+    /// Everything taken.
     ///
     /// # Errors
-    /// If fewer than two images were seen, which have no covariance.
+    /// If it has taken fewer than two images, which have no covariance.
     pub fn finish(self) -> Result<Collected> {
         let moments = self.moments.ok_or_else(|| Error::Input("there were no images to measure".to_owned()))?;
         let joined = |parts: &[Tensor], kept: bool| kept.then(|| Tensor::cat(parts, 0));

@@ -14,7 +14,7 @@ const END: f64 = 254.0 / 255.0;
 /// Values are stretched, or drawn together, by at most so much: what would take more is not for a gain to mend.
 const MOST: f64 = 1.05;
 
-/// A gain may make so much of the rollout error that there is (docs/choosing.md has what a quarter more bought).
+/// A gain may make so much of the rollout error that there is (docs/experiments/moments.md has what a quarter more bought).
 const MOST_ERROR: f64 = 1.0625;
 
 /// Data that are clipped more rarely than this say nothing about a gain.

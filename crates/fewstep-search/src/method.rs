@@ -214,7 +214,7 @@ impl Method {
     pub const LEAST_SQUARES: Self =
         Self { source: Source::LeastSquares, solver: None, refinement: Some(Refinement::GaussNewton), moments: None };
 
-    /// The search that wins our comparisons of those that need no data (docs/choosing.md).
+    /// The search that wins our comparisons of those that need no data (docs/experiments).
     pub const BEST: Self = Self { moments: Some(MomentsOf::Teacher), ..Self::LEAST_SQUARES };
 
     /// Whether the settings of a section of [`SearchSettings`], such as `gits`, change its plans.

@@ -39,22 +39,22 @@ pub fn collect(
     let collector = RefCell::new(Collector::new(network, keep));
     let progress = RefCell::new(Progress::new(observer, name, "img", range.len() as u64, 0));
     let together = BATCHES.saturating_mul(batch);
-    let see = |start: usize| {
+    let extract = |start: usize| {
         if observer.cancelled() {
             return Err(fewstep_search::Error::Cancelled.into());
         }
         let (part, collector) = (start..start.saturating_add(together).min(range.end), collector.borrow());
         let done = collector.count();
         let mut watch = |of_part: u64, _| progress.borrow_mut().set(done + of_part, "");
-        Ok::<_, Error>(collector.see_dataset(dataset, part, batch, &mut watch)?)
+        Ok::<_, Error>(collector.extract_dataset(dataset, part, batch, &mut watch)?)
     };
-    let take = |seen: Vec<Tensor>| {
+    let take = |extracted: Vec<Tensor>| {
         let mut collector = collector.borrow_mut();
-        collector.take(seen)?;
+        collector.take(extracted)?;
         progress.borrow_mut().set(collector.count(), "");
         Ok(())
     };
-    ranks.in_order(range.clone().step_by(together), see, take)?;
+    ranks.in_order(range.clone().step_by(together), extract, take)?;
     progress.into_inner().finish();
     Ok(collector.into_inner().finish()?)
 }

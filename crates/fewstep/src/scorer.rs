@@ -193,18 +193,18 @@ impl<'a> ImageScorer<'a> {
             let start = index * self.batch;
             let shown = if start < GRID_IMAGES { images.shallow_clone() } else { images.f_narrow(0, 0, 0)? };
             let mut made = vec![Tensor::from_slice(&[seconds]), shown];
-            made.extend(seen_by(&collectors.borrow(), &images, start as u64)?);
+            made.extend(extract_all(&collectors.borrow(), &images, start as u64)?);
             Ok::<_, Error>(made)
         };
         let measure = |mut made: Vec<Tensor>| {
-            let seen = made.split_off(2);
+            let extracted = made.split_off(2);
             if let [of_these, shown] = made.as_slice() {
                 seconds += of_these.double_value(&[0]);
                 if done < GRID_IMAGES as u64 {
                     first.push(shown.shallow_clone());
                 }
             }
-            done = taken_by(&mut collectors.borrow_mut(), seen)?;
+            done = take_all(&mut collectors.borrow_mut(), extracted)?;
             progress.set(done, "");
             Ok(())
         };
@@ -223,19 +223,19 @@ struct Made {
 }
 
 /// What each of the collectors takes of a sampler's images, of which `before` come before them, one after the other.
-pub(crate) fn seen_by(collectors: &[Collector], images: &Tensor, before: u64) -> Result<Vec<Tensor>> {
-    let mut seen = Vec::new();
+pub(crate) fn extract_all(collectors: &[Collector], images: &Tensor, before: u64) -> Result<Vec<Tensor>> {
+    let mut extracted = Vec::new();
     for collector in collectors {
-        seen.extend(collector.see_sampled(images, before)?);
+        extracted.extend(collector.extract_sampled(images, before)?);
     }
-    Ok(seen)
+    Ok(extracted)
 }
 
-/// Lets each of the collectors take what was [seen](seen_by) for it; the images that they have taken.
-pub(crate) fn taken_by(collectors: &mut [Collector], mut seen: Vec<Tensor>) -> Result<u64> {
+/// Lets each of the collectors take what was [extracted](extract_all) for it; the images that they have taken.
+pub(crate) fn take_all(collectors: &mut [Collector], mut extracted: Vec<Tensor>) -> Result<u64> {
     for collector in collectors.iter_mut() {
-        let rest = seen.split_off(collector.seen_length().min(seen.len()));
-        collector.take(std::mem::replace(&mut seen, rest))?;
+        let rest = extracted.split_off(collector.extracted_length().min(extracted.len()));
+        collector.take(std::mem::replace(&mut extracted, rest))?;
     }
     Ok(collectors.first().map_or(0, Collector::count))
 }

@@ -54,7 +54,7 @@ fn both_phases_leave_a_plan_and_a_network_for_every_number_of_steps() {
         let plan = format!("run/steps-{steps:03}/plan.json");
         let model = format!("run/steps-{steps:03}/model.safetensors");
         let grid = format!("{steps}.png");
-        // where tuning bought nothing the network is as it came
+        // where tuning bought nothing the network stays untuned
         let model = if outcome["model"].is_string() { model.as_str() } else { "model.safetensors" };
         assert_eq!(
             place.path(&format!("run/steps-{steps:03}/model.safetensors")).exists(),
@@ -98,8 +98,8 @@ fn every_objective_and_choice_of_phase_1_runs() {
     let shared = [&paper("paper.objective=discretization")[..], &["--set", "paper.noise=shared"]].concat();
     let joint = ["--set", "paper.gamma=0.5", "--set", "paper.scale=linear"];
     let joint = [&paper("paper.objective=joint")[..], &joint].concat();
-    let adam = [&paper("paper.optimizer=adam")[..], &["--set", "early_stop=false"]].concat();
-    let table = [&paper("paper.optimizer=table")[..], &["--rounds", "2"]].concat();
+    let adam = [&paper("paper.optimiser=adam")[..], &["--set", "early_stop=false"]].concat();
+    let table = [&paper("paper.optimiser=table")[..], &["--rounds", "2"]].concat();
     let choices: [&[&str]; 10] = [
         &shared,
         &joint,

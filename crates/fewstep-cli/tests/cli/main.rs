@@ -5,6 +5,7 @@ mod browser;
 mod compare;
 mod denoise;
 mod diverging;
+mod docs;
 mod errors;
 mod eval;
 mod export;

@@ -109,7 +109,7 @@ fn fitted(options: &[&'static str]) -> (u64, BTreeMap<usize, (f64, bool)>) {
     (taken, plans.collect())
 }
 
-/// Where levels move, no plan is further from the teacher's images of the latents that judge. Plans do not depend on whether
+/// Where levels move, no plan is further from the teacher's images on held-out latents. Plans do not depend on whether
 /// shorter ones are asked for, too, which is only dearer.
 #[test]
 fn sweeps_move_levels() {

@@ -2,7 +2,7 @@
 
 use crate::support::Place;
 
-/// A tiny class-conditional network, trained on a few colour images, with its judge.
+/// A tiny class-conditional network, trained on a few colour images, with a feature network and a reference.
 fn place(arch: &str, parameterisation: &str) -> Place {
     let place = Place::new();
     place.save_images("data", 3, 8, 24);

@@ -7,7 +7,7 @@ fn contradictions_and_misfits_are_one_sentence() {
     let place = place();
     place.save_images("colour", 3, 8, 8);
     for (args, words) in [
-        (&["--set", "paper.objective=joint", "--set", "paper.optimizer=table", "--method", "paper"][..], "adam"),
+        (&["--set", "paper.objective=joint", "--set", "paper.optimiser=table", "--method", "paper"][..], "adam"),
         (&["--set", "paper.gamma=-1", "--set", "paper.objective=joint", "--method", "paper"], "paper.gamma must be"),
         (&["--set", "tune.xflip=true", "--set", "tune.critic_weight=0", "--loss", "rollout"], "tune.xflip"),
         (&["--set", "tune.data_weight=-1", "--loss", "rollout"], "tune.data_weight"),
@@ -56,7 +56,7 @@ fn settings_that_would_change_nothing_are_refused() {
     let place = place();
     for (setting, needed, loss) in [
         ("paper.objective=joint", "--method paper", "bound"),
-        ("paper.noise=shared", "paper.optimizer = adam", "bound"),
+        ("paper.noise=shared", "paper.optimiser = adam", "bound"),
         ("paper.gamma=1", "paper.objective = joint", "bound"),
         ("tune.distance=squared", "tune.loss = rollout", "bound"),
         ("tune.step_weights=signal", "tune.loss = rollout", "bound"),

@@ -157,7 +157,7 @@ fn rows_can_be_asked_for_alone() {
         ("fit.paper.learning_rate=0", "fit.paper.learning_rate"),
         ("fit.paper.batch=0", "fit.paper.batch"),
         ("fit.tune.last_weight=-1", "fit.tune.last_weight"),
-        ("fit.paper.optimizer=table", "fit.paper.optimizer"),
+        ("fit.paper.optimiser=table", "fit.paper.optimiser"),
         ("rollout.loss=bound", "rollout"),
         ("fit.tune.loss=rollout", "fit.tune"),
     ] {
@@ -322,7 +322,7 @@ fn every_objective_is_followed_down() {
     assert_ne!(descents[0]["sigmas"], descents[2]["sigmas"]);
 }
 
-/// Eq. 10 falls all the way while the sampler that it stands for gets worse (docs/choosing.md).
+/// Eq. 10 falls all the way while the sampler that it stands for gets worse (docs/experiments/objectives.md).
 #[test]
 fn the_paper_s_objective_misleads() {
     let place = place();

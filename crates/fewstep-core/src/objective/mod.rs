@@ -11,7 +11,7 @@
 //!
 //! The paper leaves open whether the noises `n_i` are independent or shared; whoever implements [`ForwardNoised`]
 //! decides. Minimised to convergence, `discretization` collapses towards one jump to low noise, because forward-noised
-//! inputs never show the sampler its own states; `bound` goes the same way, far more slowly (docs/choosing.md).
+//! inputs never show the sampler its own states; `bound` goes the same way, far more slowly (docs/experiments/objectives.md).
 //!
 //! Losses are sums over a batch, as [`VectorSpace::dot`] is.
 

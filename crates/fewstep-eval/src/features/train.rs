@@ -156,7 +156,7 @@ fn fit(
     options: &TrainOptions,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<()> {
-    let mut optimizer = nn::AdamW { wd: 1e-2, ..Default::default() }.build(store, options.learning_rate)?;
+    let mut optimiser = nn::AdamW { wd: 1e-2, ..Default::default() }.build(store, options.learning_rate)?;
     let batch = options.batch.clamp(1, data.len());
     // The rest of an epoch that fills no batch is left out: its normalisation would be noisier than the others'.
     let per_epoch = data.len() / batch;
@@ -171,8 +171,8 @@ fn fit(
         let labels = data.labels.index_select(0, &indices).to_device(options.device);
         let features = net.features(&images.f_to_device(options.device)?, options.kind, true)?;
         let loss = net.scores(&features).cross_entropy_for_logits(&labels);
-        optimizer.set_lr(options.learning_rate * cycle((step as f64 + 0.5) / steps as f64));
-        optimizer.backward_step(&loss);
+        optimiser.set_lr(options.learning_rate * cycle((step as f64 + 0.5) / steps as f64));
+        optimiser.backward_step(&loss);
         let loss = loss.double_value(&[]);
         if !loss.is_finite() {
             return Err(Error::Input(format!(

@@ -6,6 +6,6 @@ mod phase2;
 mod tables;
 
 pub use noised::{NoiseSharing, Noised, check_images_are_samples};
-pub use phase1::{ScheduleConfig, ScheduleOptimizer, ScheduleStep};
+pub use phase1::{ScheduleConfig, ScheduleOptimiser, ScheduleStep};
 pub use phase2::{TuneConfig, TuneStep, TuneWeights, Tuner, level_loss};
 pub use tables::{TableConfig, tabulate};

@@ -44,7 +44,7 @@ pub struct ScheduleStep {
 
 /// Phase 1 in progress: small enough to be saved as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ScheduleOptimizer {
+pub struct ScheduleOptimiser {
     config: ScheduleConfig,
     #[serde(rename = "parameterisation")]
     increments: SoftmaxIncrements,
@@ -53,7 +53,7 @@ pub struct ScheduleOptimizer {
     iteration: u64,
 }
 
-impl ScheduleOptimizer {
+impl ScheduleOptimiser {
     /// Starts from `initial`, whose first and last level stay.
     pub fn new(initial: &Schedule, config: ScheduleConfig) -> Self {
         let (increments, theta) = SoftmaxIncrements::from_schedule(initial, config.parameter);

@@ -13,7 +13,7 @@ use fewstep_nn::data::Images;
 use fewstep_nn::distance::Distance;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{
-    NoiseSharing, Noised, ScheduleConfig, ScheduleOptimizer, TableConfig, TuneConfig, TuneWeights, Tuner, level_loss,
+    NoiseSharing, Noised, ScheduleConfig, ScheduleOptimiser, TableConfig, TuneConfig, TuneWeights, Tuner, level_loss,
     tabulate,
 };
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
@@ -115,7 +115,7 @@ fn libtorchs_generator_is_the_programs_own() {
             learning_rate: 0.01,
             seed: 3,
         };
-        let mut optimiser = ScheduleOptimizer::new(&karras(4, 0.02, 40.0, 7.0).unwrap(), learn);
+        let mut optimiser = ScheduleOptimiser::new(&karras(4, 0.02, 40.0, 7.0).unwrap(), learn);
         let mut numbers = Vec::new();
         for _ in 0..2 {
             between();

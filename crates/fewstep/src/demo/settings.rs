@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, ensure};
 use crate::fitting::settings::{
-    HeldOutSettings, InterpolateSettings, LrSchedule, PaperObjective, PaperOptimizer, PaperSettings, TuneLoss,
+    HeldOutSettings, InterpolateSettings, LrSchedule, PaperObjective, PaperOptimiser, PaperSettings, TuneLoss,
     TuneSettings,
 };
 use crate::fitting::{FitSettings, PlanSource};
@@ -78,7 +78,7 @@ pub fn demo_settings(updates: u64) -> FitSettings {
         batch: 50,
         paper: PaperSettings {
             objective: PaperObjective::Bound,
-            optimizer: PaperOptimizer::Table,
+            optimiser: PaperOptimiser::Table,
             scale: Scale::Log,
             grid: 49,
             table_images: 64,

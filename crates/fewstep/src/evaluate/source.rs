@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::measure;
 use crate::models::OpenModel;
 use crate::sampling;
-use crate::scorer::{seen_by, taken_by};
+use crate::scorer::{extract_all, take_all};
 
 /// Where the images to measure come from.
 #[derive(Clone, Copy, Debug)]
@@ -138,17 +138,17 @@ impl Source<'_> {
         let collectors = RefCell::new(collectors);
         let mut progress = Progress::new(observer, name, "img", range.len() as u64, 0);
         let (first, all) = (range.start, range.collect::<Vec<usize>>());
-        let see = |indices: &[usize]| {
+        let extract = |indices: &[usize]| {
             let (samples, _) = latents.samples(denoiser, plan, indices, observer)?;
             let images = TorchDenoiser::pixels(denoiser, &samples)?.to_device(Device::Cpu);
-            seen_by(&collectors.borrow(), &images, (indices[0] - first) as u64)
+            extract_all(&collectors.borrow(), &images, (indices[0] - first) as u64)
         };
-        let take = |seen: Vec<Tensor>| {
-            let done = taken_by(&mut collectors.borrow_mut(), seen)?;
+        let take = |extracted: Vec<Tensor>| {
+            let done = take_all(&mut collectors.borrow_mut(), extracted)?;
             progress.set(done, format!("{} evaluations each", plan.nfe()));
             Ok(())
         };
-        ranks.in_order(all.chunks(batch), see, take)?;
+        ranks.in_order(all.chunks(batch), extract, take)?;
         progress.finish();
         Ok(collectors.into_inner().into_iter().map(Collector::finish).collect::<fewstep_eval::Result<_>>()?)
     }

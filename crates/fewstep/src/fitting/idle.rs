@@ -39,9 +39,9 @@ impl FitTask {
             ("paper", "grid" | "table_images") => {
                 (self.finds() && tables, "the methods paper (by its table) and bound")
             }
-            ("paper", "objective" | "optimizer" | "") => (by_paper, "--method paper"),
+            ("paper", "objective" | "optimiser" | "") => (by_paper, "--method paper"),
             ("paper", "gamma") => (by_paper && paper.objective == PaperObjective::Joint, "paper.objective = joint"),
-            ("paper", _) => (by_paper && !paper.by_table(), "--method paper with paper.optimizer = adam"),
+            ("paper", _) => (by_paper && !paper.by_table(), "--method paper with paper.optimiser = adam"),
             ("search", "teacher") if self.tunes() && rollout => (true, ""),
             ("search", section) => match method {
                 PlanSource::Method(method) if self.finds() => {

@@ -7,7 +7,7 @@ use fewstep_core::observe::{Event, Progress, Saving};
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_io::atomic;
-use fewstep_nn::fit::{ScheduleConfig, ScheduleOptimizer, ScheduleStep};
+use fewstep_nn::fit::{ScheduleConfig, ScheduleOptimiser, ScheduleStep};
 use fewstep_nn::{Error as NetworkError, TorchDenoiser};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// Levels being optimised: what a later run resumes.
 #[derive(Debug, Serialize, Deserialize)]
 struct Optimisation {
-    optimiser: ScheduleOptimizer,
+    optimiser: ScheduleOptimiser,
     /// The best levels by the held-out error; without early stopping the last that were evaluated.
     best: Plan,
     rollout_error: f64,
@@ -47,7 +47,7 @@ impl Optimisation {
         let rollout_error = finite_error(fitter, model, &best, 0)?;
         let (steps, evaluations) = (Vec::new(), vec![(0, rollout_error)]);
         Ok(Self {
-            optimiser: ScheduleOptimizer::new(initial, config),
+            optimiser: ScheduleOptimiser::new(initial, config),
             best,
             rollout_error,
             since_best: 0,

@@ -11,7 +11,7 @@ use crate::cells::SeedRanges;
 use crate::error::{Error, Result, bail, ensure};
 use crate::fitting::FitSettings;
 use crate::fitting::settings::{
-    CriticReference, LrSchedule, PaperObjective, PaperOptimizer, PaperSettings, TuneLoss, TuneSettings,
+    CriticReference, LrSchedule, PaperObjective, PaperOptimiser, PaperSettings, TuneLoss, TuneSettings,
 };
 
 /// How large experiments are.
@@ -71,7 +71,7 @@ impl ReproduceSettings {
             // Eq. 11 and gamma times Eq. 12, by gradient on Eq. 13's parameters
             paper: PaperSettings {
                 objective: PaperObjective::Joint,
-                optimizer: PaperOptimizer::Adam,
+                optimiser: PaperOptimiser::Adam,
                 scale: Scale::Linear,
                 ..usual.paper
             },
@@ -135,7 +135,7 @@ impl ReproduceSettings {
         fit.validate().map_err(|error| renamed(&error, "", "fit."))?;
         let ours = FitSettings { tune: rollout.clone(), ..fit.clone() };
         ours.validate().map_err(|error| renamed(&error, "tune.", "rollout."))?;
-        ensure!(!fit.paper.by_table(), "the setting fit.paper.optimizer is adam here: levels are learned by gradient");
+        ensure!(!fit.paper.by_table(), "the setting fit.paper.optimiser is adam here: levels are learned by gradient");
         ensure!(
             fit.tune.loss != TuneLoss::Rollout,
             "the setting fit.tune is of the paper's tuning, whose loss is bound; ours is the setting rollout"
@@ -199,7 +199,7 @@ mod tests {
         assert!(error(|s| s.fit.tune.last_weight = -1.0).contains("fit.tune.last_weight"));
         assert!(error(|s| s.rollout.loss = TuneLoss::Edm).contains("rollout"));
         assert!(error(|s| s.fit.tune.loss = TuneLoss::Rollout).contains("fit.tune"));
-        assert!(error(|s| s.fit.paper.optimizer = PaperOptimizer::Table).contains("adam"));
+        assert!(error(|s| s.fit.paper.optimiser = PaperOptimiser::Table).contains("adam"));
         assert!(error(|s| s.seeds.images = 1).contains("seeds.images"));
         assert!(error(|s| s.fit.search.teacher.samples = 1).contains("teacher.samples"));
         assert!(error(|s| s.method = "bound/euler".parse().unwrap()).contains("bound"));

@@ -75,7 +75,7 @@ pub enum Destination {
 
 impl Destination {
     /// What is left of samples: u8 pixels, or f32 values.
-    fn seen(&self, denoiser: &dyn TorchDenoiser, samples: &Batch) -> Result<Tensor> {
+    fn values(&self, denoiser: &dyn TorchDenoiser, samples: &Batch) -> Result<Tensor> {
         match self {
             Self::Arrays { raw, .. } if *raw || denoiser.pixel_shape().is_none() => {
                 Ok(samples.0.f_to_kind(Kind::Float)?)
@@ -132,7 +132,7 @@ pub fn sample(sampling: &Sampling, destination: &Destination, observer: &dyn Obs
     let mut parts = todo.chunks(sampling.batch.max(1));
     let make = |part: &[usize]| {
         let (samples, classes) = source.samples(*denoiser, plan, part, observer)?;
-        Ok::<_, Error>(vec![destination.seen(*denoiser, &samples)?, Tensor::from_slice(&classes)])
+        Ok::<_, Error>(vec![destination.values(*denoiser, &samples)?, Tensor::from_slice(&classes)])
     };
     let mut made = 0;
     let take = |samples: Vec<Tensor>| {
@@ -197,7 +197,7 @@ impl Target {
         matches!(self, Self::Folder(folder) if folder.has(number))
     }
 
-    /// Takes samples, as they were [seen](Destination::seen), under their numbers, with their classes if they have any.
+    /// Takes samples, as [`Destination::values`] leaves them, under their numbers, with their classes if they have any.
     fn take(&mut self, numbers: &[u64], values: &Tensor, classes: &[i64]) -> Result<()> {
         match self {
             Self::Folder(folder) => folder.take(numbers, &pixels::images(values)?),

@@ -8,7 +8,7 @@ use fewstep::assets;
 use fewstep::compare::{self, CompareSettings, CompareTask, Subject};
 use fewstep::data::DataId;
 use fewstep::demo::{self, DemoTask};
-use fewstep::fitting::settings::PaperOptimizer;
+use fewstep::fitting::settings::PaperOptimiser;
 use fewstep::fitting::{self, FitInputs, FitSettings, FitTask, Phases, PlanSource};
 use fewstep::forecast::Forecast;
 use fewstep::models::{MIXTURES, OpenModel};
@@ -68,19 +68,19 @@ fn check(what: &str, forecast: &Forecast, took: u64, searched: bool) {
 #[test]
 fn plans() {
     let folder = tempfile::tempdir().unwrap();
-    for (method, optimizer) in [
-        ("karras/ipndm4", PaperOptimizer::Table),
-        ("bound/euler", PaperOptimizer::Table),
-        ("paper", PaperOptimizer::Table),
-        ("paper", PaperOptimizer::Adam),
-        ("least-squares", PaperOptimizer::Table),
-        ("least-squares+gauss-newton+moments", PaperOptimizer::Table),
+    for (method, optimiser) in [
+        ("karras/ipndm4", PaperOptimiser::Table),
+        ("bound/euler", PaperOptimiser::Table),
+        ("paper", PaperOptimiser::Table),
+        ("paper", PaperOptimiser::Adam),
+        ("least-squares", PaperOptimiser::Table),
+        ("least-squares+gauss-newton+moments", PaperOptimiser::Table),
     ] {
         let (counting, opened) = counting();
         let images = images(&opened);
         let mut settings = FitSettings { search: search(), early_stop: false, ..FitSettings::default() };
         settings.held_out.samples = 6;
-        settings.paper.optimizer = optimizer;
+        settings.paper.optimiser = optimiser;
         (settings.paper.grid, settings.paper.table_images) = (12, 10);
         (settings.paper.iterations, settings.paper.check_every, settings.paper.batch) = (3, 2, 4);
         let method: PlanSource = method.parse().unwrap();
@@ -96,7 +96,7 @@ fn plans() {
             rounds: 1,
             settings,
         };
-        let (what, forecast) = (format!("{} {optimizer:?}", task.method), fitting::forecast(&task, &opened).unwrap());
+        let (what, forecast) = (format!("{} {optimiser:?}", task.method), fitting::forecast(&task, &opened).unwrap());
         let searched = matches!(&task.method, PlanSource::Method(method) if method.needs_teacher());
         let inputs = FitInputs { model: &opened, images: Some(&images), features: None, references: &[], plans: &[] };
         assert_eq!(counting.cost().evaluations, 0);

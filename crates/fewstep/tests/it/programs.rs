@@ -16,7 +16,7 @@ use fewstep_core::plan::Plan;
 use fewstep_core::schedule::karras;
 use fewstep_io::dataset;
 use fewstep_nn::data::Images;
-use fewstep_nn::fit::{ScheduleConfig, ScheduleOptimizer, TableConfig};
+use fewstep_nn::fit::{ScheduleConfig, ScheduleOptimiser, TableConfig};
 use fewstep_nn::tch::{self, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{Ranks, TorchDenoiser};
@@ -273,7 +273,7 @@ fn phase_1_of_the_paper_is_the_same_on_a_program_and_on_its_network() {
     }
     let levels = karras(5, 0.002, 80.0, 7.0).unwrap();
     let learned = |opened: &OpenModel| {
-        let mut optimiser = ScheduleOptimizer::new(&levels, learn());
+        let mut optimiser = ScheduleOptimiser::new(&levels, learn());
         (0..2).map(|_| optimiser.step(opened.denoiser(), &images).unwrap()).collect::<Vec<_>>()
     };
     for (found, wanted) in learned(&program).into_iter().zip(learned(&network)) {
@@ -291,7 +291,7 @@ fn paper_task(opened: &OpenModel, method: PlanSource) -> FitTask {
     settings.paper.iterations = 2;
     settings.paper.table_images = 16;
     settings.paper.grid = 16;
-    settings.paper.optimizer = fitting::settings::PaperOptimizer::Adam;
+    settings.paper.optimiser = fitting::settings::PaperOptimiser::Adam;
     settings.search = self::settings(16);
     FitTask {
         phases: Phases::Plan,
@@ -337,7 +337,7 @@ fn phase_1_of_the_paper_refuses_what_it_cannot_use() {
         assert!(error.contains("noise to training images") && error.contains("[4, 16, 16]"), "{error}");
     }
     refused(&latents, PlanSource::Method(Method::BEST)).unwrap();
-    let error = ScheduleOptimizer::new(&karras(3, 0.1, 8.0, 7.0).unwrap(), learn());
+    let error = ScheduleOptimiser::new(&karras(3, 0.1, 8.0, 7.0).unwrap(), learn());
     let error = { error }.step(latents.denoiser(), &grey_images(&latents)).unwrap_err().to_string();
     assert!(error.contains("noise to training images"), "{error}");
 

@@ -126,7 +126,7 @@ fn idle_states_are_not_missed() {
     }
 }
 
-/// Not a test: prints what the options of the search are worth on the same data, for docs/choosing.md.
+/// Not a test: prints what the options of the search are worth on the same data, for docs/experiments/search-options.md.
 #[test]
 #[ignore = "prints numbers for the documentation"]
 fn what_the_options_are_worth() {

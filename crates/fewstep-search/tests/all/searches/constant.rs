@@ -103,9 +103,9 @@ fn the_gradient_of_its_coefficient_matches_differences() {
     }
 }
 
-type View<'a> = &'a dyn Fn(&Vec<f64>) -> Vec<f64>;
+type ErrorSpace<'a> = &'a dyn Fn(&Vec<f64>) -> Vec<f64>;
 
-/// A match_variance plan's images vary about the constant as much as the teacher's do, in whatever space that is seen.
+/// A match_variance plan's images vary about the constant as much as the teacher's do, in whatever space errors are compared.
 #[test]
 fn matching_restores_the_teacher_s_variance() {
     let data = mixture();
@@ -115,17 +115,17 @@ fn matching_restores_the_teacher_s_variance() {
     let first =
         |x: &Vec<f64>| x.iter().enumerate().map(|(i, v)| if i % 2 == 0 { *v } else { 0.0 }).collect::<Vec<f64>>();
     let whole = |x: &Vec<f64>| x.clone();
-    let views: [View; 2] = [&whole, &first];
-    for view in views {
+    let spaces: [ErrorSpace; 2] = [&whole, &first];
+    for space in spaces {
         for match_variance in [false, true] {
             let fit = Fit { history: 1, match_variance, ..Fit::default() };
-            let outcome = least_squares_in(&held, &fit, &OPTIONS, view, denoiser(&data)).unwrap();
+            let outcome = least_squares_in(&held, &fit, &OPTIONS, space, denoiser(&data)).unwrap();
             for found in &outcome.plans {
                 let image = execute(&found.plan, held.ends().start(), denoiser(&data)).unwrap();
-                let seen = |x: &Vec<f64>| view(&x.difference(&centre)).norm_squared();
+                let seen = |x: &Vec<f64>| space(&x.difference(&centre)).norm_squared();
                 let ratio = seen(&image) / seen(&held.ends().image);
                 assert_eq!((ratio - 1.0).abs() < 1e-9, match_variance, "{ratio}");
-                let error = view(&image.difference(&held.ends().image)).norm_squared() / SAMPLES as f64;
+                let error = space(&image.difference(&held.ends().image)).norm_squared() / SAMPLES as f64;
                 assert!((error - found.error).abs() < 1e-8 * (1.0 + error), "{error} {}", found.error);
                 assert_eq!(found.plan.metadata.found_by["match_variance"], match_variance);
             }

@@ -63,7 +63,7 @@ documented! {
 /// How the paper's objectives are minimised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum PaperOptimizer {
+pub enum PaperOptimiser {
     /// Dynamic programming for the bound, Adam for the other objectives.
     #[default]
     Auto,
@@ -95,7 +95,8 @@ documented! {
         /// Weight of the bound in the joint objective.
         pub gamma: f64,
         /// auto, adam, or table (bound only).
-        pub optimizer: PaperOptimizer,
+        #[serde(alias = "optimizer")]
+        pub optimiser: PaperOptimiser,
         /// Noise along the levels: independent or shared.
         pub noise: NoiseSharing,
         /// Scale in which Adam parameterises the levels: linear (the paper's) or log.
@@ -150,7 +151,7 @@ impl Default for PaperSettings {
         Self {
             objective: PaperObjective::Bound,
             gamma: 1.0,
-            optimizer: PaperOptimizer::Auto,
+            optimiser: PaperOptimiser::Auto,
             noise: NoiseSharing::Independent,
             scale: Scale::Log,
             iterations: 400,
@@ -176,10 +177,10 @@ impl PaperSettings {
 
     /// Whether the bound is minimised over a table of e(sigma).
     pub fn by_table(&self) -> bool {
-        match self.optimizer {
-            PaperOptimizer::Auto => self.objective == PaperObjective::Bound,
-            PaperOptimizer::Adam => false,
-            PaperOptimizer::Table => true,
+        match self.optimiser {
+            PaperOptimiser::Auto => self.objective == PaperObjective::Bound,
+            PaperOptimiser::Adam => false,
+            PaperOptimiser::Table => true,
         }
     }
 }
@@ -206,7 +207,7 @@ impl FitSettings {
         ensure!(
             !gradients || denoiser.differentiable().is_some(),
             "{source} follows gradients, and this model answers without any: take a method without +rollout, or for paper the \
-             setting paper.optimizer = table"
+             setting paper.optimiser = table"
         );
         Ok(())
     }
@@ -254,7 +255,7 @@ impl FitSettings {
         );
         ensure!(
             !paper.by_table() || paper.objective == PaperObjective::Bound,
-            "the setting paper.optimizer = table minimises the bound; the other objectives need adam"
+            "the setting paper.optimiser = table minimises the bound; the other objectives need adam"
         );
         ensure!(
             tune.critic_weight > 0.0 || tune.critic_of == CriticReference::Auto,
