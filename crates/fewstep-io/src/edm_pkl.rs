@@ -1,4 +1,5 @@
-//! Network snapshots of NVlabs EDM, by pickle or by `torch.save`: `{'ema': net, 'loss_fn': ..., 'augment_pipe': ..., 'dataset_kwargs': {...}}`.
+//! Network snapshots of NVlabs EDM and EDM2, by pickle or by `torch.save`: `{'ema': net, 'loss_fn': ..., 'dataset_kwargs': {...}}`, with
+//! `augment_pipe` in EDM's and `encoder` in EDM2's.
 //!
 //! EDM pickles its networks through `torch_utils.persistence`: each module is a call of `_reconstruct_persistent_obj`
 //! with a dictionary that holds the class's source text, its name and the object's `__dict__`. The source text is
@@ -49,14 +50,18 @@ impl ModuleInfo {
 #[derive(Clone, Debug, PartialEq)]
 pub struct EdmSnapshot {
     /// The network with its preconditioning, the `ema` entry: class `EDMPrecond`, `VPPrecond`, `VEPrecond`,
-    /// `iDDPMPrecond`, ...
+    /// `iDDPMPrecond`, ...; `Precond` in EDM2.
     pub net: ModuleInfo,
-    /// The raw network inside it, if it is called `model` as in all of EDM's classes: `SongUNet` or `DhariwalUNet`.
+    /// The raw network inside it, if it is called `model` as in all of EDM's classes (`SongUNet`, `DhariwalUNet`) or `unet` as in EDM2's
+    /// (`UNet`).
     pub model: Option<ModuleInfo>,
     /// The training loss, if there is one.
     pub loss_fn: Option<ModuleInfo>,
     /// The augmentation pipeline, if there is one.
     pub augment_pipe: Option<ModuleInfo>,
+    /// What makes samples of pixels and pixels of samples, if there is one (EDM2): `StandardRGBEncoder` or `StabilityVAEEncoder`, the
+    /// latter with `scale` and `bias`, a number a channel.
+    pub encoder: Option<ModuleInfo>,
     /// Constructor arguments of the training data set.
     pub dataset_kwargs: Value,
     /// Weights and persistent buffers under their `state_dict()` names and in its order.
@@ -140,7 +145,8 @@ impl<'g> Reader<'g, '_> {
             return Err(self.error(format!("its `ema` entry, a {}, is no torch module", net.class_name)));
         }
         self.collect(&net, "", 0)?;
-        let model = graph.lookup(net.state, "_modules").and_then(|modules| graph.lookup(modules, "model"));
+        let modules = graph.lookup(net.state, "_modules");
+        let model = modules.and_then(|modules| ["model", "unet"].iter().find_map(|name| graph.lookup(modules, name)));
         let dataset_kwargs = match graph.lookup(root, "dataset_kwargs") {
             Some(id) => self.settings.convert(id).map_err(|e| self.error(format!("in dataset_kwargs, {e}")))?,
             None => Value::Null,
@@ -150,6 +156,7 @@ impl<'g> Reader<'g, '_> {
             model: self.optional(model)?,
             loss_fn: self.optional(graph.lookup(root, "loss_fn"))?,
             augment_pipe: self.optional(graph.lookup(root, "augment_pipe"))?,
+            encoder: self.optional(graph.lookup(root, "encoder"))?,
             dataset_kwargs,
             tensors: self.out,
         })

@@ -17,7 +17,7 @@ const FORMAT: &str = "fewstep model 1";
 /// Metadata of networks that were trained on some of their classes only: these, as a JSON list.
 const CLASSES: &str = "classes_with_images";
 /// What is read as a model, for messages.
-const MODELS: &str = "a model is the model.safetensors of fewstep, or a snapshot of the EDM code (.pkl)";
+const MODELS: &str = "a model is the model.safetensors of fewstep, or a snapshot of the EDM or EDM2 code (.pkl)";
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Checkpoint {
     pub notes: BTreeMap<String, String>,
 }
 
-/// Reads a network: a safetensors file of ours, or a snapshot of the EDM code, pickled or by `torch.save`.
+/// Reads a network: a safetensors file of ours, or a snapshot of the EDM or EDM2 code, pickled or by `torch.save`.
 ///
 /// # Errors
 /// If the file cannot be read, is damaged, or is of another kind, which is named with what to do.

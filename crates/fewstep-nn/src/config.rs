@@ -30,7 +30,7 @@ pub struct ModelConfig {
     pub network: NetworkConfig,
 }
 
-/// The U-Nets of Karras et al. 2022, and a mixture whose denoiser is known exactly.
+/// The U-Nets of Karras et al. 2022 and 2024, and a mixture whose denoiser is known exactly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "model_type")]
 pub enum NetworkConfig {
@@ -38,6 +38,8 @@ pub enum NetworkConfig {
     SongUNet(SongConfig),
     /// ADM (Dhariwal and Nichol 2021).
     DhariwalUNet(DhariwalConfig),
+    /// EDM2 (Karras et al. 2024).
+    Edm2UNet(Edm2Config),
     /// A mixture of isotropic Gaussians (`unet/mixture.rs`).
     GaussianMixture(MixtureConfig),
 }
@@ -153,6 +155,64 @@ impl Default for DhariwalConfig {
     }
 }
 
+/// Constructor arguments of EDM2's `Precond`, its `UNet` and `Block`; defaults as in the EDM2 code.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Edm2Config {
+    /// Channels at the first level.
+    pub model_channels: i64,
+    /// Channel factor of each level.
+    pub channel_mult: Vec<i64>,
+    /// Size of the noise embedding relative to `model_channels`; the first level's factor unless given.
+    pub channel_mult_noise: Option<i64>,
+    /// Size of the embedding relative to `model_channels`; the largest factor unless given.
+    pub channel_mult_emb: Option<i64>,
+    /// Residual blocks a level.
+    pub num_blocks: i64,
+    /// Resolutions with self-attention.
+    pub attn_resolutions: Vec<i64>,
+    /// Weight of the class embedding beside the noise embedding, 0 to 1.
+    pub label_balance: f64,
+    /// Weight of the skip connections beside the main path, 0 to 1.
+    pub concat_balance: f64,
+    /// Separable resampling filter: `[1, 1]` or `[1, 3, 3, 1]`.
+    pub resample_filter: Vec<i64>,
+    /// Channels of an attention head.
+    pub channels_per_head: i64,
+    /// Dropout probability inside the blocks.
+    pub dropout: f64,
+    /// Weight of a block's residual branch beside its main path, 0 to 1.
+    pub res_balance: f64,
+    /// Weight of a block's attention beside its main path, 0 to 1.
+    pub attn_balance: f64,
+    /// Activations are clipped to this size; not at all without.
+    pub clip_act: Option<f64>,
+    /// Features of the noise level that the expected loss is predicted from.
+    pub logvar_channels: i64,
+}
+
+impl Default for Edm2Config {
+    fn default() -> Self {
+        Self {
+            model_channels: 192,
+            channel_mult: vec![1, 2, 3, 4],
+            channel_mult_noise: None,
+            channel_mult_emb: None,
+            num_blocks: 3,
+            attn_resolutions: vec![16, 8],
+            label_balance: 0.5,
+            concat_balance: 0.5,
+            resample_filter: vec![1, 1],
+            channels_per_head: 64,
+            dropout: 0.0,
+            res_balance: 0.3,
+            attn_balance: 0.3,
+            clip_act: Some(256.0),
+            logvar_channels: 128,
+        }
+    }
+}
+
 /// A mixture of isotropic Gaussians, under EDM's parameterisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MixtureConfig {
@@ -166,7 +226,7 @@ impl NetworkConfig {
         match self {
             Self::SongUNet(song) => song.augment_dim,
             Self::DhariwalUNet(adm) => adm.augment_dim,
-            Self::GaussianMixture(_) => 0,
+            Self::Edm2UNet(_) | Self::GaussianMixture(_) => 0,
         }
     }
 }
@@ -215,6 +275,15 @@ impl ModelConfig {
             NetworkConfig::DhariwalUNet(adm) => {
                 validate_dropout([adm.dropout, adm.label_dropout])?;
                 self.validate_sizes(&adm.channel_mult, [adm.model_channels, adm.channel_mult_emb, adm.num_blocks])?;
+            }
+            NetworkConfig::Edm2UNet(edm2) => {
+                validate_dropout([edm2.dropout, 0.0])?;
+                let mult_emb = edm2.channel_mult_emb.unwrap_or(1);
+                self.validate_sizes(&edm2.channel_mult, [edm2.model_channels, mult_emb, edm2.num_blocks])?;
+                edm2.validate()?;
+                if !matches!(self.parameterisation, Parameterisation::Edm { .. }) {
+                    return fail("a network of EDM2 has EDM's parameterisation and no other".to_owned());
+                }
             }
             NetworkConfig::GaussianMixture(MixtureConfig { components }) => {
                 if !(1..=100_000).contains(components) || (self.label_dim != 0 && self.label_dim != *components) {
@@ -270,15 +339,50 @@ fn validate_dropout(probabilities: [f64; 2]) -> Result<()> {
     Err(Error::Architecture(format!("dropout is {dropout} and label_dropout {label_dropout}, expected 0 to 1")))
 }
 
+fn validate_filter(filter: &[i64]) -> Result<()> {
+    match filter {
+        [1, 1] | [1, 3, 3, 1] => Ok(()),
+        _ => Err(Error::Architecture(format!("resample_filter is {filter:?}, expected [1, 1] or [1, 3, 3, 1]"))),
+    }
+}
+
+impl Edm2Config {
+    fn validate(&self) -> Result<()> {
+        let fail = |what: String| Err(Error::Architecture(what));
+        validate_filter(&self.resample_filter)?;
+        for (name, balance) in [
+            ("label_balance", self.label_balance),
+            ("concat_balance", self.concat_balance),
+            ("res_balance", self.res_balance),
+            ("attn_balance", self.attn_balance),
+        ] {
+            if !(0.0..=1.0).contains(&balance) {
+                return fail(format!("{name} is {balance}, expected 0 to 1"));
+            }
+        }
+        if self.clip_act.is_some_and(|clip| clip.is_nan() || clip <= 0.0) {
+            return fail(format!("clip_act is {:?}, expected a positive number or none", self.clip_act));
+        }
+        for (name, value, most) in [
+            ("channel_mult_noise", self.channel_mult_noise.unwrap_or(1), 64),
+            ("channels_per_head", self.channels_per_head, MAX_CHANNELS),
+            ("logvar_channels", self.logvar_channels, MAX_CHANNELS),
+        ] {
+            if !(1..=most).contains(&value) {
+                return fail(format!("{name} is {value}, expected 1 to {most}"));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl SongConfig {
     fn validate(&self) -> Result<()> {
         let fail = |what: String| Err(Error::Architecture(what));
         if self.decoder_type == PathKind::Residual {
             return fail("decoder_type 'residual' does not exist".to_owned());
         }
-        if !matches!(self.resample_filter[..], [1, 1] | [1, 3, 3, 1]) {
-            return fail(format!("resample_filter is {:?}, expected [1, 1] or [1, 3, 3, 1]", self.resample_filter));
-        }
+        validate_filter(&self.resample_filter)?;
         if !(1..=8).contains(&self.channel_mult_noise) {
             return fail(format!("channel_mult_noise is {}", self.channel_mult_noise));
         }

@@ -227,6 +227,14 @@ impl Model {
         maps.into_iter().map(|map| Ok(map.f_to_kind(Kind::Float)?)).collect()
     }
 
+    /// u(sigma), the logarithm of the expected loss at `sigma` `[N]` (Karras et al. 2024, Eq. 22), of networks that predict it (EDM2's); `[N]`.
+    ///
+    /// # Errors
+    /// As [`Model::denoise`].
+    pub fn logvar(&self, sigma: &Tensor) -> Result<Option<Tensor>> {
+        self.net.logvar(&self.coefficients(sigma)?.c_noise)
+    }
+
     /// D(x; sigma) at one noise level for the whole batch, without a graph.
     ///
     /// # Errors

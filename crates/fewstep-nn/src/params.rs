@@ -88,6 +88,8 @@ pub enum InitMode {
     KaimingUniform,
     /// N(0, 1) * sqrt(1 / fan_in)
     KaimingNormal,
+    /// N(0, 1)
+    UnitNormal,
 }
 
 impl Init {
@@ -103,6 +105,7 @@ impl Init {
             InitMode::XavierUniform => (uniform(), (6.0 / (fan_in + fan_out) as f64).sqrt()),
             InitMode::KaimingUniform => (uniform(), (3.0 / fan_in as f64).sqrt()),
             InitMode::KaimingNormal => (stream.normal(shape, Device::Cpu), (1.0 / fan_in as f64).sqrt()),
+            InitMode::UnitNormal => (stream.normal(shape, Device::Cpu), 1.0),
         };
         unit * (std * factor)
     }
@@ -131,6 +134,11 @@ impl Builder {
     /// A builder that places every tensor on `device`.
     pub fn new(origin: Origin, device: Device) -> Self {
         Self { origin, device, params: Params::default(), numbers: 0 }
+    }
+
+    /// Where the tensors are placed.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// How many numbers the tensors so far hold, or would in an outline.

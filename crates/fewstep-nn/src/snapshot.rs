@@ -1,10 +1,10 @@
-//! Networks from the EDM code's pickled snapshots: constructor arguments become our description.
+//! Networks from the pickled snapshots of the EDM and EDM2 code: constructor arguments become our description.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use fewstep_core::parameterisation::Parameterisation;
-use fewstep_io::edm_pkl::{self, EdmSnapshot};
+use fewstep_io::edm_pkl::{self, EdmSnapshot, ModuleInfo};
 use fewstep_io::tensors::TensorMap;
 use serde_json::{Map, Value};
 
@@ -14,15 +14,38 @@ use crate::error::{Error, Result};
 /// Description, tensors by name and notes of a network's file.
 pub type Parts = (ModelConfig, TensorMap, BTreeMap<String, String>);
 
+/// EDM2's class of a network with its preconditioning.
+const EDM2: &str = "Precond";
+
 /// Reads a snapshot; nothing in it is executed.
 pub fn read(path: &Path) -> Result<Parts> {
     let snapshot = edm_pkl::read(path)?;
     let config = describe(&snapshot).map_err(|what| Error::Checkpoint {
         path: path.display().to_string(),
-        reason: format!("is not a usable snapshot of the EDM code: {what}"),
+        reason: format!("is not a usable snapshot of the EDM or EDM2 code: {what}"),
     })?;
-    let notes = BTreeMap::from([("source".to_owned(), format!("EDM snapshot, class {}", snapshot.class_name()))]);
+    let code = if matches!(config.network, NetworkConfig::Edm2UNet(_)) { "EDM2" } else { "EDM" };
+    let mut notes =
+        BTreeMap::from([("source".to_owned(), format!("{code} snapshot, class {}", snapshot.class_name()))]);
+    notes.extend(snapshot.encoder.as_ref().and_then(latents));
     Ok((config, snapshot.tensors, notes))
+}
+
+/// Of samples that are a VAE's latents, the note `latents of`: the VAE, and what undoes their scaling, as `latents.json` has it (docs/formats.md).
+fn latents(encoder: &ModuleInfo) -> Option<(String, String)> {
+    let numbers = |name: &str| -> Option<Vec<f64>> {
+        let values = encoder.attributes.get(name)?.as_array()?;
+        values.iter().map(Value::as_f64).collect()
+    };
+    let (scale, bias) = numbers("scale").zip(numbers("bias"))?;
+    let vae = encoder.attributes.get("vae_name").and_then(Value::as_str).unwrap_or(&encoder.class_name);
+    let short = |values: Vec<f64>| values.into_iter().map(|value| (value * 1e6).round() / 1e6).collect::<Vec<_>>();
+    let shift = short(scale.iter().zip(bias).map(|(scale, bias)| -bias / scale).collect());
+    let scale = short(scale.into_iter().map(f64::recip).collect());
+    Some((
+        "latents of".to_owned(),
+        format!("{vae}; pixels = decode(x * scale + shift), scale {scale:?}, shift {shift:?}"),
+    ))
 }
 
 /// The description that the constructor arguments amount to.
@@ -33,6 +56,7 @@ fn describe(snapshot: &EdmSnapshot) -> std::result::Result<ModelConfig, String> 
     let parameterisation = of_class(snapshot.class_name(), number)?;
     parameterisation.validate().map_err(|error| error.to_string())?;
     let default_network = match parameterisation {
+        _ if snapshot.class_name() == EDM2 => "Edm2UNet",
         Parameterisation::Iddpm { .. } | Parameterisation::Edm { .. } => "DhariwalUNet",
         _ => "SongUNet",
     };
@@ -54,7 +78,7 @@ fn of_class(class: &str, number: impl Fn(&str) -> Option<f64>) -> std::result::R
     let or = |name: &str, default: f64| number(name).unwrap_or(default);
     let count = |name: &str, default: usize| number(name).map_or(default, |value| value as usize);
     Ok(match class {
-        "EDMPrecond" => Parameterisation::Edm {
+        "EDMPrecond" | EDM2 => Parameterisation::Edm {
             sigma_data: or("sigma_data", 0.5),
             sigma_min: or("sigma_min", 0.0),
             sigma_max: or("sigma_max", f64::INFINITY),
@@ -70,7 +94,7 @@ fn of_class(class: &str, number: impl Fn(&str) -> Option<f64>) -> std::result::R
         "iDDPMPrecond" => Parameterisation::Iddpm { c_1: or("C_1", 0.001), c_2: or("C_2", 0.008), m: count("M", 1000) },
         other => {
             return Err(format!(
-                "its class is '{other}', fewstep knows EDMPrecond, VPPrecond, VEPrecond and iDDPMPrecond"
+                "its class is '{other}', fewstep knows EDMPrecond, VPPrecond, VEPrecond and iDDPMPrecond, and EDM2's {EDM2}"
             ));
         }
     })

@@ -38,14 +38,14 @@ impl Kind {
         }
         ensure!(
             !unmarked || has_extension(path, "pth") || has_extension(path, "pt"),
-            "{} is neither a snapshot of the EDM code (.pkl) nor Inception's weights (.pth, .pt or .safetensors)",
+            "{} is neither a snapshot of the EDM or EDM2 code (.pkl) nor Inception's weights (.pth, .pt or .safetensors)",
             path.display()
         );
         Ok(Self::Inception)
     }
 }
 
-/// Imports a snapshot of the EDM code, or Inception's weights, into the safetensors file `out`, which is replaced, and says what it
+/// Imports a snapshot of the EDM or EDM2 code, or Inception's weights, into the safetensors file `out`, which is replaced, and says what it
 /// found; `storage` is of a model's weights. Nothing in the file is executed.
 ///
 /// # Errors
@@ -79,7 +79,7 @@ fn model(input: &Path, out: &Path, storage: Storage) -> Result<Description> {
     ];
     found.notes.extend(origin.map(|(key, value)| (key.to_owned(), value)));
     checkpoint::save(out, &found.model, storage, &found.notes)?;
-    let description = of_model("snapshot of the EDM code", &found.model, &found.notes);
+    let description = of_model("snapshot of the EDM or EDM2 code", &found.model, &found.notes);
     Ok(description.fact("stored as", if storage == Storage::F16 { "f16" } else { "f32" }))
 }
 

@@ -1,4 +1,4 @@
-//! Models: files of ours, snapshots of the EDM code, programs, the built-in ones; alone or guided.
+//! Models: files of ours, snapshots of the EDM and EDM2 code, programs, the built-in ones; alone or guided.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -15,7 +15,7 @@ use crate::ui::{Output, Terminal};
     after_help = "Examples:\n  fewstep import edm-cifar10-32x32-uncond-vp.pkl --out cifar10.safetensors\n  fewstep import pt_inception-2015-12-05-6726825d.pth --out inception.safetensors"
 )]
 pub struct Args {
-    /// Snapshot of the EDM code (.pkl) or Inception's weights (.pth, .pt, .safetensors), read as data: nothing is executed
+    /// Snapshot of the EDM or EDM2 code (.pkl) or Inception's weights (.pth, .pt, .safetensors), read as data: nothing is executed
     #[arg(value_name = "FILE")]
     pub input: PathBuf,
     /// Where to [default: beside it, ending in .safetensors]

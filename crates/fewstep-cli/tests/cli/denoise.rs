@@ -5,8 +5,17 @@ use fewstep_io::tensors::TensorData;
 
 use crate::support::{Place, SIZE, goldens, relative_error};
 
-const NETWORKS: [&str; 6] =
-    ["ddpmpp_edm", "ncsnpp_edm_cond", "ddpmpp_vp", "ncsnpp_ve", "adm_edm_cond_fp16", "adm_iddpm_cond"];
+const NETWORKS: [&str; 9] = [
+    "ddpmpp_edm",
+    "ncsnpp_edm_cond",
+    "ddpmpp_vp",
+    "ncsnpp_ve",
+    "adm_edm_cond_fp16",
+    "adm_iddpm_cond",
+    "edm2_uncond",
+    "edm2_cond",
+    "edm2_latent_cond",
+];
 
 #[test]
 fn golden_outputs_of_all_networks() {
@@ -49,6 +58,35 @@ fn an_import_denoises_as_the_snapshot_does() {
         let error = relative_error(&found["denoised"], &expected["denoised"]);
         assert!(error <= tolerance, "{name}: {error:.2e}");
     }
+}
+
+/// What an EDM2 user does first: the network says whose latents it makes; guided by a second network it has plans; latents are no PNG.
+#[test]
+fn networks_of_edm2_are_models_like_any_other() {
+    let Some(goldens) = goldens() else { return };
+    let place = Place::new();
+    let golden = |name: &str| goldens.join(name).to_str().unwrap().to_owned();
+    let (latent, cond, uncond) = (golden("edm2_latent_cond.pkl"), golden("edm2_cond.pkl"), golden("edm2_uncond.pkl"));
+    let told = place.succeeds(&["import", &latent, "--half", "--out", "latent.safetensors"]);
+    let scales = "scale [8.34, 9.24, 7.42, 6.56], shift [5.81, 3.25, 0.12, -2.15]";
+    assert!(
+        told.contains("EDM2, 32 channels") && told.contains("stabilityai/sd-vae-ft-mse") && told.contains(scales),
+        "{told}"
+    );
+    let few = ["--set", "search.teacher.samples=4", "--set", "held_out.samples=2", "--steps", "3"];
+    let guided = ["plan", &cond, "--guidance", "1.7", "--guide", &uncond, "--out", "guided"];
+    place.succeeds(&[&guided[..], &few[..]].concat());
+    place.succeeds(&[&["plan", "latent.safetensors", "--out", "latents"][..], &few[..]].concat());
+    let sample = ["sample", "latent.safetensors", "--plan", "latents/steps-003/plan.json", "--seeds", "0-1", "--out"];
+    place.succeeds(&[&sample[..], &["latents.npz"][..]].concat());
+    assert_eq!(npz::read(place.path("latents.npz")).unwrap()["samples"].shape, [2, 4, 16, 16]);
+    let error = place.fails(&[&sample[..], &["latents.png"][..]].concat());
+    assert!(error.contains("name its decoder in a JSON beside it"), "{error}");
+    let tune =
+        ["tune", &cond, "--plan", "guided", "--updates", "2", "--set", "tune.trajectories=8", "--set", "tune.batch=4"];
+    let guide = ["--guidance", "1.7", "--guide", &uncond, "--set", "early_stop=false", "--out", "tuned"];
+    place.succeeds(&[&tune[..], &guide[..], &["--set", "held_out.samples=2"][..]].concat());
+    assert!(place.path("tuned/steps-003/model.safetensors").exists());
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn models_that_cannot_be_used() {
     assert!(with("less.safetensors").contains(&format!("no tensor '{name}'")));
     file.metadata.clear();
     safetensors::write(place.path("other.safetensors"), &file.tensors, &file.metadata).unwrap();
-    insta::assert_snapshot!(with("other.safetensors"), @"other.safetensors is a safetensors file without the metadata of a fewstep model, so that its architecture is not known; a model is the model.safetensors of fewstep, or a snapshot of the EDM code (.pkl)");
+    insta::assert_snapshot!(with("other.safetensors"), @"other.safetensors is a safetensors file without the metadata of a fewstep model, so that its architecture is not known; a model is the model.safetensors of fewstep, or a snapshot of the EDM or EDM2 code (.pkl)");
 }
 
 #[test]

@@ -8,7 +8,7 @@ fn says_what_it_found() {
     let place = Place::new();
     std::fs::copy(goldens.join("adm_iddpm_cond.pkl"), place.path("net.pkl")).unwrap();
     insta::assert_snapshot!(steady(&place.succeeds(&["import", "net.pkl"])), @r#"
-    net.pkl: snapshot of the EDM code
+    net.pkl: snapshot of the EDM or EDM2 code
       network           ADM, 32 channels times [1, 2], 1 block(s) a level, attention at [8]
       parameterisation  iDDPM, 1000 discrete noise levels
       images            16x16 with 3 channels
@@ -43,7 +43,7 @@ fn damaged_and_hostile_snapshots_leave_nothing() {
     let message = place.fails(&["import", "weights.pth"]);
     assert!(message.starts_with("weights.pth cannot be used as a feature network"), "{message}");
     std::fs::write(place.path("weights.ckpt"), b"x").unwrap();
-    insta::assert_snapshot!(place.fails(&["import", "weights.ckpt"]), @"weights.ckpt is neither a snapshot of the EDM code (.pkl) nor Inception's weights (.pth, .pt or .safetensors)");
+    insta::assert_snapshot!(place.fails(&["import", "weights.ckpt"]), @"weights.ckpt is neither a snapshot of the EDM or EDM2 code (.pkl) nor Inception's weights (.pth, .pt or .safetensors)");
 }
 
 #[test]

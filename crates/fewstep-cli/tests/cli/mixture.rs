@@ -42,10 +42,13 @@ fn a_fit_and_its_plan() {
         let last = row.and_then(|row| row.last()).unwrap_or_else(|| panic!("no {after} at {steps} in {lines}"));
         last.split('×').next().unwrap_or_default().parse::<f64>().unwrap_or_else(|_| panic!("{last} in {lines}"))
     };
-    assert!(lines.starts_with("evaluations  after") && lines.contains("model gaussian-mixture; all files"), "{lines}");
+    assert!(
+        lines.starts_with("evaluations  sampler") && lines.contains("model gaussian-mixture; all files"),
+        "{lines}"
+    );
     // the fit's errors are of latents that it never saw, yet far below the baseline's
     for steps in ["3", "5"] {
-        let (baseline, fitted) = (error(steps, "rho = 7"), error(steps, "round 1, phase 1"));
+        let (baseline, fitted) = (error(steps, "rho = 7"), error(steps, "plan"));
         assert!((0.01..1.0).contains(&baseline) && fitted < 0.3 * baseline, "{lines}");
     }
     let plan = place.json(&["info", "fit/steps-005/plan.json"]);

@@ -249,7 +249,7 @@ fn samples_that_are_no_images_become_arrays() {
     for out in ["grid.png", "folder"] {
         let error = place.fails(&sample(&["--seeds", "0-3", "--out", out]));
         insta::allow_duplicates!(
-            insta::assert_snapshot!(error, @"model.safetensors makes samples of shape [4, 8, 8], which are no images of 1 or 3 channels, and has no decoder: PNG cannot hold them, so let --out end in .npz")
+            insta::assert_snapshot!(error, @"model.safetensors makes samples of shape [4, 8, 8], which are no images of 1 or 3 channels, and has no decoder: PNG cannot hold them, so let --out end in .npz, or name its decoder in a JSON beside it (docs/formats.md)")
         );
     }
     let info = place.succeeds(&["info", "model.safetensors"]);

@@ -57,6 +57,28 @@ fn names_shapes_and_attributes_are_those_of_the_python_class() {
     assert_eq!(first, Some("u"), "buffers of the outer module come before inner modules");
 }
 
+/// EDM2 keeps what makes pixels of samples beside the network: of a VAE's latents its name and the scale of each channel.
+#[test]
+fn snapshots_of_edm2_are_read() {
+    let Some(folder) = goldens() else { return };
+    for (name, encoder, channels) in [
+        ("edm2_uncond", "StandardRGBEncoder", 3),
+        ("edm2_cond", "StandardRGBEncoder", 3),
+        ("edm2_latent_cond", "StabilityVAEEncoder", 4),
+    ] {
+        let snapshot = edm_pkl::read(folder.join(format!("{name}.pkl"))).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((snapshot.class_name(), snapshot.model.as_ref().unwrap().class_name.as_str()), ("Precond", "UNet"));
+        assert_eq!(snapshot.net.init_kwargs["img_channels"], channels, "{name}");
+        assert!(
+            snapshot.tensors["unet.out_gain"].shape.is_empty() && snapshot.tensors.contains_key("logvar_linear.weight")
+        );
+        let found = snapshot.encoder.unwrap();
+        assert_eq!(found.class_name, encoder, "{name}");
+        let scale = found.attributes.get("scale").and_then(Value::as_array).map(Vec::len);
+        assert_eq!(scale, (channels == 4).then_some(4), "{name}");
+    }
+}
+
 #[test]
 fn reference_arrays_are_read() {
     let Some(folder) = goldens() else { return };

@@ -1,4 +1,4 @@
-//! The layers that both U-Nets are made of. Every layer computes in the type of its input; weights
+//! The layers that the U-Nets of Karras et al. 2022 are made of, and what resamples in all U-Nets. Every layer computes in the type of its input; weights
 //! are kept in f32 and cast at the point of use, as the EDM code does.
 
 use tch::{Device, Kind, TchError, Tensor};
@@ -62,8 +62,8 @@ pub struct Conv2d {
     weight: Option<Tensor>,
     bias: Option<Tensor>,
     resample: Resample,
-    /// `[1, 1, f, f]`, sums to 1; `None` where the resolution stays.
-    filter: Option<Tensor>,
+    /// `None` where the resolution stays.
+    resampler: Option<Resampler>,
     /// Convolve first, then filter: NCSN++'s residual path.
     fused: bool,
 }
@@ -107,11 +107,11 @@ impl Conv2d {
             weight = Some(b.weight(&format!("{name}.weight"), &[c_out, c_in, kernel, kernel], fan, init)?);
             bias = Some(b.weight(&format!("{name}.bias"), &[c_out], fan, init)?);
         }
-        let filter = match resample {
+        let resampler = match resample {
             Resample::Keep => None,
-            _ => Some(b.buffer(&format!("{name}.resample_filter"), &filter_2d(filter))?),
+            _ => Some(Resampler { filter: b.buffer(&format!("{name}.resample_filter"), &filter_2d(filter))? }),
         };
-        Ok(Self { weight, bias, resample, filter, fused })
+        Ok(Self { weight, bias, resample, resampler, fused })
     }
 
     /// `x`: `[N, in, H, W]`; returns `[N, out, H', W']`.
@@ -122,10 +122,10 @@ impl Conv2d {
         if self.fused && self.resample == Resample::Down {
             return self.forward_fused(x, pad);
         }
-        let resampled = match self.resample {
-            Resample::Keep => None,
-            Resample::Up => Some(self.upsample(x)?),
-            Resample::Down => Some(self.downsample(x, true)?),
+        let resampled = match (&self.resampler, self.resample) {
+            (Some(resampler), Resample::Up) => Some(resampler.up(x)?),
+            (Some(resampler), Resample::Down) => Some(resampler.down(x, true)?),
+            _ => None,
         };
         let x = resampled.as_ref().unwrap_or(x);
         match &self.weight {
@@ -141,50 +141,62 @@ impl Conv2d {
     fn forward_fused(&self, x: &Tensor, pad: i64) -> Result<Tensor> {
         let kind = x.kind();
         let mut x = x.shallow_clone();
+        let filter_pad = self.resampler.as_ref().map_or(0, Resampler::pad);
         if let Some(weight) = &self.weight {
-            let pad = pad + self.filter_pad();
+            let pad = pad + filter_pad;
             x = kernels::convolution(&x, &weight.f_to_kind(kind)?, None, [1, 1], [pad, pad])?;
         }
-        x = self.downsample(&x, false)?;
+        if let Some(resampler) = &self.resampler {
+            x = resampler.down(&x, false)?;
+        }
         match &self.bias {
             Some(bias) => Ok(x.f_add(&bias.f_to_kind(kind)?.f_reshape([1, -1, 1, 1])?)?),
             None => Ok(x),
         }
     }
+}
 
-    fn filter_pad(&self) -> i64 {
-        self.filter.as_ref().map_or(0, |filter| (filter.size()[3] - 1) / 2)
+/// Twice or half the resolution by a separable filter.
+#[derive(Debug)]
+pub struct Resampler {
+    /// `[1, 1, f, f]`, sums to 1.
+    filter: Tensor,
+}
+
+impl Resampler {
+    /// Of a filter that is no tensor of the network's.
+    pub fn new(filter: &[i64], device: Device) -> Self {
+        Self { filter: filter_2d(filter).to_device(device) }
+    }
+
+    fn pad(&self) -> i64 {
+        (self.filter.size()[3] - 1) / 2
     }
 
     /// The filter repeated for every channel: `[C, 1, f, f]`.
-    fn depthwise(&self, x: &Tensor, gain: f64) -> Result<Option<Tensor>> {
-        let Some(filter) = &self.filter else { return Ok(None) };
-        Ok(Some(filter.f_to_kind(x.kind())?.f_mul_scalar(gain)?.f_tile([x.size()[1], 1, 1, 1])?))
+    fn depthwise(&self, x: &Tensor, gain: f64) -> Result<Tensor> {
+        Ok(self.filter.f_to_kind(x.kind())?.f_mul_scalar(gain)?.f_tile([x.size()[1], 1, 1, 1])?)
     }
 
-    fn upsample(&self, x: &Tensor) -> Result<Tensor> {
-        match self.depthwise(x, 4.0)? {
-            // A box filter of two taps repeats pixels; libtorch has a faster kernel for that.
-            Some(filter) if filter.size()[3] == 2 => {
-                let size = x.size();
-                Ok(x.f_upsample_nearest2d([2 * size[2], 2 * size[3]], None, None)?)
-            }
-            Some(filter) => filtered(x, &filter, |x, filter| {
-                x.f_conv_transpose2d(filter, None::<&Tensor>, 2, self.filter_pad(), 0, x.size()[1], 1)
-            }),
-            None => Ok(x.shallow_clone()),
+    /// `x`: `[N, C, H, W]`; returns `[N, C, 2 H, 2 W]`.
+    pub fn up(&self, x: &Tensor) -> Result<Tensor> {
+        // A box filter of two taps repeats pixels; libtorch has a faster kernel for that.
+        if self.filter.size()[3] == 2 {
+            let size = x.size();
+            return Ok(x.f_upsample_nearest2d([2 * size[2], 2 * size[3]], None, None)?);
         }
+        filtered(x, &self.depthwise(x, 4.0)?, |x, filter| {
+            x.f_conv_transpose2d(filter, None::<&Tensor>, 2, self.pad(), 0, x.size()[1], 1)
+        })
     }
 
-    fn downsample(&self, x: &Tensor, padded: bool) -> Result<Tensor> {
-        match self.depthwise(x, 1.0)? {
-            Some(filter) if filter.size()[3] == 2 => Ok(x.f_avg_pool2d(2, 2, 0, false, true, None)?),
-            Some(filter) => {
-                let pad = if padded { self.filter_pad() } else { 0 };
-                filtered(x, &filter, |x, filter| x.f_conv2d(filter, None::<&Tensor>, 2, pad, 1, x.size()[1]))
-            }
-            None => Ok(x.shallow_clone()),
+    /// `x`: `[N, C, H, W]`; returns `[N, C, H / 2, W / 2]`, with borders of zeros where it is `padded`.
+    pub fn down(&self, x: &Tensor, padded: bool) -> Result<Tensor> {
+        if self.filter.size()[3] == 2 {
+            return Ok(x.f_avg_pool2d(2, 2, 0, false, true, None)?);
         }
+        let pad = if padded { self.pad() } else { 0 };
+        filtered(x, &self.depthwise(x, 1.0)?, |x, filter| x.f_conv2d(filter, None::<&Tensor>, 2, pad, 1, x.size()[1]))
     }
 }
 

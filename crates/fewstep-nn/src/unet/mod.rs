@@ -1,7 +1,9 @@
-//! The U-Nets of Karras et al. 2022: DDPM++ and NCSN++ (`song`), ADM (`dhariwal`); and a mixture of Gaussians in their place.
+//! The U-Nets of Karras et al. 2022, DDPM++ and NCSN++ (`song`) and ADM (`dhariwal`), and of 2024, EDM2 (`edm2`); and a mixture of Gaussians
+//! in their place.
 
 mod block;
 mod dhariwal;
+mod edm2;
 mod layers;
 mod mixture;
 mod song;
@@ -50,6 +52,8 @@ pub enum RawNetwork {
     Song(song::SongUNet),
     /// ADM.
     Dhariwal(dhariwal::DhariwalUNet),
+    /// EDM2.
+    Edm2(Box<edm2::Edm2UNet>),
     /// A mixture of Gaussians, which is no U-Net.
     Mixture(mixture::Mixture),
 }
@@ -62,6 +66,7 @@ impl RawNetwork {
             NetworkConfig::DhariwalUNet(adm) => {
                 Ok(Self::Dhariwal(dhariwal::DhariwalUNet::new(b, "model", config, adm)?))
             }
+            NetworkConfig::Edm2UNet(edm2) => Ok(Self::Edm2(Box::new(edm2::Edm2UNet::new(b, config, edm2)?))),
             NetworkConfig::GaussianMixture(mixture) => Ok(Self::Mixture(mixture::Mixture::new(b, config, mixture)?)),
         }
     }
@@ -71,7 +76,16 @@ impl RawNetwork {
         match self {
             Self::Song(net) => net.forward(x, c_noise, conditions),
             Self::Dhariwal(net) => net.forward(x, c_noise, conditions),
+            Self::Edm2(net) => net.forward(x, c_noise, conditions),
             Self::Mixture(net) => net.forward(x, c_noise, conditions),
+        }
+    }
+
+    /// The logarithm of the expected loss, as EDM2's networks predict it for their training: `c_noise` `[N]`; returns `[N]`. Others do not.
+    pub fn logvar(&self, c_noise: &Tensor) -> Result<Option<Tensor>> {
+        match self {
+            Self::Edm2(net) => net.logvar(c_noise).map(Some),
+            Self::Song(_) | Self::Dhariwal(_) | Self::Mixture(_) => Ok(None),
         }
     }
 
@@ -81,6 +95,7 @@ impl RawNetwork {
         let maps = match self {
             Self::Song(net) => net.encoded(x, c_noise, conditions)?,
             Self::Dhariwal(net) => net.encoded(x, c_noise, conditions)?,
+            Self::Edm2(net) => net.encoded(x, c_noise, conditions)?,
             Self::Mixture(_) => return Ok(vec![x.shallow_clone()]),
         };
         let last_at_its_size = |k: &usize| maps.get(k + 1).is_none_or(|next| next.size()[2] != maps[*k].size()[2]);

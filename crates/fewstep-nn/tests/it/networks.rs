@@ -1,4 +1,4 @@
-//! All six reference networks: outputs, gradients, ranges and rounding.
+//! All reference networks, of EDM and EDM2: outputs, gradients, ranges and rounding.
 
 use std::path::PathBuf;
 
@@ -17,8 +17,13 @@ fn testdata(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/edm_networks").join(name)
 }
 
-const NETWORKS: [&str; 6] =
+const EDM: [&str; 6] =
     ["ddpmpp_edm", "ncsnpp_edm_cond", "ddpmpp_vp", "ncsnpp_ve", "adm_edm_cond_fp16", "adm_iddpm_cond"];
+const EDM2: [&str; 3] = ["edm2_uncond", "edm2_cond", "edm2_latent_cond"];
+
+fn all() -> impl Iterator<Item = &'static str> {
+    EDM.into_iter().chain(EDM2)
+}
 
 fn network(name: &str) -> Option<Model> {
     let path = folder()?.join(format!("{name}.pkl"));
@@ -27,7 +32,7 @@ fn network(name: &str) -> Option<Model> {
 
 #[test]
 fn golden_outputs_and_gradients() {
-    for name in NETWORKS {
+    for name in all() {
         let (Some(folder), Some(model)) = (folder(), network(name)) else { return };
         let golden = arrays(folder.join(format!("{name}.npz")));
         let x = golden["x"].copy().set_requires_grad(true);
@@ -44,6 +49,11 @@ fn golden_outputs_and_gradients() {
         let size = |map: &Tensor| map.size()[2];
         assert!(maps.len() > 1 && size(&maps[0]) == golden["x"].size()[2], "{name}");
         assert!(maps.windows(2).all(|pair| size(&pair[1]) * 2 == size(&pair[0])), "{name}");
+        let logvar = model.logvar(&golden["sigma"]).unwrap();
+        assert_eq!(logvar.is_some(), golden.contains_key("logvar"), "{name}");
+        if let Some(logvar) = logvar {
+            assert_close(&format!("{name} logvar"), &logvar.reshape([-1, 1, 1, 1]).detach(), &golden["logvar"], 1e-5);
+        }
         if let Some(expected) = golden.get("denoised_nolabel") {
             let unlabelled = model.denoise(&golden["x"], &golden["sigma"], &Conditions::default()).unwrap();
             assert_close(&format!("{name} denoised_nolabel"), &unlabelled, expected, 1e-5);
@@ -54,7 +64,7 @@ fn golden_outputs_and_gradients() {
 /// Rounded to bf16 every network says the same in fewer digits: kernels of its own, and resampling in f32 on a CPU.
 #[test]
 fn golden_outputs_and_gradients_are_near_in_bf16() {
-    for name in NETWORKS {
+    for name in all() {
         let (Some(folder), Some(model)) = (folder(), network(name)) else { return };
         let (golden, model) = (arrays(folder.join(format!("{name}.npz"))), model.with_kind(Kind::BFloat16));
         let x = golden["x"].copy().set_requires_grad(true);
@@ -69,7 +79,7 @@ fn golden_outputs_and_gradients_are_near_in_bf16() {
 
 #[test]
 fn golden_ranges_and_rounding() {
-    for name in NETWORKS {
+    for name in EDM {
         let (Some(folder), Some(model)) = (folder(), network(name)) else { return };
         let golden = arrays(folder.join(format!("{name}.npz")));
         let parameterisation = &model.config().parameterisation;
@@ -91,7 +101,7 @@ fn golden_ranges_and_rounding() {
 
 #[test]
 fn golden_networks_survive_our_own_file_format() {
-    for name in NETWORKS {
+    for name in all() {
         let Some(model) = network(name) else { return };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
@@ -100,7 +110,7 @@ fn golden_networks_survive_our_own_file_format() {
         let read = checkpoint::load(&path, Device::Cpu).unwrap();
         assert_eq!(read.model.config(), model.config());
         assert_eq!(read.notes, notes);
-        let x = stream(0).normal(&[2, 3, 16, 16], Device::Cpu);
+        let x = stream(0).normal(&[2, model.config().img_channels, 16, 16], Device::Cpu);
         let of = |model: &Model| model.denoise_at(&x, 1.5, None).unwrap();
         assert_eq!(of(&read.model), of(&model), "{name}");
     }

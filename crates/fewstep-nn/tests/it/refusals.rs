@@ -3,7 +3,9 @@
 use fewstep_core::denoiser::{Denoiser, Differentiable};
 use fewstep_core::parameterisation::Parameterisation;
 use fewstep_core::plan::Constant;
-use fewstep_nn::config::{DhariwalConfig, Embedding, MixtureConfig, ModelConfig, NetworkConfig, PathKind, SongConfig};
+use fewstep_nn::config::{
+    DhariwalConfig, Edm2Config, Embedding, MixtureConfig, ModelConfig, NetworkConfig, PathKind, SongConfig,
+};
 use fewstep_nn::data::Images;
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
@@ -15,7 +17,7 @@ use crate::support::{one_thread, ramps};
 const CLASSES: i64 = 2;
 
 /// Networks for images of 1x8x8 of two classes, one of each kind and path.
-fn networks() -> [Model; 4] {
+fn networks() -> [Model; 5] {
     let song = SongConfig {
         model_channels: 8,
         channel_mult: vec![1, 2],
@@ -38,7 +40,17 @@ fn networks() -> [Model; 4] {
         attn_resolutions: vec![4],
         ..DhariwalConfig::default()
     };
+    let edm2 = Edm2Config {
+        model_channels: 8,
+        channel_mult: vec![1, 2],
+        num_blocks: 1,
+        attn_resolutions: vec![4],
+        channels_per_head: 8,
+        dropout: 0.1,
+        ..Edm2Config::default()
+    };
     let networks = [
+        NetworkConfig::Edm2UNet(edm2),
         NetworkConfig::SongUNet(song),
         NetworkConfig::SongUNet(ncsn),
         NetworkConfig::DhariwalUNet(adm),
@@ -120,8 +132,8 @@ fn what_does_not_fit_in_training_is_an_error_and_no_panic() {
 #[test]
 fn what_does_not_fit_an_encoder_is_an_error_and_no_panic() {
     one_thread();
-    let [song, ncsn, adm, _] = networks();
-    for model in [song, ncsn, adm] {
+    let [edm2, song, ncsn, adm, _] = networks();
+    for model in [edm2, song, ncsn, adm] {
         let encoder = model.encoder().unwrap();
         let sigma = Tensor::from_slice(&[0.5f32]);
         let encoded = |x: &[i64], labels: &[i64]| {

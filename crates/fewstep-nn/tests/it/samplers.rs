@@ -2,6 +2,7 @@
 //!
 //! Every array of the golden files is compared, and one that no plan is known for fails the test.
 
+use fewstep_core::denoiser::{Denoiser, Reference};
 use fewstep_core::schedule::{Discretization, NoiseFunction, Path, Scaling, karras, log_snr, time_uniform};
 use fewstep_core::solver::{OneStep, along_path};
 use fewstep_core::{LastStep, Parameterisation, Plan, Schedule, Solver, SolverOptions, Source, Trace, execute};
@@ -10,6 +11,7 @@ use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::config::{ModelConfig, NetworkConfig, SongConfig};
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
+use fewstep_nn::{Labels, Network};
 
 use crate::golden::{arrays, assert_close, folder};
 use crate::support::{one_thread, sample, stream};
@@ -171,6 +173,32 @@ fn golden_diff_sampler_solvers_and_schedules() {
         };
         assert_close(name, &found, expected, TOLERANCE);
     }
+}
+
+/// Heun's samples of one EDM2 network, guided by another or by its own answer without a class: `heun_{steps}_guidance_{w}_by_uncond_net`,
+/// `heun_{steps}_cfg_{w}`.
+#[test]
+fn golden_guided_edm2_samplers() {
+    let Some(folder) = folder() else { return };
+    let open = |name: &str| checkpoint::load(&folder.join(format!("{name}.pkl")), Device::Cpu).unwrap().model;
+    let golden = arrays(folder.join("edm2_samplers.npz"));
+    let labels = || Labels(Some(golden["class_labels"].shallow_clone()));
+    for (name, expected) in golden.iter().filter(|(name, _)| name.starts_with("heun_")) {
+        let parts: Vec<&str> = name.split('_').collect();
+        let (steps, weight) = (parts[1].parse().unwrap(), parts[3].parse().unwrap());
+        let reference = match parts[2] {
+            "guidance" => Reference::Network(std::rc::Rc::new(open("edm2_uncond"))),
+            "cfg" => Reference::Unconditional,
+            _ => panic!("{name} is not known"),
+        };
+        let network = Network::guided(open("edm2_cond"), reference, weight).unwrap();
+        let plan = Solver::Heun.plan(&polynomial(steps), &SolverOptions::default()).unwrap();
+        let denoise =
+            |x: &Batch, sigma: f64| Ok::<_, fewstep_nn::Error>(network.denoise(&[(x, sigma)], &labels())?.remove(0));
+        let found = execute(&plan, &Batch(golden["latents"].to_kind(Kind::Float)), denoise).unwrap().0;
+        assert_close(name, &found, expected, TOLERANCE);
+    }
+    assert_eq!(golden.len(), 8);
 }
 
 /// Adams-Bashforth of order 4 integrates slopes that are cubic in sigma exactly. Our fifth step does; the toolbox's,

@@ -27,10 +27,10 @@ pub fn ours(path: &Path, header: &Header) -> Result<Description> {
     Ok(description.fact("stored as", if is_half { "f16" } else { "f32" }).fact("sha256", hash::sha256_file(path)?))
 }
 
-/// A snapshot of the EDM code.
+/// A snapshot of the EDM or EDM2 code.
 pub fn snapshot(path: &Path) -> Result<Description> {
     let Checkpoint { model, notes } = checkpoint::load(path, Device::Cpu)?;
-    Ok(of_model("snapshot of the EDM code", &model, &notes).fact("sha256", hash::sha256_file(path)?))
+    Ok(of_model("snapshot of the EDM or EDM2 code", &model, &notes).fact("sha256", hash::sha256_file(path)?))
 }
 
 /// A network with its parameterisation, and what its file says of it.
@@ -66,6 +66,9 @@ fn network(config: &ModelConfig) -> String {
         }
         NetworkConfig::DhariwalUNet(adm) => {
             ("ADM".to_owned(), adm.model_channels, &adm.channel_mult, adm.num_blocks, &adm.attn_resolutions)
+        }
+        NetworkConfig::Edm2UNet(edm2) => {
+            ("EDM2".to_owned(), edm2.model_channels, &edm2.channel_mult, edm2.num_blocks, &edm2.attn_resolutions)
         }
         NetworkConfig::GaussianMixture(mixture) => {
             return format!("mixture of {} Gaussians, an exact denoiser", mixture.components);

@@ -85,8 +85,9 @@ pub fn table(outcomes: &[Outcome]) -> Table {
     let guided = outcomes.iter().any(|outcome| outcome.calls != outcome.steps);
     let mut columns = vec![Column::number("evaluations", Format::Integer)];
     columns.extend(guided.then(|| Column::number("network calls", Format::Integer)));
-    columns.extend([Column::text("after"), Column::number("rollout error", Format::Significant(4)).lowest()]);
+    columns.extend([Column::text("sampler"), Column::number("rollout error", Format::Significant(4)).lowest()]);
     let mut table = Table::new(columns);
+    let rounds = outcomes.iter().flat_map(|outcome| &outcome.phases).any(|phase| phase.round > 1);
     for outcome in outcomes {
         table.start_group();
         let mut row = |what: String, error: f64| {
@@ -98,7 +99,9 @@ pub fn table(outcomes: &[Outcome]) -> Table {
         row(format!("{} (baseline)", outcome.baseline_name), outcome.baseline);
         for phase in &outcome.phases {
             let kept = if phase.kept { "" } else { " (no better: not kept)" };
-            row(format!("round {}, phase {}{kept}", phase.round, phase.phase), phase.rollout_error);
+            let round = if rounds { format!("round {}: ", phase.round) } else { String::new() };
+            let what = if phase.phase == 1 { "plan" } else { "network tuned" };
+            row(format!("{round}{what}{kept}"), phase.rollout_error);
         }
     }
     table

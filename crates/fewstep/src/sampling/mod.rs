@@ -171,7 +171,7 @@ impl Target {
         if !matches!(destination, Destination::Arrays { .. }) && denoiser.pixel_shape().is_none() {
             bail!(
                 "{} makes samples of shape {:?}, which are no images of 1 or 3 channels, and has no decoder: PNG cannot hold them, \
-                 so let --out end in .npz",
+                 so let --out end in .npz, or name its decoder in a JSON beside it (docs/formats.md)",
                 model.name,
                 denoiser.spec().shape
             );
