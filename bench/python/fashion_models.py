@@ -70,20 +70,22 @@ def dit() -> DiTTransformer2DModel:
 class FashionPipeline(DiffusionPipeline):
     """Images `[N, 32, 32]` in [0, 1] of class labels, with classifier-free guidance; any scheduler of diffusers'."""
 
-    def __init__(self, network, scheduler):
+    _optional_components = ["unet", "transformer"]
+
+    def __init__(self, scheduler, unet=None, transformer=None):
         super().__init__()
-        self.register_modules(**{"unet" if isinstance(network, UNet2DModel) else "transformer": network, "scheduler": scheduler})
+        self.register_modules(scheduler=scheduler, unet=unet, transformer=transformer)
 
     @staticmethod
     def load(folder: str | Path) -> FashionPipeline:
         if (Path(folder) / "unet").is_dir():
-            return FashionPipeline(UNet2DModel.from_pretrained(Path(folder) / "unet").eval(), DDIMScheduler())
+            return FashionPipeline(DDIMScheduler(), unet=UNet2DModel.from_pretrained(Path(folder) / "unet").eval())
         network = DiTTransformer2DModel.from_pretrained(Path(folder) / "transformer").eval()
-        return FashionPipeline(network, FlowMatchEulerDiscreteScheduler())
+        return FashionPipeline(FlowMatchEulerDiscreteScheduler(), transformer=network)
 
     @property
     def network(self):
-        return self.components.get("unet") or self.components["transformer"]
+        return self.transformer if self.unet is None else self.unet
 
     @torch.no_grad()
     def __call__(self, labels, num_inference_steps=50, guidance_scale=1.0, latents=None, generator=None):

@@ -438,6 +438,11 @@ def _one(of: Any, arguments: Mapping[str, Any], count: int) -> tuple[Any, dict[s
     return (1 if of is None or isinstance(of, int) else [of][:1] if isinstance(of, str) else list(of)[:1]), first
 
 
+# What pipelines call what their samples are of.
+PROMPTS = ["prompt", "prompts"]
+LABELS = ["class_labels", "labels", "classes", "class_ids"]
+
+
 def _call(pipe: Any, of: Any, guidance_scale: float | None, arguments: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     """How many samples there are, and the arguments of the pipeline's call for them."""
     known = inspect.signature(pipe.__call__).parameters
@@ -455,10 +460,15 @@ def _call(pipe: Any, of: Any, guidance_scale: float | None, arguments: Mapping[s
     else:
         items = list(of)
         count, words = len(items), bool(items) and isinstance(items[0], str)
-        name = "prompt" if words else "class_labels"
-        if not items or name not in known:
+        if not items:
+            raise ValueError("there are no prompts or labels")
+        name = next((name for name in (PROMPTS if words else LABELS) if name in known), None)
+        if name is None:
             kind = "prompts" if words else "class labels"
-            raise ValueError(f"{type(pipe).__name__} takes no {kind}" if items else "there are no prompts or labels")
+            raise ValueError(
+                f"{type(pipe).__name__} takes no {kind}: its arguments are {', '.join(known)}, and none is called "
+                f"{' or '.join(PROMPTS if words else LABELS)}"
+            )
         call[name] = items
     if guidance_scale is not None:
         if "guidance_scale" not in known:

@@ -1,6 +1,7 @@
 """PlanScheduler in real pipelines of diffusers, made offline from configurations with random weights."""
 
 import json
+from pathlib import Path
 
 import diffusers
 import pytest
@@ -345,3 +346,34 @@ def test_what_cannot_be_is_said(case):
     with pytest.raises(ValueError, match="is in training mode"):
         PipelineDenoiser(pipe)
     network.eval()
+
+
+@pytest.mark.parametrize("kind", ["unet", "dit"])
+def test_pipelines_of_others_may_call_their_classes_labels(kind, monkeypatch):
+    """Those of bench/python, which call their classes `labels` and guide by a class of their own."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "bench/python"))
+    import fashion_models
+
+    torch.manual_seed(0)
+    network = getattr(fashion_models, kind)().eval()
+    noise(network)
+    scheduler, name = (DDIMScheduler(), "unet") if kind == "unet" else (FlowMatchEulerDiscreteScheduler(), "transformer")
+    pipe = fashion_models.FashionPipeline(scheduler, **{name: network})
+    labels = [3, 7, 9]
+    denoiser = PipelineDenoiser(pipe, labels, guidance_scale=3.0)
+    assert denoiser.repeats == 2
+    x, sigma = torch.randn(3, 1, 32, 32), torch.tensor(1.5)
+    with torch.no_grad():
+        of = lambda classes: denoiser.parameterisation.denoiser(
+            lambda x, t: network(x, timestep=t, class_labels=torch.as_tensor(classes)).sample
+        )(x, sigma)
+        expected = 3 * of(labels) - 2 * of([10] * 3)
+        found = denoiser(x, sigma, [0, 1, 2])
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+    class Unlabelled(fashion_models.FashionPipeline):
+        def __call__(self, kinds, num_inference_steps=1):
+            return super().__call__(kinds, num_inference_steps)
+
+    with pytest.raises(ValueError, match="takes no class labels: its arguments are kinds, num_inference_steps, and none is called class_labels or"):
+        PipelineDenoiser(Unlabelled(scheduler, **{name: network}), labels)

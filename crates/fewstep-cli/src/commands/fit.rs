@@ -8,7 +8,7 @@ use fewstep::features::FeatureOptions;
 use fewstep::fitting::settings::TuneLoss;
 use fewstep::fitting::{
     FitInputs, FitRun, FitSettings, FitTask, Phases, PlanSource, cross_plan_table, fit, forecast, interpolations,
-    open_inputs, open_plans, table,
+    level_interpolations, open_inputs, open_plans, table,
 };
 use fewstep::reference::ImageReference;
 use fewstep::runs::REPORT;
@@ -76,6 +76,9 @@ pub struct CommonArgs {
     /// Feature networks that score images (--ref), or that of distances of features, as for `eval`
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Data")]
     pub features: Vec<String>,
+    /// What images should be, to choose among tuned weights, or levels of the method paper: a data set, or statistics
+    #[arg(long = "ref", value_name = "LIST", value_delimiter = ',', requires = "features", help_heading = "Data")]
+    pub references: Vec<PathBuf>,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
@@ -114,9 +117,6 @@ pub struct TuningArgs {
     /// Learning rate [default: 5e-4 for rollout, 1e-4 for the others]
     #[arg(long, value_name = "RATE")]
     pub lr: Option<f64>,
-    /// What images should be, to choose between untuned and tuned weights: a data set, or statistics
-    #[arg(long = "ref", value_name = "LIST", value_delimiter = ',', requires = "features")]
-    pub references: Vec<PathBuf>,
 }
 
 impl TuningArgs {
@@ -182,7 +182,7 @@ fn run(
     task.check(&opened, dataset.as_ref().map(Dataset::len))?;
     let named: Vec<FeatureOptions> =
         args.features.iter().map(|name| FeatureOptions::named(name, Convention::default(), false)).collect();
-    let (features, references) = open_inputs(&task, &opened, &named, &tuning.references, terminal)?;
+    let (features, references) = open_inputs(&task, &opened, &named, &args.references, terminal)?;
     task.features = features.as_ref().map(|network| network.id().clone());
     task.references = references.iter().map(ImageReference::id).collect();
     if args.run.repeat.dry_run {
@@ -220,7 +220,12 @@ fn settings(args: &SettingsArgs, tuning: &TuningArgs) -> Result<FitSettings> {
 fn print(done: &FitRun, model: &str, output: Output) -> Result<()> {
     let outcomes = done.outcomes.as_slice();
     output.result(&outcomes, || {
-        let tables = [Some(table(outcomes)), interpolations(outcomes), cross_plan_table(outcomes)];
+        let tables = [
+            Some(table(outcomes)),
+            level_interpolations(outcomes),
+            interpolations(outcomes),
+            cross_plan_table(outcomes),
+        ];
         let tables: Vec<String> =
             tables.into_iter().flatten().map(|table| table.to_terminal(output.colour())).collect();
         format!(

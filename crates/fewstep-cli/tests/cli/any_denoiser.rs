@@ -124,6 +124,7 @@ fn a_program_is_reproduced_as_far_as_it_can_be() {
         "--set=fit.paper.batch=4",
         "--set=fit.held_out.samples=8",
         "--set=seeds.ranges=1",
+        "--set=choose_by_images=false",
     ];
     let features = concat!(env!("CARGO_MANIFEST_DIR"), "/../fewstep/assets/features.safetensors");
     let scored = ["--ref", "images", "--features", features];

@@ -313,6 +313,44 @@ fn a_fit_interpolates_between_the_untuned_and_the_tuned_network() {
     assert!(error.contains("other.npz are of 2 features") && !place.path("new").exists(), "{error}");
 }
 
+/// The paper's levels: what images prefer between rho = 7 and the learned ones, without a network that is tuned.
+#[test]
+fn images_choose_levels_of_the_paper() {
+    let place = Place::new();
+    place.save_images("images", 1, 32, 120);
+    let plan = |out: &'static str, more: &[&'static str]| {
+        let small = ["plan", "gaussian-mixture", "--data", "images", "--method", "paper", "--steps", "4", "--out", out];
+        let settings = [
+            "--set",
+            "paper.objective=discretization",
+            "--set",
+            "paper.iterations=20",
+            "--set",
+            "held_out.samples=32",
+            "--set",
+            "interpolate.images=64",
+        ];
+        [&small[..], &settings, more].concat()
+    };
+    let found = place.json(&plan("run", &[]));
+    let points = found[0]["levels"][0].as_array().unwrap();
+    let alphas: Vec<f64> = points.iter().map(|point| point["alpha"].as_f64().unwrap()).collect();
+    assert_eq!(alphas, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
+    let frechet = |point: &&serde_json::Value| point["frechet"].as_f64().unwrap();
+    let best = points.iter().min_by(|a, b| frechet(a).total_cmp(&frechet(b))).unwrap();
+    assert_eq!(best["rollout_error"], found[0]["phases"][0]["rollout_error"]);
+    let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert!(page.contains("Levels between those that phase 1 began with"), "{page}");
+    // none to choose by: the rollout error chooses
+    let without = place.json(&plan("without", &["--set", "interpolate.images=0"]));
+    assert_eq!(without[0]["levels"], serde_json::json!([]));
+    let cost = place.json(&plan("new", &["--dry-run"]));
+    let parts = cost["parts"].as_array().unwrap();
+    let part = parts.iter().find(|part| part["what"] == "interpolation between the first and the learned levels");
+    // 6 schedules, 64 images and 32 held out
+    assert_eq!(part.unwrap()["evaluations"], 6 * 96 * 4);
+}
+
 /// A built-in model has its own reference, and stays as it was where no interpolated network is nearer.
 #[test]
 fn built_in_models_interpolate_by_themselves() {

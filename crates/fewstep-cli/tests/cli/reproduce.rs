@@ -20,7 +20,7 @@ fn place() -> Place {
 }
 
 /// Options of an experiment of seconds.
-const SMALL: [&str; 16] = [
+const SMALL: [&str; 17] = [
     "gaussian-mixture",
     "--data",
     "data.npz",
@@ -37,6 +37,7 @@ const SMALL: [&str; 16] = [
     "--set=rollout.trajectories=32",
     "--set=fit.held_out.samples=64",
     "--set=fit.paper.check_every=1",
+    "--set=choose_by_images=false",
 ];
 
 fn reproduce(what: &'static str, rest: &[&'static str]) -> Vec<&'static str> {
@@ -96,6 +97,41 @@ fn table_1_has_every_cell_and_goes_on_where_it_stopped() {
     let other = place.run(&reproduce("table1", &["--steps", "3", "--set=fit.paper.gamma=2", "--resume"]));
     let said = "settings.fit.paper.gamma 2.0 (was 1.0)";
     assert!(other.code == 1 && other.stderr.contains(said), "{}", other.stderr);
+}
+
+/// Images choose among levels and networks on the way from what a phase began with, which is one of them.
+#[test]
+fn images_choose_how_far_the_phases_go() {
+    let place = place();
+    let chosen = ["--set=choose_by_images=true", "--set=fit.interpolate.images=32", "--steps", "3", "--ours"];
+    let rows = place.json(&reproduce("table1", &chosen));
+    let row = |method: &str| rows.as_array().unwrap().iter().find(|row| row["method"] == method).unwrap();
+    let nearest = |points: &serde_json::Value| -> f64 {
+        let frechet = |point: &serde_json::Value| point["frechet"].as_f64().unwrap();
+        let best = points.as_array().unwrap().iter().min_by(|a, b| frechet(a).total_cmp(&frechet(b))).unwrap();
+        best["alpha"].as_f64().unwrap()
+    };
+    let levels = place.read_json("run/cells/levels-003-interpolation.json");
+    assert_eq!(levels["points"].as_array().unwrap().len(), 6);
+    assert_eq!(levels["alpha"], nearest(&levels["points"]));
+    for (method, began) in [("phase 2: network", "baseline"), ("both phases", "phase 1: levels")] {
+        let points = place.read_json(&format!("run/cells/{}-003.interpolation.json", method.replace([':', ' '], "-")));
+        assert_eq!(points.as_array().unwrap().len(), 5);
+        if nearest(&points) == 0.0 {
+            assert_eq!(row(method)["scores"], row(began)["scores"], "{method}: the untuned network");
+        }
+    }
+    // our row shows what tuning does, whatever images say of it
+    assert_ne!(row("our plan")["scores"], row("our plan, rollout tuning")["scores"]);
+    let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert!(page.contains("phase 1: levels") && page.contains("alpha"), "{page}");
+    let cost = place.json(&reproduce("table1", &[&chosen[..], &["--dry-run"]].concat()));
+    let parts: Vec<&str> =
+        cost["parts"].as_array().unwrap().iter().map(|part| part["what"].as_str().unwrap()).collect();
+    assert!(parts.iter().any(|part| part.contains("levels")), "{parts:?}");
+    // goes on where it stopped: nothing is chosen anew
+    std::fs::remove_file(place.path("run/table1.json")).unwrap();
+    assert_eq!(place.json(&reproduce("table1", &[&chosen[..], &["--resume"]].concat())), rows);
 }
 
 #[test]

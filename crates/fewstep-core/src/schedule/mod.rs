@@ -85,6 +85,14 @@ pub enum ScheduleError {
         /// What it is.
         value: f64,
     },
+    /// Two schedules of which one was to become the other.
+    #[error("a schedule of {levels} noise levels does not become one of {others}")]
+    Lengths {
+        /// Levels of the one.
+        levels: usize,
+        /// Levels of the other.
+        others: usize,
+    },
     /// More levels asked for than a discrete family has in the range.
     #[error(
         "{asked} noise levels were asked for, but only {available} of the model's discrete levels lie in the range"
@@ -139,6 +147,18 @@ impl Schedule {
     /// The smallest level.
     pub fn sigma_min(&self) -> f64 {
         self.0[self.0.len() - 1]
+    }
+
+    /// The schedule between this one (`alpha` 0) and `other` (1): each level interpolated in its logarithm.
+    ///
+    /// # Errors
+    /// If their numbers of levels differ.
+    pub fn interpolated(&self, other: &Self, alpha: f64) -> Result<Self, ScheduleError> {
+        if self.len() != other.len() {
+            return Err(ScheduleError::Lengths { levels: self.len(), others: other.len() });
+        }
+        let between = |(from, to): (&f64, &f64)| from * (to / from).powf(alpha);
+        Self::new(self.0.iter().zip(&other.0).map(between).collect())
     }
 }
 
@@ -210,6 +230,18 @@ mod tests {
         assert!(matches!(Schedule::new(vec![1.0, 1.0]), Err(ScheduleError::NotDecreasing { index: 1, .. })));
         assert!(matches!(Schedule::new(vec![1.0, 2.0]), Err(ScheduleError::NotDecreasing { .. })));
         assert!(Schedule::new(vec![3.0]).is_ok());
+    }
+
+    #[test]
+    fn interpolation_is_in_the_logarithm() {
+        let schedule = |levels: &[f64]| Schedule::new(levels.to_vec()).unwrap();
+        let (a, b) = (schedule(&[80.0, 1.0, 0.01]), schedule(&[20.0, 4.0, 0.01]));
+        assert_eq!(a.interpolated(&b, 0.0).unwrap(), a);
+        assert_eq!(a.interpolated(&b, 1.0).unwrap(), b);
+        let middle = a.interpolated(&b, 0.5).unwrap();
+        let expected = [40.0, 2.0, 0.01];
+        assert!(middle.levels().iter().zip(expected).all(|(found, expected)| (found / expected - 1.0).abs() < 1e-12));
+        assert_eq!(a.interpolated(&schedule(&[1.0]), 0.5), Err(ScheduleError::Lengths { levels: 3, others: 1 }));
     }
 
     #[test]

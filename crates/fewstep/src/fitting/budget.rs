@@ -58,7 +58,7 @@ pub(super) struct Shared<'a> {
     pub search: Option<TorchSearch<'a>>,
     /// Plans of the first round.
     pub found: Option<Found>,
-    /// What scores interpolated networks.
+    /// What scores interpolated levels and networks.
     pub scorer: Option<ImageScorer<'a>>,
 }
 
@@ -71,6 +71,7 @@ struct Standing {
     error: f64,
     phases: Vec<PhaseOutcome>,
     tuning: Vec<Vec<TuneStep>>,
+    levels: Vec<Vec<InterpolationPoint>>,
     interpolation: Vec<Vec<InterpolationPoint>>,
 }
 
@@ -107,6 +108,7 @@ impl Shared<'_> {
             error: baseline,
             phases: Vec::new(),
             tuning: Vec::new(),
+            levels: Vec::new(),
             interpolation: Vec::new(),
         };
         for round in 1..=self.task.rounds {
@@ -140,6 +142,7 @@ impl Shared<'_> {
             model,
             grids,
             tuning: now.tuning,
+            levels: now.levels,
             interpolation: now.interpolation,
             cross_plan: Vec::new(),
         })
@@ -195,7 +198,8 @@ impl Shared<'_> {
             }
         };
         remove(&state)?; // an earlier run may have ended before it did
-        let kept = !fitter.settings.early_stop || found.rollout_error <= now.error;
+        let kept = !fitter.settings.early_stop || found.is_better(now.error);
+        now.levels.push(found.interpolation);
         now.phases.push(PhaseOutcome { round, phase: 1, rollout_error: found.rollout_error, kept });
         if kept {
             (now.plan, now.error) = (found.plan, found.rollout_error);
@@ -212,8 +216,14 @@ impl Shared<'_> {
         };
         let table = later.as_ref().or(self.table.as_ref());
         match (&self.task.method, table) {
-            (PlanSource::Paper, Some(table)) => fitter.find_by_table(denoiser, table, steps),
-            (PlanSource::Paper, None) => fitter.optimise_levels(denoiser, &Schedule::new(now.plan.sigmas())?, state),
+            (PlanSource::Paper, table) => {
+                let (start, scorer) = (Schedule::new(now.plan.sigmas())?, self.scorer.as_ref());
+                let learned = match table {
+                    Some(table) => fitter.find_by_table(denoiser, table, steps)?,
+                    None => fitter.optimise_levels(denoiser, &start, state, scorer.is_some())?,
+                };
+                fitter.chosen_levels(denoiser, &start, learned, scorer)
+            }
             (PlanSource::Method(method), table) => match (round, &self.found) {
                 (1, Some(found)) => fitter.found(denoiser, method, found, steps),
                 _ => {

@@ -6,7 +6,7 @@ use fewstep_search::settings::TeacherSettings;
 use fewstep_search::{baseline, heun_teacher, search_cost};
 
 use super::cross_plan::cross_plan_evaluations;
-use super::interpolate::NETWORKS;
+use super::interpolate::{NETWORKS, SCHEDULES};
 use super::outcome::IMAGES;
 use super::settings::{FitSettings, PlanSource, TuneLoss, TuneSettings};
 use super::task::FitTask;
@@ -47,6 +47,11 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
     let mut cost = Forecast::new(task, spec.calls)?
         .part("teacher on held-out latents", held * of_teacher)
         .part("baseline on held-out latents", held * steps);
+    let scored = if task.references.is_empty() { 0 } else { interpolate.images as u64 };
+    let chooses = task.interpolates_networks() || task.interpolates_levels();
+    if chooses {
+        cost = cost.part("the teacher's images that those of plans are compared with", scored * of_teacher);
+    }
     let mut matching = 0;
     if task.finds() {
         let table = (paper.grid * paper.table_images) as u64;
@@ -70,16 +75,18 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
                     .part(format!("search {method}"), first.search + (rounds - 1) * later)
             }
         };
+        if task.interpolates_levels() {
+            let between = rounds * level_interpolation_evaluations(scored, held, steps);
+            cost = cost.part("interpolation between the first and the learned levels", between);
+        }
         // Adam evaluates its levels on the way
         let by_adam = task.method == PlanSource::Paper && !task.settings.needs_table(&task.method);
         cost = cost.part("plans on held-out latents", if by_adam { 0 } else { rounds * held * steps });
     }
     if task.tunes() {
-        let scored = task.interpolates() && !task.references.is_empty();
-        let images = if scored { interpolate.images as u64 } else { 0 };
+        let images = if task.interpolates_networks() { scored } else { 0 };
         let between = rounds * interpolation_evaluations(images, held, matching, steps);
         cost = tuning(cost, "phase 2", &task.settings, tune, runs)?
-            .part("the teacher's images that those of networks are compared with", images * of_teacher)
             .part("interpolation between the untuned and the tuned network", between)
             .part("tuned networks under other plans", cross_plan_evaluations(&task.steps, held_out.samples));
     }
@@ -148,6 +155,12 @@ fn trajectory_evaluations(spec: &Spec, teacher: &TeacherSettings, trajectories: 
     Ok((teacher.nfe() * trajectories) as u64)
 }
 
+/// Evaluations of plans on levels between the first and the learned ones, on so many images and held-out latents, of `steps` evaluations
+/// in all. Without images none.
+pub(crate) fn level_interpolation_evaluations(images: u64, held_out: u64, steps: u64) -> u64 {
+    if images > 0 { SCHEDULES as u64 * (images + held_out) * steps } else { 0 }
+}
+
 /// Evaluations of networks between the untuned and the tuned one, on so many images and held-out latents, for plans of `steps`
 /// evaluations in all; `matching` is what matching the moments of these plans takes. Without images the tuned network alone.
 pub(crate) fn interpolation_evaluations(images: u64, held_out: u64, matching: u64, steps: u64) -> u64 {
@@ -171,7 +184,7 @@ mod tests {
     use super::*;
     use crate::fitting::cross_plan::{cross_plan, others};
     use crate::fitting::settings::{HeldOutSettings, InterpolateSettings, PaperSettings};
-    use crate::fitting::{Fitter, tune};
+    use crate::fitting::{Fitter, FoundPlan, tune};
     use crate::models::{MIXTURES, ModelOptions, open_model};
     use crate::reference::{ImageReference, ReferenceOptions};
     use crate::scorer::ImageScorer;
@@ -202,7 +215,7 @@ mod tests {
         let before = counting.cost().evaluations;
         let folder = tempfile::tempdir().unwrap();
         let levels = karras(4, 0.01, 50.0, 7.0).unwrap();
-        let _ = fitter.optimise_levels(&counting, &levels, &folder.path().join("state")).unwrap();
+        let _ = fitter.optimise_levels(&counting, &levels, &folder.path().join("state"), false).unwrap();
         let cost = learning_levels(
             Forecast::new(&(), 1).unwrap(),
             &settings,
@@ -276,6 +289,16 @@ mod tests {
         for (scorer, images) in [(Some(&scorer), 10), (None, 0)] {
             let took = evaluations(&|| drop(fitter.interpolate(&counting, tuned(), &plans[0], None, scorer).unwrap()));
             assert_eq!(took, interpolation_evaluations(images, 6, 0, 3));
+            let [start, learned] = [7.0, 3.0].map(|rho| karras(3, 0.01, 50.0, rho).unwrap());
+            let found = FoundPlan {
+                plan: euler(&learned).unwrap(),
+                rollout_error: 0.0,
+                steps: Vec::new(),
+                evaluations: Vec::new(),
+                interpolation: Vec::new(),
+            };
+            let took = evaluations(&|| drop(fitter.chosen_levels(&counting, &start, found.clone(), scorer).unwrap()));
+            assert_eq!(took, level_interpolation_evaluations(images, 6, 3));
         }
         let levels = &counting.spec().levels;
         for plans in [&plans[..], &plans[..1]] {

@@ -27,6 +27,7 @@ impl FitTask {
         let by_paper = self.finds() && *method == PlanSource::Paper;
         let (used, needed) = match (section, first) {
             ("data", _) => (self.data.is_some(), "training images (--data)"),
+            ("interpolate", _) if self.interpolates_levels() => (true, ""),
             ("tune" | "interpolate", _) if !self.tunes() => {
                 (false, "phase 2, which `fewstep tune` and `fewstep fit` have on models whose weights can be had")
             }

@@ -67,15 +67,15 @@ pub fn open_inputs(
     references: &[PathBuf],
     observer: &dyn Observer,
 ) -> Result<(Option<Box<dyn FeatureNetwork>>, Vec<ImageReference>)> {
-    let (compares, interpolates) = (task.compares_features(), task.interpolates());
+    let (compares, scores) = (task.compares_features(), task.interpolates_networks() || task.interpolates_levels());
     ensure!(
         compares || features.is_empty() || !references.is_empty(),
         "--features is for --ref or for a distance of features (tune.distance, search.rollout.loss), and changes nothing here"
     );
     ensure!(
-        interpolates || references.is_empty(),
-        "--ref chooses among networks between the untuned and the tuned one: that takes tuning, interpolate.images above 0, no \
-         distance of features, and early_stop"
+        scores || references.is_empty(),
+        "--ref chooses among networks between the untuned and the tuned one, or among levels between rho = 7 and those of the method \
+         paper: that takes one of both, interpolate.images above 0, no distance of features, and early_stop"
     );
     let network = match compares {
         true => {
@@ -91,7 +91,7 @@ pub fn open_inputs(
         false => None,
     };
     let known = !references.is_empty() || is_built_in(&opened.name);
-    let references = match interpolates && known && opened.pixel_shape().is_ok() {
+    let references = match scores && known && opened.pixel_shape().is_ok() {
         true => {
             let options = ReferenceOptions { pad_to: None, batch: task.settings.batch };
             ImageReference::open_all(opened, features, references, options, observer)?

@@ -1,12 +1,15 @@
-//! Interpolation between the untuned and the tuned network.
+//! Interpolation between what a phase began with and what it learned, chosen by images: between the untuned and the tuned network, and
+//! between rho = 7 and the paper's learned levels.
 //!
 //! Tuning leaves out what it cannot predict: the error falls, and images become smooth. Weights between both have some of what
-//! tuning gains and less of what it costs (Wortsman et al. 2022), and to choose alpha takes no gradient.
+//! tuning gains and less of what it costs (Wortsman et al. 2022), and to choose alpha takes no gradient. Levels that minimise the paper's
+//! objectives go too far, and the first part of their way is the better one.
 
 use std::ops::Range;
 
 use fewstep_core::observe::Event;
 use fewstep_core::plan::Plan;
+use fewstep_core::schedule::Schedule;
 use fewstep_nn::{Network, TorchDenoiser, Tunable, spread};
 use fewstep_report::{Cell, Column, Format, Table};
 use fewstep_search::MomentsOf;
@@ -14,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Fitter;
 use super::settings::InterpolateSettings;
-use crate::error::Result;
+use crate::error::{Context, Result};
+use crate::plans::euler;
 use crate::scorer::{FeatureScore, ImageScorer};
 use crate::teachers::TorchSearch;
 
@@ -23,6 +27,12 @@ const ALPHAS: [f64; 3] = [0.25, 0.5, 0.75];
 
 /// The images that decide have seeds from here on: apart from those that anyone samples with, and from all others of a fit.
 const INTERPOLATION_SEEDS: u64 = 5 << 40;
+
+/// Values of alpha that levels are tried at, from those that phase 1 began with (0) to the learned ones (1).
+const LEVEL_ALPHAS: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
+
+/// Seeds of the images that choose levels.
+const LEVEL_SEEDS: u64 = 6 << 40;
 
 /// Seeds of the teacher's images that those are compared with.
 pub(super) fn teacher_seeds(settings: &InterpolateSettings) -> Range<u64> {
@@ -59,7 +69,64 @@ pub struct Interpolated<M = Network> {
     pub points: Vec<InterpolationPoint>,
 }
 
+/// The levels that were chosen.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChosenLevels {
+    /// Euler on them.
+    pub plan: Plan,
+    /// Their alpha: 0 for those that phase 1 began with, 1 for the learned ones.
+    pub alpha: f64,
+    /// Held-out rollout error.
+    pub rollout_error: f64,
+    /// All points that were evaluated, by rising alpha.
+    pub points: Vec<InterpolationPoint>,
+}
+
 impl Fitter<'_> {
+    /// The levels between `start` and `learned` whose images by `denoiser` are nearest to the scorer's reference, `start` and `learned`
+    /// among them: of the settings' number of seeds that nothing else sees. Points at which two levels of the network's become the
+    /// same are left out.
+    ///
+    /// # Errors
+    /// If the denoiser fails, or `start` and `learned` differ in length.
+    pub fn interpolate_levels(
+        &self,
+        denoiser: &dyn TorchDenoiser,
+        start: &Schedule,
+        learned: &Schedule,
+        scorer: &ImageScorer,
+    ) -> Result<ChosenLevels> {
+        let seeds: Vec<u64> = (LEVEL_SEEDS..LEVEL_SEEDS + self.settings.interpolate.images as u64).collect();
+        let (mut points, mut best) = (Vec::new(), None::<(InterpolationPoint, Plan)>);
+        for alpha in LEVEL_ALPHAS {
+            let levels = start.interpolated(learned, alpha)?;
+            let Ok(levels) = levels.round(&denoiser.spec().levels) else { continue };
+            let plan = euler(&levels)?;
+            let point = self.point(alpha, "levels", denoiser, &plan, (&seeds, scorer))?;
+            points.push(point.clone());
+            if best.as_ref().is_none_or(|(nearest, _)| point.frechet < nearest.frechet) {
+                best = Some((point, plan));
+            }
+        }
+        let (point, plan) = best.context("no two levels of this network are apart enough for such a plan")?;
+        Ok(ChosenLevels { plan, alpha: point.alpha, rollout_error: point.rollout_error, points })
+    }
+
+    /// An interpolation point scored.
+    fn point(
+        &self,
+        alpha: f64,
+        what: &str,
+        denoiser: &dyn TorchDenoiser,
+        plan: &Plan,
+        (seeds, scorer): (&[u64], &ImageScorer),
+    ) -> Result<InterpolationPoint> {
+        self.observer.event(Event::Note(&format!("{} evaluations, {what} at alpha {alpha}", plan.nfe())));
+        let score = scorer.score(denoiser, plan, seeds, self.observer)?;
+        let rollout_error = self.rollout_error(denoiser, plan)?;
+        Ok(InterpolationPoint { alpha, frechet: score.frechet(), scores: score.scores, rollout_error })
+    }
+
     /// The network between `untuned` and `tuned`, which was tuned for `plan`, whose images are nearest to the scorer's reference:
     /// of the settings' number of seeds that nothing else sees. Without a scorer, or where tuning changed nothing, the tuned one.
     /// The untuned network is evaluated, and never chosen.
@@ -81,17 +148,7 @@ impl Fitter<'_> {
             return Ok(Interpolated { model: tuned, plan, alpha: 1.0, rollout_error, points: Vec::new() });
         };
         let seeds: Vec<u64> = (INTERPOLATION_SEEDS..INTERPOLATION_SEEDS + images as u64).collect();
-        let evaluate = |alpha: f64, model: &M, plan: &Plan| {
-            let text = format!("{} evaluations, network at alpha {alpha}", plan.nfe());
-            self.observer.event(Event::Note(&text));
-            let score = scorer.score(model, plan, &seeds, self.observer)?;
-            Ok::<_, crate::Error>(InterpolationPoint {
-                alpha,
-                frechet: score.frechet(),
-                scores: score.scores,
-                rollout_error: self.rollout_error(model, plan)?,
-            })
-        };
+        let evaluate = |alpha: f64, model: &M, plan: &Plan| self.point(alpha, "network", model, plan, (&seeds, scorer));
         let mut points = vec![evaluate(0.0, untuned, plan)?];
         let matched = plan_for(untuned, &tuned, plan, moments)?;
         let mut best = (evaluate(1.0, &tuned, &matched)?, matched);
@@ -110,6 +167,9 @@ impl Fitter<'_> {
         Ok(Interpolated { model: untuned.interpolated(&tuned, alpha)?, plan, alpha, rollout_error, points })
     }
 }
+
+/// Schedules that an interpolation of levels evaluates.
+pub(super) const SCHEDULES: usize = LEVEL_ALPHAS.len();
 
 /// Networks that an interpolation evaluates beside the untuned one.
 pub(super) const NETWORKS: usize = ALPHAS.len() + 1;
@@ -151,7 +211,11 @@ pub fn interpolation_table<'a>(
     (!all.is_empty()).then_some(table)
 }
 
-/// What reports say of that table.
+/// What reports say of a table of levels.
+pub const LEVELS_TEXT: &str = "Levels between those that phase 1 began with (alpha 0) and the learned ones (alpha 1), interpolated in log \
+    sigma. Those are taken whose images have the least Frechet distance, on seeds that nothing else sees.";
+
+/// What reports say of a table of networks.
 pub const INTERPOLATION_TEXT: &str = "Tuning lowers the error and makes images smoother. Of the networks w + alpha (w' - w) between \
     the untuned one (alpha 0) and the tuned one (alpha 1) the one is taken whose images have the least Frechet distance, on seeds \
     that nothing else sees, each with its moments matched anew where the method's name ends so.";

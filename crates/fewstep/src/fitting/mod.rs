@@ -20,6 +20,7 @@ use fewstep_core::denoiser::Shared;
 use fewstep_core::objective::BoundTable;
 use fewstep_core::observe::Observer;
 use fewstep_core::plan::Plan;
+use fewstep_core::schedule::Schedule;
 use fewstep_eval::features::FeatureNetwork;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{ScheduleStep, TableConfig, TuneStep};
@@ -30,12 +31,17 @@ use serde::{Deserialize, Serialize};
 
 pub use self::budget::UNTUNED;
 pub use self::forecast::forecast;
-pub(crate) use self::forecast::{Runs, interpolation_evaluations, learning_levels, tuning};
+pub(crate) use self::forecast::{
+    Runs, interpolation_evaluations, learning_levels, level_interpolation_evaluations, tuning,
+};
 pub use self::inputs::{open_inputs, open_plans};
 pub use self::interpolate::{
-    INTERPOLATION_TEXT, Interpolated, InterpolationPoint, comes_nearer, interpolation_table, plan_for,
+    ChosenLevels, INTERPOLATION_TEXT, Interpolated, InterpolationPoint, LEVELS_TEXT, comes_nearer, interpolation_table,
+    plan_for,
 };
-pub use self::outcome::{CrossPlan, Grid, Outcome, PhaseOutcome, cross_plan_table, interpolations, table};
+pub use self::outcome::{
+    CrossPlan, Grid, Outcome, PhaseOutcome, cross_plan_table, interpolations, level_interpolations, table,
+};
 pub use self::report::report;
 pub use self::settings::{FitSettings, PlanSource};
 pub use self::task::{FitInputs, FitRun, FitTask, OUTCOMES, Phases, PlanFile, fit};
@@ -45,6 +51,7 @@ use crate::bound::bound_table;
 use crate::error::{Context, Result};
 use crate::features::FeatureLoss;
 use crate::plans::euler;
+use crate::scorer::ImageScorer;
 
 /// A denoiser, the data that it is fitted on, and the held-out evaluator.
 pub struct Fitter<'a> {
@@ -75,6 +82,18 @@ pub struct FoundPlan {
     pub steps: Vec<ScheduleStep>,
     /// Evaluations of the held-out error: updates made, error.
     pub evaluations: Vec<(u64, f64)>,
+    /// The points between the levels that phase 1 began with and the learned ones, where images chose the plan among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interpolation: Vec<InterpolationPoint>,
+}
+
+impl FoundPlan {
+    /// Whether it is to be taken over from one of this held-out error: by its images where these chose, where the one before was
+    /// among the choices, else by the error.
+    fn is_better(&self, before: f64) -> bool {
+        let nearest = self.interpolation.iter().min_by(|a, b| a.frechet.total_cmp(&b.frechet));
+        nearest.map_or(self.rollout_error <= before, |point| point.alpha > 0.0)
+    }
 }
 
 /// Outcome of phase 2.
@@ -174,6 +193,24 @@ impl<'a> Fitter<'a> {
         self.evaluated(model, euler(&found.schedule)?)
     }
 
+    /// `learned` levels, or those between `start` and them whose images are nearest to the scorer's reference
+    /// ([`Fitter::interpolate_levels`]).
+    ///
+    /// # Errors
+    /// As the same.
+    pub fn chosen_levels(
+        &self,
+        denoiser: &dyn TorchDenoiser,
+        start: &Schedule,
+        learned: FoundPlan,
+        scorer: Option<&ImageScorer>,
+    ) -> Result<FoundPlan> {
+        let Some(scorer) = scorer.filter(|_| self.settings.interpolate.images > 0) else { return Ok(learned) };
+        let chosen = self.interpolate_levels(denoiser, start, &Schedule::new(learned.plan.sigmas())?, scorer)?;
+        let ChosenLevels { plan, rollout_error, points: interpolation, .. } = chosen;
+        Ok(FoundPlan { plan, rollout_error, interpolation, ..learned })
+    }
+
     /// Phase 1 by a search over a teacher: the plan for `steps` evaluations that `method` found.
     ///
     /// # Errors
@@ -184,6 +221,12 @@ impl<'a> Fitter<'a> {
 
     fn evaluated(&self, model: &dyn TorchDenoiser, plan: Plan) -> Result<FoundPlan> {
         let rollout_error = self.rollout_error(model, &plan)?;
-        Ok(FoundPlan { plan, rollout_error, steps: Vec::new(), evaluations: vec![(0, rollout_error)] })
+        Ok(FoundPlan {
+            plan,
+            rollout_error,
+            steps: Vec::new(),
+            evaluations: vec![(0, rollout_error)],
+            interpolation: Vec::new(),
+        })
     }
 }

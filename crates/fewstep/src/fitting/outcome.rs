@@ -33,6 +33,9 @@ pub struct Outcome {
     /// The held-out error while the network was tuned, one list a round.
     #[serde(default)]
     pub tuning: Vec<Vec<TuneStep>>,
+    /// The interpolation between the levels that phase 1 began with and the learned ones, one list a round.
+    #[serde(default)]
+    pub levels: Vec<Vec<InterpolationPoint>>,
     /// The interpolation between the untuned and the tuned network, one list a round.
     #[serde(default)]
     pub interpolation: Vec<Vec<InterpolationPoint>>,
@@ -107,11 +110,19 @@ pub fn table(outcomes: &[Outcome]) -> Table {
     table
 }
 
-/// Interpolation points of all numbers of steps; none where there are none.
+/// Interpolation points of networks for all numbers of steps; none where there are none.
 pub fn interpolations(outcomes: &[Outcome]) -> Option<Table> {
+    by_rounds(outcomes, |outcome| &outcome.interpolation)
+}
+
+/// Interpolation points of levels for all numbers of steps; none where there are none.
+pub fn level_interpolations(outcomes: &[Outcome]) -> Option<Table> {
+    by_rounds(outcomes, |outcome| &outcome.levels)
+}
+
+fn by_rounds(outcomes: &[Outcome], of: impl Fn(&Outcome) -> &Vec<Vec<InterpolationPoint>>) -> Option<Table> {
     interpolation_table(outcomes.iter().flat_map(|outcome| {
-        let rounds = outcome.interpolation.iter().enumerate();
-        rounds.map(|(round, points)| (outcome.steps, round + 1, points.as_slice()))
+        of(outcome).iter().enumerate().map(|(round, points)| (outcome.steps, round + 1, points.as_slice()))
     }))
 }
 

@@ -58,7 +58,7 @@ impl Optimisation {
 
     /// Evaluates the held-out error of the levels as they are, rounded to those that the network knows. Where two of these are the
     /// same level nothing changes, and the answer is why.
-    fn evaluate(&mut self, fitter: &Fitter, model: &dyn TorchDenoiser) -> Result<Option<String>> {
+    fn evaluate(&mut self, fitter: &Fitter, model: &dyn TorchDenoiser, stops_early: bool) -> Result<Option<String>> {
         let levels = match self.optimiser.schedule()?.round(&model.spec().levels) {
             Ok(levels) => levels,
             Err(error) => return Ok(Some(error.to_string())),
@@ -67,7 +67,7 @@ impl Optimisation {
         let error = finite_error(fitter, model, &plan, self.optimiser.iteration())?;
         self.evaluations.push((self.optimiser.iteration(), error));
         self.since_best += 1;
-        if error < self.rollout_error || !fitter.settings.early_stop {
+        if error < self.rollout_error || !stops_early {
             (self.rollout_error, self.best, self.since_best) = (error, plan, 0);
         }
         Ok(None)
@@ -86,12 +86,19 @@ fn finite_error(fitter: &Fitter, model: &dyn TorchDenoiser, plan: &Plan, iterati
 }
 
 impl Fitter<'_> {
-    /// Phase 1 by Adam from `initial`, keeping the best levels by the held-out rollout error (without early stopping the last).
+    /// Phase 1 by Adam from `initial`, keeping the best levels by the held-out rollout error; the last without early stopping, and `to_the_end`,
+    /// where images choose afterwards ([`Fitter::chosen_levels`]).
     /// Levels that come to coincide end it: those before stand. It resumes from the file `state` if that is there.
     ///
     /// # Errors
     /// If there are no images, an update diverges, or the observer asks for the end ([`Error::Stopped`]: the state is saved).
-    pub fn optimise_levels(&self, model: &dyn TorchDenoiser, initial: &Schedule, state: &Path) -> Result<FoundPlan> {
+    pub fn optimise_levels(
+        &self,
+        model: &dyn TorchDenoiser,
+        initial: &Schedule,
+        state: &Path,
+        to_the_end: bool,
+    ) -> Result<FoundPlan> {
         let images = self.needed_images()?;
         let paper = &self.settings.paper;
         let mut now = match read::<Optimisation>(state)? {
@@ -99,7 +106,8 @@ impl Fitter<'_> {
             None => Optimisation::new(self, model, initial)?,
         };
         let name = format!("phase 1, {} steps", initial.len());
-        let patience = if self.settings.early_stop { paper.patience.max(1) } else { u64::MAX };
+        let stops_early = self.settings.early_stop && !to_the_end;
+        let patience = if stops_early { paper.patience.max(1) } else { u64::MAX };
         let ranks = model.ranks();
         let _saving = Saving::new(self.observer);
         let mut progress = Progress::new(self.observer, &name, "updates", paper.iterations, now.optimiser.iteration());
@@ -109,7 +117,7 @@ impl Fitter<'_> {
                 Ok(step) => step,
                 Err(error @ NetworkError::Coinciding { .. }) => {
                     let evaluated = now.evaluations.last().is_some_and(|(last, _)| *last == now.optimiser.iteration());
-                    let rounded = if evaluated { None } else { now.evaluate(self, model)? };
+                    let rounded = if evaluated { None } else { now.evaluate(self, model, stops_early)? };
                     ended = rounded.or(Some(error.to_string()));
                     break;
                 }
@@ -119,7 +127,7 @@ impl Fitter<'_> {
             progress.set(iteration, format!("objective {:.4}", step.loss));
             now.steps.push(step);
             if iteration.is_multiple_of(paper.check_every.max(1)) || now.optimiser.is_done() {
-                ended = now.evaluate(self, model)?;
+                ended = now.evaluate(self, model, stops_early)?;
                 let due = saved.is_none_or(|saved| saved.elapsed() > SAVE_EVERY);
                 if due && ended.is_none() && !self.observer.cancelled() {
                     atomic::write_json(state, &now)?;
@@ -136,11 +144,11 @@ impl Fitter<'_> {
         }
         drop(progress);
         if let Some(reason) = ended {
-            let which = if self.settings.early_stop { "best" } else { "last" };
+            let which = if stops_early { "best" } else { "last" };
             let text = format!("{name}: it ends here, as {reason}; the {which} of the levels evaluated before stand");
             self.observer.event(Event::Note(&text));
         }
         let Optimisation { best: plan, rollout_error, steps, evaluations, .. } = now;
-        Ok(FoundPlan { plan, rollout_error, steps, evaluations })
+        Ok(FoundPlan { plan, rollout_error, steps, evaluations, interpolation: Vec::new() })
     }
 }

@@ -6,8 +6,8 @@ use fewstep_io::RunFolder;
 use fewstep_nn::fit::TuneStep;
 use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Series, Style};
 
-use super::interpolate::INTERPOLATION_TEXT;
-use super::outcome::{Outcome, cross_plan_table, interpolations, table};
+use super::interpolate::{INTERPOLATION_TEXT, LEVELS_TEXT};
+use super::outcome::{Outcome, cross_plan_table, interpolations, level_interpolations, table};
 use super::task::{FitTask, OUTCOMES};
 use crate::error::Result;
 use crate::figures;
@@ -35,6 +35,10 @@ pub fn report(folder: &RunFolder) -> Result<Page> {
             format!("{} steps, the same seeds", outcome.steps),
             vec![Block::Images(images.collect()), Block::Plots(plots(outcome, folder)?)],
         ));
+    }
+    if let Some(table) = level_interpolations(outcomes) {
+        let blocks = vec![Block::Text(LEVELS_TEXT.to_owned()), Block::Table(table)];
+        sections.push(Section::new("Between the first and the learned levels", blocks));
     }
     let tuning = tuning(outcomes);
     if !tuning.is_empty() {

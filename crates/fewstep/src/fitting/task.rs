@@ -52,7 +52,7 @@ pub struct FitTask {
     /// The feature network of distances of features.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<FeatureId>,
-    /// What scores the images of interpolated networks.
+    /// What scores the images of interpolated levels and networks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<ReferenceId>,
     /// Where plans come from.
@@ -114,10 +114,19 @@ impl FitTask {
             || self.tunes() && self.settings.tune.compares_features()
     }
 
-    /// Whether images of interpolated networks are scored where there is a reference: not by what tuning made small.
-    pub fn interpolates(&self) -> bool {
-        let settings = &self.settings;
-        self.tunes() && settings.interpolate.images > 0 && settings.early_stop && !self.compares_features()
+    /// Whether images choose among networks between the untuned and the tuned one, where there is a reference.
+    pub fn interpolates_networks(&self) -> bool {
+        self.tunes() && self.chooses_by_images()
+    }
+
+    /// Whether images choose among levels between rho = 7 and those that the paper's objectives led to, where there is a reference.
+    pub fn interpolates_levels(&self) -> bool {
+        self.finds() && self.method == PlanSource::Paper && self.chooses_by_images()
+    }
+
+    /// Not by what tuning made small.
+    fn chooses_by_images(&self) -> bool {
+        self.settings.interpolate.images > 0 && self.settings.early_stop && !self.compares_features()
     }
 
     /// The task as far as a model allows it: where weights cannot be had, both phases are phase 1 alone, and the observer is told so.
@@ -228,7 +237,7 @@ pub struct FitInputs<'a> {
     pub images: Option<&'a Images>,
     /// The feature network of distances of features.
     pub features: Option<&'a dyn FeatureNetwork>,
-    /// What scores the images of interpolated networks; without any the held-out error chooses.
+    /// What scores the images of interpolated levels and networks; without any the held-out error chooses.
     pub references: &'a [ImageReference],
     /// The plans of the task's files, in order.
     pub plans: &'a [Plan],
@@ -261,7 +270,7 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
     let spread = spread(base);
     let fitter = Fitter::new(base, network, inputs.images, settings, observer)?.with_features(inputs.features);
     let scorer = match inputs.references {
-        references if task.interpolates() && !references.is_empty() => {
+        references if !references.is_empty() && (task.interpolates_networks() || task.interpolates_levels()) => {
             let mut scorer = ImageScorer::new(references, settings.batch)?;
             let teacher = heun_teacher(&base.spec().levels, settings.held_out.teacher_steps)?;
             scorer.teach(base, &teacher, teacher_seeds(&settings.interpolate), folder.path(), observer)?;

@@ -54,9 +54,22 @@ pub(super) struct Figures {
     pub levels: Vec<Levels>,
     pub descents: Vec<Descent>,
     pub learning: Vec<Learning>,
-    /// Networks between the untuned one and that of our tuning, by number of steps.
-    pub interpolation: Vec<(usize, Vec<InterpolationPoint>)>,
+    /// What images chose among.
+    #[serde(default)]
+    pub interpolations: Vec<Interpolation>,
 }
+
+/// The levels or networks that images chose among for a row of so many steps.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Interpolation {
+    pub steps: usize,
+    /// The row, or [`LEVELS`].
+    pub method: String,
+    pub points: Vec<InterpolationPoint>,
+}
+
+/// What interpolated levels are called.
+pub(super) const LEVELS: &str = "levels";
 
 /// Name of the file and plot of each figure.
 pub(super) fn plots(rows: &[Row], task: &ReproduceTask, drawn: &Figures) -> Result<Vec<(String, Plot)>> {

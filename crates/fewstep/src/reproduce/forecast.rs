@@ -7,7 +7,7 @@ use super::{Experiment, ReproduceSettings, ReproduceTask, RowKind};
 use crate::cells::TIMED;
 use crate::error::Result;
 use crate::fitting::settings::TuneSettings;
-use crate::fitting::{Runs, interpolation_evaluations, learning_levels, tuning};
+use crate::fitting::{Runs, interpolation_evaluations, learning_levels, level_interpolation_evaluations, tuning};
 use crate::forecast::Forecast;
 
 /// The settings and the cost of an experiment on a denoiser of this description; what an earlier run left is not taken off.
@@ -33,9 +33,17 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
     let rows = task.rows();
     let paper = rows.iter().filter(|row| !row.searches()).filter_map(|row| row.tuning(&task.settings));
     let paper: Vec<TuneSettings> = paper.collect();
+    let chosen = !task.references.is_empty() && task.settings.choose_by_images;
+    let scored = if chosen { fit.interpolate.images as u64 } else { 0 };
+    if task.learns_levels() {
+        let between = level_interpolation_evaluations(scored, held, steps);
+        cost = cost.part("interpolation between rho = 7 and the learned levels", between);
+    }
     if let Some(tune) = paper.first() {
         // rows differ in their loss, not in their cost
-        cost = tuning(cost, "phase 2", fit, tune, Runs { spec, steps: &task.steps, times: paper.len() as u64 })?;
+        let times = paper.len() as u64;
+        cost = tuning(cost, "phase 2", fit, tune, Runs { spec, steps: &task.steps, times })?
+            .part("networks of phase 2", times * interpolation_evaluations(scored, held, 0, steps));
     }
     cost = ours(task, spec, cost, &rows, held)?;
     Ok(cost.part(format!("samples of {} methods", rows.len()), rows.len() as u64 * (images + held) * steps))

@@ -120,12 +120,13 @@ fn drawn(runner: &Runner, task: &ReproduceTask, model: &OpenModel) -> Result<Fig
     let parameterisation = model.network().map(|network| network.parameterisation().clone());
     let mut figures = Figures { parameterisation, ..Figures::default() };
     for &steps in &task.steps {
-        figures.interpolation.push((steps, runner.interpolation(steps)?));
+        figures.interpolations.extend(runner.interpolations(steps)?);
         figures.learning.extend(runner.learning(steps)?);
         if task.experiment == Experiment::Objectives {
             figures.descents.extend(runner.objectives(steps)?);
         } else if task.learns_levels() {
-            let (rho_7, learned) = (runner.rho_7(steps)?.levels().to_vec(), runner.levels(steps)?.levels().to_vec());
+            let (rho_7, learned) =
+                (runner.rho_7(steps)?.levels().to_vec(), runner.learned_levels(steps)?.levels().to_vec());
             figures.levels.push(Levels { steps, rho_7, learned });
         }
     }

@@ -3,11 +3,11 @@
 use fewstep_io::RunFolder;
 use fewstep_report::{Block, LabeledImage, Page, Section};
 
-use super::figures::{FIGURES, Figures, plots};
-use super::{ReproduceTask, tables};
+use super::figures::{FIGURES, Figures, LEVELS, plots};
+use super::{ReproduceTask, RowKind, tables};
 use crate::cells::Row;
 use crate::error::Result;
-use crate::fitting::{INTERPOLATION_TEXT, interpolation_table};
+use crate::fitting::{INTERPOLATION_TEXT, LEVELS_TEXT, interpolation_table};
 use crate::runs::RunFile;
 
 /// The page of these rows, whose images and figures are in `folder`.
@@ -31,10 +31,16 @@ pub(super) fn page(rows: &[Row], run: &RunFile<ReproduceTask>, folder: &RunFolde
     }
     let figures = plots(rows, task, &drawn)?.into_iter().map(|(_, plot)| plot).collect();
     sections.push(Section::new("Figures", vec![Block::Plots(figures)]));
-    let points = drawn.interpolation.iter().map(|(steps, points)| (*steps, 1, points.as_slice()));
-    if let Some(table) = interpolation_table(points) {
-        let blocks = vec![Block::Text(INTERPOLATION_TEXT.to_owned()), Block::Table(table)];
-        sections.push(Section::new("Between the untuned and the tuned network", blocks));
+    let methods = [LEVELS].into_iter().chain(task.rows().into_iter().map(RowKind::name));
+    for method in methods {
+        let of_method = drawn.interpolations.iter().filter(|found| found.method == method);
+        let points = of_method.map(|found| (found.steps, 1, found.points.as_slice()));
+        let Some(table) = interpolation_table(points) else { continue };
+        let (title, text) = match method {
+            LEVELS => ("Between rho = 7 and the learned levels".to_owned(), LEVELS_TEXT),
+            row => (format!("Between the untuned and the tuned network: {row}"), INTERPOLATION_TEXT),
+        };
+        sections.push(Section::new(title, vec![Block::Text(text.to_owned()), Block::Table(table)]));
     }
     let mut facts = run.provenance.facts();
     facts.extend(tables::facts(task));

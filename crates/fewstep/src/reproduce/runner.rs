@@ -10,16 +10,16 @@ use fewstep_core::schedule::Schedule;
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::fit::{NoiseSharing, TuneStep};
-use fewstep_nn::{Network, TorchDenoiser};
+use fewstep_nn::{Network, TorchDenoiser, Tunable};
 use fewstep_search::{DataMoments, Extras, MomentsOf, Search, baseline, heun_teacher};
 
-use super::figures::{Descent, Learning};
+use super::figures::{Descent, Interpolation, LEVELS, Learning};
 use super::{ReproduceInputs, ReproduceTask, RowKind};
 use crate::cells::{Errors, ResultCache, Row, SearchCost};
 use crate::data::data_moments;
 use crate::error::{Context, Result};
 use crate::fitting::settings::{PaperObjective, PaperSettings, TuneSettings};
-use crate::fitting::{FitSettings, Fitter, FoundPlan, InterpolationPoint, Saved, plan_for};
+use crate::fitting::{ChosenLevels, FitSettings, Fitter, FoundPlan, Saved, comes_nearer, plan_for};
 use crate::models::load_like;
 use crate::plans::euler;
 use crate::runs::{read, slug};
@@ -97,10 +97,33 @@ impl<'a> Runner<'a> {
         Ok(baseline(&self.base().spec().levels, steps)?)
     }
 
-    /// Phase 1: the learned levels, or those of an earlier run.
-    pub fn levels(&self, steps: usize) -> Result<Schedule> {
+    /// The levels that the paper's objective led to, or those of an earlier run.
+    pub fn learned_levels(&self, steps: usize) -> Result<Schedule> {
         let learned = self.learned(&format!("levels-{steps:03}"), steps, &self.task.settings.fit.paper)?;
         Ok(Schedule::new(learned.plan.sigmas())?)
+    }
+
+    /// Phase 1: the learned levels, or those on the way to them that images choose.
+    fn levels(&self, steps: usize) -> Result<Schedule> {
+        let learned = self.learned_levels(steps)?;
+        let Some(scorer) = self.chooser() else { return Ok(learned) };
+        let file = self.folder.join(format!("levels-{steps:03}-interpolation.json"));
+        let chosen = match read::<ChosenLevels>(&file)? {
+            Some(chosen) => chosen,
+            None => {
+                let chosen = self.fitter.interpolate_levels(self.base(), &self.rho_7(steps)?, &learned, scorer)?;
+                atomic::write_json(&file, &chosen)?;
+                chosen
+            }
+        };
+        Ok(Schedule::new(chosen.plan.sigmas())?)
+    }
+
+    /// What chooses the paper's levels and networks, if images do.
+    fn chooser(&self) -> Option<&ImageScorer<'a>> {
+        let settings = &self.task.settings;
+        let chooses = settings.choose_by_images && settings.fit.interpolate.images > 0;
+        self.cache.as_ref()?.scorer.as_ref().filter(|_| chooses)
     }
 
     /// Phase 1 with these settings, from rho = 7 on, or what an earlier run left under this name.
@@ -112,7 +135,7 @@ impl<'a> Runner<'a> {
         }
         let settings = FitSettings { paper: paper.clone(), ..self.task.settings.fit.clone() };
         let fitter = self.fitter.with_settings(&settings);
-        let learned = fitter.optimise_levels(self.base(), &self.rho_7(steps)?, &state)?;
+        let learned = fitter.optimise_levels(self.base(), &self.rho_7(steps)?, &state, self.chooser().is_some())?;
         atomic::write_json(&file, &learned)?;
         remove(&state);
         Ok(learned)
@@ -236,16 +259,18 @@ impl<'a> Runner<'a> {
         }
         self.observer.event(Event::Note(&format!("{}, {} steps: tuning", kind.name(), plan.nfe())));
         let saved = Saved { state: &state, trajectories: &trajectories, resume: self.resumed };
-        let scorer = cache.scorer.as_ref().filter(|_| ours && settings.interpolate.images > 0);
+        let scorer = match ours {
+            true => cache.scorer.as_ref().filter(|_| settings.interpolate.images > 0),
+            false => self.chooser(),
+        };
         let tuned = fitter.tune(untuned, plan, Some(saved), scorer.is_some())?;
         atomic::write_json(file("evaluations.json"), &tuned.evaluations)?;
-        // the paper's rows are its own: the tuned network
-        let (model, plan, alpha) = if ours {
-            let chosen = fitter.interpolate(untuned, tuned.model, plan, moments, scorer)?;
-            atomic::write_json(file("interpolation.json"), &chosen.points)?;
-            (chosen.model, chosen.plan, chosen.alpha)
-        } else {
-            (tuned.model, plan.clone(), 1.0)
+        let chosen = fitter.interpolate(untuned, tuned.model, plan, moments, scorer)?;
+        atomic::write_json(file("interpolation.json"), &chosen.points)?;
+        // our row shows what tuning does, be it good or not; the paper's shows its best
+        let (model, plan, alpha) = match comes_nearer(&chosen.points) {
+            Some(false) if !ours => (untuned.duplicate()?, plan.clone(), 0.0),
+            _ => (chosen.model, chosen.plan, chosen.alpha),
         };
         let mut notes = self.inputs.model.notes.clone();
         let (steps, hash) = (plan.nfe(), &self.inputs.model.hash);
@@ -278,10 +303,17 @@ impl<'a> Runner<'a> {
         Ok(all)
     }
 
-    /// Networks between the untuned one and the one tuned for our plan; none where none were evaluated.
-    pub fn interpolation(&self, steps: usize) -> Result<Vec<InterpolationPoint>> {
+    /// What images chose among for each row: levels, then networks.
+    pub fn interpolations(&self, steps: usize) -> Result<Vec<Interpolation>> {
         let Some(cache) = &self.cache else { return Ok(Vec::new()) };
-        Ok(read(&cache.file(RowKind::OursTuned.name(), steps, "interpolation.json"))?.unwrap_or_default())
+        let mut all = Vec::new();
+        let levels = read::<ChosenLevels>(&self.folder.join(format!("levels-{steps:03}-interpolation.json")))?;
+        all.extend(levels.map(|chosen| Interpolation { steps, method: LEVELS.to_owned(), points: chosen.points }));
+        for kind in self.task.rows() {
+            let points: Option<Vec<_>> = read(&cache.file(kind.name(), steps, "interpolation.json"))?;
+            all.extend(points.map(|points| Interpolation { steps, method: kind.name().to_owned(), points }));
+        }
+        Ok(all)
     }
 }
 

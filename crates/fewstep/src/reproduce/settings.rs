@@ -47,6 +47,8 @@ documented! {
         pub resize: Convention,
         /// Images that rows are scored on.
         pub seeds: SeedRanges,
+        /// Whether images (`fit.interpolate`) choose the paper's levels and networks among those between the first and the learned ones.
+        pub choose_by_images: bool,
         /// The paper's two phases (`paper`, and `tune` by the loss bound), our search, and the held-out error.
         pub fit: FitSettings,
         /// Our tuning, by the loss rollout.
@@ -95,7 +97,9 @@ impl ReproduceSettings {
             Preset::Paper => SeedRanges { images: 50_000, ranges: 1, first: 0 },
         };
         let method = Method { moments: Some(MomentsOf::Data), ..Method::LEAST_SQUARES };
-        let mut settings = Self { method, resize: Convention::default(), seeds, fit, rollout };
+        // the paper takes what was learned
+        let choose_by_images = !paper;
+        let mut settings = Self { method, resize: Convention::default(), seeds, choose_by_images, fit, rollout };
         settings.set_level_updates(if paper { 50_000 } else { 400 });
         settings.set_updates(if paper { 50_000 } else { 1_000 });
         settings.set_batch(if paper { 512 } else { 128 });

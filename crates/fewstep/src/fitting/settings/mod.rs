@@ -51,11 +51,11 @@ documented! {
         pub teacher_steps: usize,
     }
 
-    /// Interpolation between the untuned and the tuned network, by the Frechet distance of their images.
+    /// Interpolation between the untuned and the tuned network, and between rho = 7 and the paper's levels, by the Frechet distance of images.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct InterpolateSettings {
-        /// Images of each network, of seeds of their own; 0 takes the tuned one.
+        /// Images of each interpolation point, of seeds of their own; 0 takes what was learned.
         pub images: usize,
     }
 }
