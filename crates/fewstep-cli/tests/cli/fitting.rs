@@ -267,7 +267,17 @@ fn a_fit_interpolates_between_the_untuned_and_the_tuned_network() {
         for (points, phase) in rounds.iter().zip(tunings) {
             let points = points.as_array().unwrap();
             let alphas: Vec<f64> = points.iter().map(|point| number(&point["alpha"])).collect();
-            assert_eq!(alphas, [0.0, 0.25, 0.5, 0.75, 1.0]);
+            // averages of 3 half-lives after 4 and 8 updates, and points on the way to the best of them
+            assert_eq!(alphas, [0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+            let average = |at: usize| (&points[at]["average"]["updates"], &points[at]["average"]["halflife_images"]);
+            let halflives = |updates: u64| {
+                let of: Vec<f64> =
+                    (4..10).map(average).filter(|(after, _)| **after == updates).map(|(_, of)| number(of)).collect();
+                (of.len(), (of[1] / of[0]).round(), (of[2] / of[0]).round())
+            };
+            assert_eq!((halflives(4), halflives(8)), ((3, 5.0, 25.0), (3, 5.0, 25.0)));
+            let nearest = points[4..].iter().min_by(|a, b| number(&a["frechet"]).total_cmp(&number(&b["frechet"])));
+            assert!((1..4).all(|at| points[at]["average"] == nearest.unwrap()["average"]));
             let best =
                 points[1..].iter().min_by(|a, b| number(&a["frechet"]).total_cmp(&number(&b["frechet"]))).unwrap();
             assert_eq!(best["rollout_error"], phase["rollout_error"]);
@@ -281,8 +291,8 @@ fn a_fit_interpolates_between_the_untuned_and_the_tuned_network() {
     let cost = place.json(&on_mixture("new", &[&more[..], &["--dry-run"]].concat()));
     let parts = cost["parts"].as_array().unwrap();
     let part = |name: &str| parts.iter().find(|part| part["what"] == name).unwrap()["evaluations"].as_u64().unwrap();
-    // 2 rounds of 5 networks, 32 images and 32 held out, all but one matched with 8 latents, 3 and 4 evaluations
-    assert_eq!(part("interpolation between the untuned and the tuned network"), 2 * (5 * 64 + 4 * 8) * 7);
+    // 2 rounds of 10 networks, 32 images and 32 held out, all but one matched with 8 latents, 3 and 4 evaluations
+    assert_eq!(part("interpolation between the untuned and the tuned network"), 2 * (10 * 64 + 9 * 8) * 7);
 
     // the plan for a tuned network is the same where a fit that was stopped goes on: it does not search again
     let plan = place.path("run/steps-004/plan.json");
@@ -343,7 +353,7 @@ fn images_choose_levels_of_the_paper() {
     assert!(page.contains("Levels between those that phase 1 began with"), "{page}");
     // none to choose by: the rollout error chooses
     let without = place.json(&plan("without", &["--set", "interpolate.images=0"]));
-    assert_eq!(without[0]["levels"], serde_json::json!([]));
+    assert_eq!(without[0]["levels"], serde_json::json!([[]]));
     let cost = place.json(&plan("new", &["--dry-run"]));
     let parts = cost["parts"].as_array().unwrap();
     let part = parts.iter().find(|part| part["what"] == "interpolation between the first and the learned levels");
@@ -358,7 +368,7 @@ fn built_in_models_interpolate_by_themselves() {
     let small = ["--steps", "3", "--method", "least-squares", "--set", "interpolate.images=96"];
     let fit = |out, more: &[&'static str]| place.json(&on_mixture(out, &[&small[..], more].concat()));
     let tuned = fit("tuned", &["--updates", "8", "--lr", "0.001"]);
-    assert_eq!(tuned[0]["interpolation"][0].as_array().unwrap().len(), 5);
+    assert_eq!(tuned[0]["interpolation"][0].as_array().unwrap().len(), 10);
     let run = std::fs::read_to_string(place.path("tuned/run.json")).unwrap();
     let run: serde_json::Value = serde_json::from_str(&run).unwrap();
     assert!(run["task"]["references"][0]["reference"].as_str().unwrap().contains("exact samples"));

@@ -116,7 +116,7 @@ fn images_choose_how_far_the_phases_go() {
     assert_eq!(levels["alpha"], nearest(&levels["points"]));
     for (method, began) in [("phase 2: network", "baseline"), ("both phases", "phase 1: levels")] {
         let points = place.read_json(&format!("run/cells/{}-003.interpolation.json", method.replace([':', ' '], "-")));
-        assert_eq!(points.as_array().unwrap().len(), 5);
+        assert_eq!(points.as_array().unwrap().len(), 16);
         if nearest(&points) == 0.0 {
             assert_eq!(row(method)["scores"], row(began)["scores"], "{method}: the untuned network");
         }
@@ -163,7 +163,7 @@ fn rows_can_be_asked_for_alone() {
     assert_eq!(kept["fit"]["search"]["gauss_newton"]["samples"], 24);
     // which network between the untuned and the tuned one was taken
     let points = place.read_json("run/cells/our-plan--rollout-tuning-003.interpolation.json");
-    assert_eq!(points.as_array().unwrap().len(), 5);
+    assert_eq!(points.as_array().unwrap().len(), 10);
     let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
     assert!(page.contains("Between the untuned and the tuned network"));
     // a row that is asked for later; the teacher is scored once

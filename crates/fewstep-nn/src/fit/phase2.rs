@@ -22,6 +22,8 @@ use crate::tensor::Batch;
 use crate::train::{Loss, RolloutLoss, StepStats, Trainer};
 use crate::tunable::Tunable;
 
+use super::averages::{Average, Averages, KeptAverages};
+
 /// How denoising errors count in phase 2.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,6 +81,7 @@ pub struct TuneStep {
 pub struct Tuner<'a, M = Model> {
     trainer: Trainer<'a, M>,
     best: Option<(f64, Tensor)>,
+    averages: Option<Averages>,
     progress: TuneProgress,
 }
 
@@ -95,7 +98,18 @@ struct TuneProgress {
 impl<'a, M: Tunable> Tuner<'a, M> {
     /// Starts tuning the network that `trainer` holds, for the loss that it was given.
     pub fn new(trainer: Trainer<'a, M>) -> Self {
-        Self { trainer, best: None, progress: TuneProgress::default() }
+        Self { trainer, best: None, averages: None, progress: TuneProgress::default() }
+    }
+
+    /// Keeps more averages of the weights than the trainer's, which [`Tuner::averages`] returns. Each takes the memory of the weights.
+    pub fn keeping(self, which: KeptAverages) -> Self {
+        let averages = Averages::new(which, self.trainer.weights());
+        Self { averages: Some(averages), ..self }
+    }
+
+    /// The averages that were kept so far, by rising updates and in the order of their half-lives.
+    pub fn averages(&self) -> Vec<Average> {
+        self.averages.iter().flat_map(Averages::kept).collect()
     }
 
     /// The processes that tune together.
@@ -126,6 +140,9 @@ impl<'a, M: Tunable> Tuner<'a, M> {
         {
             let stats = self.trainer.step()?;
             self.progress.iteration += 1;
+            if let Some(averages) = &mut self.averages {
+                averages.update(self.trainer.weights(), self.progress.iteration, self.trainer.batch() as u64);
+            }
             self.progress.pending.0 += stats.loss;
             self.progress.pending.1 += 1;
             let iteration = self.progress.iteration;
@@ -173,6 +190,9 @@ impl<'a, M: Tunable> Tuner<'a, M> {
             tensors.insert(BEST.to_owned(), tensor_data(weights)?);
             metadata.insert("best_error".to_owned(), serde_json::to_string(error).unwrap_or_default());
         }
+        if let Some(averages) = &self.averages {
+            averages.save(&mut tensors, &mut metadata)?;
+        }
         metadata.insert(PROGRESS.to_owned(), serde_json::to_string(&self.progress).unwrap_or_default());
         Ok(safetensors::write(path, &tensors, &metadata)?)
     }
@@ -185,11 +205,14 @@ impl<'a, M: Tunable> Tuner<'a, M> {
             |what: &str| Error::Checkpoint { path: place.clone(), reason: format!("is not a saved phase 2: {what}") };
         self.trainer.restore(&state, &place)?;
         let text = |key: &str| state.metadata.get(key).ok_or_else(|| fail(&format!("it has no '{key}'")));
-        let progress = serde_json::from_str(text(PROGRESS)?).map_err(|error| fail(&error.to_string()))?;
+        let progress: TuneProgress = serde_json::from_str(text(PROGRESS)?).map_err(|error| fail(&error.to_string()))?;
         let best_error = serde_json::from_str(text("best_error")?).map_err(|error| fail(&error.to_string()))?;
         let weights = tensor_from(state.tensors.get(BEST).ok_or_else(|| fail("it has no best weights"))?)?;
         if weights.size() != self.trainer.average().size() {
             return Err(fail("its best weights are of another network"));
+        }
+        if let Some(averages) = &mut self.averages {
+            averages.load(&state.tensors, &state.metadata, progress.iteration).map_err(|reason| fail(&reason))?;
         }
         self.best = Some((best_error, weights.to_device(self.trainer.average().device())));
         self.progress = progress;

@@ -294,6 +294,16 @@ impl<'a, M: Tunable> Trainer<'a, M> {
         self.config.learning_rate * ramp * decay
     }
 
+    /// Images an update.
+    pub fn batch(&self) -> usize {
+        self.config.batch
+    }
+
+    /// The weights as they are, flat.
+    pub fn weights(&self) -> &Tensor {
+        &self.weights.values
+    }
+
     /// The averaged weights, flat.
     pub fn average(&self) -> &Tensor {
         &self.average

@@ -13,8 +13,8 @@ use fewstep_nn::data::Images;
 use fewstep_nn::distance::Distance;
 use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{
-    NoiseSharing, Noised, ScheduleConfig, ScheduleOptimiser, TableConfig, TuneConfig, TuneWeights, Tuner, level_loss,
-    tabulate,
+    Average, KeptAverages, NoiseSharing, Noised, ScheduleConfig, ScheduleOptimiser, TableConfig, TuneConfig,
+    TuneWeights, Tuner, level_loss, tabulate,
 };
 use fewstep_nn::tch::{self, Device, Kind, Tensor};
 use fewstep_nn::tensor::Batch;
@@ -235,11 +235,15 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
         ..recipe()
     };
     let tune = TuneConfig { iterations: 40, check_every: 10, patience: 4 };
-    let start = || Tuner::new(Trainer::new(model.duplicate().unwrap(), &images, config()).unwrap());
+    let kept = KeptAverages { halflives_images: vec![50.0, 400.0], after: vec![7, 40] };
+    let start = |kept: &KeptAverages| {
+        Tuner::new(Trainer::new(model.duplicate().unwrap(), &images, config()).unwrap()).keeping(kept.clone())
+    };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("phase-2.safetensors");
     let mut saved = false;
-    let tuned = start()
+    let mut tuner = start(&kept);
+    let tuned = tuner
         .run(&plan, &held_out, tune, |tuner, _, evaluated| {
             if evaluated && !saved {
                 saved = true;
@@ -251,10 +255,29 @@ fn phase_2_improves_the_held_out_error_and_resumes() {
     let after = held_out.rollout_error(&spread(&tuned), &plan, &Silent).unwrap();
     assert!(after < 0.7 * before, "{before} -> {after}");
 
-    let mut resumed = start();
+    let mut resumed = start(&kept);
     resumed.load(&path).unwrap();
     let tuned_again = resumed.run(&plan, &held_out, tune, |_, _, _| Ok(())).unwrap();
     assert_eq!(weights(&tuned_again), weights(&tuned));
+    // averages on the way and at the end, where the one of the trainer's half-life is the trainer's
+    let averages = tuner.averages();
+    let of: Vec<_> = averages.iter().map(|average| (average.updates, average.halflife_images)).collect();
+    assert_eq!(of, [(7, 50.0), (7, 400.0), (40, 50.0), (40, 400.0)]);
+    let network = |average: &Average| weights(&average.network(&model).unwrap());
+    let mut to_the_end = start(&kept);
+    let end = to_the_end.run(&plan, &held_out, TuneConfig { patience: u64::MAX, ..tune }, |_, _, _| Ok(())).unwrap();
+    assert_eq!(network(&to_the_end.averages()[2]), weights(&end));
+    let moved = |average: &Average| {
+        let pairs = network(average).into_iter().zip(weights(&model));
+        pairs.map(|(now, before)| (now - before).square().sum(Kind::Float).double_value(&[])).sum::<f64>()
+    };
+    assert!(moved(&averages[0]) > moved(&averages[1]) && moved(&averages[2]) > moved(&averages[3]));
+    for (again, average) in resumed.averages().iter().zip(&averages) {
+        assert_eq!(network(again), network(average));
+    }
+    let fewer = KeptAverages { after: vec![40], ..kept };
+    let error = start(&fewer).load(&path).unwrap_err().to_string();
+    assert!(error.contains("it keeps other averages"), "{error}");
 }
 
 #[test]

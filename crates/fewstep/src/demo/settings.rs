@@ -101,7 +101,7 @@ pub fn demo_settings(updates: u64) -> FitSettings {
             patience: 3,
             ..usual.tune
         },
-        interpolate: InterpolateSettings { images: 0 },
+        interpolate: InterpolateSettings { images: 0, ..usual.interpolate },
         held_out: HeldOutSettings { samples: 48, teacher_steps: TEACHER_STEPS },
         ..usual
     }

@@ -243,15 +243,15 @@ impl Shared<'_> {
         let file = |what: &str| folder.join(format!("round-{round}-phase-2{what}"));
         let (summary_file, model_file, state) = (file(".json"), file(".safetensors"), file("-state.safetensors"));
         let trajectories = file("-trajectories.safetensors");
+        let saved = Saved { state: &state, trajectories: &trajectories, resume: self.resumed };
         let (tuned, summary) = match self.finished::<TunedSummary>(&summary_file)? {
             Some(summary) => (load_like(&model_file, network)?, summary),
             None => {
-                let saved = Saved { state: &state, trajectories: &trajectories, resume: self.resumed };
                 let untuned = now.tuned.as_ref().unwrap_or(network);
                 let tuned = fitter.tune(untuned, &now.plan, Some(saved), self.scorer.is_some())?;
                 let moments = self.search.as_ref().zip(self.task.moments());
-                let (tuned_error, evaluations) = (tuned.rollout_error, tuned.evaluations);
-                let chosen = fitter.interpolate(untuned, tuned.model, &now.plan, moments, self.scorer.as_ref())?;
+                let (tuned_error, evaluations) = (tuned.rollout_error, tuned.evaluations.clone());
+                let chosen = fitter.interpolate(untuned, tuned, &now.plan, moments, self.scorer.as_ref())?;
                 let Interpolated { model, plan, alpha, rollout_error, points: interpolation } = chosen;
                 self.write_model(&model_file, &model, now.plan.nfe(), alpha, now.tunings() + 1)?;
                 let summary = TunedSummary { tuned_error, plan, rollout_error, evaluations, alpha, interpolation };
@@ -259,8 +259,7 @@ impl Shared<'_> {
                 (load_like(&model_file, network)?, summary)
             }
         };
-        remove(&state)?; // an earlier run may have ended before it did
-        remove(&trajectories)?;
+        saved.remove(fitter.settings)?; // an earlier run may have ended before it did
         now.tuning.push(summary.evaluations);
         let better = comes_nearer(&summary.interpolation).unwrap_or(summary.tuned_error < now.error); // equal: nothing moved
         let kept = !fitter.settings.early_stop || better;

@@ -6,7 +6,7 @@ use fewstep_search::settings::TeacherSettings;
 use fewstep_search::{baseline, heun_teacher, search_cost};
 
 use super::cross_plan::cross_plan_evaluations;
-use super::interpolate::{NETWORKS, SCHEDULES};
+use super::interpolate::{SCHEDULES, networks};
 use super::outcome::IMAGES;
 use super::settings::{FitSettings, PlanSource, TuneLoss, TuneSettings};
 use super::task::FitTask;
@@ -85,8 +85,11 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
     }
     if task.tunes() {
         let images = if task.interpolates_networks() { scored } else { 0 };
-        let between = rounds * interpolation_evaluations(images, held, matching, steps);
-        cost = tuning(cost, "phase 2", &task.settings, tune, runs)?
+        let networks = networks(interpolate, tune);
+        let between = rounds * interpolation_evaluations(networks, images, held, matching, steps);
+        // the trainings of several weights of the last level, of which images choose one
+        let tunings = if images > 0 { interpolate.last_weights(tune).len() as u64 } else { 1 };
+        cost = tuning(cost, "phase 2", &task.settings, tune, Runs { times: rounds * tunings, ..runs })?
             .part("interpolation between the untuned and the tuned network", between)
             .part("tuned networks under other plans", cross_plan_evaluations(&task.steps, held_out.samples));
     }
@@ -162,15 +165,18 @@ pub(crate) fn level_interpolation_evaluations(images: u64, held_out: u64, steps:
 }
 
 /// Evaluations of networks between the untuned and the tuned one, on so many images and held-out latents, for plans of `steps`
-/// evaluations in all; `matching` is what matching the moments of these plans takes. Without images the tuned network alone.
-pub(crate) fn interpolation_evaluations(images: u64, held_out: u64, matching: u64, steps: u64) -> u64 {
-    let networks = if images > 0 { NETWORKS as u64 } else { 1 };
+/// evaluations in all; `matching` is what matching the moments of these plans takes. Without images the tuned network alone, else so
+/// many networks beside the untuned one.
+pub(crate) fn interpolation_evaluations(networks: u64, images: u64, held_out: u64, matching: u64, steps: u64) -> u64 {
+    let networks = if images > 0 { networks } else { 1 };
     let untuned = if images > 0 { (images + held_out) * steps } else { 0 };
     untuned + networks * (matching + (images + held_out) * steps)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use fewstep_core::denoiser::{Counting, Denoiser, Reference};
     use fewstep_core::observe::Silent;
     use fewstep_core::plan::Plan;
@@ -263,32 +269,40 @@ mod tests {
     /// Networks between, scored by images and without, and tuned networks under other plans: to the evaluation.
     #[test]
     fn the_cost_of_what_follows_a_tuning_is_that_of_doing_it() {
-        let (counting, _) = counting();
+        let (counting, images_of) = counting();
         let settings = FitSettings {
+            tune: TuneSettings { loss: TuneLoss::Bound, updates: 3, batch: 8, ..TuneSettings::default() },
             held_out: HeldOutSettings { samples: 6, teacher_steps: 2 },
-            interpolate: InterpolateSettings { images: 10 },
+            interpolate: InterpolateSettings { images: 10, ..InterpolateSettings::default() },
+            early_stop: false,
             ..FitSettings::default()
         };
-        let fitter = Fitter::new(&counting, None, None, &settings, &Silent).unwrap();
+        let fitter = Fitter::new(&counting, None, Some(&images_of), &settings, &Silent).unwrap();
         let evaluations = |work: &dyn Fn()| {
             let before = counting.cost().evaluations;
             work();
             counting.cost().evaluations - before
         };
         let plans = [3, 5].map(|steps| euler(&karras(steps, 0.01, 50.0, 7.0).unwrap()).unwrap());
-        let tuned = || {
-            let tuned = counting.together_with(counting.inner().duplicate().unwrap());
-            let (_, weight) = tuned.params().trainable().next().unwrap();
-            let _ = fewstep_nn::tch::no_grad(|| weight.shallow_clone().f_add_scalar_(0.01).unwrap());
-            tuned
+        let tuned = |averages: bool| {
+            let network = counting.together_with(counting.inner().duplicate().unwrap());
+            fitter.tune(&network, &plans[0], None, averages).unwrap()
         };
         let opened = open_model(MIXTURES[1], &ModelOptions::default()).unwrap();
         let options = ReferenceOptions { pad_to: None, batch: 16 };
         let references = ImageReference::open_all(&opened, &[], &[], options, &Silent).unwrap();
         let scorer = ImageScorer::new(&references, 16).unwrap();
         for (scorer, images) in [(Some(&scorer), 10), (None, 0)] {
-            let took = evaluations(&|| drop(fitter.interpolate(&counting, tuned(), &plans[0], None, scorer).unwrap()));
-            assert_eq!(took, interpolation_evaluations(images, 6, 0, 3));
+            for averages in [true, false] {
+                let tuned = RefCell::new(Some(tuned(averages)));
+                let took = evaluations(&|| {
+                    let tuned = tuned.borrow_mut().take().unwrap();
+                    drop(fitter.interpolate(&counting, tuned, &plans[0], None, scorer).unwrap());
+                });
+                // 3 points between, and 3 half-lives after 2 and 3 updates, or the last average alone
+                let networks = if averages { networks(&settings.interpolate, &settings.tune) } else { 4 };
+                assert_eq!(took, interpolation_evaluations(networks, images, 6, 0, 3));
+            }
             let [start, learned] = [7.0, 3.0].map(|rho| karras(3, 0.01, 50.0, rho).unwrap());
             let found = FoundPlan {
                 plan: euler(&learned).unwrap(),
@@ -301,10 +315,11 @@ mod tests {
             assert_eq!(took, level_interpolation_evaluations(images, 6, 3));
         }
         let levels = &counting.spec().levels;
+        let tuned = tuned(false).model;
         for plans in [&plans[..], &plans[..1]] {
             let tried = evaluations(&|| {
                 for other in (0..plans.len()).flat_map(|index| others(levels, plans, index).unwrap()) {
-                    cross_plan(&fitter, &tuned(), &other).unwrap();
+                    cross_plan(&fitter, &tuned, &other).unwrap();
                 }
             });
             let steps: Vec<usize> = plans.iter().map(Plan::nfe).collect();

@@ -27,11 +27,13 @@ impl FitTask {
         let by_paper = self.finds() && *method == PlanSource::Paper;
         let (used, needed) = match (section, first) {
             ("data", _) => (self.data.is_some(), "training images (--data)"),
-            ("interpolate", _) if self.interpolates_levels() => (true, ""),
+            ("interpolate", "images") if by_paper => (true, ""),
             ("tune" | "interpolate", _) if !self.tunes() => {
                 (false, "phase 2, which `fewstep tune` and `fewstep fit` have on models whose weights can be had")
             }
-            ("tune", "last_weight") => (tune.loss == TuneLoss::Bound, "tune.loss = bound"),
+            ("tune", "last_weight") | ("interpolate", "last_weights") => {
+                (tune.loss == TuneLoss::Bound, "tune.loss = bound")
+            }
             (
                 "tune",
                 "distance" | "step_weights" | "gradient" | "data_weight" | "critic_weight" | "critic_of"

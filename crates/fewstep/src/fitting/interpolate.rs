@@ -10,14 +10,15 @@ use std::ops::Range;
 use fewstep_core::observe::Event;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
+use fewstep_nn::fit::KeptAverages;
 use fewstep_nn::{Network, TorchDenoiser, Tunable, spread};
 use fewstep_report::{Cell, Column, Format, Table};
 use fewstep_search::MomentsOf;
 use serde::{Deserialize, Serialize};
 
-use super::Fitter;
-use super::settings::InterpolateSettings;
-use crate::error::{Context, Result};
+use super::settings::{InterpolateSettings, TuneSettings};
+use super::{Fitter, Tuned, TunedAverage};
+use crate::error::{Context, Error, Result};
 use crate::plans::euler;
 use crate::scorer::{FeatureScore, ImageScorer};
 use crate::teachers::TorchSearch;
@@ -52,6 +53,21 @@ pub struct InterpolationPoint {
     pub scores: Vec<FeatureScore>,
     /// Held-out rollout error.
     pub rollout_error: f64,
+    /// The average of the tuned network's weights, where there were several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<ChosenAverage>,
+}
+
+/// An average of the weights that a tuning went through.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChosenAverage {
+    /// Updates made.
+    pub updates: u64,
+    /// Its half-life in images, or in trajectories of the loss rollout.
+    pub halflife_images: f64,
+    /// The weight of the last level in the loss bound, where several were tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_weight: Option<f64>,
 }
 
 /// The network that was chosen.
@@ -124,24 +140,26 @@ impl Fitter<'_> {
         self.observer.event(Event::Note(&format!("{} evaluations, {what} at alpha {alpha}", plan.nfe())));
         let score = scorer.score(denoiser, plan, seeds, self.observer)?;
         let rollout_error = self.rollout_error(denoiser, plan)?;
-        Ok(InterpolationPoint { alpha, frechet: score.frechet(), scores: score.scores, rollout_error })
+        Ok(InterpolationPoint { alpha, frechet: score.frechet(), scores: score.scores, rollout_error, average: None })
     }
 
     /// The network between `untuned` and `tuned`, which was tuned for `plan`, whose images are nearest to the scorer's reference:
-    /// of the settings' number of seeds that nothing else sees. Without a scorer, or where tuning changed nothing, the tuned one.
-    /// The untuned network is evaluated, and never chosen.
+    /// of the settings' number of seeds that nothing else sees. First the averages of the tuned weights are compared, then the points
+    /// between the untuned network and the best of them. Without a scorer, or where tuning changed nothing, the tuned one. The untuned
+    /// network is evaluated, and never chosen.
     ///
     /// # Errors
     /// If a network fails.
     pub fn interpolate<M: Tunable>(
         &self,
         untuned: &M,
-        tuned: M,
+        tuned: Tuned<M>,
         plan: &Plan,
         moments: Option<(&TorchSearch, MomentsOf)>,
         scorer: Option<&ImageScorer>,
     ) -> Result<Interpolated<M>> {
         let images = self.settings.interpolate.images;
+        let Tuned { model: tuned, averages, .. } = tuned;
         let Some(scorer) = scorer.filter(|_| images > 0 && !same_weights(untuned, &tuned)) else {
             let plan = plan_for(untuned, &tuned, plan, moments)?;
             let rollout_error = self.rollout_error(&tuned, &plan)?;
@@ -150,29 +168,55 @@ impl Fitter<'_> {
         let seeds: Vec<u64> = (INTERPOLATION_SEEDS..INTERPOLATION_SEEDS + images as u64).collect();
         let evaluate = |alpha: f64, model: &M, plan: &Plan| self.point(alpha, "network", model, plan, (&seeds, scorer));
         let mut points = vec![evaluate(0.0, untuned, plan)?];
-        let matched = plan_for(untuned, &tuned, plan, moments)?;
-        let mut best = (evaluate(1.0, &tuned, &matched)?, matched);
-        for alpha in ALPHAS {
-            let model = untuned.interpolated(&tuned, alpha)?;
+        let mut best = None::<Candidate<M>>;
+        let mut try_out = |alpha: f64, model: M, average: Option<ChosenAverage>, best: &mut Option<Candidate<M>>| {
             let matched = plan_for(untuned, &model, plan, moments)?;
-            let point = evaluate(alpha, &model, &matched)?;
-            let worse =
-                if point.frechet < best.0.frechet { std::mem::replace(&mut best, (point, matched)).0 } else { point };
-            points.push(worse);
+            let point = InterpolationPoint { average, ..evaluate(alpha, &model, &matched)? };
+            points.push(point.clone());
+            if best.as_ref().is_none_or(|best| point.frechet < best.point.frechet) {
+                *best = Some(Candidate { point, model, plan: matched });
+            }
+            Ok::<_, Error>(())
+        };
+        for TunedAverage { average, last_weight } in &averages {
+            let of = ChosenAverage {
+                updates: average.updates,
+                halflife_images: average.halflife_images,
+                last_weight: *last_weight,
+            };
+            try_out(1.0, average.network(&tuned)?, Some(of), &mut best)?;
         }
-        let (point, plan) = best;
-        let (alpha, rollout_error) = (point.alpha, point.rollout_error);
-        points.push(point);
+        if best.is_none() {
+            try_out(1.0, tuned.duplicate()?, None, &mut best)?;
+        }
+        let end = best.as_ref().context("a tuned network was evaluated")?;
+        let (tuned, average) = (end.model.duplicate()?, end.point.average);
+        for alpha in ALPHAS {
+            try_out(alpha, untuned.interpolated(&tuned, alpha)?, average, &mut best)?;
+        }
+        let Candidate { point, model, plan } = best.context("a tuned network was evaluated")?;
         points.sort_by(|a, b| a.alpha.total_cmp(&b.alpha));
-        Ok(Interpolated { model: untuned.interpolated(&tuned, alpha)?, plan, alpha, rollout_error, points })
+        Ok(Interpolated { model, plan, alpha: point.alpha, rollout_error: point.rollout_error, points })
     }
+}
+
+/// A network that images may choose.
+struct Candidate<M> {
+    point: InterpolationPoint,
+    model: M,
+    /// With the moments of its images.
+    plan: Plan,
 }
 
 /// Schedules that an interpolation of levels evaluates.
 pub(super) const SCHEDULES: usize = LEVEL_ALPHAS.len();
 
-/// Networks that an interpolation evaluates beside the untuned one.
-pub(super) const NETWORKS: usize = ALPHAS.len() + 1;
+/// Networks that an interpolation evaluates beside the untuned one, after such a tuning.
+pub(crate) fn networks(settings: &InterpolateSettings, tune: &TuneSettings) -> u64 {
+    let KeptAverages { halflives_images, after } = settings.averages(tune.updates, 1.0);
+    let averages = settings.last_weights(tune).len() * halflives_images.len() * after.len();
+    (ALPHAS.len() + averages) as u64
+}
 
 /// Whether images of an interpolated network are at least as near as those of the untuned one; none where none were scored.
 pub fn comes_nearer(points: &[InterpolationPoint]) -> Option<bool> {
@@ -193,15 +237,32 @@ pub fn interpolation_table<'a>(
         Column::number("round", Format::Integer),
         Column::number("alpha", Format::Significant(2)),
     ];
+    let averaged = all.iter().flat_map(|(.., points)| *points).any(|point| point.average.is_some());
+    if averaged {
+        columns.push(Column::number("updates", Format::Integer));
+        columns.push(Column::number("half-life, images", Format::Significant(3)));
+    }
+    let weighted = all.iter().flat_map(|(.., points)| *points).any(|point| last_weight(point).is_some());
+    if weighted {
+        columns.push(Column::number("last level's weight", Format::Significant(2)));
+    }
     columns.extend(scores.iter().map(|score| distance(format!("Frechet distance{}", of(score)))));
     columns.extend(scores.iter().map(|score| distance(format!("KID to the teacher{}", of(score)))));
     columns.push(distance("rollout error".to_owned()));
     let mut table = Table::new(columns);
     for (steps, round, points) in &all {
         table.start_group();
-        for InterpolationPoint { alpha, scores, rollout_error, .. } in *points {
+        for point in *points {
+            let InterpolationPoint { alpha, scores, rollout_error, average, .. } = point;
             let write = |value: Option<f64>| value.map_or(Cell::Missing, Cell::Number);
             let mut row: Vec<Cell> = [*steps as f64, *round as f64, *alpha].map(Cell::from).into();
+            if averaged {
+                row.push(write(average.map(|average| average.updates as f64)));
+                row.push(write(average.map(|average| average.halflife_images)));
+            }
+            if weighted {
+                row.push(write(last_weight(point)));
+            }
             row.extend(scores.iter().map(|score| write(score.data.map(|distances| distances.frechet))));
             row.extend(scores.iter().map(|score| write(score.teacher.and_then(|distances| distances.kid))));
             row.push(Cell::from(*rollout_error));
@@ -211,14 +272,18 @@ pub fn interpolation_table<'a>(
     (!all.is_empty()).then_some(table)
 }
 
+fn last_weight(point: &InterpolationPoint) -> Option<f64> {
+    point.average.and_then(|average| average.last_weight)
+}
+
 /// What reports say of a table of levels.
 pub const LEVELS_TEXT: &str = "Levels between those that phase 1 began with (alpha 0) and the learned ones (alpha 1), interpolated in log \
     sigma. Those are taken whose images have the least Frechet distance, on seeds that nothing else sees.";
 
 /// What reports say of a table of networks.
-pub const INTERPOLATION_TEXT: &str = "Tuning lowers the error and makes images smoother. Of the networks w + alpha (w' - w) between \
-    the untuned one (alpha 0) and the tuned one (alpha 1) the one is taken whose images have the least Frechet distance, on seeds \
-    that nothing else sees, each with its moments matched anew where the method's name ends so.";
+pub const INTERPOLATION_TEXT: &str = "Tuning lowers the error and makes images smoother. Of the averages of the tuned weights (alpha 1), and \
+    of the networks w + alpha (w' - w) between the untuned one (alpha 0) and the best of them, the one is taken whose images have the \
+    least Frechet distance, on seeds that nothing else sees, each with its moments matched anew where the method's name ends so.";
 
 /// `plan` for a network that was tuned for it: the same, or with the moments of its images matched anew from a search's latents,
 /// as a tuned network's images are smooth in a way of their own. Where tuning left the weights as they were, nothing is to be matched.

@@ -23,7 +23,7 @@ use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_eval::features::FeatureNetwork;
 use fewstep_nn::data::Images;
-use fewstep_nn::fit::{ScheduleStep, TableConfig, TuneStep};
+use fewstep_nn::fit::{Average, ScheduleStep, TableConfig, TuneStep};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{Network, TorchDenoiser, Tunable, spread};
 use fewstep_search::{Found, HELD_OUT_SEEDS, HeldOut, Method, heun_teacher, minimise_bound};
@@ -35,9 +35,10 @@ pub(crate) use self::forecast::{
     Runs, interpolation_evaluations, learning_levels, level_interpolation_evaluations, tuning,
 };
 pub use self::inputs::{open_inputs, open_plans};
+pub(crate) use self::interpolate::networks as interpolated_networks;
 pub use self::interpolate::{
-    ChosenLevels, INTERPOLATION_TEXT, Interpolated, InterpolationPoint, LEVELS_TEXT, comes_nearer, interpolation_table,
-    plan_for,
+    ChosenAverage, ChosenLevels, INTERPOLATION_TEXT, Interpolated, InterpolationPoint, LEVELS_TEXT, comes_nearer,
+    interpolation_table, plan_for,
 };
 pub use self::outcome::{
     CrossPlan, Grid, Outcome, PhaseOutcome, cross_plan_table, interpolations, level_interpolations, table,
@@ -105,6 +106,17 @@ pub struct Tuned<M = Network> {
     pub rollout_error: f64,
     /// Evaluations of the held-out error.
     pub evaluations: Vec<TuneStep>,
+    /// Averages that images choose among; none where the error decides.
+    pub averages: Vec<TunedAverage>,
+}
+
+/// An average of the weights that a tuning went through.
+#[derive(Debug)]
+pub struct TunedAverage {
+    /// The weights.
+    pub average: Average,
+    /// The weight of the last level that it was tuned with, where there were several.
+    pub last_weight: Option<f64>,
 }
 
 /// Phase 2 alone: `network` tuned for `plan`, in memory. Its base is the network as it is; see [`Fitter::tune`] for a tuning that is

@@ -1,6 +1,7 @@
 //! Phase 2: tuning the network for a plan.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use fewstep_core::observe::{Progress, Saving};
 use fewstep_core::plan::Plan;
@@ -13,8 +14,10 @@ use fewstep_nn::ema::EmaConfig;
 use fewstep_nn::fit::{TuneWeights, Tuner, level_loss};
 use fewstep_nn::train::{TrainConfig, Trainer, TrainingSource, Trajectories, TrajectoryDataset};
 
-use super::settings::UpdateSize;
-use super::{Fitter, Tuned};
+#[cfg(doc)]
+use super::settings::InterpolateSettings;
+use super::settings::{TuneSettings, UpdateSize};
+use super::{FitSettings, Fitter, Tuned, TunedAverage};
 use crate::error::{Context, Error, Result};
 use crate::runs::failed;
 
@@ -29,16 +32,72 @@ pub struct Saved<'a> {
     pub resume: bool,
 }
 
+impl Saved<'_> {
+    /// The state of tuning number `index` of several.
+    fn state(&self, index: usize) -> PathBuf {
+        if index == 0 { self.state.to_owned() } else { self.state.with_extension(format!("{index}.safetensors")) }
+    }
+
+    /// Removes what is of no use when phase 2 is finished.
+    ///
+    /// # Errors
+    /// If a file is there and cannot be removed.
+    pub fn remove(&self, settings: &FitSettings) -> Result<()> {
+        let tunings = settings.interpolate.last_weights(&settings.tune).len();
+        let files = (0..tunings).map(|index| self.state(index)).chain([self.trajectories.to_owned()]);
+        for path in files {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Fitter<'_> {
     /// Phase 2 for the noise levels of `plan`, starting from the weights of `model`; `model` itself stays as it is. The outcome is
     /// the best by the held-out error where that stops early, and the last `to_the_end`: where images decide afterwards
-    /// ([`Fitter::interpolate`]), the least error is not what is wanted. Where nothing is `saved`, what was done is lost when it
+    /// ([`Fitter::interpolate`]), the least error is not what is wanted, and the averages of [`InterpolateSettings`] are kept, of a tuning for each of its weights of the last level. Where nothing is `saved`, what was done is lost when it
     /// ends early.
     ///
     /// # Errors
     /// If the plan's levels do not fall, images are lacking, an update diverges, or the observer asks for the end
     /// ([`Error::Stopped`] where the state is saved).
     pub fn tune<M: Tunable>(&self, model: &M, plan: &Plan, saved: Option<Saved>, to_the_end: bool) -> Result<Tuned<M>> {
+        let settings = self.settings;
+        if !to_the_end {
+            return self.tune_once(model, plan, saved, to_the_end);
+        }
+        let mut all = None::<Tuned<M>>;
+        let last_weights = settings.interpolate.last_weights(&settings.tune);
+        for (index, &last_weight) in last_weights.iter().enumerate() {
+            let tune = TuneSettings { last_weight, ..settings.tune.clone() };
+            let settings = FitSettings { tune, ..settings.clone() };
+            let state = saved.map(|saved| saved.state(index));
+            let saved = saved.zip(state.as_deref()).map(|(saved, state)| Saved { state, ..saved });
+            let mut tuned = self.with_settings(&settings).tune_once(model, plan, saved, to_the_end)?;
+            if last_weights.len() > 1 {
+                tuned.averages.iter_mut().for_each(|average| average.last_weight = Some(last_weight));
+            }
+            match &mut all {
+                Some(all) => all.averages.append(&mut tuned.averages),
+                None => all = Some(tuned),
+            }
+        }
+        all.context("phase 2 was given no weight of the last level")
+    }
+
+    /// With the settings' weight of the last level.
+    fn tune_once<M: Tunable>(
+        &self,
+        model: &M,
+        plan: &Plan,
+        saved: Option<Saved>,
+        to_the_end: bool,
+    ) -> Result<Tuned<M>> {
         let settings = &self.settings.tune;
         let weights = settings.weights(self.images.is_some());
         let levels = Schedule::new(plan.sigmas()).context("phase 2 needs a plan whose noise levels fall")?;
@@ -76,7 +135,11 @@ impl Fitter<'_> {
             xflip: settings.xflip,
             seed: self.settings.seed,
         };
+        let halflife_images = config.ema.halflife_images;
         let mut tuner = Tuner::new(Trainer::new(model.duplicate()?, source, config)?);
+        if to_the_end {
+            tuner = tuner.keeping(self.settings.interpolate.averages(settings.updates, halflife_images));
+        }
         if let Some(Saved { state, resume: true, .. }) = saved
             && state.exists()
         {
@@ -111,6 +174,8 @@ impl Fitter<'_> {
             (error, None) => error.into(),
         })?;
         let rollout_error = self.rollout_error(&model, plan)?;
-        Ok(Tuned { model, rollout_error, evaluations: tuner.history().to_vec() })
+        let averages =
+            tuner.averages().into_iter().map(|average| TunedAverage { average, last_weight: None }).collect();
+        Ok(Tuned { model, rollout_error, evaluations: tuner.history().to_vec(), averages })
     }
 }

@@ -7,7 +7,9 @@ use super::{Experiment, ReproduceSettings, ReproduceTask, RowKind};
 use crate::cells::TIMED;
 use crate::error::Result;
 use crate::fitting::settings::TuneSettings;
-use crate::fitting::{Runs, interpolation_evaluations, learning_levels, level_interpolation_evaluations, tuning};
+use crate::fitting::{
+    Runs, interpolated_networks, interpolation_evaluations, learning_levels, level_interpolation_evaluations, tuning,
+};
 use crate::forecast::Forecast;
 
 /// The settings and the cost of an experiment on a denoiser of this description; what an earlier run left is not taken off.
@@ -40,10 +42,14 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
         cost = cost.part("interpolation between rho = 7 and the learned levels", between);
     }
     if let Some(tune) = paper.first() {
-        // rows differ in their loss, not in their cost
-        let times = paper.len() as u64;
+        // rows differ in their loss, not in the cost of a tuning
+        let tunings =
+            |tune: &TuneSettings| if scored > 0 { fit.interpolate.last_weights(tune).len() as u64 } else { 1 };
+        let times = paper.iter().map(tunings).sum();
+        let between =
+            |tune| interpolation_evaluations(interpolated_networks(&fit.interpolate, tune), scored, held, 0, steps);
         cost = tuning(cost, "phase 2", fit, tune, Runs { spec, steps: &task.steps, times })?
-            .part("networks of phase 2", times * interpolation_evaluations(scored, held, 0, steps));
+            .part("networks of phase 2", paper.iter().map(between).sum());
     }
     cost = ours(task, spec, cost, &rows, held)?;
     Ok(cost.part(format!("samples of {} methods", rows.len()), rows.len() as u64 * (images + held) * steps))
@@ -64,6 +70,12 @@ fn ours(task: &ReproduceTask, spec: &Spec, cost: Forecast, rows: &[RowKind], hel
     let steps = task.steps.iter().map(|&steps| steps as u64).sum::<u64>();
     Ok(tuning(cost, "our tuning", fit, rollout, Runs { spec, steps: &task.steps, times: 1 })?.part(
         "interpolation between the untuned and the tuned network",
-        interpolation_evaluations(images, held, found.matching, steps),
+        interpolation_evaluations(
+            interpolated_networks(&fit.interpolate, rollout),
+            images,
+            held,
+            found.matching,
+            steps,
+        ),
     ))
 }

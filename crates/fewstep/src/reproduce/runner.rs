@@ -250,22 +250,21 @@ impl<'a> Runner<'a> {
         let file = |extension: &str| cache.file(kind.name(), plan.nfe(), extension);
         let path = file("safetensors");
         let (state, trajectories) = (file("state.safetensors"), file("trajectories.safetensors"));
+        let saved = Saved { state: &state, trajectories: &trajectories, resume: self.resumed };
         if path.exists() {
-            remove(&state); // an earlier run may have ended before it did
-            remove(&trajectories);
+            saved.remove(&settings)?; // an earlier run may have ended before it did
             let model = load_like(&path, untuned)?;
             let plan = plan_for(untuned, &model, plan, moments)?;
             return Ok((model, plan));
         }
         self.observer.event(Event::Note(&format!("{}, {} steps: tuning", kind.name(), plan.nfe())));
-        let saved = Saved { state: &state, trajectories: &trajectories, resume: self.resumed };
         let scorer = match ours {
             true => cache.scorer.as_ref().filter(|_| settings.interpolate.images > 0),
             false => self.chooser(),
         };
         let tuned = fitter.tune(untuned, plan, Some(saved), scorer.is_some())?;
         atomic::write_json(file("evaluations.json"), &tuned.evaluations)?;
-        let chosen = fitter.interpolate(untuned, tuned.model, plan, moments, scorer)?;
+        let chosen = fitter.interpolate(untuned, tuned, plan, moments, scorer)?;
         atomic::write_json(file("interpolation.json"), &chosen.points)?;
         // our row shows what tuning does, be it good or not; the paper's shows its best
         let (model, plan, alpha) = match comes_nearer(&chosen.points) {
@@ -280,8 +279,7 @@ impl<'a> Runner<'a> {
         );
         notes.insert("tuned".to_owned(), by);
         checkpoint::save(&path, model.model(), Storage::F32, &notes)?;
-        remove(&state);
-        remove(&trajectories);
+        saved.remove(&settings)?;
         Ok((load_like(&path, untuned)?, plan))
     }
 

@@ -11,7 +11,8 @@ use crate::cells::SeedRanges;
 use crate::error::{Error, Result, bail, ensure};
 use crate::fitting::FitSettings;
 use crate::fitting::settings::{
-    CriticReference, LrSchedule, PaperObjective, PaperOptimiser, PaperSettings, TuneLoss, TuneSettings,
+    CriticReference, InterpolateSettings, LrSchedule, PaperObjective, PaperOptimiser, PaperSettings, TuneLoss,
+    TuneSettings,
 };
 
 /// How large experiments are.
@@ -80,8 +81,12 @@ impl ReproduceSettings {
             tune: TuneSettings {
                 loss: TuneLoss::Bound,
                 learning_rate: 1e-4,
-                lr_schedule: LrSchedule::Constant,
+                lr_schedule: if paper { LrSchedule::Constant } else { LrSchedule::Cosine },
                 ..usual.tune.clone()
+            },
+            interpolate: InterpolateSettings {
+                last_weights: if paper { Vec::new() } else { vec![0.0, 1.0] },
+                ..usual.interpolate
             },
             ..usual
         };

@@ -6,6 +6,7 @@ mod tune;
 use fewstep_core::objective::Objective;
 use fewstep_core::schedule::Scale;
 use fewstep_nn::TorchDenoiser;
+use fewstep_nn::fit::KeptAverages;
 use fewstep_nn::fit::{NoiseSharing, check_images_are_samples};
 use fewstep_search::{SearchSettings, Source, TEACHER_STEPS, documented};
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,12 @@ documented! {
     pub struct InterpolateSettings {
         /// Images of each interpolation point, of seeds of their own; 0 takes what was learned.
         pub images: usize,
+        /// Half-lives of the averages of the weights that images choose among first, in units of tune.ema_images.
+        pub halflives: Vec<f64>,
+        /// Parts of the updates after which those averages are kept.
+        pub parts: Vec<f64>,
+        /// Weights of the last level in the loss bound, a tuning each, that images choose among, too; empty for tune.last_weight alone.
+        pub last_weights: Vec<f64>,
     }
 }
 
@@ -142,7 +149,25 @@ impl Default for HeldOutSettings {
 
 impl Default for InterpolateSettings {
     fn default() -> Self {
-        Self { images: 2_000 }
+        Self { images: 2_000, halflives: vec![1.0, 5.0, 25.0], parts: vec![0.5, 1.0], last_weights: Vec::new() }
+    }
+}
+
+impl InterpolateSettings {
+    /// Weights of the last level that a tuning each is made with; one where this loss knows none, or they are not to be chosen.
+    pub fn last_weights(&self, tune: &TuneSettings) -> Vec<f64> {
+        match (&tune.loss, &self.last_weights[..]) {
+            (TuneLoss::Bound, [_, ..]) => self.last_weights.clone(),
+            _ => vec![tune.last_weight],
+        }
+    }
+
+    /// The averages to keep in so many updates, where that of `tune.ema_images` has a half-life of `halflife_images`.
+    pub fn averages(&self, updates: u64, halflife_images: f64) -> KeptAverages {
+        let mut after: Vec<u64> = self.parts.iter().map(|part| (part * updates as f64).ceil() as u64).collect();
+        after.sort_unstable();
+        after.dedup();
+        KeptAverages { halflives_images: self.halflives.iter().map(|factor| factor * halflife_images).collect(), after }
     }
 }
 
@@ -235,6 +260,20 @@ impl FitSettings {
             interpolate.images != 1,
             "the setting interpolate.images must be at least 2, as a covariance needs two, or 0"
         );
+        ensure!(
+            interpolate.last_weights.iter().all(|weight| *weight >= 0.0 && weight.is_finite()),
+            "the setting interpolate.last_weights must be finite numbers of at least 0, not {:?}",
+            interpolate.last_weights
+        );
+        for (name, values, most) in
+            [("halflives", &interpolate.halflives, f64::MAX), ("parts", &interpolate.parts, 1.0)]
+        {
+            ensure!(
+                !values.is_empty() && values.iter().all(|&value| value > 0.0 && value <= most),
+                "the setting interpolate.{name} must be numbers above 0{}, one at least, not {values:?}",
+                if most == 1.0 { " and of at most 1" } else { "" }
+            );
+        }
         for (name, value) in [
             ("paper.gamma", paper.gamma),
             ("tune.last_weight", tune.last_weight),
@@ -307,6 +346,8 @@ mod tests {
         assert!(error(|s| s.tune.data_weight = -1.0).contains("tune.data_weight"));
         assert!(error(|s| s.paper.learning_rate = 0.0).contains("paper.learning_rate"));
         assert!(error(|s| s.interpolate.images = 1).contains("interpolate.images"));
+        assert!(error(|s| s.interpolate.halflives = vec![0.0]).contains("interpolate.halflives"));
+        assert!(error(|s| s.interpolate.parts = vec![0.5, 1.5]).contains("at most 1, one at least, not [0.5, 1.5]"));
         assert!(error(|s| s.search.teacher.grid = 1).contains("teacher.grid"));
         assert!(error(|s| s.held_out.samples = 0).contains("held_out.samples"));
     }
