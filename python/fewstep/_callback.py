@@ -140,5 +140,11 @@ def evaluate(arrays: Any, denoise: Callable[..., Any], x: Any, sigma: Any, extra
         raise TypeError(f"the denoiser {problem}")
     if not arrays.is_finite(answer):
         at = f"{sigma:.6g}" if isinstance(sigma, float) else f"{float(sigma.min()):.6g} to {float(sigma.max()):.6g}"
-        raise FloatingPointError(f"the denoiser's answer at sigma {at} is not finite")
+        hint = hint_of(denoise) or "check that the network knows this level, and that its precision holds such values"
+        raise FloatingPointError(f"the denoiser's answer at sigma {at} is not finite: {hint}")
     return arrays.to_state(answer)
+
+
+def hint_of(denoise: Any) -> str:
+    """What a denoiser knows of its own about answers that are not finite."""
+    return getattr(denoise, "hint", "")

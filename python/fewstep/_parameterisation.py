@@ -30,13 +30,29 @@ class Parameterisation:
 
     @classmethod
     def _on_alphas(cls, prediction: str, alphas: Any, sigma_data: float) -> Parameterisation:
+        if hasattr(alphas, "alphas_cumprod"):
+            kind = type(alphas).__name__
+            raise TypeError(
+                f"{prediction} takes a table of alphas_cumprod, not a {kind}: pass the {kind}'s own, .alphas_cumprod, or let "
+                "fewstep.diffusers.parameterisation_of find all that it says"
+            )
         if isinstance(alphas, str):
             if alphas not in BETAS:
                 raise ValueError(f"the noise table {alphas!r} is none of {', '.join(BETAS)}: give alphas_cumprod instead")
             described = {"type": "alphas", "prediction": prediction, "alphas": BETAS[alphas], "sigma_data": sigma_data}
             return cls(_fewstep.Parameterisation.from_json(json.dumps(described)))
-        values = alphas.tolist() if hasattr(alphas, "tolist") else list(alphas)
-        return cls(_fewstep.Parameterisation.on_alphas(prediction, [float(value) for value in values], sigma_data))
+        try:
+            values = [float(value) for value in (alphas.tolist() if hasattr(alphas, "tolist") else alphas)]
+        except TypeError:
+            raise TypeError(
+                f"{prediction} takes a table of alphas_cumprod, a number for every timestep, not a {type(alphas).__name__}"
+            ) from None
+        if len(values) > 1 and values[0] <= values[-1] < 1:
+            raise ValueError(
+                f"alphas_cumprod must fall from timestep to timestep, and go from {values[0]:.4g} to {values[-1]:.4g}: are these betas? "
+                "Pass the cumulated product of 1 - beta"
+            )
+        return cls(_fewstep.Parameterisation.on_alphas(prediction, values, sigma_data))
 
     @classmethod
     def eps(cls, alphas: str | Sequence[float] = "scaled_linear", sigma_data: float = 0.5) -> Parameterisation:
@@ -65,8 +81,8 @@ class Parameterisation:
     ) -> Parameterisation:
         """A rectified flow: `x_t = (1 - t) y + t n`, sigma = t / (1 - t).
 
-        `timestep` is what the network is told (`t`, `1-t`, `1000t`), `velocity` what it predicts (`noise_minus_data`,
-        `data_minus_noise`); `shift` moves the range of times and the flow's own schedule.
+        `timestep` is what the network is told: 1000 t unless `t` or `1-t` is given. `velocity` is what it predicts
+        (`noise_minus_data`, `data_minus_noise`); `shift` moves the range of times and the flow's own schedule.
         """
         described = {"type": "flow", "shift": shift, "timestep": timestep, "velocity": velocity, "t_max": t_max}
         described["sigma_data"] = sigma_data
@@ -113,6 +129,14 @@ class Parameterisation:
 
 class Denoiser:
     """A network in its parameterisation, callable as `denoise(x, sigma, *conditions)`; sigma is a number or a vector `[N]`."""
+
+    @property
+    def hint(self) -> str:
+        """What to look at first where its answers are not finite."""
+        if not self.parameterisation.is_flow:
+            return ""
+        told = json.loads(self.parameterisation.to_json()).get("timestep", "1000t")
+        return f"the network is told {told} with t from 0 to 1, and Parameterisation.flow takes timestep= for another of t, 1-t and 1000t"
 
     def __init__(self, network: Callable[..., Any], parameterisation: Parameterisation) -> None:
         self.network = network

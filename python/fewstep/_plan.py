@@ -96,6 +96,14 @@ class Plan:
         """Mean squared difference of a value from the teacher's sample, on latents that the search did not see."""
         return self.metadata.get("scores", {}).get("rollout_error")
 
+    def check_shape(self, shape: Sequence[int]) -> None:
+        """Raises ValueError if the plan was made for samples of another shape."""
+        if self.shape is not None and self.shape != tuple(shape):
+            raise ValueError(
+                f"the plan was made for samples of shape {list(self.shape)}, the latents are of {list(shape)}: a plan holds for one "
+                "shape, so find one for this"
+            )
+
     def sample(
         self,
         denoise: Callable[..., Any],
@@ -105,7 +113,8 @@ class Plan:
         dtype: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Samples of unit normal `latents` `[N, ...]`: `denoise(x, sigma, *conditions, **kwargs)` is called once a noise level.
+        """Samples of unit normal `latents` `[N, ...]`, not multiplied by sigma: `denoise(x, sigma, *conditions, **kwargs)` is called
+        once a noise level, with sigma a Python float.
 
         The network is given `dtype` (that of the latents unless said); states have at least single precision. `labels`: the class of
         each sample, for plans that hold a mean output for every class.
@@ -114,8 +123,7 @@ class Plan:
         like its input; exceptions of the denoiser come out as they are.
         """
         shape = tuple(latents.shape[1:])
-        if self.shape is not None and self.shape != shape:
-            raise ValueError(f"the plan was made for samples of shape {list(self.shape)}, the latents are of {list(shape)}")
+        self.check_shape(shape)
         if is_torch(latents):
             arrays: Any = TorchArrays(shape, dtype or latents.dtype, latents.device)
         else:
@@ -127,9 +135,16 @@ class Plan:
     def export(
         self, target: str, *, nearest: bool = False, betas: str = "scaled-linear:0.00085:0.012", shift: float = 1.0
     ) -> str:
-        """The plan in the form of another tool: `comfyui`, `diffusers`, `k-diffusion`, `sd-cpp`, `python`, ...
+        """The plan in the form of another tool.
 
-        Tools that take noise levels alone cannot run fitted coefficients; `nearest` then gives the levels for a solver of theirs.
+        Targets: `comfyui`, `k-diffusion`, `diffusers-euler`, `diffusers-edm-euler`, `diffusers-flow-euler`, `diffusers-heun`,
+        `diffusers-dpmpp`, `stable-diffusion.cpp`, `diff-sampler`; `python`, `json` and `csv` hold every plan.
+
+        The others take noise levels for solvers of their own and cannot run fitted coefficients: `nearest` then gives them the plan's
+        levels, and a search for such a solver (`find_plans(..., method="oss/dpmpp2m_nolof")`) a plan that they run exactly. `betas`: the
+        model's noise table for targets of diffusers; `shift`: its time shift for `diffusers-flow-euler`.
+
+        Raises ValueError if there is no such target, or it cannot express the plan.
         """
         text, _ = self._inner.export(target, nearest, betas, shift)
         return text
@@ -194,6 +209,28 @@ class Plans(Mapping[int, Plan]):
         #: Seconds that it took.
         self.seconds = seconds
 
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Plans:
+        """Reads the plans of a folder that `save` wrote, or of the command line's run folder.
+
+        Raises FileNotFoundError if there are none, ValueError for a file that is no plan, or two of one number of evaluations.
+        """
+        files = sorted(Path(folder).glob("plan-*.json")) or sorted(Path(folder).glob("steps-*/plan.json"))
+        if not files:
+            raise FileNotFoundError(f"there are no plans in {os.fspath(folder)!r}: neither plan-*.json nor steps-*/plan.json")
+        plans, names = [], dict[int, str]()
+        for file in files:
+            name = file.relative_to(folder).as_posix()
+            try:
+                plan = Plan.load(file)
+            except ValueError as error:
+                raise ValueError(f"{name} in {os.fspath(folder)!r}: {error}") from None
+            if plan.nfe in names:
+                raise ValueError(f"{names[plan.nfe]} and {name} are both of {plan.nfe} evaluations: leave one in {os.fspath(folder)!r}")
+            names[plan.nfe] = name
+            plans.append(plan)
+        return cls(plans)
+
     def __getitem__(self, nfe: int) -> Plan:
         if nfe not in self._plans:
             raise KeyError(f"there is no plan of {nfe} evaluations, only of {', '.join(map(str, self._plans))}")
@@ -211,7 +248,7 @@ class Plans(Mapping[int, Plan]):
         return Plans(changed, evaluations=self.evaluations, calls=self.calls, seconds=self.seconds)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes `plan-NNN.json` for every plan into a folder."""
+        """Writes `plan-NNN.json` for every plan into a folder, for `load`."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         for nfe, plan in self.items():
             plan.save(Path(folder) / f"plan-{nfe:03}.json")

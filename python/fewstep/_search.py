@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import operator
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import _fewstep
 from ._arrays import NumpyArrays, TorchArrays, is_torch
-from ._callback import Callback, Rows
+from ._callback import Callback, Rows, hint_of
 from ._parameterisation import Denoiser, Parameterisation
 from ._plan import Plan, Plans
 from ._progress import bars
@@ -20,7 +21,7 @@ from ._progress import bars
 METHOD = "least-squares+gauss-newton+moments"
 
 #: Latents that rollout errors are measured on, by effort.
-HELD_OUT = {"low": 8, "normal": 64, "high": 128}
+HELD_OUT = {"low": 6, "normal": 64, "high": 128}
 
 #: Settings of each effort beside the defaults.
 EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -70,11 +71,12 @@ def find_plans(
     ----------
     denoise
         `denoise(x, sigma)`, the expected clean sample given `x = y + sigma n` `[N, *shape]`; `denoise(x, sigma, condition)` with
-        `conditions` or `classes`. `Parameterisation` makes one of a network that predicts eps, v, x0 or a velocity.
+        `conditions` or `classes`. Sigma is a Python float, but for `sigma_per_sample`. `Parameterisation` makes one of a network that
+        predicts eps, v, x0 or a velocity.
     shape
         Shape of one sample, of any rank.
     steps
-        Numbers of network evaluations.
+        Numbers of network evaluations; at most the noise levels that plans choose from, `teacher={"grid": ...}`: 13, 21 or 33 by effort.
     sigma_range
         Least and greatest noise level of the samplers; that of the parameterisation unless given.
     parameterisation
@@ -82,7 +84,7 @@ def find_plans(
     method
         A method by name, such as `least-squares+gauss-newton+moments` (the default), `gits@1.15/ipndm4`, `oss/euler`, `karras/dpmpp3m`.
     effort
-        `low`, `normal` or `high`: how many evaluations the search may take (`search_cost` says how many).
+        `low`, `normal` or `high`: how many evaluations the search may take (`search_cost` says how many at most).
     conditions
         What samples are denoised under: rows (an array, a list, or a mapping of them; sample `s` has row `s mod N`), or a function of
         a list of whole numbers, one a sample.
@@ -102,7 +104,7 @@ def find_plans(
     offload
         A device, such as `"cpu"`, that keeps all states while the network is on another.
     held_out
-        Latents that rollout errors are measured on, apart from the search's (8, 64 or 128 by effort); 0 for none.
+        Latents that rollout errors are measured on, apart from the search's (6, 64 or 128 by effort); 0 for none.
     progress
         Bars of tqdm where it is installed; False for none.
     **settings
@@ -111,15 +113,13 @@ def find_plans(
     Raises
     ------
     ValueError, TypeError
-        If an argument, or the denoiser's answer, is not what it must be.
+        If an argument, or the denoiser's answer, is not what it must be, or a number of steps cannot be served.
     FloatingPointError
-        If an answer is not finite.
+        If an answer, or what the search makes of it, is not finite.
 
     Exceptions of the denoiser come out as they went in; Ctrl-C ends the search.
     """
-    wanted = [steps] if isinstance(steps, int) else [int(number) for number in steps]
-    if not wanted or min(wanted) < 1:
-        raise ValueError(f"steps must be numbers of evaluations of at least 1, and are {wanted}")
+    wanted, shape = _steps(steps), _shape(shape)
     parameterisation = _parameterisation(denoise, parameterisation)
     arrays = _arrays(denoise, shape, like, device, dtype, offload)
     text, held_out = _settings(effort, settings), _held_out(effort, held_out)
@@ -137,20 +137,19 @@ def find_plans(
         sigma_per_sample=sigma_per_sample,
     )
     described = _described(shape, sigma_range, classes, guidance, calls, arrays.rounding, images)
-    found = _without_gradients(
-        arrays,
-        lambda: _fewstep.find_plans(
-            callback,
+    inner = None if parameterisation is None else parameterisation._inner
+    try:
+        found = _without_gradients(
             arrays,
-            described,
-            None if parameterisation is None else parameterisation._inner,
-            wanted,
-            method or METHOD,
-            text,
-            held_out,
-            bars(progress),
-        ),
-    )
+            lambda: _fewstep.find_plans(
+                callback, arrays, described, inner, wanted, method or METHOD, text, held_out, bars(progress)
+            ),
+        )
+    except FloatingPointError as error:
+        hint = hint_of(denoise)
+        if not hint or hint in str(error):
+            raise
+        raise FloatingPointError(f"{error}; {hint}") from error  # answers that are finite, and what they lead to is not
     return Plans(
         [Plan(plan) for plan in found["plans"]],
         evaluations=found["evaluations"] + found["teacher_evaluations"],
@@ -170,11 +169,15 @@ def search_cost(
     held_out: int | None = None,
     **settings: Mapping[str, Any],
 ) -> int:
-    """Network calls on single samples that `find_plans` takes, about: the search is run on a small mixture and counted."""
-    wanted = [steps] if isinstance(steps, int) else [int(number) for number in steps]
-    described = _described(shape, (0.002, 80.0), classes, None, calls, 6e-8, None)
+    """Network calls on single samples that `find_plans` takes at most.
+
+    A tenth to a quarter fewer are usual, as searches drop what gains little. It takes as many times the seconds that one sample takes in
+    a batch. The other arguments are those of `find_plans`.
+    """
+    wanted = _steps(steps)
+    described = _described(_shape(shape), (0.002, 80.0), classes, None, calls, 6e-8, None)
     teacher, search = _fewstep.cost(described, None, wanted, method or METHOD, _settings(effort, settings))
-    held = _held_out(effort, held_out) * (35 + 2 * sum(wanted))
+    held = _held_out(effort, held_out) * (35 + 2 * sum(wanted))  # a teacher of Heun's, and of each plan itself and Euler
     return (teacher + search + held) * calls
 
 
@@ -185,10 +188,42 @@ def default_settings() -> dict[str, dict[str, Any]]:
 
 def latents(seeds: Sequence[int], shape: Sequence[int], like: Any = None) -> Any:
     """Unit normal noise `[N, *shape]`, one sample a seed, the command line's: a NumPy array, or a tensor like `like`."""
+    shape = _shape(shape)
     values = _fewstep.noise([int(seed) for seed in seeds], list(shape))
     if is_torch(like):
-        return TorchArrays(tuple(shape), like.dtype, like.device).samples(values, len(seeds)).to(like.dtype)
+        return TorchArrays(shape, like.dtype, like.device).samples(values, len(seeds)).to(like.dtype)
     return np.frombuffer(values, np.float32).reshape(len(seeds), *shape).copy()
+
+
+def _steps(given: Any) -> list[int]:
+    """Numbers of evaluations, one of each."""
+    try:
+        wanted = sorted({operator.index(number) for number in (given if isinstance(given, Iterable) else [given])})
+    except TypeError:
+        wanted = []
+    if not wanted or wanted[0] < 1 or isinstance(given, (str, bytes)):
+        raise ValueError(f"steps must be numbers of evaluations of at least 1, such as [4, 6, 8], and are {given!r}")
+    return wanted
+
+
+def _shape(given: Any) -> tuple[int, ...]:
+    try:
+        shape = tuple(operator.index(size) for size in given)
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise ValueError(f"shape must be that of one sample, such as (3, 32, 32), and is {given!r}")
+    return shape
+
+
+def _sigma_range(given: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(level) for level in given)
+    except (TypeError, ValueError):
+        raise ValueError(f"sigma_range must be (least, greatest), such as (0.002, 80), and is {given!r}") from None
+    if not 0 < low < high < float("inf"):
+        raise ValueError(f"sigma_range must be (least, greatest) with 0 < least < greatest, and is ({low:g}, {high:g})")
+    return low, high
 
 
 def _parameterisation(denoise: Any, given: Parameterisation | None) -> Parameterisation | None:
@@ -199,10 +234,7 @@ def _parameterisation(denoise: Any, given: Parameterisation | None) -> Parameter
     return given
 
 
-def _arrays(denoise: Any, shape: Sequence[int], like: Any, device: Any, dtype: Any, offload: Any) -> Any:
-    shape = tuple(int(size) for size in shape)
-    if not shape or min(shape) < 1:
-        raise ValueError(f"shape must be that of one sample, and is {list(shape)}")
+def _arrays(denoise: Any, shape: tuple[int, ...], like: Any, device: Any, dtype: Any, offload: Any) -> Any:
     if is_torch(like):
         return TorchArrays(shape, dtype or like.dtype, device or like.device, offload)
     if like is not None:
@@ -221,17 +253,12 @@ def _arrays(denoise: Any, shape: Sequence[int], like: Any, device: Any, dtype: A
 
 
 def _described(
-    shape: Sequence[int], sigma_range: Any, classes: int, guidance: Any, calls: int, rounding: float, images: Any
+    shape: tuple[int, ...], sigma_range: Any, classes: int, guidance: Any, calls: int, rounding: float, images: Any
 ) -> dict[str, Any]:
-    if sigma_range is not None:
-        low, high = (float(level) for level in sigma_range)
-        if not 0 < low < high < float("inf"):
-            raise ValueError(f"sigma_range must be (least, greatest) with 0 < least < greatest, and is ({low:g}, {high:g})")
-        sigma_range = (low, high)
     pixels = len(shape) == 3 and shape[0] in (1, 3)
     return {
-        "shape": [int(size) for size in shape],
-        "sigma_range": sigma_range,
+        "shape": list(shape),
+        "sigma_range": None if sigma_range is None else _sigma_range(sigma_range),
         "classes": int(classes),
         "calls": int(calls),
         "guidance": guidance,

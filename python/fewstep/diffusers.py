@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -49,6 +51,18 @@ def parameterisation_of(scheduler: Any) -> Parameterisation:
     return names[prediction](values)
 
 
+def _warn_of_clipping(scheduler: Any) -> None:
+    """Plans know the network alone, not what a scheduler makes of its answers."""
+    how = [name for name in ("clip_sample", "thresholding") if scheduler.config.get(name)]
+    if how:
+        name = type(scheduler).__name__
+        warnings.warn(
+            f"{name} clips what the network predicts ({how[0]}=True), and plans do not, nor does the teacher that they are fitted to: "
+            f"its samples may differ from theirs unless you set {how[0]}=False in it",
+            stacklevel=3,
+        )
+
+
 class _Dress:
     """The coefficients of a parameterisation in pipelines.
 
@@ -78,6 +92,8 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         Plans as the mappings of their files, one for each number of steps that the pipeline may ask for.
     parameterisation
         What the network predicts, as the mapping of a model description; `from_plans` takes it from another scheduler.
+
+    The configuration holds that of the scheduler that it replaces, too: `DDIMScheduler.from_config(pipe.scheduler.config)` leads back.
     """
 
     order = 1
@@ -98,13 +114,40 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     def from_plans(
         cls, plans: Plan | Plans | Iterable[Plan], scheduler: Any, parameterisation: Parameterisation | None = None
     ) -> PlanScheduler:
-        """The scheduler of these plans for pipelines that had `scheduler`."""
+        """The scheduler of these plans, found or loaded, for pipelines that had `scheduler`.
+
+        Warns where that clips what the network predicts, as plans do not.
+        """
         if isinstance(plans, Plan):
             plans = [plans]
         elif isinstance(plans, Mapping):
             plans = plans.values()
         of = parameterisation or parameterisation_of(scheduler)
-        return cls(plans=[json.loads(plan.to_json()) for plan in plans], parameterisation=json.loads(of.to_json()))
+        _warn_of_clipping(scheduler)
+        made = cls(plans=[json.loads(plan.to_json()) for plan in plans], parameterisation=json.loads(of.to_json()))
+        made._keep_configuration(scheduler.config)
+        return made
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """From the configuration of another, which may be read from a file."""
+        config = config or {}
+        if "plans" not in config and "plans" not in kwargs:
+            raise ValueError("the configuration holds no plans: use PlanScheduler.from_plans(plans, scheduler)")
+        own = {name: value for name, value in config.items() if name in _OWN or name in _OF_DIFFUSERS}
+        found = super().from_config(own, return_unused_kwargs, **kwargs)
+        (found[0] if return_unused_kwargs else found)._keep_configuration(config)
+        return found
+
+    def _keep_configuration(self, config: Mapping[str, Any]) -> None:
+        """Keeps the configuration of the scheduler that this one replaces.
+
+        Schedulers that are made from it know none of our own entries. `_use_default_values` lists what they leave aside, which else
+        they would print in a warning, plans and all; it is not saved.
+        """
+        theirs = {name: value for name, value in config.items() if not name.startswith("_") and name not in _OWN}
+        defaults = [name for name in config.get("_use_default_values", ()) if name in theirs]
+        self.register_to_config(**theirs, _use_default_values=[*defaults, *_OWN])
 
     def set_timesteps(
         self,
@@ -126,7 +169,9 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         steps = len(sigmas) if num_inference_steps is None and sigmas is not None else num_inference_steps
         if steps not in self._plans:
             known = ", ".join(map(str, sorted(self._plans)))
-            raise ValueError(f"PlanScheduler was asked for {steps} steps and has plans of {known}")
+            raise ValueError(
+                f"PlanScheduler was asked for {steps} steps and has plans of {known}: pass one of these as num_inference_steps"
+            )
         self._use(steps, device)
 
     def _use(self, steps: int, device: Any) -> None:
@@ -164,6 +209,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """The network's input: the first state from the pipeline's noise, later ones as `step` left them."""
         if self._steps is not None:
             return sample
+        self._plan.check_shape(sample.shape[1:])
         state = Steps(self._plan, sample.float()).state
         self._noise, self._scaled = sample, (state * self._dress(self._plan.sigmas[0])[2]).to(sample.dtype)
         return self._scaled
@@ -197,6 +243,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                     "least_squares={'constant': False}"
                 )
             self._dress = _Dress(self.parameterisation, noise_alone=True)
+        self._plan.check_shape(sample.shape[1:])
         # some pipelines pass on what `scale_model_input` made of the noise, others the noise
         latent = self._noise if sample is self._scaled else sample
         self._noise = self._scaled = None
@@ -205,6 +252,16 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     def __len__(self) -> int:
         return self.num_inference_steps
+
+    def __repr__(self) -> str:
+        steps = ", ".join(map(str, sorted(self._plans)))
+        kind = json.loads(self.parameterisation.to_json())
+        return f"PlanScheduler(plans of {steps} evaluations, {kind.get('prediction', kind.get('type'))})"
+
+
+#: Entries of PlanScheduler's configuration that other schedulers do not have, and those that diffusers keeps its own account by.
+_OWN = ("plans", "parameterisation")
+_OF_DIFFUSERS = ("_class_name", "_diffusers_version")
 
 
 class _Stop(Exception):
@@ -305,9 +362,10 @@ class PipelineDenoiser:
         **arguments: Any,
     ) -> None:
         self.network = _network(pipe)
-        if self.network.training:
+        if _drops_out(self.network):
             raise ValueError(f"the pipeline's {type(self.network).__name__} is in training mode, with dropout: call its eval() first")
         self.parameterisation = parameterisation or parameterisation_of(pipe.scheduler)
+        _check_arguments(pipe, arguments)
         self.count, call = _call(pipe, of, guidance_scale, arguments)
         self._timestep = 500.0
         recording = _Recording(pipe, self.network, call, self._timestep)
@@ -378,15 +436,17 @@ def find_plans(
     guidance_scale
         As the pipeline takes it. Plans hold for the guidance that they were found under.
     arguments
-        More arguments of the pipeline's call, such as height and width.
+        More arguments of the pipeline's call, such as height and width, or `prompt_embeds` in place of prompts.
     effort, batch_size, options
         As `fewstep.find_plans`, whose defaults are for smaller networks.
 
-    Raises ValueError for a pipeline without `unet` or `transformer`, or one whose guidance is no weighted sum of answers.
+    Warns of a scheduler that clips what the network predicts, as plans do not. Raises ValueError for a pipeline without `unet` or
+    `transformer`, one whose guidance is no weighted sum of answers, and arguments that its call does not take.
     """
     denoiser = PipelineDenoiser(
         pipe, prompts_or_labels, guidance_scale=guidance_scale, parameterisation=parameterisation, **(arguments or {})
     )
+    _warn_of_clipping(pipe.scheduler)
     if not denoiser.scales_input:  # the pipeline's noise is the network's first input
         options["least_squares"] = {"constant": False, **options.get("least_squares", {})}
     rows = list(range(denoiser.count))
@@ -425,6 +485,12 @@ def _network(pipe: Any) -> Any:
         if isinstance(network, torch.nn.Module):
             return network
     raise ValueError(f"{type(pipe).__name__} has no unet or transformer to find plans for")
+
+
+def _drops_out(network: Any) -> bool:
+    """Whether two calls of a network may give two answers."""
+    dropouts = (module for module in network.modules() if isinstance(module, torch.nn.modules.dropout._DropoutNd))
+    return any(module.training and module.p > 0 for module in dropouts)
 
 
 def _one(of: Any, arguments: Mapping[str, Any], count: int) -> tuple[Any, dict[str, Any]]:
@@ -474,7 +540,22 @@ def _call(pipe: Any, of: Any, guidance_scale: float | None, arguments: Mapping[s
         if "guidance_scale" not in known:
             raise ValueError(f"{type(pipe).__name__} has no guidance_scale")
         call["guidance_scale"] = guidance_scale
-    return count, {name: value for name, value in call.items() if name in known}
+    return count, {name: value for name, value in call.items() if name in known or name in arguments}
+
+
+def _check_arguments(pipe: Any, given: Mapping[str, Any]) -> None:
+    """Refuses what the pipeline's call does not take; where it takes anything, warns of what looks like a slip."""
+    known = inspect.signature(pipe.__call__).parameters
+    takes_anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())
+    for name in given:
+        if name in known:
+            continue
+        kind, near = type(pipe).__name__, get_close_matches(name, known, 1, cutoff=0.8 if takes_anything else 0.6)
+        if not takes_anything:
+            advice = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
+            raise ValueError(f"the call of {kind} takes no argument {name!r}: {advice}")
+        if near:
+            warnings.warn(f"the call of {kind} names no argument {name!r}, which may be lost: did you mean {near[0]!r}?", stacklevel=4)
 
 
 def _rows_of(value: Any, alone: Any, repeats: int, count: int) -> Any:

@@ -11,10 +11,10 @@ use fewstep_core::denoiser::{Denoiser, Guidance, Levels, Spec};
 use fewstep_core::observe::Observer;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_search::{
-    Error, HELD_OUT_SEEDS, HeldOut, Method, SEARCH_SEEDS, Search, SearchSettings, TEACHER_STEPS, baseline,
-    heun_teacher, search_cost,
+    Error, Extras, HELD_OUT_SEEDS, HeldOut, Method, SEARCH_SEEDS, Search, SearchError, SearchSettings, TEACHER_STEPS,
+    baseline, check_method, heun_teacher,
 };
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyFloatingPointError, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -78,6 +78,9 @@ fn raised(error: Error) -> PyErr {
     match error.into_denoiser::<Raised>() {
         Ok(Raised(error)) => error,
         Err(Error::Cancelled) => PyKeyboardInterrupt::new_err("stopped during the search"),
+        Err(error @ (Error::AnswerNotFinite { .. } | Error::Search(SearchError::NotFinite { .. }))) => {
+            PyFloatingPointError::new_err(error.to_string())
+        }
         Err(error @ (Error::Search(_) | Error::Refine(_) | Error::Gaussian(_) | Error::Denoiser(_))) => {
             PyRuntimeError::new_err(error.to_string())
         }
@@ -130,6 +133,7 @@ fn find(
     held_out: usize,
     observer: &dyn Observer,
 ) -> Result<Outcome, Error> {
+    check_method(callback, method, steps, settings, &Extras::default())?;
     let search = Search::new(callback, settings, observer)?;
     let found = search.find(method, steps)?;
     let mut plans: Vec<_> = found.plans.into_values().collect();
@@ -155,9 +159,10 @@ fn find(
     })
 }
 
-/// Evaluations of single samples that a search takes, about: (teacher, search).
+/// Evaluations of single samples that a search takes at most: (teacher, search).
 #[pyfunction]
-fn cost(
+#[pyo3(name = "cost")]
+fn search_cost(
     described: Described,
     parameterisation: Option<&Bound<'_, PyParameterisation>>,
     steps: Vec<usize>,
@@ -166,7 +171,7 @@ fn cost(
 ) -> PyResult<(u64, u64)> {
     let method: Method = method.parse().map_err(bad)?;
     let spec = described.spec(parameterisation.map(|object| object.get()))?;
-    let cost = search_cost(&spec, &method, &steps, &settings_of(settings)?).map_err(bad)?;
+    let cost = fewstep_search::search_cost(&spec, &method, &steps, &settings_of(settings)?).map_err(bad)?;
     Ok((cost.teacher, cost.search))
 }
 
@@ -185,7 +190,7 @@ fn noise<'py>(py: Python<'py>, seeds: Vec<u64>, shape: Vec<usize>) -> Bound<'py,
 #[pymodule]
 mod _fewstep {
     #[pymodule_export]
-    use super::{PyParameterisation, PyPlan, cost, default_settings, find_plans, noise};
+    use super::{PyParameterisation, PyPlan, default_settings, find_plans, noise, search_cost};
 
     #[pymodule_export]
     const SEARCH_SEEDS: u64 = super::SEARCH_SEEDS;

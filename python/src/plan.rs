@@ -4,8 +4,9 @@ use fewstep_core::execute::{Start, execute};
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_core::solver::{LastStep, SolverOptions};
-use fewstep_search::export::{Betas, Options, Target, export};
+use fewstep_search::export::{Betas, Error, Options, Target, export};
 use fewstep_search::parse_solver;
+use fewstep_search::suggest::nearest;
 use pyo3::prelude::*;
 
 use crate::arrays::{Array, Operations, bytes};
@@ -60,11 +61,18 @@ impl PyPlan {
 
     /// The plan in the form of a tool: (text, notes).
     fn export(&self, target: &str, nearest: bool, betas: &str, shift: f64) -> PyResult<(String, Vec<String>)> {
-        let target: Target = target.parse().map_err(bad)?;
-        let betas: Betas = betas.parse().map_err(bad)?;
+        let target = target_named(target)?;
+        let betas: Betas = betas.parse().map_err(|error| bad(format!("betas: {error}, not {betas:?}")))?;
         let options = Options { nearest, betas, shift };
-        let exported = export(&self.0, target, &options).map_err(bad)?;
-        Ok((exported.text, exported.notes))
+        match export(&self.0, target, &options) {
+            Ok(exported) => Ok((exported.text, exported.notes)),
+            Err(error @ Error::CannotExpress { .. }) => Err(bad(format!(
+                "{error}; nearest=True gives it the plan's noise levels for a solver of its own, and a plan that it runs exactly is found \
+                 by method={:?}",
+                exact_method(target)
+            ))),
+            Err(error) => Err(bad(error)),
+        }
     }
 
     /// Samples of unit normal `latents`: `evaluate(x, sigma)` is asked stage by stage.
@@ -90,10 +98,28 @@ impl PyPlan {
             }
             Ok(Array::new(evaluate.bind(py).call1((x.bound(py), sigma))?.unbind(), &operations))
         };
-        let made = execute(&self.0, start, denoise)?;
+        let made = execute(&self.0, start, denoise).map_err(|error| error.into_denoiser().unwrap_or_else(bad))?;
         match operations.failure() {
             Some(error) => Err(error),
             None => Ok(made.bound(py).unbind()),
         }
+    }
+}
+
+fn target_named(name: &str) -> PyResult<Target> {
+    name.parse().map_err(|_| {
+        let known: Vec<&str> = Target::ALL.iter().map(|(_, name, _)| *name).collect();
+        let near = nearest(name, known.iter().copied()).map(|near| format!("did you mean {near:?}? "));
+        let near = near.unwrap_or_default();
+        bad(format!("plans are not exported to {name:?}: {near}there are {}", known.join(", ")))
+    })
+}
+
+/// A search for the noise levels of a solver that the tool has.
+fn exact_method(target: Target) -> &'static str {
+    match target {
+        Target::DiffusersEuler | Target::DiffusersEdmEuler | Target::DiffusersFlowEuler => "oss/euler",
+        Target::DiffusersHeun => "oss/heun",
+        _ => "oss/dpmpp2m_nolof",
     }
 }

@@ -11,6 +11,7 @@ import torch
 import fewstep
 from comfyui_fewstep import NODE_CLASS_MAPPINGS
 from comfyui_fewstep.nodes import levels, sampler
+from fewstep._steps import Steps
 
 
 class EPS:
@@ -70,6 +71,17 @@ def test_all_coefficients_run(kind):
     for plan in (plans[4], fewstep.Plan.of_solver("dpmpp3m", [80.0, 5.0, 1.0, 0.2])):
         expected = plan.sample(mixture.torch, noise)
         assert torch.allclose(run(kind(), plan, noise), expected, atol=2e-4), plan
+
+
+def test_a_constant_image_is_of_one_size():
+    plans = fewstep.find_plans(
+        lambda x, sigma: x * 0.25 / (0.25 + sigma**2) + 0.1, shape=(4, 8, 8), steps=[2, 3, 4], sigma_range=(0.002, 80),
+        dtype=torch.float32, progress=False, effort="low", held_out=0,
+    )  # fmt: skip
+    plan = next(plan for plan in plans.values() if plan.constant is not None)
+    Steps(plan, torch.zeros(1, 4, 8, 8))
+    with pytest.raises(ValueError, match="for samples of shape .4, 8, 8., the latents are of .4, 16, 8."):
+        Steps(plan, torch.zeros(1, 4, 16, 8))
 
 
 def test_nodes(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """PlanScheduler in real pipelines of diffusers, made offline from configurations with random weights."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def ddpm():
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
     )
-    return DDPMPipeline(unet, DDPMScheduler()), None, {}, {}
+    return DDPMPipeline(unet, DDPMScheduler(clip_sample=False)), None, {}, {}
 
 
 def dit():
@@ -72,7 +73,7 @@ def dit():
         num_embeds_ada_norm=1000,
     )
     noise(transformer)
-    pipe = DiTPipeline(transformer, vae(), DDPMScheduler())
+    pipe = DiTPipeline(transformer, vae(), DDPMScheduler(clip_sample=False))
     return pipe, [3, 7, 9], {"guidance_scale": 3.0}, {}
 
 
@@ -331,7 +332,7 @@ def test_saved_and_loaded_with_the_pipeline(case, tmp_path):
 def test_what_cannot_be_is_said(case):
     _, pipe, *_ = case
     scheduler = PlanScheduler.from_plans(fewstep.Plan.of_solver("euler", [10.0, 2.0, 0.5]), pipe.scheduler)
-    with pytest.raises(ValueError, match="asked for 5 steps and has plans of 3"):
+    with pytest.raises(ValueError, match="asked for 5 steps and has plans of 3: pass one of these as num_inference_steps"):
         scheduler.set_timesteps(5)
     with pytest.raises(ValueError, match="image-to-image"):
         scheduler.set_begin_index(2)
@@ -341,11 +342,111 @@ def test_what_cannot_be_is_said(case):
 
     with pytest.raises(ValueError, match="no unet or transformer"):
         find_plans(Nothing(), ["a"])
-    network = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
-    network.train()
-    with pytest.raises(ValueError, match="is in training mode"):
+    _, pipe, of, guidance, arguments, _ = case
+    slip = {**arguments, "output_typ": "latent"}
+    if "kwargs" in inspect.signature(pipe.__call__).parameters:  # those of Stable Diffusion take anything
+        with pytest.warns(UserWarning, match="names no argument 'output_typ', which may be lost: did you mean 'output_type'") as warned:
+            find_plans(pipe, of, steps=2, arguments=slip, progress=False, held_out=0, **guidance, **QUICK)
+        assert len(warned) == 1 and warned[0].filename == __file__
+    else:
+        with pytest.raises(ValueError, match="takes no argument 'output_typ': did you mean 'output_type'"):
+            find_plans(pipe, of, arguments=slip, **guidance)
+
+
+def test_only_dropout_minds_training_mode():
+    pipe, *_ = ddpm()
+    pipe.set_progress_bar_config(disable=True)
+    pipe.unet.train()
+    assert PipelineDenoiser(pipe).count == 2  # its dropouts drop nothing
+    dropout = next(module for module in pipe.unet.modules() if isinstance(module, torch.nn.Dropout))
+    dropout.p = 0.1
+    with pytest.raises(ValueError, match="UNet2DModel is in training mode, with dropout: call its eval"):
         PipelineDenoiser(pipe)
-    network.eval()
+    pipe.unet.eval()
+    assert PipelineDenoiser(pipe).count == 2
+
+
+def test_arguments_that_a_call_takes_by_any_name_are_passed_on():
+    class Anything(DDPMPipeline):
+        def __call__(self, batch_size=1, num_inference_steps=1, **kwargs):
+            assert kwargs == {"anything": 3}
+            return super().__call__(batch_size, num_inference_steps=num_inference_steps)
+
+    pipe, *_ = ddpm()
+    pipe = Anything(pipe.unet.eval(), pipe.scheduler)
+    assert PipelineDenoiser(pipe, anything=3).count == 2
+
+
+@pytest.mark.parametrize("clips", ["clip_sample", "thresholding"])
+def test_schedulers_that_clip_are_warned_of(clips):
+    pipe, *_ = ddpm()
+    pipe.unet.eval()
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = DDIMScheduler(**{"clip_sample": False, clips: True})
+    with pytest.warns(UserWarning, match=f"DDIMScheduler clips .*you set {clips}=False in it") as warned:
+        plans = find_plans(pipe, steps=2, progress=False, held_out=0, **QUICK)
+    assert len(warned) == 1 and warned[0].filename == __file__
+    with pytest.warns(UserWarning, match="DDIMScheduler clips") as warned:
+        PlanScheduler.from_plans(plans, pipe.scheduler)
+    assert len(warned) == 1 and warned[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "before, names",
+    [
+        (
+            DDIMScheduler(
+                beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="v_prediction", clip_sample=False
+            ),
+            ["beta_start", "beta_end", "beta_schedule", "prediction_type", "clip_sample"],
+        ),
+        (DDPMScheduler(trained_betas=[0.1, 0.2, 0.3], clip_sample=False, variance_type="learned"), ["trained_betas", "variance_type"]),
+        (FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=False), ["shift", "use_dynamic_shifting"]),
+    ],
+    ids=["ddim", "ddpm", "flow"],
+)
+def test_the_scheduler_that_was_replaced_comes_back_from_the_configuration(before, names, tmp_path, caplog):
+    logger = diffusers.utils.logging.get_logger("diffusers")
+    logger.propagate = True  # what from_config warns of is logged
+    plan = fewstep.Plan.of_solver("euler", [10.0, 2.0, 0.5])
+    ours = PlanScheduler.from_plans(plan, before)
+    ours.save_pretrained(tmp_path)
+    loaded = PlanScheduler.from_pretrained(tmp_path)
+    for scheduler in (ours, loaded, PlanScheduler.from_config(loaded.config), PlanScheduler.from_plans(plan, loaded)):
+        again = type(before).from_config(scheduler.config)
+        assert {name: again.config[name] for name in names} == {name: before.config[name] for name in names}
+        assert "plans" not in again.config
+        if hasattr(before, "alphas_cumprod"):
+            assert torch.equal(again.alphas_cumprod, before.alphas_cumprod)
+        scheduler.set_timesteps(3)
+        assert scheduler.config.plans == ours.config.plans and torch.equal(scheduler.timesteps, ours.timesteps)
+    with pytest.raises(ValueError, match="holds no plans: use PlanScheduler.from_plans"):
+        PlanScheduler.from_config(before.config)
+    if isinstance(before, DDIMScheduler):
+        other = EulerDiscreteScheduler.from_config(loaded.config)
+        assert other.config.beta_schedule == "scaled_linear"
+    assert not caplog.records, caplog.text
+
+
+def test_a_scheduler_is_shown_in_a_line():
+    plans = [fewstep.Plan.of_solver("euler", levels) for levels in ([10.0, 2.0, 0.5], [10.0, 1.0])]
+    assert repr(PlanScheduler.from_plans(plans, FlowMatchEulerDiscreteScheduler())) == "PlanScheduler(plans of 2, 3 evaluations, flow)"
+    assert repr(PlanScheduler.from_plans(plans, DDIMScheduler(clip_sample=False))) == "PlanScheduler(plans of 2, 3 evaluations, eps)"
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_another_size_than_the_plan_was_made_for_is_refused(constant):
+    pipe, _, guidance, embeddings = stable_diffusion("epsilon")
+    pipe.unet.eval()
+    pipe.set_progress_bar_config(disable=True)
+    settings = {**QUICK, "least_squares": {"samples": 4, "constant": constant}}
+    plans = find_plans(pipe, arguments=embeddings, steps=2, progress=False, held_out=0, **guidance, **settings)
+    pipe.scheduler = PlanScheduler.from_plans(plans, pipe.scheduler)
+    call = dict(num_inference_steps=2, output_type="latent", **guidance, **embeddings)
+    assert len(pipe(**call).images) == 2
+    size = 2 * pipe.unet.config.sample_size * pipe.vae_scale_factor
+    with pytest.raises(ValueError, match="for samples of shape .4, 8, 8., the latents are of .4, 16, 16.: a plan holds for one shape"):
+        pipe(height=size, width=size, **call)
 
 
 @pytest.mark.parametrize("kind", ["unet", "dit"])

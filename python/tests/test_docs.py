@@ -48,10 +48,26 @@ def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
 def test_costs_are_those_of_the_table():
     import fewstep
 
-    rows = re.findall(r"^\| (low|normal|high) \| ([\d,]+) \| ([\d,]+) \|$", (DOCS / "python.md").read_text(), re.M)
+    page = (DOCS / "python.md").read_text()
+    rows = re.findall(r"^\| (low|normal|high) \| ([\d,]+) \| ([\d,]+) \| (\d+) \|$", page, re.M)
     assert [effort for effort, *_ in rows] == ["low", "normal", "high"]
-    for effort, calls, held_out in rows:
-        number = [int(text.replace(",", "")) for text in (calls, held_out)]
-        cost = fewstep.search_cost(shape=(4, 64, 64), steps=[4, 6, 8], effort=effort)
-        search = fewstep.search_cost(shape=(4, 64, 64), steps=[4, 6, 8], effort=effort, held_out=0)
-        assert [cost, cost - search] == number, (effort, cost, cost - search)
+    for effort, *numbers in rows:
+        asked = {"shape": (4, 64, 64), "steps": [4, 6, 8], "effort": effort}
+        cost = fewstep.search_cost(**asked)
+        search = fewstep.search_cost(**asked, held_out=0)
+        calls, held_out, levels = (int(text.replace(",", "")) for text in numbers)
+        assert [cost, cost - search] == [calls, held_out], (effort, cost, cost - search)
+        fewstep.search_cost(**asked | {"steps": levels})
+        with pytest.raises(ValueError, match="no plan of"):
+            fewstep.search_cost(**asked | {"steps": levels + 1})
+
+
+def test_the_first_examples_say_what_they_take():
+    import fewstep
+
+    low, normal = (f"{fewstep.search_cost(shape=(3, 32, 32), effort=effort):,}" for effort in ("low", "normal"))
+    guided = f"{fewstep.search_cost(shape=(4, 8, 8), effort='low', calls=2):,}"
+    readme = (ROOT / "README.md").read_text()
+    assert f"at most {normal} network calls on single images; {low} with" in readme and f"{guided} calls with guidance" in readme
+    page = (DOCS / "python.md").read_text()
+    assert f"at most {normal} network calls on single images here, or {low} with" in page

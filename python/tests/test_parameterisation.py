@@ -90,7 +90,9 @@ def test_texts_are_those_of_model_descriptions():
     "make, sentence",
     [
         (lambda: Parameterisation.eps("cosine2"), "noise table 'cosine2' is none of"),
-        (lambda: Parameterisation.eps([0.5, 0.9]), "alphas_cumprod"),
+        (lambda: Parameterisation.eps([0.5, 0.9]), "alphas_cumprod must fall.*from 0.5 to 0.9: are these betas. Pass the cumulated product of 1 - beta"),
+        (lambda: Parameterisation.eps(np.linspace(1e-4, 0.02, 1000)), "are these betas"),
+        (lambda: Parameterisation.eps([0.9, 0.5, 0.5]), "alphas_cumprod"),
         (lambda: Parameterisation.flow(shift=-1), "shift"),
         (lambda: Parameterisation.flow(timestep="2t"), "2t"),
         (lambda: Parameterisation.edm(sigma_data=0), "sigma_data"),
@@ -99,3 +101,27 @@ def test_texts_are_those_of_model_descriptions():
 def test_what_cannot_be(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+def test_a_scheduler_is_no_table():
+    class Scheduler:
+        alphas_cumprod = np.linspace(0.999, 0.01, 50)
+
+    with pytest.raises(TypeError, match="v takes a table of alphas_cumprod, not a Scheduler: pass the Scheduler's own, .alphas_cumprod"):
+        Parameterisation.v(Scheduler())
+    with pytest.raises(TypeError, match="a number for every timestep, not a object"):
+        Parameterisation.x0(object())
+    assert Parameterisation.v(Scheduler.alphas_cumprod)
+
+
+@pytest.mark.parametrize("answer", [np.nan, 1e25])
+def test_a_flow_says_what_its_network_is_told(answer):
+    """A network of t from 0 to 1 that is told 1000 t may answer anything."""
+
+    def network(z, t):
+        return z * np.float32(answer) if t.max() > 1 else -z
+
+    options = {"shape": (5,), "steps": 3, "progress": False, "effort": "low", "dtype": np.float32}
+    with pytest.raises(FloatingPointError, match="not finite.*the network is told 1000t with t from 0 to 1.*timestep="):
+        fewstep.find_plans(Parameterisation.flow(shift=3.0).denoiser(network), **options)
+    assert fewstep.find_plans(Parameterisation.flow(shift=3.0, timestep="t").denoiser(network), **options)

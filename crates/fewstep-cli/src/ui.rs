@@ -49,9 +49,11 @@ impl Output {
 
     /// Prints what a task would do and cost, as the result of a dry run.
     pub fn forecast(&self, forecast: &Forecast) -> anyhow::Result<()> {
-        let settings = serde_json::to_string_pretty(forecast.settings())?;
         let table = forecast.table().to_terminal(self.colour());
-        self.result(forecast, || format!("{settings}\n\n{table}\nnothing was done: this is a dry run"))
+        let time = forecast.time().map_or(String::new(), |time| format!("{time}\n"));
+        self.result(forecast, || {
+            format!("{table}\n{time}nothing was done: this is a dry run (--json has its settings, too)")
+        })
     }
 
     /// Whether tables on stdout may use colour.

@@ -1,9 +1,12 @@
 //! The only sampling loop.
 
-use crate::plan::{Combination, Plan, Source};
+use std::convert::Infallible;
+
+use crate::plan::{Combination, Plan, PlanError, Source};
 use crate::space::VectorSpace;
 
-/// What a run starts from. A latent alone will do (`&latent`) for plans without a constant image.
+/// What a run starts from. A latent alone will do (`&latent`) for plans without a constant image
+/// ([`Plan::constant`] is none).
 #[derive(Debug)]
 pub struct Start<'a, V> {
     /// Unit normal noise.
@@ -26,32 +29,76 @@ impl<'a, V> From<&'a V> for Start<'a, V> {
     }
 }
 
+/// Why a plan was not run to its end.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ExecuteError<E> {
+    /// The denoiser failed.
+    #[error("{0}")]
+    Denoiser(E),
+    /// The plan is not valid; plans from files and solvers are.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The plan refers to its constant image, and the run was not given it.
+    #[error(
+        "the plan holds a constant image, and the run was given none: `Start` takes it, repeated for every sample, and \
+         `fewstep_search::sample` and `Seeded::run` see to that"
+    )]
+    NoConstant,
+    /// The denoiser gave another number of answers than it was given inputs.
+    #[error("the denoiser gave {answered} answers to {asked} inputs")]
+    Answers {
+        /// Inputs.
+        asked: usize,
+        /// Answers.
+        answered: usize,
+    },
+}
+
+impl<E> ExecuteError<E> {
+    /// The denoiser's own error.
+    ///
+    /// # Errors
+    /// If it is none: what else it is.
+    pub fn into_denoiser(self) -> Result<E, ExecuteError<Infallible>> {
+        match self {
+            Self::Denoiser(error) => Ok(error),
+            Self::Plan(error) => Err(ExecuteError::Plan(error)),
+            Self::NoConstant => Err(ExecuteError::NoConstant),
+            Self::Answers { asked, answered } => Err(ExecuteError::Answers { asked, answered }),
+        }
+    }
+}
+
 /// Runs a plan on a batch of unit normal noise and returns the images.
 ///
-/// `denoise(x, sigma)` is `D(x; sigma)`. A vector is dropped after its last use, so an Euler plan never holds more
-/// than one input and one output beside the latent. The first error of `denoise` ends the run and is returned.
+/// `denoise(x, sigma)` is `D(x; sigma)` of the whole batch; it is called [`Plan::nfe`] times, with levels in the order of
+/// [`Plan::sigmas`]. A vector is dropped after its last use, so an Euler plan never holds more than one input and one output
+/// beside the latent.
 ///
-/// # Panics
-/// If the plan is not valid ([`Plan::validate`]); plans from files and solvers are. If it uses a constant image and
-/// `start` has none.
+/// Plans that a search found may hold a constant image ([`Plan::constant`]), which `start` then has to bring as a batch: see
+/// [`Start`]. For a [`Denoiser`](crate::denoiser::Denoiser) `fewstep_search::sample` does that, and makes the latents of seeds.
+///
+/// # Errors
+/// The first error of `denoise`, which ends the run; if the plan is not valid ([`Plan::validate`]); if it refers to a constant
+/// image and `start` has none.
 pub fn execute<'a, V: VectorSpace + 'a, E>(
     plan: &Plan,
     start: impl Into<Start<'a, V>>,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
-) -> Result<V, E> {
+) -> Result<V, ExecuteError<E>> {
     execute_observed(plan, start, denoise, |_, _, _| {})
 }
 
 /// [`execute`], telling `observe(stage, &x, &d)` of every evaluation: the network's input and output at that stage.
 ///
-/// # Panics
+/// # Errors
 /// As [`execute`].
 pub fn execute_observed<'a, V: VectorSpace + 'a, E>(
     plan: &Plan,
     start: impl Into<Start<'a, V>>,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
     observe: impl FnMut(usize, &V, &V),
-) -> Result<V, E> {
+) -> Result<V, ExecuteError<E>> {
     let run = Run { plan, start: start.into(), known: &[] };
     let images = run_all(&[run], one_by_one(denoise), observe)?;
     Ok(images.into_iter().next().expect("one run makes one image"))
@@ -74,12 +121,12 @@ pub struct Run<'a, V> {
 /// `denoise(&[(x, sigma), ..])` returns one `D(x; sigma)` for each, in order; [`one_by_one`] makes it of a function that
 /// takes a single one.
 ///
-/// # Panics
-/// As [`execute`], and if `denoise` returns fewer vectors than it was asked for.
+/// # Errors
+/// As [`execute`], of the first run that has one, and if `denoise` returns fewer vectors than it was asked for.
 pub fn execute_together<V: VectorSpace, E>(
     runs: &[Run<V>],
     denoise: impl FnMut(&[(&V, f64)]) -> Result<Vec<V>, E>,
-) -> Result<Vec<V>, E> {
+) -> Result<Vec<V>, ExecuteError<E>> {
     run_all(runs, denoise, |_, _, _| {})
 }
 
@@ -94,10 +141,11 @@ fn run_all<V: VectorSpace, E>(
     runs: &[Run<V>],
     mut denoise: impl FnMut(&[(&V, f64)]) -> Result<Vec<V>, E>,
     mut observe: impl FnMut(usize, &V, &V),
-) -> Result<Vec<V>, E> {
+) -> Result<Vec<V>, ExecuteError<E>> {
     for run in runs {
-        if let Err(error) = run.plan.validate() {
-            panic!("execute was given an invalid plan: {error}");
+        run.plan.validate()?;
+        if run.start.constant.is_none() && run.plan.uses(Source::Constant) {
+            return Err(ExecuteError::NoConstant);
         }
     }
     let mut memories: Vec<Memory<V>> = runs.iter().map(|run| Memory::new(run.plan, run.start)).collect();
@@ -109,9 +157,13 @@ fn run_all<V: VectorSpace, E>(
             .collect();
         let unknown = stages.iter().filter(|(.., known, _)| known.is_none());
         let asked: Vec<(&V, f64)> = unknown.map(|(x, sigma, ..)| (x, *sigma)).collect();
-        let mut answers = if asked.is_empty() { Vec::new() } else { denoise(&asked)? }.into_iter();
+        let answers = if asked.is_empty() { Vec::new() } else { denoise(&asked).map_err(ExecuteError::Denoiser)? };
+        if answers.len() < asked.len() {
+            return Err(ExecuteError::Answers { asked: asked.len(), answered: answers.len() });
+        }
+        let mut answers = answers.into_iter();
         for (x, _, known, memory) in stages {
-            let d = known.cloned().or_else(|| answers.next()).expect("a denoiser answers all that it is asked");
+            let d = known.cloned().or_else(|| answers.next()).expect("as many answers as inputs");
             observe(k, &x, &d);
             memory.keep(k, x, d);
         }
@@ -164,9 +216,7 @@ impl<'a, V: VectorSpace> Memory<'a, V> {
     fn get(&self, source: Source) -> &V {
         let slot = match source {
             Source::Latent => return self.start.latent,
-            Source::Constant => {
-                return self.start.constant.expect("a plan with a constant image is run with that image");
-            }
+            Source::Constant => return self.start.constant.expect("the run was checked to have it"),
             Source::Input(k) => &self.inputs[k],
             Source::Output(k) => &self.outputs[k],
         };
@@ -185,6 +235,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::plan::Constant;
     use crate::schedule::karras;
     use crate::solver::{Solver, SolverOptions};
     use crate::space::Counted;
@@ -248,7 +299,28 @@ mod tests {
             calls += 1;
             if calls == 3 { Err("out of memory") } else { Ok(x.clone()) }
         });
-        assert_eq!((result, calls), (Err("out of memory"), 3));
+        assert_eq!((result, calls), (Err(ExecuteError::Denoiser("out of memory")), 3));
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_an_error() {
+        let plan = Solver::Euler.plan(&karras(3, 0.002, 80.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
+        let run = |plan: &Plan| execute(plan, &vec![1.0], |x, _| Ok::<_, ()>(x.clone())).unwrap_err();
+        let mut empty = plan.clone();
+        empty.stages.clear();
+        assert_eq!(run(&empty), ExecuteError::Plan(PlanError::NoStages));
+        let mut holding = plan.clone();
+        holding.constant = Some(Constant { sigma: 80.0, shape: vec![1], samples: vec![vec![0.5]] });
+        let terms = [(Source::Constant, 1.0)].into_iter().chain(plan.output.terms());
+        holding.output = terms.collect();
+        assert_eq!(run(&holding), ExecuteError::NoConstant);
+        let (latent, constant) = (vec![1.0], vec![0.5]);
+        let start = Start { latent: &latent, constant: Some(&constant) };
+        assert!(execute(&holding, start, |x, _| Ok::<_, ()>(x.clone())).is_ok());
+        let runs = [Run { plan: &plan, start: (&latent).into(), known: &[] }];
+        let silent = execute_together(&runs, |_| Ok::<_, ()>(Vec::new()));
+        assert_eq!(silent, Err(ExecuteError::Answers { asked: 1, answered: 0 }));
+        assert_eq!(ExecuteError::Denoiser(7).into_denoiser(), Ok(7));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub mod trace;
 mod linear;
 
 pub use denoiser::{Denoiser, Differentiable};
-pub use execute::{execute, execute_observed, execute_together, one_by_one};
+pub use execute::{ExecuteError, execute, execute_observed, execute_together, one_by_one};
 pub use parameterisation::{Coefficients, Parameterisation};
 pub use plan::{Combination, Plan, PlanError, Source, Stage};
 pub use scalar::Scalar;

@@ -7,7 +7,8 @@ use rand_distr::{Distribution, StandardNormal};
 /// Stream of the latents of samples.
 pub const LATENT: u64 = 0;
 
-/// The unit normal latents of samples of `numel` values, one a seed, one after the other.
+/// The unit normal latents of samples of `numel` values, `[seeds, numel]`: one a seed, one after the other. Those of a seed are always
+/// the same; for the samples of a batch take `chunks(numel)`.
 pub fn latents(seeds: &[u64], numel: usize) -> Vec<f32> {
     let numel = numel.max(1);
     let mut values = vec![0.0; numel * seeds.len()];

@@ -31,6 +31,25 @@ pub struct Stage {
 /// A sampler: its evaluations, its image, and where it came from.
 ///
 /// Plans made by a [`crate::trace::Trace`] or read from a file obey [`Plan::validate`]; whoever edits one calls it.
+///
+/// ```
+/// use fewstep_core::{LastStep, Plan, Schedule, Solver, SolverOptions};
+///
+/// let levels = Schedule::new(vec![14.6, 5.1, 1.7, 0.6, 0.15])?; // levels of your own, used as they are
+/// let solver: Solver = "dpmpp2m_nolof".parse()?;
+/// let options = SolverOptions { last_step: LastStep::ToZero, analytical_first_step: false };
+/// let plan = solver.plan(&levels, &options)?;
+///
+/// let json = plan.to_json()?; // plan.json
+/// assert_eq!(Plan::from_json(&json)?, plan);
+/// assert!(Plan::from_json(r#"{"version": 1, "stages": []}"#).is_err());
+///
+/// // what an input is made of: earlier inputs x0, x1, ... and outputs d0, d1, ...
+/// let third = &plan.stages[2];
+/// assert_eq!(third.sigma, 1.7);
+/// assert_eq!(third.input.terms().count(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// The evaluations, in order. Stage `k` makes `Source::Input(k)` and `Source::Output(k)`.

@@ -140,13 +140,20 @@ pub trait Batch: Samples {
         self.sum_of_samples().into_iter().map(|sum| (sum / samples) as f32).collect()
     }
 
+    /// How many numbers a sample has that has not `numel` of them; none where all have, or a batch cannot tell. Searches check what a
+    /// denoiser gives by it.
+    fn other_size(&self, numel: usize) -> Option<usize> {
+        let _ = numel;
+        None
+    }
+
     /// The batch times `weight` and, beside it, the differences of neighbouring values along every axis of a grid: in the norm of the
     /// differences every octave of a natural image counts about the same, where in the image's own the coarsest rule. None where
     /// samples are no grids.
     fn with_gradients(&self, weight: f64) -> Option<Self>;
 }
 
-/// Vectors of numbers: no grids.
+/// A batch as a list of samples, each a vector of as many numbers as its shape says, the last axis fastest: no grids.
 impl Batch for Vec<Vec<f64>> {
     fn part(&self, start: usize, count: usize) -> Self {
         self.iter().skip(start).take(count).cloned().collect()
@@ -155,6 +162,10 @@ impl Batch for Vec<Vec<f64>> {
     fn sum_of_samples(&self) -> Vec<f64> {
         let dim = self.first().map_or(0, Vec::len);
         (0..dim).map(|i| self.iter().map(|sample| sample[i]).sum()).collect()
+    }
+
+    fn other_size(&self, numel: usize) -> Option<usize> {
+        self.iter().map(Vec::len).find(|len| *len != numel)
     }
 
     fn with_gradients(&self, _: f64) -> Option<Self> {

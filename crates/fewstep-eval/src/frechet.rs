@@ -164,7 +164,7 @@ mod tests {
     use fewstep_nn::tch::{self, Device};
 
     fn gaussian(mu: &[f64], sigma: &[f64]) -> Statistics {
-        Statistics { mu: mu.to_vec(), sigma: sigma.to_vec(), num_images: None, features: None }
+        Statistics { mu: mu.to_vec(), sigma: sigma.to_vec(), num_images: None, image_shape: None, features: None }
     }
 
     fn random(n: i64, dim: i64, seed: i64) -> Statistics {

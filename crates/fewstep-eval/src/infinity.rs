@@ -114,7 +114,8 @@ mod tests {
         tch::manual_seed(6);
         let d = 10;
         let sigma = Vec::try_from(Tensor::eye(d, (Kind::Double, Device::Cpu)).reshape([-1])).unwrap();
-        let reference = Statistics { mu: vec![0.0; d as usize], sigma, num_images: None, features: None };
+        let reference =
+            Statistics { mu: vec![0.0; d as usize], sigma, num_images: None, image_shape: None, features: None };
         let features = Tensor::randn([4000, d], (Kind::Double, Device::Cpu)) + 0.1; // true distance 10 * 0.01
         (features, FrechetReference::new(&reference).unwrap())
     }

@@ -52,6 +52,11 @@ impl Metric {
         METRICS.iter().find(|(_, metric)| *metric == self).map_or("", |(name, _)| name)
     }
 
+    /// Whether it compares features: with pixels alone no feature network has a say.
+    pub fn compares_features(self) -> bool {
+        !matches!(self, Self::SlicedWasserstein | Self::InceptionScore)
+    }
+
     /// What has to be kept of the generated images, and of the reference's, to compute it.
     pub fn keep(self) -> (Keep, Keep) {
         let features = Keep { features: true, ..Keep::default() };

@@ -96,6 +96,7 @@ impl Moments {
             mu: Vec::<f64>::try_from(&whole.mean)?,
             sigma: Vec::<f64>::try_from(whole.scatter.reshape([-1]))?,
             num_images: Some(n),
+            image_shape: None,
             features,
         })
     }

@@ -14,7 +14,7 @@ use crate::features::FeatureId;
 const TOLERANCE: f64 = 1e-5;
 
 /// Names of the arrays of a file.
-pub(crate) const ARRAYS: [&str; 5] = ["mu", "sigma", "num_images", "feature_name", "feature_sha256"];
+pub(crate) const ARRAYS: [&str; 6] = ["mu", "sigma", "num_images", "image_shape", "feature_name", "feature_sha256"];
 
 /// Gaussian fitted to the features of a set of images.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Statistics {
     pub sigma: Vec<f64>,
     /// Images it was fitted to; other tools' files do not say.
     pub num_images: Option<u64>,
+    /// Channels, height and width of these images; other tools' files do not say.
+    pub image_shape: Option<[usize; 3]>,
     /// The network that made the features; other tools' files do not say.
     pub features: Option<FeatureId>,
 }
@@ -36,7 +38,7 @@ impl Statistics {
     }
 
     /// Reads an npz file with `mu` and `sigma` as EDM, pytorch-fid and clean-fid write it, and with our `num_images`,
-    /// `feature_name` and `feature_sha256` if it has them.
+    /// `image_shape`, `feature_name` and `feature_sha256` if it has them.
     ///
     /// # Errors
     /// If the file cannot be read or fails [`Statistics::validate`].
@@ -67,6 +69,7 @@ impl Statistics {
             mu: mu.to_f64(),
             sigma: sigma.to_f64(),
             num_images: count.and_then(|n| u64::try_from(n).ok()),
+            image_shape: file.get("image_shape").and_then(image_shape),
             features: text("feature_name").zip(text("feature_sha256")).map(|(name, sha256)| FeatureId { name, sha256 }),
         };
         statistics.validate(place)?;
@@ -91,6 +94,10 @@ impl Statistics {
         if let Some(n) = self.num_images {
             let n = i64::try_from(n).unwrap_or(i64::MAX);
             file.insert("num_images".to_owned(), TensorData::from_i64(&[], &[n])?);
+        }
+        if let Some(shape) = self.image_shape {
+            let shape = shape.map(|size| i64::try_from(size).unwrap_or(i64::MAX));
+            file.insert("image_shape".to_owned(), TensorData::from_i64(&[3], &shape)?);
         }
         if let Some(FeatureId { name, sha256 }) = &self.features {
             for (key, text) in [("feature_name", name), ("feature_sha256", sha256)] {
@@ -147,6 +154,12 @@ impl Statistics {
     }
 }
 
+/// Channels, height and width, where an array is of such.
+fn image_shape(array: &TensorData) -> Option<[usize; 3]> {
+    let sizes: Option<Vec<usize>> = array.to_i64().ok()?.iter().map(|&size| usize::try_from(size).ok()).collect();
+    sizes?.try_into().ok()
+}
+
 /// The smallest eigenvalue of a symmetric matrix if it lies below `bound` < 0.
 ///
 /// A Cholesky factorisation of `matrix - bound I` answers that ten times faster than the eigenvalues do.
@@ -172,6 +185,7 @@ mod tests {
             mu: vec![1.0, -2.0],
             sigma: vec![2.0, 0.5, 0.5, 1.0],
             num_images: Some(1234),
+            image_shape: Some([3, 32, 48]),
             features: Some(FeatureId { name: "small-cnn".into(), sha256: "ab".repeat(32) }),
         }
     }
@@ -188,7 +202,7 @@ mod tests {
         let path = folder.path().join("ref.npz");
         sample().write(&path).unwrap();
         assert_eq!(Statistics::read(&path).unwrap(), sample());
-        let bare = Statistics { num_images: None, features: None, ..sample() };
+        let bare = Statistics { num_images: None, image_shape: None, features: None, ..sample() };
         bare.write(&path).unwrap();
         assert_eq!(Statistics::read(&path).unwrap(), bare);
     }

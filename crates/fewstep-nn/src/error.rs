@@ -1,6 +1,7 @@
 //! What can go wrong with networks, checkpoints and training.
 
 use fewstep_core::denoiser::SpreadError;
+use fewstep_core::execute::ExecuteError;
 use fewstep_core::group::GroupError;
 use tch::TchError;
 
@@ -181,6 +182,15 @@ impl From<SpreadError<Error>> for Error {
             SpreadError::Denoiser(own) => own,
             SpreadError::Group(error) => error.into(),
             error @ SpreadError::NoSamples => Self::Input(error.to_string()),
+        }
+    }
+}
+
+impl From<ExecuteError<Self>> for Error {
+    fn from(error: ExecuteError<Self>) -> Self {
+        match error {
+            ExecuteError::Denoiser(error) => error,
+            other => Self::Input(other.to_string()),
         }
     }
 }

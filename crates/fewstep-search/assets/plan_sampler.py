@@ -22,17 +22,26 @@ def load_plan(path):
     return plan
 
 
-def constant_image(plan, tensor, label=0):
-    """The sample that the plan holds for a class, of the plan's shape, made by `tensor(nested lists)`; None if it holds none."""
+def constant_image(plan, tensor, label=None):
+    """The sample that the plan holds, of the plan's shape, made by `tensor(nested lists)`; None if it holds none.
+
+    `label`: the class, or a list of classes, one a sample of the batch, where the plan holds a sample for each class.
+    """
     constant = plan.get("constant")
     if constant is None:
         return None
     samples = constant["f32_base64"]
-    data = base64.b64decode(samples[label if len(samples) > 1 else 0])
-    values = list(struct.unpack(f"<{len(data) // 4}f", data))
-    for size in reversed(constant["shape"]):  # the last axis is the fastest
-        values = [values[start : start + size] for start in range(0, len(values), size)]
-    return tensor(values[0])
+    if len(samples) > 1 and label is None:
+        raise ValueError(f"this plan holds a sample for each of {len(samples)} classes: pass label=, as to the network")
+
+    def of_class(label):
+        data = base64.b64decode(samples[label if len(samples) > 1 else 0])
+        values = list(struct.unpack(f"<{len(data) // 4}f", data))
+        for size in reversed(constant["shape"]):  # the last axis is the fastest
+            values = [values[start : start + size] for start in range(0, len(values), size)]
+        return values[0]
+
+    return tensor([of_class(each) for each in label] if isinstance(label, (list, tuple)) else of_class(label))
 
 
 def sample(plan, denoise, latent, constant=None):

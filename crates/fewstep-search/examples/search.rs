@@ -1,9 +1,10 @@
 //! Plans found by the least-squares search, against public solvers, on latents that the search did not see.
 //!
-//!     cargo run --release -p fewstep-core --example search
+//!     cargo run --release -p fewstep-search --example search
 //!
 //! The denoiser is that of a Gaussian mixture. Any other will do: searches need `D(x; sigma)` of a batch, and of the batch sums
-//! and inner products ([`fewstep_core::VectorSpace`]).
+//! and inner products ([`fewstep_core::VectorSpace`]). This is a search put together from its parts; `find_plans` does it for any
+//! `Denoiser` in one call.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -28,12 +29,7 @@ fn data() -> Result<Mixture, Box<dyn Error>> {
 
 /// Unit normal noise, one sample a seed, one after the other.
 fn latents(data: &Mixture, seeds: std::ops::Range<u64>) -> Vec<f64> {
-    let one = |seed| {
-        let mut latent = vec![0.0_f32; data.dim()];
-        noise::normal(seed, noise::LATENT, &mut latent);
-        latent.into_iter().map(f64::from)
-    };
-    seeds.flat_map(one).collect()
+    noise::latents(&seeds.collect::<Vec<_>>(), data.dim()).into_iter().map(f64::from).collect()
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -33,8 +33,7 @@ pub struct SearchCost {
 /// # Errors
 /// If a setting is outside its domain, or the method cannot serve these numbers of evaluations.
 pub fn search_cost(spec: &Spec, method: &Method, steps: &[usize], settings: &SearchSettings) -> Result<SearchCost> {
-    method.check_evaluations(steps)?;
-    let found = search_costs(spec, std::slice::from_ref(method), steps, settings)?;
+    let found = costs(spec, std::slice::from_ref(method), steps, settings, |_, _| steps.to_vec())?;
     Ok(found.into_iter().next().unwrap_or_default())
 }
 
@@ -49,9 +48,22 @@ pub fn search_costs(
     steps: &[usize],
     settings: &SearchSettings,
 ) -> Result<Vec<SearchCost>> {
+    costs(spec, methods, steps, settings, |search, method| search.possible(method, steps))
+}
+
+/// The cost of each method for the numbers of evaluations that `asked` says.
+fn costs(
+    spec: &Spec,
+    methods: &[Method],
+    steps: &[usize],
+    settings: &SearchSettings,
+    asked: impl Fn(&Search<Counting<Oracle>>, &Method) -> Vec<usize>,
+) -> Result<Vec<SearchCost>> {
     let denoiser = Counting::new(stand_in(spec)?);
     let mut settings = settings.clone();
-    settings.gauss_newton.least_gain = f64::MIN; // a stand-in's plans gain less than a network's, which mostly take every step
+    // a stand-in's plans gain less than a network's, which mostly go on: what is counted is the most that a search takes
+    settings.gauss_newton.least_gain = f64::MIN;
+    settings.least_squares.least_gain = f64::MIN;
     let search = Search::new(&denoiser, &settings, &Silent)?;
     let teacher = denoiser.cost().evaluations;
     let mut moments = DataMoments::new();
@@ -62,7 +74,9 @@ pub fn search_costs(
     let search = search.with(Extras { data: Some(&moments), table: Some(&table), loss: Some(&Squared) });
     let cost = |method: &Method| {
         let start = denoiser.cost().evaluations;
-        let found = search.find(method, &method.possible(steps))?;
+        let moments = method.moments.filter(|_| denoiser.appearance().is_some());
+        let method = &Method { moments, ..method.clone() };
+        let found = search.find(method, &asked(&search, method))?;
         let middle = denoiser.cost().evaluations;
         if let Some(of) = method.moments {
             for plan in found.plans.values() {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use fewstep_core::execute::ExecuteError;
 use fewstep_core::objective::TableError;
 use fewstep_core::plan::PlanError;
 use fewstep_core::schedule::ScheduleError;
@@ -14,12 +15,35 @@ use crate::{GaussianError, SearchError};
 /// Shorthand for this crate's results.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why no plan could be found.
+/// Why no plan could be found, or none be run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The denoiser failed; its own error is the source.
+    /// The denoiser failed; [`Error::into_denoiser`] gives its own error back.
     #[error("{0}")]
     Denoiser(Box<dyn std::error::Error + Send + Sync>),
+    /// Something of the caller's failed, such as the function that [`sample`](crate::sample) gives batches to; see [`Error::caller`].
+    #[error(transparent)]
+    Caller(Box<dyn std::error::Error + Send + Sync>),
+    /// A batch of the denoiser's with more or fewer samples than there have to be.
+    #[error("{what} must be {expected} samples, and the denoiser gave {found}")]
+    Samples {
+        /// What it is of.
+        what: &'static str,
+        /// Samples that it has.
+        found: usize,
+        /// Samples that were asked for.
+        expected: usize,
+    },
+    /// A batch of the denoiser's whose samples are of another size than it says.
+    #[error("{what} must have {} numbers a sample, as the denoiser's spec has the shape {shape:?}, and one has {found}", shape.iter().product::<usize>())]
+    SampleSize {
+        /// What it is of.
+        what: &'static str,
+        /// Numbers of one of its samples.
+        found: usize,
+        /// [`Spec::shape`](fewstep_core::denoiser::Spec::shape).
+        shape: Vec<usize>,
+    },
     /// A teacher that cannot go on.
     #[error(
         "the model's answer at sigma {sigma}, where the teacher is on its way, holds values that are not finite: in half precision values overflow that f32 holds, and outside the levels that it was trained on a network may answer anything"
@@ -44,13 +68,15 @@ pub enum Error {
         /// What it is.
         value: String,
     },
-    /// A number of evaluations that a method has no plan for.
-    #[error("{method} has no plan of {nfe} evaluations; leave that number out of the steps, or choose another method")]
+    /// Numbers of evaluations that a method has no plan for.
+    #[error("{method} has no plan of {} evaluations: {why}", listed(nfe))]
     NoPlan {
         /// The method.
         method: String,
         /// Network evaluations a sample.
-        nfe: usize,
+        nfe: Vec<usize>,
+        /// Why, and what would allow for them.
+        why: String,
     },
     /// A method that needs training data where none are given.
     #[error("{method} needs training data{}: give them, or choose a method that does without", hint)]
@@ -82,6 +108,9 @@ pub enum Error {
     /// A plan that cannot be executed.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A run of a plan that lacks something.
+    #[error(transparent)]
+    Execute(ExecuteError<Infallible>),
     /// A search that came to nothing.
     #[error(transparent)]
     Search(SearchError<Infallible>),
@@ -105,7 +134,16 @@ impl Error {
         Self::Denoiser(Box::new(error))
     }
 
-    /// The denoiser's own error, if that is what it is.
+    /// An error of the caller's own, for functions that searches and [`sample`](crate::sample) call:
+    /// `std::fs::write(path, bytes).map_err(Error::caller)?`.
+    pub fn caller(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Caller(error.into())
+    }
+
+    /// The denoiser's own error.
+    ///
+    /// # Errors
+    /// If it is none, or one of another type: this error as it was.
     pub fn into_denoiser<E: std::error::Error + 'static>(self) -> std::result::Result<E, Self> {
         match self {
             Self::Denoiser(inner) => match inner.downcast::<E>() {
@@ -128,6 +166,7 @@ impl From<SearchError<Error>> for Error {
             SearchError::Option { name, rule, value } => Self::Search(SearchError::Option { name, rule, value }),
             SearchError::Solver { solver } => Self::Search(SearchError::Solver { solver }),
             SearchError::Plan(error) => Self::Solver(error),
+            SearchError::Execute(error) => error.into(),
         }
     }
 }
@@ -138,13 +177,39 @@ impl From<SearchError<Infallible>> for Error {
     }
 }
 
+impl From<ExecuteError<Infallible>> for Error {
+    fn from(error: ExecuteError<Infallible>) -> Self {
+        match error {
+            ExecuteError::Plan(error) => Self::Plan(error),
+            other => Self::Execute(other),
+        }
+    }
+}
+
+/// Runs whose denoiser fails with an error of ours.
+impl From<ExecuteError<Error>> for Error {
+    fn from(error: ExecuteError<Error>) -> Self {
+        error.into_denoiser().unwrap_or_else(Self::from)
+    }
+}
+
 impl From<RefineError<Error>> for Error {
     fn from(error: RefineError<Error>) -> Self {
         match error {
             RefineError::Denoiser(error) => error,
             RefineError::Adam(error) => Self::Refine(RefineError::Adam(error)),
             RefineError::Plan(error) => Self::Plan(error),
+            RefineError::Execute(error) => error.into(),
             RefineError::NoBatches => Self::Refine(RefineError::NoBatches),
         }
+    }
+}
+
+/// `3`, `3 and 4`, `3, 4 and 5`.
+fn listed(numbers: &[usize]) -> String {
+    let text: Vec<String> = numbers.iter().map(usize::to_string).collect();
+    match text.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+        _ => text.concat(),
     }
 }

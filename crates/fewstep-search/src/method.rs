@@ -2,8 +2,10 @@
 
 mod name;
 
-use fewstep_core::parameterisation::Alphas;
-use fewstep_core::schedule::{Family, IddpmLevels};
+use std::ops::RangeInclusive;
+
+use fewstep_core::schedule::Family;
+pub use fewstep_core::schedule::SCHEDULES;
 use fewstep_core::solver::{Solver, SolverError};
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,13 @@ pub enum Stage {
         /// Weights.
         settings: MomentsSettings,
     },
+}
+
+impl Stage {
+    /// Whether it fits a plan's numbers to the teacher's trajectories.
+    pub(crate) fn fits(&self) -> bool {
+        matches!(self, Self::LeastSquares(_) | Self::GaussNewton(_) | Self::Rollout(_))
+    }
 }
 
 /// Where the moments come from that a plan's samples are matched with.
@@ -126,9 +135,44 @@ pub enum Source {
     LeastSquares,
 }
 
-/// A method by name: `karras/ipndm4`, `gits@1.15/euler`, `oss/euler`, `bound/euler`, `least-squares`; `+rollout` or `+gauss-newton`
-/// after it refines what was found, and `+moments` or `+data-moments` at the end matches moments. `local` and `reachable` are older
-/// names of `gits` and `oss`.
+/// How plans are found, by a name: `SOURCE/SOLVER`, then how the plans are refined, then what moments are matched with.
+///
+/// ```text
+/// method   = source ["/" solver] ["+gauss-newton" | "+rollout"] ["+moments" | "+data-moments"]
+/// source   = schedule | "gits" ["@" coefficient] | "oss" | "bound" | "least-squares"
+/// schedule = a name in SCHEDULES
+/// ```
+///
+/// | part | what it does | needs |
+/// |---|---|---|
+/// | a schedule ([`SCHEDULES`]) | noise levels by a formula; any number of evaluations | |
+/// | `gits` | levels of the teacher's grid by single steps from its states; with `@1.15`, that coefficient | a teacher |
+/// | `oss` | levels of the grid by the solver's own states | a teacher |
+/// | `bound` | levels that minimise the paper's Eq. 12 over a table; at least 2 | [`Extras::table`](crate::Extras) |
+/// | `least-squares` | levels and coefficients together; it has no solver | a teacher |
+/// | `/` solver | what runs on the levels: any of [`Solver::all`]; `euler` where none is named | |
+/// | `+gauss-newton` | moves levels and coefficients to less rollout error, by evaluations alone | 2 latents |
+/// | `+rollout` | the same down the gradient | 4 latents, [`Denoiser::differentiable`](fewstep_core::Denoiser::differentiable) |
+/// | `+moments` | the last combination fitted to mean and covariance of features of the teacher's samples | 2 latents; images ([`Denoiser::appearance`](fewstep_core::Denoiser::appearance)), or it is left out with a note |
+/// | `+data-moments` | the same, of training data | images, [`Extras::data`](crate::Extras) |
+///
+/// ```
+/// use fewstep_search::{Method, SCHEDULES};
+///
+/// let flows = ["time_uniform", "timestep_uniform", "flow_uniform"];
+/// let others = ["karras", "log_snr", "vp", "ve", "iddpm", "cosine"];
+/// assert_eq!(SCHEDULES.map(|(name, _)| name).as_slice(), [&others[..], &flows].concat());
+///
+/// for name in ["karras/ipndm4", "gits@1.15/euler", "oss/dpmpp2m_nolof+gauss-newton", "least-squares+gauss-newton+moments"] {
+///     assert_eq!(name.parse::<Method>()?.to_string(), name);
+/// }
+/// assert_eq!("least-squares+gauss-newton+moments".parse(), Ok(Method::BEST));
+/// assert_eq!("log_snr".parse::<Method>()?.to_string(), "log_snr/euler");
+/// # Ok::<(), fewstep_search::MethodError>(())
+/// ```
+///
+/// A solver of two evaluations a step (`heun`, `dpm2`) makes odd numbers of evaluations alone: [`Method::possible`]. `local` and
+/// `reachable` are older names of `gits` and `oss`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Method {
@@ -185,36 +229,42 @@ pub enum MethodError {
     #[error("least-squares fits a solver of its own: write it without '/'")]
     OwnSolver,
     /// A number of evaluations that the solver cannot make.
-    #[error("{method}: {solver} makes odd numbers of evaluations, and the steps ask for {nfe}")]
-    Odd {
+    #[error("{method}: {solver} makes {}, and the steps ask for {nfe}", numbers(*per_step))]
+    Evaluations {
         /// The method.
         method: String,
         /// The solver.
         solver: String,
+        /// Evaluations that it takes a step.
+        per_step: usize,
         /// The number.
         nfe: usize,
     },
+    /// No evaluation at all.
+    #[error("{method} has no plan of 0 evaluations: a sample takes at least 1")]
+    NoEvaluations {
+        /// The method.
+        method: String,
+    },
 }
 
-/// Schedules that need no network.
-pub const SCHEDULES: [(&str, Family); 9] = [
-    ("karras", Family::Karras { rho: 7.0 }),
-    ("log_snr", Family::LogSnr),
-    ("vp", Family::Vp { epsilon_s: 1e-3 }),
-    ("ve", Family::Ve),
-    ("iddpm", Family::Iddpm(IddpmLevels::DEFAULT)),
-    ("cosine", Family::Cosine),
-    ("time_uniform", Family::TimeUniform { rho: 1.0 }),
-    ("timestep_uniform", Family::TimestepUniform { alphas: Alphas::STABLE_DIFFUSION }),
-    ("flow_uniform", Family::FlowUniform { shift: 1.0 }),
-];
+/// The numbers of evaluations of a solver that takes so many a step.
+fn numbers(per_step: usize) -> String {
+    match per_step {
+        2 => "odd numbers of evaluations".to_owned(),
+        _ => format!("1, {}, {}, ... evaluations", per_step + 1, 2 * per_step + 1),
+    }
+}
 
 impl Method {
-    /// Our search, refined.
+    /// `least-squares+gauss-newton`: our search, refined.
     pub const LEAST_SQUARES: Self =
         Self { source: Source::LeastSquares, solver: None, refinement: Some(Refinement::GaussNewton), moments: None };
 
-    /// The search that wins our comparisons of those that need no data (docs/experiments).
+    /// `least-squares+gauss-newton+moments`: of the searches that need no data, the one that wins our comparisons
+    /// (docs/experiments). Its last stage takes images, pixels or decoded ones. For a denoiser of other samples, whose
+    /// [`appearance`](fewstep_core::Denoiser::appearance) is none, that stage is left out, which a note says to the observer: the plans
+    /// are then those of [`Method::LEAST_SQUARES`].
     pub const BEST: Self = Self { moments: Some(MomentsOf::Teacher), ..Self::LEAST_SQUARES };
 
     /// Whether the settings of a section of [`SearchSettings`], such as `gits`, change its plans.
@@ -279,7 +329,8 @@ impl Method {
         self.refinement.map_or(1, Refinement::least_latents).max(if self.moments.is_some() { 2 } else { 1 })
     }
 
-    /// Those of these numbers of evaluations that its solver can make.
+    /// Those of these numbers of evaluations that its solver can make. For those that there are enough noise levels for, too, ask
+    /// [`Search::possible`](crate::Search::possible).
     pub fn possible(&self, steps: &[usize]) -> Vec<usize> {
         steps.iter().copied().filter(|&nfe| self.check_evaluations(&[nfe]).is_ok()).collect()
     }
@@ -289,10 +340,27 @@ impl Method {
     /// # Errors
     /// The first such number.
     pub fn check_evaluations(&self, steps: &[usize]) -> Result<(), MethodError> {
-        let Some(solver) = self.solver.filter(|solver| solver.evaluations_per_step() == 2) else { return Ok(()) };
-        match steps.iter().find(|nfe| *nfe % 2 == 0) {
-            Some(&nfe) => Err(MethodError::Odd { method: self.to_string(), solver: solver.to_string(), nfe }),
+        let method = || self.to_string();
+        if steps.contains(&0) {
+            return Err(MethodError::NoEvaluations { method: method() });
+        }
+        let Some(solver) = self.solver else { return Ok(()) };
+        let per_step = solver.evaluations_per_step();
+        match steps.iter().find(|nfe| (*nfe - 1) % per_step != 0) {
+            Some(&nfe) => Err(MethodError::Evaluations { method: method(), solver: solver.to_string(), per_step, nfe }),
             None => Ok(()),
+        }
+    }
+
+    /// Numbers of evaluations, from the least to the most, of plans whose levels it chooses from `grid` ones.
+    pub(crate) fn range(&self, grid: usize) -> RangeInclusive<usize> {
+        let per_step = self.solver.map_or(1, |solver| solver.evaluations_per_step());
+        let evaluations = |levels: usize| levels.saturating_sub(1).saturating_mul(per_step).saturating_add(1);
+        match self.source {
+            Source::Fixed(..) => 1..=usize::MAX,
+            // ends at both ends of the table
+            Source::Bound => evaluations(2)..=evaluations(grid),
+            Source::Gits(_) | Source::Oss | Source::LeastSquares => 1..=evaluations(grid),
         }
     }
 }

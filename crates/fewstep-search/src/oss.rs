@@ -36,19 +36,39 @@ pub fn oss<V: VectorSpace, E>(
     student::search("oss", teacher, options, &SolverRule { solver, depth }, denoise)
 }
 
-/// How many evaluations a step refers to; `None` for solvers that the search cannot step with.
+/// Evaluations of the plans that [`depth`] looks at: more than any step refers to.
+const EVALUATIONS: usize = 16;
+
+/// How many evaluations a step refers to, as the solver's own plans say; `None` for solvers that the search cannot step with: those
+/// of several evaluations a step, and those whose steps hang on how many follow or on what is too far back.
 fn depth(solver: Solver, last_step: LastStep) -> Option<usize> {
-    // Lower orders at the end show in the step to the last level, which may be any. Only where that level is the end
-    // of the search does a step know that it is the last, and then only solvers of order 2 lower no other.
-    let known = |order| last_step == LastStep::Stop && order == 2;
-    match solver {
-        Solver::Euler => Some(1),
-        Solver::Heun | Solver::Dpm2 => None,
-        Solver::Ipndm { order } | Solver::IpndmV { order } | Solver::Deis { order, .. } => Some(order),
-        Solver::DpmPp { order, lower_order_final } => (!lower_order_final || known(order)).then_some(order),
-        // the corrector looks back one more
-        Solver::UniPc { order, .. } => known(order).then_some(order + 1),
+    if solver.evaluations_per_step() != 1 {
+        return None;
     }
+    // steps of different lengths, so that no term cancels
+    let levels: Vec<f64> =
+        (0..EVALUATIONS + 5).map(|k| 0.6_f64.powi(k as i32) * (1.0 + 0.1 * (k % 3) as f64)).collect();
+    // The state at one of them, where so many follow. A step to the last level may be any, but where that level is the end of the
+    // search: there a step knows that none follows, and the others that at least one does.
+    let state = |following: usize| {
+        let schedule = Schedule::new(levels[..=EVALUATIONS + following].to_vec()).ok()?;
+        let options = SolverOptions { last_step: LastStep::Stop, analytical_first_step: false };
+        let mut plan = solver.plan(&schedule, &options).ok()?;
+        Some(if following > 0 { plan.stages.swap_remove(EVALUATIONS).input } else { plan.output })
+    };
+    let fewest = usize::from(last_step == LastStep::Stop);
+    let step = state(fewest)?;
+    if (fewest + 1..fewest + 4).any(|following| state(following).as_ref() != Some(&step)) {
+        return None;
+    }
+    let back = |(source, _)| match source {
+        Source::Input(k) | Source::Output(k) => EVALUATIONS - k,
+        Source::Latent | Source::Constant => usize::MAX,
+    };
+    let depth = step.terms().map(back).max().filter(|depth| *depth < EVALUATIONS)?;
+    // what it does not refer to does not count either
+    let short = SolverRule { solver, depth }.terms(&levels[..EVALUATIONS], levels[EVALUATIONS], false)?;
+    (short == step).then_some(depth)
 }
 
 struct SolverRule {
@@ -107,5 +127,35 @@ impl<V: VectorSpace> Rule<V> for SolverRule {
 
     fn describe(&self, _: &mut serde_json::Map<String, serde_json::Value>) -> String {
         self.solver.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Formulas of order p refer to p outputs, and UniPC's corrector to one more. Lower orders at the end make a step hang on how many
+    /// follow, but for those of order 2 where a step knows whether it is the last.
+    #[test]
+    fn depths_are_those_of_the_formulas() {
+        for (name, to_zero, stop) in [
+            ("euler", Some(1), Some(1)),
+            ("heun", None, None),
+            ("dpm2", None, None),
+            ("ipndm1", Some(1), Some(1)),
+            ("ipndm4", Some(4), Some(4)),
+            ("ipndm_v3", Some(3), Some(3)),
+            ("dpmpp2m", None, Some(2)),
+            ("dpmpp3m", None, None),
+            ("dpmpp3m_nolof", Some(3), Some(3)),
+            ("unipc2_bh2", None, Some(3)),
+            ("unipc3_bh1", None, None),
+            ("deis_tab3", Some(3), Some(3)),
+            ("deis_rhoab4", Some(4), Some(4)),
+        ] {
+            let solver: Solver = name.parse().unwrap();
+            let found = [LastStep::ToZero, LastStep::Stop].map(|last_step| depth(solver, last_step));
+            assert_eq!(found, [to_zero, stop], "{name}");
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! What a search leaves, and why it may leave nothing.
 
+use std::convert::Infallible;
+
+use fewstep_core::execute::ExecuteError;
 use fewstep_core::plan::Plan;
 use fewstep_core::solver::SolverError;
 
@@ -75,4 +78,17 @@ pub enum SearchError<E> {
     /// A schedule that the solver leaves no plan for.
     #[error(transparent)]
     Plan(#[from] SolverError),
+    /// A run that lacks something.
+    #[error(transparent)]
+    Execute(ExecuteError<Infallible>),
+}
+
+impl<E> From<ExecuteError<E>> for SearchError<E> {
+    fn from(error: ExecuteError<E>) -> Self {
+        match error.into_denoiser() {
+            Ok(error) => Self::Denoiser(error),
+            Err(ExecuteError::Plan(error)) => Self::Plan(error.into()),
+            Err(other) => Self::Execute(other),
+        }
+    }
 }

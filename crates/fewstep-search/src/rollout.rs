@@ -1,7 +1,7 @@
 //! The gradient of a rollout loss with respect to a plan, one network graph at a time.
 
 use fewstep_core::denoiser::BoundDenoiser;
-use fewstep_core::execute::{Start, execute_observed};
+use fewstep_core::execute::{ExecuteError, Start, execute_observed};
 use fewstep_core::plan::{Combination, Plan, Source};
 use fewstep_core::space::{Samples, VectorSpace};
 
@@ -47,16 +47,13 @@ pub fn pseudo_huber<V: Samples>(image: &V, target: &V, c: f64) -> (f64, V) {
 /// feature network is differentiated.
 ///
 /// # Errors
-/// The first error of the denoiser or the loss.
-///
-/// # Panics
-/// If the plan is not valid.
+/// The first error of the denoiser or the loss, and as [`execute_observed`].
 pub fn rollout_gradient<'a, V: VectorSpace + 'a, N: BoundDenoiser<V>>(
     plan: &Plan,
     start: impl Into<Start<'a, V>>,
     network: &mut N,
     loss: impl FnOnce(&V) -> Result<(f64, V), N::Error>,
-) -> Result<(f64, PlanGradient), N::Error> {
+) -> Result<(f64, PlanGradient), ExecuteError<N::Error>> {
     let mut loss = Some(loss); // that of the image comes first
     states_gradient(plan, start, network, |_, state| loss.take().map(|loss| loss(state)).transpose())
 }
@@ -73,16 +70,13 @@ pub fn rollout_gradient<'a, V: VectorSpace + 'a, N: BoundDenoiser<V>>(
 /// time.
 ///
 /// # Errors
-/// The first error of the denoiser or the loss.
-///
-/// # Panics
-/// If the plan is not valid.
+/// The first error of the denoiser or the loss, and as [`execute_observed`].
 pub fn states_gradient<'a, V: VectorSpace + 'a, N: BoundDenoiser<V>>(
     plan: &Plan,
     start: impl Into<Start<'a, V>>,
     network: &mut N,
     mut loss: impl FnMut(usize, &V) -> Result<Option<(f64, V)>, N::Error>,
-) -> Result<(f64, PlanGradient), N::Error> {
+) -> Result<(f64, PlanGradient), ExecuteError<N::Error>> {
     let start = start.into();
     let mut tape = Tape { start, inputs: Vec::new(), outputs: Vec::new() };
     let denoise = |x: &V, sigma: f64| network.denoised(x, sigma);
@@ -92,7 +86,7 @@ pub fn states_gradient<'a, V: VectorSpace + 'a, N: BoundDenoiser<V>>(
     };
     let image = execute_observed(plan, start, denoise, keep)?;
     let n = plan.nfe();
-    let of_image = loss(n, &image)?;
+    let of_image = loss(n, &image).map_err(ExecuteError::Denoiser)?;
     drop(image);
 
     let mut value = 0.0;
@@ -107,12 +101,13 @@ pub fn states_gradient<'a, V: VectorSpace + 'a, N: BoundDenoiser<V>>(
     };
     for (k, stage) in plan.stages.iter().enumerate().rev() {
         if let Some(bar) = bars.outputs[k].take() {
-            let (through_input, d_sigma) = network.pullback(&tape.inputs[k], stage.sigma, &bar)?;
+            let slopes = network.pullback(&tape.inputs[k], stage.sigma, &bar);
+            let (through_input, d_sigma) = slopes.map_err(ExecuteError::Denoiser)?;
             gradient.sigmas[k] = d_sigma;
             add(&mut bars.inputs[k], 1.0, &through_input);
         }
         if k > 0
-            && let Some((loss, bar)) = loss(k, &tape.inputs[k])?
+            && let Some((loss, bar)) = loss(k, &tape.inputs[k]).map_err(ExecuteError::Denoiser)?
         {
             value += loss;
             add(&mut bars.inputs[k], 1.0, &bar);

@@ -3,14 +3,27 @@
 use std::cell::Cell;
 
 use fewstep_core::denoiser::{BoundDenoiser, Denoiser};
-use fewstep_core::execute::{Start, execute};
+use fewstep_core::execute::{ExecuteError, Start, execute};
 use fewstep_core::observe::Observer;
 use fewstep_core::plan::{Constant, Plan};
-use fewstep_core::space::Samples;
+use fewstep_core::space::{Batch, Samples};
 
 use crate::error::{Error, Result};
 
-/// A denoiser with the latents and conditions of some samples, one a seed.
+/// A denoiser with the latents and conditions of some samples, one a seed: [`Seeded::run`] runs plans on them. What the denoiser gives is
+/// checked against its [`Spec`](fewstep_core::denoiser::Spec): as many samples as were asked for, of as many numbers as its shape says.
+///
+/// ```
+/// use fewstep_core::denoiser::{Levels, Oracle};
+/// use fewstep_core::{mixture::Mixture, observe::Silent};
+/// use fewstep_search::{Method, SearchSettings, Seeded, find_plans};
+///
+/// let denoiser = Oracle::new(Mixture::gaussian(vec![1.0, -1.0], 0.25)?, vec![2], Levels::between(0.002, 80.0));
+/// let found = find_plans(&denoiser, &Method::LEAST_SQUARES, &[3], &SearchSettings::default(), &Silent)?;
+/// let samples = Seeded::new(&denoiser, &[0, 1, 2, 3], &Silent)?.run(&found.plans[&3])?; // [4][2]
+/// assert_eq!((samples.len(), samples[0].len()), (4, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Seeded<'a, D: Denoiser> {
     denoiser: &'a D,
     latents: D::Batch,
@@ -24,24 +37,29 @@ impl<'a, D: Denoiser> Seeded<'a, D> {
     /// The latents and conditions of `seeds`.
     ///
     /// # Errors
-    /// If the denoiser has none for them.
+    /// If the denoiser has none for them, or other latents than one a seed of its shape.
     pub fn new(denoiser: &'a D, seeds: &[u64], observer: &'a dyn Observer) -> Result<Self> {
         let conditions = denoiser.conditions(seeds).map_err(Error::denoiser)?;
-        let latents = denoiser.latents(seeds).map_err(Error::denoiser)?;
-        Ok(Self::from_latents(denoiser, latents, conditions, observer))
+        Self::of_seeds(denoiser, seeds, conditions, observer)
     }
 
     /// The latents of `seeds`, all of one class in place of their own.
     ///
     /// # Errors
-    /// If the denoiser has no such class.
+    /// If the denoiser has no such class, and as [`Seeded::new`].
     pub fn with_class(denoiser: &'a D, seeds: &[u64], class: usize, observer: &'a dyn Observer) -> Result<Self> {
         let conditions = denoiser.same_condition(Some(class), seeds.len()).map_err(Error::denoiser)?;
-        let latents = denoiser.latents(seeds).map_err(Error::denoiser)?;
-        Ok(Self::from_latents(denoiser, latents, conditions, observer))
+        Self::of_seeds(denoiser, seeds, conditions, observer)
     }
 
-    /// Latents of any origin, unit normal as those of seeds, and the condition of each.
+    fn of_seeds(denoiser: &'a D, seeds: &[u64], conditions: D::Conditions, observer: &'a dyn Observer) -> Result<Self> {
+        let latents = denoiser.latents(seeds).map_err(Error::denoiser)?;
+        let seeded = Self::from_latents(denoiser, latents, conditions, observer);
+        seeded.check("the latents of so many seeds", &seeded.latents, seeds.len())?;
+        Ok(seeded)
+    }
+
+    /// Latents of any origin, unit normal as those of seeds, and the condition of each. [`Seeded::run`] checks their size.
     pub fn from_latents(
         denoiser: &'a D,
         latents: D::Batch,
@@ -83,6 +101,18 @@ impl<'a, D: Denoiser> Seeded<'a, D> {
         outcome
     }
 
+    /// Checks the size of a batch of the denoiser's.
+    fn check(&self, what: &'static str, batch: &D::Batch, samples: usize) -> Result<()> {
+        let (spec, found) = (self.denoiser.spec(), batch.samples());
+        if found != samples {
+            return Err(Error::Samples { what, found, expected: samples });
+        }
+        match batch.other_size(spec.numel()) {
+            Some(found) => Err(Error::SampleSize { what, found, shape: spec.shape.clone() }),
+            None => Ok(()),
+        }
+    }
+
     fn count(&self, evaluations: usize) -> Result<()> {
         if self.observer.cancelled() {
             return Err(Error::Cancelled);
@@ -97,7 +127,7 @@ impl<'a, D: Denoiser> Seeded<'a, D> {
     /// If the denoiser fails, or the observer asked for the end.
     pub fn denoised(&self, x: &D::Batch, sigma: f64) -> Result<D::Batch> {
         let mut outputs = self.denoised_together(&[(x, sigma)])?;
-        outputs.pop().ok_or_else(|| Error::denoiser(NoAnswer))
+        outputs.pop().ok_or_else(|| no_answer(1, 0))
     }
 
     /// `D(x; sigma)` of several batches, each at a level of its own.
@@ -105,9 +135,19 @@ impl<'a, D: Denoiser> Seeded<'a, D> {
     /// # Errors
     /// As [`Seeded::denoised`], and if the denoiser leaves one out.
     pub fn denoised_together(&self, asked: &[(&D::Batch, f64)]) -> Result<Vec<D::Batch>> {
+        self.denoised_under(asked, &self.conditions)
+    }
+
+    fn denoised_under(&self, asked: &[(&D::Batch, f64)], conditions: &D::Conditions) -> Result<Vec<D::Batch>> {
         self.count(asked.iter().map(|(x, _)| x.samples()).sum())?;
-        let outputs = self.denoiser.denoise(asked, &self.conditions).map_err(Error::denoiser)?;
-        if outputs.len() == asked.len() { Ok(outputs) } else { Err(Error::denoiser(NoAnswer)) }
+        let outputs = self.denoiser.denoise(asked, conditions).map_err(Error::denoiser)?;
+        if outputs.len() != asked.len() {
+            return Err(no_answer(asked.len(), outputs.len()));
+        }
+        for (output, (x, _)) in outputs.iter().zip(asked) {
+            self.check("the answer to a batch", output, x.samples())?;
+        }
+        Ok(outputs)
     }
 
     /// `D(x; sigma)` of so many samples, all of one class.
@@ -115,10 +155,9 @@ impl<'a, D: Denoiser> Seeded<'a, D> {
     /// # Errors
     /// As [`Seeded::denoised`].
     pub(crate) fn of_class(&self, class: usize, x: &D::Batch, samples: usize, sigma: f64) -> Result<D::Batch> {
-        self.count(samples)?;
         let conditions = self.denoiser.same_condition(Some(class), samples).map_err(Error::denoiser)?;
-        let mut outputs = self.denoiser.denoise(&[(x, sigma)], &conditions).map_err(Error::denoiser)?;
-        outputs.pop().ok_or_else(|| Error::denoiser(NoAnswer))
+        let mut outputs = self.denoised_under(&[(x, sigma)], &conditions)?;
+        outputs.pop().ok_or_else(|| no_answer(1, 0))
     }
 
     /// A constant of plans, repeated for every sample.
@@ -126,25 +165,28 @@ impl<'a, D: Denoiser> Seeded<'a, D> {
     /// # Errors
     /// If it does not fit the denoiser.
     pub fn constant(&self, constant: &Constant) -> Result<D::Batch> {
-        self.denoiser.constant(constant, &self.conditions, self.samples).map_err(Error::denoiser)
+        let batch = self.denoiser.constant(constant, &self.conditions, self.samples).map_err(Error::denoiser)?;
+        self.check("a plan's constant, repeated for every sample,", &batch, self.samples)?;
+        Ok(batch)
     }
 
-    /// What `plan` makes of the latents.
+    /// What `plan` makes of the latents; its constant image, where it holds one, is the denoiser's to repeat.
     ///
     /// # Errors
-    /// If the plan does not fit the denoiser, or the denoiser fails.
+    /// If the plan or the latents do not fit the denoiser, the denoiser fails, or the observer asked for the end.
     pub fn run(&self, plan: &Plan) -> Result<D::Batch> {
         plan.check(self.denoiser.spec())?;
+        self.check("the latents", &self.latents, self.samples)?;
         let constant = plan.constant.as_ref().map(|constant| self.constant(constant)).transpose()?;
         let start = Start { latent: &self.latents, constant: constant.as_ref() };
-        execute(plan, start, |x: &D::Batch, sigma| self.denoised(x, sigma))
+        Ok(execute(plan, start, |x: &D::Batch, sigma| self.denoised(x, sigma))?)
     }
 }
 
-/// A denoiser that answered fewer batches than it was asked for.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the denoiser answered fewer batches than it was asked for")]
-struct NoAnswer;
+/// A denoiser that answered another number of batches than it was asked for.
+fn no_answer(asked: usize, answered: usize) -> Error {
+    Error::Execute(ExecuteError::Answers { asked, answered })
+}
 
 /// With its derivative, where the denoiser has one.
 impl<D: Denoiser> BoundDenoiser<D::Batch> for &Seeded<'_, D> {
@@ -157,14 +199,36 @@ impl<D: Denoiser> BoundDenoiser<D::Batch> for &Seeded<'_, D> {
     fn pullback(&mut self, x: &D::Batch, sigma: f64, cotangent: &D::Batch) -> Result<(D::Batch, f64)> {
         self.count(3 * x.samples())?;
         let denoiser = self.denoiser.differentiable().ok_or(Error::NotDifferentiable)?;
-        denoiser.pullback(x, sigma, &self.conditions, cotangent).map_err(Error::denoiser)
+        let (slope, of_sigma) = denoiser.pullback(x, sigma, &self.conditions, cotangent).map_err(Error::denoiser)?;
+        self.check("a derivative", &slope, x.samples())?;
+        Ok((slope, of_sigma))
     }
 }
 
-/// What `plan` makes of `seeds`, `batch` of them at once: `done(first index, samples)` is called for each part, in order.
+/// What `plan` makes of the latents of `seeds`, `batch` of them at once: `done(index of the first, samples)` is called for each part, in
+/// order. One seed is one sample, whatever the size of a batch. An error of the caller's own ends it by [`Error::caller`]:
+///
+/// ```
+/// use std::io::Write;
+///
+/// use fewstep_core::denoiser::{Levels, Oracle};
+/// use fewstep_core::{Solver, SolverOptions, mixture::Mixture, observe::Silent, schedule::karras};
+/// use fewstep_search::{Error, sample};
+///
+/// let denoiser = Oracle::new(Mixture::gaussian(vec![1.0, -1.0], 0.25)?, vec![2], Levels::between(0.002, 80.0));
+/// let plan = Solver::Heun.plan(&karras(5, 0.002, 80.0, 7.0)?, &SolverOptions::default())?;
+/// let mut file = Vec::new();
+/// sample(&denoiser, &plan, &[0, 1, 2, 3, 4], 2, &Silent, |first, samples| {
+///     for (index, sample) in (first..).zip(samples) {
+///         writeln!(file, "{index} {sample:?}").map_err(Error::caller)?;
+///     }
+///     Ok(())
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
-/// If the plan does not fit the denoiser, the denoiser fails, or `done` does.
+/// If the plan does not fit the denoiser, the denoiser fails, the observer asks for the end, or `done` fails.
 pub fn sample<D: Denoiser>(
     denoiser: &D,
     plan: &Plan,

@@ -7,7 +7,23 @@ use crate::error::{Error, Result};
 use crate::{CostMetric, documented};
 
 documented! {
-    /// How plans are searched. Every stage has settings of its own; a method uses those of its stages.
+    /// How plans are searched. Every stage has settings of its own; a method uses those of its stages ([`Method::uses`](crate::Method::uses)).
+    ///
+    /// Defaults and domains stand at each struct. Latents and samples are counted, levels and coefficients have no unit but that of the
+    /// denoiser's own values. [`SearchSettings::validate`] refuses what is outside a domain, and every search calls it.
+    ///
+    /// ```
+    /// use fewstep_search::SearchSettings;
+    /// use fewstep_search::settings::{LeastSquaresSettings, TeacherSettings};
+    ///
+    /// let settings = SearchSettings {
+    ///     teacher: TeacherSettings { samples: 256, grid: 33, ..TeacherSettings::default() },
+    ///     least_squares: LeastSquaresSettings { samples: 256, ..LeastSquaresSettings::default() },
+    ///     ..SearchSettings::default()
+    /// };
+    /// settings.validate()?;
+    /// # Ok::<(), fewstep_search::Error>(())
+    /// ```
     #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct SearchSettings {
@@ -30,12 +46,24 @@ documented! {
     }
 
     /// The teacher: everything that its trajectories depend on beside the denoiser.
+    ///
+    /// ```
+    /// # use fewstep_core::Solver;
+    /// # use fewstep_search::settings::TeacherSettings;
+    /// let defaults = TeacherSettings {
+    ///     samples: 64,          // latents, at least 1; 2 with +gauss-newton or moments, 4 with +rollout
+    ///     grid: 21,             // noise levels, at least 2
+    ///     solver: Solver::Heun, // any
+    ///     substeps: 1,          // steps, at least 1
+    /// };
+    /// # assert_eq!(defaults, TeacherSettings::default());
+    /// ```
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct TeacherSettings {
         /// Latents that it is solved from, and all searches compare on.
         pub samples: usize,
-        /// Noise levels that plans choose from: rho = 7 over the denoiser's range.
+        /// Noise levels that plans choose from, all of them at most: rho = 7 over the denoiser's range.
         pub grid: usize,
         /// The solver.
         pub solver: Solver,
@@ -44,6 +72,15 @@ documented! {
     }
 
     /// GITS (Chen et al. 2024).
+    ///
+    /// ```
+    /// # use fewstep_search::{CostMetric, settings::GitsSettings};
+    /// let defaults = GitsSettings {
+    ///     metric: CostMetric::Deviation,
+    ///     coefficients: vec![1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3], // at least one, each above 0
+    /// };
+    /// # assert_eq!(defaults, GitsSettings::default());
+    /// ```
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct GitsSettings {
@@ -54,6 +91,12 @@ documented! {
     }
 
     /// OSS (Pei et al. 2025).
+    ///
+    /// ```
+    /// # use fewstep_search::settings::OssSettings;
+    /// let defaults = OssSettings { beam: 2 }; // states, at least 1: evaluations grow with them
+    /// # assert_eq!(defaults, OssSettings::default());
+    /// ```
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct OssSettings {
@@ -76,10 +119,27 @@ pub enum ErrorSpace {
 
 documented! {
     /// Fits of levels and coefficients.
+    ///
+    /// ```
+    /// # use fewstep_search::settings::{ErrorSpace, LeastSquaresSettings};
+    /// let defaults = LeastSquaresSettings {
+    ///     samples: 64,                   // latents, at least 1; all of the teacher's where it has fewer
+    ///     history: 3,                    // outputs, from 0
+    ///     ridge: 1e-6,                   // at least 0, in units of the mean square of the outputs in use
+    ///     beam: 2,                       // states, at least 1: evaluations grow with them
+    ///     least_gain: 0.1,               // a share of the error, below 1: evaluations grow where it falls
+    ///     error_space: ErrorSpace::Both, // samples that are no grids are compared as they are
+    ///     match_variance: true,
+    ///     fit_state_coefficient: true,
+    ///     robust: false,
+    ///     constant: true,
+    /// };
+    /// # assert_eq!(defaults, LeastSquaresSettings::default());
+    /// ```
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct LeastSquaresSettings {
-        /// Latents that are fitted, the first of the teacher's.
+        /// Latents that are fitted: the first of the teacher's, all where it has fewer.
         pub samples: usize,
         /// Outputs before the newest that a step may use.
         pub history: usize,
@@ -87,6 +147,8 @@ documented! {
         pub ridge: f64,
         /// States kept at every level and number of steps.
         pub beam: usize,
+        /// Share of the error below which a further evaluation gains too little for states after it to be gone on from.
+        pub least_gain: f64,
         /// How errors are compared: as samples, as gradients (differences of neighbours and a tenth of the sample), or both.
         pub error_space: ErrorSpace,
         /// Stretch final samples until their variance is the teacher's.
@@ -100,6 +162,16 @@ documented! {
     }
 
     /// Moves of the levels that least squares chose.
+    ///
+    /// ```
+    /// # use fewstep_search::settings::SweepSettings;
+    /// let defaults = SweepSettings {
+    ///     sweeps: 1,   // from 0
+    ///     from: 7,     // evaluations, at least 1
+    ///     samples: 16, // latents, at least 1; all of those that are fitted where they are fewer
+    /// };
+    /// # assert_eq!(defaults, SweepSettings::default());
+    /// ```
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct SweepSettings {
@@ -112,6 +184,23 @@ documented! {
     }
 
     /// Gauss-Newton refinement.
+    ///
+    /// ```
+    /// # use fewstep_search::settings::{ErrorSpace, GaussNewtonSettings};
+    /// let defaults = GaussNewtonSettings {
+    ///     rounds: 1,                     // from 0
+    ///     up_to: 10,                     // evaluations
+    ///     samples: 32,                   // latents of either set, at least 1; never more than half of the teacher's
+    ///     least_gain: 0.01,              // a share of the error, below 1
+    ///     error_space: ErrorSpace::Both, // samples that are no grids are compared as they are
+    ///     match_variance: true,
+    ///     robust: false,
+    /// };
+    /// # assert_eq!(defaults, GaussNewtonSettings::default());
+    /// ```
+    ///
+    /// A plan is fitted to the first `samples` of the teacher's latents, half as many if it has more than 4 evaluations. Each step that
+    /// the fit proposes is tried on the last `samples` latents, half as many beyond 6 evaluations, and taken if it helps there.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct GaussNewtonSettings {
@@ -119,7 +208,7 @@ documented! {
         pub rounds: usize,
         /// Most evaluations of plans that are refined.
         pub up_to: usize,
-        /// Latents that are fitted, half as many beyond 4 evaluations, and that decide, half as many beyond 6.
+        /// Latents to fit steps to, and as many others to decide on them; longer plans take half as many.
         pub samples: usize,
         /// A step is taken if it takes at least this part of the deciding latents' error away.
         pub least_gain: f64,
@@ -146,6 +235,16 @@ pub enum Distance {
 
 documented! {
     /// Refinement down the gradient of the rollout error.
+    ///
+    /// ```
+    /// # use fewstep_search::settings::{Distance, RolloutSettings};
+    /// let defaults = RolloutSettings {
+    ///     steps: 40,           // from 0
+    ///     learning_rate: 1e-3, // above 0, of coefficients
+    ///     loss: Distance::Squared,
+    /// };
+    /// # assert_eq!(defaults, RolloutSettings::default());
+    /// ```
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct RolloutSettings {
@@ -158,6 +257,17 @@ documented! {
     }
 
     /// Matching of moments.
+    ///
+    /// ```
+    /// # use fewstep_search::settings::MomentsSettings;
+    /// let defaults = MomentsSettings {
+    ///     error_weight: 1.0,      // at least 0; it grows with the evaluations beyond 5
+    ///     data_error_weight: 0.8, // at least 0
+    ///     control: 1024,          // latents, at least 2
+    ///     negligible_error: 3.0,  // grey levels of 255, at least 0
+    /// };
+    /// # assert_eq!(defaults, MomentsSettings::default());
+    /// ```
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct MomentsSettings {
@@ -198,6 +308,7 @@ impl Default for LeastSquaresSettings {
             history: 3,
             ridge: 1e-6,
             beam: 2,
+            least_gain: 0.1,
             error_space: ErrorSpace::Both,
             match_variance: true,
             fit_state_coefficient: true,
@@ -268,6 +379,8 @@ impl SearchSettings {
         least("oss.beam", self.oss.beam, 1, ONE)?;
         least("least_squares.samples", self.least_squares.samples, 1, ONE)?;
         least("least_squares.beam", self.least_squares.beam, 1, ONE)?;
+        let gain = self.least_squares.least_gain;
+        number("least_squares.least_gain", gain, gain < 1.0, "a finite number below 1")?;
         let ridge = self.least_squares.ridge;
         number("least_squares.ridge", ridge, ridge >= 0.0, NOT_NEGATIVE)?;
         least("sweep.from", self.sweep.from, 1, ONE)?;

@@ -1,7 +1,7 @@
 //! The teacher: a fine solve of the probability-flow ODE that searches measure students against.
 
 use super::SearchError;
-use fewstep_core::execute::{Start, execute, execute_observed};
+use fewstep_core::execute::{ExecuteError, Start, execute, execute_observed};
 use fewstep_core::plan::{Constant, Metadata, Plan};
 use fewstep_core::schedule::{Schedule, karras};
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
@@ -38,13 +38,13 @@ impl<V: VectorSpace> Endpoints<V> {
     /// The images that `plan`, which needs no constant image, makes.
     ///
     /// # Errors
-    /// The first error of the denoiser.
+    /// As [`execute`].
     pub fn solve<E>(
         plan: &Plan,
         latent: V,
         samples: usize,
         denoise: impl FnMut(&V, f64) -> Result<V, E>,
-    ) -> Result<Self, E> {
+    ) -> Result<Self, ExecuteError<E>> {
         let image = execute(plan, &latent, denoise)?;
         Ok(Self { latent, mean: None, image, samples })
     }
@@ -53,8 +53,12 @@ impl<V: VectorSpace> Endpoints<V> {
     /// held-out error. Costs the plan's evaluations.
     ///
     /// # Errors
-    /// The first error of the denoiser.
-    pub fn rollout_error<E>(&self, plan: &Plan, denoise: impl FnMut(&V, f64) -> Result<V, E>) -> Result<f64, E> {
+    /// As [`execute`].
+    pub fn rollout_error<E>(
+        &self,
+        plan: &Plan,
+        denoise: impl FnMut(&V, f64) -> Result<V, E>,
+    ) -> Result<f64, ExecuteError<E>> {
         let image = execute(plan, self.start(), denoise)?;
         Ok(image.difference(&self.image).norm_squared() / self.samples as f64)
     }
@@ -65,8 +69,12 @@ impl<V: Samples> Endpoints<V> {
     /// end far from the teacher's.
     ///
     /// # Errors
-    /// The first error of the denoiser.
-    pub fn mean_distance<E>(&self, plan: &Plan, denoise: impl FnMut(&V, f64) -> Result<V, E>) -> Result<f64, E> {
+    /// As [`execute`].
+    pub fn mean_distance<E>(
+        &self,
+        plan: &Plan,
+        denoise: impl FnMut(&V, f64) -> Result<V, E>,
+    ) -> Result<f64, ExecuteError<E>> {
         let error = execute(plan, self.start(), denoise)?.difference(&self.image);
         Ok(error.sample_dots(&error).into_iter().map(f64::sqrt).sum::<f64>() / self.samples as f64)
     }
@@ -115,7 +123,7 @@ impl<V: VectorSpace> Teacher<V> {
                 states.push(x.clone());
             }
         };
-        let image = execute_observed(&plan, &latent, denoise, keep).map_err(SearchError::Denoiser)?;
+        let image = execute_observed(&plan, &latent, denoise, keep)?;
         Self::from_parts(grid.clone(), states, Endpoints { latent, mean: None, image, samples }, plan.nfe())
     }
 

@@ -55,8 +55,8 @@ impl FeatureOptions {
         let Some(path) = &self.file else {
             if shape != assets::IMAGE_SHAPE {
                 bail!(
-                    "the built-in features are for images of {} (Fashion-MNIST), but these are {}: give a feature network with \
-                     --features, or pad Fashion-MNIST's images to 32x32",
+                    "the built-in features are for images of {} (Fashion-MNIST padded), but these are {}: name a feature network with \
+                     --features (`fewstep features` trains one on your images)",
                     pixels::words(assets::IMAGE_SHAPE),
                     pixels::words(shape)
                 );
@@ -81,6 +81,14 @@ pub fn check_features(
     place: &str,
 ) -> Result<()> {
     FeatureId::check_same(Some(network.id()), statistics.features.as_ref())?;
+    if let Some(of) = statistics.image_shape.filter(|&of| of != shape) {
+        bail!(
+            "the statistics {place} are of {} images and these are {}: both sides must have one size and one number of channels; make the \
+             statistics again from images of this size (`fewstep data --size`, `fewstep ref`)",
+            pixels::words(of),
+            pixels::words(shape)
+        );
+    }
     let (found, dim) = (dimension(network, shape)?, statistics.dim());
     ensure!(
         dim == found,

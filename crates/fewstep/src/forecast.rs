@@ -1,11 +1,21 @@
 //! What a task would do, and what it would cost.
 
+use std::time::{Duration, Instant};
+
 use fewstep_core::denoiser::Cost;
+use fewstep_core::observe::Silent;
+use fewstep_nn::TorchDenoiser;
+use fewstep_nn::tch::Device;
 use fewstep_report::{Cell, Column, Format, Table};
+use fewstep_search::{baseline, sample};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::plans::euler;
+
+/// Evaluations a sample that are timed.
+const TIMED_STEPS: usize = 2;
 
 /// The settings of a command and its cost in evaluations of the network on single images.
 #[derive(Debug, Serialize)]
@@ -16,6 +26,12 @@ pub struct Forecast {
     parts: Vec<Part>,
     evaluations: u64,
     network_calls: u64,
+    /// Evaluations a second of the denoiser, where that was timed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evaluations_per_second: Option<f64>,
+    /// What the work takes at that speed, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
 }
 
 /// One part of the work.
@@ -35,7 +51,44 @@ impl Forecast {
     /// If the settings cannot be written as JSON.
     pub fn new<T: Serialize>(settings: &T, calls: usize) -> Result<Self> {
         let settings = serde_json::to_value(settings)?;
-        Ok(Self { settings, calls: calls as u64, parts: Vec::new(), evaluations: 0, network_calls: 0 })
+        Ok(Self {
+            settings,
+            calls: calls as u64,
+            parts: Vec::new(),
+            evaluations: 0,
+            network_calls: 0,
+            evaluations_per_second: None,
+            seconds: None,
+        })
+    }
+
+    /// With the time that it takes: by that of two evaluations of `batch` samples, after two that load and warm everything.
+    ///
+    /// # Errors
+    /// If the denoiser fails.
+    pub fn timed(self, denoiser: &dyn TorchDenoiser, batch: usize) -> Result<Self> {
+        let plan = euler(&baseline(&denoiser.spec().levels, TIMED_STEPS)?)?;
+        let seeds: Vec<u64> = (0..batch.max(1) as u64).collect();
+        let mut last = Duration::ZERO;
+        for _ in 0..2 {
+            let started = Instant::now();
+            sample(&denoiser, &plan, &seeds, seeds.len(), &Silent, |_, samples| {
+                let _ = samples.0.to_device(Device::Cpu); // waits for a GPU, so that its time is counted
+                Ok(())
+            })?;
+            last = started.elapsed();
+        }
+        let rate = (seeds.len() * TIMED_STEPS) as f64 / last.as_secs_f64().max(1e-9);
+        Ok(Self { seconds: Some(self.work() as f64 / rate), evaluations_per_second: Some(rate), ..self })
+    }
+
+    /// The time that it takes, in words; none where nothing was timed.
+    pub fn time(&self) -> Option<String> {
+        let (rate, seconds) = (self.evaluations_per_second?, self.seconds?);
+        let gradients =
+            if self.parts.iter().any(|part| part.gradient) { " (one with a gradient counts as three)" } else { "" };
+        let (time, rate) = (Format::Duration.write(seconds), Format::Significant(2).write(rate));
+        Some(format!("about {time} here: {rate} evaluations a second{gradients}"))
     }
 
     /// Adds evaluations.
@@ -91,10 +144,5 @@ impl Forecast {
         table.start_group();
         table.push(vec!["in all, about".into(), number(self.evaluations), number(self.network_calls), "".into()]);
         table
-    }
-
-    /// The settings that it is of, as JSON.
-    pub fn settings(&self) -> &Value {
-        &self.settings
     }
 }

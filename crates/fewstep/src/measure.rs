@@ -73,7 +73,9 @@ pub fn reference(
 ) -> Result<Reference> {
     let keep = Keep { features: keep_features, ..Keep::default() };
     let collected = collect(dataset, 0..dataset.len(), network, keep, batch, ("reference", observer), ranks)?;
-    Ok(Reference::from_collected(dataset.name(), collected))
+    let mut reference = Reference::from_collected(dataset.name(), collected);
+    reference.statistics.image_shape = Some(shape_of(dataset));
+    Ok(reference)
 }
 
 /// Channels, height and width of a data set's images.

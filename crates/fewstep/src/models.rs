@@ -131,6 +131,14 @@ impl OpenModel {
         self.denoiser().spec()
     }
 
+    /// SHA-256 of the file that the network was imported from, or of its own: plans say by it which network they were found for.
+    pub fn origin(&self) -> &str {
+        match self.notes.get("imported_sha256") {
+            Some(imported) if !self.notes.contains_key("tuned") => imported,
+            _ => &self.hash,
+        }
+    }
+
     /// The network, where its weights can be had: it can be tuned.
     pub fn network(&self) -> Option<&Network> {
         match &self.denoiser {
@@ -252,6 +260,7 @@ fn open_alone(name: &str, options: &ModelOptions) -> Result<OpenModel> {
                 FileKind::TorchExport => bail!(
                     "{name} is a torch.export package (.pt2), which is not run here: write the program with torch.jit.save"
                 ),
+                FileKind::Text => bail!("{name} is a text file, not a model (.safetensors, or a .pkl of EDM or EDM2)"),
                 _ => {}
             }
             let checkpoint = checkpoint::load(&path, options.device)?;

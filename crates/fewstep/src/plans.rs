@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fewstep_core::Denoiser;
-use fewstep_core::denoiser::Spec;
+use fewstep_core::denoiser::{Guidance, Spec};
 use fewstep_core::observe::Observer;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::{Family, Schedule};
@@ -23,7 +23,7 @@ use crate::models::OpenModel;
 /// If there is none, or it cannot be executed.
 pub fn read_plan(path: &Path) -> Result<Plan> {
     ensure!(path.exists(), "the plan {} does not exist: check the path", path.display());
-    ensure!(!path.is_dir(), "{} is a folder: name a plan in it, such as steps-005/plan.json", path.display());
+    ensure!(!path.is_dir(), "{} is a folder: name a plan in it{}", path.display(), plans_in(path));
     let kind = FileKind::of_file(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
     if !matches!(kind, FileKind::Json | FileKind::Text | FileKind::Unknown) {
         let advice = match (kind, kind.advice()) {
@@ -34,7 +34,22 @@ pub fn read_plan(path: &Path) -> Result<Plan> {
         bail!("{} is {kind}, not a plan (plan.json, as `fewstep plan` leaves it){advice}", path.display());
     }
     let text = json::read_text(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
+    let value = serde_json::from_str::<serde_json::Value>(&text);
+    if value.is_ok_and(|value| value.get("stages").is_none()) {
+        bail!("{} is JSON, but not a plan (plan.json, as `fewstep plan` leaves it)", path.display());
+    }
     Plan::from_json(&text).with_context(|| format!("cannot use the plan {}", path.display()))
+}
+
+/// The plans in a run folder, as an example of what to name.
+fn plans_in(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut plans: Vec<String> = entries
+        .filter(|entry| entry.path().join("plan.json").exists())
+        .map(|entry| format!("{}/plan.json", entry.file_name().to_string_lossy()))
+        .collect();
+    plans.sort();
+    if plans.is_empty() { ", such as plan.json".to_owned() } else { format!(": {}", plans.join(", ")) }
 }
 
 /// Reads a plan and checks that it fits a denoiser.
@@ -50,18 +65,25 @@ pub fn read_plan_for(path: &Path, spec: &Spec) -> Result<Plan> {
 /// What a plan was found for that is not this model, in a sentence; none where it was found for it, or does not say.
 pub fn found_for_another(plan: &Plan, opened: &OpenModel) -> Option<String> {
     let tuned_from = |hash: &String| opened.notes.get("tuned").is_some_and(|note| note.contains(hash));
-    let other = plan.metadata.model.as_ref().is_some_and(|hash| *hash != opened.hash && !tuned_from(hash));
+    let same = |hash: &String| *hash == opened.hash || hash == opened.origin() || tuned_from(hash);
+    let other = plan.metadata.model.as_ref().is_some_and(|hash| !same(hash));
     if other {
         return Some(format!("was found for another network than {}", opened.name));
     }
     let guidance = &opened.spec().guidance;
-    let weight = |guidance: &Option<fewstep_core::denoiser::Guidance>| match guidance {
+    let found = &plan.metadata.guidance;
+    if plan.metadata.model.is_none() || found == guidance {
+        return None;
+    }
+    let of_one_weight = |found: &&Guidance| guidance.as_ref().is_some_and(|now| now.weight == found.weight);
+    if let Some(found) = found.as_ref().filter(of_one_weight) {
+        return Some(format!("was found under guidance {} by another network than this (--guide)", found.weight));
+    }
+    let weight = |guidance: &Option<Guidance>| match guidance {
         Some(guidance) => format!("guidance {}", guidance.weight),
         None => "no guidance".to_owned(),
     };
-    let differs = plan.metadata.model.is_some() && plan.metadata.guidance != *guidance;
-    differs
-        .then(|| format!("was found under {}, and is run under {}", weight(&plan.metadata.guidance), weight(guidance)))
+    Some(format!("was found under {}, and is run under {}", weight(found), weight(guidance)))
 }
 
 documented! {

@@ -220,8 +220,8 @@ pub fn read_or_collect(
     let found = measure::shape_of(&dataset);
     ensure!(
         found == shape,
-        "the images are {} but those of the reference {} are {}: both sides must have one size and one number of channels (images of \
-         data sets can be padded)",
+        "the images are {} but those of the reference {} are {}: both sides must have one size and one number of channels (`fewstep \
+         data --size` makes the one, padding of small images the other)",
         pixels::words(shape),
         path.display(),
         pixels::words(found)

@@ -39,7 +39,7 @@ pub struct Args {
     /// Methods, written as below [default: ours and every rival]
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = METHODS, hide_default_value = true)]
     pub methods: Vec<Method>,
-    /// Plans from files beside them: plan files, or folders of `fewstep fit`
+    /// Plans from files beside them, whatever --steps says: plan files, or folders of `fewstep plan`, tune or fit
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub plans: Vec<PathBuf>,
     /// Numbers of network evaluations a sample
@@ -84,7 +84,11 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     task.refuse_idle(args.settings.names())?;
     warn_of_changes(&task)?;
     if args.run.repeat.dry_run {
-        return output.forecast(&forecast(&task, &subjects)?);
+        let forecast = forecast(&task, &subjects)?;
+        return output.forecast(&match subjects.as_slice() {
+            [subject] => forecast.timed(subject.model.denoiser(), args.batch)?,
+            _ => forecast, // models differ in speed
+        });
     }
     interrupt::resumable();
     let comparison = compare(task, &subjects, &plans, &args.run.options(args.model.ranks()?), terminal)?;

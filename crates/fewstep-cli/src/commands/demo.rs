@@ -48,7 +48,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let task =
         DemoTask::new(model.id(&args.model.compute.precision), args.steps.counts(), images, args.updates.unwrap_or(24));
     if args.repeat.dry_run {
-        return output.forecast(&forecast(&task, &model)?);
+        return output.forecast(&forecast(&task, &model)?.timed(model.denoiser(), 64)?);
     }
     warn_of_changes(&task)?;
     let out = args.out.unwrap_or_else(next_free_folder);

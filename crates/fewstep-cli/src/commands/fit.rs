@@ -35,8 +35,8 @@ pub struct PlanArgs {
 pub struct TuneArgs {
     #[command(flatten)]
     pub common: CommonArgs,
-    /// Plans to tune for, or the folder of `fewstep plan` [default: finds them first]
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["steps", "method"])]
+    /// Plans to tune for, or the folder of `fewstep plan`, in place of --steps and --method [default: finds them first]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["steps", "method"], help_heading = "Tuning")]
     pub plan: Vec<PathBuf>,
     #[command(flatten)]
     pub tuning: TuningArgs,
@@ -73,7 +73,7 @@ pub struct CommonArgs {
     pub method: PlanSource,
     #[command(flatten)]
     pub data: TrainingImages,
-    /// Feature networks that score images (--ref), or that of distances of features, as for `eval`
+    /// Feature networks that score images, or that of distances of features, as for `eval`
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Data")]
     pub features: Vec<String>,
     /// What images should be, to choose among tuned weights, or levels of the method paper: a data set, or statistics
@@ -186,7 +186,7 @@ fn run(
     task.features = features.as_ref().map(|network| network.id().clone());
     task.references = references.iter().map(ImageReference::id).collect();
     if args.run.repeat.dry_run {
-        return output.forecast(&forecast(&task, &opened)?);
+        return output.forecast(&forecast(&task, &opened)?.timed(opened.denoiser(), task.settings.batch)?);
     }
     if !args.run.resume {
         warn_of_changes(&task)?;

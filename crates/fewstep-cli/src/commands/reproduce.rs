@@ -92,7 +92,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let references = args.references(&opened, &task.settings, terminal)?;
     task.references = references.iter().map(ImageReference::id).collect();
     if args.run.repeat.dry_run {
-        return output.forecast(&forecast(&task, opened.spec())?);
+        return output.forecast(&forecast(&task, opened.spec())?.timed(opened.denoiser(), task.settings.fit.batch)?);
     }
     if !args.run.resume {
         warn_of_changes(&task)?;

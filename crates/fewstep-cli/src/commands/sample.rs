@@ -132,7 +132,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let sampling =
         Sampling { denoiser: opened.denoiser(), model, plan: &plan, source: &source, batch: args.latents.batch };
     if args.dry_run {
-        return output.forecast(&sampling.forecast()?);
+        return output.forecast(&sampling.forecast()?.timed(sampling.denoiser, args.latents.batch)?);
     }
     match destination {
         Destination::Folder { .. } => interrupt::resumable(),

@@ -17,7 +17,7 @@ pub struct LatentArgs {
     #[arg(long, value_name = "LIST", default_value = "0-63")]
     pub seeds: Numbers,
     /// Class of every sample [default: each sample's own, drawn from its seed]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_class)]
     pub class: Option<i64>,
     /// Start from the array `latents` [N, ...] (unit normal) of this npz file instead of seeds
     #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
@@ -25,6 +25,10 @@ pub struct LatentArgs {
     /// Samples at once
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub batch: usize,
+}
+
+fn parse_class(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| "classes are numbers, from 0 on in the order of their names".to_owned())
 }
 
 impl LatentArgs {

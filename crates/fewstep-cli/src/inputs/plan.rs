@@ -60,7 +60,16 @@ impl PlanArgs {
 
     /// The plan for the model. One that was found for another network is used, and said so.
     pub fn resolve(&self, opened: &OpenModel, settings: &SamplerSettings) -> Result<Plan> {
-        let Some(path) = &self.plan else { return Ok(self.sampler(settings).plan(opened.spec())?) };
+        let Some(path) = &self.plan else {
+            let (first, most) =
+                (self.sigmas.as_ref().and_then(|sigmas| sigmas.first()), opened.spec().levels.sampling.1);
+            if let Some(first) = first.filter(|first| **first > 1.001 * most) {
+                ui::note(format!(
+                    "warning: samplers of this network begin at the noise level {most}, and --sigmas at {first}"
+                ));
+            }
+            return Ok(self.sampler(settings).plan(opened.spec())?);
+        };
         let plan = read_plan_for(path, opened.spec())?;
         if let Some(what) = found_for_another(&plan, opened) {
             ui::note(format!("warning: the plan {} {what}", path.display()));

@@ -47,6 +47,15 @@ impl SettingsArgs {
                 None => Value::from(setting), // a bare word
             };
             ensure!(name.split('.').all(|part| !part.is_empty()), "--set {text}: '{name}' is no name of a setting");
+            if let Some(why) = value.pointer(&pointer(name)).and_then(|now| misfit(name, now, &one)) {
+                bail!("--set {text}: {why}");
+            }
+            let parent = name.rsplit_once('.').map(|(parent, _)| parent);
+            if let Some(parent) =
+                parent.filter(|&parent| value.pointer(&pointer(parent)).is_some_and(|now| !now.is_object()))
+            {
+                bail!("--set {text}: {parent} is one value here, without parts: --set {parent}={setting}");
+            }
             let nested = name.rsplit('.').fold(one, |inner, key| serde_json::json!({ key: inner }));
             merge(&mut value, nested);
             serde_json::from_value::<S>(value.clone()).with_context(|| format!("--set {text}"))?;
@@ -63,7 +72,7 @@ impl SettingsArgs {
     pub fn refuse<S: Serialize + Default>(&self, settings: &S, names: &[&str], why: &str) -> Result<()> {
         let (now, usual) = (serde_json::to_value(settings)?, serde_json::to_value(S::default())?);
         for name in names {
-            let place = format!("/{}", name.replace('.', "/"));
+            let place = pointer(name);
             let differs = now.pointer(&place) != usual.pointer(&place);
             let table = |set: &str| name.strip_prefix(set).is_some_and(|rest| rest.starts_with('.'));
             let sets = |set: &str| set == *name || differs && table(set);
@@ -83,6 +92,28 @@ impl SettingsArgs {
             ui::print(to_toml(settings)?.as_bytes())?;
         }
         Ok(self.print_settings)
+    }
+}
+
+/// A setting's place in JSON.
+fn pointer(name: &str) -> String {
+    format!("/{}", name.replace('.', "/"))
+}
+
+/// Why a value cannot stand in the place of what a setting is now, where kinds of values tell.
+fn misfit(name: &str, now: &Value, one: &Value) -> Option<String> {
+    match (now, one) {
+        (Value::Object(parts), one) if !one.is_object() => {
+            let parts: Vec<String> = parts.keys().map(|part| format!("{name}.{part}")).collect();
+            Some(format!("{name} is a group of settings: name one of {}", parts.join(", ")))
+        }
+        (Value::Number(now), Value::String(_) | Value::Bool(_)) => Some(format!("{name} is a number, such as {now}")),
+        (Value::Number(now), Value::Number(one)) if now.is_u64() && !one.is_u64() => {
+            Some(format!("{name} is a whole number of at least 0, such as {now}"))
+        }
+        (Value::Bool(_), one) if !one.is_boolean() => Some(format!("{name} is true or false")),
+        (Value::Array(_), one) if !one.is_array() => Some(format!("{name} is a list: --set '{name}=[{one}]'")),
+        _ => None,
     }
 }
 
@@ -106,6 +137,20 @@ mod tests {
 
     fn args(set: &[&str]) -> SettingsArgs {
         SettingsArgs { set: set.iter().map(|text| (*text).to_owned()).collect(), ..SettingsArgs::default() }
+    }
+
+    #[test]
+    fn values_of_another_kind_are_told_so() {
+        let error = |text: &str| args(&[text]).resolve(&SearchSettings::default()).unwrap_err().to_string();
+        for (text, says) in [
+            ("teacher.grid=lots", "teacher.grid is a number, such as"),
+            ("teacher.grid=-3", "teacher.grid is a whole number of at least 0"),
+            ("teacher=3", "teacher is a group of settings: name one of teacher."),
+            ("teacher.grid.samples=3", "teacher.grid is one value here, without parts"),
+            ("least_squares.robust=2", "least_squares.robust is true or false"),
+        ] {
+            assert!(error(text).contains(says), "{text}: {}", error(text));
+        }
     }
 
     #[test]

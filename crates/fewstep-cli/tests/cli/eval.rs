@@ -117,17 +117,31 @@ fn the_built_in_model_is_measured_against_its_training_images() {
     assert!(many < 0.5 * few, "{few} after 2 steps, {many} after 12");
 }
 
+/// Features of images of another size are no reference, though the same network makes them.
+#[test]
+fn a_reference_of_another_size_is_refused() {
+    let place = Place::new();
+    place.save_images("small", 1, 8, 40);
+    place.save_images("large", 1, 16, 40);
+    place.succeeds(&["features", "--data", "small", "--out", "features.safetensors", "--epochs", "1", "--batch", "9"]);
+    let by = ["--features", "features.safetensors"];
+    place.succeeds(&[&["ref", "--data", "small", "--out", "ref.npz"], &by[..]].concat());
+    let error = place.fails(&[&["eval", "large", "--ref", "ref.npz"], &by[..]].concat());
+    assert!(error.contains("are of 8x8 with 1 channel images and these are 16x16"), "{error}");
+    place.succeeds(&[&["eval", "small", "--ref", "ref.npz"], &by[..]].concat());
+}
+
 #[test]
 fn sides_that_do_not_belong_together_are_refused() {
     let place = trained();
     place.save_images("colour", 3, 8, 4);
     place.save_images("large", 1, 16, 4);
     let eval = |rest: &[&'static str]| [&EVAL[..], rest].concat();
-    insta::assert_snapshot!(place.fails(&["eval", "data"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST), but these are 8x8 with 1 channel: give a feature network with --features, or pad Fashion-MNIST's images to 32x32");
-    insta::assert_snapshot!(place.fails(&["eval", "model.safetensors"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST), but these are 8x8 with 1 channel: give a feature network with --features, or pad Fashion-MNIST's images to 32x32");
+    insta::assert_snapshot!(place.fails(&["eval", "data"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST padded), but these are 8x8 with 1 channel: name a feature network with --features (`fewstep features` trains one on your images)");
+    insta::assert_snapshot!(place.fails(&["eval", "model.safetensors"]), @"the built-in features are for images of 32x32 with 1 channel (Fashion-MNIST padded), but these are 8x8 with 1 channel: name a feature network with --features (`fewstep features` trains one on your images)");
     insta::assert_snapshot!(place.fails(&eval(&["data"])), @"with --features there is no default reference: give one with --ref");
-    insta::assert_snapshot!(place.fails(&eval(&["large", "--ref", "data"])), @"the images are 16x16 with 1 channel but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (images of data sets can be padded)");
-    insta::assert_snapshot!(place.fails(&eval(&["colour", "--ref", "data"])), @"the images are 8x8 with 3 channels but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (images of data sets can be padded)");
+    insta::assert_snapshot!(place.fails(&eval(&["large", "--ref", "data"])), @"the images are 16x16 with 1 channel but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (`fewstep data --size` makes the one, padding of small images the other)");
+    insta::assert_snapshot!(place.fails(&eval(&["colour", "--ref", "data"])), @"the images are 8x8 with 3 channels but those of the reference data are 8x8 with 1 channel: both sides must have one size and one number of channels (`fewstep data --size` makes the one, padding of small images the other)");
     insta::assert_snapshot!(place.fails(&eval(&["data", "--ref", "nowhere.npz"])), @"the reference nowhere.npz does not exist: check the path");
     insta::assert_snapshot!(place.fails(&eval(&["nowhere", "--ref", "data"])), @"there is neither a data set nor a model nowhere: check the path");
     insta::assert_snapshot!(place.fails(&["eval", "data", "--ref", "data", "--features", "model.safetensors"]), @"model.safetensors cannot be used as a feature network: its metadata does not say 'fewstep features 1', as a feature network's does");

@@ -120,6 +120,16 @@ fn what_does_not_fit_is_said_before_anything_is_written() {
     assert!(!place.path("new").exists() && !place.path("nowhere").exists());
 }
 
+/// A training that ended with the batch in which it had seen enough is finished, and goes on to nothing.
+#[test]
+fn a_finished_run_is_resumed_in_peace() {
+    let place = Place::new();
+    place.save_images("images", 1, 8, 24);
+    place.succeeds(&strs(&train("run", "20", &[])));
+    let finished = place.succeeds(&strs(&train("run", "20", &["--resume"])));
+    assert!(finished.contains("it has seen its 24 images already"), "{finished}");
+}
+
 /// A width that no network can have is refused before anything is made, by a dry run as well.
 #[test]
 fn a_width_that_cannot_be_is_refused_at_once() {

@@ -16,6 +16,21 @@ pub enum Reference<R> {
 /// `D_ref + w (D - D_ref)`: `w = 1` is the denoiser itself, more follows the condition more closely than the data do.
 ///
 /// One evaluation takes the calls of both.
+///
+/// ```
+/// use fewstep_core::denoiser::{Counting, Denoiser, Guided, Levels, Oracle, Reference};
+/// use fewstep_core::mixture::{Component, Covariance, Mixture};
+///
+/// let class = |mean| Component { weight: 1.0, mean: vec![mean, 0.5], covariance: Covariance::Isotropic(0.1) };
+/// let data = Mixture::new(vec![class(-1.0), class(1.0)])?;
+/// let classes = Oracle::new(data, vec![2], Levels::between(0.002, 80.0)).conditional();
+/// let guided = Counting::new(Guided::<_, Oracle>::new(classes, Reference::Unconditional, 2.0)?);
+///
+/// let (x, conditions) = (guided.latents(&[0, 1, 2])?, guided.conditions(&[0, 1, 2])?);
+/// guided.denoise(&[(&x, 1.0)], &conditions)?;
+/// assert_eq!((guided.cost().evaluations, guided.cost().calls), (3, 6)); // two networks a sample
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Guided<D, R = D> {
     denoiser: D,

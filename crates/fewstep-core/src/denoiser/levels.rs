@@ -3,7 +3,8 @@
 use crate::parameterisation::Parameterisation;
 use crate::schedule::{Family, Schedule, ScheduleError};
 
-/// Noise levels that a denoiser knows: a range, or a list.
+/// Noise levels that a denoiser knows: a range ([`Levels::between`]), a list, or those of a [`Parameterisation`] (`Levels::from`). The
+/// unit is the standard deviation of the noise, in that of the samples' values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Levels {
     /// Least and greatest level that it answers at; the greatest may be infinite.

@@ -59,10 +59,11 @@ pub use self::spread::{OwnConditions, Shared, SharedConditions, Spread, SpreadEr
 use crate::plan::Constant;
 use crate::space::Batch;
 
-/// What a search must know of a denoiser before it asks for anything.
+/// What a search must know of a denoiser before it asks for anything. [`Spec::new`] makes one of an unconditional denoiser in `f64`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
-    /// Shape of one sample, of any rank: `[channels, height, width]` for pixels and for most latents.
+    /// Shape of one sample, of any rank: `[channels, height, width]` for pixels and for most latents. Its product is the number of
+    /// values of a sample of a batch.
     pub shape: Vec<usize>,
     /// Noise levels that it knows.
     pub levels: Levels,
@@ -72,13 +73,28 @@ pub struct Spec {
     pub calls: usize,
     /// Guidance, if there is any.
     pub guidance: Option<Guidance>,
-    /// Relative rounding of an answer: 6e-8 for f32, 4e-3 for bf16. Differences of answers must stand out of it.
+    /// Relative rounding of an answer: 1e-16 for f64, 6e-8 for f32, 4e-3 for bf16. Refinement measures derivatives by differences of
+    /// answers, and chooses their size so that they stand out of it.
     pub rounding: f64,
-    /// Name of the network, such as the hash of its weights and the type it computes in: part of every cache key.
+    /// Name of the network, such as the hash of its weights and the type it computes in: part of every key of a cache, so that what was
+    /// found for one denoiser is not taken for another's. Nothing else reads it.
     pub identity: String,
 }
 
 impl Spec {
+    /// An unconditional denoiser of samples of this shape, which answers at these levels in `f64` and is called `identity`.
+    pub fn new(shape: impl Into<Vec<usize>>, levels: Levels, identity: impl Into<String>) -> Self {
+        Self {
+            shape: shape.into(),
+            levels,
+            classes: 0,
+            calls: 1,
+            guidance: None,
+            rounding: f64::EPSILON,
+            identity: identity.into(),
+        }
+    }
+
     /// Numbers in one sample.
     pub fn numel(&self) -> usize {
         self.shape.iter().product()
@@ -99,10 +115,20 @@ pub struct Guidance {
 /// A value of [`Denoiser::Batch`] holds a batch of samples, one of [`Denoiser::Conditions`] what each of them is denoised under.
 /// Both go by seed: the same seed is the same latent and the same condition in any batch. Evaluations may fail; the first error
 /// ends what asked for them.
+///
+/// What searches and samplers rely on, and check as far as a batch can tell:
+///
+/// - N samples in are N samples out, in order, each of as many values as [`Spec::shape`] says. N is any number of at least 1: searches
+///   work on parts of their latents.
+/// - Levels are positive and lie in [`Levels::supported`]; where [`Levels::discrete`] is a list, searches ask at its levels alone.
+///   States are `y + sigma n`, whatever scaling the network has inside.
+/// - The same input has the same answer. A random answer, as of dropout, makes fits and differences worthless.
+///
+/// [`Oracle`] is a small one to read; one of your own takes about 30 lines (`docs/library.md`).
 pub trait Denoiser {
-    /// A batch of samples.
+    /// A batch of samples: `Vec<Vec<f64>>`, a vector a sample, or a type of your own.
     type Batch: Batch;
-    /// The condition of every sample of a batch.
+    /// The condition of every sample of a batch; `()` for a denoiser without.
     type Conditions: Clone;
     /// Why an evaluation failed.
     type Error: std::error::Error + Send + Sync + 'static;
@@ -110,7 +136,8 @@ pub trait Denoiser {
     /// What it is.
     fn spec(&self) -> &Spec;
 
-    /// Unit normal noise, one sample a seed.
+    /// Unit normal noise `[N, shape]`, one sample a seed: not scaled by any level. [`noise::latents`](crate::noise::latents) makes the
+    /// numbers.
     ///
     /// # Errors
     /// If memory does not suffice, say.
@@ -122,13 +149,17 @@ pub trait Denoiser {
     /// If there are no conditions for these seeds.
     fn conditions(&self, seeds: &[u64]) -> Result<Self::Conditions, Self::Error>;
 
-    /// One condition for so many samples: a class, or none, which is what guidance by a dropped condition refers to.
+    /// One condition for so many samples: a class, or none, which is what guidance by a dropped condition refers to. Searches ask for
+    /// classes where [`Spec::classes`] is not 0.
     ///
     /// # Errors
     /// If there is no such class, or the network cannot do without.
     fn same_condition(&self, class: Option<usize>, samples: usize) -> Result<Self::Conditions, Self::Error>;
 
-    /// The constant sample of a plan, repeated for every sample of a batch: the one there is, or each sample's class's.
+    /// The constant image of a plan as a batch `[samples, shape]`: the one that it has, repeated, or each sample's class's.
+    ///
+    /// Plans of least squares may hold the mean answer at the first level, where noise drowns the image, in place of an evaluation
+    /// ([`Constant`]). It is stored as plain numbers, and only a denoiser knows how these become one of its batches.
     ///
     /// # Errors
     /// If the constant is of another shape or of other classes.
@@ -139,7 +170,8 @@ pub trait Denoiser {
         samples: usize,
     ) -> Result<Self::Batch, Self::Error>;
 
-    /// `D(x; sigma)` of several batches, each at a level of its own and all under the same conditions, in order.
+    /// `D(x; sigma)` of several batches `[N, shape]`, each at a level of its own and all under the same conditions: as many batches, in
+    /// order. A network may take all of them in one call.
     ///
     /// # Errors
     /// If the network fails; the batches are then lost.

@@ -30,15 +30,7 @@ impl Oracle {
             mixture.dim(),
             "a sample's shape has as many numbers as the mixture"
         );
-        let spec = Spec {
-            shape,
-            levels,
-            classes: 0,
-            calls: 1,
-            guidance: None,
-            rounding: f64::EPSILON,
-            identity: "gaussian mixture".to_owned(),
-        };
+        let spec = Spec::new(shape, levels, "gaussian mixture");
         Self { mixture, components: Vec::new(), spec }
     }
 

@@ -171,6 +171,10 @@ impl<B: Batch> Batch for Shared<B> {
         (0..values).map(|at| sums.iter().filter_map(|sum| sum.get(at)).sum()).collect()
     }
 
+    fn other_size(&self, numel: usize) -> Option<usize> {
+        self.own.other_size(numel)
+    }
+
     fn with_gradients(&self, weight: f64) -> Option<Self> {
         self.own.with_gradients(weight).map(|own| self.with(own))
     }

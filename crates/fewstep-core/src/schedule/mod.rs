@@ -5,6 +5,7 @@
 
 mod cosine;
 mod discretization;
+mod family;
 mod flow_uniform;
 mod iddpm;
 mod increments;
@@ -20,7 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::parameterisation::ParameterisationError;
 pub use cosine::cosine;
-pub use discretization::{Discretization, Family};
+pub use discretization::Discretization;
+pub use family::{Family, SCHEDULES};
 pub use flow_uniform::flow_uniform;
 pub(crate) use flow_uniform::shifted_time;
 pub use iddpm::{IddpmLevels, iddpm};
@@ -47,7 +49,9 @@ pub enum ScheduleError {
     #[error("a schedule needs at least one noise level")]
     Empty,
     /// A level that is zero, negative, infinite or NaN.
-    #[error("noise level {level} (number {index}, counting from 0) is not a positive finite number")]
+    #[error(
+        "noise level {level} (number {index}, counting from 0) is not a positive finite number (the final 0 is not written)"
+    )]
     NotPositive {
         /// Position in the list.
         index: usize,

@@ -3,72 +3,82 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Basis, SolverError, SolverOptions, Variant, deis, dpm_solver_2, dpmpp, euler, finished, heun, ipndm, unipc,
-};
+use super::{Basis, SolverError, SolverOptions, Variant, finished};
 use crate::plan::Plan;
 use crate::schedule::Schedule;
 
-/// A solver by name, as in files and on the command line: `euler`, `heun`, `dpm2`, `ipndm4`, `ipndm_v3`, `dpmpp3m`
-/// (`dpmpp3m_nolof` without lower orders at the end), `unipc3_bh2`, `deis_tab3`, `deis_rhoab4`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Solver {
-    /// Euler, which is DDIM.
-    Euler,
-    /// EDM's second-order method.
-    Heun,
-    /// DPM-Solver-2, singlestep, midpoint.
-    Dpm2,
-    /// Improved PNDM: Adams-Bashforth with the weights of equal steps, whatever the steps are.
-    Ipndm {
-        /// 1 to 4.
-        order: usize,
-    },
-    /// Improved PNDM with variable-step weights, as the public toolbox has them.
-    IpndmV {
-        /// 1 to 4.
-        order: usize,
-    },
-    /// DPM-Solver++ multistep with data prediction.
-    DpmPp {
-        /// 2 or 3.
-        order: usize,
-        /// Lower orders for the last steps.
-        lower_order_final: bool,
-    },
-    /// UniPC with data prediction: multistep predictor and corrector.
-    UniPc {
-        /// 2 or 3.
-        order: usize,
-        /// The function B(h).
-        variant: Variant,
-    },
-    /// DEIS: exact integrals of a polynomial through the last slopes.
-    Deis {
-        /// 2 to 4.
-        order: usize,
-        /// The variable in which the polynomial is one.
-        basis: Basis,
-    },
+/// Declares the solvers, each with its values, so that no variant can be missing from [`Solver::all`].
+macro_rules! solvers {
+    ($(#[$attribute:meta])* pub enum $name:ident {$(
+        $(#[$about:meta])*
+        $variant:ident $({ $($(#[$of_field:meta])* $field:ident: $type:ty,)+ })? in $values:expr;
+    )+}) => {
+        $(#[$attribute])*
+        pub enum $name {$(
+            $(#[$about])*
+            $variant $({ $($(#[$of_field])* $field: $type,)+ })?,
+        )+}
+
+        impl $name {
+            /// Every solver there is.
+            pub fn all() -> Vec<Self> {
+                let mut all = Vec::new();
+                $(all.extend($values);)+
+                all
+            }
+        }
+    };
+}
+
+solvers! {
+    /// A solver by name, as in files and on the command line: `euler`, `heun`, `dpm2`, `ipndm4`, `ipndm_v3`, `dpmpp3m`
+    /// (`dpmpp3m_nolof` without lower orders at the end), `unipc3_bh2`, `deis_tab3`, `deis_rhoab4`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(try_from = "String", into = "String")]
+    pub enum Solver {
+        /// Euler, which is DDIM.
+        Euler in [Self::Euler];
+        /// EDM's second-order method.
+        Heun in [Self::Heun];
+        /// DPM-Solver-2, singlestep, midpoint.
+        Dpm2 in [Self::Dpm2];
+        /// Improved PNDM: Adams-Bashforth with the weights of equal steps, whatever the steps are.
+        Ipndm {
+            /// 1 to 4.
+            order: usize,
+        } in (1..=4).map(|order| Self::Ipndm { order });
+        /// Improved PNDM with variable-step weights, as the public toolbox has them.
+        IpndmV {
+            /// 1 to 4.
+            order: usize,
+        } in (1..=4).map(|order| Self::IpndmV { order });
+        /// DPM-Solver++ multistep with data prediction.
+        DpmPp {
+            /// 2 or 3.
+            order: usize,
+            /// Lower orders for the last steps.
+            lower_order_final: bool,
+        } in [(2, true), (2, false), (3, true), (3, false)]
+            .map(|(order, lower_order_final)| Self::DpmPp { order, lower_order_final });
+        /// UniPC with data prediction: multistep predictor and corrector.
+        UniPc {
+            /// 2 or 3.
+            order: usize,
+            /// The function B(h).
+            variant: Variant,
+        } in [(2, Variant::Bh1), (2, Variant::Bh2), (3, Variant::Bh1), (3, Variant::Bh2)]
+            .map(|(order, variant)| Self::UniPc { order, variant });
+        /// DEIS: exact integrals of a polynomial through the last slopes.
+        Deis {
+            /// 2 to 4.
+            order: usize,
+            /// The variable in which the polynomial is one.
+            basis: Basis,
+        } in [Basis::Time, Basis::Sigma].into_iter().flat_map(|basis| (2..=4).map(move |order| Self::Deis { order, basis }));
+    }
 }
 
 impl Solver {
-    /// Every solver there is.
-    pub fn all() -> Vec<Self> {
-        let mut all = vec![Self::Euler, Self::Heun, Self::Dpm2];
-        all.extend((1..=4).map(|order| Self::Ipndm { order }));
-        all.extend((1..=4).map(|order| Self::IpndmV { order }));
-        for order in [2, 3] {
-            all.extend([true, false].map(|lower_order_final| Self::DpmPp { order, lower_order_final }));
-            all.extend([Variant::Bh1, Variant::Bh2].map(|variant| Self::UniPc { order, variant }));
-        }
-        for basis in [Basis::Time, Basis::Sigma] {
-            all.extend((2..=4).map(|order| Self::Deis { order, basis }));
-        }
-        all
-    }
-
     /// The order of the main step's formula as measured: from exact history, its error over one step of size `h` is
     /// `O(h^(order + 1))`; on equal steps in sigma where [`Solver::needs_equal_steps`], else on any.
     ///
@@ -94,7 +104,8 @@ impl Solver {
         self.order().min(2)
     }
 
-    /// Evaluations between one level and the next.
+    /// Evaluations from one level to the next, the one at the level itself first: `n` levels and the step to zero take
+    /// `e (n - 1) + 1`.
     pub fn evaluations_per_step(&self) -> usize {
         match self {
             Self::Heun | Self::Dpm2 => 2,
@@ -104,19 +115,28 @@ impl Solver {
 
     /// Runs the solver on a schedule and returns what it does as a plan.
     ///
+    /// ```
+    /// use fewstep_core::{Solver, SolverOptions, schedule::karras};
+    ///
+    /// let solver: Solver = "dpmpp2m".parse()?;
+    /// let plan = solver.plan(&karras(6, 0.002, 80.0, 7.0)?, &SolverOptions::default())?;
+    /// assert_eq!(plan.nfe(), 6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// If the schedule has too few levels for the options, or levels so extreme that a coefficient overflows.
     pub fn plan(&self, schedule: &Schedule, options: &SolverOptions) -> Result<Plan, SolverError> {
         let levels = schedule.levels();
         let plan = match *self {
-            Self::Euler => euler::plan(levels, options),
-            Self::Heun => heun::plan(levels, options),
-            Self::Dpm2 => dpm_solver_2::plan(levels, options),
-            Self::Ipndm { order } => ipndm::fixed(order, levels, options),
-            Self::IpndmV { order } => ipndm::variable(order, levels, options),
-            Self::DpmPp { order, lower_order_final } => dpmpp::plan(order, lower_order_final, levels, options),
-            Self::UniPc { order, variant } => unipc::plan(order, variant, levels, options),
-            Self::Deis { order, basis } => deis::plan(order, basis, levels, options),
+            Self::Euler => super::euler::plan(levels, options),
+            Self::Heun => super::heun::plan(levels, options),
+            Self::Dpm2 => super::dpm_solver_2::plan(levels, options),
+            Self::Ipndm { order } => super::ipndm::fixed(order, levels, options),
+            Self::IpndmV { order } => super::ipndm::variable(order, levels, options),
+            Self::DpmPp { order, lower_order_final } => super::dpmpp::plan(order, lower_order_final, levels, options),
+            Self::UniPc { order, variant } => super::unipc::plan(order, variant, levels, options),
+            Self::Deis { order, basis } => super::deis::plan(order, basis, levels, options),
         }?;
         finished(plan, self, schedule)
     }

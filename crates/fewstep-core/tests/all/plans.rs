@@ -56,7 +56,8 @@ proptest! {
         prop_assert!(distance(&a, &b) < 1e-8 * size, "{:?} {:?}", a, b);
     }
 
-    /// On data that is a single point every consistent solver is exact, whatever its order.
+    /// On data that is a single point, D is constant and the flow a straight line: a solver has to be exact on it, whatever its order
+    /// and its steps. (Convergence as steps become small asks for less; steps of a plan are long.)
     #[test]
     fn coefficients_sum_to_what_consistency_demands(schedule in schedules(), solver in solvers(), zero in any::<bool>()) {
         // the toolbox's order-4 weights do not sum to one on uneven steps; see its documentation

@@ -71,7 +71,11 @@ impl Folder {
 
     /// Names of the subfolders, which are the classes in their order.
     pub fn classes(&self) -> Vec<String> {
-        let first = self.images.iter().filter_map(|(name, _)| name.split_once('/').map(|(class, _)| class.to_owned()));
+        let shared = shared_folders(&self.images);
+        let first = self
+            .images
+            .iter()
+            .filter_map(|(name, _)| name[shared..].split_once('/').map(|(class, _)| class.to_owned()));
         first.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
@@ -129,9 +133,17 @@ fn read_json(folder: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The first folder of each name is its class. Images directly in the folder, or all in one subfolder, have none.
+/// Length of the part of all names that folders around all images make, as an unpacked archive has them.
+fn shared_folders(images: &[(String, PathBuf)]) -> usize {
+    let Some((first, _)) = images.first() else { return 0 };
+    let ends = first.match_indices('/').map(|(at, _)| at + 1);
+    ends.take_while(|&end| images.iter().all(|(name, _)| name.starts_with(&first[..end]))).last().unwrap_or(0)
+}
+
+/// The first folder of each name, below those around all images, is its class. Images all in one folder have none.
 fn from_subfolders(images: &[(String, PathBuf)], place: &str) -> Result<(Option<Vec<u32>>, usize)> {
-    let class_of = |name: &str| name.split_once('/').map(|(class, _)| class.to_owned());
+    let shared = shared_folders(images);
+    let class_of = |name: &str| name[shared..].split_once('/').map(|(class, _)| class.to_owned());
     let of_each: Vec<Option<String>> = images.iter().map(|(name, _)| class_of(name)).collect();
     let classes: BTreeSet<&String> = of_each.iter().flatten().collect();
     if classes.len() < 2 {

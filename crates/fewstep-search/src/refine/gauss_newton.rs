@@ -10,7 +10,7 @@ use crate::match_variance::{gathered, stretch, stretched};
 use crate::normal::Normal;
 use crate::pseudo_huber_constant;
 use crate::teacher::Endpoints;
-use fewstep_core::execute::{Run, execute_observed, execute_together};
+use fewstep_core::execute::{ExecuteError, Run, execute_observed, execute_together};
 use fewstep_core::plan::{Plan, Source};
 use fewstep_core::schedule::Schedule;
 use fewstep_core::space::Samples;
@@ -90,14 +90,14 @@ const TOGETHER: usize = 8;
 /// `2 n + 10` with [`GaussNewtonOptions::whole`] 2; twice as many with [`GaussNewtonOptions::central`]), and 8 held-out
 /// errors at most, beside one before the first round. Memory: `P + 17 n` batches.
 ///
-/// `denoise` evaluates several inputs at once; see [`execute_together`], also for when it panics.
+/// `denoise` evaluates several inputs at once; see [`execute_together`].
 ///
 /// # Errors
-/// If the plan is not valid, and the first error of the denoiser.
+/// As [`execute_together`].
 pub fn gauss_newton<V: Samples, E: Debug>(
     plan: &Plan,
     batch: &Endpoints<V>,
-    held_out: impl FnMut(&Plan) -> Result<f64, E>,
+    held_out: impl FnMut(&Plan) -> Result<f64, ExecuteError<E>>,
     options: &GaussNewtonOptions,
     denoise: impl FnMut(&[(&V, f64)]) -> Result<Vec<V>, E>,
 ) -> Result<Solved, RefineError<E>> {
@@ -111,7 +111,7 @@ pub fn gauss_newton<V: Samples, E: Debug>(
 pub fn gauss_newton_in<V: Samples, E: Debug>(
     plan: &Plan,
     batch: &Endpoints<V>,
-    mut held_out: impl FnMut(&Plan) -> Result<f64, E>,
+    mut held_out: impl FnMut(&Plan) -> Result<f64, ExecuteError<E>>,
     options: &GaussNewtonOptions,
     space: impl Fn(&V) -> V,
     mut denoise: impl FnMut(&[(&V, f64)]) -> Result<Vec<V>, E>,
@@ -119,7 +119,7 @@ pub fn gauss_newton_in<V: Samples, E: Debug>(
     plan.validate()?;
     let dimensions = batch.latent.norm_squared() / batch.samples.max(1) as f64;
     let softness = options.robust.then(|| pseudo_huber_constant(dimensions));
-    let mut error = held_out(plan).map_err(RefineError::Denoiser)?;
+    let mut error = held_out(plan)?;
     let mut solved = Solved { plan: plan.clone(), errors: vec![error], evaluations: 0 };
     let mut image: Option<V> = None;
     for _ in 0..options.rounds {
@@ -141,13 +141,13 @@ pub fn gauss_newton_in<V: Samples, E: Debug>(
                 if crossed || plan.validate().is_err() {
                     return Ok(None);
                 }
-                let error = held_out(&plan).map_err(RefineError::Denoiser)?;
+                let error = held_out(&plan)?;
                 Ok(Some(Step { ridge, error, to, plan }))
             };
             let best = best_step(ridge, chord == 0, step)?;
             let Some(best) = best.filter(|best| best.error < (1.0 - options.least_gain) * error) else { break };
             let run = Run { plan: &best.plan, start: batch.start(), known: &[] };
-            let made = execute_together(&[run], &mut denoise).map_err(RefineError::Denoiser)?.remove(0);
+            let made = execute_together(&[run], &mut denoise)?.remove(0);
             solved.evaluations += best.plan.nfe();
             (ridge, error, place) = (best.ridge, best.error, best.to);
             missing = space(&batch.image.difference(&made));
@@ -260,8 +260,13 @@ impl<V: Samples> Jacobian<V> {
         let plan = coordinates.plan;
         let mut outputs = Vec::with_capacity(plan.nfe());
         let keep = |_: usize, _: &V, d: &V| outputs.push(d.clone());
-        let alone = |x: &V, sigma: f64| denoise(&[(x, sigma)]).map(|mut outputs| outputs.remove(0));
-        let image = execute_observed(plan, batch.start(), alone, keep).map_err(RefineError::Denoiser)?;
+        let alone = |x: &V, sigma: f64| denoise(&[(x, sigma)]).map_err(Some)?.pop().ok_or(None);
+        let image = match execute_observed(plan, batch.start(), alone, keep).map_err(ExecuteError::into_denoiser) {
+            Ok(image) => image,
+            Err(Ok(Some(error))) => return Err(RefineError::Denoiser(error)),
+            Err(Ok(None)) => return Err(RefineError::of_run(ExecuteError::Answers { asked: 1, answered: 0 })),
+            Err(Err(error)) => return Err(RefineError::of_run(error)),
+        };
         let (place, mut evaluations) = (coordinates.encode(), plan.nfe());
         let here = coordinates.decode(&place, options.sigma_range);
         let mut moving = Vec::with_capacity(place.len());
@@ -297,7 +302,7 @@ impl<V: Samples> Jacobian<V> {
                 .map(|(plan, known)| Run { plan, start: batch.start(), known })
                 .collect();
             evaluations += runs.iter().map(|run| plan.nfe() - run.known.len()).sum::<usize>();
-            let mut made = execute_together(&runs, &mut denoise).map_err(RefineError::Denoiser)?.into_iter();
+            let mut made = execute_together(&runs, &mut denoise)?.into_iter();
             for moved in moving {
                 let (up, down) = (made.next(), moved.down.as_ref().and_then(|_| made.next()));
                 let Some(up) = up else { break };

@@ -5,6 +5,8 @@ mod coordinates;
 mod gauss_newton;
 mod output;
 
+use std::convert::Infallible;
+
 use serde::{Deserialize, Serialize};
 
 use self::coordinates::Coordinates;
@@ -14,6 +16,7 @@ pub use self::output::{RefitOptions, Refitted, refit_output};
 use super::rollout::rollout_gradient;
 use super::teacher::Endpoints;
 use fewstep_core::denoiser::BoundDenoiser;
+use fewstep_core::execute::ExecuteError;
 use fewstep_core::optimise::{Adam, AdamError, cosine};
 use fewstep_core::plan::{Plan, PlanError};
 use fewstep_core::schedule::Schedule;
@@ -62,9 +65,28 @@ pub enum RefineError<E> {
     /// The plan to start from, or one that was reached, cannot be executed.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A run that lacks something.
+    #[error(transparent)]
+    Execute(ExecuteError<Infallible>),
     /// Nothing to train on.
     #[error("a refinement needs at least one batch of latents with their images")]
     NoBatches,
+}
+
+impl<E> From<ExecuteError<E>> for RefineError<E> {
+    fn from(error: ExecuteError<E>) -> Self {
+        error.into_denoiser().map_or_else(Self::of_run, Self::Denoiser)
+    }
+}
+
+impl<E> RefineError<E> {
+    /// What is wrong with a run, its denoiser apart.
+    fn of_run(error: ExecuteError<Infallible>) -> Self {
+        match error {
+            ExecuteError::Plan(error) => Self::Plan(error),
+            other => Self::Execute(other),
+        }
+    }
 }
 
 /// A refinement under way: a plan, and the optimiser's state. It serialises exactly.
@@ -105,8 +127,8 @@ impl Refiner {
         loss: impl FnOnce(&V, &V) -> Result<(f64, V), N::Error>,
     ) -> Result<f64, RefineError<N::Error>> {
         self.plan.validate()?;
-        let gradient = rollout_gradient(&self.plan, batch.start(), network, |image| loss(image, &batch.image));
-        let (value, gradient) = gradient.map_err(RefineError::Denoiser)?;
+        let (value, gradient) =
+            rollout_gradient(&self.plan, batch.start(), network, |image| loss(image, &batch.image))?;
         let coordinates = Coordinates { plan: &self.plan, moving: self.options.moving };
         let slope = coordinates.pullback(&gradient);
         let place = coordinates.encode();
@@ -155,7 +177,7 @@ pub struct Refined {
 pub fn refine<V: VectorSpace, N: BoundDenoiser<V>>(
     plan: &Plan,
     training: &[Endpoints<V>],
-    mut held_out: impl FnMut(&Plan) -> Result<f64, N::Error>,
+    mut held_out: impl FnMut(&Plan) -> Result<f64, ExecuteError<N::Error>>,
     options: &RefineOptions,
     network: &mut N,
     mut loss: impl FnMut(&V, &V) -> Result<(f64, V), N::Error>,
@@ -169,7 +191,7 @@ pub fn refine<V: VectorSpace, N: BoundDenoiser<V>>(
     let mut least = f64::INFINITY;
     for step in 0..=options.steps {
         if step % options.check_every.max(1) == 0 || step == options.steps {
-            let error = held_out(refiner.plan()).map_err(RefineError::Denoiser)?;
+            let error = held_out(refiner.plan())?;
             refined.held_out.push((refiner.steps(), error));
             if error < least {
                 least = error;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::RefineError;
 use crate::ridge::{backward, factor, forward};
 use crate::teacher::Endpoints;
-use fewstep_core::execute::execute_observed;
+use fewstep_core::execute::{ExecuteError, execute_observed};
 use fewstep_core::optimise::{Adam, cosine};
 use fewstep_core::plan::{Combination, Plan, Source};
 use fewstep_core::space::VectorSpace;
@@ -84,7 +84,7 @@ where
     N: FnMut(&[f64]) -> Result<(f64, Vec<f64>), E>,
 {
     plan.validate()?;
-    let (image, known) = run(plan, batch, denoise).map_err(RefineError::Denoiser)?;
+    let (image, known) = run(plan, batch, denoise)?;
     let terms: Vec<&V> = known.iter().map(|(.., vector)| vector).collect();
     let mut refitted = Refitted {
         plan: plan.clone(),
@@ -157,7 +157,7 @@ fn run<V: VectorSpace, E>(
     plan: &Plan,
     batch: &Endpoints<V>,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
-) -> Result<(V, Known<V>), E> {
+) -> Result<(V, Known<V>), ExecuteError<E>> {
     let (mut inputs, mut outputs) = (Vec::with_capacity(plan.nfe()), Vec::with_capacity(plan.nfe()));
     let keep = |_: usize, x: &V, d: &V| {
         inputs.push(x.clone());

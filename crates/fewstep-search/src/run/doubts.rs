@@ -1,5 +1,6 @@
-//! Signs that what was given is no denoiser, read off the teacher's trajectories at no cost.
+//! Signs that what was given is no denoiser, or too little, at no cost.
 
+use fewstep_core::plan::Plan;
 use fewstep_core::space::Batch;
 
 use crate::Teacher;
@@ -54,4 +55,24 @@ pub(super) fn doubts<V: Batch>(teacher: &Teacher<V>, numel: usize) -> Vec<String
         }
     }
     doubts
+}
+
+/// Fewest values to fit each number of a plan to.
+const VALUES: usize = 10;
+
+/// What is to be said of plans that were fitted to so many latents of `numel` values, if these are few for a plan's levels and
+/// coefficients: they are then learnt by heart.
+pub(super) fn few_values<'a>(plans: impl Iterator<Item = &'a Plan>, latents: usize, numel: usize) -> Option<String> {
+    let combinations =
+        |plan: &Plan| plan.stages.iter().map(|stage| stage.input.len()).sum::<usize>() + plan.output.len();
+    let numbers = |plan: &Plan| plan.nfe() + combinations(plan);
+    let few = plans.filter(|plan| latents.saturating_mul(numel) < VALUES * numbers(plan)).map(Plan::nfe);
+    let few: Vec<String> = few.map(|nfe| nfe.to_string()).collect();
+    (!few.is_empty()).then(|| {
+        format!(
+            "{latents} latents of {numel} values are few to fit plans of {} evaluations to: see how they do on other latents, or raise \
+             teacher.samples, least_squares.samples and gauss_newton.samples",
+            few.join(", ")
+        )
+    })
 }

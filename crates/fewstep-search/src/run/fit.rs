@@ -20,7 +20,7 @@ impl LeastSquaresSettings {
     }
 
     fn options(&self, most: usize) -> StudentOptions {
-        StudentOptions { most, beam: self.beam, ..StudentOptions::default() }
+        StudentOptions { most, beam: self.beam, gain: self.least_gain, ..StudentOptions::default() }
     }
 
     /// Latents that are fitted, of all there are.

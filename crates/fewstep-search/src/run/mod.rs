@@ -1,5 +1,6 @@
 //! Searches as users run them: one teacher, and every method's plans for all budgets from it.
 
+mod check;
 mod doubts;
 mod fit;
 mod moments;
@@ -21,6 +22,7 @@ use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::Batch;
 use serde::{Deserialize, Serialize};
 
+pub use self::check::check_method;
 pub use self::moments::DataMoments;
 use self::moments::HasTarget;
 pub use self::teach::{
@@ -38,24 +40,32 @@ pub const HELD_OUT_SEEDS: u64 = 1 << 40;
 /// Latents of searches have seeds from here on: apart from those that are held out and those that anyone samples with.
 pub const SEARCH_SEEDS: u64 = 2 << 40;
 
-/// The plans of one method.
+/// The plans of one method, one for each number of network evaluations that was asked for.
+///
+/// A plan is run by [`sample`](crate::sample) or [`Seeded::run`](crate::Seeded::run), and written by
+/// [`Plan::to_json`]; a plan of least squares may hold a constant image, which
+/// [`execute`](fewstep_core::execute()) has to be given beside the latents.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Found {
-    /// One for each number of evaluations that could be served.
+    /// By number of evaluations, [`Plan::nfe`].
     pub plans: BTreeMap<usize, Plan>,
     /// Evaluations of single samples that the search took beyond the teacher's.
     pub evaluations: u64,
-    /// Seconds that it took beyond the teacher.
+    /// Seconds that it took beyond the teacher's.
     pub seconds: f64,
 }
 
 impl Found {
-    /// The plan of so many evaluations that `method` found.
+    /// The plan of `nfe` evaluations, found by `method`, whose name an error says.
     ///
     /// # Errors
-    /// If it found none.
+    /// If that number was not asked for.
     pub fn plan(&self, method: &Method, nfe: usize) -> Result<&Plan> {
-        self.plans.get(&nfe).ok_or_else(|| Error::NoPlan { method: method.to_string(), nfe })
+        self.plans.get(&nfe).ok_or_else(|| {
+            let found: Vec<String> = self.plans.keys().map(usize::to_string).collect();
+            let why = format!("those that were asked for are [{}]", found.join(", "));
+            Error::NoPlan { method: method.to_string(), nfe: vec![nfe], why }
+        })
     }
 }
 
@@ -231,20 +241,24 @@ impl<'a, D: Denoiser> Search<'a, D> {
         self.teacher_seconds
     }
 
-    /// The plans of `method` for these numbers of evaluations.
+    /// Those of these numbers of evaluations that `method` has plans for here: its solver can make them, and there are enough levels to
+    /// choose from. A comparison of several methods finds these alone.
+    pub fn possible(&self, method: &Method, steps: &[usize]) -> Vec<usize> {
+        check::possible(method, steps, self.teacher.grid().len(), &self.extras)
+    }
+
+    /// The plans of `method` for these numbers of evaluations, as [`find_plans`]. Methods that begin with the same stages share them.
     ///
     /// # Errors
-    /// If the method cannot be run on this denoiser, lacks what it needs, or the denoiser fails.
+    /// As [`find_plans`].
     pub fn find(&self, method: &Method, steps: &[usize]) -> Result<Found> {
-        method.check_evaluations(steps)?;
-        let least = method.least_latents();
-        if self.settings.teacher.samples < least {
-            let rule = if least == 2 { "at least 2 for this method" } else { "at least 4 for this method" };
-            return Err(Error::Setting {
-                name: "teacher.samples",
-                rule,
-                value: self.settings.teacher.samples.to_string(),
-            });
+        check::servable(method, steps, self.teacher.grid().len(), &self.extras)?;
+        // what data say of the samples of a tuned network the search of the untuned one knows
+        if self.untuned.is_none() {
+            check::needs(self.student.denoiser(), method, self.settings, &self.extras)?;
+        }
+        if steps.is_empty() {
+            return Ok(Found::default());
         }
         let mut found = self.run(&method.stages(self.settings), steps)?;
         for plan in found.plans.values_mut() {
@@ -256,7 +270,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
     /// The plans that a list of stages leaves.
     ///
     /// # Errors
-    /// As [`Search::find`], and if a sweep does not follow a fit.
+    /// As [`Search::find`], and if a sweep does not follow a fit or a number of evaluations is not among what the stages leave.
     pub fn run(&self, stages: &[Stage], steps: &[usize]) -> Result<Found> {
         let mut candidates = self.student.relied_on(self.candidates(stages, steps))?;
         candidates.retain(steps);
@@ -266,11 +280,17 @@ impl<'a, D: Denoiser> Search<'a, D> {
             plan.metadata.guidance = spec.guidance.clone();
             (plan.nfe(), plan)
         };
-        Ok(Found {
+        let found = Found {
             plans: candidates.found.into_iter().map(finished).collect(),
             evaluations: candidates.evaluations,
             seconds: candidates.seconds,
-        })
+        };
+        if stages.iter().any(Stage::fits)
+            && let Some(doubt) = doubts::few_values(found.plans.values(), self.settings.teacher.samples, spec.numel())
+        {
+            self.observer.event(Event::Note(&doubt));
+        }
+        found.complete(steps)
     }
 
     fn candidates(&self, stages: &[Stage], steps: &[usize]) -> Result<Candidates> {
@@ -316,7 +336,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
     /// If the denoiser fails.
     pub fn training_error(&self, plan: &Plan) -> Result<f64> {
         let error = self.teacher.ends().rollout_error(plan, |x, sigma| self.student.denoised(x, sigma));
-        let error = self.student.relied_on(error)?;
+        let error = self.student.relied_on(error.map_err(Error::from))?;
         Ok(error / self.student.denoiser().spec().numel().max(1) as f64)
     }
 
@@ -346,10 +366,22 @@ impl<'a, D: Denoiser> Search<'a, D> {
     }
 }
 
-/// The plans of `method` for these numbers of network evaluations, found on `denoiser` alone.
+/// The plans of `method` for these numbers of network evaluations, found on `denoiser` alone: no data, no training.
+///
+/// `steps` counts evaluations of `D(x; sigma)` a sample ([`Plan::nfe`]; under guidance one evaluation takes
+/// [`Spec::calls`](fewstep_core::denoiser::Spec::calls) network calls), each at least 1. Methods that choose from the teacher's grid have
+/// plans of up to `settings.teacher.grid` of them, 21 by default; a schedule by its formula has any. All are found in one pass.
+///
+/// The teacher is solved first, from `settings.teacher.samples` latents: with the default settings 64 x 42 evaluations of a sample.
+/// [`Method::BEST`] takes some 10,000 more for one plan of 4, and 50,000 for all from 2 to 10; [`search_cost`](crate::search_cost) forecasts
+/// it. Memory: at most about 300 samples for each latent. [`Search`] serves several methods from one teacher.
 ///
 /// # Errors
-/// As [`Search::new`] and [`Search::find`].
+/// Before any evaluation: if a setting is outside its domain ([`Error::Setting`]), the method has no plan of one of `steps`
+/// ([`Error::NoPlan`], [`MethodError`](crate::MethodError)), or it needs what is not there: training data (`bound`, `+data-moments`:
+/// [`Error::NeedsData`], see [`Search::with`]), images ([`Error::NoImages`]) or a derivative ([`Error::NotDifferentiable`]). Then: if
+/// the denoiser fails ([`Error::Denoiser`]), its batches are not of the size that its spec says ([`Error::Samples`],
+/// [`Error::SampleSize`]), its answers are not finite, or the observer asks for the end ([`Error::Cancelled`]).
 pub fn find_plans<D: Denoiser>(
     denoiser: &D,
     method: &Method,
@@ -357,6 +389,7 @@ pub fn find_plans<D: Denoiser>(
     settings: &SearchSettings,
     observer: &dyn Observer,
 ) -> Result<Found> {
+    check_method(denoiser, method, steps, settings, &Extras::default())?;
     Search::new(denoiser, settings, observer)?.find(method, steps)
 }
 

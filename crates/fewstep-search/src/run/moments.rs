@@ -10,6 +10,7 @@ use fewstep_core::schedule::karras;
 use fewstep_core::solver::Solver;
 use fewstep_core::space::{Batch, Samples, VectorSpace};
 
+use super::check::needs_moments;
 use super::{Candidates, SEARCH_SEEDS, Search, on_schedule};
 use crate::FoundPlan;
 use crate::clipping::{ClippingHistogram, ClippingTarget, NEAR};
@@ -119,6 +120,9 @@ impl<D: Denoiser> Search<'_, D> {
             return Ok(());
         }
         let Some(appearance) = self.student.denoiser().appearance() else {
+            if of == MomentsOf::Data {
+                return Err(Error::NoImages);
+            }
             let text = "samples of this denoiser are no images or other grids: moments are left as they are";
             self.observer.event(Event::Note(text));
             return Ok(());
@@ -230,10 +234,7 @@ impl<D: Denoiser> HasTarget for Search<'_, D> {
         let MomentsOf::Data = of else {
             return Ok(Rc::new(Target { features: of_teacher, clipping: None, evaluations: 0 }));
         };
-        let data = self.extras.data.ok_or(Error::NeedsData {
-            method: "a method that ends in +data-moments".to_owned(),
-            hint: " (+moments takes the teacher's samples)",
-        })?;
+        let data = self.extras.data.ok_or_else(needs_moments)?;
         let target = Rc::new(self.moved_to_data(of_teacher, appearance, data, settings)?);
         Ok(Rc::clone(self.target.get_or_init(|| target)))
     }

@@ -8,6 +8,7 @@ use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Family;
 use fewstep_core::solver::{LastStep, Solver};
 
+use super::check::needs_table;
 use super::{Candidates, Search, on_schedule};
 use crate::error::{Error, Result};
 use crate::settings::{GitsSettings, OssSettings};
@@ -34,7 +35,7 @@ impl<D: Denoiser> Search<'_, D> {
         let levels = &self.student.denoiser().spec().levels;
         let (low, high) = levels.sampling;
         for nfe in steps {
-            // a solver of two evaluations a step makes 2 n - 1 of them
+            // a solver of e evaluations a step makes e (n - 1) + 1 of them
             let count = nfe.div_ceil(solver.evaluations_per_step());
             candidates
                 .found
@@ -132,7 +133,7 @@ impl<D: Denoiser> Search<'_, D> {
 
     /// The paper's Eq. 12 over the table that was given.
     pub(super) fn bound(&self, solver: Solver, candidates: &mut Candidates, steps: &[usize]) -> Result<()> {
-        let table = self.extras.table.ok_or(Error::NeedsData { method: "the method bound".to_owned(), hint: "" })?;
+        let table = self.extras.table.ok_or_else(needs_table)?;
         for found in minimise_bound(table, longest(steps)) {
             candidates.found.push(alone(on_schedule(solver, &found.schedule)?));
         }

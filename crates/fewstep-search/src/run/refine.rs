@@ -1,6 +1,7 @@
 //! Refinement of plans: levels and coefficients together, towards less rollout error.
 
 use fewstep_core::denoiser::Denoiser;
+use fewstep_core::execute::ExecuteError;
 use fewstep_core::observe::Progress;
 use fewstep_core::plan::Plan;
 
@@ -143,6 +144,6 @@ impl<D: Denoiser> Search<'_, D> {
 }
 
 /// The rollout error on a part of the latents.
-fn error<D: Denoiser>(part: &Part<D>, plan: &Plan) -> Result<f64> {
+fn error<D: Denoiser>(part: &Part<D>, plan: &Plan) -> std::result::Result<f64, ExecuteError<Error>> {
     part.1.rollout_error(plan, |x: &D::Batch, sigma| part.0.denoised(x, sigma))
 }

@@ -37,8 +37,8 @@ pub fn heun_teacher(levels: &Levels, steps: usize) -> Result<Plan> {
     Ok(Solver::Heun.plan(&baseline(levels, steps)?, &SolverOptions::default())?)
 }
 
-/// The levels that plans choose from, and those of the teacher's own steps.
-fn grid_and_fine(levels: &Levels, settings: &TeacherSettings) -> Result<(Schedule, Schedule)> {
+/// The levels that plans choose from (fewer than `settings.grid` where some round to the same), and those of the teacher's own steps.
+pub(super) fn grid_and_fine(levels: &Levels, settings: &TeacherSettings) -> Result<(Schedule, Schedule)> {
     let (low, high) = levels.sampling;
     let grid = karras(settings.grid, low, high, 7.0)?.round_grid(levels)?;
     let fine = refined(&grid, settings.substeps).round_grid(levels)?;

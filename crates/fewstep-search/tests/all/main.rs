@@ -8,6 +8,7 @@ mod gauss_newton;
 mod parameterisations;
 mod refinement;
 mod refit;
+mod refusals;
 mod rounding;
 mod searches;
 mod spread;

@@ -113,6 +113,20 @@ impl<'a> Evaluator<'a> {
         }
     }
 
+    /// The cell of an earlier run, which was not asked for again; none where it has none, or found it by other settings.
+    pub(super) fn earlier(&self, method: &Method, nfe: usize) -> Result<Option<Row>> {
+        if self.kept(method)?.is_none() {
+            return Ok(None);
+        }
+        self.earlier_of(&method.to_string(), nfe)
+    }
+
+    /// The cell of an earlier run under this name.
+    pub(super) fn earlier_of(&self, name: &str, nfe: usize) -> Result<Option<Row>> {
+        let kept = self.cache.kept(name, nfe)?;
+        Ok(kept.map(|row| Row { model: self.subject.model.name.clone(), ..row }))
+    }
+
     /// One cell of a plan from a file.
     pub(super) fn plan(&self, name: &str, plan: &Plan) -> Result<Row> {
         self.scored(name, plan, SearchCost::default(), false)
@@ -157,7 +171,8 @@ impl<'a> Evaluator<'a> {
             Some(kept) if kept.serves(&self.task.steps) => return Ok(kept.found),
             earlier => earlier,
         };
-        let mut found = self.search()?.find(method, &method.possible(&self.task.steps))?;
+        let search = self.search()?;
+        let mut found = search.find(method, &search.possible(method, &self.task.steps))?;
         let mut steps = self.task.steps.clone();
         if let Some(earlier) = earlier {
             // what a search finds for few evaluations may depend on how many it goes on to: cells stay as they are

@@ -55,11 +55,13 @@ pub fn compare(
     options: &RunOptions,
     observer: &dyn Observer,
 ) -> Result<Comparison> {
+    let (methods, steps) = (task.methods.clone(), task.steps.clone());
     let run = Run::start(task, options)?;
+    let asked = CompareTask { methods, steps, ..run.file.task.clone() };
     let mut rows = Vec::new();
     for (index, subject) in subjects.iter().enumerate() {
         observer.event(Event::Note(&format!("model {}: {}", index + 1, subject.model.name)));
-        fill(&run, subject, plans, &mut rows, observer).map_err(|error| match error {
+        fill(&run, &asked, subject, plans, &mut rows, observer).map_err(|error| match error {
             Error::Search(fewstep_search::Error::Cancelled) => {
                 Error::Stopped { place: format!("with {} cells scored", rows.len()) }
             }
@@ -70,28 +72,48 @@ pub fn compare(
     Ok(Comparison { task: run.file.task, rows })
 }
 
-/// Adds the rows of one model.
+/// Adds the rows of one model: what is asked for, and what an earlier run left beside it.
 fn fill(
     run: &Run<CompareTask>,
+    asked: &CompareTask,
     subject: &Subject,
     plans: &[PlanFile],
     rows: &mut Vec<Row>,
     observer: &dyn Observer,
 ) -> Result<()> {
-    let task = &run.file.task;
+    let all = &run.file.task;
     let (denoiser, materials) = (spread(subject.model.denoiser()), Materials::new(subject));
-    let mut evaluator = Evaluator::new(task, subject, (&denoiser, &materials), &run.folder, observer)?;
+    let mut evaluator = Evaluator::new(asked, subject, (&denoiser, &materials), &run.folder, observer)?;
+    for reference in &subject.references {
+        let (images, dim) = (asked.settings.images, reference.data()?.map_or(0, |data| data.statistics.dim() as u64));
+        if images < 2 * dim {
+            observer.event(Event::Note(&format!(
+                "warning: {images} images a cell are few for the {dim} features of {}: Frechet distances come out far too large",
+                reference.features.id().name
+            )));
+        }
+    }
     rows.push(evaluator.teacher()?);
-    for method in &task.methods {
-        for &nfe in &task.steps {
-            rows.extend(evaluator.cell(method, nfe)?);
+    for method in &all.methods {
+        for &nfe in &all.steps {
+            let is_asked = asked.methods.contains(method) && asked.steps.contains(&nfe);
+            rows.extend(if is_asked { evaluator.cell(method, nfe)? } else { evaluator.earlier(method, nfe)? });
             save(rows, run)?;
         }
     }
-    for file in plans {
-        for plan in file.plans.values() {
-            rows.push(evaluator.plan(&file.name, plan)?);
-            save(rows, run)?;
+    for id in &all.plans {
+        match plans.iter().find(|file| file.name == id.name) {
+            Some(file) => {
+                for plan in file.plans.values() {
+                    rows.push(evaluator.plan(&file.name, plan)?);
+                    save(rows, run)?;
+                }
+            }
+            None => {
+                for &nfe in &id.steps {
+                    rows.extend(evaluator.earlier_of(&id.name, nfe)?);
+                }
+            }
         }
     }
     Ok(())

@@ -70,7 +70,7 @@ impl CompareSettings {
     }
 }
 
-/// What is compared. A resumed run may add methods, plans, numbers of evaluations and models, and change what only the searches of some
+/// What is compared. A resumed run adds methods, plans, numbers of evaluations and models to what stands in its folder, and may change what only the searches of some
 /// methods depend on: their plans are then found anew, and cells whose plans have changed are scored anew.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -122,6 +122,9 @@ impl CompareTask {
         for subject in subjects {
             ensure!(names.insert(&subject.model.name), "the model {} is there twice", subject.model.name);
             methods.iter().try_for_each(|method| runs_on(method, subject))?;
+        }
+        if let Some(method) = methods.iter().find(|method| method.possible(steps).is_empty()) {
+            method.check_evaluations(steps)?;
         }
         Ok(task)
     }
@@ -186,6 +189,13 @@ impl Task for CompareTask {
         for (now, then) in self.models.iter_mut().zip(earlier.models) {
             now.continuing(then)?;
         }
+        // what stands in the folder stays in its tables
+        let (methods, plans, steps) = (self.methods, self.plans, self.steps);
+        self.methods = earlier.methods;
+        self.methods.extend(methods.into_iter().filter(|method| !self.methods.contains(method)).collect::<Vec<_>>());
+        self.plans = earlier.plans.into_iter().filter(|plan| plans.iter().all(|now| now.name != plan.name)).collect();
+        self.plans.extend(plans);
+        self.steps = earlier.steps.into_iter().chain(steps).collect::<BTreeSet<_>>().into_iter().collect();
         Ok(self)
     }
 }

@@ -2,7 +2,7 @@
 
 use fewstep_core::plan::{Combination, Plan, Source};
 use fewstep_report::{Cell, Column, Format, Table};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Description, by, of_shape};
 
@@ -45,12 +45,28 @@ pub fn describe(plan: &Plan) -> Description {
         info = of_shape(info, shape);
     }
     for (key, value) in &metadata.found_by {
-        info = info.fact(key, value.clone());
+        info = info.told(key, value.clone(), in_words(value));
     }
     for (key, score) in &metadata.scores {
         info = info.fact(key, *score);
     }
     info.table("states", table(plan))
+}
+
+/// What the search says of itself: names and values, those inside others one after the other.
+fn in_words(value: &Value) -> String {
+    match value {
+        Value::Object(parts) => {
+            let part = |(name, value): (&String, &Value)| format!("{} {}", name.replace('_', " "), in_words(value));
+            parts.iter().map(part).collect::<Vec<_>>().join(", ")
+        }
+        Value::Array(values) => values.iter().map(in_words).collect::<Vec<_>>().join(" "),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if !number.is_u64() => {
+            number.as_f64().map_or_else(|| number.to_string(), |number| Format::Significant(4).write(number))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// One row a state, last the image. Sums tell whether a solver is consistent: on data that is a single point, the latent's

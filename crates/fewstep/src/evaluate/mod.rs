@@ -142,7 +142,8 @@ impl Evaluation {
             references.push(reference);
         }
         let metrics = self.measure(source, &ranges, &networks, &references, observer)?;
-        for (reference, compared) in references.iter().zip(&compared) {
+        let compares = self.metrics.iter().any(|metric| metric.compares_features());
+        for (reference, compared) in references.iter().zip(&compared).filter(|_| compares) {
             remark(reference, compared, observer);
         }
         Ok(Evaluated {

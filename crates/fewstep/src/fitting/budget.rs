@@ -278,7 +278,7 @@ impl Shared<'_> {
 
     fn write_plan(&self, folder: &Path, now: &Standing, baseline: f64) -> Result<PathBuf> {
         let (mut plan, spec) = (now.plan.clone(), self.opened.spec());
-        plan.metadata.model = Some(self.opened.hash.clone());
+        plan.metadata.model = Some(self.opened.origin().to_owned());
         plan.metadata.sample_shape = Some(spec.shape.clone());
         plan.metadata.guidance = spec.guidance.clone();
         let fit = json!({
@@ -296,7 +296,7 @@ impl Shared<'_> {
 
     fn write_model(&self, path: &Path, model: &Network, steps: usize, alpha: f64, tunings: usize) -> Result<()> {
         let mut notes: BTreeMap<String, String> = self.opened.notes.clone();
-        let hash = &self.opened.hash;
+        let hash = self.opened.origin();
         let how = match tunings {
             0 | 1 => format!("alpha {alpha}, from the network with SHA-256 {hash}"),
             _ => format!("in {tunings} rounds, the last with alpha {alpha}, from the network with SHA-256 {hash}"),

@@ -101,7 +101,16 @@ pub fn table(outcomes: &[Outcome]) -> Table {
         };
         row(format!("{} (baseline)", outcome.baseline_name), outcome.baseline);
         for phase in &outcome.phases {
-            let kept = if phase.kept { "" } else { " (no better: not kept)" };
+            let by_images = if phase.phase == 1 {
+                !outcome.levels.concat().is_empty()
+            } else {
+                !outcome.interpolation.concat().is_empty()
+            };
+            let kept = match (phase.kept, by_images) {
+                (true, _) => "",
+                (false, true) => " (its images are no nearer: not kept)",
+                (false, false) => " (no better: not kept)",
+            };
             let round = if rounds { format!("round {}: ", phase.round) } else { String::new() };
             let what = if phase.phase == 1 { "plan" } else { "network tuned" };
             row(format!("{round}{what}{kept}"), phase.rollout_error);

@@ -88,7 +88,7 @@ fn headline(outcomes: &[Outcome]) -> String {
             Some(error) if error < outcome.baseline => {
                 format!("in {} steps from {} to {}", outcome.steps, write(outcome.baseline), write(error))
             }
-            _ => format!("in {} steps nothing beats {}", outcome.steps, write(outcome.baseline)),
+            _ => format!("in {} steps {} as before: nothing learned was kept", outcome.steps, write(outcome.baseline)),
         }
     };
     format!("Rollout error {}.", outcomes.iter().map(part).collect::<Vec<_>>().join(", "))

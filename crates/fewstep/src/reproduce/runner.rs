@@ -272,7 +272,7 @@ impl<'a> Runner<'a> {
             _ => (chosen.model, chosen.plan, chosen.alpha),
         };
         let mut notes = self.inputs.model.notes.clone();
-        let (steps, hash) = (plan.nfe(), &self.inputs.model.hash);
+        let (steps, hash) = (plan.nfe(), self.inputs.model.origin());
         let by = format!(
             "by fewstep reproduce for {steps} steps, {}, alpha {alpha}, from the network with SHA-256 {hash}",
             kind.name()

@@ -168,7 +168,8 @@ fn lost_at(seeded: &Seeded<'_, &dyn TorchDenoiser>, plan: &Plan) -> Result<Optio
             level = Some(sigma);
         }
         Ok::<_, fewstep_search::Error>(output)
-    })?;
+    })
+    .map_err(fewstep_search::Error::from)?;
     Ok(level)
 }
 

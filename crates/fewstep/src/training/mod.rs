@@ -159,7 +159,7 @@ pub fn train(
     let images = data::Images::for_model(dataset.load_all()?, &model)?;
     let mut trainer = Trainer::new(model, &images, recipe)?;
     if options.resume && options.ranks.is_first() {
-        check_seen(&options.out.join(STATE), task.settings.training.images)?;
+        check_seen(&options.out.join(STATE), task.settings.training.images, task.settings.training.batch)?;
     }
     let run = Run::start(task, options)?;
     let what = format!("{} images of {}, {parameters} parameters", images.len(), dataset.name());
@@ -177,14 +177,14 @@ pub fn train(
 }
 
 /// Refuses to go on with a training that has seen more images than it is to see: what it is to do would be false.
-fn check_seen(state: &Path, images: u64) -> Result<()> {
+fn check_seen(state: &Path, images: u64, batch: usize) -> Result<()> {
     if !state.exists() {
         return Ok(());
     }
     let header = safetensors::read_header(state)?;
     let seen = header.metadata.get("images").and_then(|seen| seen.parse::<u64>().ok()).unwrap_or_default();
     ensure!(
-        seen <= images,
+        seen <= images.next_multiple_of(batch as u64),
         "the training in {} has seen {seen} images already, more than {images}: it goes on to as many or more",
         state.parent().unwrap_or(state).display()
     );

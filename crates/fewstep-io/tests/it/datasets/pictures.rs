@@ -258,6 +258,15 @@ fn subfolders_are_classes() {
     write(root.join("dog/3.png"), &png_of(4, 1));
     assert_ne!(Dataset::open(root).unwrap().fingerprint().unwrap(), before);
 
+    // as an archive was unpacked: folders around all images are no class
+    let around = tempfile::tempdir().unwrap();
+    for (name, value) in [("photos/train/dog/x/2.png", 2), ("photos/train/cat/1.png", 1), ("photos/train/dog/3.png", 3)]
+    {
+        write(around.path().join(name), &png_of(value, 1));
+    }
+    let nested = Dataset::open(around.path()).unwrap();
+    assert_eq!((nested.num_classes(), nested.labels()), (2, Some(&[0, 1, 1][..])));
+
     write(root.join("stray.png"), &png_of(5, 1));
     write(root.join("other.png"), &png_of(5, 1));
     assert!(message(root).contains("2 of its images lie beside class subfolders"), "{}", message(root));

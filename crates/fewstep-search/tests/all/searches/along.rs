@@ -37,7 +37,7 @@ fn a_search_goes_along_its_paths() {
     let data = mixture();
     let plain = teacher(&data, &grid(), 3, 12);
     let outputs = data.denoised(&plain.states()[0], grid().sigma_max());
-    for teacher in [plain.clone(), plain.with_mean(mean_prediction(&outputs, 12), 1)] {
+    for teacher in [plain.clone(), plain.with_mean(mean_prediction(&outputs, 2, 12), 1)] {
         for last_step in LAST_STEPS {
             let options = StudentOptions { most: 4, last_step, ..StudentOptions::default() };
             let found = least_squares(&teacher, &FIT, &options, denoiser(&data)).unwrap();

@@ -14,13 +14,13 @@ use crate::support::{denoiser, images, latents, samples};
 
 use super::*;
 
-/// The mean of outputs on 64-dimensional data, as a constant image and repeated.
-pub fn mean_prediction(outputs: &[f64], samples: usize) -> MeanPrediction<Vec<f64>> {
-    let count = outputs.len() as f64 / 64.0;
-    let mean: Vec<f64> = (0..64).map(|d| outputs.iter().skip(d).step_by(64).sum::<f64>() / count).collect();
+/// The mean of outputs on data of so many dimensions, as a constant image and repeated.
+pub fn mean_prediction(outputs: &[f64], dim: usize, samples: usize) -> MeanPrediction<Vec<f64>> {
+    let count = (outputs.len() / dim) as f64;
+    let mean: Vec<f64> = (0..dim).map(|d| outputs.iter().skip(d).step_by(dim).sum::<f64>() / count).collect();
     let image = mean.iter().map(|value| *value as f32).collect();
     MeanPrediction {
-        constant: Constant { sigma: 80.0, shape: vec![1, 8, 8], samples: vec![image] },
+        constant: Constant { sigma: 80.0, shape: vec![dim], samples: vec![image] },
         batch: mean.repeat(samples),
     }
 }
@@ -53,7 +53,7 @@ fn least_squares_beats_the_rivals_on_held_out_latents() {
     )
     .unwrap();
     let outputs = data.denoised(&teacher.states()[0], grid.sigma_max());
-    held_out.mean = Some(mean_prediction(&outputs, 200));
+    held_out.mean = Some(mean_prediction(&outputs, 64, 200));
     let error = |plan: &Plan| held_out.rollout_error(plan, denoiser(&data)).unwrap();
     let row = |name: &str, outcome: &Outcome| -> Vec<f64> {
         let errors: Vec<f64> = outcome.plans[2..8].iter().map(|found| error(&found.plan)).collect();
@@ -98,7 +98,7 @@ fn least_squares_beats_the_rivals_on_held_out_latents() {
                 assert!(ours[2] < rival[2], "{} {}", ours[2], rival[2]);
             }
         }
-        let leaping = teacher.clone().with_mean(mean_prediction(&outputs, count as usize), 1);
+        let leaping = teacher.clone().with_mean(mean_prediction(&outputs, 64, count as usize), 1);
         let outcome = least_squares(&leaping, &Fit::default(), &options, denoiser(&data)).unwrap();
         let leaps = row(&format!("constant image, least squares 3, beam {beam}"), &outcome);
         let plain = least_squares(&teacher, &Fit::default(), &options, denoiser(&data)).unwrap();
@@ -115,7 +115,7 @@ fn idle_states_are_not_missed() {
     let (latent, count) = (latents(&data, 0, 32), 32);
     let teacher = Teacher::solve(Solver::Heun, &refined(&grid, 3), &grid, latent, count, denoiser(&data)).unwrap();
     let outputs = data.denoised(&teacher.states()[0], grid.sigma_max());
-    let teacher = teacher.with_mean(mean_prediction(&outputs, count), 1);
+    let teacher = teacher.with_mean(mean_prediction(&outputs, 64, count), 1);
     let usual = StudentOptions { most: 8, ..StudentOptions::default() };
     let every = StudentOptions { gain: f64::NEG_INFINITY, ..usual };
     let of = |options| least_squares(&teacher, &Fit::default(), &options, denoiser(&data)).unwrap();
@@ -160,8 +160,8 @@ fn what_the_options_are_worth() {
         let teacher =
             Teacher::solve(Solver::Heun, &refined(&grid, 3), &grid, latent, samples, denoiser(&data)).unwrap();
         let outputs = data.denoised(&teacher.states()[0], grid.sigma_max());
-        held_out.mean = Some(mean_prediction(&outputs, 200));
-        let teacher = teacher.with_mean(mean_prediction(&outputs, samples), 1);
+        held_out.mean = Some(mean_prediction(&outputs, 64, 200));
+        let teacher = teacher.with_mean(mean_prediction(&outputs, 64, samples), 1);
         let outcome = least_squares(&teacher, &fit, &student, denoiser(&data)).unwrap();
         let row = outcome.plans[1..].iter().map(|found| {
             let error = held_out.rollout_error(&found.plan, denoiser(&data)).unwrap();

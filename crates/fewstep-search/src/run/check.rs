@@ -1,0 +1,124 @@
+//! What can be known to fail before a search begins.
+
+use fewstep_core::denoiser::Denoiser;
+
+use super::teach::grid_and_fine;
+use super::{Extras, Found};
+use crate::error::{Error, Result};
+use crate::method::{Method, MomentsOf, Refinement, Source};
+use crate::settings::{Distance, SearchSettings};
+
+/// Refuses, before any evaluation, what a search of `method` on `denoiser` is known to fail on.
+///
+/// # Errors
+/// If a setting is outside its domain, the method has no plan of one of these numbers of evaluations, or it lacks something: latents,
+/// training data, images, a derivative, a loss.
+pub fn check_method<D: Denoiser>(
+    denoiser: &D,
+    method: &Method,
+    steps: &[usize],
+    settings: &SearchSettings,
+    extras: &Extras<'_, D::Batch>,
+) -> Result<()> {
+    settings.validate()?;
+    let (grid, _) = grid_and_fine(&denoiser.spec().levels, &settings.teacher)?;
+    needs(denoiser, method, settings, extras)?;
+    servable(method, steps, grid.len(), extras)
+}
+
+/// Refuses a method that lacks something.
+pub(super) fn needs<D: Denoiser>(
+    denoiser: &D,
+    method: &Method,
+    settings: &SearchSettings,
+    extras: &Extras<'_, D::Batch>,
+) -> Result<()> {
+    let (latents, least) = (settings.teacher.samples, method.least_latents());
+    if latents < least {
+        let rule = if least == 2 { "at least 2 for this method" } else { "at least 4 for this method" };
+        return Err(Error::Setting { name: "teacher.samples", rule, value: latents.to_string() });
+    }
+    if method.source == Source::Bound && extras.table.is_none() {
+        return Err(needs_table());
+    }
+    if method.moments == Some(MomentsOf::Data) {
+        if denoiser.appearance().is_none() {
+            return Err(Error::NoImages);
+        }
+        if extras.data.is_none() {
+            return Err(needs_moments());
+        }
+    }
+    if method.refinement == Some(Refinement::Rollout) {
+        if denoiser.differentiable().is_none() {
+            return Err(Error::NotDifferentiable);
+        }
+        if settings.rollout.loss == Distance::Features && extras.loss.is_none() {
+            return Err(Error::NoFeatures);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn needs_table() -> Error {
+    Error::NeedsData { method: "the method bound".to_owned(), hint: "" }
+}
+
+pub(super) fn needs_moments() -> Error {
+    Error::NeedsData {
+        method: "a method that ends in +data-moments".to_owned(),
+        hint: " (+moments takes the teacher's samples)",
+    }
+}
+
+/// Noise levels that plans of `method` choose from, where the searches' grid has `grid`.
+fn levels<B>(method: &Method, grid: usize, extras: &Extras<'_, B>) -> usize {
+    match (&method.source, extras.table) {
+        (Source::Bound, Some(table)) => table.grid().len(),
+        (Source::Bound, None) => usize::MAX,
+        _ => grid,
+    }
+}
+
+/// Those of `steps` that `method` has plans for.
+pub(super) fn possible<B>(method: &Method, steps: &[usize], grid: usize, extras: &Extras<'_, B>) -> Vec<usize> {
+    let range = method.range(levels(method, grid, extras));
+    method.possible(steps).into_iter().filter(|nfe| range.contains(nfe)).collect()
+}
+
+/// Refuses numbers of evaluations that `method` has no plan for, all of them in one sentence.
+pub(super) fn servable<B>(method: &Method, steps: &[usize], grid: usize, extras: &Extras<'_, B>) -> Result<()> {
+    method.check_evaluations(steps)?;
+    let levels = levels(method, grid, extras);
+    let range = method.range(levels);
+    let nfe: Vec<usize> = steps.iter().copied().filter(|nfe| !range.contains(nfe)).collect();
+    if nfe.is_empty() {
+        return Ok(());
+    }
+    let (least, most) = range.into_inner();
+    let why = match method.source {
+        Source::Bound => format!(
+            "its levels are of a table of {levels}, which allows {least} to {most} evaluations: make the table on a grid of more levels"
+        ),
+        _ => format!(
+            "its levels are of the teacher's grid, and {levels} of them allow {most} evaluations at most: raise the setting teacher.grid"
+        ),
+    };
+    Err(Error::NoPlan { method: method.to_string(), nfe, why })
+}
+
+impl Found {
+    /// Refuses what was asked for and not found.
+    pub(super) fn complete(self, steps: &[usize]) -> Result<Self> {
+        let nfe: Vec<usize> = steps.iter().copied().filter(|nfe| !self.plans.contains_key(nfe)).collect();
+        if nfe.is_empty() {
+            return Ok(self);
+        }
+        let found: Vec<String> = self.plans.keys().map(usize::to_string).collect();
+        let why = match found.as_slice() {
+            [] => "it found none at all".to_owned(),
+            found => format!("it found some of {}", found.join(", ")),
+        };
+        Err(Error::NoPlan { method: "this search".to_owned(), nfe, why })
+    }
+}
