@@ -7,12 +7,16 @@
 //! ```
 //! use fewstep_core::denoiser::{Levels, Oracle};
 //! use fewstep_core::{mixture::Mixture, observe::Silent};
-//! use fewstep_search::{Method, SearchSettings, find_plans};
+//! use fewstep_search::{Method, SearchSettings, Seeded, find_plans};
 //!
 //! let data = Mixture::gaussian(vec![1.0, -1.0], 0.25)?;
 //! let denoiser = Oracle::new(data, vec![2], Levels::between(0.002, 80.0));
-//! let found = find_plans(&denoiser, &Method::LEAST_SQUARES, &[2, 3], &SearchSettings::default(), &Silent)?;
-//! assert_eq!(found.plans[&3].nfe(), 3);
+//! let method = Method::LEAST_SQUARES;
+//! let found = find_plans(&denoiser, &method, &[2, 3], &SearchSettings::default(), &Silent)?;
+//! let plan = found.plan(&method, 3)?;
+//! assert_eq!(plan.nfe(), 3);
+//! let samples = Seeded::new(&denoiser, &[0, 1, 2], &Silent)?.run(plan)?; // of three seeds
+//! assert_eq!(samples.len(), 3);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -28,7 +32,8 @@
 //!   them down the gradient of its rollout error; [`refit_output`] fits the last combination to a distance between sets of
 //!   samples.
 //!
-//! A plan is scored on latents that no search saw by [`Endpoints::rollout_error`]. [`export`] writes plans in the forms that other
+//! A plan is run by [`sample`] or [`Seeded::run`], and scored on latents that no search saw by [`HeldOut`] or, from parts, by
+//! [`Endpoints::rollout_error`]. [`export`] writes plans in the forms that other
 //! tools take. Everything here builds without a tensor library.
 
 mod clipping;

@@ -24,7 +24,7 @@ use fewstep_core::space::VectorSpace;
 /// beside the teacher, `depth` the number of evaluations that a step of the solver refers to.
 ///
 /// # Errors
-/// If the solver evaluates twice a step, or steps differently depending on how many steps follow; if all states
+/// If the solver evaluates several times a step, or steps differently depending on how many steps follow; if all states
 /// reached diverge; and the first error of the denoiser.
 pub fn oss<V: VectorSpace, E>(
     teacher: &Teacher<V>,
