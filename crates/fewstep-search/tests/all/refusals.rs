@@ -130,7 +130,7 @@ fn an_error_of_the_callers_own_comes_back() {
     let mut batches = 0;
     let stopped = sample(&denoiser, &plan, &[0, 1, 2, 3], 2, &Silent, |_, _| {
         batches += 1;
-        Err(std::io::Error::other("the disk is full")).map_err(Error::caller)
+        Err(Error::caller(std::io::Error::other("the disk is full")))
     });
     let error = stopped.unwrap_err();
     assert_eq!((error.to_string().as_str(), batches), ("the disk is full", 1));
