@@ -13,8 +13,8 @@ use fewstep_report::Cell;
 use fewstep_search::{documented, sample};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Result};
-use crate::runs::{read, slug};
+use crate::error::Result;
+use crate::runs::{read, remove_if_there, slug};
 use crate::scorer::{self, FeatureScore, ImageScorer, Score};
 
 /// One cell of a table.
@@ -210,11 +210,11 @@ impl ResultCache<'_> {
         self.observer.event(Event::Note(&format!("{method}, {} evaluations", plan.nfe())));
         let scored = match &self.scorer {
             Some(scorer) => self.scored(scorer, denoiser, plan)?,
-            None => Scored { seconds: seconds_per_sample(denoiser, plan, self.observer)?, ..Scored::default() },
+            None => Scored { seconds: seconds_per_sample(denoiser, plan, TIMED, self.observer)?, ..Scored::default() },
         };
         let [file, plan_file, grid_file] =
             ["json", "plan.json", "png"].map(|extension| self.file(method, plan.nfe(), extension));
-        remove(&file)?; // a cell of another plan must not seem to be of this one
+        remove_if_there(&file)?; // a cell of another plan must not seem to be of this one
         atomic::write_bytes(&plan_file, plan.to_json()?.as_bytes())?;
         if let Some(grid) = &scored.grid {
             atomic::write_bytes(&grid_file, grid)?;
@@ -296,22 +296,17 @@ struct Scored {
 /// Samples that sampling is timed on where none are scored.
 pub const TIMED: u64 = 64;
 
-/// Seconds a sample of `plan`.
-fn seconds_per_sample(denoiser: &dyn TorchDenoiser, plan: &Plan, observer: &dyn Observer) -> Result<f64> {
-    let (seeds, started) = ((0..TIMED).collect::<Vec<_>>(), Instant::now());
-    sample(&denoiser, plan, &seeds, TIMED as usize, observer, |_, samples| {
+/// Seconds a sample of `plan`, of the first `count` seeds at once.
+pub(crate) fn seconds_per_sample(
+    denoiser: &dyn TorchDenoiser,
+    plan: &Plan,
+    count: u64,
+    observer: &dyn Observer,
+) -> Result<f64> {
+    let (seeds, started) = ((0..count).collect::<Vec<_>>(), Instant::now());
+    sample(&denoiser, plan, &seeds, seeds.len(), observer, |_, samples| {
         let _ = samples.0.to_device(Device::Cpu); // waits for a GPU, so that its time is counted
         Ok(())
     })?;
-    Ok(started.elapsed().as_secs_f64() / TIMED as f64)
-}
-
-/// Removes a file, if it is there.
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    Ok(started.elapsed().as_secs_f64() / count as f64)
 }

@@ -1,16 +1,14 @@
 //! What a task would do, and what it would cost.
 
-use std::time::{Duration, Instant};
-
 use fewstep_core::denoiser::Cost;
 use fewstep_core::observe::Silent;
 use fewstep_nn::TorchDenoiser;
-use fewstep_nn::tch::Device;
 use fewstep_report::{Cell, Column, Format, Table};
-use fewstep_search::{baseline, sample};
+use fewstep_search::baseline;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::cells::seconds_per_sample;
 use crate::error::Result;
 use crate::plans::euler;
 
@@ -68,17 +66,9 @@ impl Forecast {
     /// If the denoiser fails.
     pub fn timed(self, denoiser: &dyn TorchDenoiser, batch: usize) -> Result<Self> {
         let plan = euler(&baseline(&denoiser.spec().levels, TIMED_STEPS)?)?;
-        let seeds: Vec<u64> = (0..batch.max(1) as u64).collect();
-        let mut last = Duration::ZERO;
-        for _ in 0..2 {
-            let started = Instant::now();
-            sample(&denoiser, &plan, &seeds, seeds.len(), &Silent, |_, samples| {
-                let _ = samples.0.to_device(Device::Cpu); // waits for a GPU, so that its time is counted
-                Ok(())
-            })?;
-            last = started.elapsed();
-        }
-        let rate = (seeds.len() * TIMED_STEPS) as f64 / last.as_secs_f64().max(1e-9);
+        let seconds = || seconds_per_sample(denoiser, &plan, batch.max(1) as u64, &Silent);
+        seconds()?;
+        let rate = TIMED_STEPS as f64 / seconds()?.max(1e-9);
         Ok(Self { seconds: Some(self.work() as f64 / rate), evaluations_per_second: Some(rate), ..self })
     }
 

@@ -4,6 +4,7 @@
 //! that is there, whole, and writes down what it has become.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use fewstep_io::run_folder::RUN_FILE;
@@ -250,6 +251,19 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let text = json::read_text(path).with_context(|| format!("cannot read {}", path.display()))?;
     let value = serde_json::from_str(&text);
     Ok(Some(value.with_context(|| format!("{} is damaged; remove it to do that part anew", path.display()))?))
+}
+
+/// Removes a file that is of no use any more, if it is there.
+///
+/// # Errors
+/// If it is there and cannot be removed.
+pub fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A name for files.

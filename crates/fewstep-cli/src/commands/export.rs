@@ -75,16 +75,6 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let options = Options { nearest: args.nearest, betas: betas.clone(), shift: *shift };
     let exported = export::export(&plan, args.to, &options).map_err(with_advice)?;
     exported.notes.iter().for_each(ui::note);
-    if let Some(guidance) = &plan.metadata.guidance {
-        ui::note(format!("the plan was found under guidance {}: run it under the same", guidance.weight));
-    }
-    if plan.constant.is_some() && exported.nearest.is_some() {
-        ui::note(format!(
-            "the plan begins at sigma {:.3} with a constant sample, which this tool begins with noise: plans without one are found with \
-             `--set search.least_squares.constant=false`",
-            plan.sigmas()[0]
-        ));
-    }
     let errors = match &exported.nearest {
         Some(nearest) => {
             let errors = Errors::measure(&args, &plan, &nearest.plan, terminal)?;

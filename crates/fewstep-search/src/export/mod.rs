@@ -57,6 +57,17 @@ pub struct Nearest {
 /// # Errors
 /// If the tool cannot express the plan, and [`Options::nearest`] is not set or the tool has nothing near it.
 pub fn export(plan: &Plan, target: Target, options: &Options) -> Result<Exported> {
+    let mut exported = in_form(plan, target, options)?;
+    exported.notes.extend(
+        plan.metadata
+            .guidance
+            .as_ref()
+            .map(|guidance| format!("the plan was found under guidance {}: run it under the same", guidance.weight)),
+    );
+    Ok(exported)
+}
+
+fn in_form(plan: &Plan, target: Target, options: &Options) -> Result<Exported> {
     if !(options.shift > 0.0 && options.shift.is_finite()) {
         return Err(Error::Shift(options.shift));
     }
@@ -84,7 +95,8 @@ pub fn export(plan: &Plan, target: Target, options: &Options) -> Result<Exported
     let mut exported = exported(tool, &wanted, options);
     exported.notes.push(format!("warning: {tool} cannot express this plan: {reason}"));
     exported.notes.extend(nearest.moved.clone());
-    let lost = "the plan's constant sample is left out: the tool starts from noise at the first of these levels";
+    let lost = "the plan's constant sample is left out: the tool starts from noise at the first of these levels; plans without one are \
+                found with the setting search.least_squares.constant = false";
     exported.notes.extend(plan.constant.as_ref().map(|_| lost.to_owned()));
     Ok(Exported { nearest: Some(nearest), ..exported })
 }
@@ -125,6 +137,8 @@ fn exactly(plan: &Plan) -> Option<Wanted> {
 
 #[cfg(test)]
 mod tests {
+    use fewstep_core::denoiser::Guidance;
+    use fewstep_core::plan::{Constant, Source};
     use fewstep_core::schedule::karras;
 
     use super::*;
@@ -151,6 +165,24 @@ mod tests {
             assert!(exported.text.contains(&format!("set_timesteps({name}={name}, device=device)")));
             assert!(exported.notes[0].contains(&format!("pipe(..., {name}={name})")), "{:?}", exported.notes);
         }
+    }
+
+    /// What a tool is not told by levels and solver: the guidance, and a constant that it cannot begin with.
+    #[test]
+    fn what_an_export_cannot_hold_is_said() {
+        let mut guided = plan(Solver::Euler);
+        assert!(!export(&guided, Target::Json, &options()).unwrap().notes.iter().any(|note| note.contains("guidance")));
+        guided.metadata.guidance = Some(Guidance { weight: 1.4, reference: "without its condition".to_owned() });
+        for target in [Target::Json, Target::Comfyui] {
+            let notes = export(&guided, target, &options()).unwrap().notes;
+            assert!(notes.last().unwrap().ends_with("guidance 1.4: run it under the same"), "{notes:?}");
+        }
+        let mut holding = plan(Solver::Euler);
+        holding.constant = Some(Constant { sigma: 80.0, shape: vec![1], samples: vec![vec![0.5]] });
+        holding.output = [(Source::Constant, 0.1)].into_iter().chain(holding.output.terms()).collect();
+        let nearest = Options { nearest: true, ..options() };
+        let notes = export(&holding, Target::Comfyui, &nearest).unwrap().notes;
+        assert!(notes.iter().any(|note| note.contains("search.least_squares.constant = false")), "{notes:?}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::{Fitter, FoundPlan, Saved};
 use crate::error::{Context, Result};
 use crate::models::{OpenModel, load_like};
 use crate::plans::{euler, read_plan};
-use crate::runs::read;
+use crate::runs::{read, remove_if_there};
 use crate::scorer::{self, ImageScorer};
 use crate::teachers::TorchSearch;
 
@@ -197,7 +197,7 @@ impl Shared<'_> {
                 found
             }
         };
-        remove(&state)?; // an earlier run may have ended before it did
+        remove_if_there(&state)?; // an earlier run may have ended before it did
         let kept = !fitter.settings.early_stop || found.is_better(now.error);
         now.levels.push(found.interpolation);
         now.phases.push(PhaseOutcome { round, phase: 1, rollout_error: found.rollout_error, kept });
@@ -317,12 +317,3 @@ fn write_decoder(network: &Path, codec: &Codec) -> Result<()> {
 
 /// What a plan says of its network where that is not a tuned one.
 pub const UNTUNED: &str = "untuned";
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
-}

@@ -1,6 +1,5 @@
 //! Phase 2: tuning the network for a plan.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use fewstep_core::observe::{Progress, Saving};
@@ -19,7 +18,7 @@ use super::settings::InterpolateSettings;
 use super::settings::{TuneSettings, UpdateSize};
 use super::{FitSettings, Fitter, Tuned, TunedAverage};
 use crate::error::{Context, Error, Result};
-use crate::runs::failed;
+use crate::runs::{failed, remove_if_there};
 
 /// Where an unfinished phase 2 keeps its state and the teacher's trajectories.
 #[derive(Clone, Copy, Debug)]
@@ -44,16 +43,8 @@ impl Saved<'_> {
     /// If a file is there and cannot be removed.
     pub fn remove(&self, settings: &FitSettings) -> Result<()> {
         let tunings = settings.interpolate.last_weights(&settings.tune).len();
-        let files = (0..tunings).map(|index| self.state(index)).chain([self.trajectories.to_owned()]);
-        for path in files {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        (0..tunings).try_for_each(|index| remove_if_there(&self.state(index)))?;
+        remove_if_there(self.trajectories)
     }
 }
 

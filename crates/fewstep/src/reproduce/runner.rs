@@ -1,7 +1,7 @@
 //! The experiment runner: every row of the paper's experiments is made once and kept in the run folder.
 
 use std::cell::OnceCell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use fewstep_core::observe::{Event, Observer};
@@ -22,7 +22,7 @@ use crate::fitting::settings::{PaperObjective, PaperSettings, TuneSettings};
 use crate::fitting::{ChosenLevels, FitSettings, Fitter, FoundPlan, Saved, comes_nearer, plan_for};
 use crate::models::load_like;
 use crate::plans::euler;
-use crate::runs::{read, slug};
+use crate::runs::{read, remove_if_there, slug};
 use crate::scorer::ImageScorer;
 use crate::teachers::{SpreadDenoiser, TorchSearch, teacher_in};
 
@@ -130,14 +130,14 @@ impl<'a> Runner<'a> {
     fn learned(&self, name: &str, steps: usize, paper: &PaperSettings) -> Result<FoundPlan> {
         let [file, state] = ["json", "state.json"].map(|extension| self.folder.join(format!("{name}.{extension}")));
         if let Some(learned) = read(&file)? {
-            remove(&state); // an earlier run may have ended before it did
+            remove_if_there(&state)?; // an earlier run may have ended before it did
             return Ok(learned);
         }
         let settings = FitSettings { paper: paper.clone(), ..self.task.settings.fit.clone() };
         let fitter = self.fitter.with_settings(&settings);
         let learned = fitter.optimise_levels(self.base(), &self.rho_7(steps)?, &state, self.chooser().is_some())?;
         atomic::write_json(&file, &learned)?;
-        remove(&state);
+        remove_if_there(&state)?;
         Ok(learned)
     }
 
@@ -313,9 +313,4 @@ impl<'a> Runner<'a> {
         }
         Ok(all)
     }
-}
-
-/// Removes a file that is of no use any more, if it is there.
-fn remove(path: &Path) {
-    let _ = std::fs::remove_file(path);
 }
