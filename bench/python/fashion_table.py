@@ -1,15 +1,16 @@
 """Frechet distances of diffusers' own schedulers and of our plans, in one pipeline, on the models of fashion_models.py.
 
-    python bench/python/fashion_table.py MODEL OUT [GUIDANCE] [IMAGES]
+    python bench/python/fashion_table.py MODEL DATA OUT [--guidance 3] [--efforts low,normal,high] [--images 5000]
 
-MODEL is a folder of fashion_models.py. Every cell has IMAGES (default 5000) samples of the same latents and labels, scored by
-`fewstep eval` with the built-in features and statistics of Fashion-MNIST; the teacher makes 100 steps. Networks sample in bfloat16 and are
-searched on in single precision. Cells are kept in OUT, and a second call goes on; the table is OUT/table.md. An hour of two cores, twice
-that with guidance. Needs `cargo build --release -p fewstep-cli` and `pip install ./python diffusers`.
+MODEL and DATA are folders of fashion_models.py. Every cell has as many samples of the same latents and labels, scored by
+`fewstep eval` with the built-in features and statistics of Fashion-MNIST; the teacher makes 100 steps. Networks sample in bfloat16, compiled,
+and are searched on in single precision. Cells are kept in OUT, and a second call goes on; the table is OUT/table.md. An hour of two cores,
+twice that with guidance. Needs `cargo build --release -p fewstep-cli` and `pip install ./python diffusers`.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -26,14 +27,15 @@ from diffusers import (
     FlowMatchHeunDiscreteScheduler,
     UniPCMultistepScheduler,
 )
-from fashion_models import CLASSES, SIZE, FashionPipeline
+from fashion_models import CLASSES, SIZE, FashionPipeline, data
 
 import fewstep.diffusers
 
 BUDGETS = [4, 6, 8, 10]
 TEACHER_STEPS = 100
-BATCH = 250
-EFFORTS = ["low", "normal", "high"]
+BATCH = 50  # larger ones leave the caches
+TEACHERS_MOMENTS = "least-squares+gauss-newton+moments"  # the default
+DATA_MOMENTS = "least-squares+gauss-newton+data-moments"
 FIRST_SEED = 1_000_000  # searches draw latents of their own
 FEWSTEP = os.environ.get("FEWSTEP", str(Path(__file__).parents[2] / "target/release/fewstep"))
 
@@ -58,6 +60,10 @@ def flow_rivals():
     yield "UniPC", UniPCMultistepScheduler(**flow), int
 
 
+def slug(name: str) -> str:
+    return name.replace(" ", "-").replace(",", "")
+
+
 class Table:
     def __init__(self, pipe: FashionPipeline, out: Path, guidance: float, images: int) -> None:
         self.pipe, self.out, self.guidance, self.images = pipe, out, guidance, images
@@ -65,7 +71,7 @@ class Table:
         self.cells.mkdir(parents=True, exist_ok=True)
 
     def distance(self, name: str, evaluations: int, scheduler, steps: int) -> float:
-        path = self.cells / f"{name.replace(' ', '-').replace(',', '')}-{evaluations:03}.json"
+        path = self.cells / f"{slug(name)}-{evaluations:03}.json"
         if not path.exists():
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "images.npz"
@@ -80,7 +86,7 @@ class Table:
         return value
 
     def sample(self, scheduler, steps: int) -> np.ndarray:
-        """Images `[N, 32, 32]` as bytes."""
+        """Images `[N, 1, 32, 32]` as bytes."""
         self.pipe.scheduler = scheduler
         made = []
         for first in range(0, self.images, BATCH):
@@ -91,30 +97,35 @@ class Table:
             with torch.autocast("cpu", torch.bfloat16):
                 images = self.pipe(labels, steps, self.guidance, latents=latents).images
             made.append((255 * images).round().astype(np.uint8))
-        return np.concatenate(made)
+        return np.concatenate(made)[:, None]
 
-    def plans(self, effort: str, scheduler):
-        file = self.out / f"plans-{effort}.json"
+    def plans(self, name: str, effort: str, method: str, training, scheduler):
+        file = self.out / f"plans-{slug(name)}.json"
         if not file.exists():
             self.pipe.scheduler = scheduler
             labels = list(range(CLASSES))
             guidance = None if self.guidance == 1 else self.guidance
             found = fewstep.diffusers.find_plans(
-                self.pipe, labels, steps=BUDGETS, guidance_scale=guidance, effort=effort, batch_size=BATCH
+                self.pipe, labels, steps=BUDGETS, guidance_scale=guidance, effort=effort, batch_size=BATCH, method=method,
+                data=training if method == DATA_MOMENTS else None,
             )
             file.write_text(json.dumps([json.loads(plan.to_json()) for plan in found.values()]))
         return [fewstep.Plan.from_json(json.dumps(plan)) for plan in json.loads(file.read_text())]
 
 
-def main(model: Path, out: Path, guidance: float, images: int) -> None:
+def main(model: Path, folder: Path, out: Path, guidance: float, efforts: list[str], images: int) -> None:
     pipe = FashionPipeline.load(model)
     pipe.set_progress_bar_config(disable=True)
     own, is_eps = pipe.scheduler, (model / "unet").is_dir()
     table = Table(pipe, out, guidance, images)
+    training = data(folder)[0].float() / 127.5 - 1
+    ours = [(f"fewstep, effort {effort}", effort, TEACHERS_MOMENTS) for effort in efforts]
+    ours.append(("fewstep, data-moments", "normal", DATA_MOMENTS))
+    plans = {name: table.plans(name, effort, method, training, own) for name, effort, method in ours}
     rows = []
-    for effort in EFFORTS:
-        scheduler = fewstep.diffusers.PlanScheduler.from_plans(table.plans(effort, own), own)
-        name = f"fewstep, effort {effort}"
+    pipe.network.to(memory_format=torch.channels_last).compile()
+    for name, found in plans.items():
+        scheduler = fewstep.diffusers.PlanScheduler.from_plans(found, own)
         rows.append((name, [table.distance(name, n, scheduler, n) for n in BUDGETS]))
     for name, scheduler, steps in eps_rivals() if is_eps else flow_rivals():
         rows.append((name, [table.distance(name, n, scheduler, steps(n)) for n in BUDGETS]))
@@ -128,11 +139,12 @@ def main(model: Path, out: Path, guidance: float, images: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (3, 4, 5):
-        sys.exit(__doc__)
-    main(
-        Path(sys.argv[1]),
-        Path(sys.argv[2]),
-        float(sys.argv[3]) if len(sys.argv) > 3 else 1.0,
-        int(sys.argv[4]) if len(sys.argv) > 4 else 5000,
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--efforts", default="low,normal,high")
+    parser.add_argument("--images", type=int, default=5000)
+    given = parser.parse_args()
+    main(given.model, given.data, given.out, given.guidance, given.efforts.split(","), given.images)

@@ -106,6 +106,10 @@ class NumpyArrays:
         size = np.abs(a).astype(np.float32).ravel()
         return size.size, int(np.sum(size >= high)), size[(size >= low) & (size < high)].tobytes()
 
+    def given(self, values: Any) -> np.ndarray:
+        """The caller's own samples as states."""
+        return np.asarray(values).astype(self.state_dtype, copy=False)
+
     # what the callback needs
 
     def to_network(self, x: np.ndarray) -> np.ndarray:
@@ -233,6 +237,9 @@ class TorchArrays:
         size = a.abs().to(self.torch.float32).flatten()
         near = size[(size >= low) & (size < high)].cpu()
         return size.numel(), int((size >= high).sum()), near.numpy().tobytes()
+
+    def given(self, values: Any) -> Any:
+        return self.torch.as_tensor(values).detach().to(self.home, self.state_dtype)
 
     # what the callback needs
 

@@ -41,6 +41,7 @@ def find_plans(
     method: str,
     settings: str,
     held_out: int,
+    data: Any | None,
     progress: Any | None,
 ) -> dict[str, Any]: ...
 def cost(

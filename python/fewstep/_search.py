@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ from ._progress import bars
 
 #: The default method.
 METHOD = "least-squares+gauss-newton+moments"
+
+#: Training samples whose moments are measured, at most.
+MOST_DATA = 10_000
 
 #: Latents that rollout errors are measured on, by effort.
 HELD_OUT = {"low": 6, "normal": 64, "high": 128}
@@ -62,6 +65,7 @@ def find_plans(
     images: bool | None = None,
     offload: Any = None,
     held_out: int | None = None,
+    data: Any = None,
     progress: Any = True,
     **settings: Mapping[str, Any],
 ) -> Plans:
@@ -105,6 +109,9 @@ def find_plans(
         A device, such as `"cpu"`, that keeps all states while the network is on another.
     held_out
         Latents that rollout errors are measured on, apart from the search's (6, 64 or 128 by effort); 0 for none.
+    data
+        Training samples `[N, *shape]` as the network denoises them, for a method that ends in `+data-moments`: an array of either
+        library, images in [-1, 1]. Of more than 10,000, that many are drawn.
     progress
         Bars of tqdm where it is installed; False for none.
     **settings
@@ -123,6 +130,7 @@ def find_plans(
     parameterisation = _parameterisation(denoise, parameterisation)
     arrays = _arrays(denoise, shape, like, device, dtype, offload)
     text, held_out = _settings(effort, settings), _held_out(effort, held_out)
+    batches = _batches(arrays, shape, data, method or METHOD)
     if batch_size < 1 or held_out < 0:
         raise ValueError("batch_size must be at least 1 and held_out at least 0")
     if conditions is not None and classes:
@@ -142,7 +150,7 @@ def find_plans(
         found = _without_gradients(
             arrays,
             lambda: _fewstep.find_plans(
-                callback, arrays, described, inner, wanted, method or METHOD, text, held_out, bars(progress)
+                callback, arrays, described, inner, wanted, method or METHOD, text, held_out, batches, bars(progress)
             ),
         )
     except FloatingPointError as error:
@@ -286,6 +294,24 @@ def _settings(effort: str, given: Mapping[str, Mapping[str, Any]]) -> str:
                 raise TypeError(f"{stage} has no setting {name!r}, only {', '.join(known[stage])}")
         merged.setdefault(stage, {}).update(values)
     return json.dumps(merged)
+
+
+def _batches(arrays: Any, shape: tuple[int, ...], data: Any, method: str) -> Iterator[Any] | None:
+    """Training samples as states, some at a time."""
+    of_data = method.endswith("+data-moments")
+    if data is None:
+        if of_data:
+            raise ValueError(f"{method} matches the moments of training samples: pass them as data=, or take +moments, the teacher's")
+        return None
+    if not of_data:
+        raise ValueError(f"data= is for methods that end in +data-moments, and {method} does without")
+    data = data if hasattr(data, "shape") else np.asarray(data)
+    if len(np.shape(data)) != 1 + len(shape) or tuple(np.shape(data)[1:]) != shape or len(data) < 2:
+        raise ValueError(f"data must be two samples or more, [N, {', '.join(map(str, shape))}], and is {list(np.shape(data))}")
+    chosen = np.arange(len(data))
+    if len(chosen) > MOST_DATA:  # samples of one class may come one after the other
+        chosen = np.sort(np.random.default_rng(0).choice(len(data), MOST_DATA, replace=False))
+    return (arrays.given(data[part]) for part in np.array_split(chosen, -(-len(chosen) // 64)))
 
 
 def _without_gradients(arrays: Any, run: Callable[[], Any]) -> Any:

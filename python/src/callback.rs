@@ -6,7 +6,7 @@ use std::rc::Rc;
 use fewstep_core::denoiser::{Appearance, Clipping, Denoiser, Spec};
 use fewstep_core::noise;
 use fewstep_core::plan::Constant;
-use fewstep_search::random_features;
+use fewstep_search::{DataMoments, Error, random_features};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -74,6 +74,26 @@ impl Callback {
     /// Unit normal noise of some seeds, a sample each.
     pub fn noise(seeds: &[u64], shape: &[usize]) -> Vec<u8> {
         bytes(&noise::latents(seeds, shape.iter().product()))
+    }
+}
+
+impl Callback {
+    /// What training samples look like, an iterable of batches of them.
+    pub fn data_moments(&self, batches: &Py<PyAny>) -> Result<DataMoments, Error> {
+        let appearance = self.appearance().ok_or(Error::NoImages)?;
+        let mut moments = DataMoments::new();
+        let raised = |error: PyErr| Error::Denoiser(Box::new(Raised(error)));
+        let batches = Python::attach(|py| batches.bind(py).try_iter().map(Bound::unbind)).map_err(raised)?;
+        let next = || {
+            let made = Python::attach(|py| {
+                batches.bind(py).clone().next().transpose().map(|made| made.map(|made| self.array(made)))
+            });
+            made.map_err(raised)
+        };
+        while let Some(batch) = next()? {
+            moments.add(appearance, &batch)?;
+        }
+        Ok(moments)
     }
 }
 

@@ -11,8 +11,8 @@ use fewstep_core::denoiser::{Denoiser, Guidance, Levels, Spec};
 use fewstep_core::observe::Observer;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_search::{
-    Error, Extras, HELD_OUT_SEEDS, HeldOut, Method, SEARCH_SEEDS, Search, SearchError, SearchSettings, TEACHER_STEPS,
-    baseline, check_method, heun_teacher,
+    DataMoments, Error, Extras, HELD_OUT_SEEDS, HeldOut, Method, SEARCH_SEEDS, Search, SearchError, SearchSettings,
+    TEACHER_STEPS, baseline, check_method, heun_teacher,
 };
 use pyo3::exceptions::{PyFloatingPointError, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -99,7 +99,7 @@ struct Outcome {
 
 /// The plans of a method for these numbers of evaluations on `callback`, an object of `fewstep._callback`.
 #[pyfunction]
-#[pyo3(signature = (callback, operations, described, parameterisation, steps, method, settings, held_out, progress))]
+#[pyo3(signature = (callback, operations, described, parameterisation, steps, method, settings, held_out, data, progress))]
 #[allow(clippy::too_many_arguments)] // one call of one Python function, which names them
 fn find_plans(
     callback: Py<PyAny>,
@@ -110,6 +110,7 @@ fn find_plans(
     method: &str,
     settings: &str,
     held_out: usize,
+    data: Option<Py<PyAny>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Outcome> {
     let method: Method = method.parse().map_err(bad)?;
@@ -118,7 +119,12 @@ fn find_plans(
     let operations = Operations::new(operations);
     let watcher = Watcher { object: progress, operations: operations.clone() };
     let callback = Callback::new(callback, &operations, spec, described.images)?;
-    let found = find(&callback, &method, &steps, &settings, held_out, &watcher);
+    let found = match data {
+        Some(batches) => callback
+            .data_moments(&batches)
+            .and_then(|data| find(&callback, &method, &steps, &settings, held_out, Some(&data), &watcher)),
+        None => find(&callback, &method, &steps, &settings, held_out, None, &watcher),
+    };
     match operations.failure() {
         Some(first) => Err(first),
         None => found.map_err(raised),
@@ -131,10 +137,12 @@ fn find(
     steps: &[usize],
     settings: &SearchSettings,
     held_out: usize,
+    data: Option<&DataMoments>,
     observer: &dyn Observer,
 ) -> Result<Outcome, Error> {
-    check_method(callback, method, steps, settings, &Extras::default())?;
-    let search = Search::new(callback, settings, observer)?;
+    let extras = Extras { data, ..Extras::default() };
+    check_method(callback, method, steps, settings, &extras)?;
+    let search = Search::new(callback, settings, observer)?.with(extras);
     let found = search.find(method, steps)?;
     let mut plans: Vec<_> = found.plans.into_values().collect();
     if held_out > 0 {

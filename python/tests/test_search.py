@@ -392,3 +392,37 @@ def test_features_are_the_same_in_numpy_and_torch(channels):
         theirs, same = torch_arrays.features(torch.from_numpy(images), clip)
         assert dim == same == 12 * channels
         np.testing.assert_allclose(np.frombuffer(ours), np.frombuffer(theirs), rtol=1e-4, atol=1e-5)
+
+
+def pictures(x, sigma):
+    """D(x; sigma) of pictures `[N, 1, 6, 8]`: brighter to the right or to the left, with noise of 0.2."""
+    mean = np.linspace(-0.6, 0.6, 8, dtype=x.dtype)
+    variance = 0.04 + sigma**2
+    side = np.tanh((x * mean).sum((1, 2, 3), keepdims=True) / variance)
+    return (x * 0.04 + side * mean * sigma**2) / variance
+
+
+def test_moments_of_training_samples():
+    random = np.random.default_rng(0)
+    sides, noise = random.choice([-1, 1], (600, 1, 1, 1)), random.normal(size=(600, 1, 6, 8))
+    data = (1.2 * (sides * np.linspace(-0.6, 0.6, 8) + 0.2 * noise)).astype(np.float32)  # more contrast than the network's
+    options = {"shape": (1, 6, 8), "steps": [3]}
+    ours = "least-squares+gauss-newton+data-moments"
+    latents = fewstep.latents(range(200), (1, 6, 8))
+
+    def contrast(**more):
+        return find(pictures, **options, **more)[3].sample(pictures, latents).std()
+
+    of_data = contrast(method=ours, data=data)
+    assert 1.01 * contrast() < of_data < 1.2 * data.std()
+    torch = pytest.importorskip("torch")
+    assert np.isclose(contrast(method=ours, data=torch.from_numpy(data).double()), of_data, atol=1e-4)
+    assert np.isclose(contrast(method=ours, data=data.tolist()), of_data, atol=1e-4)
+    for message, more in [
+        ("pass them as data=", {"method": ours}),
+        ("data= is for methods that end in", {"data": data}),
+        ("two samples or more", {"method": ours, "data": data[:1]}),
+        (r"\[N, 1, 6, 8\], and is \[600, 6, 8\]", {"method": ours, "data": data[:, 0]}),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            find(pictures, **options, **more)

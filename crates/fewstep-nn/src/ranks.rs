@@ -4,21 +4,22 @@
 //! ([`fewstep_core::denoiser::Spread`]) and the images of an update of training; everything else each of them does by itself, and comes
 //! to the same. A call here is one call of every process, in the same order.
 
+mod bytes;
+mod numbers;
+
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use fewstep_core::denoiser::Shared;
-use fewstep_core::group::{Group, GroupError};
-use fewstep_io::tensors::TensorMap;
-use fewstep_io::{hash, safetensors};
+use fewstep_core::group::Group;
+use fewstep_io::hash;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
-use crate::checkpoint::{tensor_data, tensor_from};
+use self::bytes::{Made, from_bytes, to_bytes};
 use crate::error::{Error, Result};
 use crate::ffi;
 use crate::tensor::Batch;
@@ -382,26 +383,6 @@ impl Ranks {
     }
 }
 
-/// What a process has made of its items of a round.
-struct Made {
-    lengths: std::vec::IntoIter<i64>,
-    tensors: std::vec::IntoIter<Tensor>,
-}
-
-impl Made {
-    fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let mut tensors = from_bytes(bytes)?.into_iter();
-        let lengths = tensors.next().map(|lengths| Ok::<_, Error>(Vec::<i64>::try_from(lengths)?)).transpose()?;
-        Ok(Self { lengths: lengths.unwrap_or_default().into_iter(), tensors })
-    }
-
-    /// Of the next item.
-    fn next(&mut self) -> Vec<Tensor> {
-        let length = self.lengths.next().unwrap_or(0) as usize;
-        self.tensors.by_ref().take(length).collect()
-    }
-}
-
 /// A round of items takes about as long, at least.
 const ROUND: Duration = Duration::from_secs(2);
 
@@ -426,59 +407,5 @@ fn detail(error: Error) -> String {
     match text.strip_prefix('[').and_then(|text| text.split_once("] ")) {
         Some((_, text)) => text.to_owned(),
         None => text.to_owned(),
-    }
-}
-
-/// The name of a tensor of a list.
-fn name(at: usize) -> String {
-    at.to_string()
-}
-
-fn to_bytes(tensors: &[Tensor]) -> Result<Vec<u8>> {
-    let named = tensors.iter().enumerate().map(|(at, tensor)| Ok((name(at), tensor_data(tensor)?)));
-    Ok(safetensors::to_bytes(&named.collect::<Result<TensorMap>>()?, &BTreeMap::default())?)
-}
-
-fn from_bytes(bytes: &[u8]) -> Result<Vec<Tensor>> {
-    let file = safetensors::read_bytes(bytes, "what another process sent")?;
-    // a file has them in an order of its own
-    let tensors = (0..file.tensors.len()).map_while(|at| file.tensors.get(&name(at)));
-    tensors.map(tensor_from).collect()
-}
-
-fn group_error(error: Error) -> GroupError {
-    match error {
-        Error::Process { reason, code } => GroupError { reason, code },
-        other => GroupError { reason: other.to_string(), code: None },
-    }
-}
-
-/// Of numbers, as a search asks for them.
-impl Group for Ranks {
-    fn rank(&self) -> usize {
-        self.rank()
-    }
-
-    fn size(&self) -> usize {
-        self.size()
-    }
-
-    fn gather(&self, own: &[f64]) -> std::result::Result<Vec<Vec<f64>>, GroupError> {
-        let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_ne_bytes()).collect();
-        let all = self.gather_bytes(&bytes).map_err(group_error)?;
-        let numbers = |bytes: &Vec<u8>| bytes.as_chunks::<8>().0.iter().map(|word| f64::from_ne_bytes(*word)).collect();
-        Ok(all.iter().map(numbers).collect())
-    }
-
-    fn gather_known(&self, own: &[f64], lengths: &[usize]) -> std::result::Result<Vec<Vec<f64>>, GroupError> {
-        let Some(joined) = &self.0 else { return Ok(vec![own.to_vec()]) };
-        let most = lengths.iter().copied().max().unwrap_or(0);
-        let mut padded = own.to_vec();
-        padded.resize(most, 0.0);
-        let gathered = || -> Result<Vec<f64>> {
-            Ok(Vec::try_from(self.gathered(joined, &Tensor::f_from_slice(&padded)?)?.f_reshape([-1])?)?)
-        };
-        let all = gathered().map_err(group_error)?;
-        Ok(all.chunks(most.max(1)).zip(lengths).map(|(row, length)| row[..*length].to_vec()).collect())
     }
 }

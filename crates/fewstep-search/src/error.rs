@@ -199,6 +199,9 @@ impl From<RefineError<Error>> for Error {
             RefineError::Denoiser(error) => error,
             RefineError::Adam(error) => Self::Refine(RefineError::Adam(error)),
             RefineError::Plan(error) => Self::Plan(error),
+            RefineError::Solver(error) => Self::Refine(RefineError::Solver(error)),
+            RefineError::Schedule(error) => Self::Refine(RefineError::Schedule(error)),
+            RefineError::NoSchedule(solver) => Self::Refine(RefineError::NoSchedule(solver)),
             RefineError::Execute(error) => error.into(),
             RefineError::NoBatches => Self::Refine(RefineError::NoBatches),
         }

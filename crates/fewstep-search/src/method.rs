@@ -15,6 +15,9 @@ use crate::settings::{
     SearchSettings, SweepSettings,
 };
 
+/// Learning rates that plans by a formula bear, in units of those that suit fitted ones.
+const UNFITTED: f64 = 5.0;
+
 /// One stage of a search, with its own settings: the first one finds plans, those after it make them better.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
@@ -53,6 +56,13 @@ pub enum Stage {
     GaussNewton(GaussNewtonSettings),
     /// Steps down the gradient of the rollout error.
     Rollout(RolloutSettings),
+    /// The same of the levels alone: the solver's coefficients follow.
+    Levels {
+        /// What runs on the levels.
+        solver: Solver,
+        /// Steps and distance.
+        settings: RolloutSettings,
+    },
     /// The last combination fitted to the moments of the teacher's samples, or of training data.
     MatchMoments {
         /// Whose.
@@ -65,7 +75,7 @@ pub enum Stage {
 impl Stage {
     /// Whether it fits a plan's numbers to the teacher's trajectories.
     pub(crate) fn fits(&self) -> bool {
-        matches!(self, Self::LeastSquares(_) | Self::GaussNewton(_) | Self::Rollout(_))
+        matches!(self, Self::LeastSquares(_) | Self::GaussNewton(_) | Self::Rollout(_) | Self::Levels { .. })
     }
 }
 
@@ -96,17 +106,19 @@ impl MomentsOf {
 pub enum Refinement {
     /// Down the gradient of the rollout error.
     Rollout,
+    /// The same of the levels alone: the solver's coefficients follow (LD3, Tong et al. 2025).
+    Levels,
     /// By Gauss-Newton steps, from evaluations alone.
     GaussNewton,
 }
 
 impl Refinement {
-    const ALL: [Self; 2] = [Self::Rollout, Self::GaussNewton];
+    const ALL: [Self; 3] = [Self::Rollout, Self::Levels, Self::GaussNewton];
 
     /// Latents that it needs: to fit, and to decide.
     fn least_latents(self) -> usize {
         match self {
-            Self::Rollout => 4,
+            Self::Rollout | Self::Levels => 4,
             Self::GaussNewton => 2,
         }
     }
@@ -115,6 +127,7 @@ impl Refinement {
     fn suffix(self) -> &'static str {
         match self {
             Self::Rollout => "+rollout",
+            Self::Levels => "+levels",
             Self::GaussNewton => "+gauss-newton",
         }
     }
@@ -138,7 +151,7 @@ pub enum Source {
 /// How plans are found, by a name: `SOURCE/SOLVER`, then how the plans are refined, then what moments are matched with.
 ///
 /// ```text
-/// method   = source ["/" solver] ["+gauss-newton" | "+rollout"] ["+moments" | "+data-moments"]
+/// method   = source ["/" solver] ["+gauss-newton" | "+rollout" | "+levels"] ["+moments" | "+data-moments"]
 /// source   = schedule | "gits" ["@" coefficient] | "oss" | "bound" | "least-squares"
 /// schedule = a name in SCHEDULES
 /// ```
@@ -153,6 +166,7 @@ pub enum Source {
 /// | `/` solver | what runs on the levels: any of [`Solver::all`]; `euler` where none is named | |
 /// | `+gauss-newton` | moves levels and coefficients to less rollout error, by evaluations alone | 2 latents |
 /// | `+rollout` | the same down the gradient | 4 latents, [`Denoiser::differentiable`](fewstep_core::Denoiser::differentiable) |
+/// | `+levels` | the same of the levels alone, which the solver's coefficients follow: LD3 | the same; a solver |
 /// | `+moments` | the last combination fitted to mean and covariance of features of the teacher's samples | 2 latents; images ([`Denoiser::appearance`](fewstep_core::Denoiser::appearance)), or it is left out with a note |
 /// | `+data-moments` | the same, of training data | images, [`Extras::data`](crate::Extras) |
 ///
@@ -202,8 +216,8 @@ pub enum MethodError {
     /// Unknown.
     #[error(
         "there is no method '{0}'; write SOURCE/SOLVER, such as karras/ipndm4, gits/euler (gits@1.15/euler with a coefficient of \
-         your own), oss/euler or bound/euler, or least-squares, and +rollout or +gauss-newton after any of them to refine what it \
-         finds, and +moments or +data-moments at the end"
+         your own), oss/euler or bound/euler, or least-squares, and +gauss-newton, +rollout or +levels after any of them to refine what \
+         it finds, and +moments or +data-moments at the end"
     )]
     Unknown(String),
     /// An unknown solver.
@@ -228,6 +242,11 @@ pub enum MethodError {
     /// A solver where none belongs.
     #[error("least-squares fits a solver of its own: write it without '/'")]
     OwnSolver,
+    /// Levels of a solver that there is none of.
+    #[error(
+        "least-squares fits coefficients, which have no formula to follow levels by: write +rollout or +gauss-newton, not +levels"
+    )]
+    NoFormula,
     /// A number of evaluations that the solver cannot make.
     #[error("{method}: {solver} makes {}, and the steps ask for {nfe}", numbers(*per_step))]
     Evaluations {
@@ -275,7 +294,7 @@ impl Method {
             "oss" => self.source == Source::Oss,
             "least_squares" | "sweep" => self.source == Source::LeastSquares,
             "gauss_newton" => self.refinement == Some(Refinement::GaussNewton),
-            "rollout" => self.refinement == Some(Refinement::Rollout),
+            "rollout" => self.follows_gradients(),
             "moments" => self.moments.is_some(),
             _ => true,
         }
@@ -301,15 +320,25 @@ impl Method {
         };
         stages.extend(self.refinement.map(|refinement| match refinement {
             Refinement::GaussNewton => Stage::GaussNewton(settings.gauss_newton.clone()),
+            Refinement::Levels => {
+                let learning_rate = UNFITTED * settings.rollout.learning_rate;
+                let settings = RolloutSettings { learning_rate, ..settings.rollout.clone() };
+                Stage::Levels { solver, settings }
+            }
             Refinement::Rollout => {
                 // what was fitted is near its optimum
-                let scale = if self.source == Source::LeastSquares { 1.0 } else { 5.0 };
+                let scale = if self.source == Source::LeastSquares { 1.0 } else { UNFITTED };
                 let learning_rate = scale * settings.rollout.learning_rate;
                 Stage::Rollout(RolloutSettings { learning_rate, ..settings.rollout.clone() })
             }
         }));
         stages.extend(self.moments.map(|of| Stage::MatchMoments { of, settings: settings.moments.clone() }));
         stages
+    }
+
+    /// Whether it takes the network's derivative.
+    pub fn follows_gradients(&self) -> bool {
+        matches!(self.refinement, Some(Refinement::Rollout | Refinement::Levels))
     }
 
     /// Whether it needs training data.

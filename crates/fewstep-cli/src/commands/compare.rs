@@ -21,8 +21,8 @@ const AFTER_HELP: &str = "\
 Methods:
   SOURCE/SOLVER, where the source is a schedule (karras, log_snr, vp, ve, iddpm, cosine,
   time_uniform), gits (gits@1.15 with a coefficient of your own), oss or bound; or least-squares,
-  which fits a solver of its own. +gauss-newton or +rollout after any of them refines its plans,
-  and +moments (of the teacher's samples) or +data-moments (of --data) at the end matches moments.
+  which fits a solver of its own. +gauss-newton, +rollout or +levels after any of them refines its
+  plans, and +moments (of the teacher's samples) or +data-moments (of --data) at the end matches moments.
 
 Examples:
   fewstep compare fashion-mnist --steps 4,5,6 --images 1000 --out runs/compare

@@ -39,7 +39,7 @@ const SMALL: [&str; 19] = [
 fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
     let place = place();
     let methods = "least-squares,karras/ipndm4,local/euler,local@1.1/dpmpp3m,reachable/dpmpp2m_nolof,reachable/unipc3_bh2,\
-                   karras/heun,bound,least-squares+rollout,karras/dpmpp2m+rollout,\
+                   karras/heun,bound,least-squares+rollout,karras/dpmpp2m+rollout,karras/euler+levels,\
                    least-squares+gauss-newton+moments,reachable/euler+data-moments";
     let args = |more: &[&'static str]| {
         let own = [
@@ -62,8 +62,8 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
     };
     let rows = run(args(&["--steps", "3,4"]));
     let rows = rows.as_array().unwrap();
-    // the teacher; twelve methods at two numbers of evaluations, of which Heun makes odd ones alone
-    assert_eq!(rows.len(), 1 + 12 * 2 - 1);
+    // the teacher; thirteen methods at two numbers of evaluations, of which Heun makes odd ones alone
+    assert_eq!(rows.len(), 1 + 13 * 2 - 1);
     assert_eq!((&rows[0]["method"], &rows[0]["nfe"]), (&"teacher".into(), &5.into()));
     for row in rows {
         for distances in ["data", "teacher"].map(|from| &row["scores"][0][from]["frechet"]) {
@@ -88,7 +88,7 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
 
     let more = run(args(&["--steps", "3,4,5", "--resume"]));
     let more = more.as_array().unwrap();
-    assert_eq!(more.len(), rows.len() + 12);
+    assert_eq!(more.len(), rows.len() + 13);
     for row in rows {
         let same = more.iter().find(|other| other["method"] == row["method"] && other["nfe"] == row["nfe"]).unwrap();
         assert_eq!(same["seconds_per_image"], row["seconds_per_image"], "{row} was measured twice");

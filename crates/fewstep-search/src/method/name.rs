@@ -96,6 +96,9 @@ impl FromStr for Method {
             (_, None) => Some(Solver::Euler),
             (_, solver) => solver,
         };
+        if solver.is_none() && refinement == Some(Refinement::Levels) {
+            return Err(MethodError::NoFormula);
+        }
         Ok(Self { source, solver, refinement, moments })
     }
 }

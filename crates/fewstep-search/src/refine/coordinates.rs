@@ -138,7 +138,7 @@ impl Coordinates<'_> {
 }
 
 /// Every combination of a plan with the level it is for, 1 for the image.
-fn combinations(plan: &Plan) -> impl Iterator<Item = (&Combination, f64)> {
+pub(super) fn combinations(plan: &Plan) -> impl Iterator<Item = (&Combination, f64)> {
     plan.stages.iter().map(|stage| (&stage.input, stage.sigma)).chain([(&plan.output, 1.0)])
 }
 

@@ -3,6 +3,7 @@
 
 mod coordinates;
 mod gauss_newton;
+mod levels;
 mod output;
 
 use std::convert::Infallible;
@@ -12,14 +13,16 @@ use serde::{Deserialize, Serialize};
 use self::coordinates::Coordinates;
 pub use self::coordinates::Moving;
 pub use self::gauss_newton::{GaussNewtonOptions, Solved, gauss_newton, gauss_newton_in};
+use self::levels::SolverLevels;
 pub use self::output::{RefitOptions, Refitted, refit_output};
-use super::rollout::rollout_gradient;
+use super::rollout::{PlanGradient, rollout_gradient};
 use super::teacher::Endpoints;
 use fewstep_core::denoiser::BoundDenoiser;
 use fewstep_core::execute::ExecuteError;
 use fewstep_core::optimise::{Adam, AdamError, cosine};
 use fewstep_core::plan::{Plan, PlanError};
-use fewstep_core::schedule::Schedule;
+use fewstep_core::schedule::{Schedule, ScheduleError};
+use fewstep_core::solver::{Solver, SolverError};
 use fewstep_core::space::VectorSpace;
 
 /// Options of a refinement. The defaults suit a plan that is good already, such as a fitted one; an unfitted one has
@@ -34,6 +37,9 @@ pub struct RefineOptions {
     pub level_learning_rate: f64,
     /// What may move.
     pub moving: Moving,
+    /// A solver whose formula gives the coefficients of whatever levels the plan moves to, in place of what `moving` says: LD3. The
+    /// plan is then this solver's, and holds its schedule.
+    pub solver: Option<Solver>,
     /// Noise levels that the network knows; levels stay between them.
     pub sigma_range: (f64, f64),
     /// Steps between two evaluations of the held-out error.
@@ -47,6 +53,7 @@ impl Default for RefineOptions {
             learning_rate: 1e-3,
             level_learning_rate: 4e-3,
             moving: Moving { levels: true, coefficients: true },
+            solver: None,
             sigma_range: (f64::MIN_POSITIVE, f64::MAX),
             check_every: 20,
         }
@@ -65,6 +72,15 @@ pub enum RefineError<E> {
     /// The plan to start from, or one that was reached, cannot be executed.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Levels that the solver leaves no plan on.
+    #[error(transparent)]
+    Solver(#[from] SolverError),
+    /// Levels that meet.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// A plan whose levels are to move and are not known.
+    #[error("the plan holds no schedule, and {0}'s levels are to move: take a plan that the solver made on a schedule")]
+    NoSchedule(Solver),
     /// A run that lacks something.
     #[error(transparent)]
     Execute(ExecuteError<Infallible>),
@@ -103,7 +119,7 @@ impl Refiner {
         Self { options, plan, adam: Adam::new(options.learning_rate) }
     }
 
-    /// Where it stands. The plan's schedule is that of its levels where they fall, else none.
+    /// Where it stands. The plan's schedule is that of its levels where they fall, else none; with a solver, what it ran on.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -129,24 +145,49 @@ impl Refiner {
         self.plan.validate()?;
         let (value, gradient) =
             rollout_gradient(&self.plan, batch.start(), network, |image| loss(image, &batch.image))?;
+        let (plan, adam) = match self.options.solver {
+            None => self.freely(&gradient)?,
+            Some(solver) => self.by_formula(solver, &gradient)?,
+        };
+        plan.validate()?;
+        (self.plan, self.adam) = (plan, adam);
+        Ok(value)
+    }
+
+    /// A step of levels and coefficients, each by itself.
+    fn freely<E>(&self, gradient: &PlanGradient) -> Result<(Plan, Adam), RefineError<E>> {
         let coordinates = Coordinates { plan: &self.plan, moving: self.options.moving };
-        let slope = coordinates.pullback(&gradient);
+        let slope = coordinates.pullback(gradient);
         let place = coordinates.encode();
         // Adam moves every coordinate by its learning rate; levels get a rate of their own by a change of unit
         let levels = if self.options.moving.levels { self.plan.nfe() } else { 0 };
         let unit = |i: usize| if i < levels { self.level_unit() } else { 1.0 };
         let mut scaled: Vec<f64> = place.iter().enumerate().map(|(i, v)| v / unit(i)).collect();
         let slope: Vec<f64> = slope.iter().enumerate().map(|(i, g)| g * unit(i)).collect();
-        let done = self.adam.steps() as f64 / self.options.steps.max(1) as f64;
-        let mut adam = self.adam.clone();
-        adam.learning_rate = self.options.learning_rate * cosine(done);
+        let mut adam = self.adam(self.options.learning_rate);
         adam.step(&mut scaled, &slope)?;
         let moved: Vec<f64> = scaled.iter().enumerate().map(|(i, v)| v * unit(i)).collect();
         let mut plan = coordinates.decode(&moved, self.options.sigma_range);
-        plan.validate()?;
         plan.schedule = Schedule::new(plan.sigmas()).ok();
-        (self.plan, self.adam) = (plan, adam);
-        Ok(value)
+        Ok((plan, adam))
+    }
+
+    /// A step of the levels, which the solver's coefficients follow.
+    fn by_formula<E>(&self, solver: Solver, gradient: &PlanGradient) -> Result<(Plan, Adam), RefineError<E>> {
+        let schedule = self.plan.schedule.as_ref().ok_or(RefineError::NoSchedule(solver))?;
+        let levels = SolverLevels { plan: &self.plan, schedule, solver, lowest: self.options.sigma_range.0 };
+        let mut place = levels.encode();
+        let mut adam = self.adam(self.options.level_learning_rate);
+        adam.step(&mut place, &levels.pullback(gradient)?)?;
+        Ok((levels.decode(&place)?, adam))
+    }
+
+    /// The optimiser as the next step finds it.
+    fn adam(&self, learning_rate: f64) -> Adam {
+        let done = self.adam.steps() as f64 / self.options.steps.max(1) as f64;
+        let mut adam = self.adam.clone();
+        adam.learning_rate = learning_rate * cosine(done);
+        adam
     }
 
     fn level_unit(&self) -> f64 {
@@ -205,11 +246,14 @@ pub fn refine<V: VectorSpace, N: BoundDenoiser<V>>(
         }
     }
     let samples: usize = training.iter().map(|batch| batch.samples).sum();
-    let found_by = serde_json::json!({
+    let mut found_by = serde_json::json!({
         "steps": options.steps, "learning_rate": options.learning_rate,
         "level_learning_rate": options.level_learning_rate, "moving": options.moving,
         "samples": samples, "evaluations": refined.evaluations, "held_out_error_before": refined.held_out[0].1,
     });
+    if let Some(solver) = options.solver {
+        found_by["moving"] = serde_json::json!({ "levels": true, "solver": solver });
+    }
     refined.plan.metadata.found_by.insert("refined".into(), found_by);
     refined.plan.metadata.scores.insert("held_out_error".into(), least);
     Ok(refined)

@@ -2,10 +2,10 @@
 
 use fewstep_core::denoiser::Denoiser;
 
+use super::Extras;
 use super::teach::grid_and_fine;
-use super::{Extras, Found};
 use crate::error::{Error, Result};
-use crate::method::{Method, MomentsOf, Refinement, Source};
+use crate::method::{Method, MomentsOf, Source};
 use crate::settings::{Distance, SearchSettings};
 
 /// Refuses, before any evaluation, what a search of `method` on `denoiser` is known to fail on.
@@ -49,7 +49,7 @@ pub(super) fn needs<D: Denoiser>(
             return Err(needs_moments());
         }
     }
-    if method.refinement == Some(Refinement::Rollout) {
+    if method.follows_gradients() {
         if denoiser.differentiable().is_none() {
             return Err(Error::NotDifferentiable);
         }
@@ -105,20 +105,4 @@ pub(super) fn servable<B>(method: &Method, steps: &[usize], grid: usize, extras:
         ),
     };
     Err(Error::NoPlan { method: method.to_string(), nfe, why })
-}
-
-impl Found {
-    /// Refuses what was asked for and not found.
-    pub(super) fn complete(self, steps: &[usize]) -> Result<Self> {
-        let nfe: Vec<usize> = steps.iter().copied().filter(|nfe| !self.plans.contains_key(nfe)).collect();
-        if nfe.is_empty() {
-            return Ok(self);
-        }
-        let found: Vec<String> = self.plans.keys().map(usize::to_string).collect();
-        let why = match found.as_slice() {
-            [] => "it found none at all".to_owned(),
-            found => format!("it found some of {}", found.join(", ")),
-        };
-        Err(Error::NoPlan { method: "this search".to_owned(), nfe, why })
-    }
 }

@@ -2,7 +2,9 @@
 
 mod check;
 mod doubts;
+mod extras;
 mod fit;
+mod found;
 mod moments;
 mod plain;
 mod refine;
@@ -14,15 +16,15 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use fewstep_core::denoiser::Denoiser;
-use fewstep_core::objective::BoundTable;
 use fewstep_core::observe::{Event, Observer};
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::Batch;
-use serde::{Deserialize, Serialize};
 
 pub use self::check::check_method;
+pub use self::extras::{Extras, SampleLoss};
+pub use self::found::Found;
 pub use self::moments::DataMoments;
 use self::moments::HasTarget;
 pub use self::teach::{
@@ -39,69 +41,6 @@ pub const HELD_OUT_SEEDS: u64 = 1 << 40;
 
 /// Latents of searches have seeds from here on: apart from those that are held out and those that anyone samples with.
 pub const SEARCH_SEEDS: u64 = 2 << 40;
-
-/// The plans of one method, one for each number of network evaluations that was asked for.
-///
-/// A plan is run by [`sample`](crate::sample) or [`Seeded::run`](crate::Seeded::run), and written by
-/// [`Plan::to_json`]; a plan of least squares may hold a constant image, which
-/// [`execute`](fewstep_core::execute()) has to be given beside the latents.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Found {
-    /// By number of evaluations, [`Plan::nfe`].
-    pub plans: BTreeMap<usize, Plan>,
-    /// Evaluations of single samples that the search took beyond the teacher's.
-    pub evaluations: u64,
-    /// Seconds that it took beyond the teacher's.
-    pub seconds: f64,
-}
-
-impl Found {
-    /// The plan of `nfe` evaluations, found by `method`, whose name an error says.
-    ///
-    /// # Errors
-    /// If that number was not asked for.
-    pub fn plan(&self, method: &Method, nfe: usize) -> Result<&Plan> {
-        self.plans.get(&nfe).ok_or_else(|| {
-            let found: Vec<String> = self.plans.keys().map(usize::to_string).collect();
-            let why = format!("those that were asked for are [{}]", found.join(", "));
-            Error::NoPlan { method: method.to_string(), nfe: vec![nfe], why }
-        })
-    }
-}
-
-/// A loss of final samples with its gradient, for refinement by a distance of features: `(value, gradient)`.
-pub trait SampleLoss<B> {
-    /// The loss of `samples` that should be `targets`.
-    ///
-    /// # Errors
-    /// If the features cannot be had.
-    fn loss(&self, samples: &B, targets: &B)
-    -> std::result::Result<(f64, B), Box<dyn std::error::Error + Send + Sync>>;
-}
-
-/// What a search may need beside the denoiser.
-pub struct Extras<'a, B> {
-    /// Moments of training data, for methods that end in `+data-moments`.
-    pub data: Option<&'a DataMoments>,
-    /// e(sigma) of the denoiser, for the method `bound`.
-    pub table: Option<&'a BoundTable>,
-    /// A loss of features, for [`Distance::Features`](crate::settings::Distance::Features).
-    pub loss: Option<&'a dyn SampleLoss<B>>,
-}
-
-impl<B> Default for Extras<'_, B> {
-    fn default() -> Self {
-        Self { data: None, table: None, loss: None }
-    }
-}
-
-impl<B> Clone for Extras<'_, B> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<B> Copy for Extras<'_, B> {}
 
 /// Plans on their way through the stages of a method.
 #[derive(Clone, Default)]
@@ -321,7 +260,11 @@ impl<'a, D: Denoiser> Search<'a, D> {
             }
             Stage::Rollout(settings) => {
                 candidates.retain(steps);
-                self.rollout(settings, candidates)
+                self.rollout(settings, None, candidates)
+            }
+            Stage::Levels { solver, settings } => {
+                candidates.retain(steps);
+                self.rollout(settings, Some(*solver), candidates)
             }
             Stage::MatchMoments { of, settings } => {
                 candidates.retain(steps);

@@ -4,6 +4,7 @@ use fewstep_core::denoiser::Denoiser;
 use fewstep_core::execute::ExecuteError;
 use fewstep_core::observe::Progress;
 use fewstep_core::plan::Plan;
+use fewstep_core::solver::Solver;
 
 use super::{Candidates, Search, error_space};
 use crate::error::{Error, Result};
@@ -95,7 +96,13 @@ impl<D: Denoiser> Search<'_, D> {
     }
 
     /// Every plan on three quarters of the search's latents; what is best on the others is kept.
-    pub(super) fn rollout(&self, settings: &RolloutSettings, candidates: &mut Candidates) -> Result<()> {
+    /// With a solver, levels alone move.
+    pub(super) fn rollout(
+        &self,
+        settings: &RolloutSettings,
+        solver: Option<Solver>,
+        candidates: &mut Candidates,
+    ) -> Result<()> {
         let samples = self.settings.teacher.samples;
         let kept_apart = samples / 4;
         let mut training = self.part(0, samples - kept_apart)?;
@@ -103,7 +110,7 @@ impl<D: Denoiser> Search<'_, D> {
         let mut progress =
             Progress::new(self.observer, "rollout refinement", "plans", candidates.found.len() as u64, 0);
         for (done, found) in (1..).zip(&mut candidates.found) {
-            found.plan = self.down_the_gradient(&found.plan, settings, &mut training, &others)?;
+            found.plan = self.down_the_gradient(&found.plan, settings, solver, &mut training, &others)?;
             progress.set(done, "");
         }
         candidates.evaluations += training.0.evaluations() + others.0.evaluations();
@@ -114,6 +121,7 @@ impl<D: Denoiser> Search<'_, D> {
         &self,
         plan: &Plan,
         settings: &RolloutSettings,
+        solver: Option<Solver>,
         training: &mut Part<D>,
         others: &Part<D>,
     ) -> Result<Plan> {
@@ -126,6 +134,7 @@ impl<D: Denoiser> Search<'_, D> {
             steps: settings.steps,
             learning_rate: settings.learning_rate,
             level_learning_rate: 4.0 * settings.learning_rate,
+            solver,
             sigma_range: spec.levels.supported,
             check_every: settings.steps.div_ceil(CHECKS).max(1),
             ..RefineOptions::default()

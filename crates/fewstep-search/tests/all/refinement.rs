@@ -220,6 +220,41 @@ fn refinement_improves_plans_on_held_out_latents() {
     }
 }
 
+/// Levels alone: a plan stays its solver's, and comes nearer to the teacher on latents that it has not seen.
+#[test]
+fn levels_move_and_the_solver_follows() {
+    let data = images();
+    let (training, checking, held_out) =
+        (endpoints(&data, 0, 96), endpoints(&data, 50_000, 64), endpoints(&data, 100_000, 150));
+    let squared = |image: &Vec<f64>, target: &Vec<f64>| Ok(squared_error(image, target, 96));
+    for (name, n) in [("euler", 5), ("ipndm4", 5), ("unipc3_bh2", 5), ("heun", 5)] {
+        let solver: Solver = name.parse().unwrap();
+        let plan = solver.plan(&karras(n, 0.002, 80.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
+        let options = RefineOptions {
+            steps: 60,
+            level_learning_rate: 2e-2,
+            sigma_range: (0.002, 80.0),
+            solver: Some(solver),
+            ..RefineOptions::default()
+        };
+        let decide = |plan: &Plan| checking.rollout_error(plan, denoiser(&data));
+        let training = std::slice::from_ref(&training);
+        let refined = refine(&plan, training, decide, &options, &mut &data, squared).unwrap().plan;
+        let error = |plan: &Plan| held_out.rollout_error(plan, denoiser(&data)).unwrap();
+        let (before, after) = (error(&plan), error(&refined));
+        println!("{name}, levels alone: {before:.4} to {after:.4}");
+        assert!(after < 0.8 * before, "{name}: {before} to {after}");
+        let again = solver.plan(refined.schedule.as_ref().unwrap(), &SolverOptions::default()).unwrap();
+        assert_eq!((&again.stages, &again.output), (&refined.stages, &refined.output), "{name}");
+        assert_eq!(refined.sigmas()[0], 80.0);
+    }
+    let mut unknown = plan("euler", 3, LastStep::ToZero);
+    unknown.schedule = None;
+    let options = RefineOptions { solver: Some(Solver::Euler), ..RefineOptions::default() };
+    let refused = Refiner::new(unknown, options).step(&training, &mut &data, squared);
+    assert!(matches!(refused, Err(RefineError::NoSchedule(Solver::Euler))));
+}
+
 #[test]
 fn a_refinement_resumes_exactly() {
     let data = mixture();

@@ -76,7 +76,12 @@ fn what_a_method_lacks_is_said_before_any_evaluation() {
     let refused = |name: &str| check_method(&denoiser, &method(name), &[3], &settings, &Extras::default());
     assert!(matches!(refused("least-squares+data-moments"), Err(Error::NoImages)));
     assert!(matches!(refused("bound/euler"), Err(Error::NeedsData { .. })));
-    assert!(refused("karras/euler+rollout").is_ok() && refused("karras/euler+moments").is_ok());
+    assert!("least-squares+levels".parse::<Method>().unwrap_err().to_string().contains("no formula"));
+    assert!(
+        refused("karras/euler+levels").is_ok()
+            && refused("karras/euler+rollout").is_ok()
+            && refused("karras/euler+moments").is_ok()
+    );
     let numbers = Answering::new(vectors(), denoised); // without a derivative
     let found = find_plans(&numbers, &method("karras/euler+rollout"), &[3], &settings, &Silent);
     assert!(matches!(found, Err(Error::NotDifferentiable)));

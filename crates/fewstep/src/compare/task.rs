@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fewstep_eval::features::Convention;
-use fewstep_search::{Error as SearchError, Method, Refinement, SearchSettings, TEACHER_STEPS, documented};
+use fewstep_search::{Error as SearchError, Method, SearchSettings, TEACHER_STEPS, documented};
 use serde::{Deserialize, Serialize};
 
 use super::{PlanFile, PlanFileId, Subject, SubjectId};
@@ -166,7 +166,7 @@ fn runs_on(method: &Method, subject: &Subject) -> Result<()> {
     if method.moments.is_some() && denoiser.appearance().is_none() {
         return Err(SearchError::NoImages.into());
     }
-    if method.refinement == Some(Refinement::Rollout) && denoiser.differentiable().is_none() {
+    if method.follows_gradients() && denoiser.differentiable().is_none() {
         return Err(SearchError::NotDifferentiable.into());
     }
     Ok(())

@@ -231,7 +231,7 @@ impl FitSettings {
         }
         ensure!(
             !gradients || denoiser.differentiable().is_some(),
-            "{source} follows gradients, and this model answers without any: take a method without +rollout, or for paper the \
+            "{source} follows gradients, and this model answers without any: take a method without +rollout or +levels, or for paper the \
              setting paper.optimiser = table"
         );
         Ok(())

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use fewstep_core::solver::Solver;
-use fewstep_search::{Method, MethodError, MomentsOf, Refinement};
+use fewstep_search::{Method, MethodError, MomentsOf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, ensure};
@@ -75,7 +75,7 @@ impl PlanSource {
 
     /// Whether it refines plans down the gradient of the rollout error.
     pub fn follows_gradients(&self) -> bool {
-        matches!(self, Self::Method(method) if method.refinement == Some(Refinement::Rollout))
+        matches!(self, Self::Method(method) if method.follows_gradients())
     }
 }
 
