@@ -117,14 +117,16 @@ impl Ranks {
             Error::Process { reason, code: None }
         })?;
         let keeps_lines = meeting.serves;
-        Ok(Self(Some(Rc::new(Joined {
+        let ranks = Self(Some(Rc::new(Joined {
             rank: *rank,
             size: *size,
             timeout: *timeout,
             keeps_lines,
             failure: OnceCell::new(),
             group,
-        }))))
+        })));
+        ranks.wait()?; // one that fails at once would cut connections that others are still making
+        Ok(ranks)
     }
 
     /// This process's number, from 0.

@@ -100,7 +100,7 @@ impl<B> Shared<B> {
         Self { own, owners: self.owners.clone() }
     }
 
-    /// The sum of a number of every process, in the order of their ranks; NaN where another process has gone ([`Denoiser::check`]).
+    /// The sum of a number of every process, in the order of their ranks; NaN where another process has gone ([`Denoiser::check`](crate::denoiser::Denoiser::check)).
     pub fn sum_over_processes(&self, own: f64) -> f64 {
         let all = self.owners.processes.gather(&[own]);
         all.iter().map(|given| given.first().copied().unwrap_or(f64::NAN)).sum()
