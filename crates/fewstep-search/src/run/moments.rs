@@ -158,10 +158,12 @@ impl<D: Denoiser> Search<'_, D> {
         self.student.denoiser().appearance().ok_or(Error::NoImages)
     }
 
-    /// The moments of the teacher's samples from the search's few latents, their mean moved by what another sampler's
-    /// samples lack to training data. A few samples miss the mean of many by far more than a teacher's samples differ from training
-    /// data, so a plan must not be drawn to the latter as it is; that difference is measured on many latents instead, as far as
-    /// they can tell it ([`mean_shift`]). Covariances are too noisy for that, and distances rose with them.
+    /// The moments of the teacher's samples from the search's few latents, their mean moved to where training data's would be. A few
+    /// samples miss the mean of many by far more than a sampler's differ from training data, so a plan must not be drawn to the
+    /// latter as it is: what another sampler's samples lack to training data is measured on many latents instead, as far as
+    /// they can tell it ([`mean_shift`]), and added to the mean of that sampler's on the search's own (a control variate). The
+    /// teacher's mean has no part in it: it may lie elsewhere than either. Covariances are too noisy for that, and distances rose
+    /// with them.
     fn moved_to_data(
         &self,
         of_teacher: Gaussian,
@@ -172,10 +174,15 @@ impl<D: Denoiser> Search<'_, D> {
         let plan = self.control()?;
         let (mut of_plan, of_search) = self.of_control(appearance, &plan, settings)?;
         let shift = mean_shift(&of_plan.features.gaussian()?, &data.features.gaussian()?)?;
-        let mean = of_teacher.mean.iter().zip(shift).map(|(ours, shift)| ours + shift).collect();
         let latents = settings.control.min(self.settings.teacher.samples);
+        let mut same = DataMoments::new();
+        same.add(appearance, &self.teacher.ends().image.part(0, latents))?;
+        let (same, own) = (same.features.gaussian()?, of_search.features.gaussian()?);
+        let apart = own.mean.iter().zip(&same.mean).map(|(own, same)| own - same);
+        let mean = of_teacher.mean.iter().zip(apart.zip(shift)).map(|(mean, (apart, shift))| mean + apart + shift);
+        let mean = mean.collect();
         let clipping = match appearance.is_direct() {
-            true => ClippingTarget::new(&data.clipping, &mut of_plan.clipping, &of_search, latents),
+            true => ClippingTarget::new(&data.clipping, &mut of_plan.clipping, &of_search.clipping, latents),
             false => None, // a gain of latents is none of pixels
         };
         let evaluations = (settings.control * plan.nfe()) as u64;
@@ -191,25 +198,24 @@ impl<D: Denoiser> Search<'_, D> {
         on_schedule(solver, &karras(CONTROL_EVALUATIONS, low, high, 7.0)?.round(levels)?)
     }
 
-    /// The look of the samples that `plan` makes of the control latents; second, the clipping of those of the search's own latents,
-    /// which come first.
+    /// The look of the samples that `plan` makes of the control latents; second, of those of the search's own latents, which come
+    /// first.
     fn of_control(
         &self,
         appearance: &dyn Appearance<D::Batch, D::Error>,
         plan: &Plan,
         settings: &MomentsSettings,
-    ) -> Result<(DataMoments, ClippingHistogram)> {
+    ) -> Result<(DataMoments, DataMoments)> {
         let seeds: Vec<u64> = (SEARCH_SEEDS..SEARCH_SEEDS + settings.control as u64).collect();
         let total = settings.control as u64;
         let progress = RefCell::new(Progress::new(self.observer, "control samples", "samples", total, 0));
-        let (mut seen, mut of_search) = (DataMoments::new(), ClippingHistogram::default());
+        let (mut seen, mut of_search) = (DataMoments::new(), DataMoments::new());
         sample(self.student.denoiser(), plan, &seeds, CONTROL_BATCH, self.observer, |start, batch| {
             seen.add(appearance, batch)?;
             let count = batch.samples();
             let of_these = self.settings.teacher.samples.saturating_sub(start).min(count);
             if of_these > 0 {
-                let first = batch.part(0, of_these);
-                of_search.add(appearance.clipping(&first, NEAR).map_err(Error::denoiser)?);
+                of_search.add(appearance, &batch.part(0, of_these))?;
             }
             progress.borrow_mut().set((start + count) as u64, "");
             Ok(())
