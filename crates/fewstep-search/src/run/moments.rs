@@ -162,7 +162,7 @@ impl<D: Denoiser> Search<'_, D> {
     /// samples miss the mean of many by far more than a sampler's differ from training data, so a plan must not be drawn to the
     /// latter as it is: what another sampler's samples lack to training data is measured on many latents instead, as far as
     /// they can tell it ([`mean_shift`]), and added to the mean of that sampler's on the search's own (a control variate). The
-    /// teacher's mean has no part in it: it may lie elsewhere than either. Covariances are too noisy for that, and distances rose
+    /// teacher's mean has no part in it: it may differ from both. Covariances are too noisy for that, and distances rose
     /// with them.
     fn moved_to_data(
         &self,
