@@ -1,11 +1,13 @@
 """Frechet distances of diffusers' own schedulers and of our plans, in one pipeline, on the models of fashion_models.py.
 
-    python bench/python/fashion_table.py MODEL DATA OUT [--guidance 3] [--efforts low,normal,high] [--images 5000]
+    python bench/efficientnet.py lite96.pt 96
+    python bench/python/fashion_table.py MODEL DATA OUT [--guidance 3] [--efforts low,normal,high] [--images 5000] [--features lite96.pt]
 
 MODEL and DATA are folders of fashion_models.py. Every cell has as many samples of the same latents and labels, scored by
-`fewstep eval` with the built-in features and statistics of Fashion-MNIST; the teacher makes 100 steps. Networks sample in bfloat16, compiled,
-and are searched on in single precision. Cells are kept in OUT, and a second call goes on; the table is OUT/table.md. An hour of two cores,
-twice that with guidance. Needs `cargo build --release -p fewstep-cli` and `pip install ./python diffusers`.
+`fewstep eval` with the built-in features and statistics of Fashion-MNIST; the teacher makes 100 steps. Networks sample in bfloat16,
+compiled, and are searched on in single precision. With --features, a network that nobody here trained chooses among our plans and
+solvers', all drawn towards training images (`+nearest`). Cells are kept in OUT, and a second call goes on; the table is OUT/table.md. An
+hour of two cores, twice that with guidance. Needs `cargo build --release -p fewstep-cli` and `pip install ./python diffusers`.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ TEACHER_STEPS = 100
 BATCH = 50  # larger ones leave the caches
 TEACHERS_MOMENTS = "least-squares+gauss-newton+moments"  # the default
 DATA_MOMENTS = "least-squares+gauss-newton+data-moments"
+NEAREST = f"{DATA_MOMENTS}+nearest"
 FIRST_SEED = 1_000_000  # searches draw latents of their own
 FEWSTEP = os.environ.get("FEWSTEP", str(Path(__file__).parents[2] / "target/release/fewstep"))
 
@@ -63,9 +66,15 @@ def slug(name: str) -> str:
     return name.replace(" ", "-").replace(",", "")
 
 
+def program(path: Path):
+    """A TorchScript program of images [N, 3, H, W] in 0 to 255, as features of images [N, 1, H, W] in [-1, 1]."""
+    network = torch.jit.load(path).eval()
+    return lambda x: network(((x.float().clamp(-1, 1) + 1) * 127.5).round().expand(-1, 3, -1, -1))
+
+
 class Table:
-    def __init__(self, pipe: FashionPipeline, out: Path, guidance: float, images: int) -> None:
-        self.pipe, self.out, self.guidance, self.images = pipe, out, guidance, images
+    def __init__(self, pipe: FashionPipeline, out: Path, guidance: float, images: int, features=None) -> None:
+        self.pipe, self.out, self.guidance, self.images, self.features = pipe, out, guidance, images, features
         self.cells = out / "cells"
         self.cells.mkdir(parents=True, exist_ok=True)
 
@@ -106,20 +115,23 @@ class Table:
             guidance = None if self.guidance == 1 else self.guidance
             found = fewstep.diffusers.find_plans(
                 self.pipe, labels, steps=BUDGETS, guidance_scale=guidance, effort=effort, batch_size=BATCH, method=method,
-                data=training if method == DATA_MOMENTS else None,
+                data=None if method == TEACHERS_MOMENTS else training,
+                features=self.features if method == NEAREST else None,
             )
             file.write_text(json.dumps([json.loads(plan.to_json()) for plan in found.values()]))
         return [fewstep.Plan.from_json(json.dumps(plan)) for plan in json.loads(file.read_text())]
 
 
-def main(model: Path, folder: Path, out: Path, guidance: float, efforts: list[str], images: int) -> None:
+def main(model: Path, folder: Path, out: Path, guidance: float, efforts: list[str], images: int, features) -> None:
     pipe = FashionPipeline.load(model)
     pipe.set_progress_bar_config(disable=True)
     own, is_eps = pipe.scheduler, (model / "unet").is_dir()
-    table = Table(pipe, out, guidance, images)
+    table = Table(pipe, out, guidance, images, features)
     training = data(folder)[0].float() / 127.5 - 1
     ours = [(f"fewstep, effort {effort}", effort, TEACHERS_MOMENTS) for effort in efforts]
     ours.append(("fewstep, data-moments", "normal", DATA_MOMENTS))
+    if features is not None:
+        ours.append(("fewstep, nearest", "normal", NEAREST))
     plans = {name: table.plans(name, effort, method, training, own) for name, effort, method in ours}
     rows = []
     pipe.network.to(memory_format=torch.channels_last).compile()
@@ -145,5 +157,7 @@ if __name__ == "__main__":
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--efforts", default="low,normal,high")
     parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--features", type=program)
     given = parser.parse_args()
-    main(given.model, given.data, given.out, given.guidance, given.efforts.split(","), given.images)
+    efforts = given.efforts.split(",")
+    main(given.model, given.data, given.out, given.guidance, efforts, given.images, given.features)

@@ -13,12 +13,14 @@ import numpy as np
 from . import _fewstep
 from ._arrays import NumpyArrays, TorchArrays, is_torch
 from ._callback import Callback, Rows, hint_of
+from ._judge import Judge
 from ._parameterisation import Denoiser, Parameterisation
 from ._plan import Plan, Plans
 from ._progress import bars
 
 #: The default method.
 METHOD = "least-squares+gauss-newton+moments"
+DATA_METHOD = "least-squares+gauss-newton+data-moments"  # where there are training samples
 
 #: Training samples whose moments are measured, at most.
 MOST_DATA = 10_000
@@ -66,6 +68,7 @@ def find_plans(
     offload: Any = None,
     held_out: int | None = None,
     data: Any = None,
+    features: Callable[[Any], Any] | None = None,
     progress: Any = True,
     **settings: Mapping[str, Any],
 ) -> Plans:
@@ -86,7 +89,8 @@ def find_plans(
     parameterisation
         What levels the network knows; a `Denoiser` brings its own.
     method
-        A method by name, such as `least-squares+gauss-newton+moments` (the default), `gits@1.15/ipndm4`, `oss/euler`, `karras/dpmpp3m`.
+        A method by name, such as `least-squares+gauss-newton+moments` (the default; `+data-moments` with `data`), `gits@1.15/ipndm4`,
+        `oss/euler`, `karras/dpmpp3m`.
     effort
         `low`, `normal` or `high`: how many evaluations the search may take (`search_cost` says how many at most).
     conditions
@@ -110,8 +114,12 @@ def find_plans(
     held_out
         Latents that rollout errors are measured on, apart from the search's (6, 64 or 128 by effort); 0 for none.
     data
-        Training samples `[N, *shape]` as the network denoises them, for a method that ends in `+data-moments`: an array of either
-        library, images in [-1, 1]. Of more than 10,000, that many are drawn.
+        Training samples `[N, *shape]` as the network denoises them, for a method with `+data-moments`: an array of either
+        library, images in [-1, 1]. Of more than 10,000, that many are drawn. `+data-moments+nearest` takes a solver's plan where its
+        samples are nearer to them, however far from the network's own.
+    features
+        What `+nearest` compares: a function of samples `[N, *shape]`, arrays as states are, to features `[N, d]` of a network that you
+        trust. Without it, features of a network that nobody trained, which see less.
     progress
         Bars of tqdm where it is installed; False for none.
     **settings
@@ -126,11 +134,14 @@ def find_plans(
 
     Exceptions of the denoiser come out as they went in; Ctrl-C ends the search.
     """
+    method = method or (METHOD if data is None else DATA_METHOD)
     wanted, shape = _steps(steps), _shape(shape)
     parameterisation = _parameterisation(denoise, parameterisation)
     arrays = _arrays(denoise, shape, like, device, dtype, offload)
     text, held_out = _settings(effort, settings), _held_out(effort, held_out)
-    batches = _batches(arrays, shape, data, method or METHOD)
+    batches = _batches(arrays, shape, data, method)
+    if features is not None and not method.endswith("+nearest"):
+        raise ValueError(f"features= is for methods that end in +data-moments+nearest, and {method} does without")
     if batch_size < 1 or held_out < 0:
         raise ValueError("batch_size must be at least 1 and held_out at least 0")
     if conditions is not None and classes:
@@ -146,11 +157,14 @@ def find_plans(
     )
     described = _described(shape, sigma_range, classes, guidance, calls, arrays.rounding, images)
     inner = None if parameterisation is None else parameterisation._inner
+    judge = None
+    if features is not None:
+        judge = _without_gradients(arrays, lambda: Judge(features, _batches(arrays, shape, data, method) or ()))
     try:
         found = _without_gradients(
             arrays,
             lambda: _fewstep.find_plans(
-                callback, arrays, described, inner, wanted, method or METHOD, text, held_out, batches, bars(progress)
+                callback, arrays, described, inner, wanted, method, text, held_out, batches, judge, bars(progress)
             ),
         )
     except FloatingPointError as error:
@@ -298,13 +312,13 @@ def _settings(effort: str, given: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _batches(arrays: Any, shape: tuple[int, ...], data: Any, method: str) -> Iterator[Any] | None:
     """Training samples as states, some at a time."""
-    of_data = method.endswith("+data-moments")
+    of_data = method.endswith(("+data-moments", "+data-moments+nearest"))
     if data is None:
         if of_data:
             raise ValueError(f"{method} matches the moments of training samples: pass them as data=, or take +moments, the teacher's")
         return None
     if not of_data:
-        raise ValueError(f"data= is for methods that end in +data-moments, and {method} does without")
+        raise ValueError(f"data= is for methods with +data-moments, and {method} does without")
     data = data if hasattr(data, "shape") else np.asarray(data)
     if len(np.shape(data)) != 1 + len(shape) or tuple(np.shape(data)[1:]) != shape or len(data) < 2:
         raise ValueError(f"data must be two samples or more, [N, {', '.join(map(str, shape))}], and is {list(np.shape(data))}")

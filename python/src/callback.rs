@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use fewstep_core::denoiser::{Appearance, Clipping, Denoiser, Spec};
 use fewstep_core::noise;
-use fewstep_core::plan::Constant;
-use fewstep_search::{DataMoments, Error, random_features};
+use fewstep_core::observe::Observer;
+use fewstep_core::plan::{Constant, Plan};
+use fewstep_search::{DataMoments, Error, Judge, random_features, sample};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -21,6 +22,10 @@ impl From<PyErr> for Raised {
     fn from(error: PyErr) -> Self {
         Self(error)
     }
+}
+
+fn raised(error: Raised) -> Error {
+    Error::Denoiser(Box::new(error))
 }
 
 /// What the callable is given beside states and levels: any Python object, None without conditions.
@@ -82,7 +87,7 @@ impl Callback {
     pub fn data_moments(&self, batches: &Py<PyAny>) -> Result<DataMoments, Error> {
         let appearance = self.appearance().ok_or(Error::NoImages)?;
         let mut moments = DataMoments::new();
-        let raised = |error: PyErr| Error::Denoiser(Box::new(Raised(error)));
+        let raised = |error: PyErr| raised(Raised(error));
         let batches = Python::attach(|py| batches.bind(py).try_iter().map(Bound::unbind)).map_err(raised)?;
         let next = || {
             let made = Python::attach(|py| {
@@ -94,6 +99,37 @@ impl Callback {
             moments.add(appearance, &batch)?;
         }
         Ok(moments)
+    }
+}
+
+/// A Python object of `fewstep._judge`, which compares samples with training samples by features of the user's.
+pub struct CallbackJudge<'a> {
+    object: Py<PyAny>,
+    callback: &'a Callback,
+    observer: &'a dyn Observer,
+}
+
+impl<'a> CallbackJudge<'a> {
+    pub fn new(object: Py<PyAny>, callback: &'a Callback, observer: &'a dyn Observer) -> Self {
+        Self { object, callback, observer }
+    }
+}
+
+/// Samples that a judge is given at once.
+const JUDGED: usize = 64;
+
+impl Judge for CallbackJudge<'_> {
+    fn distance(&self, plan: &Plan, seeds: &[u64]) -> Result<f64, Error> {
+        let mut batches = Vec::new();
+        sample(self.callback, plan, seeds, JUDGED, self.observer, |_, batch| {
+            batches.push(batch.clone());
+            Ok(())
+        })?;
+        let judged = self.callback.call(|object| {
+            let batches = PyList::new(object.py(), batches.iter().map(|batch| batch.bound(object.py())))?;
+            self.object.bind(object.py()).call_method1("distance", (batches,))?.extract()
+        });
+        judged.map_err(raised)
     }
 }
 

@@ -11,15 +11,15 @@ use fewstep_core::denoiser::{Denoiser, Guidance, Levels, Spec};
 use fewstep_core::observe::Observer;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_search::{
-    DataMoments, Error, Extras, HELD_OUT_SEEDS, HeldOut, Method, SEARCH_SEEDS, Search, SearchError, SearchSettings,
+    Error, Extras, HELD_OUT_SEEDS, HeldOut, Judge, Method, SEARCH_SEEDS, Search, SearchError, SearchSettings,
     TEACHER_STEPS, baseline, check_method, heun_teacher,
 };
 use pyo3::exceptions::{PyFloatingPointError, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use self::arrays::Operations;
-use self::callback::{Callback, Raised};
+use self::arrays::{Array, Operations};
+use self::callback::{Callback, CallbackJudge, Raised};
 use self::observer::Watcher;
 use self::parameterisation::PyParameterisation;
 use self::plan::PyPlan;
@@ -99,7 +99,7 @@ struct Outcome {
 
 /// The plans of a method for these numbers of evaluations on `callback`, an object of `fewstep._callback`.
 #[pyfunction]
-#[pyo3(signature = (callback, operations, described, parameterisation, steps, method, settings, held_out, data, progress))]
+#[pyo3(signature = (callback, operations, described, parameterisation, steps, method, settings, held_out, data, judge, progress))]
 #[allow(clippy::too_many_arguments)] // one call of one Python function, which names them
 fn find_plans(
     callback: Py<PyAny>,
@@ -111,6 +111,7 @@ fn find_plans(
     settings: &str,
     held_out: usize,
     data: Option<Py<PyAny>>,
+    judge: Option<Py<PyAny>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Outcome> {
     let method: Method = method.parse().map_err(bad)?;
@@ -119,12 +120,12 @@ fn find_plans(
     let operations = Operations::new(operations);
     let watcher = Watcher { object: progress, operations: operations.clone() };
     let callback = Callback::new(callback, &operations, spec, described.images)?;
-    let found = match data {
-        Some(batches) => callback
-            .data_moments(&batches)
-            .and_then(|data| find(&callback, &method, &steps, &settings, held_out, Some(&data), &watcher)),
-        None => find(&callback, &method, &steps, &settings, held_out, None, &watcher),
-    };
+    let judge = judge.map(|object| CallbackJudge::new(object, &callback, &watcher));
+    let judge = judge.as_ref().map(|judge| judge as &dyn Judge);
+    let found = data.map(|batches| callback.data_moments(&batches)).transpose().and_then(|data| {
+        let extras = Extras { data: data.as_ref(), judge, ..Extras::default() };
+        find(&callback, &method, &steps, &settings, held_out, extras, &watcher)
+    });
     match operations.failure() {
         Some(first) => Err(first),
         None => found.map_err(raised),
@@ -137,10 +138,9 @@ fn find(
     steps: &[usize],
     settings: &SearchSettings,
     held_out: usize,
-    data: Option<&DataMoments>,
+    extras: Extras<'_, Array>,
     observer: &dyn Observer,
 ) -> Result<Outcome, Error> {
-    let extras = Extras { data, ..Extras::default() };
     check_method(callback, method, steps, settings, &extras)?;
     let search = Search::new(callback, settings, observer)?.with(extras);
     let found = search.find(method, steps)?;

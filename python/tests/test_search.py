@@ -413,16 +413,55 @@ def test_moments_of_training_samples():
     def contrast(**more):
         return find(pictures, **options, **more)[3].sample(pictures, latents).std()
 
-    of_data = contrast(method=ours, data=data)
+    of_data = contrast(data=data)
+    assert of_data == contrast(method=ours, data=data)
     assert 1.01 * contrast() < of_data < 1.2 * data.std()
     torch = pytest.importorskip("torch")
     assert np.isclose(contrast(method=ours, data=torch.from_numpy(data).double()), of_data, atol=1e-4)
     assert np.isclose(contrast(method=ours, data=data.tolist()), of_data, atol=1e-4)
+    nearest = find(pictures, **options, method=f"{ours}+nearest", data=data, nearest={"samples": 64})[3]
+    chosen = nearest.metadata["found_by"]["nearest"]
+    assert chosen["method"] == min(chosen["compared"], key=lambda name: chosen["compared"][name]["distance"])
+    assert set(chosen["compared"]) == {"own", "karras/unipc2_bh2+data-moments", "karras/dpmpp2m+data-moments"}
     for message, more in [
         ("pass them as data=", {"method": ours}),
-        ("data= is for methods that end in", {"data": data}),
+        ("data= is for methods with", {"method": "oss/euler", "data": data}),
         ("two samples or more", {"method": ours, "data": data[:1]}),
         (r"\[N, 1, 6, 8\], and is \[600, 6, 8\]", {"method": ours, "data": data[:, 0]}),
     ]:
         with pytest.raises(ValueError, match=message):
             find(pictures, **options, **more)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_plans_are_chosen_by_features_of_the_users(library):
+    method = "least-squares+data-moments+nearest"
+    options = {"shape": (1, 6, 8), "steps": [3], "method": method, "nearest": {"samples": 64}}
+    euler = find(pictures, shape=(1, 6, 8), steps=[3], method="karras/heun")[3]
+    data = euler.sample(pictures, fewstep.latents(range(500), (1, 6, 8)))
+    options["nearest"]["methods"] = ["karras/heun", "karras/euler"]
+    denoise = pictures
+    if library == "torch":
+        torch = pytest.importorskip("torch")
+        options |= {"dtype": torch.float32}
+
+        def denoise(x, sigma):
+            return torch.from_numpy(pictures(x.numpy(), sigma).astype(np.float32))
+
+    def chosen(features):
+        return find(denoise, **options, data=data, features=features)[3].metadata["found_by"]["nearest"]["method"]
+
+    asked = []
+
+    def features(x):
+        asked.append(type(x).__module__)
+        return x.reshape(len(x), -1)[:, ::5]
+
+    assert chosen(features) == "karras/heun+data-moments"
+    assert set(asked) == {library}
+    with pytest.raises(ZeroDivisionError):
+        chosen(lambda x: 1 / 0)
+    with pytest.raises(ValueError, match=r"with \[\d+, d\], and answered"):
+        chosen(lambda x: x)
+    with pytest.raises(ValueError, match="features= is for methods that end in"):
+        find(denoise, **options | {"method": None}, data=data, features=features)

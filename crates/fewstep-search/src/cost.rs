@@ -64,6 +64,7 @@ fn costs(
     // a stand-in's plans gain less than a network's, which mostly go on: what is counted is the most that a search takes
     settings.gauss_newton.least_gain = f64::MIN;
     settings.least_squares.least_gain = f64::MIN;
+    settings.nearest.dropped_beyond = f64::MAX;
     let search = Search::new(&denoiser, &settings, &Silent)?;
     let teacher = denoiser.cost().evaluations;
     let mut moments = DataMoments::new();
@@ -71,11 +72,11 @@ fn costs(
         moments.add(appearance, &denoiser.latents(&(0..64).collect::<Vec<_>>()).map_err(Error::denoiser)?)?;
     }
     let table = table(spec, steps)?;
-    let search = search.with(Extras { data: Some(&moments), table: Some(&table), loss: Some(&Squared) });
+    let search = search.with(Extras { data: Some(&moments), table: Some(&table), judge: None, loss: Some(&Squared) });
     let cost = |method: &Method| {
         let start = denoiser.cost().evaluations;
         let moments = method.moments.filter(|_| denoiser.appearance().is_some());
-        let method = &Method { moments, ..method.clone() };
+        let method = &Method { moments, nearest: method.nearest && moments.is_some(), ..method.clone() };
         let found = search.find(method, &asked(&search, method))?;
         let middle = denoiser.cost().evaluations;
         if let Some(of) = method.moments {

@@ -153,6 +153,13 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// The Frechet distance of features `[n, d]`, row by row, from it.
+    pub fn distance(&self, rows: &[f64]) -> Result<f64, GaussianError> {
+        Ok(LinearFeatures::new(self, &[rows])?.distance(&[]).0)
+    }
+}
+
 /// The Frechet distance of features that are linear in some coordinates from a [`Reference`]: with `X(q) = X_0 + sum_j q_j X_j`,
 /// exactly the distance of the sample's moments.
 ///
@@ -171,11 +178,11 @@ pub(crate) struct LinearFeatures<'a> {
 
 impl<'a> LinearFeatures<'a> {
     /// `terms`: `[n, d]` row by row each, the constant one first.
-    pub fn new(reference: &'a Reference, terms: &[Vec<f64>]) -> Result<Self, GaussianError> {
+    pub fn new<R: AsRef<[f64]>>(reference: &'a Reference, terms: &[R]) -> Result<Self, GaussianError> {
         let dim = reference.dim();
         let mut means = Vec::with_capacity(terms.len());
         let mut centred = Vec::with_capacity(terms.len());
-        for rows in terms {
+        for rows in terms.iter().map(AsRef::as_ref) {
             if !rows.iter().all(|value| value.is_finite()) {
                 return Err(GaussianError::NotFinite);
             }

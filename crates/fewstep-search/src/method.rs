@@ -1,18 +1,20 @@
 //! Methods by name: a short way to write a list of stages.
 
+mod error;
 mod name;
 
 use std::ops::RangeInclusive;
 
 use fewstep_core::schedule::Family;
 pub use fewstep_core::schedule::SCHEDULES;
-use fewstep_core::solver::{Solver, SolverError};
+use fewstep_core::solver::Solver;
 use serde::{Deserialize, Serialize};
 
+pub use self::error::MethodError;
 pub use self::name::parse_solver;
 use crate::settings::{
-    GaussNewtonSettings, GitsSettings, LeastSquaresSettings, MomentsSettings, OssSettings, RolloutSettings,
-    SearchSettings, SweepSettings,
+    GaussNewtonSettings, GitsSettings, LeastSquaresSettings, MomentsSettings, NearestSettings, OssSettings,
+    RolloutSettings, SearchSettings, SweepSettings,
 };
 
 /// Learning rates that plans by a formula bear, in units of those that suit fitted ones.
@@ -69,6 +71,13 @@ pub enum Stage {
         of: MomentsOf,
         /// Weights.
         settings: MomentsSettings,
+    },
+    /// Of these plans and those of other methods, the ones whose samples are nearest to training data.
+    Nearest {
+        /// The methods, and how their plans are compared.
+        settings: NearestSettings,
+        /// The stages of these methods, each of them with training data's moments matched.
+        others: Vec<Vec<Stage>>,
     },
 }
 
@@ -151,7 +160,7 @@ pub enum Source {
 /// How plans are found, by a name: `SOURCE/SOLVER`, then how the plans are refined, then what moments are matched with.
 ///
 /// ```text
-/// method   = source ["/" solver] ["+gauss-newton" | "+rollout" | "+levels"] ["+moments" | "+data-moments"]
+/// method   = source ["/" solver] ["+gauss-newton" | "+rollout" | "+levels"] ["+moments" | "+data-moments" ["+nearest"]]
 /// source   = schedule | "gits" ["@" coefficient] | "oss" | "bound" | "least-squares"
 /// schedule = a name in SCHEDULES
 /// ```
@@ -169,6 +178,7 @@ pub enum Source {
 /// | `+levels` | the same of the levels alone, which the solver's coefficients follow: LD3 | the same; a solver |
 /// | `+moments` | the last combination fitted to mean and covariance of features of the teacher's samples | 2 latents; images ([`Denoiser::appearance`](fewstep_core::Denoiser::appearance)), or it is left out with a note |
 /// | `+data-moments` | the same, of training data | images, [`Extras::data`](crate::Extras) |
+/// | `+nearest` | where samples of [other methods](NearestSettings)' plans are nearer to training data, their plans | the same |
 ///
 /// ```
 /// use fewstep_search::{Method, SCHEDULES};
@@ -198,87 +208,19 @@ pub struct Method {
     pub refinement: Option<Refinement>,
     /// What moments are matched with in the end, if they are.
     pub moments: Option<MomentsOf>,
-}
-
-/// A name that means no method.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum MethodError {
-    /// Unknown, with a known name nearby.
-    #[error("there is no {what} named '{name}'; did you mean '{near}'?")]
-    DidYouMean {
-        /// A method or a solver.
-        what: &'static str,
-        /// As it was given.
-        name: String,
-        /// The nearest known name.
-        near: String,
-    },
-    /// Unknown.
-    #[error(
-        "there is no method '{0}'; write SOURCE/SOLVER, such as karras/ipndm4, gits/euler (gits@1.15/euler with a coefficient of \
-         your own), oss/euler or bound/euler, or least-squares, and +gauss-newton, +rollout or +levels after any of them to refine what \
-         it finds, and +moments or +data-moments at the end"
-    )]
-    Unknown(String),
-    /// An unknown solver.
-    #[error(transparent)]
-    Solver(#[from] SolverError),
-    /// A coefficient that is no number.
-    #[error("'{coefficient}' in {method} is no finite number above 0")]
-    Coefficient {
-        /// As it was given.
-        coefficient: String,
-        /// Where.
-        method: String,
-    },
-    /// A coefficient where none belongs.
-    #[error("'{source_name}' in {method} takes no coefficient")]
-    NoCoefficient {
-        /// The part of the name.
-        source_name: String,
-        /// The whole.
-        method: String,
-    },
-    /// A solver where none belongs.
-    #[error("least-squares fits a solver of its own: write it without '/'")]
-    OwnSolver,
-    /// Levels of a solver that there is none of.
-    #[error(
-        "least-squares fits coefficients, which have no formula to follow levels by: write +rollout or +gauss-newton, not +levels"
-    )]
-    NoFormula,
-    /// A number of evaluations that the solver cannot make.
-    #[error("{method}: {solver} makes {}, and the steps ask for {nfe}", numbers(*per_step))]
-    Evaluations {
-        /// The method.
-        method: String,
-        /// The solver.
-        solver: String,
-        /// Evaluations that it takes a step.
-        per_step: usize,
-        /// The number.
-        nfe: usize,
-    },
-    /// No evaluation at all.
-    #[error("{method} has no plan of 0 evaluations: a sample takes at least 1")]
-    NoEvaluations {
-        /// The method.
-        method: String,
-    },
-}
-
-/// The numbers of evaluations of a solver that takes so many a step.
-fn numbers(per_step: usize) -> String {
-    match per_step {
-        2 => "odd numbers of evaluations".to_owned(),
-        _ => format!("1, {}, {}, ... evaluations", per_step + 1, 2 * per_step + 1),
-    }
+    /// Whether other methods' plans take the place of its own where their samples are nearer to training data.
+    pub nearest: bool,
 }
 
 impl Method {
     /// `least-squares+gauss-newton`: our search, refined.
-    pub const LEAST_SQUARES: Self =
-        Self { source: Source::LeastSquares, solver: None, refinement: Some(Refinement::GaussNewton), moments: None };
+    pub const LEAST_SQUARES: Self = Self {
+        source: Source::LeastSquares,
+        solver: None,
+        refinement: Some(Refinement::GaussNewton),
+        moments: None,
+        nearest: false,
+    };
 
     /// `least-squares+gauss-newton+moments`: of the searches that need no data, the one that wins our comparisons
     /// (docs/experiments). Its last stage takes images, pixels or decoded ones. For a denoiser of other samples, whose
@@ -296,6 +238,7 @@ impl Method {
             "gauss_newton" => self.refinement == Some(Refinement::GaussNewton),
             "rollout" => self.follows_gradients(),
             "moments" => self.moments.is_some(),
+            "nearest" => self.nearest,
             _ => true,
         }
     }
@@ -333,12 +276,21 @@ impl Method {
             }
         }));
         stages.extend(self.moments.map(|of| Stage::MatchMoments { of, settings: settings.moments.clone() }));
+        stages.extend(self.nearest.then(|| Stage::Nearest {
+            settings: settings.nearest.clone(),
+            others: Self::others(&settings.nearest).map(|other| other.stages(settings)).collect(),
+        }));
         stages
     }
 
     /// Whether it takes the network's derivative.
     pub fn follows_gradients(&self) -> bool {
         matches!(self.refinement, Some(Refinement::Rollout | Refinement::Levels))
+    }
+
+    /// The other methods whose plans `+nearest` compares with, refined as this one is.
+    pub(crate) fn others(settings: &NearestSettings) -> impl Iterator<Item = Self> {
+        settings.methods.iter().map(|method| Self { moments: Some(MomentsOf::Data), nearest: false, ..method.clone() })
     }
 
     /// Whether it needs training data.

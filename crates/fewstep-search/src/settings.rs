@@ -1,8 +1,13 @@
 //! Settings of searches, stage by stage: what a settings file may say, with its defaults.
 
+mod moments;
+mod nearest;
+
 use fewstep_core::solver::Solver;
 use serde::{Deserialize, Serialize};
 
+pub use self::moments::MomentsSettings;
+pub use self::nearest::NearestSettings;
 use crate::error::{Error, Result};
 use crate::{CostMetric, documented};
 
@@ -43,6 +48,8 @@ documented! {
         pub rollout: RolloutSettings,
         /// Matching of moments.
         pub moments: MomentsSettings,
+        /// Choice among plans by training data.
+        pub nearest: NearestSettings,
     }
 
     /// The teacher: everything that its trajectories depend on beside the denoiser.
@@ -255,31 +262,6 @@ documented! {
         /// What is made small: squared, pseudo_huber, or features.
         pub loss: Distance,
     }
-
-    /// Matching of moments.
-    ///
-    /// ```
-    /// # use fewstep_search::settings::MomentsSettings;
-    /// let defaults = MomentsSettings {
-    ///     error_weight: 1.0,      // at least 0; it grows with the evaluations beyond 5
-    ///     data_error_weight: 0.8, // at least 0
-    ///     control: 1024,          // latents, at least 2
-    ///     negligible_error: 3.0,  // grey levels of 255, at least 0
-    /// };
-    /// # assert_eq!(defaults, MomentsSettings::default());
-    /// ```
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    #[serde(default, deny_unknown_fields)]
-    pub struct MomentsSettings {
-        /// Weight of the rollout error beside the teacher's moments.
-        pub error_weight: f64,
-        /// Weight of the rollout error beside the moments of training data.
-        pub data_error_weight: f64,
-        /// Latents whose samples are compared with training data.
-        pub control: usize,
-        /// Root mean square, in grey levels, of an error that hardly counts beside training data.
-        pub negligible_error: f64,
-    }
 }
 
 impl Default for TeacherSettings {
@@ -344,12 +326,6 @@ impl Default for RolloutSettings {
     }
 }
 
-impl Default for MomentsSettings {
-    fn default() -> Self {
-        Self { error_weight: 1.0, data_error_weight: 0.8, control: 1024, negligible_error: 3.0 }
-    }
-}
-
 impl SearchSettings {
     /// Checks every setting.
     ///
@@ -393,6 +369,9 @@ impl SearchSettings {
         number("moments.error_weight", error_weight, error_weight >= 0.0, NOT_NEGATIVE)?;
         number("moments.data_error_weight", data_error_weight, data_error_weight >= 0.0, NOT_NEGATIVE)?;
         number("moments.negligible_error", negligible_error, negligible_error >= 0.0, NOT_NEGATIVE)?;
-        least("moments.control", control, 2, "at least 2, as a mean of one sample says nothing")
+        least("moments.control", control, 2, "at least 2, as a mean of one sample says nothing")?;
+        let NearestSettings { methods: _, samples, dropped_beyond } = self.nearest;
+        least("nearest.samples", samples, 8, "at least 8, as a quarter of them is compared first")?;
+        number("nearest.dropped_beyond", dropped_beyond, dropped_beyond >= 1.0, "a finite number of at least 1")
     }
 }

@@ -23,6 +23,7 @@ pub mod fitting;
 pub mod float_range;
 pub mod forecast;
 pub mod import;
+pub mod judge;
 pub mod measure;
 pub mod models;
 pub mod pixels;

@@ -23,6 +23,7 @@ Methods:
   time_uniform), gits (gits@1.15 with a coefficient of your own), oss or bound; or least-squares,
   which fits a solver of its own. +gauss-newton, +rollout or +levels after any of them refines its
   plans, and +moments (of the teacher's samples) or +data-moments (of --data) at the end matches moments.
+  ...+data-moments+nearest takes a solver's plan where its images are nearer to --data.
 
 Examples:
   fewstep compare fashion-mnist --steps 4,5,6 --images 1000 --out runs/compare
@@ -136,9 +137,7 @@ impl Args {
         match &self.data {
             Some(path) => Ok(open_data(path, self.pad_to, None)?),
             None if opened.name == BUILT_IN && is_built_in(BUILT_IN) => Ok(assets::test_images()?),
-            None => bail!(
-                "the methods bound and any that ends in +data-moments need training images: name them with --data"
-            ),
+            None => bail!("the methods bound and any with +data-moments need training images: name them with --data"),
         }
     }
 

@@ -16,6 +16,7 @@ mod info;
 mod interrupt;
 mod killed;
 mod mixture;
+mod nearest;
 mod parameterisations;
 mod pictures;
 mod processes;

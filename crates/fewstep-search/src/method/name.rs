@@ -11,6 +11,9 @@ use crate::suggest::nearest;
 /// Sources by name, those that are no schedule.
 const SEARCHES: [&str; 4] = ["gits", "oss", "bound", "least-squares"];
 
+/// Ends the name of a method that chooses by training data.
+const NEAREST: &str = "+nearest";
+
 /// A solver by name; an unknown one is answered with the nearest.
 ///
 /// # Errors
@@ -39,7 +42,8 @@ impl fmt::Display for Method {
             write!(f, "/{solver}")?;
         }
         f.write_str(self.refinement.map_or("", Refinement::suffix))?;
-        f.write_str(self.moments.map_or("", MomentsOf::suffix))
+        f.write_str(self.moments.map_or("", MomentsOf::suffix))?;
+        f.write_str(if self.nearest { NEAREST } else { "" })
     }
 }
 
@@ -47,8 +51,13 @@ impl FromStr for Method {
     type Err = MethodError;
 
     fn from_str(text: &str) -> Result<Self, MethodError> {
-        let of = |of: MomentsOf| Some((text.strip_suffix(of.suffix())?, Some(of)));
-        let (refined, moments) = MomentsOf::ALL.into_iter().find_map(of).unwrap_or((text, None));
+        let own = text.strip_suffix(NEAREST);
+        let (own, nearest_to_data) = (own.unwrap_or(text), own.is_some());
+        let of = |of: MomentsOf| Some((own.strip_suffix(of.suffix())?, Some(of)));
+        let (refined, moments) = MomentsOf::ALL.into_iter().find_map(of).unwrap_or((own, None));
+        if nearest_to_data && moments != Some(MomentsOf::Data) {
+            return Err(MethodError::NotOfData(own.to_owned()));
+        }
         let by = |how: Refinement| Some((refined.strip_suffix(how.suffix())?, Some(how)));
         let (plain, refinement) = Refinement::ALL.into_iter().find_map(by).unwrap_or((refined, None));
         let (source, solver) = match plain.split_once('/') {
@@ -99,7 +108,7 @@ impl FromStr for Method {
         if solver.is_none() && refinement == Some(Refinement::Levels) {
             return Err(MethodError::NoFormula);
         }
-        Ok(Self { source, solver, refinement, moments })
+        Ok(Self { source, solver, refinement, moments, nearest: nearest_to_data })
     }
 }
 

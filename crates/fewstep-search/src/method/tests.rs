@@ -15,6 +15,7 @@ fn names_lead_back_to_methods() {
         "least-squares+gauss-newton+moments",
         "oss/ipndm4+moments",
         "least-squares+gauss-newton+data-moments",
+        "oss/euler+data-moments+nearest",
     ] {
         assert_eq!(name.parse::<Method>().unwrap().to_string(), name);
     }
@@ -32,6 +33,8 @@ fn names_lead_back_to_methods() {
         ("karas/euler", "did you mean 'karras/euler'?"),
         ("least_squares", "did you mean 'least-squares'?"),
         ("karras/ipndm", "did you mean 'ipndm4'?"),
+        ("least-squares+moments+nearest", "+nearest follows +data-moments"),
+        ("least-squares+nearest", "least-squares does not"),
     ] {
         let error = bad.parse::<Method>().unwrap_err().to_string();
         assert!(error.contains(says), "{bad}: {error}");
@@ -53,6 +56,7 @@ fn methods_depend_on_the_settings_of_their_stages() {
             "least-squares+gauss-newton+moments",
             "karras/euler+rollout",
             "karras/euler+data-moments",
+            "oss/euler+data-moments+nearest",
         ];
         let differs = |name: &&str| {
             let method: Method = name.parse().unwrap();
@@ -64,12 +68,13 @@ fn methods_depend_on_the_settings_of_their_stages() {
     assert_eq!(changed(|s| s.least_squares.ridge = 1.0), fitted);
     assert_eq!(changed(|s| s.sweep.sweeps = 9), fitted);
     assert_eq!(changed(|s| s.sweep.sweeps = 0), fitted);
-    assert_eq!(changed(|s| s.oss.beam = 1), ["oss/ipndm4"]);
+    assert_eq!(changed(|s| s.oss.beam = 1), ["oss/ipndm4", "oss/euler+data-moments+nearest"]);
     assert_eq!(changed(|s| s.gits.metric = crate::CostMetric::L1), ["gits/ipndm4"]);
     assert_eq!(changed(|s| s.gauss_newton.rounds = 9), fitted[1..]);
     assert_eq!(changed(|s| s.rollout.steps = 9), ["karras/euler+rollout"]);
-    let matched = ["least-squares+gauss-newton+moments", "karras/euler+data-moments"];
-    assert_eq!(changed(|s| s.moments.control = 9), matched);
+    let of_data = ["karras/euler+data-moments", "oss/euler+data-moments+nearest"];
+    assert_eq!(changed(|s| s.moments.control = 9), [&["least-squares+gauss-newton+moments"], &of_data[..]].concat());
+    assert_eq!(changed(|s| s.nearest.samples = 9), of_data[1..]);
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub(super) fn needs<D: Denoiser>(
             return Err(needs_moments());
         }
     }
+    if method.nearest {
+        Method::others(&settings.nearest).try_for_each(|other| needs(denoiser, &other, settings, extras))?;
+    }
     if method.follows_gradients() {
         if denoiser.differentiable().is_none() {
             return Err(Error::NotDifferentiable);
@@ -66,7 +69,7 @@ pub(super) fn needs_table() -> Error {
 
 pub(super) fn needs_moments() -> Error {
     Error::NeedsData {
-        method: "a method that ends in +data-moments".to_owned(),
+        method: "a method with +data-moments".to_owned(),
         hint: " (+moments takes the teacher's samples)",
     }
 }

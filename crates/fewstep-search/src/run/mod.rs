@@ -6,6 +6,7 @@ mod extras;
 mod fit;
 mod found;
 mod moments;
+mod nearest;
 mod plain;
 mod refine;
 mod teach;
@@ -23,7 +24,7 @@ use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::Batch;
 
 pub use self::check::check_method;
-pub use self::extras::{Extras, SampleLoss};
+pub use self::extras::{Extras, Judge, SampleLoss};
 pub use self::found::Found;
 pub use self::moments::DataMoments;
 use self::moments::HasTarget;
@@ -270,6 +271,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
                 candidates.retain(steps);
                 self.match_moments(*of, settings, candidates)
             }
+            Stage::Nearest { settings, others } => self.nearest(settings, others, candidates, steps),
         }
     }
 

@@ -32,7 +32,7 @@ const GREY_LEVELS: f64 = 127.5;
 const CONTROL_EVALUATIONS: usize = 15;
 
 /// Samples of it at once.
-const CONTROL_BATCH: usize = 64;
+pub(super) const CONTROL_BATCH: usize = 64;
 
 /// How far samples are moved along a direction to see what it does, in units of the error that a plan leaves.
 const DIFFERENCE: f64 = 0.1;
@@ -40,7 +40,7 @@ const DIFFERENCE: f64 = 0.1;
 /// What training data look like, in the features that moments are matched on: [`DataMoments::add`] is given every batch of them.
 #[derive(Clone, Debug, Default)]
 pub struct DataMoments {
-    features: FeatureMoments,
+    pub(super) features: FeatureMoments,
     clipping: ClippingHistogram,
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Target {
     /// How much of them is to be clipped; none where that is left as it is.
     clipping: Option<ClippingTarget>,
     /// Evaluations of single samples that it takes to know; everyone who uses it is charged them.
-    evaluations: u64,
+    pub(super) evaluations: u64,
 }
 
 /// A search that knows what samples are to be like, for those of networks that were tuned from its own.
@@ -154,7 +154,7 @@ impl<D: Denoiser> Search<'_, D> {
         Ok(())
     }
 
-    fn appearance(&self) -> Result<&dyn Appearance<D::Batch, D::Error>> {
+    pub(super) fn appearance(&self) -> Result<&dyn Appearance<D::Batch, D::Error>> {
         self.student.denoiser().appearance().ok_or(Error::NoImages)
     }
 

@@ -4,8 +4,12 @@ use fewstep_core::Plan;
 use fewstep_core::denoiser::{Counting, Denoiser, Guided, Levels, Oracle, Reference};
 use fewstep_core::mixture::{Component, Covariance, Mixture};
 use fewstep_core::observe::{Event, Observer, Silent};
-use fewstep_search::settings::{Distance, GitsSettings, LeastSquaresSettings, MomentsSettings, TeacherSettings};
-use fewstep_search::{DataMoments, Error, Extras, Method, Search, SearchSettings, Stage, find_plans, sample};
+use fewstep_search::settings::{
+    Distance, GitsSettings, LeastSquaresSettings, MomentsSettings, NearestSettings, TeacherSettings,
+};
+use fewstep_search::{
+    DataMoments, Error, Extras, Judge, Method, Search, SearchSettings, Stage, find_plans, sample, search_seeds,
+};
 
 /// Small images with edges: three patterns of 1x4x5.
 pub fn pictures() -> Oracle {
@@ -103,6 +107,64 @@ fn moments_of_data_take_data() {
     let search = search.with(Extras { data: Some(&data), ..Extras::default() });
     let plan = &search.find(&wanted, &[3]).unwrap().plans[&3];
     assert!(plan.metadata.found_by.contains_key("refitted"), "{:?}", plan.metadata.found_by);
+}
+
+/// Where data are what some method's plan makes, that plan is the nearest to them, whatever the search itself found; where they are what the denoiser
+/// knows, its own plan is. What either takes is counted.
+#[test]
+fn the_plan_is_chosen_whose_samples_are_nearest_to_data() {
+    let denoiser = Counting::new(pictures());
+    let appearance = || denoiser.inner().appearance().unwrap();
+    let others = ["karras/euler", "karras/heun"].map(method).to_vec();
+    let nearest = NearestSettings { methods: others, samples: 256, ..NearestSettings::default() };
+    let settings = SearchSettings { nearest, ..settings() };
+    let (wanted, steps) = (method("least-squares+data-moments+nearest"), [3, 4]);
+
+    let seeds: Vec<u64> = (1000..2000).collect();
+    let euler = &find_plans(&denoiser, &method("karras/euler"), &[3], &settings, &Silent).unwrap().plans[&3];
+    let mut of_euler = DataMoments::new();
+    sample(&denoiser, euler, &seeds, 100, &Silent, |_, batch| of_euler.add(appearance(), batch)).unwrap();
+    let images: Vec<Vec<f64>> = denoiser.inner().mixture().sample(7, 1000).chunks(20).map(<[f64]>::to_vec).collect();
+    let mut of_mixture = DataMoments::new();
+    of_mixture.add(appearance(), &images).unwrap();
+
+    for (data, chosen) in [(&of_euler, "karras/euler+data-moments"), (&of_mixture, "own")] {
+        let search = Search::new(&denoiser, &settings, &Silent).unwrap();
+        let search = search.with(Extras { data: Some(data), ..Extras::default() });
+        let before = denoiser.cost().evaluations;
+        let found = search.find(&wanted, &steps).unwrap();
+        assert_eq!(found.evaluations, denoiser.cost().evaluations - before);
+        let of = |nfe: usize| found.plans[&nfe].metadata.found_by["nearest"].clone();
+        assert_eq!(of(3)["method"], chosen, "{}", of(3));
+        let compared = of(3)["compared"].as_object().unwrap().clone();
+        let distance = |name: &str| compared[name]["distance"].as_f64();
+        assert!(compared.keys().all(|name| distance(name) >= distance(chosen)), "{compared:?}");
+        // a solver of two evaluations a step has a plan of 3 and none of 4
+        assert_eq!((compared.len(), of(4)["compared"].as_object().unwrap().len()), (3, 2));
+    }
+}
+
+/// A caller's judge decides, and is asked with seeds that the search does not use.
+#[test]
+fn a_judge_chooses_plans() {
+    struct LikesTwoStages;
+    impl Judge for LikesTwoStages {
+        fn distance(&self, plan: &Plan, seeds: &[u64]) -> fewstep_search::Result<f64> {
+            let settings = settings();
+            assert!(seeds.iter().all(|seed| !search_seeds(&settings).contains(seed)));
+            Ok(if plan.solver == "heun" { 0.1 } else { f64::NAN })
+        }
+    }
+    let denoiser = pictures();
+    let mut data = DataMoments::new();
+    let images: Vec<Vec<f64>> = denoiser.mixture().sample(7, 300).chunks(20).map(<[f64]>::to_vec).collect();
+    data.add(denoiser.appearance().unwrap(), &images).unwrap();
+    let nearest = NearestSettings { methods: vec![method("karras/heun")], ..NearestSettings::default() };
+    let settings = SearchSettings { nearest, ..settings() };
+    let search = Search::new(&denoiser, &settings, &Silent).unwrap();
+    let search = search.with(Extras { data: Some(&data), judge: Some(&LikesTwoStages), ..Extras::default() });
+    let found = search.find(&method("least-squares+data-moments+nearest"), &[3]).unwrap();
+    assert_eq!(found.plans[&3].metadata.found_by["nearest"]["method"], "karras/heun+data-moments");
 }
 
 /// Vectors are no grids: errors are compared as they are, and moments are refused in a sentence.

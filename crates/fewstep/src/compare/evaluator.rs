@@ -13,7 +13,7 @@ use fewstep_io::{RunFolder, atomic, hash};
 use fewstep_nn::fit::TableConfig;
 use fewstep_nn::tensor::Batch;
 use fewstep_search::{
-    DataMoments, Extras, Found, HELD_OUT_SEEDS, HeldOut, Method, MomentsOf, SampleLoss, Search, Source, Stage,
+    DataMoments, Extras, Found, HELD_OUT_SEEDS, HeldOut, Judge, Method, MomentsOf, SampleLoss, Search, Source, Stage,
     heun_teacher,
 };
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,7 @@ use crate::cells::{Errors, ResultCache, Row, SearchCost};
 use crate::data::{DataId, data_moments};
 use crate::error::{Context, Result};
 use crate::features::FeatureLoss;
+use crate::judge::ImageJudge;
 use crate::runs::{read, slug};
 use crate::scorer::ImageScorer;
 use crate::teachers::{SpreadDenoiser, TorchSearch, teacher_in};
@@ -34,13 +35,18 @@ pub(super) struct Materials<'a> {
     table: OnceCell<BoundTable>,
     /// A loss of features, where samples are images themselves.
     loss: Option<FeatureLoss<'a>>,
+    /// What chooses among plans.
+    judge: Option<ImageJudge<'a>>,
 }
 
 impl<'a> Materials<'a> {
-    pub(super) fn new(subject: &'a Subject) -> Self {
+    pub(super) fn new(task: &CompareTask, subject: &'a Subject, observer: &'a dyn Observer) -> Result<Self> {
         let direct = subject.model.denoiser().pixel_shape().is_some_and(|shape| *subject.model.spec().shape == shape);
         let features = subject.references.first().filter(|_| direct).map(|reference| &*reference.features);
-        Self { moments: OnceCell::new(), table: OnceCell::new(), loss: features.map(FeatureLoss::new) }
+        let chooses = task.methods.iter().any(|method| method.nearest);
+        let references = if chooses { subject.references.as_slice() } else { &[] };
+        let judge = ImageJudge::new(references, subject.batch, subject.model.denoiser(), observer)?;
+        Ok(Self { moments: OnceCell::new(), table: OnceCell::new(), loss: features.map(FeatureLoss::new), judge })
     }
 }
 
@@ -242,12 +248,13 @@ impl<'a> Evaluator<'a> {
         Ok(Extras {
             data: if moments { Some(once(&materials.moments, || self.moments())?) } else { None },
             table: if table { Some(once(&materials.table, || self.table())?) } else { None },
+            judge: materials.judge.as_ref().map(|judge| judge as &dyn Judge),
             loss: materials.loss.as_ref().map(|loss| loss as &dyn SampleLoss<Shared<Batch>>),
         })
     }
 
     fn moments(&self) -> Result<DataMoments> {
-        let (images, _) = self.subject.data.as_ref().context("methods that end in +data-moments need training data")?;
+        let (images, _) = self.subject.data.as_ref().context("methods with +data-moments need training data")?;
         data_moments(images, *self.denoiser.inner(), self.subject.batch)
     }
 

@@ -82,7 +82,7 @@ fn fill(
     observer: &dyn Observer,
 ) -> Result<()> {
     let all = &run.file.task;
-    let (denoiser, materials) = (spread(subject.model.denoiser()), Materials::new(subject));
+    let (denoiser, materials) = (spread(subject.model.denoiser()), Materials::new(asked, subject, observer)?);
     let mut evaluator = Evaluator::new(asked, subject, (&denoiser, &materials), &run.folder, observer)?;
     for reference in &subject.references {
         let (images, dim) = (asked.settings.images, reference.data()?.map_or(0, |data| data.statistics.dim() as u64));

@@ -11,7 +11,7 @@ use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::fit::TuneStep;
 use fewstep_nn::program::DecoderConfig;
 use fewstep_nn::{Codec, Network, TorchDenoiser, spread};
-use fewstep_search::{Extras, Found, baseline};
+use fewstep_search::{Extras, Found, Judge, baseline};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -22,6 +22,7 @@ use super::settings::PlanSource;
 use super::task::FitTask;
 use super::{Fitter, FoundPlan, Saved};
 use crate::error::{Context, Result};
+use crate::judge::ImageJudge;
 use crate::models::{OpenModel, load_like};
 use crate::plans::{euler, read_plan};
 use crate::runs::{read, remove_if_there};
@@ -60,6 +61,8 @@ pub(super) struct Shared<'a> {
     pub found: Option<Found>,
     /// What scores interpolated levels and networks.
     pub scorer: Option<ImageScorer<'a>>,
+    /// What chooses among plans.
+    pub judge: Option<&'a ImageJudge<'a>>,
 }
 
 /// Where the fit for one number of evaluations stands.
@@ -230,7 +233,9 @@ impl Shared<'_> {
                     let search = self.search.as_ref().context("there is no search to go on with")?;
                     let spread = spread(denoiser);
                     let of_tuned = search.for_tuned(&spread)?;
-                    let extras = Extras { table, ..search.extras() };
+                    let judge = self.judge.map(|judge| judge.of(denoiser));
+                    let judge = judge.as_ref().map(|judge| judge as &dyn Judge);
+                    let extras = Extras { table, judge, ..search.extras() };
                     let found = of_tuned.with(extras).find(method, &[steps])?;
                     fitter.found(denoiser, method, &found, steps)
                 }

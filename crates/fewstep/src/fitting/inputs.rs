@@ -67,15 +67,16 @@ pub fn open_inputs(
     references: &[PathBuf],
     observer: &dyn Observer,
 ) -> Result<(Option<Box<dyn FeatureNetwork>>, Vec<ImageReference>)> {
-    let (compares, scores) = (task.compares_features(), task.interpolates_networks() || task.interpolates_levels());
+    let scores = task.interpolates_networks() || task.interpolates_levels() || task.chooses_plans();
+    let compares = task.compares_features();
     ensure!(
         compares || features.is_empty() || !references.is_empty(),
         "--features is for --ref or for a distance of features (tune.distance, search.rollout.loss), and changes nothing here"
     );
     ensure!(
         scores || references.is_empty(),
-        "--ref chooses among networks between the untuned and the tuned one, or among levels between rho = 7 and those of the method \
-         paper: that takes one of both, interpolate.images above 0, no distance of features, and early_stop"
+        "--ref chooses among networks between the untuned and the tuned one, among levels between rho = 7 and those of the method \
+         paper, or among plans (+nearest): the first two take interpolate.images above 0, no distance of features, and early_stop"
     );
     let network = match compares {
         true => {

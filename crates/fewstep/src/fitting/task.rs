@@ -9,7 +9,7 @@ use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::data::Images;
 use fewstep_nn::spread;
 use fewstep_search::settings::Distance;
-use fewstep_search::{Extras, MomentsOf, Search, heun_teacher};
+use fewstep_search::{Extras, Judge, MomentsOf, Search, heun_teacher};
 use serde::{Deserialize, Serialize};
 
 use super::budget::{self, Shared};
@@ -18,6 +18,7 @@ use super::settings::{FitSettings, PlanSource, check_tunable};
 use super::{FeatureLoss, Fitter, Outcome};
 use crate::data::{DataId, data_moments};
 use crate::error::{Result, ensure};
+use crate::judge::ImageJudge;
 use crate::models::{ModelId, OpenModel};
 use crate::reference::{ImageReference, ReferenceId};
 use crate::runs::{REPORT, ResumeError, Run, RunOptions, Task, what_differs};
@@ -124,6 +125,11 @@ impl FitTask {
         self.finds() && self.method == PlanSource::Paper && self.chooses_by_images()
     }
 
+    /// Whether images choose among plans, where there is a reference.
+    pub fn chooses_plans(&self) -> bool {
+        self.finds() && matches!(&self.method, PlanSource::Method(method) if method.nearest)
+    }
+
     /// Not by what tuning made small.
     fn chooses_by_images(&self) -> bool {
         self.settings.interpolate.images > 0 && self.settings.early_stop && !self.compares_features()
@@ -163,7 +169,7 @@ impl FitTask {
         );
         ensure!(
             images.is_some() || !self.needs_images(),
-            "this needs training images: name them with --data (the methods paper, bound and those that end in +data-moments \
+            "this needs training images: name them with --data (the methods paper, bound and those with +data-moments \
              take them, and so do the losses bound and edm, and tune.data_weight)"
         );
         if self.finds() {
@@ -283,8 +289,10 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
         _ => None,
     };
     let loss = inputs.features.map(FeatureLoss::new);
-    let mut shared =
-        Shared { task, opened, folder, resumed: run.resumed, table: None, search: None, found: None, scorer };
+    let references = if task.chooses_plans() { inputs.references } else { &[] };
+    let judge = ImageJudge::new(references, settings.batch, base, observer)?;
+    let (judge, resumed) = (judge.as_ref(), run.resumed);
+    let mut shared = Shared { task, opened, folder, resumed, table: None, search: None, found: None, scorer, judge };
     if task.finds() && settings.needs_table(&task.method) {
         shared.table = Some(fitter.table(base)?);
     }
@@ -293,6 +301,7 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
         let search = search.with(Extras {
             data: moments.as_ref(),
             table: table.as_ref(),
+            judge: judge.map(|judge| judge as &dyn Judge),
             loss: loss.as_ref().map(|loss| loss as &dyn fewstep_search::SampleLoss<_>),
         });
         shared.found = find(task, (&search, taught), folder, run.resumed, observer)?;

@@ -11,7 +11,7 @@ use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::fit::{NoiseSharing, TuneStep};
 use fewstep_nn::{Network, TorchDenoiser, Tunable};
-use fewstep_search::{DataMoments, Extras, MomentsOf, Search, baseline, heun_teacher};
+use fewstep_search::{DataMoments, Extras, Judge, MomentsOf, Search, baseline, heun_teacher};
 
 use super::figures::{Descent, Interpolation, LEVELS, Learning};
 use super::{ReproduceInputs, ReproduceTask, RowKind};
@@ -20,6 +20,7 @@ use crate::data::data_moments;
 use crate::error::{Context, Result};
 use crate::fitting::settings::{PaperObjective, PaperSettings, TuneSettings};
 use crate::fitting::{ChosenLevels, FitSettings, Fitter, FoundPlan, Saved, comes_nearer, plan_for};
+use crate::judge::ImageJudge;
 use crate::models::load_like;
 use crate::plans::euler;
 use crate::runs::{read, remove_if_there, slug};
@@ -41,6 +42,8 @@ pub(super) struct Runner<'a> {
     search: OnceCell<TorchSearch<'a>>,
     /// What it matches moments with.
     moments: &'a OnceCell<DataMoments>,
+    /// What chooses among plans.
+    judge: Option<&'a ImageJudge<'a>>,
     resumed: bool,
     observer: &'a dyn Observer,
 }
@@ -51,7 +54,7 @@ impl<'a> Runner<'a> {
         task: &'a ReproduceTask,
         inputs: &'a ReproduceInputs<'a>,
         (fitter, denoiser): (&'a Fitter<'a>, &'a SpreadDenoiser<'a>),
-        moments: &'a OnceCell<DataMoments>,
+        (moments, judge): (&'a OnceCell<DataMoments>, Option<&'a ImageJudge<'a>>),
         (run, resumed): (&'a RunFolder, bool),
     ) -> Result<Self> {
         let (folder, observer) = (run.subfolder("cells")?, fitter.observer);
@@ -67,7 +70,8 @@ impl<'a> Runner<'a> {
             seeds: task.settings.seeds,
             observer,
         });
-        Ok(Self { task, inputs, fitter, denoiser, folder, cache, search: OnceCell::new(), moments, resumed, observer })
+        let search = OnceCell::new();
+        Ok(Self { task, inputs, fitter, denoiser, folder, cache, search, moments, judge, resumed, observer })
     }
 
     fn base(&self) -> &'a dyn TorchDenoiser {
@@ -221,7 +225,8 @@ impl<'a> Runner<'a> {
             let (settings, observer) = (&self.task.settings, self.observer);
             let (teacher, _) = teacher_in(&self.folder, self.denoiser, &settings.fit.search, observer)?;
             let search = Search::with_teacher(self.denoiser, teacher, &settings.fit.search, observer)?;
-            let _ = self.search.set(search.with(Extras { data: self.moments()?, ..Extras::default() }));
+            let judge = self.judge.map(|judge| judge as &dyn Judge);
+            let _ = self.search.set(search.with(Extras { data: self.moments()?, judge, ..Extras::default() }));
         }
         self.search.get().context("the search was just made")
     }

@@ -99,8 +99,8 @@ impl ReproduceTask {
         }
         ensure!(
             images.is_some() || !self.needs_images(),
-            "this needs training images: name them with --data (the paper's phases do, our tuning as it is set, and methods that \
-             end in +data-moments)"
+            "this needs training images: name them with --data (the paper's phases do, our tuning as it is set, and methods with \
+             +data-moments)"
         );
         // which setting is to be another, by its name here
         let named = |error: Error, from: &str, to: &str| Error::Input(error.to_string().replace(from, to));
