@@ -370,7 +370,8 @@ impl SearchSettings {
         number("moments.data_error_weight", data_error_weight, data_error_weight >= 0.0, NOT_NEGATIVE)?;
         number("moments.negligible_error", negligible_error, negligible_error >= 0.0, NOT_NEGATIVE)?;
         least("moments.control", control, 2, "at least 2, as a mean of one sample says nothing")?;
-        let NearestSettings { methods: _, samples, dropped_beyond } = self.nearest;
+        let NearestSettings { methods: _, samples, least_gain, dropped_beyond } = self.nearest;
+        number("nearest.least_gain", least_gain, least_gain < 1.0, "a finite number below 1")?;
         least("nearest.samples", samples, 8, "at least 8, as a quarter of them is compared first")?;
         number("nearest.dropped_beyond", dropped_beyond, dropped_beyond >= 1.0, "a finite number of at least 1")
     }

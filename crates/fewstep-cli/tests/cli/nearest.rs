@@ -14,7 +14,14 @@ fn a_solvers_plan_is_taken_where_its_images_are_nearer() {
     let scored = ["--ref", "ref.npz", "--features", "features.safetensors"];
     let search = ["--steps", "3", "--data", "images", "--set", "search.teacher.samples=8"];
     let kept = ["--set", "early_stop=false", "--set", "held_out.samples=2"];
-    let nearest = ["--set", "search.nearest.samples=16", "--set", "search.nearest.methods=[\"karras/heun\"]"];
+    let nearest = [
+        "--set",
+        "search.nearest.samples=16",
+        "--set",
+        "search.nearest.methods=[\"karras/heun\"]",
+        "--set",
+        "search.nearest.least_gain=0",
+    ];
     let small = [&search[..], &nearest, &["--set", "search.moments.control=128"]].concat();
     let found_by = |plan: &str| place.read_json(plan)["metadata"]["found_by"].clone();
     let planned = |out: &str, more: &[&str]| {

@@ -32,8 +32,8 @@ struct Entrant {
 impl<D: Denoiser> Search<'_, D> {
     /// Puts in the place of every plan, of those of its number of evaluations, the one whose samples are nearest to training data. A fit
     /// to the teacher is as good as its teacher, and a solver that departs from it may depart towards the data. All are compared on the
-    /// same latents, apart from the search's. Plans that a quarter of the samples shows to be far off are dropped then. Of equals the
-    /// plan that the method itself found is kept.
+    /// same latents, apart from the search's. Plans that a quarter of the samples shows to be far off are dropped then. The plan that the
+    /// method itself found is truer to the model, and is kept where others are hardly nearer.
     pub(super) fn nearest(
         &self,
         settings: &NearestSettings,
@@ -90,7 +90,9 @@ impl<D: Denoiser> Search<'_, D> {
                 break;
             }
         }
-        let nearest = entrants.into_iter().min_by(|a, b| a.distance.total_cmp(&b.distance));
+        let handicapped =
+            |entrant: &Entrant| entrant.distance * if entrant.name == OWN { 1.0 - settings.least_gain } else { 1.0 };
+        let nearest = entrants.into_iter().min_by(|a, b| handicapped(a).total_cmp(&handicapped(b)));
         let chosen = nearest.map(|Entrant { name, mut found, .. }| {
             let found_by = json!({ "method": name, "compared": distances });
             found.plan.metadata.found_by.insert("nearest".into(), found_by);

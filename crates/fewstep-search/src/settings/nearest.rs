@@ -12,6 +12,7 @@ documented! {
     /// let defaults = NearestSettings {
     ///     methods: vec!["karras/unipc2_bh2".parse()?, "karras/dpmpp2m".parse()?],
     ///     samples: 1024,       // at least 8
+    ///     least_gain: 0.1,     // a share of the distance, below 1
     ///     dropped_beyond: 2.0, // at least 1
     /// };
     /// # assert_eq!(defaults, NearestSettings::default());
@@ -24,6 +25,8 @@ documented! {
         pub methods: Vec<Method>,
         /// Samples of each plan that are compared with training data.
         pub samples: usize,
+        /// Another method's plan is taken if its samples' distance is smaller by at least this part: it is less true to the model.
+        pub least_gain: f64,
         /// A plan is dropped whose first quarter of samples is so many times as far as the nearest plan's.
         pub dropped_beyond: f64,
     }
@@ -33,6 +36,6 @@ impl Default for NearestSettings {
     fn default() -> Self {
         // what diffusers' users take, on the levels that few steps are most often taken on
         let methods = ["karras/unipc2_bh2", "karras/dpmpp2m"].iter().filter_map(|name| name.parse().ok()).collect();
-        Self { methods, samples: 1024, dropped_beyond: 2.0 }
+        Self { methods, samples: 1024, least_gain: 0.1, dropped_beyond: 2.0 }
     }
 }

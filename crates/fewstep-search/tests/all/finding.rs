@@ -116,7 +116,7 @@ fn the_plan_is_chosen_whose_samples_are_nearest_to_data() {
     let denoiser = Counting::new(pictures());
     let appearance = || denoiser.inner().appearance().unwrap();
     let others = ["karras/euler", "karras/heun"].map(method).to_vec();
-    let nearest = NearestSettings { methods: others, samples: 256, ..NearestSettings::default() };
+    let nearest = NearestSettings { methods: others, samples: 256, least_gain: 0.0, ..NearestSettings::default() };
     let settings = SearchSettings { nearest, ..settings() };
     let (wanted, steps) = (method("least-squares+data-moments+nearest"), [3, 4]);
 
@@ -147,12 +147,12 @@ fn the_plan_is_chosen_whose_samples_are_nearest_to_data() {
 /// A caller's judge decides, and is asked with seeds that the search does not use.
 #[test]
 fn a_judge_chooses_plans() {
-    struct LikesTwoStages;
-    impl Judge for LikesTwoStages {
+    struct LikesHeun(f64);
+    impl Judge for LikesHeun {
         fn distance(&self, plan: &Plan, seeds: &[u64]) -> fewstep_search::Result<f64> {
             let settings = settings();
             assert!(seeds.iter().all(|seed| !search_seeds(&settings).contains(seed)));
-            Ok(if plan.solver == "heun" { 0.1 } else { f64::NAN })
+            Ok(if plan.solver == "heun" { self.0 } else { 2.0 })
         }
     }
     let denoiser = pictures();
@@ -161,10 +161,14 @@ fn a_judge_chooses_plans() {
     data.add(denoiser.appearance().unwrap(), &images).unwrap();
     let nearest = NearestSettings { methods: vec![method("karras/heun")], ..NearestSettings::default() };
     let settings = SearchSettings { nearest, ..settings() };
-    let search = Search::new(&denoiser, &settings, &Silent).unwrap();
-    let search = search.with(Extras { data: Some(&data), judge: Some(&LikesTwoStages), ..Extras::default() });
-    let found = search.find(&method("least-squares+data-moments+nearest"), &[3]).unwrap();
-    assert_eq!(found.plans[&3].metadata.found_by["nearest"]["method"], "karras/heun+data-moments");
+    // a plan that is hardly nearer does not take the place of one that is truer to the model
+    for (distance, chosen) in [(0.1, "karras/heun+data-moments"), (1.79, "karras/heun+data-moments"), (1.81, "own")] {
+        let judge = LikesHeun(distance);
+        let search = Search::new(&denoiser, &settings, &Silent).unwrap();
+        let search = search.with(Extras { data: Some(&data), judge: Some(&judge), ..Extras::default() });
+        let found = search.find(&method("least-squares+data-moments+nearest"), &[3]).unwrap();
+        assert_eq!(found.plans[&3].metadata.found_by["nearest"]["method"], chosen);
+    }
 }
 
 /// Vectors are no grids: errors are compared as they are, and moments are refused in a sentence.
