@@ -42,7 +42,7 @@ def find_plans(
     settings: str,
     held_out: int,
     data: Any | None,
-    judge: Any | None,
+    scorer: Any | None,
     progress: Any | None,
 ) -> dict[str, Any]: ...
 def cost(

@@ -13,7 +13,7 @@ import numpy as np
 from . import _fewstep
 from ._arrays import NumpyArrays, TorchArrays, is_torch
 from ._callback import Callback, Rows, hint_of
-from ._judge import Judge
+from ._scorer import Scorer
 from ._parameterisation import Denoiser, Parameterisation
 from ._plan import Plan, Plans
 from ._progress import bars
@@ -157,14 +157,14 @@ def find_plans(
     )
     described = _described(shape, sigma_range, classes, guidance, calls, arrays.rounding, images)
     inner = None if parameterisation is None else parameterisation._inner
-    judge = None
+    scorer = None
     if features is not None:
-        judge = _without_gradients(arrays, lambda: Judge(features, _batches(arrays, shape, data, method) or ()))
+        scorer = _without_gradients(arrays, lambda: Scorer(features, _batches(arrays, shape, data, method) or ()))
     try:
         found = _without_gradients(
             arrays,
             lambda: _fewstep.find_plans(
-                callback, arrays, described, inner, wanted, method, text, held_out, batches, judge, bars(progress)
+                callback, arrays, described, inner, wanted, method, text, held_out, batches, scorer, bars(progress)
             ),
         )
     except FloatingPointError as error:

@@ -7,7 +7,7 @@ use fewstep_core::denoiser::{Appearance, Clipping, Denoiser, Spec};
 use fewstep_core::noise;
 use fewstep_core::observe::Observer;
 use fewstep_core::plan::{Constant, Plan};
-use fewstep_search::{DataMoments, Error, Judge, random_features, sample};
+use fewstep_search::{DataMoments, Error, PlanScorer, random_features, sample};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -102,34 +102,34 @@ impl Callback {
     }
 }
 
-/// A Python object of `fewstep._judge`, which compares samples with training samples by features of the user's.
-pub struct CallbackJudge<'a> {
+/// A Python object of `fewstep._scorer`, which compares samples with training samples by features of the user's.
+pub struct CallbackScorer<'a> {
     object: Py<PyAny>,
     callback: &'a Callback,
     observer: &'a dyn Observer,
 }
 
-impl<'a> CallbackJudge<'a> {
+impl<'a> CallbackScorer<'a> {
     pub fn new(object: Py<PyAny>, callback: &'a Callback, observer: &'a dyn Observer) -> Self {
         Self { object, callback, observer }
     }
 }
 
-/// Samples that a judge is given at once.
-const JUDGED: usize = 64;
+/// Samples that are given for scoring at once.
+const SCORED: usize = 64;
 
-impl Judge for CallbackJudge<'_> {
+impl PlanScorer for CallbackScorer<'_> {
     fn distance(&self, plan: &Plan, seeds: &[u64]) -> Result<f64, Error> {
         let mut batches = Vec::new();
-        sample(self.callback, plan, seeds, JUDGED, self.observer, |_, batch| {
+        sample(self.callback, plan, seeds, SCORED, self.observer, |_, batch| {
             batches.push(batch.clone());
             Ok(())
         })?;
-        let judged = self.callback.call(|object| {
+        let scored = self.callback.call(|object| {
             let batches = PyList::new(object.py(), batches.iter().map(|batch| batch.bound(object.py())))?;
             self.object.bind(object.py()).call_method1("distance", (batches,))?.extract()
         });
-        judged.map_err(raised)
+        scored.map_err(raised)
     }
 }
 

@@ -11,7 +11,7 @@ use fewstep_core::denoiser::{Denoiser, Guidance, Levels, Spec};
 use fewstep_core::observe::Observer;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_search::{
-    Error, Extras, HELD_OUT_SEEDS, HeldOut, Judge, Method, SEARCH_SEEDS, Search, SearchError, SearchSettings,
+    Error, Extras, HELD_OUT_SEEDS, HeldOut, Method, PlanScorer, SEARCH_SEEDS, Search, SearchError, SearchSettings,
     TEACHER_STEPS, baseline, check_method, heun_teacher,
 };
 use pyo3::exceptions::{PyFloatingPointError, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use self::arrays::{Array, Operations};
-use self::callback::{Callback, CallbackJudge, Raised};
+use self::callback::{Callback, CallbackScorer, Raised};
 use self::observer::Watcher;
 use self::parameterisation::PyParameterisation;
 use self::plan::PyPlan;
@@ -99,7 +99,7 @@ struct Outcome {
 
 /// The plans of a method for these numbers of evaluations on `callback`, an object of `fewstep._callback`.
 #[pyfunction]
-#[pyo3(signature = (callback, operations, described, parameterisation, steps, method, settings, held_out, data, judge, progress))]
+#[pyo3(signature = (callback, operations, described, parameterisation, steps, method, settings, held_out, data, plan_scorer, progress))]
 #[allow(clippy::too_many_arguments)] // one call of one Python function, which names them
 fn find_plans(
     callback: Py<PyAny>,
@@ -111,7 +111,7 @@ fn find_plans(
     settings: &str,
     held_out: usize,
     data: Option<Py<PyAny>>,
-    judge: Option<Py<PyAny>>,
+    plan_scorer: Option<Py<PyAny>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Outcome> {
     let method: Method = method.parse().map_err(bad)?;
@@ -120,10 +120,10 @@ fn find_plans(
     let operations = Operations::new(operations);
     let watcher = Watcher { object: progress, operations: operations.clone() };
     let callback = Callback::new(callback, &operations, spec, described.images)?;
-    let judge = judge.map(|object| CallbackJudge::new(object, &callback, &watcher));
-    let judge = judge.as_ref().map(|judge| judge as &dyn Judge);
+    let plan_scorer = plan_scorer.map(|object| CallbackScorer::new(object, &callback, &watcher));
+    let plan_scorer = plan_scorer.as_ref().map(|plan_scorer| plan_scorer as &dyn PlanScorer);
     let found = data.map(|batches| callback.data_moments(&batches)).transpose().and_then(|data| {
-        let extras = Extras { data: data.as_ref(), judge, ..Extras::default() };
+        let extras = Extras { data: data.as_ref(), plan_scorer, ..Extras::default() };
         find(&callback, &method, &steps, &settings, held_out, extras, &watcher)
     });
     match operations.failure() {

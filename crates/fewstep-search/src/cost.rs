@@ -72,7 +72,8 @@ fn costs(
         moments.add(appearance, &denoiser.latents(&(0..64).collect::<Vec<_>>()).map_err(Error::denoiser)?)?;
     }
     let table = table(spec, steps)?;
-    let search = search.with(Extras { data: Some(&moments), table: Some(&table), judge: None, loss: Some(&Squared) });
+    let search =
+        search.with(Extras { data: Some(&moments), table: Some(&table), plan_scorer: None, loss: Some(&Squared) });
     let cost = |method: &Method| {
         let start = denoiser.cost().evaluations;
         let moments = method.moments.filter(|_| denoiser.appearance().is_some());

@@ -17,7 +17,7 @@ pub trait SampleLoss<B> {
 }
 
 /// How far samples are from training data, by features that someone trusts: what methods that end in `+nearest` choose plans by.
-pub trait Judge {
+pub trait PlanScorer {
     /// The distance of the samples that `plan` makes from `seeds`; by several kinds of features, the geometric mean of theirs.
     ///
     /// # Errors
@@ -32,14 +32,14 @@ pub struct Extras<'a, B> {
     /// e(sigma) of the denoiser, for the method `bound`.
     pub table: Option<&'a BoundTable>,
     /// What methods that end in `+nearest` choose by; without it by features of [a network that nobody trained](crate::random_features).
-    pub judge: Option<&'a dyn Judge>,
+    pub plan_scorer: Option<&'a dyn PlanScorer>,
     /// A loss of features, for [`Distance::Features`](crate::settings::Distance::Features).
     pub loss: Option<&'a dyn SampleLoss<B>>,
 }
 
 impl<B> Default for Extras<'_, B> {
     fn default() -> Self {
-        Self { data: None, table: None, judge: None, loss: None }
+        Self { data: None, table: None, plan_scorer: None, loss: None }
     }
 }
 

@@ -24,7 +24,7 @@ use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::Batch;
 
 pub use self::check::check_method;
-pub use self::extras::{Extras, Judge, SampleLoss};
+pub use self::extras::{Extras, PlanScorer, SampleLoss};
 pub use self::found::Found;
 pub use self::moments::DataMoments;
 use self::moments::HasTarget;

@@ -55,10 +55,10 @@ impl<D: Denoiser> Search<'_, D> {
             candidates.evaluations += others.evaluations.saturating_sub(target.evaluations); // own plans were charged it already
             enter(&method.to_string(), others.found);
         }
-        let judge = self.judge()?;
+        let distance = self.distance_to_data()?;
         let mut progress = Progress::new(self.observer, "choosing plans", "budgets", entrants.len() as u64, 0);
         for (done, entrants) in (1..).zip(entrants.into_values()) {
-            let (found, evaluations) = self.nearest_of(entrants, &judge, settings)?;
+            let (found, evaluations) = self.nearest_of(entrants, &distance, settings)?;
             candidates.found.extend(found);
             candidates.evaluations += evaluations;
             progress.set(done, "");
@@ -70,7 +70,7 @@ impl<D: Denoiser> Search<'_, D> {
     fn nearest_of(
         &self,
         mut entrants: Vec<Entrant>,
-        judge: &dyn Fn(&Plan, &[u64]) -> Result<f64>,
+        distance: &dyn Fn(&Plan, &[u64]) -> Result<f64>,
         settings: &NearestSettings,
     ) -> Result<(Option<FoundPlan>, u64)> {
         let first = SEARCH_SEEDS + self.settings.teacher.samples as u64;
@@ -79,7 +79,7 @@ impl<D: Denoiser> Search<'_, D> {
         for samples in [seeds.len() / 4, seeds.len()] {
             for entrant in &mut entrants {
                 let plan = &entrant.found.plan;
-                entrant.distance = judge(plan, &seeds[..samples])?;
+                entrant.distance = distance(plan, &seeds[..samples])?;
                 evaluations += (samples * plan.nfe()) as u64;
                 let found = json!({ "distance": entrant.distance, "samples": samples });
                 distances.insert(entrant.name.clone(), found);
@@ -101,14 +101,14 @@ impl<D: Denoiser> Search<'_, D> {
         Ok((chosen, evaluations))
     }
 
-    /// The distance of a plan's samples from training data: the caller's judge's, or by features of a network that nobody trained.
-    fn judge(&self) -> Result<impl Fn(&Plan, &[u64]) -> Result<f64>> {
+    /// The distance of a plan's samples from training data: the caller's, or by features of a network that nobody trained.
+    fn distance_to_data(&self) -> Result<impl Fn(&Plan, &[u64]) -> Result<f64>> {
         let data = self.extras.data.ok_or_else(needs_moments)?;
         let reference = Reference::new(&data.features.gaussian()?);
         let appearance = self.appearance()?;
         Ok(move |plan: &Plan, seeds: &[u64]| {
-            if let Some(judge) = self.extras.judge {
-                return judge.distance(plan, seeds);
+            if let Some(plan_scorer) = self.extras.plan_scorer {
+                return plan_scorer.distance(plan, seeds);
             }
             let mut rows = Vec::new();
             sample(self.student.denoiser(), plan, seeds, CONTROL_BATCH, self.observer, |_, batch| {

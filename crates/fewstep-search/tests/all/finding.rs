@@ -8,7 +8,7 @@ use fewstep_search::settings::{
     Distance, GitsSettings, LeastSquaresSettings, MomentsSettings, NearestSettings, TeacherSettings,
 };
 use fewstep_search::{
-    DataMoments, Error, Extras, Judge, Method, Search, SearchSettings, Stage, find_plans, sample, search_seeds,
+    DataMoments, Error, Extras, Method, PlanScorer, Search, SearchSettings, Stage, find_plans, sample, search_seeds,
 };
 
 /// Small images with edges: three patterns of 1x4x5.
@@ -144,11 +144,11 @@ fn the_plan_is_chosen_whose_samples_are_nearest_to_data() {
     }
 }
 
-/// A caller's judge decides, and is asked with seeds that the search does not use.
+/// a caller's scores decide, and is asked with seeds that the search does not use.
 #[test]
-fn a_judge_chooses_plans() {
+fn scores_choose_plans() {
     struct LikesHeun(f64);
-    impl Judge for LikesHeun {
+    impl PlanScorer for LikesHeun {
         fn distance(&self, plan: &Plan, seeds: &[u64]) -> fewstep_search::Result<f64> {
             let settings = settings();
             assert!(seeds.iter().all(|seed| !search_seeds(&settings).contains(seed)));
@@ -163,9 +163,9 @@ fn a_judge_chooses_plans() {
     let settings = SearchSettings { nearest, ..settings() };
     // a plan that is hardly nearer does not take the place of one that is truer to the model
     for (distance, chosen) in [(0.1, "karras/heun+data-moments"), (1.79, "karras/heun+data-moments"), (1.81, "own")] {
-        let judge = LikesHeun(distance);
+        let plan_scorer = LikesHeun(distance);
         let search = Search::new(&denoiser, &settings, &Silent).unwrap();
-        let search = search.with(Extras { data: Some(&data), judge: Some(&judge), ..Extras::default() });
+        let search = search.with(Extras { data: Some(&data), plan_scorer: Some(&plan_scorer), ..Extras::default() });
         let found = search.find(&method("least-squares+data-moments+nearest"), &[3]).unwrap();
         assert_eq!(found.plans[&3].metadata.found_by["nearest"]["method"], chosen);
     }

@@ -13,8 +13,8 @@ use fewstep_io::{RunFolder, atomic, hash};
 use fewstep_nn::fit::TableConfig;
 use fewstep_nn::tensor::Batch;
 use fewstep_search::{
-    DataMoments, Extras, Found, HELD_OUT_SEEDS, HeldOut, Judge, Method, MomentsOf, SampleLoss, Search, Source, Stage,
-    heun_teacher,
+    DataMoments, Extras, Found, HELD_OUT_SEEDS, HeldOut, Method, MomentsOf, PlanScorer, SampleLoss, Search, Source,
+    Stage, heun_teacher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ use crate::cells::{Errors, ResultCache, Row, SearchCost};
 use crate::data::{DataId, data_moments};
 use crate::error::{Context, Result};
 use crate::features::FeatureLoss;
-use crate::judge::ImageJudge;
+use crate::plan_scorer::FrechetPlanScorer;
 use crate::runs::{read, slug};
 use crate::scorer::ImageScorer;
 use crate::teachers::{SpreadDenoiser, TorchSearch, teacher_in};
@@ -36,7 +36,7 @@ pub(super) struct Materials<'a> {
     /// A loss of features, where samples are images themselves.
     loss: Option<FeatureLoss<'a>>,
     /// What chooses among plans.
-    judge: Option<ImageJudge<'a>>,
+    plan_scorer: Option<FrechetPlanScorer<'a>>,
 }
 
 impl<'a> Materials<'a> {
@@ -45,8 +45,8 @@ impl<'a> Materials<'a> {
         let features = subject.references.first().filter(|_| direct).map(|reference| &*reference.features);
         let chooses = task.methods.iter().any(|method| method.nearest);
         let references = if chooses { subject.references.as_slice() } else { &[] };
-        let judge = ImageJudge::new(references, subject.batch, subject.model.denoiser(), observer)?;
-        Ok(Self { moments: OnceCell::new(), table: OnceCell::new(), loss: features.map(FeatureLoss::new), judge })
+        let plan_scorer = FrechetPlanScorer::new(references, subject.batch, subject.model.denoiser(), observer)?;
+        Ok(Self { moments: OnceCell::new(), table: OnceCell::new(), loss: features.map(FeatureLoss::new), plan_scorer })
     }
 }
 
@@ -248,7 +248,7 @@ impl<'a> Evaluator<'a> {
         Ok(Extras {
             data: if moments { Some(once(&materials.moments, || self.moments())?) } else { None },
             table: if table { Some(once(&materials.table, || self.table())?) } else { None },
-            judge: materials.judge.as_ref().map(|judge| judge as &dyn Judge),
+            plan_scorer: materials.plan_scorer.as_ref().map(|plan_scorer| plan_scorer as &dyn PlanScorer),
             loss: materials.loss.as_ref().map(|loss| loss as &dyn SampleLoss<Shared<Batch>>),
         })
     }

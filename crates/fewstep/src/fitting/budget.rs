@@ -11,7 +11,7 @@ use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::fit::TuneStep;
 use fewstep_nn::program::DecoderConfig;
 use fewstep_nn::{Codec, Network, TorchDenoiser, spread};
-use fewstep_search::{Extras, Found, Judge, baseline};
+use fewstep_search::{Extras, Found, PlanScorer, baseline};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -22,8 +22,8 @@ use super::settings::PlanSource;
 use super::task::FitTask;
 use super::{Fitter, FoundPlan, Saved};
 use crate::error::{Context, Result};
-use crate::judge::ImageJudge;
 use crate::models::{OpenModel, load_like};
+use crate::plan_scorer::FrechetPlanScorer;
 use crate::plans::{euler, read_plan};
 use crate::runs::{read, remove_if_there};
 use crate::scorer::{self, ImageScorer};
@@ -62,7 +62,7 @@ pub(super) struct Shared<'a> {
     /// What scores interpolated levels and networks.
     pub scorer: Option<ImageScorer<'a>>,
     /// What chooses among plans.
-    pub judge: Option<&'a ImageJudge<'a>>,
+    pub plan_scorer: Option<&'a FrechetPlanScorer<'a>>,
 }
 
 /// Where the fit for one number of evaluations stands.
@@ -233,9 +233,9 @@ impl Shared<'_> {
                     let search = self.search.as_ref().context("there is no search to go on with")?;
                     let spread = spread(denoiser);
                     let of_tuned = search.for_tuned(&spread)?;
-                    let judge = self.judge.map(|judge| judge.of(denoiser));
-                    let judge = judge.as_ref().map(|judge| judge as &dyn Judge);
-                    let extras = Extras { table, judge, ..search.extras() };
+                    let plan_scorer = self.plan_scorer.map(|plan_scorer| plan_scorer.of(denoiser));
+                    let plan_scorer = plan_scorer.as_ref().map(|plan_scorer| plan_scorer as &dyn PlanScorer);
+                    let extras = Extras { table, plan_scorer, ..search.extras() };
                     let found = of_tuned.with(extras).find(method, &[steps])?;
                     fitter.found(denoiser, method, &found, steps)
                 }

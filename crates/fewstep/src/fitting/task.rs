@@ -9,7 +9,7 @@ use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::data::Images;
 use fewstep_nn::spread;
 use fewstep_search::settings::Distance;
-use fewstep_search::{Extras, Judge, MomentsOf, Search, heun_teacher};
+use fewstep_search::{Extras, MomentsOf, PlanScorer, Search, heun_teacher};
 use serde::{Deserialize, Serialize};
 
 use super::budget::{self, Shared};
@@ -18,8 +18,8 @@ use super::settings::{FitSettings, PlanSource, check_tunable};
 use super::{FeatureLoss, Fitter, Outcome};
 use crate::data::{DataId, data_moments};
 use crate::error::{Result, ensure};
-use crate::judge::ImageJudge;
 use crate::models::{ModelId, OpenModel};
+use crate::plan_scorer::FrechetPlanScorer;
 use crate::reference::{ImageReference, ReferenceId};
 use crate::runs::{REPORT, ResumeError, Run, RunOptions, Task, what_differs};
 use crate::scorer::ImageScorer;
@@ -290,9 +290,10 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
     };
     let loss = inputs.features.map(FeatureLoss::new);
     let references = if task.chooses_plans() { inputs.references } else { &[] };
-    let judge = ImageJudge::new(references, settings.batch, base, observer)?;
-    let (judge, resumed) = (judge.as_ref(), run.resumed);
-    let mut shared = Shared { task, opened, folder, resumed, table: None, search: None, found: None, scorer, judge };
+    let plan_scorer = FrechetPlanScorer::new(references, settings.batch, base, observer)?;
+    let (plan_scorer, resumed) = (plan_scorer.as_ref(), run.resumed);
+    let mut shared =
+        Shared { task, opened, folder, resumed, table: None, search: None, found: None, scorer, plan_scorer };
     if task.finds() && settings.needs_table(&task.method) {
         shared.table = Some(fitter.table(base)?);
     }
@@ -301,7 +302,7 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
         let search = search.with(Extras {
             data: moments.as_ref(),
             table: table.as_ref(),
-            judge: judge.map(|judge| judge as &dyn Judge),
+            plan_scorer: plan_scorer.map(|plan_scorer| plan_scorer as &dyn PlanScorer),
             loss: loss.as_ref().map(|loss| loss as &dyn fewstep_search::SampleLoss<_>),
         });
         shared.found = find(task, (&search, taught), folder, run.resumed, observer)?;

@@ -32,8 +32,8 @@ pub use self::task::ReproduceTask;
 use crate::cells::Row;
 use crate::error::{Error, Result};
 use crate::fitting::Fitter;
-use crate::judge::ImageJudge;
 use crate::models::OpenModel;
+use crate::plan_scorer::FrechetPlanScorer;
 use crate::reference::ImageReference;
 use crate::runs::{REPORT, Run, RunFile, RunOptions, read_file};
 
@@ -107,9 +107,10 @@ fn work(run: &Run<ReproduceTask>, inputs: &ReproduceInputs, observer: &dyn Obser
     let fitter = Fitter::new(model.denoiser(), model.network(), inputs.images, settings, observer)?;
     let moments = OnceCell::<DataMoments>::new();
     let references = if task.settings.method.nearest { inputs.references } else { &[] };
-    let judge = ImageJudge::new(references, settings.batch, model.denoiser(), observer)?;
+    let plan_scorer = FrechetPlanScorer::new(references, settings.batch, model.denoiser(), observer)?;
     let spread = spread(model.denoiser());
-    let mut runner = Runner::new(task, inputs, (&fitter, &spread), (&moments, judge.as_ref()), (folder, run.resumed))?;
+    let mut runner =
+        Runner::new(task, inputs, (&fitter, &spread), (&moments, plan_scorer.as_ref()), (folder, run.resumed))?;
     let rows = runner.run(|rows| Ok(folder.write_json(ROWS, rows)?))?;
     folder.write_json(ROWS, &rows)?;
     let figures = drawn(&runner, task, model)?;

@@ -11,7 +11,7 @@ use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::fit::{NoiseSharing, TuneStep};
 use fewstep_nn::{Network, TorchDenoiser, Tunable};
-use fewstep_search::{DataMoments, Extras, Judge, MomentsOf, Search, baseline, heun_teacher};
+use fewstep_search::{DataMoments, Extras, MomentsOf, PlanScorer, Search, baseline, heun_teacher};
 
 use super::figures::{Descent, Interpolation, LEVELS, Learning};
 use super::{ReproduceInputs, ReproduceTask, RowKind};
@@ -20,8 +20,8 @@ use crate::data::data_moments;
 use crate::error::{Context, Result};
 use crate::fitting::settings::{PaperObjective, PaperSettings, TuneSettings};
 use crate::fitting::{ChosenLevels, FitSettings, Fitter, FoundPlan, Saved, comes_nearer, plan_for};
-use crate::judge::ImageJudge;
 use crate::models::load_like;
+use crate::plan_scorer::FrechetPlanScorer;
 use crate::plans::euler;
 use crate::runs::{read, remove_if_there, slug};
 use crate::scorer::ImageScorer;
@@ -43,7 +43,7 @@ pub(super) struct Runner<'a> {
     /// What it matches moments with.
     moments: &'a OnceCell<DataMoments>,
     /// What chooses among plans.
-    judge: Option<&'a ImageJudge<'a>>,
+    plan_scorer: Option<&'a FrechetPlanScorer<'a>>,
     resumed: bool,
     observer: &'a dyn Observer,
 }
@@ -54,7 +54,7 @@ impl<'a> Runner<'a> {
         task: &'a ReproduceTask,
         inputs: &'a ReproduceInputs<'a>,
         (fitter, denoiser): (&'a Fitter<'a>, &'a SpreadDenoiser<'a>),
-        (moments, judge): (&'a OnceCell<DataMoments>, Option<&'a ImageJudge<'a>>),
+        (moments, plan_scorer): (&'a OnceCell<DataMoments>, Option<&'a FrechetPlanScorer<'a>>),
         (run, resumed): (&'a RunFolder, bool),
     ) -> Result<Self> {
         let (folder, observer) = (run.subfolder("cells")?, fitter.observer);
@@ -71,7 +71,7 @@ impl<'a> Runner<'a> {
             observer,
         });
         let search = OnceCell::new();
-        Ok(Self { task, inputs, fitter, denoiser, folder, cache, search, moments, judge, resumed, observer })
+        Ok(Self { task, inputs, fitter, denoiser, folder, cache, search, moments, plan_scorer, resumed, observer })
     }
 
     fn base(&self) -> &'a dyn TorchDenoiser {
@@ -225,8 +225,8 @@ impl<'a> Runner<'a> {
             let (settings, observer) = (&self.task.settings, self.observer);
             let (teacher, _) = teacher_in(&self.folder, self.denoiser, &settings.fit.search, observer)?;
             let search = Search::with_teacher(self.denoiser, teacher, &settings.fit.search, observer)?;
-            let judge = self.judge.map(|judge| judge as &dyn Judge);
-            let _ = self.search.set(search.with(Extras { data: self.moments()?, judge, ..Extras::default() }));
+            let plan_scorer = self.plan_scorer.map(|plan_scorer| plan_scorer as &dyn PlanScorer);
+            let _ = self.search.set(search.with(Extras { data: self.moments()?, plan_scorer, ..Extras::default() }));
         }
         self.search.get().context("the search was just made")
     }

@@ -5,20 +5,20 @@ use std::rc::Rc;
 use fewstep_core::observe::Observer;
 use fewstep_core::plan::Plan;
 use fewstep_nn::TorchDenoiser;
-use fewstep_search::Judge;
+use fewstep_search::PlanScorer;
 
 use crate::error::{Error, Result};
 use crate::reference::ImageReference;
 use crate::scorer::ImageScorer;
 
-/// Judges plans by the Frechet distance of their images from data.
-pub struct ImageJudge<'a> {
+/// Scores plans by the Frechet distance of their images from data.
+pub struct FrechetPlanScorer<'a> {
     scorer: Rc<ImageScorer<'a>>,
     denoiser: &'a dyn TorchDenoiser,
     observer: &'a dyn Observer,
 }
 
-impl<'a> ImageJudge<'a> {
+impl<'a> FrechetPlanScorer<'a> {
     /// Of a denoiser's plans, if there is a reference with data.
     ///
     /// # Errors
@@ -38,16 +38,16 @@ impl<'a> ImageJudge<'a> {
         Ok(None)
     }
 
-    /// The same judge of another denoiser's plans.
-    pub fn of<'b>(&self, denoiser: &'b dyn TorchDenoiser) -> ImageJudge<'b>
+    /// The same of another denoiser's plans.
+    pub fn of<'b>(&self, denoiser: &'b dyn TorchDenoiser) -> FrechetPlanScorer<'b>
     where
         'a: 'b,
     {
-        ImageJudge { scorer: Rc::clone(&self.scorer) as Rc<ImageScorer<'b>>, denoiser, observer: self.observer }
+        FrechetPlanScorer { scorer: Rc::clone(&self.scorer) as Rc<ImageScorer<'b>>, denoiser, observer: self.observer }
     }
 }
 
-impl Judge for ImageJudge<'_> {
+impl PlanScorer for FrechetPlanScorer<'_> {
     /// The geometric mean of the distances under every feature network that has seen data.
     fn distance(&self, plan: &Plan, seeds: &[u64]) -> fewstep_search::Result<f64> {
         let score = self.scorer.score(self.denoiser, plan, seeds, self.observer).map_err(|error| match error {

@@ -10,7 +10,7 @@ import numpy as np
 from ._arrays import is_torch
 
 
-class Judge:
+class Scorer:
     """Frechet distances of samples from training data, both `[N, *shape]` in batches, under `features`, a function to `[N, d]`."""
 
     def __init__(self, features: Callable[[Any], Any], data: Iterable[Any]) -> None:
