@@ -288,7 +288,7 @@ impl Method {
         matches!(self.refinement, Some(Refinement::Rollout | Refinement::Levels))
     }
 
-    /// The other methods whose plans `+nearest` compares with, refined as this one is.
+    /// The other methods whose plans `+nearest` compares with, each with training data's moments matched.
     pub(crate) fn others(settings: &NearestSettings) -> impl Iterator<Item = Self> {
         settings.methods.iter().map(|method| Self { moments: Some(MomentsOf::Data), nearest: false, ..method.clone() })
     }

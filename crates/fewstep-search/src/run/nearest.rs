@@ -76,6 +76,7 @@ impl<D: Denoiser> Search<'_, D> {
         let first = SEARCH_SEEDS + self.settings.teacher.samples as u64;
         let seeds: Vec<u64> = (first..first + settings.samples as u64).collect();
         let (mut distances, mut evaluations) = (BTreeMap::new(), 0);
+        // a scorer is given a plan and seeds, so the first quarter is made twice: a quarter more for plans that stay, three less for others
         for samples in [seeds.len() / 4, seeds.len()] {
             for entrant in &mut entrants {
                 let plan = &entrant.found.plan;
