@@ -12,6 +12,10 @@ from fewstep import Plan
 from fewstep._steps import Steps
 
 
+#: Values of a latent that is empty, at most: some models' are not exactly 0.
+EMPTY = 0.1
+
+
 def is_flow(model_sampling: Any) -> bool:
     """Whether a model's states are `(1 - t) y + t n` and its sigma is t: ComfyUI's kind CONST."""
     return any(kind.__name__ == "CONST" for kind in type(model_sampling).__mro__)
@@ -31,7 +35,11 @@ def sampler(plan: Plan) -> Any:
     def sample(
         model: Any, x: Any, sigmas: Any, extra_args: Any = None, callback: Any = None, disable: Any = None, **_: Any
     ) -> Any:
-        sampling = model.inner_model.model_sampling
+        # KSAMPLER's wrapper holds the guider, and that the model
+        sampling = model.inner_model.inner_model.model_sampling
+        image = getattr(model, "latent_image", None)
+        if image is not None and float(image.abs().max()) > EMPTY:
+            raise ValueError("a plan begins with noise alone, and the latent holds an image: connect an empty latent")
         expected = levels(plan, sampling)
         if len(sigmas) != len(expected) or not torch.allclose(sigmas.cpu().float(), expected, rtol=1e-3, atol=1e-5):
             raise ValueError(
@@ -45,6 +53,8 @@ def sampler(plan: Plan) -> Any:
             sigma = steps.sigmas[steps.step]
             given, level = (steps.state / (1 + sigma), sigma / (1 + sigma)) if flow else (steps.state, sigma)
             denoised = model(given.to(x.dtype), level * ones, **extra)
+            if not bool(torch.isfinite(denoised).all()):
+                raise FloatingPointError(f"the model's answer at sigma {level:.6g} is not finite: its precision may not hold such values")
             if callback is not None:
                 callback({"x": given, "i": steps.step, "sigma": level, "sigma_hat": level, "denoised": denoised})
             steps.advance(denoised.float())

@@ -1,7 +1,7 @@
 """The operations of searches and samplers on arrays of one library: torch or NumPy.
 
-Arrays stay where they are. Sums and inner products run in the library, and only scalars and small rows of features come back. States
-have at least single precision, whatever the network computes in.
+Arrays stay where they are. Sums and inner products run in the library; scalars come back, small rows of features, one sample's worth of a
+mean, and values near the ends of the range of images. States have at least single precision, whatever the network computes in.
 """
 
 from __future__ import annotations
@@ -23,12 +23,37 @@ def is_torch(array: Any) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
+def kind_problem(d: Any, x: Any) -> str | None:
+    """What is wrong with the kind, shape or device of an answer `d` to `x`, in words."""
+    wanted = "a torch tensor" if is_torch(x) else "a NumPy array"
+    if is_torch(d) != is_torch(x) or not (is_torch(d) or isinstance(d, np.ndarray)):
+        advice = ": take its .sample" if hasattr(d, "sample") else ": take its first" if isinstance(d, (tuple, list)) and d else ""
+        return f"returned {_kind(d)}, where {wanted} was expected{advice}"
+    if d.shape != x.shape:
+        return f"returned shape {list(d.shape)} for an input of shape {list(x.shape)}"
+    if is_torch(x) and d.device != x.device:
+        return f"moved the answer to {d.device} from {x.device}"
+    return None
+
+
+def _problem(d: Any, x: Any) -> str | None:
+    problem = kind_problem(d, x)
+    if problem is None and d.dtype != x.dtype:
+        return f"returned {d.dtype} for an input of {x.dtype}: cast the answer, or pass dtype="
+    return problem
+
+
 class NumpyArrays:
     """NumPy arrays `[N, ...]`."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
         self.shape = tuple(shape)
-        self.dtype = np.dtype(dtype)
+        try:
+            self.dtype = np.dtype(dtype)
+        except TypeError:
+            raise TypeError(f"dtype must be a floating-point type, and is {dtype!r}") from None
+        if self.dtype.kind != "f" or self.dtype.itemsize not in self.rounding_of:
+            raise TypeError(f"dtype must be float16, float32 or float64, and is {self.dtype}")
         self.state_dtype = np.promote_types(self.dtype, np.float32)
         self._filters: list[tuple[np.ndarray, np.ndarray, int]] = []
 
@@ -113,10 +138,10 @@ class NumpyArrays:
     # what the callback needs
 
     def to_network(self, x: np.ndarray) -> np.ndarray:
-        return x.astype(self.dtype, copy=False)
+        return x.astype(self.dtype)  # a copy, which the callback may change in place
 
     def to_state(self, d: np.ndarray) -> np.ndarray:
-        return d.astype(self.state_dtype, copy=False)
+        return d.astype(self.state_dtype)  # a copy, as the callback may answer in one buffer every time
 
     def is_finite(self, d: np.ndarray) -> bool:
         return bool(np.isfinite(d).all())
@@ -132,13 +157,7 @@ class NumpyArrays:
 
     def problem(self, d: Any, x: np.ndarray) -> str | None:
         """What is wrong with an answer `d` to `x`, in words."""
-        if not isinstance(d, np.ndarray):
-            return f"returned {_kind(d)}, where a NumPy array was expected"
-        if d.shape != x.shape:
-            return f"returned shape {list(d.shape)} for an input of shape {list(x.shape)}"
-        if d.dtype != x.dtype:
-            return f"returned {d.dtype} for an input of {x.dtype}: cast the answer, or pass dtype="
-        return None
+        return _problem(d, x)
 
 
 class TorchArrays:
@@ -149,11 +168,26 @@ class TorchArrays:
 
         self.torch = torch
         self.shape = tuple(shape)
+        if not isinstance(dtype, torch.dtype):
+            raise TypeError(f"dtype must be one of torch's, such as torch.float32, and is {dtype!r}")
+        if not dtype.is_floating_point or torch.finfo(dtype).bits < 16:
+            raise TypeError(f"dtype must be a floating-point type of 16 bits or more, and is {dtype}")
         self.dtype = dtype
         self.state_dtype = torch.promote_types(dtype, torch.float32)
-        self.device = torch.device(device)
-        self.home = torch.device(offload) if offload is not None else self.device
+        self.device = self._device("device", device)
+        self.home = self.device if offload is None else self._device("offload", offload)
         self._filters: list[tuple[Any, Any, int]] = []
+
+    def _device(self, name: str, given: Any) -> Any:
+        try:
+            device = None if isinstance(given, bool) else self.torch.device(given)
+        except (RuntimeError, TypeError):
+            device = None
+        if device is None:
+            raise ValueError(f"{name} must be a torch device such as 'cpu' or 'cuda', and is {given!r}")
+        if device.type == "meta":
+            raise ValueError(f"{name} is 'meta', where tensors hold no numbers")
+        return device
 
     @property
     def rounding(self) -> float:
@@ -244,10 +278,10 @@ class TorchArrays:
     # what the callback needs
 
     def to_network(self, x: Any) -> Any:
-        return x.to(self.device, self.dtype)
+        return x.to(self.device, self.dtype, copy=True)  # which the callback may change in place
 
     def to_state(self, d: Any) -> Any:
-        return d.detach().to(self.home, self.state_dtype)
+        return d.detach().to(self.home, self.state_dtype, copy=True)  # the callback may answer in one buffer every time
 
     def is_finite(self, d: Any) -> bool:
         return bool(self.torch.isfinite(d).all())
@@ -264,15 +298,7 @@ class TorchArrays:
 
     def problem(self, d: Any, x: Any) -> str | None:
         """What is wrong with an answer `d` to `x`, in words."""
-        if not isinstance(d, self.torch.Tensor):
-            return f"returned {_kind(d)}, where a torch tensor was expected"
-        if d.shape != x.shape:
-            return f"returned shape {list(d.shape)} for an input of shape {list(x.shape)}"
-        if d.dtype != x.dtype:
-            return f"returned {d.dtype} for an input of {x.dtype}: cast the answer, or pass dtype="
-        if d.device != x.device:
-            return f"moved the answer to {d.device} from {x.device}"
-        return None
+        return _problem(d, x)
 
 
 def _kind(value: Any) -> str:

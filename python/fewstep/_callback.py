@@ -16,6 +16,9 @@ class Rows:
 
     def __init__(self, source: Any) -> None:
         self.source = source
+        for leaf in _leaves(source):
+            if isinstance(leaf, (str, bytes)) or not (hasattr(leaf, "__len__") and hasattr(leaf, "__getitem__")):
+                raise TypeError(f"conditions must be rows (an array, a list, or a mapping of them) or a function, and {leaf!r} is neither")
         lengths = {len(leaf) for leaf in _leaves(source)}
         if len(lengths) != 1 or 0 in lengths:
             raise ValueError(f"conditions must have one row a sample, all of one length, and have {sorted(lengths)}")

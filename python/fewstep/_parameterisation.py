@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from . import _fewstep
-from ._arrays import is_torch
+from ._arrays import is_torch, kind_problem
+from ._checks import finite, is_callable
 
 #: Noise tables that diffusers names, with its defaults.
 BETAS = {
@@ -39,8 +40,8 @@ class Parameterisation:
         if isinstance(alphas, str):
             if alphas not in BETAS:
                 raise ValueError(f"the noise table {alphas!r} is none of {', '.join(BETAS)}: give alphas_cumprod instead")
-            described = {"type": "alphas", "prediction": prediction, "alphas": BETAS[alphas], "sigma_data": sigma_data}
-            return cls(_fewstep.Parameterisation.from_json(json.dumps(described)))
+            described = {"type": "alphas", "prediction": prediction, "alphas": BETAS[alphas]}
+            return cls._described(described, sigma_data=sigma_data)
         try:
             values = [float(value) for value in (alphas.tolist() if hasattr(alphas, "tolist") else alphas)]
         except TypeError:
@@ -52,7 +53,12 @@ class Parameterisation:
                 f"alphas_cumprod must fall from timestep to timestep, and go from {values[0]:.4g} to {values[-1]:.4g}: are these betas? "
                 "Pass the cumulated product of 1 - beta"
             )
-        return cls(_fewstep.Parameterisation.on_alphas(prediction, values, sigma_data))
+        return cls(_fewstep.Parameterisation.on_alphas(prediction, values, finite("sigma_data", sigma_data)))
+
+    @classmethod
+    def _described(cls, described: dict[str, Any], **numbers: Any) -> Parameterisation:
+        numbers = {name: finite(name, value) for name, value in numbers.items() if value is not None}
+        return cls(_fewstep.Parameterisation.from_json(json.dumps(described | numbers)))
 
     @classmethod
     def eps(cls, alphas: str | Sequence[float] = "scaled_linear", sigma_data: float = 0.5) -> Parameterisation:
@@ -84,17 +90,13 @@ class Parameterisation:
         `timestep` is what the network is told: 1000 t unless `t` or `1-t` is given. `velocity` is what it predicts
         (`noise_minus_data`, `data_minus_noise`); `shift` moves the range of times and the flow's own schedule.
         """
-        described = {"type": "flow", "shift": shift, "timestep": timestep, "velocity": velocity, "t_max": t_max}
-        described["sigma_data"] = sigma_data
-        if t_min is not None:
-            described["t_min"] = t_min
-        return cls(_fewstep.Parameterisation.from_json(json.dumps(described)))
+        described = {"type": "flow", "timestep": timestep, "velocity": velocity}
+        return cls._described(described, shift=shift, t_min=t_min, t_max=t_max, sigma_data=sigma_data)
 
     @classmethod
     def edm(cls, sigma_data: float = 0.5, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Parameterisation:
         """EDM's (Karras et al. 2022, Table 1)."""
-        described = {"type": "edm", "sigma_data": sigma_data, "sigma_min": sigma_min, "sigma_max": sigma_max}
-        return cls(_fewstep.Parameterisation.from_json(json.dumps(described)))
+        return cls._described({"type": "edm"}, sigma_data=sigma_data, sigma_min=sigma_min, sigma_max=sigma_max)
 
     @classmethod
     def from_json(cls, text: str) -> Parameterisation:
@@ -126,6 +128,15 @@ class Parameterisation:
     def __repr__(self) -> str:
         return f"Parameterisation({self.to_json()})"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Parameterisation) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    def __reduce__(self) -> Any:
+        return Parameterisation.from_json, (self.to_json(),)
+
 
 class Denoiser:
     """A network in its parameterisation, callable as `denoise(x, sigma, *conditions)`; sigma is a number or a vector `[N]`."""
@@ -139,6 +150,7 @@ class Denoiser:
         return f"the network is told {told} with t from 0 to 1, and Parameterisation.flow takes timestep= for another of t, 1-t and 1000t"
 
     def __init__(self, network: Callable[..., Any], parameterisation: Parameterisation) -> None:
+        is_callable("network(x, label)", network)
         self.network = network
         self.parameterisation = parameterisation
 
@@ -149,7 +161,11 @@ class Denoiser:
         count = len(x)
         rows = rows * count if len(rows) == 1 else rows
         c_skip, c_out, c_in, c_noise = (_column(x, [row[k] for row in rows], k == 3) for k in range(4))
-        answer = self.network(x * c_in, c_noise, *conditions, **kwargs)
+        given = x * c_in
+        answer = self.network(given, c_noise, *conditions, **kwargs)
+        problem = kind_problem(answer, given)
+        if problem is not None:
+            raise TypeError(f"the network {problem}")
         return (x * c_skip + answer * c_out).astype(x.dtype) if not is_torch(x) else x * c_skip + answer * c_out
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from . import _fewstep
 from ._arrays import NumpyArrays, TorchArrays, is_torch
 from ._callback import constant, evaluate
+from ._checks import is_callable
+from ._parameterisation import Denoiser, Parameterisation
 
 
 class Plan:
@@ -42,7 +44,11 @@ class Plan:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
         """Reads a plan file; those of the command line are the same."""
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(f"{os.fspath(path)!r} is not a plan: it is no text") from None
+        return cls.from_json(text)
 
     def to_json(self) -> str:
         """The text of a plan file."""
@@ -104,6 +110,13 @@ class Plan:
                 "shape, so find one for this"
             )
 
+    def check_network(self, parameterisation: Parameterisation, *, noise_alone: bool = False) -> None:
+        """Raises ValueError if the plan was found for a network that predicts something else, or has levels that this one lacks.
+
+        With `noise_alone` any level stands for noise alone that is above those that the network knows, as in pipelines.
+        """
+        self._inner.check_network(parameterisation._inner, noise_alone)
+
     def sample(
         self,
         denoise: Callable[..., Any],
@@ -119,15 +132,21 @@ class Plan:
         The network is given `dtype` (that of the latents unless said); states have at least single precision. `labels`: the class of
         each sample, for plans that hold a mean output for every class.
 
-        Raises ValueError if the plan is for samples of another shape, TypeError or FloatingPointError if the denoiser's answer is not
+        Raises ValueError if the plan is for samples of another shape or, where `denoise` is a `Denoiser`, for a network that predicts
+        something else; TypeError or FloatingPointError if the denoiser's answer is not
         like its input; exceptions of the denoiser come out as they are.
         """
+        is_callable("denoise(x, sigma)", denoise)
+        latents = latents if is_torch(latents) else np.asarray(latents)
+        if latents.ndim < 2:
+            raise ValueError(f"latents must be samples [N, ...], and are of shape {list(latents.shape)}")
         shape = tuple(latents.shape[1:])
         self.check_shape(shape)
+        if isinstance(denoise, Denoiser):
+            self.check_network(denoise.parameterisation)
         if is_torch(latents):
             arrays: Any = TorchArrays(shape, dtype or latents.dtype, latents.device)
         else:
-            latents = np.asarray(latents)
             arrays = NumpyArrays(shape, dtype or latents.dtype)
         run = _Run(arrays, denoise, conditions, kwargs, len(latents), labels)
         return self._inner.run(arrays, run, arrays.to_state(latents))
@@ -233,7 +252,8 @@ class Plans(Mapping[int, Plan]):
 
     def __getitem__(self, nfe: int) -> Plan:
         if nfe not in self._plans:
-            raise KeyError(f"there is no plan of {nfe} evaluations, only of {', '.join(map(str, self._plans))}")
+            there_are = f"only of {', '.join(map(str, self._plans))}" if self._plans else "nor any other"
+            raise KeyError(f"there is no plan of {nfe!r} evaluations, {there_are}")
         return self._plans[nfe]
 
     def __iter__(self) -> Iterator[int]:
@@ -266,6 +286,8 @@ class Plans(Mapping[int, Plan]):
 
 def write(path: Path, text: str) -> None:
     """Writes a file whole, or not at all."""
+    if not (path.parent or Path()).is_dir():
+        raise FileNotFoundError(f"there is no folder {os.fspath(path.parent)!r} to write {path.name} into")
     handle, name = tempfile.mkstemp(dir=path.parent or ".", prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -34,8 +34,12 @@ class Bars:
 
 def bars(progress: Any) -> Any:
     """What to tell: `True` for bars if tqdm is there, `False` for nothing, or an object with the methods of `Bars`."""
+    if not progress:
+        return None
     if progress is not True:
-        return progress or None
+        if not all(hasattr(progress, method) for method in ("began", "progressed", "ended", "note")):
+            raise TypeError(f"progress must be True, False or an object with the methods of Bars, and is {progress!r}")
+        return progress
     try:
         from tqdm.auto import tqdm
     except ImportError:

@@ -11,7 +11,10 @@ from ._arrays import is_torch
 
 
 class Scorer:
-    """Frechet distances of samples from training data, both `[N, *shape]` in batches, under `features`, a function to `[N, d]`."""
+    """Frechet distances of samples from training data, both `[N, *shape]` in batches, under `features`, a function to `[N, d]`.
+
+    By LAPACK: the search's own takes seconds for the thousand dimensions of such features.
+    """
 
     def __init__(self, features: Callable[[Any], Any], data: Iterable[Any]) -> None:
         self.features = features
@@ -32,13 +35,20 @@ class Scorer:
         return float(np.sum((mean - self.mean) ** 2) + np.trace(covariance) + self.trace - 2 * overlap)
 
     def _rows(self, batches: Iterable[Any]) -> np.ndarray:
-        return np.concatenate([self._of(batch) for batch in batches])
+        parts = [self._of(batch) for batch in batches]
+        widths = sorted({part.shape[1] for part in parts})
+        if len(widths) > 1:
+            raise ValueError(f"features must be of one dimension, and are of {' and of '.join(map(str, widths))}")
+        return np.concatenate(parts)
 
     def _of(self, batch: Any) -> np.ndarray:
         rows = self.features(batch)
         if is_torch(rows):
             rows = rows.detach().cpu().double().numpy()
-        rows = np.asarray(rows, np.float64)
+        try:
+            rows = np.asarray(rows, np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"features must answer with an array [{len(batch)}, d], and answered with a {type(rows).__name__}") from None
         if rows.ndim != 2 or len(rows) != len(batch) or rows.shape[1] < 1:
             raise ValueError(f"features must answer {len(batch)} samples with [{len(batch)}, d], and answered {list(rows.shape)}")
         return rows

@@ -13,6 +13,7 @@ import numpy as np
 from . import _fewstep
 from ._arrays import NumpyArrays, TorchArrays, is_torch
 from ._callback import Callback, Rows, hint_of
+from ._checks import MOST, drops_out, finite, is_callable, like_default, whole
 from ._scorer import Scorer
 from ._parameterisation import Denoiser, Parameterisation
 from ._plan import Plan, Plans
@@ -21,9 +22,6 @@ from ._progress import bars
 #: The default method.
 METHOD = "least-squares+gauss-newton+moments"
 DATA_METHOD = "least-squares+gauss-newton+data-moments"  # where there are training samples
-
-#: Training samples whose moments are measured, at most.
-MOST_DATA = 10_000
 
 #: Latents that rollout errors are measured on, by effort.
 HELD_OUT = {"low": 6, "normal": 64, "high": 128}
@@ -134,16 +132,23 @@ def find_plans(
 
     Exceptions of the denoiser come out as they went in; Ctrl-C ends the search.
     """
-    method = method or (METHOD if data is None else DATA_METHOD)
+    is_callable("denoise(x, sigma)", denoise)
+    if drops_out(denoise.network if isinstance(denoise, Denoiser) else denoise):
+        raise ValueError("the network is in training mode, with dropout, and would give two answers to one question: call its eval() first")
+    method = _method(method, METHOD if data is None else DATA_METHOD)
     wanted, shape = _steps(steps), _shape(shape)
+    classes, calls, batch_size = whole("classes", classes, 0), whole("calls", calls, 1), whole("batch_size", batch_size, 1)
+    guidance = None if guidance is None else finite("guidance", guidance)
+    if features is not None:
+        is_callable("features(x)", features)
     parameterisation = _parameterisation(denoise, parameterisation)
     arrays = _arrays(denoise, shape, like, device, dtype, offload)
     text, held_out = _settings(effort, settings), _held_out(effort, held_out)
-    batches = _batches(arrays, shape, data, method)
-    if features is not None and not method.endswith("+nearest"):
+    are_images = (len(shape) == 3 and shape[0] in (1, 3)) if images is None else bool(images)
+    of_data, nearest = _fewstep.takes(method)
+    batches = _batches(arrays, shape, data, method, of_data, are_images)
+    if features is not None and not nearest:
         raise ValueError(f"features= is for methods that end in +data-moments+nearest, and {method} does without")
-    if batch_size < 1 or held_out < 0:
-        raise ValueError("batch_size must be at least 1 and held_out at least 0")
     if conditions is not None and classes:
         raise ValueError("conditions and classes exclude each other: labels are the condition of a network with classes")
     by_seed = conditions if conditions is None or callable(conditions) else Rows(conditions)
@@ -155,11 +160,11 @@ def find_plans(
         batch_size=batch_size,
         sigma_per_sample=sigma_per_sample,
     )
-    described = _described(shape, sigma_range, classes, guidance, calls, arrays.rounding, images)
+    described = _described(shape, sigma_range, classes, guidance, calls, arrays.rounding, are_images)
     inner = None if parameterisation is None else parameterisation._inner
     scorer = None
     if features is not None:
-        scorer = _without_gradients(arrays, lambda: Scorer(features, _batches(arrays, shape, data, method) or ()))
+        scorer = _without_gradients(arrays, lambda: Scorer(features, _batches(arrays, shape, data, method, of_data, are_images) or ()))
     try:
         found = _without_gradients(
             arrays,
@@ -197,8 +202,9 @@ def search_cost(
     a batch. The other arguments are those of `find_plans`.
     """
     wanted = _steps(steps)
-    described = _described(_shape(shape), (0.002, 80.0), classes, None, calls, 6e-8, None)
-    teacher, search = _fewstep.cost(described, None, wanted, method or METHOD, _settings(effort, settings))
+    classes, calls, method = whole("classes", classes, 0), whole("calls", calls, 1), _method(method, METHOD)
+    described = _described(_shape(shape), (0.002, 80.0), classes, None, calls, 6e-8, False)
+    teacher, search = _fewstep.cost(described, None, wanted, method, _settings(effort, settings))
     held = _held_out(effort, held_out) * (35 + 2 * sum(wanted))  # a teacher of Heun's, and of each plan itself and Euler
     return (teacher + search + held) * calls
 
@@ -211,10 +217,16 @@ def default_settings() -> dict[str, dict[str, Any]]:
 def latents(seeds: Sequence[int], shape: Sequence[int], like: Any = None) -> Any:
     """Unit normal noise `[N, *shape]`, one sample a seed, the command line's: a NumPy array, or a tensor like `like`."""
     shape = _shape(shape)
-    values = _fewstep.noise([int(seed) for seed in seeds], list(shape))
+    values = _fewstep.noise([whole("a seed", seed, 0, 2**64 - 1) for seed in seeds], list(shape))
     if is_torch(like):
         return TorchArrays(shape, like.dtype, like.device).samples(values, len(seeds)).to(like.dtype)
     return np.frombuffer(values, np.float32).reshape(len(seeds), *shape).copy()
+
+
+def _method(given: Any, default: str) -> str:
+    if given is not None and not isinstance(given, str):
+        raise TypeError(f"method must be the name of one, such as {default!r}, and is {given!r}")
+    return given or default
 
 
 def _steps(given: Any) -> list[int]:
@@ -223,7 +235,7 @@ def _steps(given: Any) -> list[int]:
         wanted = sorted({operator.index(number) for number in (given if isinstance(given, Iterable) else [given])})
     except TypeError:
         wanted = []
-    if not wanted or wanted[0] < 1 or isinstance(given, (str, bytes)):
+    if not wanted or wanted[0] < 1 or wanted[-1] > MOST or isinstance(given, (str, bytes)):
         raise ValueError(f"steps must be numbers of evaluations of at least 1, such as [4, 6, 8], and are {given!r}")
     return wanted
 
@@ -233,7 +245,7 @@ def _shape(given: Any) -> tuple[int, ...]:
         shape = tuple(operator.index(size) for size in given)
     except TypeError:
         shape = ()
-    if not shape or min(shape) < 1:
+    if not shape or min(shape) < 1 or max(shape) > 2**63 - 1:
         raise ValueError(f"shape must be that of one sample, such as (3, 32, 32), and is {given!r}")
     return shape
 
@@ -259,13 +271,14 @@ def _parameterisation(denoise: Any, given: Parameterisation | None) -> Parameter
 def _arrays(denoise: Any, shape: tuple[int, ...], like: Any, device: Any, dtype: Any, offload: Any) -> Any:
     if is_torch(like):
         return TorchArrays(shape, dtype or like.dtype, device or like.device, offload)
-    if like is not None:
-        return NumpyArrays(shape, dtype or like.dtype)
     torch = sys.modules.get("torch")
-    if torch is None or (dtype is not None and not isinstance(dtype, torch.dtype)):
-        if device is not None and torch is None:
-            raise ValueError("device= is for torch, which is not imported")
-        return NumpyArrays(shape, dtype or np.float32)
+    if like is not None or torch is None or (dtype is not None and not isinstance(dtype, torch.dtype)):
+        if like is not None and not isinstance(like, (np.ndarray, np.generic)):
+            raise TypeError(f"like must be an array of torch or NumPy, and is a {type(like).__name__}")
+        if device is not None or offload is not None:
+            why = "which is not imported" if torch is None else "and the arrays are NumPy's"
+            raise ValueError(f"device= and offload= are for torch, {why}")
+        return NumpyArrays(shape, dtype or (np.float32 if like is None else like.dtype))
     module = denoise.network if isinstance(denoise, Denoiser) else denoise
     if isinstance(module, torch.nn.Module):
         weight = next(module.parameters(), None)
@@ -275,26 +288,25 @@ def _arrays(denoise: Any, shape: tuple[int, ...], like: Any, device: Any, dtype:
 
 
 def _described(
-    shape: tuple[int, ...], sigma_range: Any, classes: int, guidance: Any, calls: int, rounding: float, images: Any
+    shape: tuple[int, ...], sigma_range: Any, classes: int, guidance: Any, calls: int, rounding: float, images: bool
 ) -> dict[str, Any]:
-    pixels = len(shape) == 3 and shape[0] in (1, 3)
     return {
         "shape": list(shape),
         "sigma_range": None if sigma_range is None else _sigma_range(sigma_range),
-        "classes": int(classes),
-        "calls": int(calls),
+        "classes": classes,
+        "calls": calls,
         "guidance": guidance,
         "rounding": float(rounding),
-        "images": pixels if images is None else bool(images),
+        "images": images,
     }
 
 
 def _held_out(effort: str, given: int | None) -> int:
-    return HELD_OUT.get(effort, 0) if given is None else given
+    return HELD_OUT[effort] if given is None else whole("held_out", given, 0, 1_000_000)
 
 
 def _settings(effort: str, given: Mapping[str, Mapping[str, Any]]) -> str:
-    if effort not in EFFORTS:
+    if not isinstance(effort, str) or effort not in EFFORTS:
         raise ValueError(f"effort must be {', '.join(EFFORTS)}, and is {effort!r}")
     known = default_settings()
     merged = {stage: dict(values) for stage, values in EFFORTS[effort].items()}
@@ -303,29 +315,47 @@ def _settings(effort: str, given: Mapping[str, Mapping[str, Any]]) -> str:
             raise TypeError(f"find_plans has no argument or stage {stage!r}; stages are {', '.join(known)}")
         if not isinstance(values, Mapping):
             raise TypeError(f"{stage} takes a dict of settings, such as {stage}={{{next(iter(known[stage]))!r}: ...}}")
-        for name in values:
+        for name, value in values.items():
             if name not in known[stage]:
                 raise TypeError(f"{stage} has no setting {name!r}, only {', '.join(known[stage])}")
-        merged.setdefault(stage, {}).update(values)
+            merged.setdefault(stage, {})[name] = like_default(f"{stage}[{name!r}]", value, known[stage][name])
     return json.dumps(merged)
 
 
-def _batches(arrays: Any, shape: tuple[int, ...], data: Any, method: str) -> Iterator[Any] | None:
+def _batches(
+    arrays: Any, shape: tuple[int, ...], data: Any, method: str, of_data: bool, images: bool
+) -> Iterator[Any] | None:
     """Training samples as states, some at a time."""
-    of_data = method.endswith(("+data-moments", "+data-moments+nearest"))
     if data is None:
         if of_data:
             raise ValueError(f"{method} matches the moments of training samples: pass them as data=, or take +moments, the teacher's")
         return None
     if not of_data:
         raise ValueError(f"data= is for methods with +data-moments, and {method} does without")
-    data = data if hasattr(data, "shape") else np.asarray(data)
+    data = data if is_torch(data) or isinstance(data, np.ndarray) else np.asarray(data)
     if len(np.shape(data)) != 1 + len(shape) or tuple(np.shape(data)[1:]) != shape or len(data) < 2:
         raise ValueError(f"data must be two samples or more, [N, {', '.join(map(str, shape))}], and is {list(np.shape(data))}")
     chosen = np.arange(len(data))
-    if len(chosen) > MOST_DATA:  # samples of one class may come one after the other
-        chosen = np.sort(np.random.default_rng(0).choice(len(data), MOST_DATA, replace=False))
-    return (arrays.given(data[part]) for part in np.array_split(chosen, -(-len(chosen) // 64)))
+    most = _fewstep.MOST_TRAINING_SAMPLES
+    if len(chosen) > most:  # samples of one class may come one after the other
+        chosen = np.sort(np.random.default_rng(0).choice(len(data), most, replace=False))
+    return (_checked(arrays, data[part], part, images) for part in np.array_split(chosen, -(-len(chosen) // 64)))
+
+
+def _checked(arrays: Any, samples: Any, indices: Any, images: bool) -> Any:
+    """Training samples as states, if they can be what the network was trained on."""
+    if not (samples.dtype.is_floating_point if is_torch(samples) else samples.dtype.kind == "f"):
+        advice = ": images in 0 to 255 become that by x / 127.5 - 1" if images else ""
+        raise TypeError(f"data must be floating-point samples as the network denoises them, and is {samples.dtype}{advice}")
+    states = arrays.given(samples)
+    if not arrays.is_finite(states):
+        raise ValueError(f"data is not finite, among samples {indices[0]} to {indices[-1]}")
+    size = float(abs(states).max())
+    if images and size > 2:  # training images may overshoot a little where they were resized
+        raise ValueError(
+            f"data must be images in [-1, 1], and has a value of size {size:.4g}: scale them as the network was trained, or pass images=False"
+        )
+    return states
 
 
 def _without_gradients(arrays: Any, run: Callable[[], Any]) -> Any:

@@ -17,8 +17,7 @@ class Steps:
     def __init__(self, plan: Plan, latent: Any) -> None:
         import torch
 
-        if plan.constant is not None:
-            plan.check_shape(latent.shape[1:])
+        plan.check_shape(latent.shape[1:])
         described = json.loads(plan.to_json())
         self.sigmas = plan.sigmas
         self._combinations = [stage["input"] for stage in described["stages"]] + [described["output"]]

@@ -7,80 +7,23 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 
+from ._checks import drops_out, whole
 from ._parameterisation import Parameterisation
 from ._plan import Plan, Plans
+from ._recording import Recording, call_of, check_arguments, first_alone, first_of, guidance_of, network_of, rows_of, without_variance
+from ._scheduler import Dress, given_or_of, parameterisation_of, warn_of_clipping
 from ._search import find_plans as find_plans_on
 from ._steps import Steps
 
 __all__ = ["PipelineDenoiser", "PlanScheduler", "find_plans", "parameterisation_of"]
-
-
-def parameterisation_of(scheduler: Any) -> Parameterisation:
-    """How the networks of pipelines with this scheduler predict, by the scheduler's configuration.
-
-    Raises ValueError for a scheduler that says neither a noise table nor flow matching.
-    """
-    if isinstance(scheduler, PlanScheduler):
-        return scheduler.parameterisation
-    config = scheduler.config
-    prediction = config.get("prediction_type", "epsilon")
-    flow = "FlowMatch" in type(scheduler).__name__ or prediction == "flow_prediction" or config.get("use_flow_sigmas")
-    if flow:
-        return Parameterisation.flow(shift=float(config.get("shift") or config.get("flow_shift") or 1.0))
-    names = {"epsilon": Parameterisation.eps, "v_prediction": Parameterisation.v, "sample": Parameterisation.x0}
-    alphas = getattr(scheduler, "alphas_cumprod", None)
-    if alphas is None or prediction not in names:
-        raise ValueError(
-            f"{type(scheduler).__name__} with prediction_type {prediction!r} has no noise table of alphas and is no flow: "
-            "give parameterisation="
-        )
-    values = [float(value) for value in alphas]
-    if values[-1] <= 2**-24:  # some schedulers write this for an alpha of 0
-        values[-1] = 0.0
-    return names[prediction](values)
-
-
-def _warn_of_clipping(scheduler: Any) -> None:
-    """Plans know the network alone, not what a scheduler makes of its answers."""
-    how = [name for name in ("clip_sample", "thresholding") if scheduler.config.get(name)]
-    if how:
-        name = type(scheduler).__name__
-        warnings.warn(
-            f"{name} clips what the network predicts ({how[0]}=True), and plans do not, nor does the teacher that they are fitted to: "
-            f"its samples may differ from theirs unless you set {how[0]}=False in it",
-            stacklevel=3,
-        )
-
-
-class _Dress:
-    """The coefficients of a parameterisation in pipelines.
-
-    Pipelines that do not call `scale_model_input` hand their unit noise to the network as it is. The first state is then taken for
-    noise alone, in the search as in the pipeline: `c_in = 1 / sigma`, and a flow is at t = 1.
-    """
-
-    def __init__(self, of: Parameterisation, noise_alone: bool) -> None:
-        self.of, self.noise_alone = of, noise_alone
-        self._top = of.sigma_range[1] * (1 - 1e-6)
-
-    def __call__(self, sigma: float) -> tuple[float, float, float, float]:
-        c_skip, c_out, c_in, c_noise = self.of.coefficients(sigma)
-        if not self.noise_alone or sigma < self._top:
-            return c_skip, c_out, c_in, c_noise
-        if self.of.is_flow:
-            return 1 / sigma, -1.0, 1 / sigma, 1000.0
-        return c_skip, c_out, 1 / sigma, c_noise
 
 
 class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
@@ -101,12 +44,17 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     @register_to_config
     def __init__(self, plans: Sequence[Mapping[str, Any]], parameterisation: Mapping[str, Any]) -> None:
-        self._plans = {plan.nfe: plan for plan in (Plan.from_json(json.dumps(mapping)) for mapping in plans)}
+        read = [Plan.from_json(json.dumps(mapping)) for mapping in plans]
+        self._plans = {plan.nfe: plan for plan in read}
+        if len(self._plans) < len(read):
+            raise ValueError(f"PlanScheduler takes one plan for each number of steps, and was given {sorted(plan.nfe for plan in read)}")
         if any(plan.constant is not None and len(plan.constant) > 1 for plan in self._plans.values()):
             raise ValueError("a plan holds a sample for every class, and pipelines do not tell a scheduler their labels")
         if not self._plans:
             raise ValueError("PlanScheduler needs at least one plan")
         self.parameterisation = Parameterisation.from_json(json.dumps(parameterisation))
+        for plan in read:
+            plan.check_network(self.parameterisation, noise_alone=True)
         self._begin_index: int | None = None
         self._use(next(iter(self._plans)), None)
 
@@ -116,14 +64,15 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     ) -> PlanScheduler:
         """The scheduler of these plans, found or loaded, for pipelines that had `scheduler`.
 
-        Warns where that clips what the network predicts, as plans do not.
+        Warns where that clips what the network predicts, as plans do not. Raises ValueError for plans of a network that predicts something
+        else, or of one number of steps.
         """
-        if isinstance(plans, Plan):
-            plans = [plans]
-        elif isinstance(plans, Mapping):
-            plans = plans.values()
-        of = parameterisation or parameterisation_of(scheduler)
-        _warn_of_clipping(scheduler)
+        plans = [plans] if isinstance(plans, Plan) else plans.values() if isinstance(plans, Mapping) else plans
+        plans = list(plans) if isinstance(plans, Iterable) else [plans]
+        if not all(isinstance(plan, Plan) for plan in plans):
+            raise TypeError("from_plans takes a plan, plans of find_plans or Plans.load, or a list of plans")
+        of = given_or_of(parameterisation, scheduler)
+        warn_of_clipping(scheduler)
         made = cls(plans=[json.loads(plan.to_json()) for plan in plans], parameterisation=json.loads(of.to_json()))
         made._keep_configuration(scheduler.config)
         return made
@@ -167,6 +116,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if timesteps is not None:
             raise ValueError("PlanScheduler has the timesteps of its plan: leave out timesteps=")
         steps = len(sigmas) if num_inference_steps is None and sigmas is not None else num_inference_steps
+        steps = whole("num_inference_steps", steps, 1)
         if steps not in self._plans:
             known = ", ".join(map(str, sorted(self._plans)))
             raise ValueError(
@@ -177,17 +127,18 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     def _use(self, steps: int, device: Any) -> None:
         self._plan = self._plans[steps]
         self.num_inference_steps = steps
-        self._dress = _Dress(self.parameterisation, noise_alone=False)
+        self._dress = Dress(self.parameterisation, noise_alone=False)
         levels = self._plan.sigmas
         labels = [self._dress(sigma)[3] for sigma in levels]
         if self.parameterisation.is_flow:  # its pipelines begin with noise alone
-            labels[0] = _Dress(self.parameterisation, noise_alone=True)(levels[0])[3]
+            labels[0] = Dress(self.parameterisation, noise_alone=True)(levels[0])[3]
         self.timesteps = torch.tensor(labels, dtype=torch.float32, device=device)
         self.sigmas = torch.tensor([*levels, 0.0], dtype=torch.float32, device=device)
         self._steps: Steps | None = None
         self._noise: Any = None
         self._scaled: Any = None
         self._returned: Any = None
+        self._changes: int | None = None
 
     @property
     def step_index(self) -> int:
@@ -204,6 +155,10 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if begin_index != 0:
             raise ValueError("a plan begins with its first evaluation: image-to-image pipelines cannot run it")
         self._begin_index = begin_index
+
+    def add_noise(self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: Any) -> torch.Tensor:
+        """Refuses what image-to-image and inpainting pipelines ask for: a plan begins with noise alone."""
+        raise ValueError("a plan begins with noise alone: image-to-image and inpainting pipelines cannot run it")
 
     def scale_model_input(self, sample: torch.Tensor, timestep: Any = None) -> torch.Tensor:
         """The network's input: the first state from the pipeline's noise, later ones as `step` left them."""
@@ -227,12 +182,18 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         steps = self._begin(sample) if self._steps is None else self._steps
         if steps.finished:
             raise ValueError(f"the plan has {steps.step} evaluations, and was asked for another: call set_timesteps first")
+        model_output = without_variance(model_output, tuple(sample.shape[1:]))
+        if model_output.shape != sample.shape:
+            raise ValueError(
+                f"the network's answer is of shape {list(model_output.shape)}, and the sample is of {list(sample.shape)}: they must be alike"
+            )
         c_skip, c_out, c_in, _ = self._dress(steps.sigmas[steps.step])
-        if steps.step > 0 and sample is not self._returned:
+        if steps.step > 0 and (sample is not self._returned or _changes(sample) != self._changes):
             steps.state = sample.float() / c_in  # somebody changed it on the way
         state = steps.advance(steps.state * c_skip + model_output.float() * c_out)
         scale = 1.0 if steps.finished else self._dress(steps.sigmas[steps.step])[2]
         self._returned = (state * scale).to(sample.dtype)
+        self._changes = _changes(self._returned)
         return SchedulerOutput(prev_sample=self._returned) if return_dict else (self._returned,)
 
     def _begin(self, sample: torch.Tensor) -> Steps:
@@ -242,7 +203,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                     "this pipeline hands its noise to the network as it is, so its plan must begin there: find one with "
                     "least_squares={'constant': False}"
                 )
-            self._dress = _Dress(self.parameterisation, noise_alone=True)
+            self._dress = Dress(self.parameterisation, noise_alone=True)
         self._plan.check_shape(sample.shape[1:])
         # some pipelines pass on what `scale_model_input` made of the noise, others the noise
         latent = self._noise if sample is self._scaled else sample
@@ -264,85 +225,9 @@ _OWN = ("plans", "parameterisation")
 _OF_DIFFUSERS = ("_class_name", "_diffusers_version")
 
 
-class _Stop(Exception):
-    """Ends a pipeline once its call of the network is recorded."""
-
-
-class _Probe:
-    """A scheduler that lets a pipeline make one call of its network."""
-
-    order = 1
-    init_noise_sigma = 1.0
-
-    def __init__(self, scheduler: Any, timestep: float) -> None:
-        self.config = scheduler.config
-        self.timesteps = torch.tensor([timestep])
-        self.num_inference_steps = 1
-        self.scales_input = False
-        self.output: Any = None
-        self.sample: Any = None
-
-    def set_timesteps(
-        self, num_inference_steps: Any = None, device: Any = None, sigmas: Any = None, timesteps: Any = None, mu: Any = None
-    ) -> None:
-        self.timesteps = self.timesteps.to(device)
-
-    def set_begin_index(self, begin_index: int = 0) -> None:
-        pass
-
-    def scale_model_input(self, sample: Any, timestep: Any = None) -> Any:
-        self.scales_input = True
-        return sample
-
-    def step(self, model_output: Any, timestep: Any, sample: Any, **_: Any) -> Any:
-        self.output, self.sample = model_output.detach(), sample.detach()
-        raise _Stop
-
-
-class _Recording:
-    """What a pipeline passed to its network in one call, and what it made of the answer."""
-
-    def __init__(self, pipe: Any, network: Any, arguments: Mapping[str, Any], timestep: float) -> None:
-        probe = _Probe(pipe.scheduler, timestep)
-        calls: list[tuple[dict[str, Any], Any]] = []
-        signature = inspect.signature(network.forward)
-
-        def keep(_: Any, args: Any, kwargs: Any, output: Any) -> None:
-            bound = signature.bind(*args, **kwargs).arguments
-            calls.append(({name: value for name, value in bound.items() if name != "kwargs"}, _first(output).detach()))
-
-        hook = network.register_forward_hook(keep, with_kwargs=True)
-        before = pipe.scheduler
-        silent = getattr(pipe, "_progress_bar_config", None)
-        try:
-            pipe.scheduler = probe
-            pipe.set_progress_bar_config(disable=True)
-            with torch.no_grad():
-                pipe(**arguments)
-        except _Stop:
-            pass
-        finally:
-            hook.remove()
-            pipe.scheduler = before
-            pipe.set_progress_bar_config(**(silent or {}))
-        if probe.output is None or len(calls) != 1:
-            raise ValueError(
-                f"{type(pipe).__name__} called its network {len(calls)} times in one step, and one call is what can be recorded"
-            )
-        (self.inputs, self.answer), self.output = calls[0], probe.output
-        self.scales_input = probe.scales_input
-        self.sample = next(iter(self.inputs.values()))
-
-
-def _first(output: Any) -> Any:
-    if isinstance(output, (tuple, list)):
-        return output[0]
-    return output.sample if hasattr(output, "sample") else output
-
-
-def _without_variance(answer: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """The first channels of images, as many as samples have: some networks learn a variance beside."""
-    return answer[:, : shape[0]] if len(shape) == 3 else answer
+def _changes(tensor: torch.Tensor) -> int | None:
+    """How often a tensor was changed in place; tensors of inference mode do not know."""
+    return None if tensor.is_inference() else tensor._version
 
 
 class PipelineDenoiser:
@@ -359,18 +244,23 @@ class PipelineDenoiser:
         *,
         guidance_scale: float | None = None,
         parameterisation: Parameterisation | None = None,
-        **arguments: Any,
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        self.network = _network(pipe)
-        if _drops_out(self.network):
+        self.network = network_of(pipe)
+        if getattr(pipe, "scheduler", None) is None:
+            raise ValueError(f"{type(pipe).__name__} has no scheduler, which says what its network predicts")
+        if drops_out(self.network):
             raise ValueError(f"the pipeline's {type(self.network).__name__} is in training mode, with dropout: call its eval() first")
-        self.parameterisation = parameterisation or parameterisation_of(pipe.scheduler)
-        _check_arguments(pipe, arguments)
-        self.count, call = _call(pipe, of, guidance_scale, arguments)
+        self.parameterisation = given_or_of(parameterisation, pipe.scheduler)
+        arguments = {} if arguments is None else arguments
+        if not isinstance(arguments, Mapping):
+            raise TypeError(f"arguments must be a dict of the pipeline's own, and is {arguments!r}")
+        check_arguments(pipe, arguments)
+        self.count, call = call_of(pipe, of, guidance_scale, arguments)
         self._timestep = 500.0
-        recording = _Recording(pipe, self.network, call, self._timestep)
-        of_one, arguments = _one(of, arguments, self.count)
-        alone = _Recording(pipe, self.network, _call(pipe, of_one, guidance_scale, arguments)[1], self._timestep)
+        recording = Recording(pipe, self.network, call, self._timestep)
+        of_one, arguments = first_alone(of, arguments, self.count)
+        alone = Recording(pipe, self.network, call_of(pipe, of_one, guidance_scale, arguments)[1], self._timestep)
         self._inputs = recording.inputs
         names = list(self._inputs)
         self._sample_name = next((name for name in ("sample", "hidden_states") if name in names), names[0])
@@ -384,12 +274,12 @@ class PipelineDenoiser:
         self.device, self.dtype = given.device, given.dtype
         self._time_factor = float(torch.as_tensor(self._inputs[self._time_name]).flatten()[0]) / self._timestep
         self._rows = {
-            name: _rows_of(value, alone.inputs.get(name), self.repeats, self.count)
+            name: rows_of(value, alone.inputs.get(name), self.repeats, self.count)
             for name, value in self._inputs.items()
             if name not in (self._sample_name, self._time_name)
         }
-        self._weights = _guidance(recording, self.repeats, self.count, self.shape, guidance_scale)
-        self._dress = _Dress(self.parameterisation, noise_alone=not recording.scales_input)
+        self._weights = guidance_of(recording, self.repeats, self.count, self.shape, guidance_scale)
+        self._dress = Dress(self.parameterisation, noise_alone=not recording.scales_input)
 
     @property
     def scales_input(self) -> bool:
@@ -408,7 +298,7 @@ class PipelineDenoiser:
         every = [repeat * self.count + row for repeat in range(self.repeats) for row in rows]
         for name, pick in self._rows.items():
             inputs[name] = pick(self._inputs[name], every)
-        parts = _without_variance(_first(self.network(**inputs)), self.shape).to(x.dtype).chunk(self.repeats)
+        parts = without_variance(first_of(self.network(**inputs)), self.shape).to(x.dtype).chunk(self.repeats)
         total = sum(part * weight for part, weight in zip(parts, self._weights))
         return x * c_skip + total * c_out
 
@@ -440,13 +330,18 @@ def find_plans(
     effort, batch_size, options
         As `fewstep.find_plans`, whose defaults are for smaller networks.
 
-    Warns of a scheduler that clips what the network predicts, as plans do not. Raises ValueError for a pipeline without `unet` or
+    The other arguments of `fewstep.find_plans` follow from the pipeline. Warns of a scheduler that clips what the network predicts, as
+    plans do not. Raises ValueError for a pipeline without `unet` or
     `transformer`, one whose guidance is no weighted sum of answers, and arguments that its call does not take.
     """
+    taken = [name for name in _FROM_PIPELINE if name in options]
+    if taken:
+        instead = "guidance_scale=" if taken[0] == "guidance" else "arguments= for what its call takes"
+        raise TypeError(f"find_plans on a pipeline has {taken[0]} of the pipeline's: leave out {taken[0]}=, and pass {instead}")
     denoiser = PipelineDenoiser(
-        pipe, prompts_or_labels, guidance_scale=guidance_scale, parameterisation=parameterisation, **(arguments or {})
+        pipe, prompts_or_labels, guidance_scale=guidance_scale, parameterisation=parameterisation, arguments=arguments
     )
-    _warn_of_clipping(pipe.scheduler)
+    warn_of_clipping(pipe.scheduler)
     if not denoiser.scales_input:  # the pipeline's noise is the network's first input
         options["least_squares"] = {"constant": False, **options.get("least_squares", {})}
     rows = list(range(denoiser.count))
@@ -467,6 +362,10 @@ def find_plans(
     return plans if denoiser.scales_input else plans.map(_from_noise_alone)
 
 
+#: What `find_plans` knows from the pipeline.
+_FROM_PIPELINE = ("guidance", "conditions", "classes", "calls", "shape", "sigma_per_sample", "like", "device", "dtype")
+
+
 def _from_noise_alone(plan: Plan) -> Plan:
     """The plan with `sigma n` for its first state, where a search moved that coefficient a little: its later uses make up for it."""
     described = json.loads(plan.to_json())
@@ -477,119 +376,3 @@ def _from_noise_alone(plan: Plan) -> Plan:
         if "x0" in combination:
             combination["x0"] *= ratio
     return Plan.from_json(json.dumps(described))
-
-
-def _network(pipe: Any) -> Any:
-    for name in ("unet", "transformer"):
-        network = getattr(pipe, name, None)
-        if isinstance(network, torch.nn.Module):
-            return network
-    raise ValueError(f"{type(pipe).__name__} has no unet or transformer to find plans for")
-
-
-def _drops_out(network: Any) -> bool:
-    """Whether two calls of a network may give two answers."""
-    dropouts = (module for module in network.modules() if isinstance(module, torch.nn.modules.dropout._DropoutNd))
-    return any(module.training and module.p > 0 for module in dropouts)
-
-
-def _one(of: Any, arguments: Mapping[str, Any], count: int) -> tuple[Any, dict[str, Any]]:
-    """The same for the first sample alone."""
-    first = {
-        name: value[:1] if isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == count else value
-        for name, value in arguments.items()
-    }
-    if of is None and "prompt_embeds" in arguments:
-        return None, first
-    return (1 if of is None or isinstance(of, int) else [of][:1] if isinstance(of, str) else list(of)[:1]), first
-
-
-# What pipelines call what their samples are of.
-PROMPTS = ["prompt", "prompts"]
-LABELS = ["class_labels", "labels", "classes", "class_ids"]
-
-
-def _call(pipe: Any, of: Any, guidance_scale: float | None, arguments: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """How many samples there are, and the arguments of the pipeline's call for them."""
-    known = inspect.signature(pipe.__call__).parameters
-    call: dict[str, Any] = {"num_inference_steps": 1, "generator": torch.Generator().manual_seed(0), **arguments}
-    if isinstance(of, str):
-        of = [of]
-    embeddings = arguments.get("prompt_embeds")
-    if of is None and embeddings is not None:
-        count = len(embeddings)
-    elif of is None or isinstance(of, int):
-        count = 2 if of is None else of
-        if "batch_size" not in known:
-            raise ValueError(f"{type(pipe).__name__} needs prompts, class labels or arguments={{'prompt_embeds': ...}}")
-        call["batch_size"] = count
-    else:
-        items = list(of)
-        count, words = len(items), bool(items) and isinstance(items[0], str)
-        if not items:
-            raise ValueError("there are no prompts or labels")
-        name = next((name for name in (PROMPTS if words else LABELS) if name in known), None)
-        if name is None:
-            kind = "prompts" if words else "class labels"
-            raise ValueError(
-                f"{type(pipe).__name__} takes no {kind}: its arguments are {', '.join(known)}, and none is called "
-                f"{' or '.join(PROMPTS if words else LABELS)}"
-            )
-        call[name] = items
-    if guidance_scale is not None:
-        if "guidance_scale" not in known:
-            raise ValueError(f"{type(pipe).__name__} has no guidance_scale")
-        call["guidance_scale"] = guidance_scale
-    return count, {name: value for name, value in call.items() if name in known or name in arguments}
-
-
-def _check_arguments(pipe: Any, given: Mapping[str, Any]) -> None:
-    """Refuses what the pipeline's call does not take; where it takes anything, warns of what looks like a slip."""
-    known = inspect.signature(pipe.__call__).parameters
-    takes_anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())
-    for name in given:
-        if name in known:
-            continue
-        kind, near = type(pipe).__name__, get_close_matches(name, known, 1, cutoff=0.8 if takes_anything else 0.6)
-        if not takes_anything:
-            advice = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
-            raise ValueError(f"the call of {kind} takes no argument {name!r}: {advice}")
-        if near:
-            warnings.warn(f"the call of {kind} names no argument {name!r}, which may be lost: did you mean {near[0]!r}?", stacklevel=4)
-
-
-def _rows_of(value: Any, alone: Any, repeats: int, count: int) -> Any:
-    """How rows are picked from an argument of the network: by sample where its length goes with the number of samples."""
-    if isinstance(value, Mapping):
-        inner = {name: _rows_of(item, (alone or {}).get(name), repeats, count) for name, item in value.items()}
-        return lambda given, rows: {name: inner[name](item, rows) for name, item in given.items()}
-    if isinstance(value, (tuple, list)):
-        others = alone if isinstance(alone, (tuple, list)) else [None] * len(value)
-        picks = [_rows_of(item, other, repeats, count) for item, other in zip(value, others)]
-        return lambda given, rows: type(given)(pick(item, rows) for pick, item in zip(picks, given))
-    by_sample = isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == repeats * count
-    if by_sample and count > 1 and isinstance(alone, torch.Tensor):
-        by_sample = len(alone) == repeats
-    return (lambda given, rows: given[rows]) if by_sample else (lambda given, rows: given)
-
-
-def _guidance(
-    recording: _Recording, repeats: int, count: int, shape: tuple[int, ...], scale: float | None
-) -> list[float]:
-    """The weights in which the pipeline adds the network's answers, found from one call and checked on it."""
-    answer = _without_variance(recording.answer, shape)
-    table = torch.stack([part.double().flatten() for part in answer.chunk(repeats)], 1).cpu()
-    wanted = recording.output[:count].double().flatten().cpu()
-    tolerance = 50 * torch.finfo(answer.dtype).eps * float(table.abs().max()) * len(wanted) ** 0.5
-
-    def rest(weights: list[float]) -> float:
-        return float((table @ torch.tensor(weights, dtype=torch.float64) - wanted).norm())
-
-    usual = [[1.0]] if repeats == 1 else []
-    if repeats == 2 and scale is not None:
-        usual = [[1 - scale, scale], [scale, 1 - scale]]
-    fitted = torch.linalg.lstsq(table, wanted[:, None]).solution.flatten().tolist()
-    for weights in [*usual, fitted]:
-        if rest(weights) <= tolerance * (1 + sum(map(abs, weights))):
-            return weights
-    raise ValueError("the pipeline's guidance is no weighted sum of the network's answers: it cannot be replayed")

@@ -8,6 +8,7 @@ use fewstep_core::noise;
 use fewstep_core::observe::Observer;
 use fewstep_core::plan::{Constant, Plan};
 use fewstep_search::{DataMoments, Error, PlanScorer, random_features, sample};
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -77,8 +78,19 @@ impl Callback {
     }
 
     /// Unit normal noise of some seeds, a sample each.
-    pub fn noise(seeds: &[u64], shape: &[usize]) -> Vec<u8> {
-        bytes(&noise::latents(seeds, shape.iter().product()))
+    ///
+    /// Raises MemoryError where there is none for it: an allocation that fails would end the interpreter.
+    pub fn noise(seeds: &[u64], shape: &[usize]) -> PyResult<Vec<u8>> {
+        let numbers = shape.iter().try_fold(seeds.len(), |product, size| product.checked_mul(*size));
+        let there_is_room = |numbers: usize| Vec::<f32>::new().try_reserve_exact(numbers).is_ok();
+        // the numbers, and their bytes, twice
+        match numbers.filter(|numbers| numbers.checked_mul(3).is_some_and(there_is_room)) {
+            Some(_) => Ok(bytes(&noise::latents(seeds, shape.iter().product()))),
+            None => Err(PyMemoryError::new_err(format!(
+                "{} samples of shape {shape:?} do not fit into memory",
+                seeds.len()
+            ))),
+        }
     }
 }
 
@@ -143,7 +155,7 @@ impl Denoiser for Callback {
     }
 
     fn latents(&self, seeds: &[u64]) -> Result<Array, Raised> {
-        let noise = Self::noise(seeds, &self.spec.shape);
+        let noise = Self::noise(seeds, &self.spec.shape)?;
         let made = |object: &Bound<'_, PyAny>| {
             let py = object.py();
             let made = self.operations.object(py).call_method1("samples", (PyBytes::new(py, &noise), seeds.len()))?;

@@ -11,8 +11,8 @@ use fewstep_core::denoiser::{Denoiser, Guidance, Levels, Spec};
 use fewstep_core::observe::Observer;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_search::{
-    Error, Extras, HELD_OUT_SEEDS, HeldOut, Method, PlanScorer, SEARCH_SEEDS, Search, SearchError, SearchSettings,
-    TEACHER_STEPS, baseline, check_method, heun_teacher,
+    Error, Extras, GaussianError, HELD_OUT_SEEDS, HeldOut, MOST_TRAINING_SAMPLES, Method, PlanScorer, SEARCH_SEEDS,
+    Search, SearchError, SearchSettings, TEACHER_STEPS, baseline, check_method, heun_teacher,
 };
 use pyo3::exceptions::{PyFloatingPointError, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -51,9 +51,17 @@ impl Described {
             (None, None) => return Err(bad("sigma_range=(low, high) is needed: the levels that the denoiser knows")),
         };
         let guidance = self.guidance.map(|weight| Guidance { weight, reference: "the caller's own".to_owned() });
+        if let (Some(parameterisation), Some((low, high))) = (parameterisation, self.sigma_range) {
+            let (least, most) = parameterisation.levels().supported;
+            if low < least * (1.0 - 1e-6) || high > most * (1.0 + 1e-6) {
+                let what = "is not within the levels that the network knows";
+                return Err(bad(format!("sigma_range ({low}, {high}) {what}, {least:.6} to {most:.6}")));
+            }
+        }
         Ok(Spec {
             shape: self.shape.clone(),
             levels,
+            predicts: parameterisation.and_then(|parameterisation| parameterisation.0.predicts()),
             classes: self.classes,
             calls: self.calls,
             guidance,
@@ -81,6 +89,7 @@ fn raised(error: Error) -> PyErr {
         Err(error @ (Error::AnswerNotFinite { .. } | Error::Search(SearchError::NotFinite { .. }))) => {
             PyFloatingPointError::new_err(error.to_string())
         }
+        Err(error @ Error::Gaussian(GaussianError::TooFew { .. })) => bad(error),
         Err(error @ (Error::Search(_) | Error::Refine(_) | Error::Gaussian(_) | Error::Denoiser(_))) => {
             PyRuntimeError::new_err(error.to_string())
         }
@@ -183,6 +192,13 @@ fn search_cost(
     Ok((cost.teacher, cost.search))
 }
 
+/// Whether a method matches the moments of training samples, and whether it compares plans by features of the caller's.
+#[pyfunction]
+fn takes(method: &str) -> PyResult<(bool, bool)> {
+    let method: Method = method.parse().map_err(bad)?;
+    Ok((method.matches_data(), method.takes_nearest()))
+}
+
 /// All settings of searches with their defaults, as JSON.
 #[pyfunction]
 fn default_settings() -> PyResult<String> {
@@ -191,18 +207,21 @@ fn default_settings() -> PyResult<String> {
 
 /// Unit normal noise of some seeds, f32 in the machine's order.
 #[pyfunction]
-fn noise<'py>(py: Python<'py>, seeds: Vec<u64>, shape: Vec<usize>) -> Bound<'py, PyBytes> {
-    PyBytes::new(py, &Callback::noise(&seeds, &shape))
+fn noise<'py>(py: Python<'py>, seeds: Vec<u64>, shape: Vec<usize>) -> PyResult<Bound<'py, PyBytes>> {
+    Ok(PyBytes::new(py, &Callback::noise(&seeds, &shape)?))
 }
 
 #[pymodule]
 mod _fewstep {
     #[pymodule_export]
-    use super::{PyParameterisation, PyPlan, default_settings, find_plans, noise, search_cost};
+    use super::{PyParameterisation, PyPlan, default_settings, find_plans, noise, search_cost, takes};
 
     #[pymodule_export]
     const SEARCH_SEEDS: u64 = super::SEARCH_SEEDS;
 
     #[pymodule_export]
     const HELD_OUT_SEEDS: u64 = super::HELD_OUT_SEEDS;
+
+    #[pymodule_export]
+    const MOST_TRAINING_SAMPLES: usize = super::MOST_TRAINING_SAMPLES;
 }

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 
 use crate::arrays::{Array, Operations, bytes};
 use crate::bad;
+use crate::parameterisation::PyParameterisation;
 
 /// A sampler as data.
 #[pyclass(name = "Plan", frozen, module = "fewstep._fewstep")]
@@ -57,6 +58,15 @@ impl PyPlan {
     fn shape(&self) -> Option<Vec<usize>> {
         let constant = self.0.constant.as_ref().map(|constant| constant.shape.clone());
         self.0.metadata.sample_shape.clone().or(constant)
+    }
+
+    /// Refuses a network of another kind, or one that does not know the plan's levels; with `noise_alone`, those above stand for noise.
+    fn check_network(&self, parameterisation: &PyParameterisation, noise_alone: bool) -> PyResult<()> {
+        let mut levels = parameterisation.levels();
+        if noise_alone {
+            levels.supported.1 = f64::INFINITY;
+        }
+        self.0.check_network(parameterisation.0.predicts(), &levels).map_err(bad)
     }
 
     /// The plan in the form of a tool: (text, notes).

@@ -42,12 +42,19 @@ class V(EPS):
     pass
 
 
+class Wrapper:
+    """What KSAMPLER hands to samplers: around the guider, which is around the model."""
+
+    def __init__(self, sampling, latent_image):
+        model = types.SimpleNamespace(model_sampling=sampling)
+        self.inner_model = types.SimpleNamespace(inner_model=model)
+        self.latent_image = latent_image
+
+
 def run(sampling, plan, noise):
     """As ComfyUI's KSAMPLER calls a sampler."""
 
-    class Model:
-        inner_model = types.SimpleNamespace(model_sampling=sampling)
-
+    class Model(Wrapper):
         def __call__(self, x, sigma, **extra):
             assert sigma.shape == (len(x),) and extra == {"seed": 1}
             return sampling.denoised(x, sigma)
@@ -57,7 +64,7 @@ def run(sampling, plan, noise):
     max_denoise = math.isclose(largest, float(sigmas[0]), rel_tol=1e-5) or float(sigmas[0]) > largest
     x = sampling.noise_scaling(float(sigmas[0]), noise, torch.zeros_like(noise), max_denoise)
     seen = []
-    made = sampler(plan)(Model(), x, sigmas, extra_args={"seed": 1}, callback=lambda state: seen.append(state["i"]))
+    made = sampler(plan)(Model(sampling, torch.zeros_like(noise)), x, sigmas, extra_args={"seed": 1}, callback=lambda state: seen.append(state["i"]))
     assert seen == list(range(plan.nfe))
     return made
 
@@ -73,15 +80,20 @@ def test_all_coefficients_run(kind):
         assert torch.allclose(run(kind(), plan, noise), expected, atol=2e-4), plan
 
 
-def test_a_constant_image_is_of_one_size():
+def test_a_plan_is_of_one_size():
     plans = fewstep.find_plans(
         lambda x, sigma: x * 0.25 / (0.25 + sigma**2) + 0.1, shape=(4, 8, 8), steps=[2, 3, 4], sigma_range=(0.002, 80),
         dtype=torch.float32, progress=False, effort="low", held_out=0,
     )  # fmt: skip
-    plan = next(plan for plan in plans.values() if plan.constant is not None)
-    Steps(plan, torch.zeros(1, 4, 8, 8))
-    with pytest.raises(ValueError, match="for samples of shape .4, 8, 8., the latents are of .4, 16, 8."):
-        Steps(plan, torch.zeros(1, 4, 16, 8))
+    assert any(plan.constant is not None for plan in plans.values())
+    without = fewstep.find_plans(
+        lambda x, sigma: x * 0.25 / (0.25 + sigma**2), shape=(4, 8, 8), steps=[2], sigma_range=(0.002, 80), method="oss/euler",
+        dtype=torch.float32, progress=False, effort="low", held_out=0,
+    )  # fmt: skip
+    for plan in (*plans.values(), without[2]):
+        Steps(plan, torch.zeros(1, 4, 8, 8))
+        with pytest.raises(ValueError, match="for samples of shape .4, 8, 8., the latents are of .4, 16, 8."):
+            Steps(plan, torch.zeros(1, 4, 16, 8))
 
 
 def test_nodes(tmp_path, monkeypatch):
@@ -101,7 +113,16 @@ def test_nodes(tmp_path, monkeypatch):
     assert torch.allclose(sigmas, torch.tensor([10 / 11, 0.5, 0.0]))
     (function,) = NODE_CLASS_MAPPINGS["FewstepSampler"]().sampler(str(path))
     with pytest.raises(ValueError, match="connect the SIGMAS of the same plan"):
-        model = types.SimpleNamespace(inner_model=types.SimpleNamespace(model_sampling=EPS()))
-        function(model, torch.zeros(1, 5), torch.tensor([3.0, 0.0]))
+        function(Wrapper(EPS(), None), torch.zeros(1, 5), torch.tensor([3.0, 0.0]))
+    given = torch.zeros(1, 5), levels(plan, EPS())
+    with pytest.raises(ValueError, match="the latent holds an image: connect an empty latent"):
+        function(Wrapper(EPS(), torch.ones(1, 5)), *given)
+
+    class Broken(Wrapper):
+        def __call__(self, x, sigma):
+            return x * math.nan
+
+    with pytest.raises(FloatingPointError, match="the model's answer at sigma 10 is not finite"):
+        function(Broken(EPS(), torch.full((1, 5), 0.02)), *given)
     with pytest.raises(FileNotFoundError, match="there is no plan file"):
         NODE_CLASS_MAPPINGS["FewstepSampler"]().sampler(str(tmp_path / "none.json"))

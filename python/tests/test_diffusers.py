@@ -227,7 +227,7 @@ def case(request):
     pipe, of, guidance, arguments = PIPELINES[request.param]()
     pipe.set_progress_bar_config(disable=True)
     (pipe.unet if hasattr(pipe, "unet") else pipe.transformer).eval()
-    denoiser = PipelineDenoiser(pipe, of, **guidance, **arguments)
+    denoiser = PipelineDenoiser(pipe, of, **guidance, arguments=arguments)
     return request.param, pipe, of, guidance, arguments, denoiser
 
 
@@ -374,7 +374,7 @@ def test_arguments_that_a_call_takes_by_any_name_are_passed_on():
 
     pipe, *_ = ddpm()
     pipe = Anything(pipe.unet.eval(), pipe.scheduler)
-    assert PipelineDenoiser(pipe, anything=3).count == 2
+    assert PipelineDenoiser(pipe, arguments={"anything": 3}).count == 2
 
 
 @pytest.mark.parametrize("clips", ["clip_sample", "thresholding"])

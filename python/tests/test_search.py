@@ -332,7 +332,7 @@ class TestWhatCannotBe:
             ({"effort": "huge"}, ValueError, "effort must be low, normal, high"),
             ({"teacher": {"grd": 3}}, TypeError, "teacher has no setting 'grd', only"),
             ({"tacher": {}}, TypeError, "no argument or stage 'tacher'"),
-            ({"teacher": {"grid": 1}}, ValueError, "teacher.grid must be at least 2"),
+            ({"teacher": {"grid": 1}}, ValueError, "teacher.grid must be from 2 to 1,000"),
             ({"batch_size": 0}, ValueError, "batch_size"),
             ({"classes": 2, "conditions": [1]}, ValueError, "exclude each other"),
         ],
@@ -436,7 +436,7 @@ def test_moments_of_training_samples():
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_plans_are_chosen_by_features_of_the_users(library):
     method = "least-squares+data-moments+nearest"
-    options = {"shape": (1, 6, 8), "steps": [3], "method": method, "nearest": {"samples": 64}}
+    options = {"shape": (1, 6, 8), "steps": [3], "method": method, "nearest": {"samples": 64}, "images": False}
     euler = find(pictures, shape=(1, 6, 8), steps=[3], method="karras/heun")[3]
     data = euler.sample(pictures, fewstep.latents(range(500), (1, 6, 8)))
     options["nearest"]["methods"] = ["karras/heun", "karras/euler"]

@@ -101,6 +101,24 @@ pub struct ParameterisationError {
 const MAX_DISCRETE_LEVELS: usize = 100_000;
 
 impl Parameterisation {
+    /// What the network predicts: `eps`, `v` or `x0` on a table of alphas, the `velocity` of a flow, or what a preconditioning of EDM's
+    /// makes a denoiser of (`edm`, `vp`, `ve`, `iddpm`); none for a denoiser, which may hold any of them.
+    pub fn predicts(&self) -> Option<&'static str> {
+        match self {
+            Self::Edm { .. } => Some("edm"),
+            Self::Vp { .. } => Some("vp"),
+            Self::Ve { .. } => Some("ve"),
+            Self::Iddpm { .. } => Some("iddpm"),
+            Self::Alphas(network) => Some(match network.prediction() {
+                Prediction::Eps => "eps",
+                Prediction::V => "v",
+                Prediction::X0 => "x0",
+            }),
+            Self::Flow(_) => Some("velocity"),
+            Self::Denoiser { .. } => None,
+        }
+    }
+
     /// EDM with the defaults of its networks.
     pub const EDM: Self = Self::Edm { sigma_data: 0.5, sigma_min: 0.0, sigma_max: f64::INFINITY };
     /// VP with the defaults of EDM's networks.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::combination::{Combination, Source, UnknownSource};
 pub use self::constant::{Constant, ConstantError};
-use crate::denoiser::{Guidance, Spec};
+use crate::denoiser::{Guidance, Levels, Spec};
 use crate::schedule::Schedule;
 
 mod combination;
@@ -80,6 +80,9 @@ pub struct Metadata {
     /// Shape of the samples it was made for: channels, height and width of images.
     #[serde(alias = "image_shape", skip_serializing_if = "Option::is_none")]
     pub sample_shape: Option<Vec<usize>>,
+    /// What the network predicts that it was found for, if that is known: `eps`, `velocity`, `edm`, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicts: Option<String>,
     /// How it was found: the search, its options, its cost.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub found_by: serde_json::Map<String, serde_json::Value>,
@@ -179,7 +182,8 @@ impl Plan {
         states.chain([of(&unrolled.output, image_sigma)]).collect()
     }
 
-    /// Checks that the plan fits a denoiser: shape of samples, number of classes, and noise levels that it knows.
+    /// Checks that the plan fits a denoiser: shape of samples, number of classes, what its network predicts, and noise levels that it
+    /// knows.
     ///
     /// # Errors
     /// One sentence that names both sides.
@@ -194,7 +198,20 @@ impl Plan {
         {
             return Err(PlanError::Classes { plan: samples.len(), model: spec.classes });
         }
-        let (sigma_min, sigma_max) = spec.levels.supported;
+        self.check_network(spec.predicts, &spec.levels)
+    }
+
+    /// Checks that the plan was found for a network that predicts the same, if both are known, and at noise levels that the network knows.
+    ///
+    /// # Errors
+    /// One sentence that names both sides.
+    pub fn check_network(&self, predicts: Option<&str>, levels: &Levels) -> Result<(), PlanError> {
+        if let (Some(plan), Some(model)) = (&self.metadata.predicts, predicts)
+            && plan != model
+        {
+            return Err(PlanError::Predicts { plan: plan.clone(), model: model.to_owned() });
+        }
+        let (sigma_min, sigma_max) = levels.supported;
         // a level at the very end may differ in its last bits after a round trip through single precision
         let inside = |sigma: f64| sigma >= sigma_min * (1.0 - 1e-6) && sigma <= sigma_max * (1.0 + 1e-6);
         match self.stages.iter().find(|stage| !inside(stage.sigma)) {

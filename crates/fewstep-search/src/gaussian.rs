@@ -56,6 +56,16 @@ impl FeatureMoments {
         Self::default()
     }
 
+    /// Samples so far.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Dimension of their features; 0 without samples.
+    pub fn dim(&self) -> usize {
+        self.origin.len()
+    }
+
     /// Adds `rows` `[n, dim]`, row by row.
     ///
     /// # Errors

@@ -57,11 +57,9 @@ pub enum Stage {
     /// Gauss-Newton steps on levels and coefficients, from evaluations alone.
     GaussNewton(GaussNewtonSettings),
     /// Steps down the gradient of the rollout error.
-    Rollout(RolloutSettings),
-    /// The same of the levels alone: the solver's coefficients follow.
-    Levels {
-        /// What runs on the levels.
-        solver: Solver,
+    Rollout {
+        /// What runs on the levels where they alone move and its coefficients follow; else coefficients move, too.
+        solver: Option<Solver>,
         /// Steps and distance.
         settings: RolloutSettings,
     },
@@ -84,7 +82,7 @@ pub enum Stage {
 impl Stage {
     /// Whether it fits a plan's numbers to the teacher's trajectories.
     pub(crate) fn fits(&self) -> bool {
-        matches!(self, Self::LeastSquares(_) | Self::GaussNewton(_) | Self::Rollout(_) | Self::Levels { .. })
+        matches!(self, Self::LeastSquares(_) | Self::GaussNewton(_) | Self::Rollout { .. })
     }
 }
 
@@ -263,16 +261,14 @@ impl Method {
         };
         stages.extend(self.refinement.map(|refinement| match refinement {
             Refinement::GaussNewton => Stage::GaussNewton(settings.gauss_newton.clone()),
-            Refinement::Levels => {
-                let learning_rate = UNFITTED * settings.rollout.learning_rate;
-                let settings = RolloutSettings { learning_rate, ..settings.rollout.clone() };
-                Stage::Levels { solver, settings }
-            }
-            Refinement::Rollout => {
+            Refinement::Rollout | Refinement::Levels => {
                 // what was fitted is near its optimum
                 let scale = if self.source == Source::LeastSquares { 1.0 } else { UNFITTED };
                 let learning_rate = scale * settings.rollout.learning_rate;
-                Stage::Rollout(RolloutSettings { learning_rate, ..settings.rollout.clone() })
+                Stage::Rollout {
+                    solver: (refinement == Refinement::Levels).then_some(solver),
+                    settings: RolloutSettings { learning_rate, ..settings.rollout.clone() },
+                }
             }
         }));
         stages.extend(self.moments.map(|of| Stage::MatchMoments { of, settings: settings.moments.clone() }));
@@ -295,7 +291,17 @@ impl Method {
 
     /// Whether it needs training data.
     pub fn needs_data(&self) -> bool {
-        self.source == Source::Bound || self.moments == Some(MomentsOf::Data)
+        self.source == Source::Bound || self.matches_data()
+    }
+
+    /// Whether it matches the moments of training data.
+    pub fn matches_data(&self) -> bool {
+        self.moments == Some(MomentsOf::Data)
+    }
+
+    /// Whether it compares plans by the nearness of their samples to training data.
+    pub fn takes_nearest(&self) -> bool {
+        self.nearest
     }
 
     /// Whether it compares with a teacher's trajectories.

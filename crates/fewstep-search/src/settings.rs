@@ -326,6 +326,11 @@ impl Default for RolloutSettings {
     }
 }
 
+/// Latents of a search, and levels that plans choose from, at most: what a slip of the hand asks for beyond them would end in an
+/// allocation that fails, or in a search that never ends.
+const MOST_LATENTS: usize = 1_000_000;
+const MOST_LEVELS: usize = 1000;
+
 impl SearchSettings {
     /// Checks every setting.
     ///
@@ -335,6 +340,11 @@ impl SearchSettings {
         let least = |name: &'static str, value: usize, least: usize, rule: &'static str| {
             if value >= least { Ok(()) } else { Err(Error::Setting { name, rule, value: value.to_string() }) }
         };
+        // beyond this there is no memory for what a search keeps of each, nor time
+        let latents = |name: &'static str, value: usize, fewest: usize, rule: &'static str| {
+            let fits = (fewest..=MOST_LATENTS).contains(&value);
+            if fits { Ok(()) } else { Err(Error::Setting { name, rule, value: value.to_string() }) }
+        };
         let number = |name: &'static str, value: f64, holds: bool, rule: &'static str| {
             if holds && value.is_finite() {
                 Ok(())
@@ -343,25 +353,27 @@ impl SearchSettings {
             }
         };
         const ONE: &str = "at least 1";
+        const LATENTS: &str = "from 1 to a million";
         const POSITIVE: &str = "a finite number above 0";
         const NOT_NEGATIVE: &str = "a finite number of at least 0";
-        least("teacher.samples", self.teacher.samples, 1, ONE)?;
-        least("teacher.grid", self.teacher.grid, 2, "at least 2")?;
+        latents("teacher.samples", self.teacher.samples, 1, LATENTS)?;
+        let grid = self.teacher.grid;
+        number("teacher.grid", grid as f64, (2..=MOST_LEVELS).contains(&grid), "from 2 to 1,000")?;
         least("teacher.substeps", self.teacher.substeps, 1, ONE)?;
         least("gits.coefficients", self.gits.coefficients.len(), 1, "a list of at least one number")?;
         for &coefficient in &self.gits.coefficients {
             number("gits.coefficients", coefficient, coefficient > 0.0, "finite numbers above 0")?;
         }
         least("oss.beam", self.oss.beam, 1, ONE)?;
-        least("least_squares.samples", self.least_squares.samples, 1, ONE)?;
+        latents("least_squares.samples", self.least_squares.samples, 1, LATENTS)?;
         least("least_squares.beam", self.least_squares.beam, 1, ONE)?;
         let gain = self.least_squares.least_gain;
         number("least_squares.least_gain", gain, gain < 1.0, "a finite number below 1")?;
         let ridge = self.least_squares.ridge;
         number("least_squares.ridge", ridge, ridge >= 0.0, NOT_NEGATIVE)?;
         least("sweep.from", self.sweep.from, 1, ONE)?;
-        least("sweep.samples", self.sweep.samples, 1, ONE)?;
-        least("gauss_newton.samples", self.gauss_newton.samples, 1, ONE)?;
+        latents("sweep.samples", self.sweep.samples, 1, LATENTS)?;
+        latents("gauss_newton.samples", self.gauss_newton.samples, 1, LATENTS)?;
         let gain = self.gauss_newton.least_gain;
         number("gauss_newton.least_gain", gain, gain < 1.0, "a finite number below 1")?;
         number("rollout.learning_rate", self.rollout.learning_rate, self.rollout.learning_rate > 0.0, POSITIVE)?;
@@ -369,10 +381,20 @@ impl SearchSettings {
         number("moments.error_weight", error_weight, error_weight >= 0.0, NOT_NEGATIVE)?;
         number("moments.data_error_weight", data_error_weight, data_error_weight >= 0.0, NOT_NEGATIVE)?;
         number("moments.negligible_error", negligible_error, negligible_error >= 0.0, NOT_NEGATIVE)?;
-        least("moments.control", control, 2, "at least 2, as a mean of one sample says nothing")?;
+        latents(
+            "moments.control",
+            control,
+            2,
+            "at least 2, as a mean of one sample says nothing, and at most a million",
+        )?;
         let NearestSettings { methods: _, samples, least_gain, dropped_beyond } = self.nearest;
         number("nearest.least_gain", least_gain, least_gain < 1.0, "a finite number below 1")?;
-        least("nearest.samples", samples, 8, "at least 8, as a quarter of them is compared first")?;
+        latents(
+            "nearest.samples",
+            samples,
+            8,
+            "at least 8, as a quarter of them is compared first, and at most a million",
+        )?;
         number("nearest.dropped_beyond", dropped_beyond, dropped_beyond >= 1.0, "a finite number of at least 1")
     }
 }

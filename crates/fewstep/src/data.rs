@@ -7,7 +7,7 @@ use fewstep_io::dataset::{self, Dataset, DatasetOptions, Images, PrepareOptions,
 use fewstep_io::tensors::{Dtype, TensorData};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{TorchDenoiser, data, random};
-use fewstep_search::{DataMoments, documented};
+use fewstep_search::{DataMoments, MOST_TRAINING_SAMPLES, documented};
 
 use serde::{Deserialize, Serialize};
 
@@ -172,9 +172,6 @@ impl DataId {
     }
 }
 
-/// Training images whose moments are measured, at most.
-const MOST_IMAGES: usize = 10_000;
-
 /// Seed of which ones.
 const SEED: u64 = u64::from_le_bytes(*b"moments ");
 
@@ -194,7 +191,7 @@ pub fn data_moments(images: &data::Images, denoiser: &dyn TorchDenoiser, batch: 
 /// The training images that are measured, of so many: drawn at random, as their classes may come one after the other, or take turns.
 fn drawn(len: usize) -> Vec<i64> {
     let mut order = random::permutation(SEED, 0, len);
-    order.truncate(MOST_IMAGES);
+    order.truncate(MOST_TRAINING_SAMPLES);
     order
 }
 
@@ -207,7 +204,7 @@ mod tests {
     #[test]
     fn every_class_is_drawn_in_whatever_order_they_come() {
         let drawn = drawn(50_000);
-        assert_eq!(drawn.len(), MOST_IMAGES);
+        assert_eq!(drawn.len(), MOST_TRAINING_SAMPLES);
         for class_of in [|index: i64| index % 10, |index: i64| index / 5000] {
             let of_class = |class: i64| drawn.iter().filter(|index| class_of(**index) == class).count();
             assert!((0..10).all(|class| (900..1100).contains(&of_class(class))));

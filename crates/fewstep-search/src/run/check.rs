@@ -5,7 +5,7 @@ use fewstep_core::denoiser::Denoiser;
 use super::Extras;
 use super::teach::grid_and_fine;
 use crate::error::{Error, Result};
-use crate::method::{Method, MomentsOf, Source};
+use crate::method::{Method, Source};
 use crate::settings::{Distance, SearchSettings};
 
 /// Refuses, before any evaluation, what a search of `method` on `denoiser` is known to fail on.
@@ -23,6 +23,9 @@ pub fn check_method<D: Denoiser>(
     settings.validate()?;
     let (grid, _) = grid_and_fine(&denoiser.spec().levels, &settings.teacher)?;
     needs(denoiser, method, settings, extras)?;
+    if let Some(data) = extras.data.filter(|_| method.matches_data()) {
+        data.check()?;
+    }
     servable(method, steps, grid.len(), extras)
 }
 
@@ -41,7 +44,7 @@ pub(super) fn needs<D: Denoiser>(
     if method.source == Source::Bound && extras.table.is_none() {
         return Err(needs_table());
     }
-    if method.moments == Some(MomentsOf::Data) {
+    if method.matches_data() {
         if denoiser.appearance().is_none() {
             return Err(Error::NoImages);
         }

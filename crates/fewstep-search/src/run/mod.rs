@@ -26,8 +26,8 @@ use fewstep_core::space::Batch;
 pub use self::check::check_method;
 pub use self::extras::{Extras, PlanScorer, SampleLoss};
 pub use self::found::Found;
-pub use self::moments::DataMoments;
 use self::moments::HasTarget;
+pub use self::moments::{DataMoments, MOST_TRAINING_SAMPLES};
 pub use self::teach::{
     TEACHER_STEPS, baseline, fine_levels, held_out_teacher, heun_teacher, solve_teacher, teacher_key,
 };
@@ -218,6 +218,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
         let finished = |FoundPlan { mut plan, .. }: FoundPlan| {
             plan.metadata.sample_shape = Some(spec.shape.clone());
             plan.metadata.guidance = spec.guidance.clone();
+            plan.metadata.predicts = spec.predicts.map(str::to_owned);
             (plan.nfe(), plan)
         };
         let found = Found {
@@ -259,13 +260,9 @@ impl<'a, D: Denoiser> Search<'a, D> {
                 candidates.retain(steps);
                 self.gauss_newton(settings, candidates)
             }
-            Stage::Rollout(settings) => {
+            Stage::Rollout { solver, settings } => {
                 candidates.retain(steps);
-                self.rollout(settings, None, candidates)
-            }
-            Stage::Levels { solver, settings } => {
-                candidates.retain(steps);
-                self.rollout(settings, Some(*solver), candidates)
+                self.rollout(settings, *solver, candidates)
             }
             Stage::MatchMoments { of, settings } => {
                 candidates.retain(steps);

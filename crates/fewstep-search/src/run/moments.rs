@@ -15,7 +15,7 @@ use super::{Candidates, SEARCH_SEEDS, Search, on_schedule};
 use crate::FoundPlan;
 use crate::clipping::{ClippingHistogram, ClippingTarget, NEAR};
 use crate::error::{Error, Result};
-use crate::gaussian::{FeatureMoments, Gaussian, LinearFeatures, Reference, mean_shift};
+use crate::gaussian::{FeatureMoments, Gaussian, GaussianError, LinearFeatures, Reference, mean_shift};
 use crate::method::MomentsOf;
 use crate::refine::{RefitOptions, refit_output};
 use crate::seeded::sample;
@@ -36,6 +36,9 @@ pub(super) const CONTROL_BATCH: usize = 64;
 
 /// How far samples are moved along a direction to see what it does, in units of the error that a plan leaves.
 const DIFFERENCE: f64 = 0.1;
+
+/// Samples of training data that are measured, at most: so many know their moments well enough.
+pub const MOST_TRAINING_SAMPLES: usize = 10_000;
 
 /// What training data look like, in the features that moments are matched on: [`DataMoments::add`] is given every batch of them.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +65,12 @@ impl DataMoments {
         self.features.add(&rows, dim)?;
         self.clipping.add(appearance.clipping(batch, NEAR).map_err(Error::denoiser)?);
         Ok(())
+    }
+
+    /// Refuses samples that are too few to tell moments from.
+    pub(super) fn check(&self) -> Result<()> {
+        let (samples, features) = (self.features.samples(), self.features.dim());
+        if samples <= features as u64 { Err(GaussianError::TooFew { features, samples }.into()) } else { Ok(()) }
     }
 }
 

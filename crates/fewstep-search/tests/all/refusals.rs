@@ -8,7 +8,7 @@ use fewstep_core::objective::BoundTable;
 use fewstep_core::observe::{Event, Observer, Silent};
 use fewstep_core::schedule::log_snr;
 use fewstep_search::{
-    Error, Extras, Method, Search, SearchSettings, Seeded, check_method, find_plans, sample, search_cost,
+    DataMoments, Error, Extras, Method, Search, SearchSettings, Seeded, check_method, find_plans, sample, search_cost,
 };
 
 use crate::finding::{method, pictures, settings};
@@ -88,6 +88,29 @@ fn what_a_method_lacks_is_said_before_any_evaluation() {
     let images = check_method(&pictures(), &method("karras/euler+data-moments"), &[3], &settings, &Extras::default());
     assert!(matches!(images, Err(Error::NeedsData { .. })));
     assert_eq!(denoiser.cost().evaluations, 0);
+    let mut few = DataMoments::new();
+    let exact = pictures();
+    few.add(exact.appearance().unwrap(), &exact.mixture().sample(7, 2).chunks(20).map(<[f64]>::to_vec).collect())
+        .unwrap();
+    let few = Extras { data: Some(&few), ..Extras::default() };
+    let few = check_method(&exact, &method("karras/euler+data-moments"), &[3], &settings, &few).unwrap_err();
+    assert!(few.to_string().contains("cannot be told from 2 samples"), "{few}");
+}
+
+/// A slip of the hand is no allocation that fails, nor a search without end.
+#[test]
+fn settings_beyond_any_memory_are_refused() {
+    let of = |change: fn(&mut SearchSettings)| {
+        let mut settings = settings();
+        change(&mut settings);
+        let error = find_plans(&vectors(), &Method::BEST, &[3], &settings, &Silent).unwrap_err().to_string();
+        assert_eq!(search_cost(vectors().spec(), &Method::BEST, &[3], &settings).unwrap_err().to_string(), error);
+        error
+    };
+    assert!(of(|s| s.teacher.samples = usize::MAX / 2).contains("teacher.samples must be from 1 to a million"));
+    assert!(of(|s| s.teacher.grid = 30_000).contains("teacher.grid must be from 2 to 1,000, but it is 30000"));
+    assert!(of(|s| s.moments.control = 1 << 40).contains("moments.control must be at least 2"));
+    assert!(of(|s| s.nearest.samples = 1 << 40).contains("nearest.samples must be at least 8"));
 }
 
 #[test]

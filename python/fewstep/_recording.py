@@ -1,0 +1,217 @@
+"""What a pipeline of diffusers passes to its network, recorded from one step, and how rows are picked from it."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+
+from ._checks import whole
+
+
+class _Stop(Exception):
+    """Ends a pipeline once its call of the network is recorded."""
+
+
+class Probe:
+    """A scheduler that lets a pipeline make one call of its network."""
+
+    order = 1
+    init_noise_sigma = 1.0
+
+    def __init__(self, scheduler: Any, timestep: float) -> None:
+        self.config = scheduler.config
+        self.timesteps = torch.tensor([timestep])
+        self.num_inference_steps = 1
+        self.scales_input = False
+        self.output: Any = None
+        self.sample: Any = None
+
+    def set_timesteps(
+        self, num_inference_steps: Any = None, device: Any = None, sigmas: Any = None, timesteps: Any = None, mu: Any = None
+    ) -> None:
+        self.timesteps = self.timesteps.to(device)
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        pass
+
+    def add_noise(self, original_samples: Any, noise: Any, timesteps: Any) -> Any:
+        raise ValueError("plans begin with noise alone, and this pipeline begins with an image: find plans on its text-to-image kind")
+
+    def scale_model_input(self, sample: Any, timestep: Any = None) -> Any:
+        self.scales_input = True
+        return sample
+
+    def step(self, model_output: Any, timestep: Any, sample: Any, **_: Any) -> Any:
+        self.output, self.sample = model_output.detach(), sample.detach()
+        raise _Stop
+
+
+class Recording:
+    """What a pipeline passed to its network in one call, and what it made of the answer."""
+
+    def __init__(self, pipe: Any, network: Any, arguments: Mapping[str, Any], timestep: float) -> None:
+        probe = Probe(pipe.scheduler, timestep)
+        calls: list[tuple[dict[str, Any], Any]] = []
+        signature = inspect.signature(network.forward)
+
+        def keep(_: Any, args: Any, kwargs: Any, output: Any) -> None:
+            bound = signature.bind(*args, **kwargs).arguments
+            calls.append(({name: value for name, value in bound.items() if name != "kwargs"}, first_of(output).detach()))
+
+        hook = network.register_forward_hook(keep, with_kwargs=True)
+        before = pipe.scheduler
+        silent = getattr(pipe, "_progress_bar_config", None)
+        show = getattr(pipe, "set_progress_bar_config", lambda **_: None)
+        try:
+            pipe.scheduler = probe
+            show(disable=True)
+            with torch.no_grad():
+                pipe(**arguments)
+        except _Stop:
+            pass
+        finally:
+            hook.remove()
+            pipe.scheduler = before
+            show(**(silent or {}))
+        if probe.output is None or len(calls) != 1:
+            raise ValueError(
+                f"{type(pipe).__name__} called its network {len(calls)} times in one step, and one call is what can be recorded"
+            )
+        (self.inputs, self.answer), self.output = calls[0], probe.output
+        self.scales_input = probe.scales_input
+        self.sample = next(iter(self.inputs.values()))
+
+
+def first_of(output: Any) -> Any:
+    if isinstance(output, (tuple, list)):
+        return output[0]
+    return output.sample if hasattr(output, "sample") else output
+
+
+def without_variance(answer: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """The first channels of images, as many as samples have: some networks learn a variance beside."""
+    return answer[:, : shape[0]] if len(shape) == 3 else answer
+
+
+def network_of(pipe: Any) -> Any:
+    for name in ("unet", "transformer"):
+        network = getattr(pipe, name, None)
+        if isinstance(network, torch.nn.Module):
+            return network
+    raise ValueError(f"{type(pipe).__name__} has no unet or transformer to find plans for")
+
+
+def first_alone(of: Any, arguments: Mapping[str, Any], count: int) -> tuple[Any, dict[str, Any]]:
+    """The same for the first sample alone."""
+    first = {
+        name: value[:1] if isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == count else value
+        for name, value in arguments.items()
+    }
+    if of is None and "prompt_embeds" in arguments:
+        return None, first
+    return (1 if of is None or isinstance(of, int) else [of][:1] if isinstance(of, str) else list(of)[:1]), first
+
+
+# What pipelines call what their samples are of.
+PROMPTS = ["prompt", "prompts"]
+LABELS = ["class_labels", "labels", "classes", "class_ids"]
+
+
+def call_of(pipe: Any, of: Any, guidance_scale: float | None, arguments: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """How many samples there are, and the arguments of the pipeline's call for them."""
+    known = inspect.signature(pipe.__call__).parameters
+    call: dict[str, Any] = {"num_inference_steps": 1, "generator": torch.Generator().manual_seed(0), **arguments}
+    if isinstance(of, str):
+        of = [of]
+    embeddings = arguments.get("prompt_embeds")
+    if of is None and embeddings is not None:
+        count = len(embeddings)
+    elif of is None or not isinstance(of, Iterable):
+        count = 2 if of is None else whole("the number of samples", of, 1)
+        if "batch_size" not in known:
+            raise ValueError(f"{type(pipe).__name__} needs prompts, class labels or arguments={{'prompt_embeds': ...}}")
+        call["batch_size"] = count
+    else:
+        items = list(of)
+        count, words = len(items), bool(items) and isinstance(items[0], str)
+        if not items:
+            raise ValueError("there are no prompts or labels")
+        name = next((name for name in (PROMPTS if words else LABELS) if name in known), None)
+        if name is None:
+            kind = "prompts" if words else "class labels"
+            raise ValueError(
+                f"{type(pipe).__name__} takes no {kind}: its arguments are {', '.join(known)}, and none is called "
+                f"{' or '.join(PROMPTS if words else LABELS)}"
+            )
+        call[name] = items
+    if guidance_scale is not None:
+        if "guidance_scale" not in known:
+            raise ValueError(f"{type(pipe).__name__} has no guidance_scale")
+        call["guidance_scale"] = guidance_scale
+    return count, {name: value for name, value in call.items() if name in known or name in arguments}
+
+
+def check_arguments(pipe: Any, given: Mapping[str, Any]) -> None:
+    """Refuses what the pipeline's call does not take; where it takes anything, warns of what looks like a slip."""
+    if "guidance_scale" in given:
+        raise ValueError("guidance_scale is an argument of its own: pass guidance_scale=, not arguments={'guidance_scale': ...}")
+    for name, value in given.items():
+        if name.startswith("num_") and "_per_" in name and value != 1:
+            raise ValueError(f"{name} multiplies samples, and plans are found on one of each prompt or label: leave it out")
+    known = inspect.signature(pipe.__call__).parameters
+    takes_anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())
+    for name in given:
+        if name in known:
+            continue
+        kind, near = type(pipe).__name__, get_close_matches(name, known, 1, cutoff=0.8 if takes_anything else 0.6)
+        if not takes_anything:
+            advice = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
+            raise ValueError(f"the call of {kind} takes no argument {name!r}: {advice}")
+        if near:
+            warnings.warn(f"the call of {kind} names no argument {name!r}, which may be lost: did you mean {near[0]!r}?", stacklevel=4)
+
+
+def rows_of(value: Any, alone: Any, repeats: int, count: int) -> Any:
+    """How rows are picked from an argument of the network: by sample where its length goes with the number of samples."""
+    if isinstance(value, Mapping):
+        inner = {name: rows_of(item, (alone or {}).get(name), repeats, count) for name, item in value.items()}
+        return lambda given, rows: {name: inner[name](item, rows) for name, item in given.items()}
+    if isinstance(value, (tuple, list)):
+        others = alone if isinstance(alone, (tuple, list)) else [None] * len(value)
+        picks = [rows_of(item, other, repeats, count) for item, other in zip(value, others)]
+        return lambda given, rows: type(given)(pick(item, rows) for pick, item in zip(picks, given))
+    by_sample = isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == repeats * count
+    if by_sample and count > 1 and isinstance(alone, torch.Tensor):
+        by_sample = len(alone) == repeats
+    return (lambda given, rows: given[rows]) if by_sample else (lambda given, rows: given)
+
+
+def guidance_of(
+    recording: Recording, repeats: int, count: int, shape: tuple[int, ...], scale: float | None
+) -> list[float]:
+    """The weights in which the pipeline adds the network's answers, found from one call and checked on it."""
+    answer = without_variance(recording.answer, shape)
+    table = torch.stack([part.double().flatten() for part in answer.chunk(repeats)], 1).cpu()
+    wanted = recording.output[:count].double().flatten().cpu()
+    if not (torch.isfinite(table).all() and torch.isfinite(wanted).all()):
+        raise FloatingPointError(
+            "the network's answer in the pipeline is not finite: check the weights, the embeddings, and that its precision holds such values"
+        )
+    tolerance = 50 * torch.finfo(answer.dtype).eps * float(table.abs().max()) * len(wanted) ** 0.5
+
+    def rest(weights: list[float]) -> float:
+        return float((table @ torch.tensor(weights, dtype=torch.float64) - wanted).norm())
+
+    usual = [[1.0]] if repeats == 1 else []
+    if repeats == 2 and scale is not None:
+        usual = [[1 - scale, scale], [scale, 1 - scale]]
+    fitted = torch.linalg.lstsq(table, wanted[:, None]).solution.flatten().tolist()
+    for weights in [*usual, fitted]:
+        if rest(weights) <= tolerance * (1 + sum(map(abs, weights))):
+            return weights
+    raise ValueError("the pipeline's guidance is no weighted sum of the network's answers: it cannot be replayed")
