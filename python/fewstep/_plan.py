@@ -111,7 +111,7 @@ class Plan:
             )
 
     def check_network(self, parameterisation: Parameterisation, *, noise_alone: bool = False) -> None:
-        """Raises ValueError if the plan was found for a network that predicts something else, or has levels that this one lacks.
+        """Raises ValueError if the plan was found for a network of another parameterisation, or has levels that this one lacks.
 
         With `noise_alone` any level stands for noise alone that is above those that the network knows, as in pipelines.
         """
@@ -132,8 +132,8 @@ class Plan:
         The network is given `dtype` (that of the latents unless said); states have at least single precision. `labels`: the class of
         each sample, for plans that hold a mean output for every class.
 
-        Raises ValueError if the plan is for samples of another shape or, where `denoise` is a `Denoiser`, for a network that predicts
-        something else; TypeError or FloatingPointError if the denoiser's answer is not
+        Raises ValueError if the plan is for samples of another shape or, where `denoise` is a `Denoiser`, for a network of
+        another parameterisation; TypeError or FloatingPointError if the denoiser's answer is not
         like its input; exceptions of the denoiser come out as they are.
         """
         is_callable("denoise(x, sigma)", denoise)

@@ -64,8 +64,8 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     ) -> PlanScheduler:
         """The scheduler of these plans, found or loaded, for pipelines that had `scheduler`.
 
-        Warns where that clips what the network predicts, as plans do not. Raises ValueError for plans of a network that predicts something
-        else, or of one number of steps.
+        Warns where that clips what the network predicts, as plans do not. Raises ValueError for plans of a network of another
+        parameterisation, or of one number of steps.
         """
         plans = [plans] if isinstance(plans, Plan) else plans.values() if isinstance(plans, Mapping) else plans
         plans = list(plans) if isinstance(plans, Iterable) else [plans]

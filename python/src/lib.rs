@@ -61,7 +61,7 @@ impl Described {
         Ok(Spec {
             shape: self.shape.clone(),
             levels,
-            predicts: parameterisation.and_then(|parameterisation| parameterisation.0.predicts()),
+            parameterisation: parameterisation.and_then(|parameterisation| parameterisation.0.name()),
             classes: self.classes,
             calls: self.calls,
             guidance,

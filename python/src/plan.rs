@@ -66,7 +66,7 @@ impl PyPlan {
         if noise_alone {
             levels.supported.1 = f64::INFINITY;
         }
-        self.0.check_network(parameterisation.0.predicts(), &levels).map_err(bad)
+        self.0.check_network(parameterisation.0.name(), &levels).map_err(bad)
     }
 
     /// The plan in the form of a tool: (text, notes).

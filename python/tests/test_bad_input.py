@@ -102,13 +102,13 @@ def test_what_does_not_fit_into_memory():
         fewstep.search_cost(shape=(3,), teacher={"grid": 30_000})
 
 
-def test_plans_are_for_what_their_network_predicts():
+def test_plans_are_for_networks_of_one_parameterisation():
     flow = Parameterisation.flow()
     plan = find(flow.denoiser(lambda x, t: x * 0.1), sigma_range=None, steps=3, held_out=0)[3]
-    assert plan.metadata["predicts"] == "velocity"
+    assert plan.metadata["parameterisation"] == "flow"
     latents = np.zeros((1, 3), np.float32)
     plan.sample(flow.denoiser(lambda x, t: x * 0.1), latents)
-    with pytest.raises(ValueError, match="found for a network that predicts velocity, and this one predicts eps: find a plan for it"):
+    with pytest.raises(ValueError, match="found for a network of the parameterisation flow, and this one is of eps: find a plan for it"):
         plan.sample(Parameterisation.eps().denoiser(lambda x, t: x), latents)
     with pytest.raises(ValueError, match="at noise level 80, but it supports"):
         fewstep.Plan.of_solver("euler", [80.0, 1.0]).sample(Parameterisation.eps().denoiser(lambda x, t: x), latents)

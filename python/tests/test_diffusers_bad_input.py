@@ -47,14 +47,14 @@ def test_schedulers_are_copied(copied):
     assert torch.equal(again.timesteps, ours.timesteps) and again.parameterisation == ours.parameterisation
 
 
-def test_plans_of_networks_that_predict_something_else_are_refused():
+def test_plans_of_networks_of_another_parameterisation_are_refused():
     flow = fewstep.Parameterisation.flow()
     plans = fewstep.find_plans(
         flow.denoiser(lambda x, t: 0.1 * x), shape=(3, 16, 16), steps=3, effort="low", held_out=0, progress=False
     )
     PlanScheduler.from_plans(plans, FlowMatchEulerDiscreteScheduler())
     for scheduler in (DDIMScheduler(clip_sample=False), DDIMScheduler(clip_sample=False, prediction_type="v_prediction")):
-        with pytest.raises(ValueError, match="found for a network that predicts velocity, and this one predicts (eps|v): find a plan"):
+        with pytest.raises(ValueError, match="found for a network of the parameterisation flow, and this one is of (eps|v): find a plan"):
             PlanScheduler.from_plans(plans, scheduler)
 
 

@@ -101,9 +101,9 @@ pub struct ParameterisationError {
 const MAX_DISCRETE_LEVELS: usize = 100_000;
 
 impl Parameterisation {
-    /// What the network predicts: `eps`, `v` or `x0` on a table of alphas, the `velocity` of a flow, or what a preconditioning of EDM's
-    /// makes a denoiser of (`edm`, `vp`, `ve`, `iddpm`); none for a denoiser, which may hold any of them.
-    pub fn predicts(&self) -> Option<&'static str> {
+    /// Its name: `eps`, `v` or `x0` on a table of alphas, `flow`, or a preconditioning of EDM's (`edm`, `vp`, `ve`, `iddpm`); none for a
+    /// denoiser, which may hold any of them.
+    pub fn name(&self) -> Option<&'static str> {
         match self {
             Self::Edm { .. } => Some("edm"),
             Self::Vp { .. } => Some("vp"),
@@ -114,7 +114,7 @@ impl Parameterisation {
                 Prediction::V => "v",
                 Prediction::X0 => "x0",
             }),
-            Self::Flow(_) => Some("velocity"),
+            Self::Flow(_) => Some("flow"),
             Self::Denoiser { .. } => None,
         }
     }

@@ -80,9 +80,9 @@ pub struct Metadata {
     /// Shape of the samples it was made for: channels, height and width of images.
     #[serde(alias = "image_shape", skip_serializing_if = "Option::is_none")]
     pub sample_shape: Option<Vec<usize>>,
-    /// What the network predicts that it was found for, if that is known: `eps`, `velocity`, `edm`, ...
+    /// Name of the parameterisation of the network that it was found for, if that is known: `eps`, `flow`, `edm`, ...
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub predicts: Option<String>,
+    pub parameterisation: Option<String>,
     /// How it was found: the search, its options, its cost.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub found_by: serde_json::Map<String, serde_json::Value>,
@@ -182,7 +182,7 @@ impl Plan {
         states.chain([of(&unrolled.output, image_sigma)]).collect()
     }
 
-    /// Checks that the plan fits a denoiser: shape of samples, number of classes, what its network predicts, and noise levels that it
+    /// Checks that the plan fits a denoiser: shape of samples, number of classes, its parameterisation, and noise levels that it
     /// knows.
     ///
     /// # Errors
@@ -198,18 +198,18 @@ impl Plan {
         {
             return Err(PlanError::Classes { plan: samples.len(), model: spec.classes });
         }
-        self.check_network(spec.predicts, &spec.levels)
+        self.check_network(spec.parameterisation, &spec.levels)
     }
 
-    /// Checks that the plan was found for a network that predicts the same, if both are known, and at noise levels that the network knows.
+    /// Checks that the plan was found for a network of this parameterisation, if both are known, and at noise levels that it knows.
     ///
     /// # Errors
     /// One sentence that names both sides.
-    pub fn check_network(&self, predicts: Option<&str>, levels: &Levels) -> Result<(), PlanError> {
-        if let (Some(plan), Some(model)) = (&self.metadata.predicts, predicts)
+    pub fn check_network(&self, parameterisation: Option<&str>, levels: &Levels) -> Result<(), PlanError> {
+        if let (Some(plan), Some(model)) = (&self.metadata.parameterisation, parameterisation)
             && plan != model
         {
-            return Err(PlanError::Predicts { plan: plan.clone(), model: model.to_owned() });
+            return Err(PlanError::Parameterisation { plan: plan.clone(), model: model.to_owned() });
         }
         let (sigma_min, sigma_max) = levels.supported;
         // a level at the very end may differ in its last bits after a round trip through single precision

@@ -71,7 +71,7 @@ impl Model {
         let spec = Spec {
             shape: vec![config.img_channels as usize, side, side],
             levels: Levels::from(&config.parameterisation),
-            predicts: config.parameterisation.predicts(),
+            parameterisation: config.parameterisation.name(),
             classes: config.label_dim as usize,
             calls: 1,
             guidance: None,

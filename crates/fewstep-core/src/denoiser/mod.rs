@@ -67,9 +67,9 @@ pub struct Spec {
     pub shape: Vec<usize>,
     /// Noise levels that it knows.
     pub levels: Levels,
-    /// What its network predicts ([`Parameterisation::predicts`](crate::parameterisation::Parameterisation::predicts)), if that is known:
-    /// kept in the plans that are found for it.
-    pub predicts: Option<&'static str>,
+    /// Name of its network's [`Parameterisation`](crate::parameterisation::Parameterisation::name), if that is known: kept in the plans
+    /// that are found for it.
+    pub parameterisation: Option<&'static str>,
     /// Number of classes that it is conditioned on; 0 without.
     pub classes: usize,
     /// Network calls that one evaluation takes: 1, or 2 under guidance.
@@ -90,7 +90,7 @@ impl Spec {
         Self {
             shape: shape.into(),
             levels,
-            predicts: None,
+            parameterisation: None,
             classes: 0,
             calls: 1,
             guidance: None,

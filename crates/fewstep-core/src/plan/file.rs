@@ -60,11 +60,13 @@ pub enum PlanError {
         model: usize,
     },
     /// Found for a network of another kind.
-    #[error("the plan was found for a network that predicts {plan}, and this one predicts {model}: find a plan for it")]
-    Predicts {
-        /// What the plan's network predicts.
+    #[error(
+        "the plan was found for a network of the parameterisation {plan}, and this one is of {model}: find a plan for it"
+    )]
+    Parameterisation {
+        /// That of the plan's network.
         plan: String,
-        /// What the model's does.
+        /// The model's.
         model: String,
     },
     /// Evaluates where the model knows nothing.
@@ -224,7 +226,7 @@ mod tests {
         let spec = |shape: &[usize], classes: usize, sigma_max: f64| Spec {
             shape: shape.to_vec(),
             levels: Levels::between(0.002, sigma_max),
-            predicts: Some("eps"),
+            parameterisation: Some("eps"),
             classes,
             calls: 1,
             guidance: None,
@@ -233,14 +235,14 @@ mod tests {
         };
         assert!(plan.check(&spec(&[1, 28, 28], 0, 80.0)).is_ok());
         assert!(plan.check(&spec(&[1, 28, 28], 0, 50.0)).unwrap_err().to_string().contains("80"));
-        plan.metadata.predicts = Some("velocity".to_owned());
+        plan.metadata.parameterisation = Some("flow".to_owned());
         let error = plan.check(&spec(&[1, 28, 28], 0, 80.0)).unwrap_err().to_string();
-        assert!(error.contains("predicts velocity, and this one predicts eps"), "{error}");
-        plan.metadata.predicts = Some("eps".to_owned());
+        assert!(error.contains("parameterisation flow, and this one is of eps"), "{error}");
+        plan.metadata.parameterisation = Some("eps".to_owned());
         plan.metadata.sample_shape = Some(vec![3, 64, 64]);
         let error = plan.check(&spec(&[3, 32, 32], 0, 80.0)).unwrap_err().to_string();
         assert!(error.contains("3x64x64") && error.contains("3x32x32"), "{error}");
-        (plan.metadata.sample_shape, plan.metadata.predicts) = (None, None);
+        (plan.metadata.sample_shape, plan.metadata.parameterisation) = (None, None);
         plan.constant = Some(Constant { sigma: 80.0, shape: vec![1, 1, 1], samples: vec![vec![0.5]; 10] });
         assert!(plan.check(&spec(&[1, 1, 1], 10, 80.0)).is_ok());
         assert_eq!(plan.check(&spec(&[1, 1, 1], 0, 80.0)), Err(PlanError::Classes { plan: 10, model: 0 }));

@@ -32,7 +32,7 @@ impl ProgramDenoiser {
         let spec = Spec {
             shape: config.shape.iter().map(|size| *size as usize).collect(),
             levels: Levels::from(&config.parameterisation),
-            predicts: config.parameterisation.predicts(),
+            parameterisation: config.parameterisation.name(),
             classes: config.classes as usize,
             calls: 1,
             guidance: None,

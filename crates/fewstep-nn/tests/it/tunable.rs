@@ -45,7 +45,7 @@ impl Line {
         let spec = Spec {
             shape: vec![1, SIDE, SIDE],
             levels: Levels::between(0.01, 10.0),
-            predicts: None,
+            parameterisation: None,
             classes: 0,
             calls: 1,
             guidance: None,

@@ -218,7 +218,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
         let finished = |FoundPlan { mut plan, .. }: FoundPlan| {
             plan.metadata.sample_shape = Some(spec.shape.clone());
             plan.metadata.guidance = spec.guidance.clone();
-            plan.metadata.predicts = spec.predicts.map(str::to_owned);
+            plan.metadata.parameterisation = spec.parameterisation.map(str::to_owned);
             (plan.nfe(), plan)
         };
         let found = Found {

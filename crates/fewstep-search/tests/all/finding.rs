@@ -69,7 +69,7 @@ fn every_method_leaves_plans_and_ours_is_the_best() {
         for plan in found.plans.values() {
             plan.validate().unwrap();
             assert_eq!(plan.metadata.sample_shape, Some(vec![1, 4, 5]));
-            assert_eq!(plan.metadata.predicts, None);
+            assert_eq!(plan.metadata.parameterisation, None);
             assert_eq!(plan.metadata.found_by["method"], name);
         }
         errors.push((name, held_out(&denoiser, &found.plans[&5])));

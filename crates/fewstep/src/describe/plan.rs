@@ -27,6 +27,9 @@ pub fn describe(plan: &Plan) -> Description {
     if let Some(model) = &metadata.model {
         info = info.fact("model", model.as_str());
     }
+    if let Some(parameterisation) = &metadata.parameterisation {
+        info = info.fact("parameterisation", parameterisation.as_str());
+    }
     if let Some(guidance) = &metadata.guidance {
         let words = format!("weight {}, against the network {}", guidance.weight, guidance.reference);
         info = info.told("guidance", json!(guidance), words);

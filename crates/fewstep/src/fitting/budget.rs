@@ -286,7 +286,7 @@ impl Shared<'_> {
         plan.metadata.model = Some(self.opened.origin().to_owned());
         plan.metadata.sample_shape = Some(spec.shape.clone());
         plan.metadata.guidance = spec.guidance.clone();
-        plan.metadata.predicts = spec.predicts.map(str::to_owned);
+        plan.metadata.parameterisation = spec.parameterisation.map(str::to_owned);
         let fit = json!({
             "command": self.task.command(),
             "rounds": self.task.rounds,

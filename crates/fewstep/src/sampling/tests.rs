@@ -24,7 +24,7 @@ impl Normal {
         let spec = Spec {
             shape: shape.to_vec(),
             levels: Levels::between(0.01, 10.0),
-            predicts: None,
+            parameterisation: None,
             classes: 0,
             calls: 1,
             guidance: None,

@@ -70,7 +70,7 @@ fn a_program_of_a_network_has_its_answers_its_derivatives_and_its_plans() {
     let mut spec = program.spec().clone();
     assert_ne!(spec.identity, network.spec().identity);
     spec.identity.clone_from(&network.spec().identity);
-    spec.predicts = network.spec().predicts; // a program may hold anything
+    spec.parameterisation = network.spec().parameterisation; // a program may hold anything
     (spec.levels.supported, spec.levels.own) = (network.spec().levels.supported, network.spec().levels.own.clone());
     assert_eq!(&spec, network.spec());
 
