@@ -100,7 +100,8 @@ class FashionPipeline(DiffusionPipeline):
             given = torch.cat([x, x]) if guided else x
             if hasattr(self.scheduler, "scale_model_input"):
                 given = self.scheduler.scale_model_input(given, t)
-            answer = network(given, timestep=t.expand(len(given)), class_labels=classes).sample
+            # in single precision, whatever the network computes in: some schedulers give their states the type of its answer
+            answer = network(given, timestep=t.expand(len(given)), class_labels=classes).sample.float()
             if guided:
                 with_label, without = answer.chunk(2)
                 answer = without + guidance_scale * (with_label - without)

@@ -194,17 +194,19 @@ def search_cost(
     classes: int = 0,
     calls: int = 1,
     held_out: int | None = None,
+    parameterisation: Parameterisation | None = None,
     **settings: Mapping[str, Any],
 ) -> int:
     """Network calls on single samples that `find_plans` takes at most.
 
     A tenth to a quarter fewer are usual, as searches drop what gains little. It takes as many times the seconds that one sample takes in
-    a batch. The other arguments are those of `find_plans`.
+    a batch. The other arguments are those of `find_plans`; only `+nearest` takes more on a flow, whose `parameterisation` it then needs.
     """
     wanted = _steps(steps)
     classes, calls, method = whole("classes", classes, 0), whole("calls", calls, 1), _method(method, METHOD)
-    described = _described(_shape(shape), (0.002, 80.0), classes, None, calls, 6e-8, False)
-    teacher, search = _fewstep.cost(described, None, wanted, method, _settings(effort, settings))
+    known = _parameterisation(None, parameterisation)
+    described = _described(_shape(shape), None if known else (0.002, 80.0), classes, None, calls, 6e-8, False)
+    teacher, search = _fewstep.cost(described, known and known._inner, wanted, method, _settings(effort, settings))
     held = _held_out(effort, held_out) * (35 + 2 * sum(wanted))  # a teacher of Heun's, and of each plan itself and Euler
     return (teacher + search + held) * calls
 

@@ -12,7 +12,7 @@ use fewstep_core::observe::Observer;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_search::{
     Error, Extras, GaussianError, HELD_OUT_SEEDS, HeldOut, MOST_TRAINING_SAMPLES, Method, PlanScorer, SEARCH_SEEDS,
-    Search, SearchError, SearchSettings, TEACHER_STEPS, baseline, check_method, heun_teacher,
+    Search, SearchError, SearchSettings, TEACHER_STEPS, baseline, check_method, usual_teacher,
 };
 use pyo3::exceptions::{PyFloatingPointError, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -158,7 +158,7 @@ fn find(
         let levels = &callback.spec().levels;
         let euler =
             |steps: usize| Ok::<_, Error>(Solver::Euler.plan(&baseline(levels, steps)?, &SolverOptions::default())?);
-        let teacher = heun_teacher(levels, TEACHER_STEPS)?;
+        let teacher = usual_teacher(levels, TEACHER_STEPS)?;
         let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + held_out as u64).collect();
         let evaluator = HeldOut::by(callback, &teacher, &seeds, observer)?;
         for plan in &mut plans {

@@ -465,3 +465,20 @@ def test_plans_are_chosen_by_features_of_the_users(library):
         chosen(lambda x: x)
     with pytest.raises(ValueError, match="features= is for methods that end in"):
         find(denoise, **options | {"method": None}, data=data, features=features)
+
+
+def test_flows_are_compared_on_schedules_of_flows():
+    data = np.random.default_rng(0).uniform(-1, 1, (100, 1, 6, 8)).astype(np.float32)
+    method = "least-squares+data-moments+nearest"
+    shared = {"shape": (1, 6, 8), "steps": [3], "effort": "low", "method": method, "nearest": {"samples": 16}}
+    flow = fewstep.Parameterisation.flow()
+
+    def compared(plans):
+        return set(plans[3].metadata["found_by"]["nearest"]["compared"])
+
+    on_any = {"own", "karras/unipc2_bh2+data-moments", "karras/dpmpp2m+data-moments"}
+    assert compared(find(pictures, **shared, data=data)) == on_any
+    denoise = flow.denoiser(lambda x, t: 0.1 * x)
+    plans = find(denoise, **shared, data=data, sigma_range=None)
+    assert compared(plans) == on_any | {"flow_trailing/unipc2_bh2+data-moments", "flow_trailing/dpmpp2m+data-moments"}
+    assert fewstep.search_cost(**shared) < plans.calls <= fewstep.search_cost(**shared, parameterisation=flow)

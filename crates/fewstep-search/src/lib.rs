@@ -90,8 +90,8 @@ pub use held_out::HeldOut;
 pub use method::{Method, MethodError, MomentsOf, Refinement, SCHEDULES, Source, Stage, parse_solver};
 pub use run::{
     DataMoments, Extras, Found, HELD_OUT_SEEDS, MOST_TRAINING_SAMPLES, PlanScorer, SEARCH_SEEDS, SampleLoss, Search,
-    TEACHER_STEPS, baseline, check_method, find_plans, fine_levels, held_out_teacher, heun_teacher, search_seeds,
-    solve_teacher, teacher_key,
+    TEACHER_STEPS, baseline, check_method, find_plans, fine_levels, held_out_teacher, search_seeds, solve_teacher,
+    teacher_key, usual_teacher,
 };
 pub use seeded::{Seeded, sample};
 pub use settings::SearchSettings;

@@ -5,6 +5,7 @@ mod name;
 
 use std::ops::RangeInclusive;
 
+use fewstep_core::denoiser::Levels;
 use fewstep_core::schedule::Family;
 pub use fewstep_core::schedule::SCHEDULES;
 use fewstep_core::solver::Solver;
@@ -181,7 +182,7 @@ pub enum Source {
 /// ```
 /// use fewstep_search::{Method, SCHEDULES};
 ///
-/// let flows = ["time_uniform", "timestep_uniform", "flow_uniform"];
+/// let flows = ["time_uniform", "timestep_uniform", "flow_uniform", "flow_trailing"];
 /// let others = ["karras", "log_snr", "vp", "ve", "iddpm", "cosine"];
 /// assert_eq!(SCHEDULES.map(|(name, _)| name).as_slice(), [&others[..], &flows].concat());
 ///
@@ -287,6 +288,13 @@ impl Method {
     /// The other methods whose plans `+nearest` compares with, each with training data's moments matched.
     pub(crate) fn others(settings: &NearestSettings) -> impl Iterator<Item = Self> {
         settings.methods.iter().map(|method| Self { moments: Some(MomentsOf::Data), nearest: false, ..method.clone() })
+    }
+
+    /// Whether it may be of use on a denoiser with these levels: schedules of flows are for flows.
+    pub(crate) fn suits(&self, levels: &Levels) -> bool {
+        let for_flows = |family: &Family| family.is_for_flows();
+        let of_flow = levels.own.as_ref().is_some_and(for_flows);
+        of_flow || !matches!(&self.source, Source::Fixed(_, family) if for_flows(family))
     }
 
     /// Whether it needs training data.

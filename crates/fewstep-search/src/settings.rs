@@ -2,12 +2,13 @@
 
 mod moments;
 mod nearest;
+mod teacher_solver;
 
-use fewstep_core::solver::Solver;
 use serde::{Deserialize, Serialize};
 
 pub use self::moments::MomentsSettings;
 pub use self::nearest::NearestSettings;
+pub use self::teacher_solver::TeacherSolver;
 use crate::error::{Error, Result};
 use crate::{CostMetric, documented};
 
@@ -55,13 +56,12 @@ documented! {
     /// The teacher: everything that its trajectories depend on beside the denoiser.
     ///
     /// ```
-    /// # use fewstep_core::Solver;
-    /// # use fewstep_search::settings::TeacherSettings;
+    /// # use fewstep_search::settings::{TeacherSettings, TeacherSolver};
     /// let defaults = TeacherSettings {
-    ///     samples: 64,          // latents, at least 1; 2 with +gauss-newton or moments, 4 with +rollout
-    ///     grid: 21,             // noise levels, at least 2
-    ///     solver: Solver::Heun, // any
-    ///     substeps: 1,          // steps, at least 1
+    ///     samples: 64,                 // latents, at least 1; 2 with +gauss-newton or moments, 4 with +rollout
+    ///     grid: 21,                    // noise levels, from 2 to 1,000
+    ///     solver: TeacherSolver::Auto, // or any
+    ///     substeps: 1,                 // steps, at least 1
     /// };
     /// # assert_eq!(defaults, TeacherSettings::default());
     /// ```
@@ -72,8 +72,8 @@ documented! {
         pub samples: usize,
         /// Noise levels that plans choose from, all of them at most: rho = 7 over the denoiser's range.
         pub grid: usize,
-        /// The solver.
-        pub solver: Solver,
+        /// The solver; auto: heun, or where levels span more than five decades dpmpp2m with twice the substeps.
+        pub solver: TeacherSolver,
         /// Its steps from one level of the grid to the next.
         pub substeps: usize,
     }
@@ -266,7 +266,7 @@ documented! {
 
 impl Default for TeacherSettings {
     fn default() -> Self {
-        Self { samples: 64, grid: 21, solver: Solver::Heun, substeps: 1 }
+        Self { samples: 64, grid: 21, solver: TeacherSolver::Auto, substeps: 1 }
     }
 }
 

@@ -11,7 +11,7 @@ use fewstep_core::solver::{LastStep, Solver, SolverOptions};
 use fewstep_io::{FileKind, json};
 use fewstep_nn::{TorchDenoiser, spread};
 use fewstep_search::suggest::advice;
-use fewstep_search::{HELD_OUT_SEEDS, HeldOut, SCHEDULES, TEACHER_STEPS, documented, heun_teacher};
+use fewstep_search::{HELD_OUT_SEEDS, HeldOut, SCHEDULES, TEACHER_STEPS, documented, usual_teacher};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result, bail, ensure};
@@ -175,7 +175,7 @@ pub fn euler(schedule: &Schedule) -> Result<Plan> {
     Ok(Solver::Euler.plan(schedule, &SolverOptions::default())?)
 }
 
-/// Rollout errors of plans on the first held-out latents, of so many, against the [teacher](heun_teacher) of tables: for plans that stand beside one
+/// Rollout errors of plans on the first held-out latents, of so many, against the [teacher](usual_teacher) of tables: for plans that stand beside one
 /// another, outside of a run.
 ///
 /// # Errors
@@ -191,6 +191,6 @@ pub fn rollout_errors(
     }
     let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + held_out as u64).collect();
     let denoiser = spread(denoiser);
-    let evaluator = HeldOut::by(&denoiser, &heun_teacher(&denoiser.spec().levels, TEACHER_STEPS)?, &seeds, observer)?;
+    let evaluator = HeldOut::by(&denoiser, &usual_teacher(&denoiser.spec().levels, TEACHER_STEPS)?, &seeds, observer)?;
     plans.iter().map(|plan| Ok(evaluator.rollout_error(&denoiser, plan, observer)?)).collect()
 }

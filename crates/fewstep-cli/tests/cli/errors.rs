@@ -39,7 +39,7 @@ fn samplers_that_cannot_be_run() {
     insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,0"])), @"the levels that were given are no schedule: noise level 0 (number 2, counting from 0) is not a positive finite number (the final 0 is not written)");
     insta::assert_snapshot!(place.fails(&sample(&["--set", "sampler.sigma_min=100"])), @"the noise range must satisfy 0 < sigma_min < sigma_max, but it is 100 to 80");
     insta::assert_snapshot!(place.fails(&sample(&["--steps", "0"])), @"there must be at least 1 step");
-    insta::assert_snapshot!(place.fails(&sample(&["--schedule", "linear"])), @"there is no schedule named 'linear'; there are karras, log_snr, vp, ve, iddpm, cosine, time_uniform, timestep_uniform, flow_uniform");
+    insta::assert_snapshot!(place.fails(&sample(&["--schedule", "linear"])), @"there is no schedule named 'linear'; there are karras, log_snr, vp, ve, iddpm, cosine, time_uniform, timestep_uniform, flow_uniform, flow_trailing");
     insta::assert_snapshot!(place.fails(&sample(&["--plan", "none.json"])), @"the plan none.json does not exist: check the path");
     let run = place.run(&sample(&["--solver", "rk45"]));
     assert!(run.code == 2 && run.stderr.contains("rk45") && run.stderr.contains("heun"), "{}", run.stderr);

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    IddpmLevels, Schedule, ScheduleError, cosine, flow_uniform, iddpm, karras, log_snr, time_uniform, timestep_uniform,
-    ve, vp,
+    IddpmLevels, Schedule, ScheduleError, cosine, flow_trailing, flow_uniform, iddpm, karras, log_snr, time_uniform,
+    timestep_uniform, ve, vp,
 };
 use crate::denoiser::Levels;
 use crate::parameterisation::Alphas;
@@ -66,6 +66,11 @@ families! {
             /// Shift of the time; 1 is none.
             shift: f64,
         } as "flow_uniform" = Family::FlowUniform { shift: 1.0 };
+        /// [`flow_trailing`].
+        FlowTrailing {
+            /// Shift of the time; 1 is none.
+            shift: f64,
+        } as "flow_trailing" = Family::FlowTrailing { shift: 1.0 };
     }
 }
 
@@ -84,6 +89,8 @@ impl Family {
             Self::Cosine => cosine(n, sigma_min, sigma_max),
             Self::TimeUniform { rho } => time_uniform(n, sigma_min, sigma_max, *rho),
             Self::FlowUniform { shift } => flow_uniform(n, sigma_min, sigma_max, *shift),
+            Self::FlowTrailing { shift } if sigma_min < sigma_max => flow_trailing(n, sigma_max, *shift),
+            Self::FlowTrailing { .. } => Err(ScheduleError::Range { sigma_min, sigma_max }),
             Self::TimestepUniform { alphas } => timestep_uniform(n, sigma_min, sigma_max, alphas),
         }
     }
@@ -93,10 +100,21 @@ impl Family {
         matches!(self, Self::Iddpm(_) | Self::TimestepUniform { .. })
     }
 
+    /// Whether the least of its levels is that of the range, and not where the last of equal steps begins.
+    pub fn reaches_the_end(&self) -> bool {
+        !self.is_table() && !matches!(self, Self::FlowTrailing { .. })
+    }
+
+    /// Whether it is of no use on other denoisers than flows.
+    pub fn is_for_flows(&self) -> bool {
+        matches!(self, Self::FlowUniform { .. } | Self::FlowTrailing { .. })
+    }
+
     /// This family with a denoiser's own parameters in place of its own, where both have some of one kind: the shift of a rectified
     /// flow, the table of alphas.
     pub fn on(&self, levels: &Levels) -> Self {
         match (self, &levels.own) {
+            (Self::FlowTrailing { .. }, Some(Self::FlowUniform { shift })) => Self::FlowTrailing { shift: *shift },
             (Self::FlowUniform { .. }, Some(own @ Self::FlowUniform { .. }))
             | (Self::TimestepUniform { .. }, Some(own @ Self::TimestepUniform { .. })) => own.clone(),
             _ => self.clone(),
@@ -111,7 +129,7 @@ mod tests {
 
     #[test]
     fn families_keep_their_ends() {
-        for (name, family) in SCHEDULES.into_iter().filter(|(_, family)| !family.is_table()) {
+        for (name, family) in SCHEDULES.into_iter().filter(|(_, family)| family.reaches_the_end()) {
             for n in [1, 2, 5, 40] {
                 let schedule = family.build(n, 0.002, 80.0).unwrap();
                 assert_eq!((schedule.len(), schedule.sigma_max()), (n, 80.0), "{name}");
@@ -143,6 +161,7 @@ mod tests {
         let timestep_uniform = Family::TimestepUniform { alphas: Alphas::STABLE_DIFFUSION };
         let of = |network: &Parameterisation| Levels::from(network);
         assert_eq!(flow_uniform.on(&of(&flow)), Family::FlowUniform { shift: 5.0 });
+        assert_eq!(Family::FlowTrailing { shift: 1.0 }.on(&of(&flow)), Family::FlowTrailing { shift: 5.0 });
         assert_eq!(timestep_uniform.on(&of(&table)), Family::TimestepUniform { alphas: Alphas::DDPM });
         assert_eq!(
             (flow_uniform.on(&of(&table)), timestep_uniform.on(&of(&flow))),

@@ -16,6 +16,25 @@ pub fn flow_uniform(n: usize, sigma_min: f64, sigma_max: f64, shift: f64) -> Res
     })
 }
 
+/// As [`flow_uniform`] down to time 0, which is left out: a sampler's last step is as long as the others and leads there. But for a
+/// thousandth, what diffusers' multistep schedulers visit with `use_flow_sigmas` (theirs go from 1 to 0.001, which they leave out).
+///
+/// # Errors
+/// If `n` is 0, or `sigma_max` or `shift` is not positive.
+pub fn flow_trailing(n: usize, sigma_max: f64, shift: f64) -> Result<Schedule, ScheduleError> {
+    check_positive("shift", shift)?;
+    check_positive("sigma_max", sigma_max)?;
+    let first = sigma_max / (shift + sigma_max);
+    let level = |i: usize| match i {
+        0 => sigma_max,
+        i => {
+            let t = first * (n - i) as f64 / n as f64;
+            shift * t / (1.0 - t)
+        }
+    };
+    Schedule::new((0..n).map(level).collect())
+}
+
 /// `s t / (1 + (s - 1) t)`.
 pub(crate) fn shifted_time(t: f64, shift: f64) -> f64 {
     shift * t / (1.0 + (shift - 1.0) * t)
@@ -44,6 +63,18 @@ mod tests {
                 assert!((a - b).abs() < 1e-8, "{found:?} is not {expected:?}");
             }
         }
+    }
+
+    /// `UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3)` at 4 steps.
+    #[test]
+    fn trailing_times_are_those_of_diffusers() {
+        let first = shifted_time(0.999, 3.0);
+        let found = times(&flow_trailing(4, first / (1.0 - first), 3.0).unwrap());
+        for (a, b) in found.iter().zip([1.0, 0.9001, 0.7504, 0.5010]) {
+            assert!((a - b).abs() < 2e-3, "{found:?} is not {b}");
+        }
+        assert!(flow_trailing(0, 80.0, 1.0).is_err() && flow_trailing(3, 80.0, 0.0).is_err());
+        assert!(flow_trailing(3, -1.0, 1.0).is_err());
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub use self::found::Found;
 use self::moments::HasTarget;
 pub use self::moments::{DataMoments, MOST_TRAINING_SAMPLES};
 pub use self::teach::{
-    TEACHER_STEPS, baseline, fine_levels, held_out_teacher, heun_teacher, solve_teacher, teacher_key,
+    TEACHER_STEPS, baseline, fine_levels, held_out_teacher, solve_teacher, teacher_key, usual_teacher,
 };
 use crate::error::{Error, Result};
 use crate::method::{Method, Stage};

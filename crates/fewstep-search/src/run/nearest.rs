@@ -50,7 +50,8 @@ impl<D: Denoiser> Search<'_, D> {
         };
         enter(OWN, std::mem::take(&mut candidates.found));
         let target = self.target(MomentsOf::Data, &self.settings.moments)?;
-        for (method, stages) in Method::others(settings).zip(others) {
+        let levels = &self.student.denoiser().spec().levels;
+        for (method, stages) in Method::others(settings).zip(others).filter(|(method, _)| method.suits(levels)) {
             let others = self.candidates(stages, &self.possible(&method, steps))?;
             candidates.evaluations += others.evaluations.saturating_sub(target.evaluations); // own plans were charged it already
             enter(&method.to_string(), others.found);

@@ -4,14 +4,14 @@ use fewstep_core::denoiser::{Denoiser, Levels};
 use fewstep_core::observe::{Observer, Progress};
 use fewstep_core::plan::{Constant, Plan};
 use fewstep_core::schedule::{Schedule, karras};
-use fewstep_core::solver::{Solver, SolverOptions};
+use fewstep_core::solver::SolverOptions;
 use fewstep_core::space::{Batch, VectorSpace};
 use serde_json::{Value, json};
 
 use super::search_seeds;
 use crate::error::{Error, Result};
 use crate::seeded::Seeded;
-use crate::settings::{SearchSettings, TeacherSettings};
+use crate::settings::{SearchSettings, TeacherSettings, TeacherSolver};
 use crate::{MeanPrediction, Teacher, refined};
 
 /// Most classes that each get a mean output of their own; with more, all share one.
@@ -29,19 +29,22 @@ pub fn baseline(levels: &Levels, steps: usize) -> Result<Schedule> {
 /// Levels of the teacher that images and rollout errors are compared with where nothing else is asked for.
 pub const TEACHER_STEPS: usize = 18;
 
-/// The teacher that images and rollout errors are compared with: Heun on [`baseline`], which is EDM's sampler.
+/// The teacher that images and rollout errors are compared with, of `2 steps - 1` evaluations: Heun on [`baseline`], which is EDM's
+/// sampler; on a wide range the solver that [`TeacherSolver::Auto`] has there.
 ///
 /// # Errors
 /// If the denoiser does not know so many levels.
-pub fn heun_teacher(levels: &Levels, steps: usize) -> Result<Plan> {
-    Ok(Solver::Heun.plan(&baseline(levels, steps)?, &SolverOptions::default())?)
+pub fn usual_teacher(levels: &Levels, steps: usize) -> Result<Plan> {
+    let (solver, times) = TeacherSolver::Auto.on(levels);
+    let steps = times * steps.saturating_sub(1) + 1;
+    Ok(solver.plan(&baseline(levels, steps)?, &SolverOptions::default())?)
 }
 
 /// The levels that plans choose from (fewer than `settings.grid` where some round to the same), and those of the teacher's own steps.
 pub(super) fn grid_and_fine(levels: &Levels, settings: &TeacherSettings) -> Result<(Schedule, Schedule)> {
     let (low, high) = levels.sampling;
     let grid = karras(settings.grid, low, high, 7.0)?.round_grid(levels)?;
-    let fine = refined(&grid, settings.substeps).round_grid(levels)?;
+    let fine = refined(&grid, settings.steps_on(levels).1).round_grid(levels)?;
     Ok((grid, fine))
 }
 
@@ -58,7 +61,7 @@ pub fn fine_levels(levels: &Levels, settings: &TeacherSettings) -> Result<Schedu
 /// # Errors
 /// If the settings leave none.
 pub fn held_out_teacher(levels: &Levels, settings: &TeacherSettings) -> Result<Plan> {
-    Ok(settings.solver.plan(&fine_levels(levels, settings)?, &SolverOptions::default())?)
+    Ok(settings.steps_on(levels).0.plan(&fine_levels(levels, settings)?, &SolverOptions::default())?)
 }
 
 /// Everything that a teacher's trajectories depend on: the key of a file that keeps them.
@@ -76,7 +79,7 @@ pub fn solve_teacher<D: Denoiser>(
     observer: &dyn Observer,
 ) -> Result<(Teacher<D::Batch>, u64)> {
     let (grid, fine) = grid_and_fine(&denoiser.spec().levels, &settings.teacher)?;
-    let TeacherSettings { solver, samples, .. } = settings.teacher;
+    let (samples, (solver, _)) = (settings.teacher.samples, settings.teacher.steps_on(&denoiser.spec().levels));
     let seeded = Seeded::new(denoiser, &search_seeds(settings), observer)?;
     let total = solver.evaluations_per_step() * fine.len() * samples;
     let mut progress = Progress::new(observer, "teacher", "evaluations", total as u64, 0);

@@ -10,7 +10,12 @@ documented! {
     /// ```
     /// # use fewstep_search::settings::NearestSettings;
     /// let defaults = NearestSettings {
-    ///     methods: vec!["karras/unipc2_bh2".parse()?, "karras/dpmpp2m".parse()?],
+    ///     methods: vec![
+    ///         "karras/unipc2_bh2".parse()?,
+    ///         "karras/dpmpp2m".parse()?,
+    ///         "flow_trailing/unipc2_bh2".parse()?,
+    ///         "flow_trailing/dpmpp2m".parse()?,
+    ///     ],
     ///     samples: 1024,       // at least 8
     ///     least_gain: 0.1,     // a share of the distance, below 1
     ///     dropped_beyond: 2.0, // at least 1
@@ -21,7 +26,7 @@ documented! {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct NearestSettings {
-        /// Methods whose plans are compared beside those that were found, with training data's moments matched.
+        /// Methods whose plans are compared beside those that were found, with training data's moments matched; flow_ ones on flows alone.
         pub methods: Vec<Method>,
         /// Samples of each plan that are compared with training data.
         pub samples: usize,
@@ -35,7 +40,10 @@ documented! {
 impl Default for NearestSettings {
     fn default() -> Self {
         // what diffusers' users take, on the levels that few steps are most often taken on
-        let methods = ["karras/unipc2_bh2", "karras/dpmpp2m"].iter().filter_map(|name| name.parse().ok()).collect();
+        let methods = ["karras/unipc2_bh2", "karras/dpmpp2m", "flow_trailing/unipc2_bh2", "flow_trailing/dpmpp2m"]
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
         Self { methods, samples: 1024, least_gain: 0.1, dropped_beyond: 2.0 }
     }
 }

@@ -14,7 +14,7 @@ use fewstep_nn::fit::TableConfig;
 use fewstep_nn::tensor::Batch;
 use fewstep_search::{
     DataMoments, Extras, Found, HELD_OUT_SEEDS, HeldOut, Method, MomentsOf, PlanScorer, SampleLoss, Search, Source,
-    Stage, heun_teacher,
+    Stage, usual_teacher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -101,7 +101,7 @@ impl<'a> Evaluator<'a> {
 
     /// The Heun teacher's row; all cells are compared with its images of other seeds.
     pub(super) fn teacher(&mut self) -> Result<Row> {
-        let plan = heun_teacher(&self.denoiser.spec().levels, self.task.settings.teacher_steps)?;
+        let plan = usual_teacher(&self.denoiser.spec().levels, self.task.settings.teacher_steps)?;
         self.cache.teach(*self.denoiser.inner(), &plan)?;
         self.scored("teacher", &plan, SearchCost::default(), false)
     }

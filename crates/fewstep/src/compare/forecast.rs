@@ -1,7 +1,7 @@
 //! What a comparison would cost.
 
 use fewstep_core::denoiser::{Cost, Spec};
-use fewstep_search::{Source, held_out_teacher, heun_teacher, search_costs};
+use fewstep_search::{Source, held_out_teacher, search_costs, usual_teacher};
 
 use super::{CompareTask, Subject};
 use crate::bound::{TABLE_GRID, table_levels};
@@ -34,7 +34,7 @@ fn parts(task: &CompareTask, subject: &Subject, spec: &Spec) -> Result<Vec<(Stri
     let others = if subject.references.is_empty() { 0 } else { settings.images };
     let scored = samples + held_out;
     let evaluations = |steps: &[usize]| steps.iter().map(|&steps| steps as u64).sum::<u64>();
-    let coarse = heun_teacher(&spec.levels, settings.teacher_steps)?.nfe() as u64;
+    let coarse = usual_teacher(&spec.levels, settings.teacher_steps)?.nfe() as u64;
     let fine = held_out_teacher(&spec.levels, &settings.search.teacher)?.nfe() as u64;
     let bound = task.methods.iter().any(|method| method.source == Source::Bound);
     let images =

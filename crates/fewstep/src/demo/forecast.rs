@@ -1,6 +1,6 @@
 //! What the demo costs.
 
-use fewstep_search::{Method, heun_teacher, search_cost};
+use fewstep_search::{Method, search_cost, usual_teacher};
 
 use super::DemoTask;
 use crate::error::Result;
@@ -17,7 +17,7 @@ pub fn forecast(task: &DemoTask, model: &OpenModel) -> Result<Forecast> {
     let FitSettings { paper, tune, search, held_out, .. } = &task.settings;
     let spec = model.spec();
     let steps = task.steps.iter().map(|&steps| steps as u64).sum::<u64>();
-    let (held, teacher) = (held_out.samples as u64, heun_teacher(&spec.levels, held_out.teacher_steps)?.nfe() as u64);
+    let (held, teacher) = (held_out.samples as u64, usual_teacher(&spec.levels, held_out.teacher_steps)?.nfe() as u64);
     let images = if model.denoiser().pixel_shape().is_some() { task.images as u64 } else { 0 };
     let found = search_cost(spec, &Method::BEST, &task.steps, search)?;
     let mut cost = Forecast::new(task, spec.calls)?

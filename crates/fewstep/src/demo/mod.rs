@@ -19,7 +19,7 @@ use fewstep_nn::data::Images;
 use fewstep_nn::fit::TuneStep;
 use fewstep_nn::{TorchDenoiser, Tunable};
 use fewstep_report::Page;
-use fewstep_search::{Found, Method, Search, baseline, heun_teacher};
+use fewstep_search::{Found, Method, Search, baseline, usual_teacher};
 use serde::{Deserialize, Serialize};
 
 pub use self::forecast::forecast;
@@ -164,7 +164,7 @@ impl Demo<'_> {
     fn rows(&mut self, images: Option<&Images>, observer: &dyn Observer) -> Result<()> {
         let (task, base) = (self.task, self.model.denoiser());
         let settings = &task.settings;
-        let evaluations = heun_teacher(&base.spec().levels, settings.held_out.teacher_steps)?.nfe();
+        let evaluations = usual_teacher(&base.spec().levels, settings.held_out.teacher_steps)?.nfe();
         observer.event(Event::Note(&format!(
             "teacher: Heun, {} noise levels, {evaluations} evaluations an image",
             settings.held_out.teacher_steps
@@ -179,7 +179,7 @@ impl Demo<'_> {
             None => None,
         };
         let shared = Shared { fitter, scorer, seeds: (0..task.images as u64).collect() };
-        let plan = heun_teacher(&base.spec().levels, settings.held_out.teacher_steps)?;
+        let plan = usual_teacher(&base.spec().levels, settings.held_out.teacher_steps)?;
         self.row(&shared, settings.held_out.teacher_steps, "teacher (Heun, rho = 7)", base, &plan)?;
         let table = match images {
             Some(_) => Some(self.timed("phase 1: table of e(sigma)", || shared.fitter.table(base))?),

@@ -3,7 +3,7 @@
 use fewstep_core::denoiser::Spec;
 use fewstep_core::solver::SolverOptions;
 use fewstep_search::settings::TeacherSettings;
-use fewstep_search::{baseline, heun_teacher, search_cost};
+use fewstep_search::{baseline, search_cost, usual_teacher};
 
 use super::cross_plan::cross_plan_evaluations;
 use super::interpolate::{SCHEDULES, networks};
@@ -38,7 +38,7 @@ impl Runs<'_> {
 pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
     let spec = model.spec();
     let FitSettings { paper, tune, search, held_out, interpolate, .. } = &task.settings;
-    let of_teacher = heun_teacher(&spec.levels, held_out.teacher_steps)?.nfe() as u64;
+    let of_teacher = usual_teacher(&spec.levels, held_out.teacher_steps)?.nfe() as u64;
     let runs = Runs { spec, steps: &task.steps, times: task.rounds as u64 };
     let (held, rounds) = (held_out.samples as u64, task.rounds as u64);
     let sum = |of: &dyn Fn(usize) -> u64| task.steps.iter().map(|&steps| of(steps)).sum::<u64>();
@@ -154,7 +154,7 @@ pub(crate) fn evaluated(updates: u64, every: u64) -> u64 {
 fn trajectory_evaluations(spec: &Spec, teacher: &TeacherSettings, trajectories: usize, steps: usize) -> Result<u64> {
     let plan = euler(&baseline(&spec.levels, steps)?)?;
     let fine = fine_schedule(spec, &plan, teacher)?;
-    let teacher = teacher.solver.plan(&fine, &SolverOptions::default())?;
+    let teacher = teacher.steps_on(&spec.levels).0.plan(&fine, &SolverOptions::default())?;
     Ok((teacher.nfe() * trajectories) as u64)
 }
 

@@ -26,7 +26,7 @@ use fewstep_nn::data::Images;
 use fewstep_nn::fit::{Average, ScheduleStep, TableConfig, TuneStep};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{Network, TorchDenoiser, Tunable, spread};
-use fewstep_search::{Found, HELD_OUT_SEEDS, HeldOut, Method, heun_teacher, minimise_bound};
+use fewstep_search::{Found, HELD_OUT_SEEDS, HeldOut, Method, minimise_bound, usual_teacher};
 use serde::{Deserialize, Serialize};
 
 pub use self::budget::UNTUNED;
@@ -146,7 +146,7 @@ impl<'a> Fitter<'a> {
         settings: &'a FitSettings,
         observer: &'a dyn Observer,
     ) -> Result<Self> {
-        let teacher = heun_teacher(&base.spec().levels, settings.held_out.teacher_steps)?;
+        let teacher = usual_teacher(&base.spec().levels, settings.held_out.teacher_steps)?;
         let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + settings.held_out.samples as u64).collect();
         let held_out = HeldOut::by(&spread(base), &teacher, &seeds, observer)?;
         Ok(Self { base, network, images, held_out, settings, features: None, observer })

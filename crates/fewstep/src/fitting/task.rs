@@ -9,7 +9,7 @@ use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::data::Images;
 use fewstep_nn::spread;
 use fewstep_search::settings::Distance;
-use fewstep_search::{Extras, MomentsOf, PlanScorer, Search, heun_teacher};
+use fewstep_search::{Extras, MomentsOf, PlanScorer, Search, usual_teacher};
 use serde::{Deserialize, Serialize};
 
 use super::budget::{self, Shared};
@@ -278,7 +278,7 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
     let scorer = match inputs.references {
         references if !references.is_empty() && (task.interpolates_networks() || task.interpolates_levels()) => {
             let mut scorer = ImageScorer::new(references, settings.batch)?;
-            let teacher = heun_teacher(&base.spec().levels, settings.held_out.teacher_steps)?;
+            let teacher = usual_teacher(&base.spec().levels, settings.held_out.teacher_steps)?;
             scorer.teach(base, &teacher, teacher_seeds(&settings.interpolate), folder.path(), observer)?;
             Some(scorer)
         }

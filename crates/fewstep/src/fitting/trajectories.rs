@@ -32,10 +32,11 @@ impl Fitter<'_> {
         let seeds: Vec<u64> = (TRAJECTORY_SEEDS..TRAJECTORY_SEEDS + count as u64).collect();
         let spec = self.base.spec();
         let fine = fine_schedule(spec, plan, settings)?;
+        let (solver, _) = settings.steps_on(&spec.levels);
         let key = serde_json::json!({
             "denoiser": spec.identity,
             "guidance": spec.guidance,
-            "solver": settings.solver,
+            "solver": solver,
             "levels": plan.sigmas(),
             "teacher_levels": &fine,
             "trajectories": count,
@@ -48,6 +49,6 @@ impl Fitter<'_> {
         if is_there {
             return Ok(Trajectories::open(self.base, plan, &seeds, kept)?);
         }
-        Ok(Trajectories::solve(self.base, plan, (settings.solver, &fine), &seeds, kept, self.observer)?)
+        Ok(Trajectories::solve(self.base, plan, (solver, &fine), &seeds, kept, self.observer)?)
     }
 }

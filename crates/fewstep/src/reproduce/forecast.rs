@@ -1,7 +1,7 @@
 //! What an experiment costs, at most.
 
 use fewstep_core::denoiser::Spec;
-use fewstep_search::{heun_teacher, search_cost};
+use fewstep_search::{search_cost, usual_teacher};
 
 use super::{Experiment, ReproduceSettings, ReproduceTask, RowKind};
 use crate::cells::TIMED;
@@ -20,7 +20,7 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
     let ReproduceSettings { seeds, fit, .. } = &task.settings;
     let steps = task.steps.iter().map(|&steps| steps as u64).sum::<u64>();
     let held = fit.held_out.samples as u64;
-    let teacher = heun_teacher(&spec.levels, fit.held_out.teacher_steps)?.nfe() as u64;
+    let teacher = usual_teacher(&spec.levels, fit.held_out.teacher_steps)?.nfe() as u64;
     let mut cost = Forecast::new(task, spec.calls)?.part("teacher on held-out latents", held * teacher);
     if task.learns_levels() {
         let descents = if task.experiment == Experiment::Objectives { 4 } else { 1 };

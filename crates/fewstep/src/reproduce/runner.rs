@@ -11,7 +11,7 @@ use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::fit::{NoiseSharing, TuneStep};
 use fewstep_nn::{Network, TorchDenoiser, Tunable};
-use fewstep_search::{DataMoments, Extras, MomentsOf, PlanScorer, Search, baseline, heun_teacher};
+use fewstep_search::{DataMoments, Extras, MomentsOf, PlanScorer, Search, baseline, usual_teacher};
 
 use super::figures::{Descent, Interpolation, LEVELS, Learning};
 use super::{ReproduceInputs, ReproduceTask, RowKind};
@@ -83,7 +83,7 @@ impl<'a> Runner<'a> {
         let mut rows = Vec::new();
         let base = self.base();
         if let Some(cache) = &mut self.cache {
-            let plan = heun_teacher(&base.spec().levels, self.task.settings.fit.held_out.teacher_steps)?;
+            let plan = usual_teacher(&base.spec().levels, self.task.settings.fit.held_out.teacher_steps)?;
             cache.teach(base, &plan)?;
             rows.push(self.scored("teacher", base, &plan, SearchCost::default())?);
         }

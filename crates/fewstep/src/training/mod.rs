@@ -16,7 +16,7 @@ use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::tch::Device;
 use fewstep_nn::train::Trainer;
 use fewstep_nn::{Model, data, device};
-use fewstep_search::{TEACHER_STEPS, heun_teacher};
+use fewstep_search::{TEACHER_STEPS, usual_teacher};
 use serde::{Deserialize, Serialize};
 
 pub use self::report::report;
@@ -82,7 +82,7 @@ impl TrainTask {
 
     /// What makes the sample grids.
     fn grid_plan(&self) -> Result<Plan> {
-        Ok(heun_teacher(&Levels::from(&self.settings.parameterisation()), TEACHER_STEPS)?)
+        Ok(usual_teacher(&Levels::from(&self.settings.parameterisation()), TEACHER_STEPS)?)
     }
 
     /// Whether the update that ended at so many images reached the next multiple of what lies between two grids, or the end.

@@ -1,0 +1,78 @@
+//! The solver of a teacher.
+
+use fewstep_core::denoiser::Levels;
+use fewstep_core::solver::{Solver, SolverError};
+use serde::{Deserialize, Serialize};
+
+use super::TeacherSettings;
+
+/// Greatest ratio of the ends of a range on which Heun's steps are small enough: EDM's spans 4e4, a flow's 1e6.
+const WIDE: f64 = 1e5;
+
+/// The solver of a teacher.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum TeacherSolver {
+    /// Heun. Where levels span more than five decades, as those of flows do, DPM-Solver++ 2M in twice as many steps: for as many
+    /// evaluations it errs less there, as it takes long steps in D, which hardly moves at high noise, and not in sigma.
+    #[default]
+    Auto,
+    /// This one.
+    Of(Solver),
+}
+
+impl TeacherSolver {
+    /// The solver on these levels, and how many times as many steps it makes.
+    pub fn on(self, levels: &Levels) -> (Solver, usize) {
+        let (low, high) = levels.sampling;
+        match self {
+            Self::Of(solver) => (solver, 1),
+            Self::Auto if high / low > WIDE => (Solver::DpmPp { order: 2, lower_order_final: true }, 2),
+            Self::Auto => (Solver::Heun, 1),
+        }
+    }
+}
+
+impl TeacherSettings {
+    /// The solver on these levels, and its steps from one level of the grid to the next.
+    pub fn steps_on(&self, levels: &Levels) -> (Solver, usize) {
+        let (solver, times) = self.solver.on(levels);
+        (solver, times * self.substeps)
+    }
+}
+
+impl TryFrom<String> for TeacherSolver {
+    type Error = SolverError;
+
+    fn try_from(name: String) -> Result<Self, SolverError> {
+        if name == "auto" { Ok(Self::Auto) } else { name.parse().map(Self::Of) }
+    }
+}
+
+impl From<TeacherSolver> for String {
+    fn from(solver: TeacherSolver) -> Self {
+        match solver {
+            TeacherSolver::Auto => "auto".to_owned(),
+            TeacherSolver::Of(solver) => solver.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_ranges_take_steps_in_d() {
+        let on = |solver: TeacherSolver, low, high| solver.on(&Levels::between(low, high));
+        assert_eq!(on(TeacherSolver::Auto, 0.002, 80.0), (Solver::Heun, 1));
+        let (solver, times) = on(TeacherSolver::Auto, 0.001, 999.0);
+        assert_eq!((solver.to_string().as_str(), times), ("dpmpp2m", 2));
+        assert_eq!(on(TeacherSolver::Of(Solver::Heun), 0.001, 999.0), (Solver::Heun, 1));
+        for name in ["auto", "heun", "dpmpp3m"] {
+            let solver = TeacherSolver::try_from(name.to_owned()).unwrap();
+            assert_eq!(String::from(solver), name);
+        }
+        assert!(TeacherSolver::try_from("hein".to_owned()).is_err());
+    }
+}
