@@ -99,7 +99,7 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// The Heun teacher's row; all cells are compared with its images of other seeds.
+    /// The teacher's row; all cells are compared with its images of other seeds.
     pub(super) fn teacher(&mut self) -> Result<Row> {
         let plan = usual_teacher(&self.denoiser.spec().levels, self.task.settings.teacher_steps)?;
         self.cache.teach(*self.denoiser.inner(), &plan)?;

@@ -26,7 +26,7 @@ documented! {
         pub resize: Convention,
         /// Latents held out for the rollout error.
         pub held_out: usize,
-        /// Noise levels of the Heun teacher in the table, which makes 2 N - 1 evaluations.
+        /// Noise levels N of the teacher in the table, which makes 2 N - 1 evaluations: Heun, on flows dpmpp2m.
         pub teacher_steps: usize,
         /// Training images for the table of the method `bound`.
         pub table_images: usize,

@@ -269,8 +269,9 @@ pub fn fit(task: FitTask, inputs: &FitInputs, options: &RunOptions, observer: &d
     let (task, folder) = (&run.file.task, &run.folder);
     let settings = &task.settings;
     observer.event(Event::Note(&format!(
-        "teacher: Heun with {} noise levels on {} held-out latents",
-        settings.held_out.teacher_steps, settings.held_out.samples
+        "teacher: {} evaluations on {} held-out latents",
+        2 * settings.held_out.teacher_steps - 1,
+        settings.held_out.samples
     )));
     let (base, network) = (opened.denoiser(), opened.network());
     let spread = spread(base);

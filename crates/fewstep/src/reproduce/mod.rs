@@ -100,8 +100,9 @@ fn work(run: &Run<ReproduceTask>, inputs: &ReproduceInputs, observer: &dyn Obser
     let (task, folder) = (&run.file.task, &run.folder);
     let (settings, held_out) = (&task.settings.fit, &task.settings.fit.held_out);
     observer.event(Event::Note(&format!(
-        "teacher: Heun with {} noise levels on {} held-out latents",
-        held_out.teacher_steps, held_out.samples
+        "teacher: {} evaluations on {} held-out latents",
+        2 * held_out.teacher_steps - 1,
+        held_out.samples
     )));
     let model = inputs.model;
     let fitter = Fitter::new(model.denoiser(), model.network(), inputs.images, settings, observer)?;

@@ -48,7 +48,7 @@ documented! {
     pub struct HeldOutSettings {
         /// Latents that no search sees.
         pub samples: usize,
-        /// Noise levels of their teacher, Heun on rho = 7.
+        /// Noise levels N of their teacher, which makes 2 N - 1 evaluations: Heun, on flows dpmpp2m.
         pub teacher_steps: usize,
     }
 
