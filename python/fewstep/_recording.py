@@ -88,6 +88,7 @@ class Recording:
 
 
 def first_of(output: Any) -> Any:
+    """The answer itself in what a network returned."""
     if isinstance(output, (tuple, list)):
         return output[0]
     return output.sample if hasattr(output, "sample") else output

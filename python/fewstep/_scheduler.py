@@ -37,6 +37,7 @@ def parameterisation_of(scheduler: Any) -> Parameterisation:
 
 
 def given_or_of(parameterisation: Any, scheduler: Any) -> Parameterisation:
+    """The parameterisation that was given, or the scheduler's."""
     if parameterisation is not None and not isinstance(parameterisation, Parameterisation):
         raise TypeError(f"parameterisation must be a fewstep.Parameterisation, and is {parameterisation!r}")
     return parameterisation or parameterisation_of(scheduler)

@@ -182,6 +182,13 @@ impl Plan {
         states.chain([of(&unrolled.output, image_sigma)]).collect()
     }
 
+    /// Keeps what it was found for: shape of samples, guidance and parameterisation of a denoiser.
+    pub fn found_for(&mut self, spec: &Spec) {
+        self.metadata.sample_shape = Some(spec.shape.clone());
+        self.metadata.guidance = spec.guidance.clone();
+        self.metadata.parameterisation = spec.parameterisation.map(str::to_owned);
+    }
+
     /// Checks that the plan fits a denoiser: shape of samples, number of classes, its parameterisation, and noise levels that it
     /// knows.
     ///

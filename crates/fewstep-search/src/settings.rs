@@ -337,13 +337,14 @@ impl SearchSettings {
     /// # Errors
     /// The first one outside its domain.
     pub fn validate(&self) -> Result<()> {
-        let least = |name: &'static str, value: usize, least: usize, rule: &'static str| {
-            if value >= least { Ok(()) } else { Err(Error::Setting { name, rule, value: value.to_string() }) }
+        let within = |name: &'static str, value: usize, range: std::ops::RangeInclusive<usize>, rule: &'static str| {
+            if range.contains(&value) { Ok(()) } else { Err(Error::Setting { name, rule, value: value.to_string() }) }
         };
-        // beyond this there is no memory for what a search keeps of each, nor time
+        let least = |name: &'static str, value: usize, least: usize, rule: &'static str| {
+            within(name, value, least..=usize::MAX, rule)
+        };
         let latents = |name: &'static str, value: usize, fewest: usize, rule: &'static str| {
-            let fits = (fewest..=MOST_LATENTS).contains(&value);
-            if fits { Ok(()) } else { Err(Error::Setting { name, rule, value: value.to_string() }) }
+            within(name, value, fewest..=MOST_LATENTS, rule)
         };
         let number = |name: &'static str, value: f64, holds: bool, rule: &'static str| {
             if holds && value.is_finite() {
@@ -357,8 +358,7 @@ impl SearchSettings {
         const POSITIVE: &str = "a finite number above 0";
         const NOT_NEGATIVE: &str = "a finite number of at least 0";
         latents("teacher.samples", self.teacher.samples, 1, LATENTS)?;
-        let grid = self.teacher.grid;
-        number("teacher.grid", grid as f64, (2..=MOST_LEVELS).contains(&grid), "from 2 to 1,000")?;
+        within("teacher.grid", self.teacher.grid, 2..=MOST_LEVELS, "from 2 to 1,000")?;
         least("teacher.substeps", self.teacher.substeps, 1, ONE)?;
         least("gits.coefficients", self.gits.coefficients.len(), 1, "a list of at least one number")?;
         for &coefficient in &self.gits.coefficients {

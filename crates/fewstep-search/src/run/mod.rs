@@ -216,9 +216,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
         candidates.retain(steps);
         let spec = self.student.denoiser().spec();
         let finished = |FoundPlan { mut plan, .. }: FoundPlan| {
-            plan.metadata.sample_shape = Some(spec.shape.clone());
-            plan.metadata.guidance = spec.guidance.clone();
-            plan.metadata.parameterisation = spec.parameterisation.map(str::to_owned);
+            plan.found_for(spec);
             (plan.nfe(), plan)
         };
         let found = Found {

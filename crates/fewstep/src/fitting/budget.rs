@@ -282,11 +282,9 @@ impl Shared<'_> {
     }
 
     fn write_plan(&self, folder: &Path, now: &Standing, baseline: f64) -> Result<PathBuf> {
-        let (mut plan, spec) = (now.plan.clone(), self.opened.spec());
+        let mut plan = now.plan.clone();
         plan.metadata.model = Some(self.opened.origin().to_owned());
-        plan.metadata.sample_shape = Some(spec.shape.clone());
-        plan.metadata.guidance = spec.guidance.clone();
-        plan.metadata.parameterisation = spec.parameterisation.map(str::to_owned);
+        plan.found_for(self.opened.spec());
         let fit = json!({
             "command": self.task.command(),
             "rounds": self.task.rounds,
