@@ -6,8 +6,8 @@
 MODEL and DATA are folders of fashion_models.py. Every cell has as many samples of the same latents and labels, scored by
 `fewstep eval` with the built-in features and statistics of Fashion-MNIST; the teacher makes 100 steps. Networks sample in bfloat16,
 compiled, and are searched on in single precision. With --features, a network that nobody here trained chooses among our plans and
-solvers', all drawn towards training images (`+nearest`). Cells are kept in OUT, and a second call goes on; the table is OUT/table.md. An
-hour of two cores, twice that with guidance. Needs `cargo build --release -p fewstep-cli` and `pip install ./python diffusers`.
+solvers', all drawn towards training images (`+nearest`). Cells are kept in OUT, and a second call of the same kind goes on; the table is
+OUT/table.md. An hour of two cores, twice that with guidance. Needs `cargo build --release -p fewstep-cli` and `pip install ./python diffusers`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def flow_rivals():
     flow = dict(prediction_type="flow_prediction", use_flow_sigmas=True)
     yield "FlowMatchEuler", FlowMatchEulerDiscreteScheduler(), int
     yield "FlowMatchEuler, shift 3", FlowMatchEulerDiscreteScheduler(shift=3.0), int
+    # so many steps take one evaluation less than asked for, as its last is one of Euler's
     yield "FlowMatchHeun", FlowMatchHeunDiscreteScheduler(), lambda evaluations: (evaluations + 1) // 2
     yield "DPM-Solver++ 2M", DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", **flow), int
     yield "UniPC", UniPCMultistepScheduler(**flow), int
@@ -77,6 +78,10 @@ class Table:
         self.pipe, self.out, self.guidance, self.images, self.features = pipe, out, guidance, images, features
         self.cells = out / "cells"
         self.cells.mkdir(parents=True, exist_ok=True)
+        asked, file = {"guidance": guidance, "images": images}, out / "asked.json"
+        if file.exists() and json.loads(file.read_text()) != asked:
+            raise SystemExit(f"{out} has cells of {file.read_text()}: choose another folder for {json.dumps(asked)}")
+        file.write_text(json.dumps(asked))
 
     def distance(self, name: str, evaluations: int, scheduler, steps: int) -> float:
         path = self.cells / f"{slug(name)}-{evaluations:03}.json"

@@ -111,7 +111,7 @@ def rho_7(steps):
 def table(network, size):
     """Rollout errors, a row a method."""
     denoise, shape = denoiser(network), (1, size, size)
-    latents = torch.from_numpy(fewstep.latents(range(1 << 40, (1 << 40) + HELD_OUT), shape))
+    latents = torch.from_numpy(fewstep.latents(range(fewstep.HELD_OUT_SEEDS, fewstep.HELD_OUT_SEEDS + HELD_OUT), shape))
     teacher = fewstep.Plan.of_solver("heun", rho_7(TEACHER_STEPS)).sample(denoise, latents)
     rows = {}
     for method in METHODS:

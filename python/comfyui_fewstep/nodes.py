@@ -22,8 +22,14 @@ def is_flow(model_sampling: Any) -> bool:
 
 
 def levels(plan: Plan, model_sampling: Any) -> torch.Tensor:
-    """The plan's noise levels as ComfyUI counts them for this model, with the final 0."""
-    sigmas = plan.sigmas
+    """The plan's noise levels as ComfyUI counts them for this model, with the final 0.
+
+    Raises ValueError for a flow's plan on another model, and for another's on a flow.
+    """
+    sigmas, found_for = plan.sigmas, plan.metadata.get("parameterisation")
+    if found_for is not None and (found_for == "flow") != is_flow(model_sampling):
+        kind = "a flow" if is_flow(model_sampling) else "no flow"
+        raise ValueError(f"the plan was found for a network of the parameterisation {found_for}, and this model is {kind}: find one on it")
     if is_flow(model_sampling):
         sigmas = [sigma / (1 + sigma) for sigma in sigmas]
     return torch.tensor([*sigmas, 0.0], dtype=torch.float32)
@@ -77,6 +83,11 @@ def _load(path: str) -> Plan:
     return Plan.load(path)
 
 
+def _version(path: str) -> float:
+    """What changes when a file does: ComfyUI runs a node again where it differs."""
+    return os.path.getmtime(path) if os.path.isfile(path) else math.nan
+
+
 class FewstepSigmas:
     """The noise levels of a plan."""
 
@@ -87,6 +98,10 @@ class FewstepSigmas:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"model": ("MODEL",), "plan": ("STRING", {"default": "plan.json"})}}
+
+    @classmethod
+    def IS_CHANGED(cls, model: Any, plan: str) -> float:
+        return _version(plan)
 
     def sigmas(self, model: Any, plan: str) -> tuple[torch.Tensor]:
         return (levels(_load(plan), model.get_model_object("model_sampling")),)
@@ -102,6 +117,10 @@ class FewstepSampler:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"plan": ("STRING", {"default": "plan.json"})}}
+
+    @classmethod
+    def IS_CHANGED(cls, plan: str) -> float:
+        return _version(plan)
 
     def sampler(self, plan: str) -> tuple[Any]:
         from comfy.samplers import KSAMPLER

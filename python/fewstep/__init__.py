@@ -7,8 +7,19 @@
 x0 or a velocity. `fewstep.diffusers` finds plans for pipelines and runs them there.
 """
 
+from ._fewstep import HELD_OUT_SEEDS
 from ._parameterisation import Denoiser, Parameterisation
 from ._plan import Plan, Plans
 from ._search import default_settings, find_plans, latents, search_cost
 
-__all__ = ["Denoiser", "Parameterisation", "Plan", "Plans", "default_settings", "find_plans", "latents", "search_cost"]
+__all__ = [
+    "HELD_OUT_SEEDS",
+    "Denoiser",
+    "Parameterisation",
+    "Plan",
+    "Plans",
+    "default_settings",
+    "find_plans",
+    "latents",
+    "search_cost",
+]

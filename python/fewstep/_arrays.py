@@ -7,6 +7,7 @@ mean, and values near the ends of the range of images. States have at least sing
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ def kind_problem(d: Any, x: Any) -> str | None:
     return None
 
 
-def _problem(d: Any, x: Any) -> str | None:
+def problem_of(d: Any, x: Any) -> str | None:
+    """The same, and of its type."""
     problem = kind_problem(d, x)
     if problem is None and d.dtype != x.dtype:
         return f"returned {d.dtype} for an input of {x.dtype}: cast the answer, or pass dtype="
@@ -137,8 +139,8 @@ class NumpyArrays:
 
     # what the callback needs
 
-    def to_network(self, x: np.ndarray) -> np.ndarray:
-        return x.astype(self.dtype)  # a copy, which the callback may change in place
+    def to_network(self, x: np.ndarray, dtype: Any) -> np.ndarray:
+        return x.astype(dtype)  # a copy, which the callback may change in place
 
     def to_state(self, d: np.ndarray) -> np.ndarray:
         return d.astype(self.state_dtype)  # a copy, as the callback may answer in one buffer every time
@@ -157,7 +159,7 @@ class NumpyArrays:
 
     def problem(self, d: Any, x: np.ndarray) -> str | None:
         """What is wrong with an answer `d` to `x`, in words."""
-        return _problem(d, x)
+        return problem_of(d, x)
 
 
 class TorchArrays:
@@ -277,8 +279,8 @@ class TorchArrays:
 
     # what the callback needs
 
-    def to_network(self, x: Any) -> Any:
-        return x.to(self.device, self.dtype, copy=True)  # which the callback may change in place
+    def to_network(self, x: Any, dtype: Any) -> Any:
+        return x.to(self.device, dtype, copy=True)  # which the callback may change in place
 
     def to_state(self, d: Any) -> Any:
         return d.detach().to(self.home, self.state_dtype, copy=True)  # the callback may answer in one buffer every time
@@ -298,8 +300,16 @@ class TorchArrays:
 
     def problem(self, d: Any, x: Any) -> str | None:
         """What is wrong with an answer `d` to `x`, in words."""
-        return _problem(d, x)
+        return problem_of(d, x)
 
 
 def _kind(value: Any) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+def without_gradients(arrays: Any, run: Callable[[], Any]) -> Any:
+    """What `run` returns, with torch recording no gradients where arrays are its own."""
+    if isinstance(arrays, TorchArrays):
+        with arrays.torch.no_grad():
+            return run()
+    return run()

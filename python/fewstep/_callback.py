@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import is_torch
+from ._parameterisation import Denoiser
 
 
 class Rows:
@@ -136,8 +137,12 @@ def constant(arrays: Any, values: bytes, count: int, labels: Sequence[int] | Non
 
 def evaluate(arrays: Any, denoise: Callable[..., Any], x: Any, sigma: Any, extra: tuple[Any, ...], **kwargs: Any) -> Any:
     """`denoise(x, sigma, *extra)`, whose answer must be like `x` and finite."""
-    given = arrays.to_network(x)
-    answer = denoise(given, sigma, *extra, **kwargs)
+    if isinstance(denoise, Denoiser):
+        given = arrays.to_network(x, arrays.state_dtype)
+        answer = denoise.at(given, sigma, extra, kwargs, arrays.dtype)
+    else:
+        given = arrays.to_network(x, arrays.dtype)
+        answer = denoise(given, sigma, *extra, **kwargs)
     problem = arrays.problem(answer, given)
     if problem is not None:
         raise TypeError(f"the denoiser {problem}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,14 @@ def like_default(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, list) and default:
         return [like_default(f"{name}[{k}]", item, default[0]) for k, item in enumerate(value)]
     return value
+
+
+def warn(text: str) -> None:
+    """A UserWarning at the caller's own line: the first outside this package."""
+    frame, level, here = sys._getframe(1), 2, os.path.dirname(__file__)
+    while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename) == here:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
 
 
 def drops_out(module: Any) -> bool:

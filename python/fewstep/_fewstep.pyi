@@ -1,6 +1,5 @@
 from typing import Any
 
-SEARCH_SEEDS: int
 HELD_OUT_SEEDS: int
 MOST_TRAINING_SAMPLES: int
 
@@ -53,7 +52,8 @@ def cost(
     steps: list[int],
     method: str,
     settings: str,
-) -> tuple[int, int]: ...
+    held_out: int,
+) -> int: ...
 def takes(method: str) -> tuple[bool, bool]: ...
 def default_settings() -> str: ...
 def noise(seeds: list[int], shape: list[int]) -> bytes: ...

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import _fewstep
-from ._arrays import is_torch, kind_problem
+from ._arrays import is_torch, kind_problem, problem_of
 from ._checks import finite, is_callable
 
 #: Noise tables that diffusers names, with its defaults.
@@ -155,18 +155,27 @@ class Denoiser:
         self.parameterisation = parameterisation
 
     def __call__(self, x: Any, sigma: Any, *conditions: Any, **kwargs: Any) -> Any:
+        return self.at(x, sigma, conditions, kwargs, None)
+
+    def at(self, x: Any, sigma: Any, conditions: tuple[Any, ...], kwargs: Mapping[str, Any], dtype: Any) -> Any:
+        """The same with the network in `dtype`, and all else in that of `x`: `c_in x` and `c_skip x` lose much in half precision."""
         sigmas = sigma.tolist() if hasattr(sigma, "tolist") else [float(sigma)]
         sigmas = sigmas if isinstance(sigmas, list) else [sigmas]
         rows = self.parameterisation._inner.coefficients(sigmas)
         count = len(x)
         rows = rows * count if len(rows) == 1 else rows
         c_skip, c_out, c_in, c_noise = (_column(x, [row[k] for row in rows], k == 3) for k in range(4))
-        given = x * c_in
+        given = _cast(x * c_in, dtype)
         answer = self.network(given, c_noise, *conditions, **kwargs)
-        problem = kind_problem(answer, given)
+        problem = kind_problem(answer, given) if dtype is None else problem_of(answer, given)
         if problem is not None:
             raise TypeError(f"the network {problem}")
+        answer = answer if dtype is None else _cast(answer, x.dtype)
         return (x * c_skip + answer * c_out).astype(x.dtype) if not is_torch(x) else x * c_skip + answer * c_out
+
+
+def _cast(x: Any, dtype: Any) -> Any:
+    return x if dtype is None else x.to(dtype) if is_torch(x) else x.astype(dtype, copy=False)
 
 
 def _column(x: Any, values: list[float], flat: bool) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import _fewstep
-from ._arrays import NumpyArrays, TorchArrays, is_torch
+from ._arrays import NumpyArrays, TorchArrays, is_torch, without_gradients
 from ._callback import constant, evaluate
 from ._checks import is_callable
 from ._parameterisation import Denoiser, Parameterisation
@@ -88,9 +88,10 @@ class Plan:
         return np.stack(samples).reshape(len(samples), *held["shape"])
 
     @property
-    def uses_constant_first(self) -> bool:
-        """Whether the first state is made of more than noise."""
-        return set(json.loads(self.to_json())["stages"][0]["input"]) != {"latent"}
+    def begins_with_noise_alone(self) -> bool:
+        """Whether the first state is noise of its level, and nothing else."""
+        first = json.loads(self.to_json())["stages"][0]
+        return set(first["input"]) == {"latent"} and abs(first["input"]["latent"] / first["sigma"] - 1) < 1e-9
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -127,7 +128,7 @@ class Plan:
         **kwargs: Any,
     ) -> Any:
         """Samples of unit normal `latents` `[N, ...]`, not multiplied by sigma: `denoise(x, sigma, *conditions, **kwargs)` is called
-        once a noise level, with sigma a Python float.
+        once a noise level, with sigma a Python float, and records no gradients.
 
         The network is given `dtype` (that of the latents unless said); states have at least single precision. `labels`: the class of
         each sample, for plans that hold a mean output for every class.
@@ -149,7 +150,7 @@ class Plan:
         else:
             arrays = NumpyArrays(shape, dtype or latents.dtype)
         run = _Run(arrays, denoise, conditions, kwargs, len(latents), labels)
-        return self._inner.run(arrays, run, arrays.to_state(latents))
+        return without_gradients(arrays, lambda: self._inner.run(arrays, run, arrays.to_state(latents)))
 
     def export(
         self, target: str, *, nearest: bool = False, betas: str = "scaled-linear:0.00085:0.012", shift: float = 1.0
@@ -223,9 +224,9 @@ class Plans(Mapping[int, Plan]):
         self._plans = {plan.nfe: plan for plan in sorted(plans, key=lambda plan: plan.nfe)}
         #: Evaluations of single samples that the search took, the teacher's among them.
         self.evaluations = evaluations
-        #: Evaluations of single samples in all, those of held-out latents among them.
+        #: Network calls on single samples in all, those of held-out latents among them.
         self.calls = calls
-        #: Seconds that it took.
+        #: Seconds that it took in all.
         self.seconds = seconds
 
     @classmethod
@@ -261,11 +262,6 @@ class Plans(Mapping[int, Plan]):
 
     def __len__(self) -> int:
         return len(self._plans)
-
-    def map(self, change: Callable[[Plan], Plan]) -> Plans:
-        """The plans after a change of each."""
-        changed = [change(plan) for plan in self.values()]
-        return Plans(changed, evaluations=self.evaluations, calls=self.calls, seconds=self.seconds)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `plan-NNN.json` for every plan into a folder, for `load`."""

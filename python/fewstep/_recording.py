@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 import torch
 
-from ._checks import whole
+from ._checks import warn, whole
 
 
 class _Stop(Exception):
@@ -42,6 +41,8 @@ class Probe:
     def add_noise(self, original_samples: Any, noise: Any, timesteps: Any) -> Any:
         raise ValueError("plans begin with noise alone, and this pipeline begins with an image: find plans on its text-to-image kind")
 
+    scale_noise = add_noise  # as flows call it
+
     def scale_model_input(self, sample: Any, timestep: Any = None) -> Any:
         self.scales_input = True
         return sample
@@ -57,7 +58,7 @@ class Recording:
     def __init__(self, pipe: Any, network: Any, arguments: Mapping[str, Any], timestep: float) -> None:
         probe = Probe(pipe.scheduler, timestep)
         calls: list[tuple[dict[str, Any], Any]] = []
-        signature = inspect.signature(network.forward)
+        signature = inspect.signature(getattr(network, "_orig_mod", network).forward)  # torch.compile's modules take anything
 
         def keep(_: Any, args: Any, kwargs: Any, output: Any) -> None:
             bound = signature.bind(*args, **kwargs).arguments
@@ -83,8 +84,7 @@ class Recording:
                 f"{type(pipe).__name__} called its network {len(calls)} times in one step, and one call is what can be recorded"
             )
         (self.inputs, self.answer), self.output = calls[0], probe.output
-        self.scales_input = probe.scales_input
-        self.sample = next(iter(self.inputs.values()))
+        self.scales_input, self.sample = probe.scales_input, probe.sample
 
 
 def first_of(output: Any) -> Any:
@@ -109,13 +109,17 @@ def network_of(pipe: Any) -> Any:
 
 def first_alone(of: Any, arguments: Mapping[str, Any], count: int) -> tuple[Any, dict[str, Any]]:
     """The same for the first sample alone."""
-    first = {
-        name: value[:1] if isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == count else value
-        for name, value in arguments.items()
-    }
+    first = {name: value[:1] if _is_by_sample(value, count) else value for name, value in arguments.items()}
     if of is None and "prompt_embeds" in arguments:
         return None, first
     return (1 if of is None or isinstance(of, int) else [of][:1] if isinstance(of, str) else list(of)[:1]), first
+
+
+def _is_by_sample(value: Any, count: int) -> bool:
+    """Whether an argument of a pipeline's call has an entry a sample; lists of numbers are sizes and the like."""
+    if isinstance(value, torch.Tensor):
+        return value.dim() > 0 and len(value) == count
+    return isinstance(value, list) and len(value) == count and all(isinstance(item, (str, torch.Generator)) for item in value)
 
 
 # What pipelines call what their samples are of.
@@ -174,7 +178,7 @@ def check_arguments(pipe: Any, given: Mapping[str, Any]) -> None:
             advice = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
             raise ValueError(f"the call of {kind} takes no argument {name!r}: {advice}")
         if near:
-            warnings.warn(f"the call of {kind} names no argument {name!r}, which may be lost: did you mean {near[0]!r}?", stacklevel=4)
+            warn(f"the call of {kind} names no argument {name!r}, which may be lost: did you mean {near[0]!r}?")
 
 
 def rows_of(value: Any, alone: Any, repeats: int, count: int) -> Any:
@@ -192,27 +196,34 @@ def rows_of(value: Any, alone: Any, repeats: int, count: int) -> Any:
     return (lambda given, rows: given[rows]) if by_sample else (lambda given, rows: given)
 
 
-def guidance_of(
-    recording: Recording, repeats: int, count: int, shape: tuple[int, ...], scale: float | None
-) -> list[float]:
-    """The weights in which the pipeline adds the network's answers, found from one call and checked on it."""
+def guidance_of(recording: Recording, alone: Recording, repeats: int, shape: tuple[int, ...], scale: float | None) -> list[float]:
+    """The weights in which the pipeline adds the network's answers, found from one call and checked on another, at another time."""
+    usual = [[1.0]] if repeats == 1 else []
+    if repeats == 2 and scale is not None:
+        usual = [[1 - scale, scale], [scale, 1 - scale]]
+    table, wanted = _equations(recording, repeats, shape)
+    fitted = torch.linalg.lstsq(table, wanted[:, None]).solution.flatten().tolist()
+    for weights in [*usual, fitted]:
+        if _holds(weights, recording, repeats, shape) and _holds(weights, alone, repeats, shape):
+            return weights
+    raise ValueError("the pipeline's guidance is no weighted sum of the network's answers, the same at all times: it cannot be replayed")
+
+
+def _equations(recording: Recording, repeats: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The network's answers, a column each, and what the pipeline made of them."""
     answer = without_variance(recording.answer, shape)
-    table = torch.stack([part.double().flatten() for part in answer.chunk(repeats)], 1).cpu()
-    wanted = recording.output[:count].double().flatten().cpu()
+    table = torch.stack([part.cpu().double().flatten() for part in answer.chunk(repeats)], 1)
+    wanted = recording.output[: len(answer) // repeats].cpu().double().flatten()
     if not (torch.isfinite(table).all() and torch.isfinite(wanted).all()):
         raise FloatingPointError(
             "the network's answer in the pipeline is not finite: check the weights, the embeddings, and that its precision holds such values"
         )
-    tolerance = 50 * torch.finfo(answer.dtype).eps * float(table.abs().max()) * len(wanted) ** 0.5
+    return table, wanted
 
-    def rest(weights: list[float]) -> float:
-        return float((table @ torch.tensor(weights, dtype=torch.float64) - wanted).norm())
 
-    usual = [[1.0]] if repeats == 1 else []
-    if repeats == 2 and scale is not None:
-        usual = [[1 - scale, scale], [scale, 1 - scale]]
-    fitted = torch.linalg.lstsq(table, wanted[:, None]).solution.flatten().tolist()
-    for weights in [*usual, fitted]:
-        if rest(weights) <= tolerance * (1 + sum(map(abs, weights))):
-            return weights
-    raise ValueError("the pipeline's guidance is no weighted sum of the network's answers: it cannot be replayed")
+def _holds(weights: list[float], recording: Recording, repeats: int, shape: tuple[int, ...]) -> bool:
+    """Whether the pipeline added its network's answers in these weights, as well as their precision can tell."""
+    table, wanted = _equations(recording, repeats, shape)
+    rest = float((table @ torch.tensor(weights, dtype=torch.float64) - wanted).norm())
+    tolerance = 50 * torch.finfo(recording.answer.dtype).eps * float(table.abs().max()) * len(wanted) ** 0.5
+    return rest <= tolerance * (1 + sum(map(abs, weights)))

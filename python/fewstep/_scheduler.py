@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
+from ._checks import warn
 from ._parameterisation import Parameterisation
 
 
@@ -20,6 +20,11 @@ def parameterisation_of(scheduler: Any) -> Parameterisation:
         raise TypeError(f"a scheduler of diffusers says how its networks predict, and {scheduler!r} is none")
     config = scheduler.config
     prediction = config.get("prediction_type", "epsilon")
+    if config.get("invert_sigmas"):
+        raise ValueError(
+            f"{type(scheduler).__name__} with invert_sigmas=True counts its flow from noise to data, which plans in pipelines do not know: "
+            "search on a callable of its network, with fewstep.find_plans"
+        )
     flow = "FlowMatch" in type(scheduler).__name__ or prediction == "flow_prediction" or config.get("use_flow_sigmas")
     if flow:
         return Parameterisation.flow(shift=float(config.get("shift") or config.get("flow_shift") or 1.0))
@@ -48,11 +53,14 @@ def warn_of_clipping(scheduler: Any) -> None:
     how = [name for name in ("clip_sample", "thresholding") if scheduler.config.get(name)]
     if how:
         name = type(scheduler).__name__
-        warnings.warn(
+        warn(
             f"{name} clips what the network predicts ({how[0]}=True), and plans do not, nor does the teacher that they are fitted to: "
-            f"its samples may differ from theirs unless you set {how[0]}=False in it",
-            stacklevel=3,
+            f"its samples may differ from theirs unless you set {how[0]}=False in it"
         )
+
+
+#: A flow's noise level at t = 1, to all digits.
+_NOISE_ALONE = 1e30
 
 
 class Dress:
@@ -64,12 +72,13 @@ class Dress:
 
     def __init__(self, of: Parameterisation, noise_alone: bool) -> None:
         self.of, self.noise_alone = of, noise_alone
-        self._top = of.sigma_range[1] * (1 - 1e-6)
+        self.top = of.sigma_range[1] * (1 - 1e-6)
 
     def __call__(self, sigma: float) -> tuple[float, float, float, float]:
         c_skip, c_out, c_in, c_noise = self.of.coefficients(sigma)
-        if not self.noise_alone or sigma < self._top:
+        if not self.noise_alone or sigma < self.top:
             return c_skip, c_out, c_in, c_noise
         if self.of.is_flow:
-            return 1 / sigma, -1.0, 1 / sigma, 1000.0
+            _, c_out, _, c_noise = self.of.coefficients(_NOISE_ALONE)
+            return 1 / sigma, c_out, 1 / sigma, c_noise
         return c_skip, c_out, 1 / sigma, c_noise

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import operator
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import _fewstep
-from ._arrays import NumpyArrays, TorchArrays, is_torch
+from ._arrays import NumpyArrays, TorchArrays, is_torch, without_gradients
 from ._callback import Callback, Rows, hint_of
 from ._checks import MOST, drops_out, finite, is_callable, like_default, whole
 from ._scorer import Scorer
@@ -152,6 +153,7 @@ def find_plans(
     if conditions is not None and classes:
         raise ValueError("conditions and classes exclude each other: labels are the condition of a network with classes")
     by_seed = conditions if conditions is None or callable(conditions) else Rows(conditions)
+    started = time.perf_counter()
     callback = Callback(
         denoise,
         arrays,
@@ -164,9 +166,9 @@ def find_plans(
     inner = None if parameterisation is None else parameterisation._inner
     scorer = None
     if features is not None:
-        scorer = _without_gradients(arrays, lambda: Scorer(features, _batches(arrays, shape, data, method, of_data, are_images) or ()))
+        scorer = without_gradients(arrays, lambda: Scorer(features, _batches(arrays, shape, data, method, of_data, are_images) or ()))
     try:
-        found = _without_gradients(
+        found = without_gradients(
             arrays,
             lambda: _fewstep.find_plans(
                 callback, arrays, described, inner, wanted, method, text, held_out, batches, scorer, bars(progress)
@@ -181,7 +183,7 @@ def find_plans(
         [Plan(plan) for plan in found["plans"]],
         evaluations=found["evaluations"] + found["teacher_evaluations"],
         calls=callback.evaluations * calls,
-        seconds=found["seconds"],
+        seconds=time.perf_counter() - started,
     )
 
 
@@ -195,20 +197,22 @@ def search_cost(
     calls: int = 1,
     held_out: int | None = None,
     parameterisation: Parameterisation | None = None,
+    data: Any = None,
     **settings: Mapping[str, Any],
 ) -> int:
     """Network calls on single samples that `find_plans` takes at most.
 
     A tenth to a quarter fewer are usual, as searches drop what gains little. It takes as many times the seconds that one sample takes in
-    a batch. The other arguments are those of `find_plans`; only `+nearest` takes more on a flow, whose `parameterisation` it then needs.
+    a batch. The other arguments are those of `find_plans`, `data` among them, which brings another method; only `+nearest` takes more on a
+    flow, whose `parameterisation` it then needs.
     """
     wanted = _steps(steps)
-    classes, calls, method = whole("classes", classes, 0), whole("calls", calls, 1), _method(method, METHOD)
+    classes, calls = whole("classes", classes, 0), whole("calls", calls, 1)
+    method = _method(method, METHOD if data is None else DATA_METHOD)
     known = _parameterisation(None, parameterisation)
     described = _described(_shape(shape), None if known else (0.002, 80.0), classes, None, calls, 6e-8, False)
-    teacher, search = _fewstep.cost(described, known and known._inner, wanted, method, _settings(effort, settings))
-    held = _held_out(effort, held_out) * (35 + 2 * sum(wanted))  # a teacher of Heun's, and of each plan itself and Euler
-    return (teacher + search + held) * calls
+    text = _settings(effort, settings)
+    return calls * _fewstep.cost(described, known and known._inner, wanted, method, text, _held_out(effort, held_out))
 
 
 def default_settings() -> dict[str, dict[str, Any]]:
@@ -358,10 +362,3 @@ def _checked(arrays: Any, samples: Any, indices: Any, images: bool) -> Any:
             f"data must be images in [-1, 1], and has a value of size {size:.4g}: scale them as the network was trained, or pass images=False"
         )
     return states
-
-
-def _without_gradients(arrays: Any, run: Callable[[], Any]) -> Any:
-    if isinstance(arrays, TorchArrays):
-        with arrays.torch.no_grad():
-            return run()
-    return run()

@@ -15,10 +15,11 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 
-from ._checks import drops_out, whole
+from ._checks import whole
 from ._parameterisation import Parameterisation
+from ._pipeline import PipelineDenoiser
 from ._plan import Plan, Plans
-from ._recording import Recording, call_of, check_arguments, first_alone, first_of, guidance_of, network_of, rows_of, without_variance
+from ._recording import without_variance
 from ._scheduler import Dress, given_or_of, parameterisation_of, warn_of_clipping
 from ._search import find_plans as find_plans_on
 from ._steps import Steps
@@ -130,7 +131,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self._dress = Dress(self.parameterisation, noise_alone=False)
         levels = self._plan.sigmas
         labels = [self._dress(sigma)[3] for sigma in levels]
-        if self.parameterisation.is_flow:  # its pipelines begin with noise alone
+        if self.parameterisation.is_flow:  # its pipelines begin with noise alone, but for those that call `scale_model_input`
             labels[0] = Dress(self.parameterisation, noise_alone=True)(levels[0])[3]
         self.timesteps = torch.tensor(labels, dtype=torch.float32, device=device)
         self.sigmas = torch.tensor([*levels, 0.0], dtype=torch.float32, device=device)
@@ -138,7 +139,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self._noise: Any = None
         self._scaled: Any = None
         self._returned: Any = None
-        self._changes: int | None = None
+        self._as_returned: Any = None
 
     @property
     def step_index(self) -> int:
@@ -160,13 +161,17 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """Refuses what image-to-image and inpainting pipelines ask for: a plan begins with noise alone."""
         raise ValueError("a plan begins with noise alone: image-to-image and inpainting pipelines cannot run it")
 
+    scale_noise = add_noise  # as flows call it
+
     def scale_model_input(self, sample: torch.Tensor, timestep: Any = None) -> torch.Tensor:
         """The network's input: the first state from the pipeline's noise, later ones as `step` left them."""
         if self._steps is not None:
             return sample
         self._plan.check_shape(sample.shape[1:])
         state = Steps(self._plan, sample.float()).state
-        self._noise, self._scaled = sample, (state * self._dress(self._plan.sigmas[0])[2]).to(sample.dtype)
+        _, _, c_in, c_noise = self._dress(self._plan.sigmas[0])
+        self.timesteps[0] = c_noise  # in place: pipelines hold views of it
+        self._noise, self._scaled = sample, (state * c_in).to(sample.dtype)
         return self._scaled
 
     def step(
@@ -188,22 +193,23 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 f"the network's answer is of shape {list(model_output.shape)}, and the sample is of {list(sample.shape)}: they must be alike"
             )
         c_skip, c_out, c_in, _ = self._dress(steps.sigmas[steps.step])
-        if steps.step > 0 and (sample is not self._returned or _changes(sample) != self._changes):
+        if steps.step > 0 and (sample is not self._returned or not _unchanged(sample, self._as_returned)):
             steps.state = sample.float() / c_in  # somebody changed it on the way
         state = steps.advance(steps.state * c_skip + model_output.float() * c_out)
         scale = 1.0 if steps.finished else self._dress(steps.sigmas[steps.step])[2]
         self._returned = (state * scale).to(sample.dtype)
-        self._changes = _changes(self._returned)
+        self._as_returned = _account_of(self._returned)
         return SchedulerOutput(prev_sample=self._returned) if return_dict else (self._returned,)
 
     def _begin(self, sample: torch.Tensor) -> Steps:
         if self._scaled is None:
-            if self._plan.uses_constant_first:
-                raise ValueError(
-                    "this pipeline hands its noise to the network as it is, so its plan must begin there: find one with "
-                    "least_squares={'constant': False}"
-                )
             self._dress = Dress(self.parameterisation, noise_alone=True)
+            if self._plan.sigmas[0] < self._dress.top or not self._plan.begins_with_noise_alone:
+                top = self.parameterisation.sigma_range[1]
+                raise ValueError(
+                    f"this pipeline hands its noise to the network as it is, so its plan must begin with noise alone at {top:.6g}, and this "
+                    f"one begins otherwise, at {self._plan.sigmas[0]:.6g}: find one on the pipeline"
+                )
         self._plan.check_shape(sample.shape[1:])
         # some pipelines pass on what `scale_model_input` made of the noise, others the noise
         latent = self._noise if sample is self._scaled else sample
@@ -225,82 +231,13 @@ _OWN = ("plans", "parameterisation")
 _OF_DIFFUSERS = ("_class_name", "_diffusers_version")
 
 
-def _changes(tensor: torch.Tensor) -> int | None:
-    """How often a tensor was changed in place; tensors of inference mode do not know."""
-    return None if tensor.is_inference() else tensor._version
+def _account_of(tensor: torch.Tensor) -> Any:
+    """By what `_unchanged` knows a tensor: how often it was changed in place, or a copy of one of inference mode, which does not count."""
+    return tensor.clone() if tensor.is_inference() else tensor._version
 
 
-class PipelineDenoiser:
-    """`D(x; sigma)` of a pipeline's network, with all that the pipeline passes to it and its guidance.
-
-    Recorded from one step of `pipe` for each of `of`: prompts, class labels, or a number of samples for pipelines without conditions.
-    Called as `denoiser(x, sigma, rows)`: sample i is denoised under the condition of row `rows[i]`.
-    """
-
-    def __init__(
-        self,
-        pipe: Any,
-        of: Sequence[str] | Sequence[int] | int | None = None,
-        *,
-        guidance_scale: float | None = None,
-        parameterisation: Parameterisation | None = None,
-        arguments: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.network = network_of(pipe)
-        if getattr(pipe, "scheduler", None) is None:
-            raise ValueError(f"{type(pipe).__name__} has no scheduler, which says what its network predicts")
-        if drops_out(self.network):
-            raise ValueError(f"the pipeline's {type(self.network).__name__} is in training mode, with dropout: call its eval() first")
-        self.parameterisation = given_or_of(parameterisation, pipe.scheduler)
-        arguments = {} if arguments is None else arguments
-        if not isinstance(arguments, Mapping):
-            raise TypeError(f"arguments must be a dict of the pipeline's own, and is {arguments!r}")
-        check_arguments(pipe, arguments)
-        self.count, call = call_of(pipe, of, guidance_scale, arguments)
-        self._timestep = 500.0
-        recording = Recording(pipe, self.network, call, self._timestep)
-        of_one, arguments = first_alone(of, arguments, self.count)
-        alone = Recording(pipe, self.network, call_of(pipe, of_one, guidance_scale, arguments)[1], self._timestep)
-        self._inputs = recording.inputs
-        names = list(self._inputs)
-        self._sample_name = next((name for name in ("sample", "hidden_states") if name in names), names[0])
-        times = [name for name in names if name.startswith("timestep")]
-        if not times:
-            raise ValueError(f"{type(self.network).__name__} takes no timestep, among {', '.join(names)}")
-        self._time_name = times[0]
-        given = self._inputs[self._sample_name]
-        self.repeats = len(given) // self.count
-        self.shape = tuple(given.shape[1:])
-        self.device, self.dtype = given.device, given.dtype
-        self._time_factor = float(torch.as_tensor(self._inputs[self._time_name]).flatten()[0]) / self._timestep
-        self._rows = {
-            name: rows_of(value, alone.inputs.get(name), self.repeats, self.count)
-            for name, value in self._inputs.items()
-            if name not in (self._sample_name, self._time_name)
-        }
-        self._weights = guidance_of(recording, self.repeats, self.count, self.shape, guidance_scale)
-        self._dress = Dress(self.parameterisation, noise_alone=not recording.scales_input)
-
-    @property
-    def scales_input(self) -> bool:
-        """Whether the pipeline lets its scheduler make the network's input of the noise."""
-        return not self._dress.noise_alone
-
-    def __call__(self, x: torch.Tensor, sigma: float, rows: Sequence[int]) -> torch.Tensor:
-        c_skip, c_out, c_in, c_noise = self._dress(float(sigma))
-        given = torch.cat([(x * c_in).to(self.dtype)] * self.repeats)
-        inputs = dict(self._inputs)
-        inputs[self._sample_name] = given
-        like = torch.as_tensor(self._inputs[self._time_name])
-        time = torch.tensor(c_noise * self._time_factor, dtype=torch.float32, device=self.device)
-        time = time.to(like.dtype) if like.is_floating_point() else time
-        inputs[self._time_name] = time.expand(len(given)) if like.dim() else time
-        every = [repeat * self.count + row for repeat in range(self.repeats) for row in rows]
-        for name, pick in self._rows.items():
-            inputs[name] = pick(self._inputs[name], every)
-        parts = without_variance(first_of(self.network(**inputs)), self.shape).to(x.dtype).chunk(self.repeats)
-        total = sum(part * weight for part, weight in zip(parts, self._weights))
-        return x * c_skip + total * c_out
+def _unchanged(tensor: torch.Tensor, account: Any) -> bool:
+    return torch.equal(tensor, account) if tensor.is_inference() else tensor._version == account
 
 
 def find_plans(
@@ -344,8 +281,17 @@ def find_plans(
     warn_of_clipping(pipe.scheduler)
     if not denoiser.scales_input:  # the pipeline's noise is the network's first input
         options["least_squares"] = {"constant": False, **options.get("least_squares", {})}
+        options["gauss_newton"] = {"first_state": False, **options.get("gauss_newton", {})}
+        top = denoiser.parameterisation.sigma_range[1]
+        if options.get("sigma_range") is not None and options["sigma_range"][1] < top * (1 - 1e-6):
+            raise ValueError(
+                f"this pipeline hands its noise to the network as it is, so plans begin at the greatest noise level, {top:.6g}: "
+                f"sigma_range must end there, and is {options['sigma_range']!r}"
+            )
+    if any(getattr(pipe, name, None) is not None for name in ("vae", "vqvae")):
+        options.setdefault("images", False)  # latents, of any number of channels
     rows = list(range(denoiser.count))
-    plans = find_plans_on(
+    return find_plans_on(
         denoiser,
         shape=denoiser.shape,
         steps=steps,
@@ -359,20 +305,7 @@ def find_plans(
         effort=effort,
         **options,
     )
-    return plans if denoiser.scales_input else plans.map(_from_noise_alone)
 
 
 #: What `find_plans` knows from the pipeline.
 _FROM_PIPELINE = ("guidance", "conditions", "classes", "calls", "shape", "sigma_per_sample", "like", "device", "dtype")
-
-
-def _from_noise_alone(plan: Plan) -> Plan:
-    """The plan with `sigma n` for its first state, where a search moved that coefficient a little: its later uses make up for it."""
-    described = json.loads(plan.to_json())
-    first = described["stages"][0]
-    ratio = first["input"]["latent"] / first["sigma"]
-    first["input"]["latent"] = first["sigma"]
-    for combination in [stage["input"] for stage in described["stages"][1:]] + [described["output"]]:
-        if "x0" in combination:
-            combination["x0"] *= ratio
-    return Plan.from_json(json.dumps(described))

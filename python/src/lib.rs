@@ -11,8 +11,8 @@ use fewstep_core::denoiser::{Denoiser, Guidance, Levels, Spec};
 use fewstep_core::observe::Observer;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_search::{
-    Error, Extras, GaussianError, HELD_OUT_SEEDS, HeldOut, MOST_TRAINING_SAMPLES, Method, PlanScorer, SEARCH_SEEDS,
-    Search, SearchError, SearchSettings, TEACHER_STEPS, baseline, check_method, usual_teacher,
+    Error, Extras, GaussianError, HELD_OUT_SEEDS, HeldOut, MOST_TRAINING_SAMPLES, Method, PlanScorer, Search,
+    SearchError, SearchSettings, TEACHER_STEPS, baseline, check_method, usual_teacher,
 };
 use pyo3::exceptions::{PyFloatingPointError, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -103,7 +103,6 @@ struct Outcome {
     plans: Vec<PyPlan>,
     evaluations: u64,
     teacher_evaluations: u64,
-    seconds: f64,
 }
 
 /// The plans of a method for these numbers of evaluations on `callback`, an object of `fewstep._callback`.
@@ -172,11 +171,10 @@ fn find(
         plans: plans.into_iter().map(PyPlan).collect(),
         evaluations: found.evaluations,
         teacher_evaluations: search.teacher_evaluations(),
-        seconds: found.seconds + search.teacher_seconds(),
     })
 }
 
-/// Evaluations of single samples that a search takes at most: (teacher, search).
+/// Evaluations of single samples that a search takes at most, and the errors of its plans on `held_out` latents.
 #[pyfunction]
 #[pyo3(name = "cost")]
 fn search_cost(
@@ -185,11 +183,14 @@ fn search_cost(
     steps: Vec<usize>,
     method: &str,
     settings: &str,
-) -> PyResult<(u64, u64)> {
+    held_out: u64,
+) -> PyResult<u64> {
     let method: Method = method.parse().map_err(bad)?;
     let spec = described.spec(parameterisation.map(|object| object.get()))?;
     let cost = fewstep_search::search_cost(&spec, &method, &steps, &settings_of(settings)?).map_err(bad)?;
-    Ok((cost.teacher, cost.search))
+    let teacher = usual_teacher(&spec.levels, TEACHER_STEPS).map_err(bad)?.nfe();
+    let of_each = teacher + 2 * steps.iter().sum::<usize>(); // each plan itself, and Euler
+    Ok(cost.teacher + cost.search + held_out * of_each as u64)
 }
 
 /// Whether a method matches the moments of training samples, and whether it compares plans by features of the caller's.
@@ -215,9 +216,6 @@ fn noise<'py>(py: Python<'py>, seeds: Vec<u64>, shape: Vec<usize>) -> PyResult<B
 mod _fewstep {
     #[pymodule_export]
     use super::{PyParameterisation, PyPlan, default_settings, find_plans, noise, search_cost, takes};
-
-    #[pymodule_export]
-    const SEARCH_SEEDS: u64 = super::SEARCH_SEEDS;
 
     #[pymodule_export]
     const HELD_OUT_SEEDS: u64 = super::HELD_OUT_SEEDS;

@@ -1,6 +1,7 @@
 """The nodes against a stand-in of ComfyUI's sampler interface: its conventions for eps and v models, and for flows."""
 
 import math
+import os
 import sys
 import types
 
@@ -75,7 +76,8 @@ def test_all_coefficients_run(kind):
         mixture.torch, shape=(5,), steps=[4], sigma_range=(0.002, 80), dtype=torch.float32, progress=False, effort="low"
     )
     noise = torch.from_numpy(fewstep.latents(range(4), (5,)))
-    for plan in (plans[4], fewstep.Plan.of_solver("dpmpp3m", [80.0, 5.0, 1.0, 0.2])):
+    # the last begins below the greatest level, where ComfyUI's noise has another size
+    for plan in (plans[4], *(fewstep.Plan.of_solver("dpmpp3m", [first, 5.0, 1.0, 0.2]) for first in (80.0, 20.0))):
         expected = plan.sample(mixture.torch, noise)
         assert torch.allclose(run(kind(), plan, noise), expected, atol=2e-4), plan
 
@@ -96,6 +98,16 @@ def test_a_plan_is_of_one_size():
             Steps(plan, torch.zeros(1, 4, 16, 8))
 
 
+def test_a_flow_takes_plans_of_flows():
+    flow, eps = fewstep.Parameterisation.flow(), fewstep.Parameterisation.eps()
+    for of, fits, other in ((flow, CONST, EPS), (eps, EPS, CONST)):
+        denoise = of.denoiser(lambda x, t: 0.1 * x)
+        plan = fewstep.find_plans(denoise, shape=(5,), steps=2, effort="low", dtype=torch.float32, held_out=0, progress=False)[2]
+        levels(plan, fits())
+        with pytest.raises(ValueError, match="found for a network of the parameterisation (flow|eps), and this model is (no|a) flow: find one on it"):
+            levels(plan, other())
+
+
 def test_nodes(tmp_path, monkeypatch):
     plan = fewstep.Plan.of_solver("euler", [10.0, 1.0])
     path = tmp_path / "plan.json"
@@ -108,6 +120,10 @@ def test_nodes(tmp_path, monkeypatch):
     for name, node in NODE_CLASS_MAPPINGS.items():
         inputs = node.INPUT_TYPES()["required"]
         assert inputs["plan"][0] == "STRING" and hasattr(node, node.FUNCTION), name
+        before = node.IS_CHANGED(*[None] * (len(inputs) - 1), str(path))
+        os.utime(path, (1, 1))
+        assert node.IS_CHANGED(*[None] * (len(inputs) - 1), str(path)) != before, name
+        os.utime(path)
     model = types.SimpleNamespace(get_model_object=lambda name: CONST())
     (sigmas,) = NODE_CLASS_MAPPINGS["FewstepSigmas"]().sigmas(model, str(path))
     assert torch.allclose(sigmas, torch.tensor([10 / 11, 0.5, 0.0]))

@@ -53,7 +53,7 @@ def test_rollout_error_is_measured_on_latents_of_their_own():
     plans = find(held_out=0)
     assert plans[3].rollout_error is None
     teacher = fewstep.Plan.of_solver("heun", schedule(18))
-    latents = fewstep.latents(range(1 << 40, (1 << 40) + 64), (5,))
+    latents = fewstep.latents(range(fewstep.HELD_OUT_SEEDS, fewstep.HELD_OUT_SEEDS + 64), (5,))
     found = find()[3]
     gap = found.sample(mixture.numpy, latents) - teacher.sample(mixture.numpy, latents)
     assert np.isclose(found.rollout_error, np.mean(gap.astype(np.float64) ** 2), rtol=1e-3)
@@ -111,6 +111,37 @@ def test_half_precision_networks_have_states_in_single():
     assert made.dtype == torch.float32 and bool(made.isfinite().all())
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_only_the_network_of_a_denoiser_is_in_half_precision(library):
+    if library == "torch":
+        torch = pytest.importorskip("torch")
+        half, single, latents = torch.float16, torch.float32, torch.from_numpy(fewstep.latents(range(3), (5,)))
+    else:
+        half, single, latents = np.dtype(np.float16), np.dtype(np.float32), fewstep.latents(range(3), (5,))
+    seen = set()
+
+    def network(z, label):
+        seen.add(z.dtype)
+        return 0 * z
+
+    edm = fewstep.Parameterisation.edm()
+    made = fewstep.Plan.of_solver("euler", [10.0]).sample(edm.denoiser(network), latents, dtype=half)
+    assert seen == {half} and made.dtype == single
+    assert np.allclose(np.asarray(made), 10 * edm.coefficients(10.0)[0] * np.asarray(latents), rtol=1e-6)
+
+
+def test_no_gradients_are_recorded():
+    torch = pytest.importorskip("torch")
+    weight = torch.ones(5, requires_grad=True)
+
+    def denoise(x, sigma):
+        assert not torch.is_grad_enabled()
+        return mixture.torch(x, sigma) * weight
+
+    plan = find(denoise, dtype=torch.float32, steps=3)[3]
+    assert not plan.sample(denoise, torch.zeros(2, 5)).requires_grad
+
+
 def test_conditions_go_by_sample():
     shifts = np.linspace(-0.5, 0.5, 7).astype(np.float32)[:, None]
 
@@ -132,11 +163,15 @@ def test_classes_have_a_mean_output_each():
     def denoise(x, sigma, labels):
         return (x * 0.04 + means[labels] * sigma**2) / (0.04 + sigma**2)
 
-    plan = find(denoise, classes=3, steps=3)[3]
-    assert plan.constant is None or plan.constant.shape == (3, 5)
+    plan = find(denoise, classes=3, steps=1)[1]
+    assert plan.constant.shape == (3, 5)
     latents, labels = fewstep.latents(range(4), (5,)), np.array([0, 2, 1, 0])
-    made = plan.sample(denoise, latents, labels, labels=labels)
-    assert np.abs(made - means[labels]).max() < 1.5
+    assert np.abs(plan.constant - means).max() < 0.05  # the mean of D at the greatest level is that of the class
+    assert np.abs(plan.sample(denoise, latents, labels, labels=labels) - means[labels]).max() < 1
+    described = json.loads(plan.to_json())
+    described["output"] = {"constant": 1.0}
+    alone = fewstep.Plan.from_json(json.dumps(described))
+    assert np.array_equal(alone.sample(denoise, latents, labels, labels=labels), plan.constant[labels])
 
 
 def test_plans_are_files_of_the_command_line(tmp_path):
@@ -227,6 +262,22 @@ def test_no_search_takes_more_calls_than_was_said(denoise, options):
     told = fewstep.search_cost(**known)
     took = find(denoise, **options).calls
     assert took <= told < 2 * took, (told, took)
+
+
+def test_the_cost_with_training_samples_is_that_of_its_method():
+    data = np.random.default_rng(0).uniform(-1, 1, size=(400, 3, 8, 8)).astype(np.float32)
+    known = {"shape": (3, 8, 8), "steps": 3, "effort": "low", "data": data}
+    plans = find(lambda x, sigma: x * np.float32(0.3 / (0.3 + sigma**2)), **known)
+    assert plans[3].metadata["found_by"]["method"].endswith("+data-moments")
+    told = fewstep.search_cost(**known)
+    assert plans.calls <= told != fewstep.search_cost(**known | {"data": None})
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_what_a_search_doubts_is_warned_of(progress):
+    with pytest.warns(UserWarning, match="does the model's answer depend on its input") as warned:
+        find(lambda x, sigma: x * 0 + 1, shape=(3, 8, 8), steps=2, progress=progress, held_out=0)
+    assert {warning.filename for warning in warned} == {__file__}
 
 
 class TestWhatCannotBe:

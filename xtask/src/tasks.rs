@@ -176,6 +176,9 @@ fn tests_of_python(root: &Path, args: &[String]) -> Result<ExitCode> {
     let folder = root.join("python");
     let python = python_with(root, PYTHON_VENV, &requirements(root, PYTHON_LIST)?)?;
     let wheels = target(root).join("wheels");
+    if wheels.exists() {
+        fs::remove_dir_all(&wheels).with_context(|| format!("cannot empty {}", wheels.display()))?; // of other versions
+    }
     let mut build = Command::new(&python);
     build.args(["-m", "maturin", "build", "--release", "--quiet", "--out"]).arg(&wheels).current_dir(&folder);
     let status = without_ours(root, &mut build).status().context("cannot start maturin")?;

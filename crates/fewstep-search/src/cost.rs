@@ -12,7 +12,7 @@ use fewstep_core::space::VectorSpace;
 use crate::error::{Error, Result};
 use crate::method::Method;
 use crate::run::{DataMoments, Extras, SampleLoss, Search};
-use crate::settings::SearchSettings;
+use crate::settings::{MOST_LEVELS, SearchSettings};
 
 /// Most classes that each get a component of the mixture: with more, plans hold one mean for all.
 const MOST_CLASSES: usize = 100;
@@ -108,7 +108,7 @@ fn stand_in(spec: &Spec) -> Result<Oracle> {
 fn table(spec: &Spec, steps: &[usize]) -> Result<BoundTable> {
     let (low, high) = spec.levels.sampling;
     let longest = steps.iter().copied().max().unwrap_or_default();
-    let mut table = BoundTable::new(log_snr(longest.max(65), low, high)?.round_grid(&spec.levels)?);
+    let mut table = BoundTable::new(log_snr(longest.clamp(65, MOST_LEVELS), low, high)?.round_grid(&spec.levels)?);
     table.add(1, &mut Smooth(vec![0.0])).map_err(Error::denoiser)?;
     Ok(table)
 }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 pub use self::error::MethodError;
 pub use self::name::parse_solver;
 use crate::settings::{
-    GaussNewtonSettings, GitsSettings, LeastSquaresSettings, MomentsSettings, NearestSettings, OssSettings,
-    RolloutSettings, SearchSettings, SweepSettings,
+    GaussNewtonSettings, GitsSettings, LeastSquaresSettings, MOST_LEVELS, MomentsSettings, NearestSettings,
+    OssSettings, RolloutSettings, SearchSettings, SweepSettings,
 };
 
 /// Learning rates that plans by a formula bear, in units of those that suit fitted ones.
@@ -352,7 +352,7 @@ impl Method {
         let per_step = self.solver.map_or(1, |solver| solver.evaluations_per_step());
         let evaluations = |levels: usize| levels.saturating_sub(1).saturating_mul(per_step).saturating_add(1);
         match self.source {
-            Source::Fixed(..) => 1..=usize::MAX,
+            Source::Fixed(..) => 1..=evaluations(MOST_LEVELS),
             // ends at both ends of the table
             Source::Bound => evaluations(2)..=evaluations(grid),
             Source::Gits(_) | Source::Oss | Source::LeastSquares => 1..=evaluations(grid),

@@ -202,6 +202,7 @@ documented! {
     ///     error_space: ErrorSpace::Both, // samples that are no grids are compared as they are
     ///     match_variance: true,
     ///     robust: false,
+    ///     first_state: true,             // false for tools that hand their noise to the network as it is
     /// };
     /// # assert_eq!(defaults, GaussNewtonSettings::default());
     /// ```
@@ -225,6 +226,8 @@ documented! {
         pub match_variance: bool,
         /// Refine by the pseudo-Huber distance.
         pub robust: bool,
+        /// Whether the first state moves, too: its level, and how much noise it has.
+        pub first_state: bool,
     }
 }
 
@@ -316,6 +319,7 @@ impl Default for GaussNewtonSettings {
             error_space: ErrorSpace::Both,
             match_variance: true,
             robust: false,
+            first_state: true,
         }
     }
 }
@@ -329,7 +333,7 @@ impl Default for RolloutSettings {
 /// Latents of a search, and levels that plans choose from, at most: what a slip of the hand asks for beyond them would end in an
 /// allocation that fails, or in a search that never ends.
 const MOST_LATENTS: usize = 1_000_000;
-const MOST_LEVELS: usize = 1000;
+pub(crate) const MOST_LEVELS: usize = 1000;
 
 impl SearchSettings {
     /// Checks every setting.

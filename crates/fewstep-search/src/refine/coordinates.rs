@@ -52,14 +52,18 @@ impl Coordinates<'_> {
         levels.chain(terms.filter(|_| self.moving.coefficients)).collect()
     }
 
-    /// Whether each coordinate moves where of outputs' coefficients only those of the last `whole` combinations do.
-    pub fn moves(&self, whole: usize) -> Vec<bool> {
-        let levels = vec![true; if self.moving.levels { self.plan.nfe() } else { 0 }];
+    /// Whether each coordinate moves where of outputs' coefficients only those of the last `whole` combinations do, and of the
+    /// first state neither level nor coefficients unless `first_state`.
+    pub fn moves(&self, whole: usize, first_state: bool) -> Vec<bool> {
+        let levels = (0..if self.moving.levels { self.plan.nfe() } else { 0 }).map(|k| first_state || k > 0);
         let fine_before = (self.plan.nfe() + 1).saturating_sub(whole);
         let terms = combinations(self.plan).enumerate().flat_map(|(k, (combination, _))| {
-            combination.terms().map(move |(source, _)| k >= fine_before || !matches!(source, Source::Output(_)))
+            let may = first_state || k > 0;
+            combination
+                .terms()
+                .map(move |(source, _)| may && (k >= fine_before || !matches!(source, Source::Output(_))))
         });
-        levels.into_iter().chain(terms.filter(|_| self.moving.coefficients)).collect()
+        levels.chain(terms.filter(|_| self.moving.coefficients)).collect()
     }
 
     /// The plan at a place, with levels between `range`'s ends.
@@ -200,14 +204,16 @@ mod tests {
         let schedule = karras(3, 0.1, 20.0, 7.0).unwrap();
         let plan = "ipndm2".parse::<Solver>().unwrap().plan(&schedule, &SolverOptions::default()).unwrap();
         let coordinates = Coordinates { plan: &plan, moving: ALL };
-        let (moves, stages) = (coordinates.moves(2), coordinates.stages());
+        let (moves, stages) = (coordinates.moves(2, true), coordinates.stages());
         assert_eq!((moves.len(), stages.len()), (coordinates.encode().len(), coordinates.encode().len()));
         assert!(moves[..3].iter().all(|moves| *moves));
         // the second stage: the state stays, its output does not; the third and the image stay whole
         let of = |k: usize| -> Vec<bool> { (3..moves.len()).filter(|i| stages[*i] == k).map(|i| moves[i]).collect() };
         assert_eq!(of(1), [true, false]);
         assert!([of(2), of(3)].concat().iter().all(|moves| *moves));
-        assert!(coordinates.moves(usize::MAX).iter().all(|moves| *moves));
+        assert!(coordinates.moves(usize::MAX, true).iter().all(|moves| *moves));
+        let held = coordinates.moves(usize::MAX, false);
+        assert!((0..held.len()).all(|i| held[i] == (i != 0 && (i < 3 || stages[i] > 0))), "{held:?}");
     }
 
     /// The chain rule, on a loss that is linear in the plan's own numbers.

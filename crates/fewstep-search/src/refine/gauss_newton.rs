@@ -26,6 +26,8 @@ pub struct GaussNewtonOptions {
     /// those of states and constant images alone. Outputs differ little, so of a step what counts most is its level and how
     /// much noise it keeps; and a coefficient is the dearer to differentiate the earlier it is.
     pub whole: usize,
+    /// Whether the first state moves: its level, and how much noise it has.
+    pub first_state: bool,
     /// Noise levels that the network knows; levels stay between them.
     pub sigma_range: (f64, f64),
     /// How far a coordinate is moved to measure what it does: small against 1, and large against the rounding of the network.
@@ -46,6 +48,7 @@ impl Default for GaussNewtonOptions {
             rounds: 3,
             moving: Moving { levels: true, coefficients: true },
             whole: usize::MAX,
+            first_state: true,
             sigma_range: (f64::MIN_POSITIVE, f64::MAX),
             difference: 1e-2,
             least_gain: 1e-2,
@@ -271,7 +274,7 @@ impl<V: Samples> Jacobian<V> {
         let here = coordinates.decode(&place, options.sigma_range);
         let mut moving = Vec::with_capacity(place.len());
         for ((coordinate, first), moves) in
-            coordinates.stages().into_iter().enumerate().zip(coordinates.moves(options.whole))
+            coordinates.stages().into_iter().enumerate().zip(coordinates.moves(options.whole, options.first_state))
         {
             // a level at an end of the range stays there
             let at = |difference: f64| {

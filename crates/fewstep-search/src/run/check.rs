@@ -6,7 +6,7 @@ use super::Extras;
 use super::teach::grid_and_fine;
 use crate::error::{Error, Result};
 use crate::method::{Method, Source};
-use crate::settings::{Distance, SearchSettings};
+use crate::settings::{Distance, MOST_LEVELS, SearchSettings};
 
 /// Refuses, before any evaluation, what a search of `method` on `denoiser` is known to fail on.
 ///
@@ -106,6 +106,7 @@ pub(super) fn servable<B>(method: &Method, steps: &[usize], grid: usize, extras:
         Source::Bound => format!(
             "its levels are of a table of {levels}, which allows {least} to {most} evaluations: make the table on a grid of more levels"
         ),
+        Source::Fixed(..) => format!("a schedule has {MOST_LEVELS} levels at most, which allow {most} evaluations"),
         _ => format!(
             "its levels are of the teacher's grid, and {levels} of them allow {most} evaluations at most: raise the setting teacher.grid"
         ),

@@ -87,6 +87,7 @@ impl<D: Denoiser> Search<'_, D> {
             robust: settings.robust,
             match_variance: settings.match_variance,
             whole: settings.whole(plan.nfe()),
+            first_state: settings.first_state,
         };
         let denoise = |asked: &[(&D::Batch, f64)]| student.denoised_together(asked);
         let decide = |plan: &Plan| others.1.mean_distance(plan, |x: &D::Batch, sigma| others.0.denoised(x, sigma));
