@@ -34,7 +34,7 @@ import fewstep.diffusers
 
 BUDGETS = [4, 6, 8, 10]
 TEACHER_STEPS = 100
-BATCH = 50  # larger ones leave the caches
+BATCH = 50  # samples in a call of the network: larger ones leave the caches
 TEACHERS_MOMENTS = "least-squares+gauss-newton+moments"  # the default
 DATA_MOMENTS = "least-squares+gauss-newton+data-moments"
 NEAREST = f"{DATA_MOMENTS}+nearest"
@@ -76,6 +76,7 @@ def program(path: Path):
 class Table:
     def __init__(self, pipe: FashionPipeline, out: Path, guidance: float, images: int, features=None) -> None:
         self.pipe, self.out, self.guidance, self.images, self.features = pipe, out, guidance, images, features
+        self.batch = BATCH if guidance == 1 else BATCH // 2  # guidance calls on each sample twice
         self.cells = out / "cells"
         self.cells.mkdir(parents=True, exist_ok=True)
         asked, file = {"guidance": guidance, "images": images}, out / "asked.json"
@@ -102,8 +103,8 @@ class Table:
         """Images `[N, 1, 32, 32]` as bytes."""
         self.pipe.scheduler = scheduler
         made = []
-        for first in range(0, self.images, BATCH):
-            count = min(BATCH, self.images - first)
+        for first in range(0, self.images, self.batch):
+            count = min(self.batch, self.images - first)
             generator = torch.Generator().manual_seed(FIRST_SEED + first)
             labels = [(first + i) % CLASSES for i in range(count)]
             latents = torch.randn(count, 1, SIZE, SIZE, generator=generator)
@@ -119,7 +120,7 @@ class Table:
             labels = list(range(CLASSES))
             guidance = None if self.guidance == 1 else self.guidance
             found = fewstep.diffusers.find_plans(
-                self.pipe, labels, steps=BUDGETS, guidance_scale=guidance, effort=effort, batch_size=BATCH, method=method,
+                self.pipe, labels, steps=BUDGETS, guidance_scale=guidance, effort=effort, batch_size=self.batch, method=method,
                 data=None if method == TEACHERS_MOMENTS else training,
                 features=self.features if method == NEAREST else None,
             )

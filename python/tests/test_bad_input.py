@@ -101,7 +101,7 @@ def test_what_does_not_fit_into_memory():
     with pytest.raises(ValueError, match="teacher.grid must be from 2 to 1,000, but it is 30000"):
         fewstep.search_cost(shape=(3,), teacher={"grid": 30_000})
     for run in (find, lambda **options: fewstep.search_cost(shape=(3,), **options)):
-        with pytest.raises(ValueError, match="a schedule has 1000 levels at most"):
+        with pytest.raises(ValueError, match="a schedule has 10000 levels at most"):
             run(steps=[2**31 - 1], method="karras/euler")
 
 

@@ -6,13 +6,13 @@ use fewstep_core::denoiser::{Counting, Denoiser, Oracle, Spec};
 use fewstep_core::mixture::{Component, Covariance, Mixture};
 use fewstep_core::objective::{BoundTable, ForwardNoised};
 use fewstep_core::observe::Silent;
-use fewstep_core::schedule::log_snr;
+use fewstep_core::schedule::{MOST_LEVELS, log_snr};
 use fewstep_core::space::VectorSpace;
 
 use crate::error::{Error, Result};
 use crate::method::Method;
 use crate::run::{DataMoments, Extras, SampleLoss, Search};
-use crate::settings::{MOST_LEVELS, SearchSettings};
+use crate::settings::SearchSettings;
 
 /// Most classes that each get a component of the mixture: with more, plans hold one mean for all.
 const MOST_CLASSES: usize = 100;

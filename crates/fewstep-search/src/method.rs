@@ -6,16 +6,16 @@ mod name;
 use std::ops::RangeInclusive;
 
 use fewstep_core::denoiser::Levels;
-use fewstep_core::schedule::Family;
 pub use fewstep_core::schedule::SCHEDULES;
+use fewstep_core::schedule::{Family, MOST_LEVELS};
 use fewstep_core::solver::Solver;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::MethodError;
 pub use self::name::parse_solver;
 use crate::settings::{
-    GaussNewtonSettings, GitsSettings, LeastSquaresSettings, MOST_LEVELS, MomentsSettings, NearestSettings,
-    OssSettings, RolloutSettings, SearchSettings, SweepSettings,
+    GaussNewtonSettings, GitsSettings, LeastSquaresSettings, MomentsSettings, NearestSettings, OssSettings,
+    RolloutSettings, SearchSettings, SweepSettings,
 };
 
 /// Learning rates that plans by a formula bear, in units of those that suit fitted ones.

@@ -333,7 +333,7 @@ impl Default for RolloutSettings {
 /// Latents of a search, and levels that plans choose from, at most: what a slip of the hand asks for beyond them would end in an
 /// allocation that fails, or in a search that never ends.
 const MOST_LATENTS: usize = 1_000_000;
-pub(crate) const MOST_LEVELS: usize = 1000;
+const MOST_LEVELS: usize = 1000;
 
 impl SearchSettings {
     /// Checks every setting.

@@ -39,6 +39,12 @@ fn samplers_that_cannot_be_run() {
     insta::assert_snapshot!(place.fails(&sample(&["--sigmas", "80,3,0"])), @"the levels that were given are no schedule: noise level 0 (number 2, counting from 0) is not a positive finite number (the final 0 is not written)");
     insta::assert_snapshot!(place.fails(&sample(&["--set", "sampler.sigma_min=100"])), @"the noise range must satisfy 0 < sigma_min < sigma_max, but it is 100 to 80");
     insta::assert_snapshot!(place.fails(&sample(&["--steps", "0"])), @"there must be at least 1 step");
+    let many = place.fails(&sample(&["--steps", "2000000000"]));
+    insta::assert_snapshot!(many, @"a schedule has at most 10000 noise levels, and 2000000000 were asked for");
+    let many = ["plan", "gaussian-mixture", "--method", "karras/euler", "--steps", "2000000000", "--out", "m"];
+    let run = place.run(&many);
+    let said = "karras/euler has no plan of 2000000000 evaluations: a schedule has 10000 levels at most, which allow 10000 evaluations";
+    assert!(run.code == 1 && run.stderr.contains(said), "{}", run.stderr);
     insta::assert_snapshot!(place.fails(&sample(&["--schedule", "linear"])), @"there is no schedule named 'linear'; there are karras, log_snr, vp, ve, iddpm, cosine, time_uniform, timestep_uniform, flow_uniform, flow_trailing");
     insta::assert_snapshot!(place.fails(&sample(&["--plan", "none.json"])), @"the plan none.json does not exist: check the path");
     let run = place.run(&sample(&["--solver", "rk45"]));

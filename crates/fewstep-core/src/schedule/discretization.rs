@@ -47,7 +47,7 @@ impl Discretization {
     /// `n` levels over [`Discretization::supported_range`], rounded to what the network knows.
     ///
     /// # Errors
-    /// If `n` is 0, the range is empty, or two levels are rounded to one.
+    /// If `n` is not from 1 to [`super::MOST_LEVELS`], the range is empty, or two levels are rounded to one.
     pub fn schedule(self, n: usize, network: &Parameterisation) -> Result<Schedule, ScheduleError> {
         let (sigma_min, sigma_max) = self.supported_range(network);
         let family = match self {

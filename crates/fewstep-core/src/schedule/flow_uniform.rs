@@ -1,11 +1,11 @@
-use super::{Schedule, ScheduleError, check_positive, lerp, spaced};
+use super::{Schedule, ScheduleError, check_count, check_positive, lerp, spaced};
 
 /// Uniform in the time `t = sigma / (1 + sigma)` of a rectified flow before the shift `s`, which maps it to
 /// `s t / (1 + (s - 1) t)`: what diffusers' `FlowMatchEulerDiscreteScheduler` visits on the same range (Esser et al. 2024,
 /// Eq. 23). Shift 1 is uniform in `t` itself; a larger one puts more of the levels where there is much noise.
 ///
 /// # Errors
-/// If `n` is 0, the range is not `0 < sigma_min < sigma_max`, or `shift` is not positive.
+/// If `n` is not from 1 to [`super::MOST_LEVELS`], the range is not `0 < sigma_min < sigma_max`, or `shift` is not positive.
 pub fn flow_uniform(n: usize, sigma_min: f64, sigma_max: f64, shift: f64) -> Result<Schedule, ScheduleError> {
     check_positive("shift", shift)?;
     // in sigma the shift is a factor
@@ -20,8 +20,9 @@ pub fn flow_uniform(n: usize, sigma_min: f64, sigma_max: f64, shift: f64) -> Res
 /// thousandth, what diffusers' multistep schedulers visit with `use_flow_sigmas` (theirs go from 1 to 0.001, which they leave out).
 ///
 /// # Errors
-/// If `n` is 0, or `sigma_max` or `shift` is not positive.
+/// If `n` is not from 1 to [`super::MOST_LEVELS`], or `sigma_max` or `shift` is not positive.
 pub fn flow_trailing(n: usize, sigma_max: f64, shift: f64) -> Result<Schedule, ScheduleError> {
+    check_count(n)?;
     check_positive("shift", shift)?;
     check_positive("sigma_max", sigma_max)?;
     let first = sigma_max / (shift + sigma_max);

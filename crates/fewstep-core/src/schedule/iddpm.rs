@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Schedule, ScheduleError, check_range};
+use super::{Schedule, ScheduleError, check_count, check_range};
 
 /// The discrete noise levels of improved DDPM in the form of Karras et al. 2022 (Table 1, column iDDPM):
 /// `u_M = 0`, `u_{j-1} = sqrt((u_j^2 + 1) / max(alpha_bar_{j-1} / alpha_bar_j, C_1) - 1)`,
@@ -50,11 +50,10 @@ impl IddpmLevels {
 /// The ends of the range only select: the schedule starts and ends at the outermost levels inside it.
 ///
 /// # Errors
-/// If `n` is 0, the range is not `0 < sigma_min < sigma_max`, or fewer than `n` levels lie in it.
+/// If `n` is not from 1 to [`super::MOST_LEVELS`], the range is not `0 < sigma_min < sigma_max`, or fewer than `n` levels lie in
+/// it.
 pub fn iddpm(n: usize, sigma_min: f64, sigma_max: f64, levels: &IddpmLevels) -> Result<Schedule, ScheduleError> {
-    if n == 0 {
-        return Err(ScheduleError::Empty);
-    }
+    check_count(n)?;
     check_range(sigma_min, sigma_max)?;
     let inside: Vec<f64> = levels.table().into_iter().filter(|u| (sigma_min..=sigma_max).contains(u)).collect();
     if inside.len() < n {

@@ -35,6 +35,9 @@ pub use timestep_uniform::timestep_uniform;
 pub use ve::ve;
 pub use vp::{VpNoise, vp};
 
+/// Noise levels of a schedule by a formula, at most: more are a slip of the hand, and may not fit into memory.
+pub const MOST_LEVELS: usize = 10_000;
+
 /// Noise levels in sampling order: strictly decreasing, positive and finite, at least one.
 ///
 /// Serialised as a plain list; a list that breaks these rules is refused when read.
@@ -48,6 +51,12 @@ pub enum ScheduleError {
     /// No levels.
     #[error("a schedule needs at least one noise level")]
     Empty,
+    /// More levels asked for than a schedule may have.
+    #[error("a schedule has at most {MOST_LEVELS} noise levels, and {asked} were asked for")]
+    TooMany {
+        /// Levels asked for.
+        asked: usize,
+    },
     /// A level that is zero, negative, infinite or NaN.
     #[error(
         "noise level {level} (number {index}, counting from 0) is not a positive finite number (the final 0 is not written)"
@@ -189,9 +198,7 @@ impl AsRef<[f64]> for Schedule {
 /// `n` levels from `sigma_max` to `sigma_min`: `level(u)` at `u = i / (n - 1)`, with both ends exactly as given.
 /// One level is `sigma_max` alone.
 fn spaced(n: usize, sigma_min: f64, sigma_max: f64, level: impl Fn(f64) -> f64) -> Result<Schedule, ScheduleError> {
-    if n == 0 {
-        return Err(ScheduleError::Empty);
-    }
+    check_count(n)?;
     check_range(sigma_min, sigma_max)?;
     let mut levels: Vec<f64> = (0..n).map(|i| level(i as f64 / (n.max(2) - 1) as f64)).collect();
     if n > 1 {
@@ -199,6 +206,14 @@ fn spaced(n: usize, sigma_min: f64, sigma_max: f64, level: impl Fn(f64) -> f64) 
     }
     levels[0] = sigma_max;
     Schedule::new(levels)
+}
+
+fn check_count(n: usize) -> Result<(), ScheduleError> {
+    match n {
+        0 => Err(ScheduleError::Empty),
+        1..=MOST_LEVELS => Ok(()),
+        asked => Err(ScheduleError::TooMany { asked }),
+    }
 }
 
 fn check_range(sigma_min: f64, sigma_max: f64) -> Result<(), ScheduleError> {
@@ -234,6 +249,17 @@ mod tests {
         assert!(matches!(Schedule::new(vec![1.0, 1.0]), Err(ScheduleError::NotDecreasing { index: 1, .. })));
         assert!(matches!(Schedule::new(vec![1.0, 2.0]), Err(ScheduleError::NotDecreasing { .. })));
         assert!(Schedule::new(vec![3.0]).is_ok());
+    }
+
+    #[test]
+    fn formulas_have_so_many_levels_at_most() {
+        assert_eq!(karras(MOST_LEVELS, 0.002, 80.0, 7.0).unwrap().len(), MOST_LEVELS);
+        for asked in [MOST_LEVELS + 1, usize::MAX] {
+            for family in SCHEDULES {
+                let found = family.1.build(asked, 0.01, 40.0);
+                assert_eq!(found, Err(ScheduleError::TooMany { asked }), "{}", family.0);
+            }
+        }
     }
 
     #[test]

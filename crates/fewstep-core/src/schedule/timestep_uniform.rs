@@ -1,4 +1,4 @@
-use super::{Schedule, ScheduleError, check_range};
+use super::{Schedule, ScheduleError, check_count, check_range};
 use crate::parameterisation::Alphas;
 
 /// `n` whole timesteps of a table of alphas, evenly spread down from the last: diffusers' `timestep_spacing="trailing"`
@@ -8,12 +8,10 @@ use crate::parameterisation::Alphas;
 /// level is infinite, counts with the largest finite one, which is visited in its place.
 ///
 /// # Errors
-/// If `n` is 0, the range is not `0 < sigma_min < sigma_max`, the table is none, or it has fewer than `n` levels in the
-/// range.
+/// If `n` is not from 1 to [`super::MOST_LEVELS`], the range is not `0 < sigma_min < sigma_max`, the table is none, or it has
+/// fewer than `n` levels in the range.
 pub fn timestep_uniform(n: usize, sigma_min: f64, sigma_max: f64, alphas: &Alphas) -> Result<Schedule, ScheduleError> {
-    if n == 0 {
-        return Err(ScheduleError::Empty);
-    }
+    check_count(n)?;
     check_range(sigma_min, sigma_max)?;
     let levels = alphas.levels()?;
     let finite: Vec<f64> = levels.iter().copied().filter(|level| (sigma_min..=sigma_max).contains(level)).collect();

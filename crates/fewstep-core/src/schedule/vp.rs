@@ -59,7 +59,7 @@ impl VpNoise {
 /// that map them onto `[sigma_min, sigma_max]`.
 ///
 /// # Errors
-/// If `n` is 0, the range is not `0 < sigma_min < sigma_max`, or `epsilon_s` is not between 0 and 1.
+/// If `n` is not from 1 to [`super::MOST_LEVELS`], the range is not `0 < sigma_min < sigma_max`, or `epsilon_s` is not between 0 and 1.
 pub fn vp(n: usize, sigma_min: f64, sigma_max: f64, epsilon_s: f64) -> Result<Schedule, ScheduleError> {
     vp_rho(n, sigma_min, sigma_max, epsilon_s, 1.0)
 }

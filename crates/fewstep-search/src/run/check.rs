@@ -1,12 +1,13 @@
 //! What can be known to fail before a search begins.
 
 use fewstep_core::denoiser::Denoiser;
+use fewstep_core::schedule::MOST_LEVELS;
 
 use super::Extras;
 use super::teach::grid_and_fine;
 use crate::error::{Error, Result};
 use crate::method::{Method, Source};
-use crate::settings::{Distance, MOST_LEVELS, SearchSettings};
+use crate::settings::{Distance, SearchSettings};
 
 /// Refuses, before any evaluation, what a search of `method` on `denoiser` is known to fail on.
 ///
