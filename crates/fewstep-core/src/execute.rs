@@ -205,7 +205,13 @@ impl<'a, V: VectorSpace> Memory<'a, V> {
     fn gather(&mut self, combination: &Combination, moment: usize) -> V {
         let terms: Vec<(f64, &V)> = combination.terms().map(|(source, c)| (c, self.get(source))).collect();
         let sum = V::combine(&terms);
-        for slot in self.inputs.iter_mut().chain(&mut self.outputs) {
+        // a last use is one by this combination
+        for (source, _) in combination.terms() {
+            let slot = match source {
+                Source::Latent | Source::Constant => continue,
+                Source::Input(k) => &mut self.inputs[k],
+                Source::Output(k) => &mut self.outputs[k],
+            };
             if slot.last_use == Some(moment) {
                 slot.value = None;
             }

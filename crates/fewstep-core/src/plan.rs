@@ -5,18 +5,22 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::combination::{Combination, Source, UnknownSource};
 pub use self::constant::{Constant, ConstantError};
 use crate::denoiser::{Guidance, Levels, Spec};
-use crate::schedule::Schedule;
+use crate::schedule::{MOST_LEVELS, Schedule};
 
 mod combination;
 mod constant;
 mod file;
 
 pub use file::{PLAN_VERSION, PlanError};
+
+/// Stages of a plan, at most: two for each of a schedule's levels. What goes over all pairs of them, as unrolling does, would not fit
+/// into memory for many more.
+pub const MOST_STAGES: usize = 2 * MOST_LEVELS;
 
 /// One evaluation of the denoiser: `D(input; sigma)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,9 +90,24 @@ pub struct Metadata {
     /// How it was found: the search, its options, its cost.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub found_by: serde_json::Map<String, serde_json::Value>,
-    /// Named scores, such as the rollout error on held-out seeds.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    /// Named scores, such as the rollout error on held-out seeds. Those that are not finite are not written: JSON has no such numbers.
+    #[serde(skip_serializing_if = "none_finite", serialize_with = "finite_alone")]
     pub scores: BTreeMap<String, f64>,
+}
+
+impl Metadata {
+    /// Whether the plan was found for a rectified flow, whose tools count time in place of noise levels; `None` where it does not say.
+    pub fn of_flow(&self) -> Option<bool> {
+        self.parameterisation.as_deref().map(|name| name == "flow")
+    }
+}
+
+fn none_finite(scores: &BTreeMap<String, f64>) -> bool {
+    !scores.values().any(|score| score.is_finite())
+}
+
+fn finite_alone<S: Serializer>(scores: &BTreeMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(scores.iter().filter(|(_, score)| score.is_finite()))
 }
 
 /// What one input, or the image, amounts to on data that is a single point `y`, where `D = y` and the exact flow from
@@ -118,7 +137,7 @@ impl Plan {
         combinations.flat_map(Combination::terms).any(|(term, _)| term == source)
     }
 
-    /// Checks that the plan can be executed: at least one stage, sources that exist when they are used, finite
+    /// Checks that the plan can be executed: at least one stage and at most [`MOST_STAGES`], sources that exist when they are used, finite
     /// coefficients, positive finite noise levels, no empty combination, a sound constant image where one is used.
     ///
     /// # Errors
@@ -126,6 +145,9 @@ impl Plan {
     pub fn validate(&self) -> Result<(), PlanError> {
         if self.stages.is_empty() {
             return Err(PlanError::NoStages);
+        }
+        if self.nfe() > MOST_STAGES {
+            return Err(PlanError::TooManyStages { found: self.nfe() });
         }
         if let Some(constant) = &self.constant {
             constant.validate().map_err(PlanError::Constant)?;
@@ -146,6 +168,9 @@ impl Plan {
 
     /// The same sampler with every input, and the image, written in the latent and the network outputs alone (Eq. 8).
     ///
+    /// It holds a term for every pair of stages, so that its size grows with the square of their number; [`Plan::sums`] tells what
+    /// sums of these coefficients are without it.
+    ///
     /// # Panics
     /// If the plan is not valid.
     pub fn unrolled(&self) -> Self {
@@ -159,6 +184,21 @@ impl Plan {
         Self { stages, output, ..self.clone() }
     }
 
+    /// For every input, and last the image, the sum of its coefficients in the unrolled plan, each times what `weight` says of the
+    /// latent, the constant and the outputs. It is not asked for inputs.
+    ///
+    /// # Panics
+    /// If the plan is not valid.
+    pub fn sums(&self, weight: impl Fn(Source) -> f64) -> Vec<f64> {
+        let mut sums = Vec::with_capacity(self.nfe() + 1);
+        for combination in self.stages.iter().map(|stage| &stage.input).chain([&self.output]) {
+            let worth = |source| if let Source::Input(k) = source { sums[k] } else { weight(source) };
+            let sum: f64 = combination.terms().map(|(source, c)| c * worth(source)).sum();
+            sums.push(sum + 0.0); // where nothing counts, 0 and not -0
+        }
+        sums
+    }
+
     /// Consistency of every stage's input (at its own noise level) and last of the image, which is taken to be clean
     /// if `image_sigma` is 0, or the state at `image_sigma` for a sampler that stops there.
     ///
@@ -168,18 +208,17 @@ impl Plan {
     /// # Panics
     /// If the plan is not valid.
     pub fn consistency(&self, image_sigma: f64) -> Vec<Consistency> {
-        let unrolled = self.unrolled();
         let first = self.schedule.as_ref().map_or(self.stages[0].sigma, Schedule::sigma_max);
         let start = self.constant.as_ref().map_or(first, |constant| constant.sigma);
-        let of = |combination: &Combination, sigma: f64| Consistency {
-            latent: [combination.coefficient(Source::Latent), sigma],
-            outputs: [
-                combination.terms().filter(|(source, _)| source.is_image()).map(|(_, c)| c).sum(),
-                1.0 - sigma / start,
-            ],
+        let latents = self.sums(|source| f64::from(source == Source::Latent));
+        let outputs = self.sums(|source| f64::from(source.is_image()));
+        let sigmas = self.stages.iter().map(|stage| stage.sigma).chain([image_sigma]);
+        let states = sigmas.zip(latents).zip(outputs);
+        let of = |((sigma, latent), outputs)| Consistency {
+            latent: [latent, sigma],
+            outputs: [outputs, 1.0 - sigma / start],
         };
-        let states = unrolled.stages.iter().map(|stage| of(&stage.input, stage.sigma));
-        states.chain([of(&unrolled.output, image_sigma)]).collect()
+        states.map(of).collect()
     }
 
     /// Keeps what it was found for: shape of samples, guidance and parameterisation of a denoiser.
@@ -230,5 +269,66 @@ impl Plan {
     /// The plan with another solver name and schedule; used where a solver hands over what its trace recorded.
     pub fn named(self, solver: impl Into<String>, schedule: Option<Schedule>) -> Self {
         Self { solver: solver.into(), schedule, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::karras;
+    use crate::solver::{Solver, SolverOptions};
+
+    #[test]
+    fn sums_are_those_of_the_unrolled_plan() {
+        for solver in Solver::all() {
+            let mut plan = solver.plan(&karras(6, 0.1, 20.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
+            plan.constant = Some(Constant { sigma: 20.0, shape: vec![1], samples: vec![vec![0.5]] });
+            let first = plan.stages[0].input.terms().chain([(Source::Constant, 0.25)]).collect();
+            plan.stages[0].input = first;
+            plan.validate().unwrap();
+            let weight = |source| match source {
+                Source::Latent => 3.0,
+                Source::Constant => -7.0,
+                Source::Output(k) => 1.0 / (k + 1) as f64,
+                Source::Input(_) => unreachable!("an input is unrolled"),
+            };
+            let unrolled = plan.unrolled();
+            let states = unrolled.stages.iter().map(|stage| &stage.input).chain([&unrolled.output]);
+            let sums = plan.sums(weight);
+            assert_eq!(sums.len(), plan.nfe() + 1);
+            for (sum, state) in sums.into_iter().zip(states) {
+                let expected: f64 = state.terms().map(|(source, c)| c * weight(source)).sum();
+                assert!((sum - expected).abs() < 1e-11 * expected.abs().max(1.0), "{solver}: {sum} {expected}");
+            }
+        }
+    }
+
+    /// Without a quadratic number of terms, which would be gigabytes here.
+    #[test]
+    fn the_longest_plan_is_checked_and_longer_ones_are_refused() {
+        let levels = |n: usize| (0..n).map(|i| (n - i) as f64).collect();
+        let plan = |n| Solver::Euler.plan(&Schedule::new(levels(n)).unwrap(), &SolverOptions::default());
+        let longest = plan(MOST_STAGES).unwrap();
+        for Consistency { latent, outputs } in longest.consistency(0.0) {
+            assert!((latent[0] - latent[1]).abs() < 1e-6 && (outputs[0] - outputs[1]).abs() < 1e-9);
+        }
+        let text = longest.to_json().unwrap();
+        assert_eq!(Plan::from_json(&text).unwrap(), longest);
+        let error = plan(MOST_STAGES + 1).unwrap_err().to_string();
+        assert!(error.contains("20001 stages") && error.contains("at most 20000"), "{error}");
+        let mut longer = longest;
+        longer.stages.push(longer.stages[0].clone());
+        assert_eq!(longer.validate(), Err(PlanError::TooManyStages { found: MOST_STAGES + 1 }));
+        let stages = serde_json::to_string(&longer.stages).unwrap();
+        let read = Plan::from_json(&format!(r#"{{"version": 1, "stages": {stages}, "output": {{"d0": 1.0}}}}"#));
+        assert_eq!(read, Err(PlanError::TooManyStages { found: MOST_STAGES + 1 }));
+    }
+
+    #[test]
+    fn a_flow_is_known_by_the_name_of_its_parameterisation() {
+        let of_flow = |name: Option<&str>| {
+            Metadata { parameterisation: name.map(str::to_owned), ..Metadata::default() }.of_flow()
+        };
+        assert_eq!([of_flow(None), of_flow(Some("flow")), of_flow(Some("eps"))], [None, Some(true), Some(false)]);
     }
 }

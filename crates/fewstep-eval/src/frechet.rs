@@ -122,16 +122,32 @@ impl FrechetReference {
 
     /// A sentence for the user if the bias of `n` images is more than 2 % of the `distance` they gave.
     ///
+    /// It gives the bias where the estimate may hold: with more images than the covariance has rank, and less bias than
+    /// distance, as nothing is a part of a distance that is larger than it.
+    ///
     /// # Errors
     /// As [`FrechetReference::expected_bias`].
     pub fn bias_warning(&self, distance: f64, n: u64) -> Result<Option<String>> {
         let bias = self.expected_bias(n)?;
-        Ok((bias > 0.02 * distance).then(|| {
+        if bias <= 0.02 * distance {
+            return Ok(None);
+        }
+        let rank = self.eigenvalues()?.size()[0];
+        let why = if n <= rank.unsigned_abs() {
+            // The rank itself is not shown: rounding makes it somewhat too large.
             format!(
-                "{n} images are few: about {bias:.2} of this distance of {distance:.2} comes from their number alone, so \
-                 compare it only with distances of equally many images"
+                "no more than the directions in which the reference's features vary: how much of this distance of \
+                 {distance:.2} comes from their number alone cannot be estimated"
             )
-        }))
+        } else if bias < distance {
+            format!("about {bias:.2} of this distance of {distance:.2} comes from their number alone")
+        } else {
+            format!(
+                "as many drawn from the reference's own distribution would be expected at about {bias:.2}, no nearer \
+                 than these at {distance:.2}"
+            )
+        };
+        Ok(Some(format!("{n} images are few: {why}, so compare it only with distances of equally many images")))
     }
 }
 
@@ -232,7 +248,15 @@ mod tests {
             .sum();
         let (mean, expected) = (total / f64::from(draws), reference.expected_bias(300).unwrap());
         assert!((mean / expected - 1.0).abs() < 0.06, "{mean} {expected}");
-        assert!(reference.bias_warning(expected, 300).unwrap().unwrap().contains("300 images are few"));
+        let warning = |distance, n| reference.bias_warning(distance, n).unwrap().unwrap();
+        let part = format!("300 images are few: about {expected:.2} of this distance");
+        assert!(warning(10.0 * expected, 300).contains(&part), "{}", warning(10.0 * expected, 300));
+        // Neither more than the whole distance, nor a number where the expansion does not hold.
+        let all = warning(0.5 * expected, 300);
+        assert!(all.contains("300 images are few") && !all.contains("of this distance"), "{all}");
+        let few = warning(10.0, 5);
+        assert!(few.contains("5 images are few") && few.contains("cannot be estimated"), "{few}");
+        assert!(!few.contains("about"), "{few}");
         assert!(reference.bias_warning(100.0 * expected, 300).unwrap().is_none());
     }
 

@@ -51,8 +51,9 @@ pub fn inception_score(logits: &Tensor, options: &Options) -> Result<InceptionSc
             let (start, end) = (i * n / splits, (i + 1) * n / splits);
             let log_p = logits.narrow(0, start, end - start).log_softmax(1, Kind::Double);
             let p = log_p.exp();
-            let log_marginal = p.mean_dim(0, true, Kind::Double).log();
-            // Where p is 0 its logarithm is finite (a difference of logits), so the product is 0, as it should be.
+            // Logarithms of p, not p itself: a class that is 0 in f64 in all of the part has a finite log_p (a difference
+            // of logits) and needs a finite logarithm of its mean, so that 0 times their difference is 0, as it should be.
+            let log_marginal = log_p.logsumexp([0i64], true) - ((end - start) as f64).ln();
             let kl = (&p * (log_p - log_marginal)).sum_dim_intlist(1, false, Kind::Double);
             kl.mean(Kind::Double).exp().double_value(&[])
         })
@@ -76,6 +77,15 @@ mod tests {
         assert!((score.value - 4.0).abs() < 1e-9 && score.deviation < 1e-9, "{score:?}");
         let unsure = inception_score(&logits.zeros_like(), &options).unwrap();
         assert!((unsure.value - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_class_that_no_image_may_be_of_counts_for_nothing() {
+        let of_four = Tensor::eye(4, (Kind::Float, Device::Cpu)).repeat([5, 1]) * 200.0;
+        let never = Tensor::full([20, 1], -1000.0, (Kind::Float, Device::Cpu)); // exp(-1000) is 0 in f64
+        let options = Options { splits: 5, shuffle: None };
+        let score = inception_score(&Tensor::cat(&[of_four, never], 1), &options).unwrap();
+        assert!((score.value - 4.0).abs() < 1e-9 && score.deviation < 1e-9, "{score:?}");
     }
 
     #[test]

@@ -18,8 +18,33 @@ pub struct Extrapolation {
     pub value: f64,
     /// The line's slope in 1/N.
     pub slope: f64,
-    /// Subset sizes and the distances found.
+    /// Subset sizes, in ascending order, and the distances found.
     pub points: Vec<(usize, f64)>,
+    /// Dimensions of the features.
+    pub dimensions: usize,
+}
+
+impl Extrapolation {
+    /// Sentences for the user: that the value is extrapolated, and where it is not to be trusted.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = vec!["extrapolated to infinitely many images, not measured".to_owned()];
+        let dimensions = self.dimensions;
+        // Up to there a subset's covariance is singular, and its distance follows the next powers of 1/N as well.
+        warnings.extend(self.points.first().filter(|(smallest, _)| *smallest <= dimensions).map(|(smallest, _)| {
+            format!(
+                "the smallest subset has {smallest} images, no more than the features have dimensions ({dimensions}): its \
+                 distance is on no line in 1/N, and the extrapolation may be far off; measure more images, so that it has \
+                 more than {dimensions}, or the kernel distance (kid), which has no bias"
+            )
+        }));
+        if self.value < 0.0 {
+            warnings.push(format!(
+                "{:.4} is below 0, as no distance is: the extrapolation is off by this at least",
+                self.value
+            ));
+        }
+        warnings
+    }
 }
 
 /// Fits a line in 1/N to the distances of `points` random subsets of `features` `[n, d]` from `reference`; sizes are evenly
@@ -35,7 +60,7 @@ pub fn extrapolate(
     seed: u64,
     watch: &mut Watch<'_>,
 ) -> Result<Extrapolation> {
-    let n = features.size().first().map_or(0, |&n| n as usize);
+    let [n, dimensions] = [0, 1].map(|i| features.size().get(i).map_or(0, |&size| size as usize));
     if points < 2 || smallest < 2 || smallest >= n {
         return Err(Error::Input(format!(
             "extrapolating to infinitely many images needs at least 2 subset sizes between 2 and the number of images; \
@@ -50,7 +75,7 @@ pub fn extrapolate(
         watch(i as u64 + 1, points as u64);
     }
     let (slope, value) = line(found.iter().map(|&(size, distance)| (1.0 / size as f64, distance)));
-    Ok(Extrapolation { value, slope, points: found })
+    Ok(Extrapolation { value, slope, points: found, dimensions })
 }
 
 /// Standard error of the distance of `features` `[n, d]` from `reference`: its standard deviation over `resamples` draws
@@ -129,6 +154,20 @@ mod tests {
         assert!(found.slope > 0.0 && found.value < biased, "{found:?}");
         assert!((found.value - 0.1).abs() < 0.02, "{found:?}");
         assert!(extrapolate(&features, &reference, 4000, 15, 0, &mut unwatched).is_err());
+    }
+
+    #[test]
+    fn subsets_of_few_images_and_values_below_zero_are_warned_of() {
+        let of = |smallest, value| {
+            let points = vec![(smallest, 3.0), (400, 1.0)];
+            Extrapolation { value, slope: 1.0, points, dimensions: 40 }.warnings()
+        };
+        let enough = of(41, 0.0);
+        assert!(enough.len() == 1 && enough[0].contains("extrapolated"), "{enough:?}");
+        let few = of(40, 0.0);
+        assert!(few.len() == 2 && few[1].contains("has 40 images") && few[1].contains("more than 40"), "{few:?}");
+        let negative = of(41, -0.25);
+        assert!(negative.len() == 2 && negative[1].contains("-0.2500 is below 0"), "{negative:?}");
     }
 
     #[test]

@@ -29,6 +29,13 @@ impl Default for KidOptions {
 pub struct Kid {
     /// Mean over the subsets; slightly negative values mean that the sets are very similar.
     pub value: f64,
+    /// How far the subsets lie apart; `None` where all hold the same vectors, and so say nothing of it.
+    pub spread: Option<Spread>,
+}
+
+/// How far the distances of subsets lie apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
     /// Standard deviation over the subsets (divided by their number), which other tools print after "±".
     pub deviation: f64,
     /// Deviation / sqrt(subsets): the standard error as far as subsets of one set are independent.
@@ -50,37 +57,33 @@ pub fn kid(a: &Tensor, b: &Tensor, options: &KidOptions, watch: &mut Watch<'_>) 
             n.min(m)
         )));
     }
-    let values: Vec<f64> = (0..subsets as u64)
-        .map(|i| {
-            let rows = |x: &Tensor, n, side| {
-                let rows = points::subset(seed, 2 * i + side, n, subset_size);
-                x.index_select(0, &Tensor::from_slice(&rows)).to_kind(Kind::Double)
-            };
-            let value = mmd2(&rows(&a, n, 0), &rows(&b, m, 1));
-            watch(i + 1, subsets as u64);
-            value
-        })
-        .collect();
+    let mut values = Vec::with_capacity(subsets);
+    let (mut first, mut differ) = (None, false);
+    for i in 0..subsets as u64 {
+        let mut rows = [points::subset(seed, 2 * i, n, subset_size), points::subset(seed, 2 * i + 1, m, subset_size)];
+        let [x, y] = [(&a, &rows[0]), (&b, &rows[1])].map(|(of, rows)| of.index_select(0, &Tensor::from_slice(rows)));
+        values.push(mmd2(&x, &y, within(&y)?)?);
+        rows.iter_mut().for_each(|side| side.sort_unstable()); // the same vectors in another order are the same subset
+        differ |= first.get_or_insert_with(|| rows.clone()) != &rows;
+        watch(i + 1, subsets as u64);
+    }
     let count = values.len() as f64;
     let value = values.iter().sum::<f64>() / count;
     let deviation = (values.iter().map(|v| (v - value).powi(2)).sum::<f64>() / count).sqrt();
-    Ok(Kid { value, deviation, standard_error: deviation / count.sqrt() })
+    Ok(Kid { value, spread: differ.then_some(Spread { deviation, standard_error: deviation / count.sqrt() }) })
 }
 
-/// Unbiased squared MMD with the kernel (x.y / d + 1)^3 between f64 `x` `[n, d]` and `y` `[m, d]`.
-fn mmd2(x: &Tensor, y: &Tensor) -> f64 {
-    let within = |x: &Tensor| {
-        let n = x.size()[0] as f64;
-        let k = kernel(x, x);
-        ((k.sum(Kind::Double) - k.trace()) / (n * (n - 1.0))).double_value(&[])
-    };
-    within(x) + within(y) - 2.0 * kernel(x, y).mean(Kind::Double).double_value(&[])
+/// Unbiased squared MMD with the kernel (x.y / d + 1)^3 between `x` `[n, d]` and `y` `[m, d]`, of which what the pairs
+/// [`within`] it contribute is known.
+fn mmd2(x: &Tensor, y: &Tensor, within_y: f64) -> Result<f64> {
+    let pairs = (x.size()[0] * y.size()[0]) as f64;
+    Ok(within(x)? + within_y - 2.0 * summed(x, y) / pairs)
 }
 
 /// One side of many distances: what the pairs within it contribute is computed once.
 ///
-/// All vectors count at once in place of subsets drawn at random, which has the same expectation (both are unbiased) and the least
-/// variance; of a side of more than [`KidReference::MOST`] the first so many.
+/// All vectors count at once in place of subsets drawn at random, which has the same expectation (both are unbiased) and
+/// the least variance; of a side of more than [`KidReference::MOST`] so many drawn at random, the same every time.
 #[derive(Debug)]
 pub struct KidReference {
     points: Tensor,
@@ -96,7 +99,7 @@ impl KidReference {
     /// # Errors
     /// If there are fewer than two, or they are not finite.
     pub fn new(features: &Tensor) -> Result<Self> {
-        let points = at_most(&points::points(features)?);
+        let points = at_most(&points::points(features)?, 0);
         let within = within(&points)?;
         Ok(Self { points, within })
     }
@@ -107,14 +110,21 @@ impl KidReference {
     /// As [`KidReference::new`], or if the dimensions differ.
     pub fn distance(&self, features: &Tensor) -> Result<f64> {
         let (other, _) = points::pair(features, &self.points)?;
-        let other = at_most(&other);
-        let pairs = (other.size()[0] * self.points.size()[0]) as f64;
-        Ok(self.within + within(&other)? - 2.0 * summed(&other, &self.points) / pairs)
+        mmd2(&at_most(&other, 1), &self.points, self.within)
     }
 }
 
-fn at_most(points: &Tensor) -> Tensor {
-    points.narrow(0, 0, points.size()[0].min(KidReference::MOST as i64))
+/// Fixes which vectors count of a large side.
+const SEED: u64 = 0;
+
+/// At most [`KidReference::MOST`] vectors of a side, 0 or 1. They are drawn at random, as the first of a data set that is
+/// sorted by class are of some classes only, and by side, so that equal sets are not compared vector by vector.
+fn at_most(points: &Tensor, side: u64) -> Tensor {
+    let n = points.size()[0] as usize;
+    if n <= KidReference::MOST {
+        return points.shallow_clone();
+    }
+    points.index_select(0, &Tensor::from_slice(&points::subset(SEED, side, n, KidReference::MOST)))
 }
 
 /// Mean kernel of two different vectors of a side.
@@ -155,6 +165,33 @@ mod tests {
     }
 
     #[test]
+    fn a_spread_needs_subsets_that_differ() {
+        tch::manual_seed(3);
+        let draw = |n: i64| Tensor::randn([n, 5], (Kind::Double, Device::Cpu));
+        let spread = |n, m, subsets, subset_size| {
+            kid(&draw(n), &draw(m), &KidOptions { subsets, subset_size, seed: 0 }, &mut unwatched).unwrap().spread
+        };
+        assert_eq!(spread(40, 40, 5, 40), None, "all subsets are everything");
+        assert_eq!(spread(50, 40, 1, 20), None, "one subset");
+        for (n, m) in [(50, 40), (40, 50), (50, 50)] {
+            assert!(spread(n, m, 5, 40).is_some_and(|spread| spread.deviation > 0.0), "{n} {m}");
+        }
+    }
+
+    #[test]
+    fn of_a_large_side_vectors_of_all_of_it_count() {
+        let n = 4 * KidReference::MOST as i64;
+        let sorted = Tensor::arange(n, (Kind::Double, Device::Cpu)).unsqueeze(1);
+        let found = at_most(&sorted, 0);
+        assert_eq!(found.size(), [KidReference::MOST as i64, 1]);
+        let share = found.lt((n / 2) as f64).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+        assert!((share - 0.5).abs() < 0.05, "{share} of the vectors are of the first half");
+        assert!(found == at_most(&sorted, 0) && found != at_most(&sorted, 1));
+        let few = sorted.narrow(0, 0, 10);
+        assert!(at_most(&few, 0) == few, "all of a small side count, in order");
+    }
+
+    #[test]
     fn all_at_once_is_one_subset_of_all() {
         tch::manual_seed(2);
         let draw = |n: i64| Tensor::randn([n, 5], (Kind::Float, Device::Cpu));
@@ -175,7 +212,8 @@ mod tests {
         let same = kid(&draw(0.0), &draw(0.0), &options, &mut unwatched).unwrap();
         let other = kid(&draw(0.0), &draw(0.5), &options, &mut unwatched).unwrap();
         assert!(same.value.abs() < 0.03, "{same:?}");
-        assert!(other.value > 0.3 && other.deviation > other.standard_error, "{other:?}");
+        assert!(other.value > 0.3, "{other:?}");
+        assert!(other.spread.is_some_and(|spread| spread.deviation > spread.standard_error), "{other:?}");
         assert_eq!(kid(&draw(0.0).zeros_like(), &draw(0.0).zeros_like(), &options, &mut unwatched).unwrap().value, 0.0);
     }
 

@@ -54,22 +54,22 @@ impl Run<'_> {
                 let name = format!("{distance}-infinity");
                 let mut watch = |done, total| watch(&name, done, total);
                 let line = extrapolate(features, frechet, smallest, options.infinity_points, options.seed, &mut watch)?;
-                let mut found = self.measured(&name, line.value);
-                found.warnings.push("extrapolated to infinitely many images, not measured".to_owned());
-                vec![found]
+                vec![Measurement { warnings: line.warnings(), ..self.measured(&name, line.value) }]
             }
             Metric::Kid => {
                 let (a, b) = self.features()?;
                 let name = if self.on_inception() { "kid" } else { "kernel-distance" };
                 let subsets = KidOptions { seed: options.seed, ..options.kid };
                 let kid = kid(a, b, &subsets, &mut |done, total| watch(name, done, total))?;
-                vec![self.uncertain(name, kid.value, kid.standard_error, "subsets")]
+                vec![self.uncertain(name, kid.value, kid.spread.map(|spread| spread.standard_error), "subsets")]
             }
             Metric::InceptionScore => {
                 let logits = kept(&self.generated.logits, "class scores", "generated images")?;
                 let score = inception_score(logits, &options.inception_score)?;
                 let name = if self.on_inception() { "inception-score" } else { "class-score" };
-                vec![Measurement { reference: None, ..self.uncertain(name, score.value, score.deviation, "splits") }]
+                let deviation = (options.inception_score.splits > 1).then_some(score.deviation); // of one there is none
+                let found = self.uncertain(name, score.value, deviation, "splits");
+                vec![Measurement { reference: None, ..found }]
             }
             Metric::PrecisionRecall => {
                 let (a, b) = self.features()?;
@@ -131,8 +131,8 @@ impl Run<'_> {
         }
     }
 
-    fn uncertain(&self, metric: &str, value: f64, uncertainty: f64, source: &str) -> Measurement {
-        let uncertainty = Some(Uncertainty { value: uncertainty, source: source.to_owned() });
+    fn uncertain(&self, metric: &str, value: f64, uncertainty: Option<f64>, source: &str) -> Measurement {
+        let uncertainty = uncertainty.map(|value| Uncertainty { value, source: source.to_owned() });
         Measurement { uncertainty, ..self.measured(metric, value) }
     }
 }
@@ -153,8 +153,12 @@ mod tests {
     use fewstep_nn::tch::{self, Device, Kind};
 
     fn collected(shift: f64) -> Collected {
-        let features = Tensor::randn([300, 4], (Kind::Float, Device::Cpu)) + shift;
-        let mut moments = Moments::new(4).unwrap();
+        with_dimensions(4, shift)
+    }
+
+    fn with_dimensions(dimensions: i64, shift: f64) -> Collected {
+        let features = Tensor::randn([300, dimensions], (Kind::Float, Device::Cpu)) + shift;
+        let mut moments = Moments::new(dimensions as usize).unwrap();
         moments.update(&features).unwrap();
         let id = FeatureId { name: "small-cnn".into(), sha256: "0".into() };
         Collected {
@@ -200,6 +204,30 @@ mod tests {
         assert!(found[1].warnings[0].contains("extrapolated"));
         assert!(found.iter().all(|m| m.num_images == 300 && m.value.is_finite()));
         assert!(found[3].reference.is_none() && found[8].features.is_none());
+    }
+
+    #[test]
+    fn an_extrapolation_from_fewer_images_than_dimensions_says_so() {
+        let options = MeasureOptions::default();
+        for (dimensions, warnings) in [(29, 1), (30, 2)] {
+            tch::manual_seed(3);
+            let [generated, data] = [0.5, 0.0].map(|shift| with_dimensions(dimensions, shift));
+            let reference = Reference::from_collected("data", data);
+            let found = measure(&[Metric::FidInfinity], &generated, &reference, &options, &mut |_, _, _| ()).unwrap();
+            let about_few = found[0].warnings.iter().filter(|warning| warning.contains("has 30 images, no more than"));
+            assert_eq!(about_few.count() + 1, warnings, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_distance_of_all_images_has_no_uncertainty() {
+        let (generated, reference) = (collected(1.0), Reference::from_collected("data", collected(0.0)));
+        for (subset_size, uncertain) in [(299, true), (300, false)] {
+            let kid = KidOptions { subsets: 3, subset_size, seed: 0 };
+            let options = MeasureOptions { kid, ..MeasureOptions::default() };
+            let found = measure(&[Metric::Kid], &generated, &reference, &options, &mut |_, _, _| ()).unwrap();
+            assert_eq!(found[0].uncertainty.is_some(), uncertain, "{found:?}");
+        }
     }
 
     #[test]

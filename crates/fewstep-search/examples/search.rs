@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // the teacher: Heun on a fine schedule; plans choose their levels from the grid
     let grid = karras(21, 0.002, 80.0, 7.0)?;
-    let fine = refined(&grid, 3);
+    let fine = refined(&grid, 3)?;
     let teacher = Teacher::solve(Solver::Heun, &fine, &grid, latents(&data, 0..128), 128, denoise)?;
 
     // one pass finds a plan for every number of steps

@@ -44,6 +44,17 @@ pub enum Error {
         /// [`Spec::shape`](fewstep_core::denoiser::Spec::shape).
         shape: Vec<usize>,
     },
+    /// A teacher of more or fewer latents than the settings of a search say.
+    #[error(
+        "the teacher holds the samples of {found} latents, and the setting teacher.samples is {expected}: solve the teacher with \
+         the settings of the search, or set teacher.samples to {found}"
+    )]
+    TeacherSamples {
+        /// Latents that it was solved from.
+        found: usize,
+        /// [`TeacherSettings::samples`](crate::settings::TeacherSettings::samples).
+        expected: usize,
+    },
     /// A teacher that cannot go on.
     #[error(
         "the model's answer at sigma {sigma}, where the teacher is on its way, holds values that are not finite: in half precision values overflow that f32 holds, and outside the levels that it was trained on a network may answer anything"
@@ -91,6 +102,15 @@ pub enum Error {
         "rollout refinement needs the denoiser's derivative, and this one has none; use gauss-newton, which does without"
     )]
     NotDifferentiable,
+    /// Levels that would have to move to where the denoiser answers nothing.
+    #[error(
+        "+levels moves noise levels, and this denoiser knows {known} of them and nothing between: use +rollout or +gauss-newton, which \
+         move coefficients alone then"
+    )]
+    DiscreteLevels {
+        /// Levels that it knows.
+        known: usize,
+    },
     /// A loss that the caller did not bring.
     #[error("rollout refinement by a distance of features needs a feature network")]
     NoFeatures,

@@ -35,6 +35,16 @@ pub enum GaussianError {
         /// Dimension there should be.
         expected: usize,
     },
+    /// Numbers that are not so many features of each of some samples.
+    #[error(
+        "{numbers} numbers are not the features of whole samples at {dim} a sample: give as many for each, at least one"
+    )]
+    Rows {
+        /// Numbers there are.
+        numbers: usize,
+        /// Features of a sample.
+        dim: usize,
+    },
     /// Infinite or NaN.
     #[error("the features of the images are not finite; the denoiser's answers are not, or its weights are damaged")]
     NotFinite,
@@ -69,10 +79,13 @@ impl FeatureMoments {
     /// Adds `rows` `[n, dim]`, row by row.
     ///
     /// # Errors
-    /// If they are of another dimension than those before.
+    /// If they are no whole rows, or of another dimension than those before.
     pub fn add(&mut self, rows: &[f64], dim: usize) -> Result<(), GaussianError> {
         if rows.is_empty() {
             return Ok(());
+        }
+        if !rows.len().is_multiple_of(dim) {
+            return Err(GaussianError::Rows { numbers: rows.len(), dim });
         }
         if self.samples == 0 {
             self.origin = rows[..dim].to_vec();
@@ -304,6 +317,15 @@ mod tests {
             assert!((found - expected).abs() < 1e-12, "{gaussian:?}");
         }
         assert!(matches!(FeatureMoments::new().gaussian(), Err(GaussianError::TooFew { .. })));
+        // no rows at all, rows longer than what there is, and half a row
+        for dim in [0, 7, 4] {
+            let mut moments = FeatureMoments::new();
+            assert_eq!(moments.add(&rows, dim), Err(GaussianError::Rows { numbers: 6, dim }));
+            moments.add(&rows, 3).unwrap();
+            assert!(moments.add(&rows, dim).is_err());
+            assert!(matches!(moments.add(&rows, 2), Err(GaussianError::Dimension { found: 2, expected: 3 })));
+            assert_eq!((moments.samples(), moments.dim()), (2, 3));
+        }
     }
 
     #[test]

@@ -174,7 +174,7 @@ pub enum Source {
 /// | `/` solver | what runs on the levels: any of [`Solver::all`]; `euler` where none is named | |
 /// | `+gauss-newton` | moves levels and coefficients to less rollout error, by evaluations alone | 2 latents |
 /// | `+rollout` | the same down the gradient | 4 latents, [`Denoiser::differentiable`](fewstep_core::Denoiser::differentiable) |
-/// | `+levels` | the same of the levels alone, which the solver's coefficients follow: LD3 | the same; a solver |
+/// | `+levels` | the same of the levels alone, which the solver's coefficients follow: LD3 | the same; a solver; levels that are not discrete |
 /// | `+moments` | the last combination fitted to mean and covariance of features of the teacher's samples | 2 latents; images ([`Denoiser::appearance`](fewstep_core::Denoiser::appearance)), or it is left out with a note |
 /// | `+data-moments` | the same, of training data | images, [`Extras::data`](crate::Extras) |
 /// | `+nearest` | where samples of [other methods](NearestSettings)' plans are nearer to training data, their plans | the same |

@@ -61,7 +61,7 @@ documented! {
     ///     samples: 64,                 // latents, at least 1; 2 with +gauss-newton or moments, 4 with +rollout
     ///     grid: 21,                    // noise levels, from 2 to 1,000
     ///     solver: TeacherSolver::Auto, // or any
-    ///     substeps: 1,                 // steps, at least 1
+    ///     substeps: 1,                 // steps, from 1 to 1,000
     /// };
     /// # assert_eq!(defaults, TeacherSettings::default());
     /// ```
@@ -101,7 +101,7 @@ documented! {
     ///
     /// ```
     /// # use fewstep_search::settings::OssSettings;
-    /// let defaults = OssSettings { beam: 2 }; // states, at least 1: evaluations grow with them
+    /// let defaults = OssSettings { beam: 2 }; // states, from 1 to 1,000: evaluations grow with them
     /// # assert_eq!(defaults, OssSettings::default());
     /// ```
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,7 +133,7 @@ documented! {
     ///     samples: 64,                   // latents, at least 1; all of the teacher's where it has fewer
     ///     history: 3,                    // outputs, from 0
     ///     ridge: 1e-6,                   // at least 0, in units of the mean square of the outputs in use
-    ///     beam: 2,                       // states, at least 1: evaluations grow with them
+    ///     beam: 2,                       // states, from 1 to 1,000: evaluations grow with them
     ///     least_gain: 0.1,               // a share of the error, below 1: evaluations grow where it falls
     ///     error_space: ErrorSpace::Both, // samples that are no grids are compared as they are
     ///     match_variance: true,
@@ -173,7 +173,7 @@ documented! {
     /// ```
     /// # use fewstep_search::settings::SweepSettings;
     /// let defaults = SweepSettings {
-    ///     sweeps: 1,   // from 0
+    ///     sweeps: 1,   // from 0 to 1,000
     ///     from: 7,     // evaluations, at least 1
     ///     samples: 16, // latents, at least 1; all of those that are fitted where they are fewer
     /// };
@@ -195,7 +195,7 @@ documented! {
     /// ```
     /// # use fewstep_search::settings::{ErrorSpace, GaussNewtonSettings};
     /// let defaults = GaussNewtonSettings {
-    ///     rounds: 1,                     // from 0
+    ///     rounds: 1,                     // from 0 to 1,000
     ///     up_to: 10,                     // evaluations
     ///     samples: 32,                   // latents of either set, at least 1; never more than half of the teacher's
     ///     least_gain: 0.01,              // a share of the error, below 1
@@ -330,10 +330,10 @@ impl Default for RolloutSettings {
     }
 }
 
-/// Latents of a search, and levels that plans choose from, at most: what a slip of the hand asks for beyond them would end in an
-/// allocation that fails, or in a search that never ends.
+/// Latents of a search, and whatever it counts of levels, states or rounds, at most: what a slip of the hand asks for beyond them would
+/// end in an allocation that fails, or in a search that never ends.
 const MOST_LATENTS: usize = 1_000_000;
-const MOST_LEVELS: usize = 1000;
+const MOST: usize = 1000;
 
 impl SearchSettings {
     /// Checks every setting.
@@ -357,26 +357,29 @@ impl SearchSettings {
                 Err(Error::Setting { name, rule, value: value.to_string() })
             }
         };
-        const ONE: &str = "at least 1";
+        const TO_MOST: &str = "from 1 to 1,000";
+        const AT_MOST: &str = "from 0 to 1,000";
         const LATENTS: &str = "from 1 to a million";
         const POSITIVE: &str = "a finite number above 0";
         const NOT_NEGATIVE: &str = "a finite number of at least 0";
         latents("teacher.samples", self.teacher.samples, 1, LATENTS)?;
-        within("teacher.grid", self.teacher.grid, 2..=MOST_LEVELS, "from 2 to 1,000")?;
-        least("teacher.substeps", self.teacher.substeps, 1, ONE)?;
+        within("teacher.grid", self.teacher.grid, 2..=MOST, "from 2 to 1,000")?;
+        within("teacher.substeps", self.teacher.substeps, 1..=MOST, TO_MOST)?;
         least("gits.coefficients", self.gits.coefficients.len(), 1, "a list of at least one number")?;
         for &coefficient in &self.gits.coefficients {
             number("gits.coefficients", coefficient, coefficient > 0.0, "finite numbers above 0")?;
         }
-        least("oss.beam", self.oss.beam, 1, ONE)?;
+        within("oss.beam", self.oss.beam, 1..=MOST, TO_MOST)?;
         latents("least_squares.samples", self.least_squares.samples, 1, LATENTS)?;
-        least("least_squares.beam", self.least_squares.beam, 1, ONE)?;
+        within("least_squares.beam", self.least_squares.beam, 1..=MOST, TO_MOST)?;
         let gain = self.least_squares.least_gain;
         number("least_squares.least_gain", gain, gain < 1.0, "a finite number below 1")?;
         let ridge = self.least_squares.ridge;
         number("least_squares.ridge", ridge, ridge >= 0.0, NOT_NEGATIVE)?;
-        least("sweep.from", self.sweep.from, 1, ONE)?;
+        within("sweep.sweeps", self.sweep.sweeps, 0..=MOST, AT_MOST)?;
+        least("sweep.from", self.sweep.from, 1, "at least 1")?;
         latents("sweep.samples", self.sweep.samples, 1, LATENTS)?;
+        within("gauss_newton.rounds", self.gauss_newton.rounds, 0..=MOST, AT_MOST)?;
         latents("gauss_newton.samples", self.gauss_newton.samples, 1, LATENTS)?;
         let gain = self.gauss_newton.least_gain;
         number("gauss_newton.least_gain", gain, gain < 1.0, "a finite number below 1")?;

@@ -1,7 +1,7 @@
 //! Schedules from tables: the bound exactly, the discretization loss by local search.
 
 use super::shortest_paths;
-use fewstep_core::objective::{BoundTable, GramTable, schedule_on};
+use fewstep_core::objective::{BoundTable, GramTable, TableError, schedule_on};
 use fewstep_core::schedule::Schedule;
 
 /// A schedule of grid levels and its objective per sample.
@@ -18,6 +18,9 @@ pub struct TableSchedule {
 /// The schedules that minimise the bound `sum_i a_i e(sigma_i)` (Eq. 12) over the grid, one for every number of
 /// levels from 2 to `most`, ends fixed at the ends of the grid. Exact: with the last level fixed, the weight of a
 /// level depends on it and its successor alone, so dynamic programming finds the minimum.
+///
+/// Numbers of levels of which every schedule has a bound that is not finite are left out: [`BoundTable::check`] says where the table is
+/// not.
 pub fn minimise_bound(table: &BoundTable, most: usize) -> Vec<TableSchedule> {
     let sigma = table.grid().levels();
     let errors = table.errors();
@@ -25,6 +28,7 @@ pub fn minimise_bound(table: &BoundTable, most: usize) -> Vec<TableSchedule> {
     let found = shortest_paths(sigma.len(), most, 1.0, |i, k| last * (1.0 / sigma[k] - 1.0 / sigma[i]) * errors[i]);
     found
         .into_iter()
+        .filter(|found| found.cost.is_finite()) // else no path was taken at all
         .map(|found| TableSchedule {
             schedule: schedule_on(table.grid(), &found.path),
             path: found.path,
@@ -41,7 +45,11 @@ pub fn minimise_bound(table: &BoundTable, most: usize) -> Vec<TableSchedule> {
 /// levels even in grid index, and the previous result with its best additional level. The best end is returned; on
 /// grids small enough to try every path it is nearly always the minimum. Know that the minimum itself is a poor
 /// sampler (see [`fewstep_core::objective`]).
-pub fn minimise_discretization(table: &GramTable, most: usize) -> Vec<TableSchedule> {
+///
+/// # Errors
+/// If the table is not finite.
+pub fn minimise_discretization(table: &GramTable, most: usize) -> Result<Vec<TableSchedule>, TableError> {
+    table.check()?;
     let grid = table.grid().len();
     let mut found: Vec<TableSchedule> = Vec::new();
     for bound in minimise_bound(&table.bound_table(), most) {
@@ -56,7 +64,7 @@ pub fn minimise_discretization(table: &GramTable, most: usize) -> Vec<TableSched
             found.push(TableSchedule { schedule: schedule_on(table.grid(), &path), path, value });
         }
     }
-    found
+    Ok(found)
 }
 
 fn descend(table: &GramTable, mut path: Vec<usize>) -> (Vec<usize>, f64) {
@@ -71,7 +79,8 @@ fn descend(table: &GramTable, mut path: Vec<usize>) -> (Vec<usize>, f64) {
                 (value, path) = (lower, moved);
             }
         }
-        if value >= before {
+        // a loss beyond all numbers falls no further either
+        if value.is_nan() || value >= before {
             return (path, value);
         }
     }

@@ -3,7 +3,7 @@
 use super::SearchError;
 use fewstep_core::execute::{ExecuteError, Start, execute, execute_observed};
 use fewstep_core::plan::{Constant, Metadata, Plan};
-use fewstep_core::schedule::{Schedule, karras};
+use fewstep_core::schedule::{Schedule, ScheduleError, karras};
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
 use fewstep_core::space::{Samples, VectorSpace};
 
@@ -234,17 +234,20 @@ impl<V> Nodes<'_, V> {
 }
 
 /// `grid` with `parts - 1` more levels inside every step, spaced as in the rho = 7 schedule: a teacher's own steps
-/// where the grid is coarse.
-pub fn refined(grid: &Schedule, parts: usize) -> Schedule {
+/// where the grid is coarse. Levels so close that nothing fits between them stay neighbours.
+///
+/// # Errors
+/// If `parts` are more than a schedule by a formula may have.
+pub fn refined(grid: &Schedule, parts: usize) -> Result<Schedule, ScheduleError> {
     let parts = parts.max(1);
-    let mut levels = Vec::with_capacity(parts * grid.len());
+    let mut levels = Vec::new();
     for pair in grid.levels().windows(2) {
-        match karras(parts + 1, pair[1], pair[0], 7.0) {
+        match karras(parts.saturating_add(1), pair[1], pair[0], 7.0) {
             Ok(inner) => levels.extend_from_slice(&inner.levels()[..parts]),
-            // levels so close that nothing fits between them
-            Err(_) => levels.push(pair[0]),
+            Err(ScheduleError::NotDecreasing { .. }) => levels.push(pair[0]),
+            Err(error) => return Err(error),
         }
     }
     levels.push(grid.sigma_min());
-    Schedule::new(levels).unwrap_or_else(|_| grid.clone())
+    Schedule::new(levels)
 }

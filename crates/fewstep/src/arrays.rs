@@ -5,8 +5,7 @@ use std::path::Path;
 use fewstep_core::denoiser::Spec;
 use fewstep_io::npz;
 use fewstep_io::tensors::TensorData;
-use fewstep_nn::checkpoint::tensor_from;
-use fewstep_nn::tch::{Kind, Tensor};
+use fewstep_nn::tch::Tensor;
 
 use crate::error::{Context, Result, bail, ensure};
 
@@ -42,9 +41,9 @@ impl Arrays {
     /// A batch `[N, ...]` of samples that a denoiser takes, as f32.
     ///
     /// # Errors
-    /// If there is no such array, or it has another shape or values that are not finite.
+    /// If there is no such array, or it has another shape or values that are not finite as f32.
     pub fn samples(&self, name: &str, spec: &Spec) -> Result<Tensor> {
-        let array = self.floats(name)?;
+        let (array, values) = self.floats(name)?;
         let fits = matches!(array.shape.as_slice(), [n, rest @ ..] if *n > 0 && *rest == *spec.shape);
         let wanted: Vec<String> = spec.shape.iter().map(usize::to_string).collect();
         ensure!(
@@ -54,32 +53,37 @@ impl Arrays {
             array.shape,
             wanted.join(", ")
         );
-        tensor(array)
+        Ok(tensor(array, &values))
     }
 
     /// A noise level for each of `count` images, `[count]` or a single one for all, as f32.
     ///
     /// # Errors
-    /// If there is no such array, or a level is not positive.
+    /// If there is no such array, or a level is not positive and finite as f32.
     pub fn sigmas(&self, name: &str, count: usize) -> Result<Tensor> {
-        let array = self.floats(name)?;
-        let length = array.numel();
+        let (array, values) = self.floats(name)?;
+        let length = values.len();
         ensure!(
             array.shape.len() <= 1 && (length == count || length == 1),
             "the array `{name}` of {} has the shape {:?}, but one noise level for each of the {count} images is needed",
             self.place,
             array.shape
         );
-        if let Some(sigma) = array.to_f64().into_iter().find(|sigma| *sigma <= 0.0) {
-            bail!("the array `{name}` of {} holds the noise level {sigma}: they must be positive", self.place);
+        if let Some(index) = values.iter().position(|sigma| *sigma <= 0.0) {
+            bail!(
+                "the array `{name}` of {} holds the noise level {:?} at flat index {index}: as f32, in which models \
+                 compute, noise levels must be above 0",
+                self.place,
+                stored(array, index)
+            );
         }
-        Ok(tensor(array)?.reshape([-1]).expand([count as i64], false))
+        Ok(tensor(array, &values).reshape([-1]).expand([count as i64], false))
     }
 
     /// The array `class_labels` `[count, classes]` as f32, if there is one.
     ///
     /// # Errors
-    /// If the denoiser knows no classes, or the array has another shape or values that are not finite.
+    /// If the denoiser knows no classes, or the array has another shape or values that are not finite as f32.
     pub fn class_labels(&self, spec: &Spec, count: usize) -> Result<Option<Tensor>> {
         const NAME: &str = "class_labels";
         let dim = spec.classes;
@@ -95,11 +99,11 @@ impl Arrays {
             self.place,
             array.shape
         );
-        array.check_finite(NAME).with_context(|| self.place.clone())?;
-        Ok(Some(Tensor::from_slice(&array.to_f32()).reshape([count as i64, dim as i64])))
+        Ok(Some(tensor(array, &self.as_f32(NAME, array)?)))
     }
 
-    fn floats(&self, name: &str) -> Result<&TensorData> {
+    /// The array of this name, of floats, and its values as f32.
+    fn floats(&self, name: &str) -> Result<(&TensorData, Vec<f32>)> {
         let array = self.get(name)?;
         let array = array.with_context(|| format!("{} has no array `{name}`, but {}", self.place, self.names()))?;
         ensure!(
@@ -108,13 +112,34 @@ impl Arrays {
             self.place,
             array.dtype
         );
-        if let Some(index) = array.to_f64().iter().position(|value| !value.is_finite()) {
+        Ok((array, self.as_f32(name, array)?))
+    }
+
+    /// The values of an array as f32, in which models compute; what is finite as f64 may not be so as f32.
+    fn as_f32(&self, name: &str, array: &TensorData) -> Result<Vec<f32>> {
+        let values = array.to_f32();
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            let stored = stored(array, index);
+            ensure!(
+                !stored.is_finite(),
+                "the array `{name}` of {} holds {stored:?} at flat index {index}: models compute in f32, whose largest \
+                 number is {:?}",
+                self.place,
+                f32::MAX
+            );
             bail!("the array `{name}` of {} is not finite at flat index {index}", self.place);
         }
-        Ok(array)
+        Ok(values)
     }
 }
 
-fn tensor(array: &TensorData) -> Result<Tensor> {
-    Ok(tensor_from(array)?.to_kind(Kind::Float))
+/// A value as the file holds it.
+fn stored(array: &TensorData, index: usize) -> f64 {
+    array.to_f64().get(index).copied().unwrap_or(f64::NAN)
+}
+
+/// The values of an array in its shape.
+fn tensor(array: &TensorData, values: &[f32]) -> Tensor {
+    let shape: Vec<i64> = array.shape.iter().map(|&size| size as i64).collect();
+    Tensor::from_slice(values).reshape(shape)
 }

@@ -1,5 +1,7 @@
 //! The result cache: cells of tables, each a sampler scored once and kept with its plan and images in the run folder.
 
+pub(crate) mod diverged;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,9 +15,11 @@ use fewstep_report::Cell;
 use fewstep_search::{documented, sample};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use self::diverged::or_infinite;
+use crate::error::{Result, ensure};
+use crate::forecast::check_count;
 use crate::runs::{read, remove_if_there, slug};
-use crate::scorer::{self, FeatureScore, ImageScorer, Score};
+use crate::scorer::{self, ImageScorer, Score};
 
 /// One cell of a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +36,9 @@ pub struct Row {
     /// Distances of its images under each feature network; none where samples are no images.
     #[serde(default)]
     pub scores: Vec<Scores>,
-    /// Mean squared difference of a value to the fine teacher's samples on held-out latents.
+    /// Mean squared difference of a value to the fine teacher's samples on held-out latents; infinite (in JSON null) of a sampler that
+    /// diverges.
+    #[serde(deserialize_with = "diverged::error")]
     pub rollout_error: f64,
     /// The same on the latents of the method's search, if it compares any: far below the other, the plan is overfitted to them.
     #[serde(default, alias = "seen_error")]
@@ -54,7 +60,7 @@ pub struct Row {
     pub grid: Option<PathBuf>,
 }
 
-/// Distances of a cell's images under one feature network.
+/// Distances of a cell's images under one feature network; empty where the sampler diverges.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// The feature network's name.
@@ -72,6 +78,13 @@ pub struct Distances {
     pub frechet: Vec<f64>,
     /// KID; none where the reference has statistics alone.
     pub kid: Vec<f64>,
+}
+
+impl Scores {
+    /// None yet.
+    fn empty(features: &str) -> Self {
+        Self { features: features.to_owned(), data: Distances::default(), teacher: Distances::default() }
+    }
 }
 
 impl Distances {
@@ -162,8 +175,22 @@ impl SeedRanges {
 
     /// The seeds of the range of this number, from 0.
     pub fn range(&self, range: u64) -> Range<u64> {
-        let first = self.first + range * self.images;
-        first..first + self.images
+        let first = self.first.saturating_add(range.saturating_mul(self.images));
+        first..first.saturating_add(self.images)
+    }
+
+    /// Refuses ranges too small or too large, by the names of the settings: images, ranges and the first seed.
+    pub(crate) fn check(&self, [images, ranges, first]: [&str; 3]) -> Result<()> {
+        ensure!(self.images >= 2, "the setting {images} must be at least 2, as a covariance needs two");
+        check_count(images, self.images, 2)?;
+        check_count(ranges, self.ranges, 1)?;
+        let all = self.images * (self.ranges + 1); // with those of the teacher's images
+        ensure!(
+            self.first.checked_add(all).is_some(),
+            "the setting {first} must leave room for {all} seeds after it, and is {}",
+            self.first
+        );
+        Ok(())
     }
 }
 
@@ -208,9 +235,21 @@ impl ResultCache<'_> {
         cost: SearchCost,
     ) -> Result<Row> {
         self.observer.event(Event::Note(&format!("{method}, {} evaluations", plan.nfe())));
+        let timed = || seconds_per_sample(denoiser, plan, TIMED, self.observer);
         let scored = match &self.scorer {
-            Some(scorer) => self.scored(scorer, denoiser, plan)?,
-            None => Scored { seconds: seconds_per_sample(denoiser, plan, TIMED, self.observer)?, ..Scored::default() },
+            Some(scorer) => match self.scored(scorer, denoiser, plan)? {
+                Some(scored) => scored,
+                None => {
+                    self.observer.event(Event::Note(&format!(
+                        "{method}, {} evaluations: its samples are not finite, as the model or the plan diverges there, and the cell \
+                         has no scores",
+                        plan.nfe()
+                    )));
+                    let scores = scorer.networks().map(Scores::empty).collect();
+                    Scored { scores, grid: None, seconds: timed()? }
+                }
+            },
+            None => Scored { seconds: timed()?, ..Scored::default() },
         };
         let [file, plan_file, grid_file] =
             ["json", "plan.json", "png"].map(|extension| self.file(method, plan.nfe(), extension));
@@ -226,8 +265,8 @@ impl ResultCache<'_> {
             method: method.to_owned(),
             nfe: plan.nfe(),
             calls: plan.nfe() * denoiser.spec().calls,
-            rollout_error: errors.held_out,
-            training_error: errors.training,
+            rollout_error: or_infinite(errors.held_out),
+            training_error: errors.training.map(or_infinite),
             search_evaluations: cost.evaluations,
             search_seconds: cost.seconds,
             seconds_per_image: scored.seconds,
@@ -249,20 +288,13 @@ impl ResultCache<'_> {
         }
     }
 
-    /// The distances of all ranges, the images of the first and the mean time.
-    fn scored(&self, scorer: &ImageScorer, denoiser: &dyn TorchDenoiser, plan: &Plan) -> Result<Scored> {
-        let mut scored = Scored::default();
+    /// The distances of all ranges, the images of the first and the mean time; none where samples are not finite.
+    fn scored(&self, scorer: &ImageScorer, denoiser: &dyn TorchDenoiser, plan: &Plan) -> Result<Option<Scored>> {
+        let mut scored = Scored { scores: scorer.networks().map(Scores::empty).collect(), ..Scored::default() };
         for range in 0..self.seeds.ranges {
             let seeds: Vec<u64> = self.seeds.range(range).collect();
-            let Score { scores, grid, seconds } = scorer.score(denoiser, plan, &seeds, self.observer)?;
-            if scored.scores.is_empty() {
-                let empty = |score: &FeatureScore| Scores {
-                    features: score.features.clone(),
-                    data: Distances::default(),
-                    teacher: Distances::default(),
-                };
-                scored.scores = scores.iter().map(empty).collect();
-            }
+            let score = scorer.score_if_finite(denoiser, plan, &seeds, self.observer)?;
+            let Some(Score { scores, grid, seconds }) = score else { return Ok(None) };
             for (all, score) in scored.scores.iter_mut().zip(scores) {
                 all.data.push(score.data);
                 all.teacher.push(score.teacher);
@@ -270,7 +302,7 @@ impl ResultCache<'_> {
             scored.seconds += seconds / self.seeds.ranges as f64;
             scored.grid.get_or_insert(grid);
         }
-        Ok(scored)
+        Ok(Some(scored))
     }
 
     /// Keeps `row`, of a cell whose plan is `plan`, as it is now known.
@@ -309,4 +341,30 @@ pub(crate) fn seconds_per_sample(
         Ok(())
     })?;
     Ok(started.elapsed().as_secs_f64() / count as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_seeds_have_an_end() {
+        let check = |images, ranges, first| {
+            let seeds = SeedRanges { images, ranges, first };
+            let _ = (seeds.others(), seeds.range(u64::MAX)); // no sum of theirs overflows
+            seeds.check(["images", "ranges", "first_seed"]).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(50_000, 3, 0), Ok(()));
+        for (images, ranges, first, says) in [
+            (1, 1, 0, "images must be at least 2, as a covariance needs two"),
+            (1 << 40, 1, 0, "images must be at most 10000000"),
+            (2, 0, 0, "ranges must be at least 1"),
+            (2, 1 << 63, 0, "ranges must be at most 10000000"),
+            (2, 1, u64::MAX - 3, "first_seed must leave room for 4 seeds after it"),
+        ] {
+            let error = check(images, ranges, first).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+        assert_eq!(check(2, 1, u64::MAX - 4), Ok(()));
+    }
 }

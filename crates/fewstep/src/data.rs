@@ -51,8 +51,8 @@ fn from_npz(path: &Path) -> Result<Dataset> {
     };
     let (channels, height, width) = if channels_last { (c, a, b) } else { (a, b, c) };
     ensure!(
-        n > 0 && matches!(channels, 1 | 3),
-        "its images have the shape {:?}: 1 or 3 channels are needed",
+        n > 0 && height > 0 && width > 0 && matches!(channels, 1 | 3),
+        "its images have the shape {:?}: one image at least, of 1 or 3 channels and at least one pixel, is needed",
         array.shape
     );
     let mut pixels = to_u8(array, file.get(RANGE))?;
@@ -260,5 +260,9 @@ mod tests {
         assert!(open_data(&path, None, None).unwrap_err().sentence().contains("neither an array `images`"));
         assert!(open_data(&path, Some(32), None).unwrap_err().sentence().contains("neither padded nor fewer"));
         assert!(!error("images", TensorData::from_u8(&[2, 2], &[0; 4]).unwrap()).is_empty());
+        for (name, shape) in [("arr_0", [1, 0, 0, 3]), ("arr_0", [1, 2, 0, 3]), ("images", [1, 3, 0, 2])] {
+            let error = error(name, TensorData::from_u8(&shape, &[]).unwrap());
+            assert!(error.contains(&format!("{shape:?}")) && error.contains("at least one pixel"), "{error}");
+        }
     }
 }

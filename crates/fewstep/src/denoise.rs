@@ -13,13 +13,13 @@ use fewstep_nn::{Labels, TorchDenoiser};
 use fewstep_search::Seeded;
 
 use crate::arrays::Arrays;
-use crate::error::Result;
+use crate::error::{Result, bail};
 
 /// Denoises the arrays of an npz file, `x` `[N, ...]`, `sigma` `[N]` and, if there is one, `class_labels` `[N, classes]`, so many
 /// samples at once, into the array `denoised` of the npz file `out`, which is replaced. Returns how many samples there are.
 ///
 /// # Errors
-/// If the arrays do not fit the denoiser, it fails, or `out` cannot be written.
+/// If the arrays do not fit the denoiser, it fails or answers what is not finite, or `out` cannot be written.
 pub fn denoise_file(
     denoiser: &dyn TorchDenoiser,
     input: &Path,
@@ -41,7 +41,7 @@ pub fn denoise_file(
 /// once.
 ///
 /// # Errors
-/// If the denoiser fails, or the observer asks for the end.
+/// If the denoiser fails or answers what is not finite, or the observer asks for the end.
 pub fn denoise(
     denoiser: &dyn TorchDenoiser,
     x: &Tensor,
@@ -56,7 +56,9 @@ pub fn denoise(
     }
     let mut progress = Progress::new(observer, "denoise", "samples", sigmas.len() as u64, 0);
     let (mut parts, mut order) = (Vec::new(), Vec::<i64>::new());
+    let mut damaged = Vec::new(); // the level of each sample that is not finite, lowest first
     for (bits, indices) in &at_level {
+        let sigma = f32::from_bits(*bits);
         for rows in indices.chunks(batch.max(1)) {
             let picked = |tensor: &Tensor| -> Result<Tensor> {
                 Ok(tensor.f_index_select(0, &Tensor::from_slice(rows))?.f_to_device(denoiser.device())?)
@@ -64,10 +66,22 @@ pub fn denoise(
             let labels = Labels(labels.0.as_ref().map(picked).transpose()?);
             let x = Batch(picked(x)?);
             let seeded = Seeded::from_latents(&denoiser, x.clone(), labels, observer);
-            parts.push(seeded.denoised(&x, f64::from(f32::from_bits(*bits)))?.0.f_to_device(Device::Cpu)?);
+            let denoised = seeded.denoised(&x, f64::from(sigma))?.0.f_to_device(Device::Cpu)?;
+            let finite = denoised.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;
+            damaged.extend(Vec::<bool>::try_from(finite)?.into_iter().filter(|finite| !finite).map(|_| sigma));
+            parts.push(denoised);
             order.extend(rows);
             progress.set(order.len() as u64, "");
         }
+    }
+    if let (Some(lowest), Some(highest)) = (damaged.first(), damaged.last()) {
+        let levels = if lowest == highest { format!("{lowest}") } else { format!("{lowest} to {highest}") };
+        bail!(
+            "{} of {} denoised samples have values that are not finite, at sigma {levels}: check the model, or try \
+             --precision f32",
+            damaged.len(),
+            sigmas.len()
+        );
     }
     Ok(Tensor::f_cat(&parts, 0)?.f_index_select(0, &Tensor::from_slice(&order).f_argsort(0, false)?)?)
 }

@@ -42,11 +42,18 @@ impl Default for FeatureTrainSettings {
 }
 
 impl FeatureTrainSettings {
-    fn options(&self, device: Device, kind: Kind) -> Result<TrainOptions> {
+    /// As the training of images of this height and width takes them.
+    fn options(&self, (height, width): (usize, usize), device: Device, kind: Kind) -> Result<TrainOptions> {
         let Self { epochs, batch, learning_rate, max_shift, flip, seed } = *self;
         ensure!(batch > 0 && epochs > 0, "the batch and the epochs must be at least 1");
         let positive = learning_rate.is_finite() && learning_rate > 0.0;
         ensure!(positive, "the learning rate must be a positive number, not {learning_rate}");
+        ensure!(
+            max_shift < height.min(width),
+            "images of {width}x{height} pixels cannot be shifted by up to {max_shift}: nothing of them would be left; \
+             take a shift below {}",
+            height.min(width)
+        );
         Ok(TrainOptions { seed, epochs, batch, learning_rate, max_shift, flip, kind, device })
     }
 }
@@ -87,7 +94,7 @@ pub fn train_features(
     (device, kind): (Device, Kind),
     observer: &dyn Observer,
 ) -> Result<FeatureTraining> {
-    let options = settings.options(device, kind)?;
+    let options = settings.options(data.resolution(), device, kind)?;
     let (train, test) = match test {
         Some(test) => (data.load_all()?, test.load_all()?),
         None => split(data)?,

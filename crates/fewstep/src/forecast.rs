@@ -2,6 +2,7 @@
 
 use fewstep_core::denoiser::Cost;
 use fewstep_core::observe::Silent;
+use fewstep_core::schedule::MOST_LEVELS;
 use fewstep_nn::TorchDenoiser;
 use fewstep_report::{Cell, Column, Format, Table};
 use fewstep_search::baseline;
@@ -9,8 +10,38 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cells::seconds_per_sample;
-use crate::error::Result;
+use crate::error::{Result, ensure};
 use crate::plans::euler;
+
+/// Most that may be asked for of anything that is counted, such as images, latents and updates. What a slip of the hand asks for beyond
+/// it would end in an allocation that fails, and the program with it.
+pub const MOST_COUNTED: u64 = 10_000_000;
+
+/// Refuses a setting that counts fewer than `least`, or more than [`MOST_COUNTED`].
+pub(crate) fn check_count(name: &str, value: u64, least: u64) -> Result<()> {
+    check_within(name, value, least, MOST_COUNTED)
+}
+
+/// The same of noise levels, of which schedules have fewer.
+pub(crate) fn check_levels(name: &str, value: usize) -> Result<()> {
+    check_within(name, value as u64, 2, MOST_LEVELS as u64)
+}
+
+fn check_within(name: &str, value: u64, least: u64, most: u64) -> Result<()> {
+    ensure!(value >= least, "the setting {name} must be at least {least}, not {value}");
+    ensure!(value <= most, "the setting {name} must be at most {most}, not {value}");
+    Ok(())
+}
+
+/// The product of counts, or the largest number there is: a forecast beyond it is as good as any.
+pub(crate) fn product<const N: usize>(factors: [u64; N]) -> u64 {
+    factors.into_iter().fold(1, u64::saturating_mul)
+}
+
+/// The sum of counts, in the same way.
+pub(crate) fn total(parts: impl IntoIterator<Item = u64>) -> u64 {
+    parts.into_iter().fold(0, u64::saturating_add)
+}
 
 /// Evaluations a sample that are timed.
 const TIMED_STEPS: usize = 2;
@@ -63,10 +94,13 @@ impl Forecast {
     /// With the time that it takes: by that of two evaluations of `batch` samples, after two that load and warm everything.
     ///
     /// # Errors
-    /// If the denoiser fails.
+    /// If the batch is absurd, or the denoiser fails.
     pub fn timed(self, denoiser: &dyn TorchDenoiser, batch: usize) -> Result<Self> {
         let plan = euler(&baseline(&denoiser.spec().levels, TIMED_STEPS)?)?;
-        let seconds = || seconds_per_sample(denoiser, &plan, batch.max(1) as u64, &Silent);
+        // of few samples, no more are made at once than there are
+        let samples = (batch as u64).clamp(1, self.evaluations.max(1));
+        ensure!(samples <= MOST_COUNTED, "the batch must be at most {MOST_COUNTED} samples, not {batch}");
+        let seconds = || seconds_per_sample(denoiser, &plan, samples, &Silent);
         seconds()?;
         let rate = TIMED_STEPS as f64 / seconds()?.max(1e-9);
         Ok(Self { seconds: Some(self.work() as f64 / rate), evaluations_per_second: Some(rate), ..self })
@@ -99,14 +133,14 @@ impl Forecast {
     }
 
     fn of(&self, evaluations: u64) -> Cost {
-        Cost { evaluations, calls: evaluations * self.calls }
+        Cost { evaluations, calls: product([evaluations, self.calls]) }
     }
 
     fn add(mut self, what: String, cost: Cost, gradient: bool) -> Self {
         let Cost { evaluations, calls: network_calls } = cost;
         if evaluations > 0 {
-            self.evaluations += evaluations;
-            self.network_calls += network_calls;
+            self.evaluations = total([self.evaluations, evaluations]);
+            self.network_calls = total([self.network_calls, network_calls]);
             self.parts.push(Part { what, evaluations, network_calls, gradient });
         }
         self
@@ -114,7 +148,7 @@ impl Forecast {
 
     /// Evaluations in all, one with a gradient for three, as [`Counting`](fewstep_core::denoiser::Counting) counts them.
     pub fn work(&self) -> u64 {
-        self.parts.iter().map(|part| part.evaluations * if part.gradient { 3 } else { 1 }).sum()
+        total(self.parts.iter().map(|part| product([part.evaluations, if part.gradient { 3 } else { 1 }])))
     }
 
     /// As a table.
@@ -134,5 +168,41 @@ impl Forecast {
         table.start_group();
         table.push(vec!["in all, about".into(), number(self.evaluations), number(self.network_calls), "".into()]);
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::{MIXTURES, ModelOptions, open_model};
+
+    #[test]
+    fn forecasts_beyond_all_numbers_are_the_largest_number() {
+        let most = Forecast::new(&(), 2).unwrap().part("a", u64::MAX - 1).training("b", u64::MAX / 2).part("c", 9);
+        assert_eq!((most.evaluations, most.network_calls, most.work()), (u64::MAX, u64::MAX, u64::MAX));
+        assert_eq!((product([3, 1 << 40, 1 << 40]), total([u64::MAX, 1])), (u64::MAX, u64::MAX));
+    }
+
+    /// A batch beyond memory is as large as the work, where that is small, and else refused.
+    #[test]
+    fn the_batch_that_is_timed_is_no_larger_than_the_work() {
+        let opened = open_model(MIXTURES[0], &ModelOptions::default()).unwrap();
+        let timed = |evaluations: u64| {
+            let forecast = Forecast::new(&(), 1).unwrap().part("samples", evaluations);
+            forecast.timed(opened.denoiser(), 1_000_000_000_000_000)
+        };
+        assert!(timed(8).unwrap().time().is_some());
+        let error = timed(MOST_COUNTED + 1).unwrap_err().to_string();
+        assert!(error.contains("at most 10000000 samples, not 1000000000000000"), "{error}");
+    }
+
+    #[test]
+    fn settings_that_count_have_two_ends() {
+        assert!(check_count("images", 2, 2).is_ok() && check_count("images", MOST_COUNTED, 2).is_ok());
+        let error = |value: u64| check_count("images", value, 2).unwrap_err().to_string();
+        assert_eq!(error(1), "the setting images must be at least 2, not 1");
+        assert_eq!(error(1 << 60), "the setting images must be at most 10000000, not 1152921504606846976");
+        let error = check_levels("teacher_steps", usize::MAX).unwrap_err().to_string();
+        assert!(error.contains("teacher_steps must be at most 10000, not"), "{error}");
     }
 }

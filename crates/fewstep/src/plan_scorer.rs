@@ -48,14 +48,43 @@ impl<'a> FrechetPlanScorer<'a> {
 }
 
 impl PlanScorer for FrechetPlanScorer<'_> {
-    /// The geometric mean of the distances under every feature network that has seen data.
+    /// The geometric mean of the distances under every feature network that has seen data; infinite for a plan that diverges, as it is in
+    /// the search's own choice.
     fn distance(&self, plan: &Plan, seeds: &[u64]) -> fewstep_search::Result<f64> {
-        let score = self.scorer.score(self.denoiser, plan, seeds, self.observer).map_err(|error| match error {
+        let score = self.scorer.score_if_finite(self.denoiser, plan, seeds, self.observer);
+        let score = score.map_err(|error| match error {
             Error::Search(error) => error,
             other => fewstep_search::Error::caller(other),
         })?;
+        let Some(score) = score else { return Ok(f64::INFINITY) };
         let logarithms: Vec<f64> =
             score.scores.iter().filter_map(|score| score.data).map(|data| data.frechet.ln()).collect();
         Ok((logarithms.iter().sum::<f64>() / logarithms.len() as f64).exp())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fewstep_core::observe::Silent;
+
+    use super::*;
+    use crate::models::{MIXTURES, ModelOptions, open_model};
+    use crate::reference::ReferenceOptions;
+
+    /// A rival that diverges is the last of all, and ends no search.
+    #[test]
+    fn a_plan_that_diverges_is_infinitely_far() {
+        let opened = open_model(MIXTURES[0], &ModelOptions::default()).unwrap();
+        let options = ReferenceOptions { pad_to: None, batch: 8 };
+        let references = ImageReference::open_all(&opened, &[], &[], options, &Silent).unwrap();
+        let scorer = FrechetPlanScorer::new(&references, 8, opened.denoiser(), &Silent).unwrap().unwrap();
+        let distance = |weight: &str| {
+            let stages = r#"[{"sigma": 20, "input": {"latent": 20}}]"#;
+            let text =
+                format!(r#"{{"version": 1, "stages": {stages}, "output": {{"latent": {weight}}}, "metadata": {{}}}}"#);
+            scorer.distance(&Plan::from_json(&text).unwrap(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]).unwrap()
+        };
+        assert!(distance("0.5").is_finite());
+        assert_eq!(distance("3e38"), f64::INFINITY);
     }
 }

@@ -15,6 +15,7 @@ use fewstep_search::{HELD_OUT_SEEDS, HeldOut, SCHEDULES, TEACHER_STEPS, document
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result, bail, ensure};
+use crate::forecast::MOST_COUNTED;
 use crate::models::OpenModel;
 
 /// Reads a plan.
@@ -179,13 +180,17 @@ pub fn euler(schedule: &Schedule) -> Result<Plan> {
 /// another, outside of a run.
 ///
 /// # Errors
-/// If a plan does not fit the denoiser, or the denoiser fails.
+/// If there are no latents or absurdly many, a plan does not fit the denoiser, or the denoiser fails.
 pub fn rollout_errors(
     denoiser: &dyn TorchDenoiser,
     plans: &[&Plan],
     held_out: usize,
     observer: &dyn Observer,
 ) -> Result<Vec<f64>> {
+    ensure!(
+        (1..=MOST_COUNTED).contains(&(held_out as u64)),
+        "rollout errors are measured on 1 to {MOST_COUNTED} held-out latents (--held-out), not {held_out}"
+    );
     for plan in plans {
         plan.check(denoiser.spec())?;
     }
@@ -193,4 +198,21 @@ pub fn rollout_errors(
     let denoiser = spread(denoiser);
     let evaluator = HeldOut::by(&denoiser, &usual_teacher(&denoiser.spec().levels, TEACHER_STEPS)?, &seeds, observer)?;
     plans.iter().map(|plan| Ok(evaluator.rollout_error(&denoiser, plan, observer)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use fewstep_core::observe::Silent;
+
+    use super::*;
+    use crate::models::{MIXTURES, ModelOptions, open_model};
+
+    #[test]
+    fn held_out_latents_are_of_a_number_that_can_be_held() {
+        let opened = open_model(MIXTURES[0], &ModelOptions::default()).unwrap();
+        for held_out in [0, 1_000_000_000_000] {
+            let error = rollout_errors(opened.denoiser(), &[], held_out, &Silent).unwrap_err().to_string();
+            assert!(error.contains("on 1 to 10000000 held-out latents (--held-out)"), "{error}");
+        }
+    }
 }

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::data::has_extension;
+use crate::describe::printable;
 use crate::error::{Context, Error, Result, bail, ensure};
 use crate::provenance::Provenance;
 
@@ -195,7 +196,7 @@ pub fn read_file<T: Task>(folder: &RunFolder) -> Result<RunFile<T>> {
         run["kind"].as_str().is_some_and(T::is_kind),
         "{} is the folder of `fewstep {}`, not of `fewstep {}`: choose another --out",
         folder.path().display(),
-        run["kind"].as_str().unwrap_or("something else"),
+        printable(run["kind"].as_str().unwrap_or("something else")),
         T::KIND
     );
     serde_json::from_value(run).with_context(|| {

@@ -14,7 +14,7 @@ use fewstep_nn::tch::{Device, Tensor};
 use fewstep_search::Seeded;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, ensure};
+use crate::error::{Context, Error, Result, ensure};
 use crate::pixels;
 use crate::reference::ImageReference;
 use crate::runs::slug;
@@ -114,10 +114,15 @@ impl<'a> ImageScorer<'a> {
         Ok(Self { references: references.iter().map(of_reference).collect::<Result<_>>()?, batch })
     }
 
+    /// The names of the feature networks, in the order of scores.
+    pub fn networks(&self) -> impl Iterator<Item = &str> {
+        self.references.iter().map(|reference| reference.features.id().name.as_str())
+    }
+
     /// Samples `denoiser` under `plan` from `seeds` and measures the images, rounded to bytes.
     ///
     /// # Errors
-    /// If the plan does not fit, the denoiser fails, its samples are no images, or there are no seeds.
+    /// If the plan does not fit, the denoiser fails, its samples are no images or not finite, or there are no seeds.
     pub fn score(
         &self,
         denoiser: &dyn TorchDenoiser,
@@ -125,7 +130,21 @@ impl<'a> ImageScorer<'a> {
         seeds: &[u64],
         observer: &dyn Observer,
     ) -> Result<Score> {
-        let made = self.made(denoiser, plan, seeds, observer)?;
+        self.score_if_finite(denoiser, plan, seeds, observer)?.with_context(|| not_finite(plan))
+    }
+
+    /// The same; none where samples are not finite, as the plan diverges: others may be scored all the same.
+    ///
+    /// # Errors
+    /// As [`ImageScorer::score`], but for that.
+    pub fn score_if_finite(
+        &self,
+        denoiser: &dyn TorchDenoiser,
+        plan: &Plan,
+        seeds: &[u64],
+        observer: &dyn Observer,
+    ) -> Result<Option<Score>> {
+        let Some(made) = self.made(denoiser, plan, seeds, observer)? else { return Ok(None) };
         let scores = self.references.iter().zip(&made.collected).map(|(reference, images)| {
             let of = |side: &Option<Side>| side.as_ref().map(|side| side.distances(images)).transpose();
             Ok(FeatureScore {
@@ -136,7 +155,7 @@ impl<'a> ImageScorer<'a> {
         });
         // choices go by them: those of one process, as others may round otherwise
         let scores = denoiser.ranks().from_first(|| scores.collect::<Result<_>>())?;
-        Ok(Score { scores, grid: made.grid, seconds: made.seconds })
+        Ok(Some(Score { scores, grid: made.grid, seconds: made.seconds }))
     }
 
     /// Scores are of distances from a teacher's images, too: those of `plan` from `seeds`, which should be no sampler's. They are made
@@ -162,8 +181,9 @@ impl<'a> ImageScorer<'a> {
             files.iter().map(|file| Reference::read(file, TEACHER)).collect::<fewstep_eval::Result<Vec<_>>>()?
         } else {
             observer.event(Event::Note(&format!("teacher's images of other seeds, {} evaluations", plan.nfe())));
-            let made = self.made(denoiser, plan, &seeds.collect::<Vec<_>>(), observer)?.collected;
-            let made: Vec<Reference> = made.into_iter().map(|made| Reference::from_collected(TEACHER, made)).collect();
+            let made = self.made(denoiser, plan, &seeds.collect::<Vec<_>>(), observer)?;
+            let made = made.with_context(|| not_finite(plan))?.collected.into_iter();
+            let made: Vec<Reference> = made.map(|made| Reference::from_collected(TEACHER, made)).collect();
             for (teacher, file) in made.iter().zip(&files) {
                 teacher.write(file)?;
             }
@@ -175,7 +195,14 @@ impl<'a> ImageScorer<'a> {
         Ok(())
     }
 
-    fn made(&self, denoiser: &dyn TorchDenoiser, plan: &Plan, seeds: &[u64], observer: &dyn Observer) -> Result<Made> {
+    /// None where samples are not finite.
+    fn made(
+        &self,
+        denoiser: &dyn TorchDenoiser,
+        plan: &Plan,
+        seeds: &[u64],
+        observer: &dyn Observer,
+    ) -> Result<Option<Made>> {
         ensure!(!seeds.is_empty(), "there are no seeds to make images from");
         let keep = Keep { features: true, ..Keep::default() };
         let collectors: Vec<_> =
@@ -184,12 +211,15 @@ impl<'a> ImageScorer<'a> {
         let mut first = Vec::new();
         let name = format!("{} evaluations", plan.nfe());
         let mut progress = Progress::new(observer, &name, "images", seeds.len() as u64, 0);
-        let (mut seconds, mut done) = (0.0, 0);
+        let (mut seconds, mut done, mut diverged) = (0.0, 0, false);
         let make = |(index, part): (usize, &[u64])| {
             let started = Instant::now();
             let samples = Seeded::new(&denoiser, part, observer)?.run(plan)?;
             let images = denoiser.pixels(&samples)?.to_device(Device::Cpu); // waits for a GPU, so that its time is counted
             let seconds = started.elapsed().as_secs_f64();
+            if images.f_isfinite()?.f_all()?.int64_value(&[]) == 0 {
+                return Ok(Vec::new()); // which all processes are told, so that all end here
+            }
             let start = index * self.batch;
             let shown = if start < GRID_IMAGES { images.shallow_clone() } else { images.f_narrow(0, 0, 0)? };
             let mut made = vec![Tensor::from_slice(&[seconds]), shown];
@@ -197,6 +227,8 @@ impl<'a> ImageScorer<'a> {
             Ok::<_, Error>(made)
         };
         let measure = |mut made: Vec<Tensor>| {
+            diverged = made.is_empty();
+            ensure!(!diverged, "{}", not_finite(plan));
             let extracted = made.split_off(2);
             if let [of_these, shown] = made.as_slice() {
                 seconds += of_these.double_value(&[0]);
@@ -208,11 +240,23 @@ impl<'a> ImageScorer<'a> {
             progress.set(done, "");
             Ok(())
         };
-        denoiser.ranks().in_order(seeds.chunks(self.batch).enumerate(), make, measure)?;
+        let measured = denoiser.ranks().in_order(seeds.chunks(self.batch).enumerate(), make, measure);
+        if diverged {
+            return Ok(None);
+        }
+        measured?;
         let collected = collectors.into_inner().into_iter().map(Collector::finish);
         let collected = collected.collect::<fewstep_eval::Result<_>>()?;
-        Ok(Made { collected, grid: grid(&first)?, seconds: seconds / seeds.len() as f64 })
+        Ok(Some(Made { collected, grid: grid(&first)?, seconds: seconds / seeds.len() as f64 }))
     }
+}
+
+/// What is said of samples that are not finite.
+fn not_finite(plan: &Plan) -> String {
+    format!(
+        "samples of {} evaluations hold values that are not finite: the model or the plan diverges there",
+        plan.nfe()
+    )
 }
 
 /// Images as the feature networks see them.

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use fewstep::assets;
-use fewstep::compare::{CompareSettings, CompareTask, Comparison, METHODS, PlanFile, Subject, compare, forecast};
+use fewstep::compare::{
+    CompareSettings, CompareTask, Comparison, METHODS, PlanFile, Subject, check, compare, forecast, refuse_idle,
+    runs_on,
+};
 use fewstep::data::open_data;
 use fewstep::models::{BUILT_IN, OpenModel, is_built_in};
 use fewstep::runs::REPORT;
@@ -12,6 +15,7 @@ use fewstep::search::Method;
 use fewstep_eval::features::Convention;
 use fewstep_io::dataset::Dataset;
 
+use super::fit::check_folder;
 use crate::inputs::{ModelArgs, Numbers, ScoreArgs, SettingsArgs};
 use crate::interrupt;
 use crate::repeat::{RunArgs, warn_of_changes};
@@ -78,11 +82,14 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     if args.settings.printed(&settings)? {
         return Ok(());
     }
+    // what can be told without a model, and whether there is a place for the run, before references are made
+    check(&args.methods, &args.steps.counts(), &settings)?;
+    refuse_idle(&args.methods, args.settings.names())?;
+    check_folder::<CompareTask>(&args.run, &args.model.ranks()?)?;
     let subjects = args.subjects(settings.resize, terminal)?;
     let plans: Vec<PlanFile> =
         args.plans.iter().map(|path| PlanFile::open(path, &subjects, terminal)).collect::<fewstep::Result<_>>()?;
     let task = CompareTask::new(&subjects, &args.methods, &plans, &args.steps.counts(), &settings)?;
-    task.refuse_idle(args.settings.names())?;
     warn_of_changes(&task)?;
     if args.run.repeat.dry_run {
         let forecast = forecast(&task, &subjects)?;
@@ -115,6 +122,7 @@ impl Args {
     fn subject(&self, name: &str, convention: Convention, terminal: &Terminal) -> Result<Subject> {
         let opened = self.model.open(name, self.batch)?;
         let data = self.methods.iter().any(Method::needs_data).then(|| self.training_images(&opened)).transpose()?;
+        runs_on(&self.methods, &opened, data.is_some())?;
         let computing = (self.model.compute.precision.as_str(), self.batch);
         let subject = Subject::open(
             opened,

@@ -11,9 +11,11 @@ use fewstep::fitting::{
     level_interpolations, open_inputs, open_plans, table,
 };
 use fewstep::reference::ImageReference;
-use fewstep::runs::REPORT;
+use fewstep::runs::{REPORT, Task, check_new_folder, read_file};
 use fewstep_eval::features::Convention;
+use fewstep_io::RunFolder;
 use fewstep_io::dataset::Dataset;
+use fewstep_nn::Ranks;
 use fewstep_nn::data::Images;
 
 use crate::inputs::{ModelArgs, Numbers, SettingsArgs};
@@ -83,6 +85,24 @@ pub struct CommonArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub settings: SettingsArgs,
+}
+
+/// Refuses a folder that a run cannot have, before much is done for it: a feature network may have to see a whole data set first. (The run
+/// looks again, and locks it.)
+pub fn check_folder<T: Task>(run: &RunArgs, ranks: &Ranks) -> Result<()> {
+    // the first process makes the folder, which may be there when others come to this
+    if run.repeat.dry_run || !ranks.is_first() {
+        return Ok(());
+    }
+    if run.resume {
+        read_file::<T>(&RunFolder::open_to_read(&run.out)?)?;
+        return Ok(());
+    }
+    match check_new_folder(&run.out) {
+        // in the words of the run itself, which speak of --resume
+        Err(fewstep::Error::Input(_)) => Err(fewstep_io::Error::RunFolderExists { path: run.out.clone() }.into()),
+        checked => Ok(checked?),
+    }
 }
 
 /// Training images, which not every fit needs.
@@ -180,6 +200,7 @@ fn run(
     let mut task = task.for_model(&opened, terminal);
     task.refuse_idle(args.settings.names().chain(tuning.names()))?;
     task.check(&opened, dataset.as_ref().map(Dataset::len))?;
+    check_folder::<FitTask>(&args.run, &args.model.ranks()?)?;
     let named: Vec<FeatureOptions> =
         args.features.iter().map(|name| FeatureOptions::named(name, Convention::default(), false)).collect();
     let (features, references) = open_inputs(&task, &opened, &named, &args.references, terminal)?;

@@ -10,7 +10,7 @@ use fewstep::reproduce::{
 use fewstep_io::dataset::Dataset;
 use fewstep_nn::data::Images;
 
-use super::fit::TrainingImages;
+use super::fit::{TrainingImages, check_folder};
 use crate::inputs::{ModelArgs, Numbers, ScoreArgs, SettingsArgs};
 use crate::interrupt;
 use crate::repeat::{RunArgs, warn_of_changes};
@@ -89,6 +89,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         args.name
     );
     task.check(&opened, dataset.as_ref().map(Dataset::len))?;
+    check_folder::<ReproduceTask>(&args.run, &args.model.ranks()?)?;
     let references = args.references(&opened, &task.settings, terminal)?;
     task.references = references.iter().map(ImageReference::id).collect();
     if args.run.repeat.dry_run {

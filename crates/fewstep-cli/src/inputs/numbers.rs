@@ -1,9 +1,7 @@
 //! Lists of numbers as users type them: `0-63`, `5,8`, `0-3,10`.
 
 use anyhow::{Context, Result, bail, ensure};
-
-/// Most numbers that one list may name.
-const LONGEST: u64 = 10_000_000;
+use fewstep::forecast::MOST_COUNTED;
 
 /// A list without repeats: seeds of images, numbers of steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +41,9 @@ pub fn parse_list(text: &str) -> Result<Vec<u64>> {
             None => (number(part)?, number(part)?),
         };
         ensure!(first <= last, "the range {part} runs backwards");
-        ensure!(last - first < LONGEST, "the range {part} has more than {LONGEST} numbers");
+        ensure!(last - first < MOST_COUNTED, "the range {part} has more than {MOST_COUNTED} numbers");
         numbers.extend(first..=last);
-        ensure!(numbers.len() as u64 <= LONGEST, "the list names more than {LONGEST} numbers");
+        ensure!(numbers.len() as u64 <= MOST_COUNTED, "the list names more than {MOST_COUNTED} numbers");
     }
     Ok(numbers)
 }

@@ -108,6 +108,8 @@ fn misfit(name: &str, now: &Value, one: &Value) -> Option<String> {
             Some(format!("{name} is a group of settings: name one of {}", parts.join(", ")))
         }
         (Value::Number(now), Value::String(_) | Value::Bool(_)) => Some(format!("{name} is a number, such as {now}")),
+        // what JSON has for nan and inf
+        (Value::Number(now), Value::Null) => Some(format!("{name} is a finite number, such as {now}")),
         (Value::Number(now), Value::Number(one)) if now.is_u64() && !one.is_u64() => {
             Some(format!("{name} is a whole number of at least 0, such as {now}"))
         }

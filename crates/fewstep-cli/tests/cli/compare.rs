@@ -369,3 +369,67 @@ fn settings_of_methods_that_are_not_compared_are_refused() {
         assert!(error.contains(&format!("the setting {name} is for methods that have such a stage")), "{error}");
     }
 }
+
+/// What is searched anew for some numbers of evaluations alone leaves no cells of the earlier search beside them.
+#[test]
+fn a_row_has_cells_of_one_search_alone() {
+    let place = Place::new();
+    let own = ["compare", "gaussian-mixture", "--methods", "gits/euler", "--images", "16", "--out", "run"];
+    let small = ["--set", "held_out=4", "--set", "search.teacher.samples=8"];
+    let cells = |steps: &str, coefficient: &str, more: &[&str]| -> Vec<(u64, f64)> {
+        let search = ["--steps", steps, "--set", coefficient];
+        let rows = place.json(&[&own[..], &small, &search, more].concat());
+        let rows = rows.as_array().unwrap().iter().skip(1);
+        rows.map(|row| (row["nfe"].as_u64().unwrap(), row["rollout_error"].as_f64().unwrap())).collect()
+    };
+    let (before, after) = ("search.gits.coefficients=[3.0]", "search.gits.coefficients=[0.2]");
+    let first = cells("3,4", before, &[]);
+    let again = cells("3", before, &["--resume"]);
+    assert_eq!((first.len(), &again), (2, &first), "with the same settings all stay");
+    let anew = cells("3", after, &["--resume"]);
+    assert_eq!((anew.len(), anew[0].0), (1, 3), "{anew:?}");
+    assert_ne!(anew[0].1, first[0].1);
+    let both = cells("4", after, &["--resume"]);
+    assert_eq!((both.len(), both[0], both[1].0), (2, anew[0], 4), "{both:?}");
+}
+
+/// A plan whose samples are not finite is told of and has no scores; the comparison goes on, and is gone on with.
+#[test]
+fn a_sampler_that_diverges_ends_nothing() {
+    let place = Place::new();
+    let wild = r#"{"version": 1, "stages": [{"sigma": 20, "input": {"latent": 20}}], "output": {"latent": 3e38}}"#;
+    std::fs::write(place.path("wild.json"), wild).unwrap();
+    let own = ["compare", "gaussian-mixture", "--methods", "karras/euler", "--plans", "wild.json", "--out", "run"];
+    let small = ["--images", "16", "--set", "held_out=4"];
+    let run = place.run(&[&own[..], &small, &["--steps", "3"]].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("wild.json, 1 evaluations: its samples are not finite"), "{}", run.stderr);
+    assert!(run.stdout.contains("(karras/euler)") && !run.stdout.contains("(wild.json)"), "{}", run.stdout);
+    let rows = place.read_json("run/compare.json");
+    let row = rows.as_array().unwrap().last().unwrap();
+    assert_eq!((&row["method"], &row["nfe"]), (&"wild.json".into(), &1.into()));
+    assert!(row["rollout_error"].is_null() && row["grid"].is_null(), "{row}");
+    let score = &row["scores"][0];
+    assert!(score["features"].is_string() && score["data"]["frechet"].as_array().unwrap().is_empty(), "{row}");
+    let more = place.json(&[&own[..], &small, &["--steps", "3,4", "--resume"]].concat());
+    assert_eq!((more.as_array().unwrap().len(), more.as_array().unwrap().last()), (4, Some(row)));
+    place.succeeds(&["report", "run", "--out", "page.html"]);
+    assert!(place.path("page.html").exists());
+}
+
+/// What no model could be compared by is refused before feature networks and references are opened, which may take hours.
+#[test]
+fn settings_steps_and_methods_are_checked_before_references() {
+    let place = Place::new();
+    let own = ["compare", "gaussian-mixture", "--ref", "none.npz", "--features", "none.safetensors", "--out", "new"];
+    for (args, says) in [
+        (&["--images", "1"][..], "images must be at least 2"),
+        (&["--steps", "0"], "the steps must be numbers of at least 1"),
+        (&["--methods", "karras/heun", "--steps", "4"], "odd numbers of evaluations"),
+        (&["--methods", "karras/euler,karras/euler"], "not the only row of that name"),
+        (&["--methods", "karras/euler", "--set", "search.gits.metric=l1"], "search.gits.metric is for methods"),
+    ] {
+        let error = place.fails(&[&own[..], args].concat());
+        assert!(error.contains(says), "{args:?}: {error}");
+    }
+}

@@ -108,7 +108,7 @@ fn arrays_that_do_not_fit_are_named() {
     let message = fails(model, vec![("x", good()), ("sigma", sigma(&[1.0, 2.0, 3.0]))]);
     insta::assert_snapshot!(message, @"the array `sigma` of in.npz has the shape [3], but one noise level for each of the 2 images is needed");
     let message = fails(model, vec![("x", good()), ("sigma", sigma(&[1.0, 0.0]))]);
-    insta::assert_snapshot!(message, @"the array `sigma` of in.npz holds the noise level 0: they must be positive");
+    insta::assert_snapshot!(message, @"the array `sigma` of in.npz holds the noise level 0.0 at flat index 1: as f32, in which models compute, noise levels must be above 0");
     let message = fails(model, vec![("x", good()), ("sigma", sigma(&[1.0, f32::NAN]))]);
     insta::assert_snapshot!(message, @"the array `sigma` of in.npz is not finite at flat index 1");
     let message = fails(model, vec![("x", good()), ("sigma", sigma(&[1.0])), ("class_labels", x(&[2, 4]))]);
@@ -116,9 +116,35 @@ fn arrays_that_do_not_fit_are_named() {
     let message =
         fails("cond.safetensors", vec![("x", good()), ("sigma", sigma(&[1.0])), ("class_labels", x(&[2, 5]))]);
     insta::assert_snapshot!(message, @"the array `class_labels` of in.npz has the shape [2, 5], but [2, 4] is needed (one row an image, one column a class)");
+    // what f64 holds and f32 does not
+    let wide = |shape: &[usize], at: usize, value: f64| {
+        let mut values = vec![0.5; shape.iter().product()];
+        values[at] = value;
+        TensorData::from_f64(shape, &values).unwrap()
+    };
+    let message = fails(model, vec![("x", good()), ("sigma", wide(&[2], 1, 1e-50))]);
+    insta::assert_snapshot!(message, @"the array `sigma` of in.npz holds the noise level 1e-50 at flat index 1: as f32, in which models compute, noise levels must be above 0");
+    let message = fails(model, vec![("x", wide(&[2, 1, SIZE, SIZE], 70, -1e300)), ("sigma", sigma(&[1.0]))]);
+    insta::assert_snapshot!(message, @"the array `x` of in.npz holds -1e300 at flat index 70: models compute in f32, whose largest number is 3.4028235e38");
+    let labels = wide(&[2, 4], 5, 1e300);
+    let message = fails("cond.safetensors", vec![("x", good()), ("sigma", sigma(&[1.0])), ("class_labels", labels)]);
+    assert!(message.contains("`class_labels` of in.npz holds 1e300 at flat index 5"), "{message}");
     place.save_npz("in.npz", vec![("x", good()), ("sigma", sigma(&[1.0])), ("class_labels", x(&[2, 4]))]);
     let words = place.succeeds(&["denoise", "cond.safetensors", "in.npz", "--out", "out.npz"]);
     assert_eq!(words, "out.npz: 2 samples denoised by cond.safetensors\n");
+}
+
+/// A model that answers no numbers is no import that works.
+#[test]
+fn outputs_that_are_not_finite_are_refused() {
+    let place = Place::with_model();
+    let mut x = vec![0.5; 3 * SIZE * SIZE];
+    x[SIZE * SIZE] = 3e38; // finite, but not as the network's scaled input at a low level
+    let sigma = |second: f32| TensorData::from_f32(&[3], &[80.0, second, 80.0]).unwrap();
+    let x = TensorData::from_f32(&[3, 1, SIZE, SIZE], &x).unwrap();
+    place.save_npz("in.npz", vec![("x", x), ("sigma", sigma(0.25))]);
+    let message = place.fails(&["denoise", "model.safetensors", "in.npz", "--out", "out.npz"]);
+    insta::assert_snapshot!(message, @"1 of 3 denoised samples have values that are not finite, at sigma 0.25: check the model, or try --precision f32");
 }
 
 /// Samples at several levels go through the network level by level, and come back in their order.

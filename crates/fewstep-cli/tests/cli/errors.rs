@@ -183,6 +183,16 @@ fn plans_of_any_encoding_are_read() {
     }
 }
 
+/// Beyond its own size nothing of an image is left.
+#[test]
+fn images_are_not_shifted_out_of_sight() {
+    let place = Place::new();
+    place.save_images("data", 1, SIZE, 20);
+    let shift = |by: &str| place.fails(&["features", "--data", "data", "--out", "f.safetensors", "--max-shift", by]);
+    insta::assert_snapshot!(shift("8"), @"images of 8x8 pixels cannot be shifted by up to 8: nothing of them would be left; take a shift below 8");
+    assert!(shift("18446744073709551615").contains("cannot be shifted by up to 18446744073709551615"));
+}
+
 #[test]
 fn usage_errors_have_exit_code_2() {
     let place = Place::with_model();
@@ -200,4 +210,35 @@ fn usage_errors_have_exit_code_2() {
         assert_eq!(run.code, 2, "{args:?}");
         assert!(run.stdout.is_empty() && run.stderr.starts_with("error: "), "{}", run.stderr);
     }
+}
+
+/// What a slip of the hand asks for would not fit into memory: that is one sentence, and no abort.
+#[test]
+fn absurd_counts_are_refused() {
+    let place = Place::new();
+    for (args, name) in [
+        ("plan gaussian-mixture --out new --set held_out.samples=1000000000000", "held_out.samples"),
+        ("fit gaussian-mixture --out new --set tune.trajectories=1000000000000", "tune.trajectories"),
+        ("fit gaussian-mixture --out new --set interpolate.images=1000000000000", "interpolate.images"),
+        ("compare gaussian-mixture --out new --images 1000000000000000000", "images"),
+        ("compare gaussian-mixture --out new --set ranges=1000000000000", "ranges"),
+        ("compare gaussian-mixture --out new --set held_out=1000000000000", "held_out"),
+        ("reproduce gaussian-mixture --rows baseline --out new --images 1000000000000", "seeds.images"),
+        ("eval gaussian-mixture --protocol edm --set reduced=1000000000000", "reduced"),
+        (
+            "eval gaussian-mixture --steps 2 --seeds 0-29 --set metrics.bootstrap=1000000000000000000",
+            "metrics.bootstrap",
+        ),
+        (
+            "eval gaussian-mixture --steps 2 --seeds 0-29 --set metrics.bootstrap=4000000000000000000",
+            "metrics.bootstrap",
+        ),
+        ("eval gaussian-mixture --steps 2 --seeds 0-29 --set metrics.kid_subsets=1000000000000", "metrics.kid_subsets"),
+    ] {
+        let error = place.fails(&args.split(' ').collect::<Vec<_>>());
+        assert!(error.contains(&format!("the setting {name} must be at most 10000000, not ")), "{args}: {error}");
+    }
+    let few = "eval gaussian-mixture --steps 2 --seeds 0-29 --metrics fid-infinity --set metrics.infinity_points=1";
+    let error = place.fails(&few.split(' ').collect::<Vec<_>>());
+    assert_eq!(error, "the setting metrics.infinity_points must be at least 2, not 1");
 }

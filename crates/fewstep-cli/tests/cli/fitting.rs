@@ -428,3 +428,46 @@ fn models_of_two_and_four_channels_are_fitted_whole() {
         ]);
     }
 }
+
+/// A folder that a run cannot have is refused before feature networks and references are opened, which may have to see a whole data set.
+#[test]
+fn the_folder_is_looked_at_before_references_are_made() {
+    let place = Place::new();
+    for (folder, run) in [("full", "notes.txt"), ("other", "run.json")] {
+        std::fs::create_dir(place.path(folder)).unwrap();
+        std::fs::write(place.path(folder).join(run), r#"{ "kind": "train" }"#).unwrap();
+    }
+    let commands: [&[&str]; 3] = [
+        &["fit", "gaussian-mixture"],
+        &["compare", "gaussian-mixture", "--methods", "karras/euler"],
+        &["reproduce", "gaussian-mixture", "--rows", "baseline"],
+    ];
+    for command in commands {
+        let to = |out: &str, more: &[&str]| {
+            let references = ["--ref", "none.npz", "--features", "none.safetensors", "--out", out];
+            place.fails(&[command, &references, more].concat())
+        };
+        let error = to("full", &[]);
+        assert!(error.contains("run folder full already holds files: pass --resume"), "{command:?}: {error}");
+        for (out, says) in [("full", "not a run folder"), ("new", "not a run folder"), ("other", "`fewstep train`")] {
+            let error = to(out, &["--resume"]);
+            assert!(error.contains(says), "{command:?} {out}: {error}");
+        }
+        assert!(to("new", &[]).contains("none.safetensors"), "{command:?}");
+    }
+}
+
+/// What a round chose by some images, the next one judges by others: on the same ones it would look nearer than it is.
+#[test]
+fn every_round_chooses_by_images_of_its_own() {
+    let place = Place::new();
+    let method = ["--steps", "3", "--method", "karras/euler", "--rounds", "2", "--set", "interpolate.images=32"];
+    let found = place.json(&on_mixture("run", &[&method[..], &["--updates", "2", "--lr", "0.001"]].concat()));
+    let distances = |round: usize| -> Vec<f64> {
+        let points = found[0]["interpolation"][round].as_array().unwrap();
+        points.iter().map(|point| point["frechet"].as_f64().unwrap()).collect()
+    };
+    // the network that the second round begins with is one that the first has scored, be it the tuned one or not
+    let (first, second) = (distances(0), distances(1));
+    assert!(!first.contains(&second[0]), "{first:?} {second:?}");
+}

@@ -116,6 +116,20 @@ fn data_sets_run_folders_and_several_files() {
     assert!(run.stderr.contains("nowhere does not exist"), "{}", run.stderr);
 }
 
+/// A run.json from elsewhere may hold what a terminal would obey; `Place` makes sure that none of it is printed.
+#[test]
+fn what_a_run_file_says_is_no_command_to_the_terminal() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("s")).unwrap();
+    let run = r#"{"kind": "\u001b[31msample\u0007", "provenance": {}, "task": {"\u001b[2Jcolour": "\u001b[0mred"}}"#;
+    std::fs::write(place.path("s/run.json"), run).unwrap();
+    let words = place.succeeds(&["info", "s"]);
+    assert!(words.starts_with("s: run folder of  [31msample \n"), "{words}");
+    assert!(words.contains("   [2Jcolour   [0mred\n"), "{words}");
+    let error = place.fails(&["sample", "gaussian-mixture", "--seeds", "0", "--steps", "2", "--out", "s", "--resume"]);
+    insta::assert_snapshot!(error, @"s is the folder of `fewstep  [31msample `, not of `fewstep sample`: choose another --out");
+}
+
 #[test]
 fn what_it_does_not_know_is_an_error() {
     let place = Place::new();

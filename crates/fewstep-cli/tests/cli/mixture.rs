@@ -46,7 +46,7 @@ fn a_fit_and_its_plan() {
         lines.starts_with("evaluations  sampler") && lines.contains("model gaussian-mixture; all files"),
         "{lines}"
     );
-    // the fit's errors are of latents that it never saw, yet far below the baseline's
+    // the fit's errors are of latents that nothing was fitted to, yet far below the baseline's
     for steps in ["3", "5"] {
         let (baseline, fitted) = (error(steps, "rho = 7"), error(steps, "plan"));
         assert!((0.01..1.0).contains(&baseline) && fitted < 0.3 * baseline, "{lines}");

@@ -78,6 +78,31 @@ fn a_batch_that_fails_half_way_leaves_a_folder_to_go_on_with() {
     assert!(place.succeeds(&again).contains("2 samples (1 were there)"));
 }
 
+/// The images of other seeds are not counted, and stay with what says whose they are.
+#[test]
+fn a_folder_that_could_not_be_gone_on_with_is_left_as_it_was() {
+    let place = Place::with_model();
+    place.succeeds(&sample(&["--seeds", "0", "--out", "s"]));
+    std::fs::create_dir(place.path("s/000005.png")).unwrap(); // no file can have that name
+    let run = place.run(&sample(&["--seeds", "5", "--out", "s", "--resume"]));
+    assert!(run.code == 1 && run.stderr.contains("s/000005.png"), "{}", run.stderr);
+    assert_eq!(place.list("s"), ["000000.png", "000005.png", "run.json"]);
+    std::fs::remove_dir(place.path("s/000005.png")).unwrap();
+    let words = place.succeeds(&sample(&["--seeds", "0,5", "--out", "s", "--resume"]));
+    assert!(words.contains("2 samples (1 were there)"), "{words}");
+}
+
+/// The array `seeds` holds numbers with a sign; a picture holds none.
+#[test]
+fn seeds_that_an_npz_file_does_not_hold_are_refused() {
+    let place = Place::with_model();
+    let message = place.fails(&sample(&["--seeds", "7,9223372036854775808", "--out", "x.npz"]));
+    insta::assert_snapshot!(message, @"the seed 9223372036854775808 is larger than what the array `seeds` of an npz file holds, 9223372036854775807 at most: take smaller seeds");
+    place.succeeds(&sample(&["--seeds", "9223372036854775807", "--out", "x.npz"]));
+    assert_eq!(npz::read(place.path("x.npz")).unwrap()["seeds"].to_i64().unwrap(), [i64::MAX]);
+    place.succeeds(&sample(&["--seeds", "18446744073709551615", "--out", "x.png"]));
+}
+
 #[test]
 fn overwriting_removes_what_sample_left_and_nothing_else() {
     let place = Place::with_model();

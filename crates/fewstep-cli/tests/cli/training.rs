@@ -147,6 +147,38 @@ fn a_width_that_cannot_be_is_refused_at_once() {
     }
 }
 
+/// Rates that no training has and sizes beyond counting are refused before anything is made, by a dry run as well.
+#[test]
+fn settings_outside_their_domain_are_refused_at_once() {
+    let place = Place::new();
+    place.save_images("images", 1, 8, 24);
+    let refused = |images: &str, set: &str, what: &str| {
+        for more in [&[set][..], &[set, "--dry-run"]] {
+            let message = place.fails(&strs(&train("run", images, more)));
+            assert!(message.contains(what), "{set}: {message}");
+        }
+    };
+    refused("24", "--lr=-0.1", "the setting training.learning_rate must be a finite number above 0, not -0.1");
+    refused("24", "--lr=0", "must be a finite number above 0, not 0");
+    refused("24", "--lr=nan", "must be a finite number above 0, not NaN");
+    refused("24", "--lr=inf", "must be a finite number above 0, not inf");
+    let average = "the setting training.ema_images must be a finite number of at least 0, not -1";
+    refused("24", "--set=training.ema_images=-1", average);
+    refused("24", "--set=training.ema_images=nan", "training.ema_images is a finite number, such as");
+    let most = "the setting training.images must be at most 1000000000000000, not 18446744073709551615";
+    refused("18446744073709551615", "--set=training.p_std=1.2", most);
+}
+
+/// Grids are counted by division: update by update it would take years.
+#[test]
+fn a_long_training_is_forecast_at_once() {
+    let place = Place::new();
+    place.save_images("images", 1, 8, 24);
+    let forecast = place.json(&strs(&train("run", "1000000000000000", &["--dry-run"])));
+    let part = |at: usize| forecast["parts"][at]["evaluations"].as_u64().unwrap();
+    assert_eq!((part(0), part(1) % (64 * 1_000_000_000)), (1_000_000_000_000_000, 0));
+}
+
 /// What would make the run something else than its run.json says is refused, whether a state was saved or not.
 #[test]
 fn a_resumed_run_is_the_one_that_its_run_json_describes() {

@@ -22,6 +22,15 @@ pub enum TableError {
         /// Sums that belong to it.
         expected: usize,
     },
+    /// Sums of errors that were not finite.
+    #[error(
+        "the table is not finite at noise level number {index} of its grid, counting from 0: the network's answers there, or the images, \
+         are not; mend them and make the table anew"
+    )]
+    NotFinite {
+        /// Index of the first such level.
+        index: usize,
+    },
 }
 
 /// The stored form of both tables.
@@ -119,6 +128,14 @@ impl BoundTable {
         Ok(())
     }
 
+    /// Refuses a table that cannot be minimised over.
+    ///
+    /// # Errors
+    /// If it is not finite somewhere: a network that diverged was added.
+    pub fn check(&self) -> Result<(), TableError> {
+        finite(self.sums.iter().map(|sum| sum.is_finite()))
+    }
+
     /// `e(sigma)` at every grid level, per sample; zeros while the table is empty.
     pub fn errors(&self) -> Vec<f64> {
         self.sums.iter().map(|sum| sum / self.samples.max(1) as f64).collect()
@@ -184,6 +201,14 @@ impl GramTable {
         Ok(())
     }
 
+    /// Refuses a table that cannot be minimised over.
+    ///
+    /// # Errors
+    /// If it is not finite somewhere: a network that diverged was added.
+    pub fn check(&self) -> Result<(), TableError> {
+        finite((0..self.grid.len()).map(|i| (0..=i).all(|j| self.sums[triangle(i, j)].is_finite())))
+    }
+
     /// `G` between two grid levels, per sample.
     ///
     /// # Panics
@@ -217,6 +242,11 @@ impl GramTable {
 pub fn schedule_on(grid: &Schedule, path: &[usize]) -> Schedule {
     let levels = path.iter().map(|&index| grid.levels()[index]).collect();
     Schedule::new(levels).expect("a rising path on a grid is a schedule")
+}
+
+/// Refuses a table of which not every level `is_finite`.
+fn finite(mut is_finite: impl Iterator<Item = bool>) -> Result<(), TableError> {
+    is_finite.position(|finite| !finite).map_or(Ok(()), |index| Err(TableError::NotFinite { index }))
 }
 
 /// Place of entry `(i, j)`, `j <= i`, in a lower triangle.

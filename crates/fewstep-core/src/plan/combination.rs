@@ -85,7 +85,8 @@ impl Combination {
         if self.0.is_empty() {
             return Err(TermError::Empty);
         }
-        for (i, &(source, c)) in self.0.iter().enumerate() {
+        let mut before = None;
+        for &(source, c) in &self.0 {
             if source == Source::Constant && !constant {
                 return Err(TermError::NoConstant);
             }
@@ -95,7 +96,8 @@ impl Combination {
             if !c.is_finite() {
                 return Err(TermError::NotFinite(source, c));
             }
-            if self.0[..i].iter().any(|(earlier, _)| *earlier == source) {
+            // terms are sorted by their sources, so that equal ones are neighbours
+            if before.replace(source) == Some(source) {
                 return Err(TermError::Twice(source));
             }
         }

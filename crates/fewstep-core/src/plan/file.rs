@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::combination::TermError;
-use super::{Combination, Constant, ConstantError, Metadata, Plan, Stage};
+use super::{Combination, Constant, ConstantError, MOST_STAGES, Metadata, Plan, Stage};
 use crate::schedule::Schedule;
 
 /// The version of the format that this code writes, and the newest that it reads.
@@ -15,6 +15,12 @@ pub enum PlanError {
     /// Nothing to evaluate.
     #[error("the plan has no stages; a sampler evaluates the network at least once")]
     NoStages,
+    /// More evaluations than two for each level of the longest schedule.
+    #[error("the plan has {found} stages, and a plan has at most {MOST_STAGES}: take fewer noise levels")]
+    TooManyStages {
+        /// Stages there are.
+        found: usize,
+    },
     /// A stage at an impossible noise level.
     #[error("stage {stage} of the plan has noise level {sigma}, which is not a positive finite number")]
     Sigma {
@@ -105,7 +111,7 @@ struct File {
 }
 
 impl Plan {
-    /// The plan as readable JSON.
+    /// The plan as readable JSON, without scores that are not finite, which JSON cannot hold.
     ///
     /// # Errors
     /// If the plan is not valid, so that nothing is written that could not be read back.
@@ -186,6 +192,19 @@ mod tests {
         assert!(text.starts_with("{\n  \"version\": 1,") && text.contains("\"x0\": 0.00625"), "{text}");
     }
 
+    /// JSON would have null for them, which is no score, and the file could not be read.
+    #[test]
+    fn scores_that_are_not_finite_are_left_out_of_files() {
+        let mut plan = example();
+        plan.metadata.scores = [("a", f64::NAN), ("b", f64::INFINITY)].map(|(name, score)| (name.into(), score)).into();
+        assert_eq!(Plan::from_json(&plan.to_json().unwrap()).unwrap(), example());
+        plan.metadata.scores.insert("rollout_error".into(), 0.25);
+        let read = Plan::from_json(&plan.to_json().unwrap()).unwrap();
+        assert_eq!(read.metadata.scores.into_iter().collect::<Vec<_>>(), [("rollout_error".to_owned(), 0.25)]);
+        let nested: Vec<Plan> = serde_json::from_str(&serde_json::to_string(&[plan]).unwrap()).unwrap();
+        assert_eq!(nested[0].metadata.scores.len(), 1);
+    }
+
     #[test]
     fn a_newer_version_is_refused_before_anything_else() {
         let error = Plan::from_json(r#"{"stages": "a new idea", "version": 7}"#).unwrap_err();
@@ -205,6 +224,9 @@ mod tests {
         assert!(read("\"sigma\": 80.0", "\"sigma\": -1").contains("stage 0"));
         assert!(read("\"latent\"", "\"noise\"").contains("is not a source"));
         assert!(read("\"x0\"", "\"d0\"").contains("twice"));
+        // however far apart a file names them
+        let far = read("\"x0\": 0.00625", "\"d0\": 0.1, \"x0\": 0.2, \"latent\": 0.3");
+        assert!(far.contains("names d0 twice"), "{far}");
         assert!(read("\"x0\": 0.00625", "\"x00\": 1").contains("x00"));
         assert!(read("\"version\": 1,", "").contains("version"));
         assert!(read("\"stages\"", "\"stages_\"").contains("stages_"));

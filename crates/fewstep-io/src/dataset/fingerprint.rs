@@ -10,6 +10,17 @@ use crate::{Error, Result, hash};
 /// Up to this many bytes the contents are hashed, beyond it only names and sizes.
 const CONTENT_LIMIT: u64 = 1 << 30;
 
+/// Hash of images in memory. The same bytes are other images in another shape, and other data under other labels.
+pub(super) fn of_memory(pixels: &[u8], shape: [usize; 3], labels: Option<&[u32]>, classes: usize) -> String {
+    let [channels, height, width] = shape;
+    let labelled = labels.map_or("none".to_owned(), |labels| format!("{} of {classes} classes", labels.len()));
+    let mut hasher = Sha256::new();
+    hasher.update(format!("{channels}x{height}x{width}\0labels: {labelled}\0"));
+    labels.unwrap_or_default().iter().for_each(|label| hasher.update(label.to_le_bytes()));
+    hasher.update(pixels);
+    format!("sha256:{}", hash::hex(&hasher.finalize()))
+}
+
 /// Hash of the files, each with the name under which it counts.
 pub(super) fn fingerprint(files: &[(String, PathBuf)]) -> Result<String> {
     let mut sizes = Vec::with_capacity(files.len());

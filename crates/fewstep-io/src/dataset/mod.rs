@@ -319,13 +319,16 @@ impl Dataset {
     }
 
     /// Identifies the stored data, whatever the options: `sha256:` and the hash of the file, or, for several files, of
-    /// their names, sizes and contents; beyond 1 GiB `sha256-names:` and the hash of names and sizes alone.
+    /// their names, sizes and contents; beyond 1 GiB `sha256-names:` and the hash of names and sizes alone. Of images in memory, the
+    /// hash of their shape, labels and pixels.
     ///
     /// # Errors
     /// If a file cannot be read.
     pub fn fingerprint(&self) -> Result<String> {
         match &self.source {
-            Source::Memory(data) if self.files.is_empty() => Ok(format!("sha256:{}", crate::hash::sha256_bytes(data))),
+            Source::Memory(data) if self.files.is_empty() => {
+                Ok(fingerprint::of_memory(data, self.stored, self.labels(), self.num_classes))
+            }
             _ => fingerprint::fingerprint(&self.files),
         }
     }

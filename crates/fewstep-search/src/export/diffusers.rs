@@ -5,8 +5,8 @@
 use fewstep_core::solver::Solver;
 
 use super::Options;
-use super::error::{Error, Result};
-use super::levels::{decimal, joined, ramp_positions, with_zero};
+use super::error::Result;
+use super::levels::{check_apart, decimal, decimals, ramp_positions, time, with_zero, written_positions};
 use super::tool::Wanted;
 
 /// A scheduler whose steps are those of one of our solvers on levels that it is told.
@@ -77,17 +77,26 @@ impl Scheduler {
     /// If two of them become one.
     pub fn nearest(self, levels: &[f64], options: &Options) -> Result<Vec<f64>> {
         let rounded = self.rounded(levels, options);
-        for (wanted, found) in levels.windows(2).zip(rounded.windows(2)) {
-            if found[0] == found[1] {
-                return Err(Error::LevelsBecomeOne {
-                    tool: self.class().to_owned(),
-                    levels: [wanted[0], wanted[1]],
-                    became: found[0],
-                    betas: options.betas.clone(),
-                });
-            }
-        }
+        check_apart(self.class(), levels, &rounded, Some(&options.betas))?;
         Ok(rounded)
+    }
+
+    /// The numbers that it is told for these levels.
+    ///
+    /// # Errors
+    /// If two of them are one.
+    fn counted(self, levels: &[f64], options: &Options) -> Result<Vec<f64>> {
+        let table = options.betas.table();
+        let counted = match self {
+            Self::Euler => levels.to_vec(),
+            Self::EdmEuler => ramp_positions(levels),
+            Self::FlowEuler => levels.iter().map(|sigma| unshifted(time(*sigma), options.shift)).collect(),
+            Self::Heun => levels.iter().map(|sigma| table.timestep(*sigma)).collect(),
+            Self::DpmPp => levels.iter().map(|sigma| table.whole(*sigma) as f64).collect(),
+        };
+        let betas = self.has_timesteps().then_some(&options.betas);
+        check_apart(self.class(), levels, &counted, betas)?;
+        Ok(counted)
     }
 
     /// How to use the text in a pipeline, and what else has to be known.
@@ -95,7 +104,7 @@ impl Scheduler {
         let sigma = levels.first().copied().unwrap_or(1.0);
         let start = match self {
             Self::Euler | Self::EdmEuler | Self::Heun => sigma,
-            Self::FlowEuler => flow(sigma),
+            Self::FlowEuler => time(sigma),
             Self::DpmPp => sigma / sigma.hypot(1.0),
         };
         let told = self.told();
@@ -103,6 +112,13 @@ impl Scheduler {
             "in a pipeline: pipe.scheduler = scheduler, then pipe(..., {told}={told}); the plan starts from noise * {}",
             decimal(start)
         );
+        if self.has_timesteps() {
+            advice += &format!(
+                "\nthe timesteps are those of the betas {} as they stand: they hold for models whose \
+                 scheduler.config has rescale_betas_zero_snr=False, or does not have it",
+                options.betas
+            );
+        }
         let (low, high) = options.betas.table().ends();
         let outside = |sigma: f64| sigma < low * (1.0 - 1e-4) || sigma > high * (1.0 + 1e-4);
         if self == Self::Euler && levels.iter().any(|sigma| outside(*sigma)) {
@@ -123,10 +139,12 @@ impl Scheduler {
 
     /// The argument that it is told levels by, of `set_timesteps` and of pipelines.
     fn told(self) -> &'static str {
-        match self {
-            Self::Euler | Self::EdmEuler | Self::FlowEuler => "sigmas",
-            Self::Heun | Self::DpmPp => "timesteps",
-        }
+        if self.has_timesteps() { "timesteps" } else { "sigmas" }
+    }
+
+    /// Whether it is told timesteps of the noise table.
+    fn has_timesteps(self) -> bool {
+        matches!(self, Self::Heun | Self::DpmPp)
     }
 
     /// Whether it finds its place by a first timestep that two levels share, those at or above the table's last, and so would
@@ -136,17 +154,19 @@ impl Scheduler {
     }
 
     /// Python lines that make the scheduler of the model's own configuration, and give it the levels.
-    pub fn write(self, wanted: &Wanted, options: &Options) -> String {
+    ///
+    /// # Errors
+    /// If two levels are one to it.
+    pub fn write(self, wanted: &Wanted, options: &Options) -> Result<String> {
         let Wanted { levels, solver, .. } = wanted;
-        let table = options.betas.table();
-        let timesteps = |timestep: &dyn Fn(f64) -> f64| {
-            format!("[{}]", joined(levels.iter().map(|sigma| decimal(timestep(*sigma))), ", "))
-        };
+        let counted = self.counted(levels, options)?;
+        let list = format!("[{}]", decimals(&counted).join(", "));
         let (settings, value) = match self {
-            Self::Euler => ("timestep_spacing=\"linspace\"".to_owned(), format!("[{}]", with_zero(levels, ", "))),
+            Self::Euler => ("timestep_spacing=\"linspace\"".to_owned(), format!("[{}]", with_zero(&counted, ", "))),
             Self::EdmEuler => {
-                let positions = joined(ramp_positions(levels).into_iter().map(|r| format!("{r:.12}")), ", ");
-                let [first, last] = [levels.first(), levels.last()].map(|end| decimal(end.copied().unwrap_or(1.0)));
+                let positions = written_positions(&counted).join(", ");
+                let ends = decimals(levels);
+                let [first, last] = [ends.first(), ends.last()].map(|end| end.map_or("1", String::as_str));
                 (
                     format!(
                         "sigma_min={last}, sigma_max={first}, rho=7.0, sigma_schedule=\"karras\", final_sigmas_type=\"zero\""
@@ -155,21 +175,15 @@ impl Scheduler {
                     format!("torch.tensor([{positions}], dtype=torch.float64)"),
                 )
             }
-            Self::FlowEuler => {
-                let sigmas = levels.iter().map(|sigma| decimal(unshifted(flow(*sigma), options.shift)));
-                (
-                    format!(
-                        "shift={}, shift_terminal=None, use_dynamic_shifting=False, {OWN_LEVELS}, \
-                         stochastic_sampling=False",
-                        options.shift
-                    ),
-                    format!("[{}]", joined(sigmas, ", ")),
-                )
-            }
-            Self::Heun => (
-                format!("timestep_spacing=\"linspace\", {OWN_LEVELS}, clip_sample=False"),
-                timesteps(&|sigma| table.timestep(sigma)),
+            Self::FlowEuler => (
+                format!(
+                    "shift={}, shift_terminal=None, use_dynamic_shifting=False, {OWN_LEVELS}, \
+                     stochastic_sampling=False",
+                    options.shift
+                ),
+                list,
             ),
+            Self::Heun => (format!("timestep_spacing=\"linspace\", {OWN_LEVELS}, clip_sample=False"), list),
             Self::DpmPp => {
                 let order = if let Solver::DpmPp { order, .. } = solver { *order } else { 2 };
                 (
@@ -178,7 +192,7 @@ impl Scheduler {
                          lower_order_final=False, euler_at_final=False, final_sigmas_type=\"zero\", {OWN_LEVELS}, \
                          use_lu_lambdas=False, use_flow_sigmas=False, thresholding=False"
                     ),
-                    timesteps(&|sigma| table.whole(sigma) as f64),
+                    list,
                 )
             }
         };
@@ -191,20 +205,15 @@ impl Scheduler {
              scheduler = {class}.from_config(scheduler.config, {settings})\n\
              scheduler.set_timesteps({told}={told}, device=device)\n"
         );
-        if self.starts_late(levels, table.ends().1) {
+        if self.starts_late(levels, options.betas.table().ends().1) {
             text += "scheduler.set_begin_index(0)\n";
         }
-        text
+        Ok(text)
     }
 }
 
 /// Switches that would replace the levels.
 const OWN_LEVELS: &str = "use_karras_sigmas=False, use_exponential_sigmas=False, use_beta_sigmas=False";
-
-/// The level s of flow matching, `x = (1 - s) y + s n`, that has the signal-to-noise ratio of sigma.
-fn flow(sigma: f64) -> f64 {
-    sigma / (1.0 + sigma)
-}
 
 /// What a shift by `k`, `k s / (1 + (k - 1) s)`, makes into `s`.
 fn unshifted(s: f64, k: f64) -> f64 {
@@ -219,7 +228,7 @@ mod tests {
     fn a_shift_is_undone() {
         for k in [1.0, 3.0, 0.5] {
             for sigma in [80.0, 1.0, 0.002] {
-                let s = unshifted(flow(sigma), k);
+                let s = unshifted(time(sigma), k);
                 let back = k * s / (1.0 + (k - 1.0) * s);
                 assert!((back / (1.0 - back) / sigma - 1.0).abs() < 1e-9);
             }

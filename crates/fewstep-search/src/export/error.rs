@@ -3,7 +3,7 @@
 use fewstep_core::schedule::ScheduleError;
 use fewstep_core::solver::SolverError;
 
-use super::levels::decimal;
+use super::levels::{decimal, decimals};
 use super::noise_table::Betas;
 
 /// Shorthand for the results of exports.
@@ -20,20 +20,40 @@ pub enum Error {
         /// What it lacks.
         reason: String,
     },
+    /// The tool runs networks of another kind.
+    #[error("{tool} cannot run this plan: {reason}")]
+    OtherNetwork {
+        /// What messages call the tool.
+        tool: String,
+        /// What network the plan is for, and where it can go.
+        reason: String,
+    },
     /// Two noise levels of the plan are nearest to the same one of the tool's.
     #[error(
-        "{tool} cannot hold this plan: its noise levels {} and {} become one, {}, in the noise table {betas}",
-        decimal(levels[0]), decimal(levels[1]), decimal(*became)
+        "{tool} cannot hold this plan: its noise levels {} become one, {}{}",
+        decimals(levels).join(" and "), decimal(*became),
+        betas.as_ref().map(|betas| format!(", in the noise table {betas}")).unwrap_or_default()
     )]
     LevelsBecomeOne {
         /// What messages call the tool.
         tool: String,
         /// The plan's levels.
         levels: [f64; 2],
-        /// The tool's.
+        /// What both are to the tool.
         became: f64,
-        /// The table.
-        betas: Betas,
+        /// The table that it has them from, if it has one.
+        betas: Option<Betas>,
+    },
+    /// A table with a column for every evaluation, of too many of them.
+    #[error(
+        "a table has a column for every evaluation and is made for {most} at most, and the plan has {evaluations}: \
+         export it as json, which has every coefficient"
+    )]
+    TooWide {
+        /// Evaluations of the plan.
+        evaluations: usize,
+        /// Evaluations of a table, at most.
+        most: usize,
     },
     /// A time shift that is none.
     #[error("a time shift must be a finite number above 0, not {0}")]

@@ -9,7 +9,6 @@ mod tool;
 mod whole;
 
 use fewstep_core::plan::Plan;
-use fewstep_core::schedule::Schedule;
 use fewstep_core::solver::{LastStep, Solver, SolverOptions};
 
 pub use self::error::{Error, Result};
@@ -55,7 +54,8 @@ pub struct Nearest {
 /// The plan in the form that `target` takes.
 ///
 /// # Errors
-/// If the tool cannot express the plan, and [`Options::nearest`] is not set or the tool has nothing near it.
+/// If the tool cannot express the plan, and [`Options::nearest`] is not set or the tool has nothing near it; if it cannot run the kind
+/// of network that the plan was found for.
 pub fn export(plan: &Plan, target: Target, options: &Options) -> Result<Exported> {
     let mut exported = in_form(plan, target, options)?;
     exported.notes.extend(
@@ -73,14 +73,22 @@ fn in_form(plan: &Plan, target: Target, options: &Options) -> Result<Exported> {
     }
     let tool = match target.form() {
         Form::Whole(whole) => {
-            let (tool, text) = (whole.name().to_owned(), whole.write(plan)?);
-            return Ok(Exported { tool, text, notes: Vec::new(), nearest: None });
+            let (text, note) = whole.write(plan)?;
+            return Ok(Exported {
+                tool: whole.name().to_owned(),
+                text,
+                notes: note.into_iter().collect(),
+                nearest: None,
+            });
         }
         Form::Levels(tool) => tool,
     };
-    let reason = match exactly(plan) {
+    if let Some(reason) = tool.refuses_network(plan) {
+        return Err(Error::OtherNetwork { tool: tool.to_string(), reason });
+    }
+    let reason = match exactly(plan, tool) {
         Some(wanted) => match tool.refuses(&wanted, options) {
-            None => return Ok(exported(tool, &wanted, options)),
+            None => return exported(tool, &wanted, options),
             Some(reason) => reason,
         },
         None => "its coefficients are no public solver's (it was fitted, or edited)".to_owned(),
@@ -89,11 +97,15 @@ fn in_form(plan: &Plan, target: Target, options: &Options) -> Result<Exported> {
         return Err(Error::CannotExpress { tool: tool.to_string(), reason });
     }
     let wanted = tool.nearest(plan, options)?;
-    let schedule = Schedule::new(wanted.levels.clone())?;
-    let solver = SolverOptions { last_step: wanted.last_step, analytical_first_step: false };
-    let nearest = Nearest { plan: wanted.solver.plan(&schedule, &solver)?, moved: moved(plan, &wanted.levels) };
-    let mut exported = exported(tool, &wanted, options);
+    let mut nearest = Nearest { plan: wanted.plan()?, moved: moved(plan, wanted.solver, &wanted.levels) };
+    // what it is for decides how its levels are counted when it is exported itself
+    nearest.plan.metadata.parameterisation = plan.metadata.parameterisation.clone();
+    let mut exported = exported(tool, &wanted, options)?;
     exported.notes.push(format!("warning: {tool} cannot express this plan: {reason}"));
+    let (evaluations, before) = (nearest.plan.nfe(), plan.nfe());
+    exported.notes.extend((evaluations != before).then(|| {
+        format!("the tool's solver takes {evaluations} evaluations on these levels, and the plan takes {before}")
+    }));
     exported.notes.extend(nearest.moved.clone());
     let lost = "the plan's constant sample is left out: the tool starts from noise at the first of these levels; plans without one are \
                 found with the setting search.least_squares.constant = false";
@@ -101,15 +113,14 @@ fn in_form(plan: &Plan, target: Target, options: &Options) -> Result<Exported> {
     Ok(Exported { nearest: Some(nearest), ..exported })
 }
 
-fn exported(tool: Tool, wanted: &Wanted, options: &Options) -> Exported {
+fn exported(tool: Tool, wanted: &Wanted, options: &Options) -> Result<Exported> {
     let notes = tool.advice(wanted, options).into_iter().collect();
-    Exported { tool: tool.to_string(), text: tool.write(wanted, options), notes, nearest: None }
+    Ok(Exported { tool: tool.to_string(), text: tool.write(wanted, options)?, notes, nearest: None })
 }
 
 /// The levels of an export and the largest change among them, where the tool cannot have the plan's.
-fn moved(plan: &Plan, levels: &[f64]) -> Option<String> {
-    let mut before = plan.sigmas();
-    before.dedup();
+fn moved(plan: &Plan, solver: Solver, levels: &[f64]) -> Option<String> {
+    let before = tool::levels(plan, solver);
     let change = |(a, b): &(&f64, &f64)| (*b / *a - 1.0).abs();
     let largest = before.iter().zip(levels).max_by(|a, b| change(a).total_cmp(&change(b)))?;
     (change(&largest) > 1e-9).then(|| {
@@ -123,15 +134,15 @@ fn moved(plan: &Plan, levels: &[f64]) -> Option<String> {
     })
 }
 
-/// The solver, levels and last step that leave exactly the stages of this plan.
-fn exactly(plan: &Plan) -> Option<Wanted> {
+/// What leaves exactly the stages of this plan: solver, levels and last step.
+fn exactly(plan: &Plan, tool: Tool) -> Option<Wanted> {
     let solver: Solver = plan.solver.parse().ok()?;
     let schedule = plan.schedule.as_ref()?;
     [LastStep::ToZero, LastStep::Stop].into_iter().find_map(|last_step| {
         let options = SolverOptions { last_step, analytical_first_step: false };
         let made = solver.plan(schedule, &options).ok()?;
         let same = made.stages == plan.stages && made.output == plan.output;
-        same.then(|| Wanted { levels: schedule.levels().to_vec(), solver, last_step })
+        same.then(|| Wanted { levels: schedule.levels().to_vec(), solver, last_step, in_time: tool.in_time(plan) })
     })
 }
 
@@ -139,7 +150,7 @@ fn exactly(plan: &Plan) -> Option<Wanted> {
 mod tests {
     use fewstep_core::denoiser::Guidance;
     use fewstep_core::plan::{Constant, Source};
-    use fewstep_core::schedule::karras;
+    use fewstep_core::schedule::{Schedule, karras};
 
     use super::*;
 
@@ -183,6 +194,196 @@ mod tests {
         let nearest = Options { nearest: true, ..options() };
         let notes = export(&holding, Target::Comfyui, &nearest).unwrap().notes;
         assert!(notes.iter().any(|note| note.contains("search.least_squares.constant = false")), "{notes:?}");
+    }
+
+    /// A plan of this solver that says what it was found for.
+    fn found_for(solver: Solver, name: &str) -> Plan {
+        let mut plan = plan(solver);
+        plan.metadata.parameterisation = Some(name.to_owned());
+        plan
+    }
+
+    /// All numbers of a text between two marks.
+    fn numbers(text: &str, from: &str, to: &str) -> Vec<f64> {
+        let start = text.find(from).unwrap_or_else(|| panic!("no {from} in {text}")) + from.len();
+        let end = start + text[start..].find(to).unwrap();
+        text[start..end].split(',').map(|number| number.trim().parse().unwrap()).collect()
+    }
+
+    /// ComfyUI and stable-diffusion.cpp call a flow's time sigma; without a word of the network's kind nothing changes.
+    #[test]
+    fn levels_of_a_flow_are_its_times() {
+        let sigmas = plan(Solver::Euler).sigmas();
+        let times: Vec<f64> = sigmas.iter().map(|sigma| sigma / (1.0 + sigma)).collect();
+        for (target, from, to) in [(Target::Comfyui, "", "\n"), (Target::StableDiffusionCpp, "--sigmas \"", "\"")] {
+            for (plan, levels) in [
+                (found_for(Solver::Euler, "flow"), &times),
+                (found_for(Solver::Euler, "eps"), &sigmas),
+                (plan(Solver::Euler), &sigmas),
+            ] {
+                let exported = export(&plan, target, &options()).unwrap();
+                let found = numbers(&exported.text, from, to);
+                assert_eq!(found.last(), Some(&0.0));
+                assert!(found.iter().zip(levels).all(|(a, b)| (a / b - 1.0).abs() < 1e-8), "{}", exported.text);
+                assert!(found.len() == 6 && exported.nearest.is_none());
+            }
+        }
+        // the whole forms stay as they are
+        for target in [Target::Python, Target::Csv] {
+            let text = |plan: &Plan| export(plan, target, &options()).unwrap().text;
+            assert_eq!(text(&found_for(Solver::Euler, "flow")), text(&plan(Solver::Euler)));
+        }
+    }
+
+    /// With another solver than Euler's the tool's steps in t are not the plan's in sigma: what is exported instead is what it does.
+    #[test]
+    fn solvers_step_in_the_time_of_a_flow() {
+        let denoised = |x: f64, sigma: f64| (0.3 + x * 0.2) / (1.0 + sigma) + (x / (1.0 + sigma)).sin();
+        let heun = found_for(Solver::Heun, "flow");
+        let error = export(&heun, Target::Comfyui, &options()).unwrap_err().to_string();
+        assert!(error.contains("heun has other coefficients"), "{error}");
+        let nearest = Options { nearest: true, ..options() };
+        let exported = export(&heun, Target::Comfyui, &nearest).unwrap();
+        let times = numbers(&exported.text, "", "\n");
+        let made = exported.nearest.unwrap().plan;
+        assert_eq!((made.nfe(), made.metadata.of_flow()), (heun.nfe(), Some(true)));
+        // k-diffusion's Heun, as ComfyUI has it, on x = (1 - t) y + t n, with D of that state
+        let latent = 0.7;
+        let slope = |x: f64, t: f64| (x - denoised(x / (1.0 - t), t / (1.0 - t))) / t;
+        let mut x = latent * times[0];
+        for pair in times.windows(2) {
+            let (d, step) = (slope(x, pair[0]), pair[1] - pair[0]);
+            let euler = x + step * d;
+            x = if pair[1] == 0.0 { euler } else { x + step * 0.5 * (d + slope(euler, pair[1])) };
+        }
+        let run = |plan: &Plan| {
+            let denoise = |x: &Vec<f64>, sigma: f64| Ok::<_, ()>(vec![denoised(x[0], sigma)]);
+            fewstep_core::execute(plan, &vec![latent], denoise).unwrap()[0]
+        };
+        assert!((run(&made) - x).abs() < 1e-7, "{} {x}", run(&made));
+        assert!((run(&heun) - x).abs() > 1e-4, "the plan itself is another sampler: {} {x}", run(&heun));
+        for consistency in made.consistency(0.0) {
+            let [found, expected] = consistency.latent;
+            assert!((found - expected).abs() < 1e-9, "{consistency:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_that_the_tool_cannot_run_is_refused() {
+        let nearest = Options { nearest: true, ..options() };
+        for options in [options(), nearest] {
+            for (target, solver) in [
+                (Target::KDiffusion, Solver::Euler),
+                (Target::DiffSampler, Solver::Euler),
+                (Target::DiffusersEuler, Solver::Euler),
+                (Target::DiffusersEdmEuler, Solver::Euler),
+                (Target::DiffusersHeun, Solver::Heun),
+                (Target::DiffusersDpmpp, Solver::DpmPp { order: 2, lower_order_final: false }),
+            ] {
+                let error = export(&found_for(solver, "flow"), target, &options).unwrap_err();
+                assert!(matches!(error, Error::OtherNetwork { .. }), "{error}");
+                let error = error.to_string();
+                assert!(error.contains("parameterisation flow") && error.contains("diffusers-flow-euler"), "{error}");
+            }
+            for name in ["eps", "v", "edm"] {
+                let error = export(&found_for(Solver::Euler, name), Target::DiffusersFlowEuler, &options).unwrap_err();
+                let says = format!("parameterisation {name}, which is no flow");
+                assert!(matches!(&error, Error::OtherNetwork { reason, .. } if reason.contains(&says)), "{error}");
+            }
+            let flow = found_for(Solver::Euler, "flow");
+            assert_eq!(
+                export(&flow, Target::DiffusersFlowEuler, &options).unwrap().text,
+                export(&plan(Solver::Euler), Target::DiffusersFlowEuler, &options).unwrap().text
+            );
+            for target in [Target::KDiffusion, Target::DiffusersEuler, Target::DiffSampler] {
+                assert!(export(&found_for(Solver::Euler, "v"), target, &options).is_ok());
+            }
+        }
+    }
+
+    /// The second evaluation of a step is no level of its own to a solver that makes its own second evaluations.
+    #[test]
+    fn the_nearest_takes_as_many_evaluations_as_the_plan() {
+        let nearest = Options { nearest: true, ..options() };
+        let schedule = karras(5, 0.04, 14.0, 7.0).unwrap();
+        let edited = |mut plan: Plan| {
+            plan.output = plan.output.terms().map(|(source, c)| (source, 1.1 * c)).collect();
+            plan
+        };
+        for solver in [Solver::Heun, Solver::Dpm2] {
+            for target in [Target::Comfyui, Target::KDiffusion, Target::StableDiffusionCpp, Target::DiffusersHeun] {
+                let fitted = edited(plan(solver));
+                let without = Plan { schedule: None, ..fitted.clone() };
+                // as refining levels leaves it: with those of the second evaluations
+                let refined = Plan { schedule: Schedule::new(fitted.sigmas()).ok(), ..fitted.clone() };
+                for plan in [fitted, without, refined] {
+                    let made = export(&plan, target, &nearest).unwrap();
+                    assert!(!made.notes.iter().any(|note| note.contains("evaluations on these")), "{:?}", made.notes);
+                    let made = made.nearest.unwrap();
+                    assert_eq!(made.plan.nfe(), plan.nfe(), "{solver} {target}");
+                    let found = made.plan.schedule.unwrap();
+                    // a scheduler may have them rounded to its table
+                    let near = |(a, b): (&f64, &f64)| (a / b - 1.0).abs() < 1e-9;
+                    assert!(found.len() == schedule.len() && found.levels().iter().zip(schedule.levels()).all(near));
+                    assert_eq!(made.moved, None);
+                }
+            }
+        }
+        // a solver of one evaluation a step has one for each of the plan's
+        let made = export(&plan(Solver::Dpm2), Target::DiffusersEuler, &nearest).unwrap().nearest.unwrap();
+        assert_eq!(made.plan.sigmas(), plan(Solver::Dpm2).sigmas());
+        // one that stops has no equal: the tool's goes on to 0, which is said
+        let stop = SolverOptions { last_step: LastStep::Stop, analytical_first_step: false };
+        let stopping = Solver::Dpm2.plan(&schedule, &stop).unwrap();
+        let made = export(&stopping, Target::Comfyui, &nearest).unwrap();
+        assert!(made.notes.iter().any(|note| note.contains("takes 9 evaluations") && note.ends_with("takes 8")));
+    }
+
+    /// Nine digits would make one level of two.
+    #[test]
+    fn neighbouring_levels_stay_apart() {
+        let levels = vec![10.0, 2.000_000_000_2, 2.0];
+        let plan = Solver::Euler.plan(&Schedule::new(levels.clone()).unwrap(), &SolverOptions::default()).unwrap();
+        for (target, from, to) in [
+            (Target::Comfyui, "", ", 0.0\n"),
+            (Target::KDiffusion, "tensor([", ", 0.0]"),
+            (Target::StableDiffusionCpp, "--sigmas \"", ",0.0\""),
+            (Target::DiffSampler, "--t_steps=[", "]"),
+            (Target::DiffusersEuler, "sigmas = [", ", 0.0]"),
+        ] {
+            let text = export(&plan, target, &options()).unwrap().text;
+            assert_eq!(numbers(&text, from, to), levels, "{text}");
+        }
+        for (target, from) in [(Target::DiffusersFlowEuler, "sigmas = ["), (Target::DiffusersEdmEuler, "tensor([")] {
+            let text = export(&plan, target, &options()).unwrap().text;
+            assert!(numbers(&text, from, "]").windows(2).all(|pair| pair[0] != pair[1]), "{text}");
+        }
+        // above 1e16 all of a flow's times are 1
+        let far = Schedule::new(vec![3e17, 2e17, 1.0]).unwrap();
+        let mut far = Solver::Euler.plan(&far, &SolverOptions::default()).unwrap();
+        far.metadata.parameterisation = Some("flow".to_owned());
+        for target in [Target::Comfyui, Target::StableDiffusionCpp, Target::DiffusersFlowEuler] {
+            let error = export(&far, target, &options()).unwrap_err();
+            assert!(matches!(error, Error::LevelsBecomeOne { betas: None, .. }), "{error}");
+        }
+        // two levels as near to one of the table as levels may be
+        let level = options().betas.table().ends().1;
+        let near = Schedule::new(vec![level * (1.0 + 2e-6), level, 1.0]).unwrap();
+        let near = Solver::Heun.plan(&near, &SolverOptions::default()).unwrap();
+        let error = export(&near, Target::DiffusersHeun, &options()).unwrap_err();
+        assert!(matches!(error, Error::LevelsBecomeOne { betas: Some(_), .. }), "{error}");
+    }
+
+    /// The printed timesteps are those of betas that are not rescaled.
+    #[test]
+    fn timesteps_are_said_to_be_those_of_betas_as_they_stand() {
+        let says = |target, solver| {
+            let notes = export(&plan(solver), target, &Options { nearest: true, ..options() }).unwrap().notes;
+            notes[0].contains("rescale_betas_zero_snr=False")
+        };
+        assert!(says(Target::DiffusersHeun, Solver::Heun));
+        assert!(says(Target::DiffusersDpmpp, Solver::DpmPp { order: 2, lower_order_final: false }));
+        assert!(!says(Target::DiffusersFlowEuler, Solver::Euler));
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use fewstep_core::plan::Plan;
-use fewstep_core::solver::{Basis, LastStep, Solver, Variant};
+use fewstep_core::plan::{Combination, Plan, Source};
+use fewstep_core::schedule::Schedule;
+use fewstep_core::solver::{Basis, LastStep, Solver, SolverError, SolverOptions, Variant};
 
 use super::Options;
 use super::diffusers::Scheduler;
 use super::error::Result;
-use super::levels::{decimal, joined, with_zero};
+use super::levels::{check_apart, decimals, time, with_zero};
 
 /// What a tool is to do: a solver of its own on noise levels.
 pub struct Wanted {
@@ -18,6 +19,48 @@ pub struct Wanted {
     pub solver: Solver,
     /// Whether it goes on to 0.
     pub last_step: LastStep,
+    /// Whether the tool counts the time t = sigma / (1 + sigma) of a flow in place of sigma, and steps in it.
+    pub in_time: bool,
+}
+
+impl Wanted {
+    /// What a tool does that is told this.
+    ///
+    /// In time, its states are (1 - t) y + t n = x / (1 + sigma), and their ODE is that of x: d/dt = (state - D) / t. So it does what
+    /// its solver does on the times as levels, with states of that scale, which are other coefficients than on sigma.
+    ///
+    /// # Errors
+    /// If the levels are no schedule, or the solver leaves no plan on them.
+    pub fn plan(&self) -> Result<Plan> {
+        let options = SolverOptions { last_step: self.last_step, analytical_first_step: false };
+        let schedule = Schedule::new(self.levels.clone())?;
+        if !self.in_time || self.solver == Solver::Euler {
+            return Ok(self.solver.plan(&schedule, &options)?);
+        }
+        let mut plan = self.solver.plan(&Schedule::new(self.times())?, &options)?;
+        for stage in &mut plan.stages {
+            stage.sigma /= 1.0 - stage.sigma;
+        }
+        let scales: Vec<f64> = plan.sigmas().into_iter().map(|sigma| 1.0 + sigma).collect();
+        let rescaled = |combination: &Combination, scale: f64| -> Combination {
+            let of = |source| if let Source::Input(k) = source { scale / scales[k] } else { scale };
+            combination.terms().map(|(source, c)| (source, of(source) * c)).collect()
+        };
+        for (stage, scale) in plan.stages.iter_mut().zip(&scales) {
+            stage.input = rescaled(&stage.input, *scale);
+        }
+        let last = match self.last_step {
+            LastStep::ToZero => 1.0,
+            LastStep::Stop => 1.0 + schedule.sigma_min(),
+        };
+        plan.output = rescaled(&plan.output, last);
+        plan.validate().map_err(SolverError::from)?;
+        Ok(plan.named(self.solver.to_string(), Some(schedule)))
+    }
+
+    fn times(&self) -> Vec<f64> {
+        self.levels.iter().map(|sigma| time(*sigma)).collect()
+    }
 }
 
 /// A tool, and of diffusers the scheduler.
@@ -75,6 +118,35 @@ impl Tool {
         })
     }
 
+    /// Why the tool cannot run the network that a plan was found for, whatever levels it is told: all but those of flows count
+    /// the sigma of y + sigma n. Plans that do not say what they are for are taken for the tool's.
+    pub fn refuses_network(self, plan: &Plan) -> Option<String> {
+        let name = plan.metadata.parameterisation.as_deref().unwrap_or_default();
+        let found_for = format!("it was found for a network of the parameterisation {name}");
+        match (self, plan.metadata.of_flow()?) {
+            (Self::Comfyui | Self::StableDiffusionCpp, _) | (Self::Diffusers(Scheduler::FlowEuler), true) => None,
+            (Self::Diffusers(Scheduler::FlowEuler), false) => Some(format!(
+                "{found_for}, which is no flow, and the scheduler runs flows alone; the targets diffusers-euler and \
+                 comfyui fit"
+            )),
+            (_, true) => Some(format!(
+                "{found_for}, and no levels make the tool run flows, whose states are (1 - t) y + t n; the targets \
+                 diffusers-flow-euler and comfyui fit"
+            )),
+            (_, false) => None,
+        }
+    }
+
+    /// Whether it counts time on the network of this plan: [`Wanted::in_time`].
+    pub fn in_time(self, plan: &Plan) -> bool {
+        match self {
+            Self::Diffusers(scheduler) => scheduler == Scheduler::FlowEuler,
+            // they count what the model does, and a plan that does not say is not taken for a flow's
+            Self::Comfyui | Self::StableDiffusionCpp => plan.metadata.of_flow() == Some(true),
+            Self::KDiffusion | Self::DiffSampler => false,
+        }
+    }
+
     /// Why the tool cannot do what is wanted.
     pub fn refuses(self, wanted: &Wanted, options: &Options) -> Option<String> {
         if self.solver(wanted.solver).is_none() {
@@ -88,6 +160,13 @@ impl Tool {
         }
         if self != Self::DiffSampler && wanted.last_step == LastStep::Stop {
             return Some("the plan stops at its last noise level, where the tool goes on to 0".to_owned());
+        }
+        if wanted.in_time && wanted.solver != Solver::Euler {
+            return Some(format!(
+                "on flows it steps in t = sigma / (1 + sigma), where {} has other coefficients than in sigma, and \
+                 only euler the same",
+                wanted.solver
+            ));
         }
         match self {
             Self::Diffusers(scheduler) => scheduler.refuses(&wanted.levels, options),
@@ -107,13 +186,11 @@ impl Tool {
         let own = plan.solver.parse().ok();
         let mut solvers = own.into_iter().chain(candidates).filter(|solver| self.solver(*solver).is_some());
         let solver = solvers.next().unwrap_or(Solver::Euler);
-        // a level that is evaluated twice, as in Heun's corrections, is one
-        let mut levels = plan.sigmas();
-        levels.dedup();
+        let mut levels = levels(plan, solver);
         if let Self::Diffusers(scheduler) = self {
             levels = scheduler.nearest(&levels, options)?;
         }
-        Ok(Wanted { levels, solver, last_step: LastStep::ToZero })
+        Ok(Wanted { levels, solver, last_step: LastStep::ToZero, in_time: self.in_time(plan) })
     }
 
     /// What its user has to know beside pasting the text.
@@ -121,7 +198,13 @@ impl Tool {
         match self {
             Self::Comfyui => {
                 let name = self.solver(wanted.solver).unwrap_or("euler");
-                Some(format!("for a ManualSigmas node into SamplerCustom; choose the sampler {name} in KSamplerSelect"))
+                let mut advice =
+                    format!("for a ManualSigmas node into SamplerCustom; choose the sampler {name} in KSamplerSelect");
+                if wanted.in_time {
+                    advice += "\nthe numbers are the flow's times t = sigma / (1 + sigma), which ComfyUI calls sigmas \
+                               and does not shift again";
+                }
+                Some(advice)
             }
             Self::Diffusers(scheduler) => Some(scheduler.advice(&wanted.levels, options)),
             _ => None,
@@ -129,11 +212,16 @@ impl Tool {
     }
 
     /// The text that the tool takes.
-    pub fn write(self, wanted: &Wanted, options: &Options) -> String {
-        let Wanted { levels, solver, last_step } = wanted;
+    ///
+    /// # Errors
+    /// If two levels are one to it.
+    pub fn write(self, wanted: &Wanted, options: &Options) -> Result<String> {
+        let Wanted { levels, solver, last_step, in_time } = wanted;
+        let counted = if *in_time { wanted.times() } else { levels.clone() };
+        check_apart(&self.to_string(), levels, &counted, None)?;
         let name = self.solver(*solver).unwrap_or("euler");
-        let commas = with_zero(levels, ", ");
-        match self {
+        let commas = with_zero(&counted, ", ");
+        Ok(match self {
             // the node finds numbers by a pattern that knows no exponents
             Self::Comfyui => format!("{commas}\n"),
             Self::KDiffusion => format!(
@@ -142,20 +230,38 @@ impl Tool {
                  import torch\n\
                  sigmas = torch.tensor([{commas}], device=noise.device)\n\
                  x = k_diffusion.sampling.{name}(model, noise * {}, sigmas)\n",
-                levels.first().map_or_else(|| "1".to_owned(), |sigma| decimal(*sigma))
+                decimals(&counted).first().map_or("1", String::as_str)
             ),
             Self::StableDiffusionCpp => {
-                format!("--sampling-method {name} --steps {} --sigmas \"{}\"\n", levels.len(), with_zero(levels, ","))
+                format!("--sampling-method {name} --steps {} --sigmas \"{}\"\n", levels.len(), with_zero(&counted, ","))
             }
-            Self::DiffSampler => diff_sampler(levels, *solver, *last_step, name),
-            Self::Diffusers(scheduler) => scheduler.write(wanted, options),
-        }
+            Self::DiffSampler => diff_sampler(&counted, *solver, *last_step, name),
+            Self::Diffusers(scheduler) => scheduler.write(wanted, options)?,
+        })
     }
+}
+
+/// The levels of a plan for a solver of a tool's own, so that the evaluations are the plan's, or as near as the solver comes to it.
+pub fn levels(plan: &Plan, solver: Solver) -> Vec<f64> {
+    let twice = |solver: Solver| solver.evaluations_per_step() == 2;
+    let mut stages = plan.sigmas();
+    if twice(solver) && plan.solver.parse().is_ok_and(twice) {
+        // every second of them is a step's second evaluation, at the next level or in between
+        let fits = |schedule: &&Schedule| schedule.len() == plan.nfe() / 2 + 1;
+        return match plan.schedule.as_ref().filter(fits) {
+            Some(schedule) => schedule.levels().to_vec(),
+            // it has lost its schedule, or refining its levels has left it one with the second evaluations
+            None => stages.into_iter().step_by(2).collect(),
+        };
+    }
+    // a level that is evaluated twice, as in Heun's corrections, is one
+    stages.dedup();
+    stages
 }
 
 /// diff-sampler counts levels, stops at the last, and has a switch for a last step to 0.
 fn diff_sampler(levels: &[f64], solver: Solver, last_step: LastStep, name: &str) -> String {
-    let steps = joined(levels.iter().map(|level| decimal(*level)), ",");
+    let steps = decimals(levels).join(",");
     let order = match solver {
         Solver::Ipndm { order } | Solver::IpndmV { order } => format!(" --max_order={order}"),
         Solver::Deis { order, basis } => {

@@ -100,6 +100,16 @@ impl Coordinates<'_> {
         plan
     }
 
+    /// How far along a coordinate it is between two plans that were decoded `difference` apart: as far, but for a level that
+    /// an end of the `range` has stopped.
+    pub fn reach(&self, coordinate: usize, difference: f64, [here, moved]: [&Plan; 2], range: (f64, f64)) -> f64 {
+        let level = |plan: &Plan| plan.stages.get(coordinate).map(|stage| stage.sigma);
+        match (level(here), level(moved)) {
+            (Some(from), Some(to)) if self.moving.levels && (to == range.0 || to == range.1) => (to / from).ln().abs(),
+            _ => difference.abs(),
+        }
+    }
+
     /// The gradient in these coordinates, at the plan itself.
     pub fn pullback(&self, gradient: &PlanGradient) -> Vec<f64> {
         let sigmas = self.plan.sigmas();

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
-use super::RefineError;
 use super::coordinates::{Coordinates, Moving};
+use super::{RefineError, check_range};
 use crate::match_variance::{gathered, stretch, stretched};
 use crate::normal::Normal;
 use crate::pseudo_huber_constant;
@@ -82,6 +82,10 @@ pub struct Solved {
 /// Columns of a Jacobian that are measured at once.
 const TOGETHER: usize = 8;
 
+/// A level that an end of the range stops before this part of [`GaussNewtonOptions::difference`] is held there. Logarithms round, so that a
+/// level at an end may be a last digit away from it, and a difference over that is rounding alone.
+const LEAST_OF_DIFFERENCE: f64 = 0.1;
+
 /// Refines a plan by rounds of Gauss and Newton's: the images' derivative along every coordinate is a difference of two
 /// runs, of which the second repeats only what the coordinate has a say in; ridge regressions of what is missing on
 /// these derivatives give the steps. `held_out`, an error on other latents, says how strong the ridge should be and whether a
@@ -96,7 +100,7 @@ const TOGETHER: usize = 8;
 /// `denoise` evaluates several inputs at once; see [`execute_together`].
 ///
 /// # Errors
-/// As [`execute_together`].
+/// As [`execute_together`], and if the range of levels holds none.
 pub fn gauss_newton<V: Samples, E: Debug>(
     plan: &Plan,
     batch: &Endpoints<V>,
@@ -120,6 +124,7 @@ pub fn gauss_newton_in<V: Samples, E: Debug>(
     mut denoise: impl FnMut(&[(&V, f64)]) -> Result<Vec<V>, E>,
 ) -> Result<Solved, RefineError<E>> {
     plan.validate()?;
+    check_range(options.sigma_range)?;
     let dimensions = batch.latent.norm_squared() / batch.samples.max(1) as f64;
     let softness = options.robust.then(|| pseudo_huber_constant(dimensions));
     let mut error = held_out(plan)?;
@@ -170,7 +175,7 @@ pub fn gauss_newton_in<V: Samples, E: Debug>(
         let found_by = serde_json::json!({
             "by": "gauss_newton", "robust": options.robust, "moving": options.moving,
             "whole": options.whole, "match_variance": options.match_variance, "samples": batch.samples, "evaluations": solved.evaluations,
-            "held_out_error_before": solved.errors[0], "held_out_error": solved.errors.last(),
+            "deciding_error_before": solved.errors[0], "deciding_error": solved.errors.last(),
         });
         plan.metadata.found_by.insert("refined".into(), found_by);
     }
@@ -217,9 +222,9 @@ struct Moved {
     coordinate: usize,
     /// The first stage that the coordinate has a say in.
     first: usize,
-    /// With the coordinate moved up, by the distance.
+    /// With the coordinate moved up.
     up: Plan,
-    /// With it moved down by as much; without one, the derivative is measured from the plan itself.
+    /// With it moved down; without one, the derivative is measured from the plan itself.
     down: Option<Plan>,
     /// How far the plans are from one another.
     distance: f64,
@@ -276,22 +281,25 @@ impl<V: Samples> Jacobian<V> {
         for ((coordinate, first), moves) in
             coordinates.stages().into_iter().enumerate().zip(coordinates.moves(options.whole, options.first_state))
         {
-            // a level at an end of the range stays there
+            // the plan with the coordinate moved, and how far
             let at = |difference: f64| {
-                let mut moved = place.clone();
-                moved[coordinate] += difference;
-                let moved = coordinates.decode(&moved, options.sigma_range);
-                (moved.stages != here.stages || moved.output != here.output).then_some(moved)
+                let mut to = place.clone();
+                to[coordinate] += difference;
+                let moved = coordinates.decode(&to, options.sigma_range);
+                let changed = moved.stages != here.stages || moved.output != here.output;
+                let reach = coordinates.reach(coordinate, difference, [&here, &moved], options.sigma_range);
+                // a level at an end of the range stays there
+                (changed && reach >= LEAST_OF_DIFFERENCE * difference.abs()).then_some((moved, reach))
             };
             // the image is linear in its own coefficients: a difference of any length is its derivative, and rounds the less
             let linear = first == plan.nfe();
             let difference = if linear { 1.0 } else { options.difference };
-            if let Some(up) = at(difference).filter(|_| moves) {
+            if let Some((up, above)) = at(difference).filter(|_| moves) {
                 up.validate()?;
                 let down = if options.central && !linear { at(-difference) } else { None };
-                let down = down.filter(|down| down.validate().is_ok());
-                let distance = if down.is_some() { 2.0 * difference } else { difference };
-                moving.push(Moved { coordinate, first, up, down, distance });
+                let down = down.filter(|(down, _)| down.validate().is_ok());
+                let distance = above + down.as_ref().map_or(0.0, |(_, below)| *below);
+                moving.push(Moved { coordinate, first, up, down: down.map(|(down, _)| down), distance });
             }
         }
         // in order of the stages, so that those measured at once repeat about the same ones
@@ -335,7 +343,45 @@ fn match_variance<V: Samples>(plan: &mut Plan, batch: &Endpoints<V>, image: &V, 
 
 #[cfg(test)]
 mod tests {
+    use fewstep_core::execute::one_by_one;
+    use fewstep_core::schedule::karras;
+    use fewstep_core::solver::{Solver, SolverOptions};
+
     use super::*;
+
+    /// How far along each level a step of one column goes, for levels from 0.1 to 10 in this range; none of a level that is held.
+    fn units(central: bool, sigma_range: (f64, f64)) -> [Option<f64>; 3] {
+        let plan = Solver::Euler.plan(&karras(3, 0.1, 10.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
+        let coordinates = Coordinates { plan: &plan, moving: Moving { levels: true, coefficients: false } };
+        let batch = Endpoints { latent: vec![1.0, -0.5], mean: None, image: vec![0.0; 2], samples: 1 };
+        let options = GaussNewtonOptions { central, sigma_range, ..GaussNewtonOptions::default() };
+        let denoise = |x: &Vec<f64>, sigma: f64| {
+            Ok::<_, std::convert::Infallible>(x.iter().map(|x| (x / (1.0 + sigma)).sin()).collect())
+        };
+        let measured = Jacobian::measure(&coordinates, &batch, &options, &Vec::clone, one_by_one(denoise)).unwrap();
+        let of =
+            |level: usize| measured.units.iter().find(|(coordinate, _)| *coordinate == level).map(|(_, unit)| *unit);
+        [0, 1, 2].map(of)
+    }
+
+    /// A move that an end of the range cuts short has the derivative of a whole one, and a level at an end stays there, whatever the last
+    /// digits of both are.
+    #[test]
+    fn moves_that_are_cut_short_are_measured_as_far_as_they_go() {
+        let whole = |central: bool| units(central, (1e-3, 1e3)).map(Option::unwrap);
+        let close = |a: Option<f64>, b: f64| a.is_some_and(|a| (a / b - 1.0).abs() < 0.05);
+        let half = 0.5 * GaussNewtonOptions::default().difference;
+        for central in [false, true] {
+            let [first, middle, last] = whole(central);
+            let cut = units(central, (0.1 * (-half).exp(), 10.0 * half.exp()));
+            assert!(close(cut[0], first) && cut[1] == Some(middle) && close(cut[2], last), "{central}: {cut:?}");
+            for away in -4_i64..=4 {
+                let ulps = |end: f64| f64::from_bits(end.to_bits().wrapping_add_signed(away));
+                let at_ends = units(central, (ulps(0.1), ulps(10.0)));
+                assert!(at_ends[0].is_none() && close(at_ends[2], last), "{central} {away}: {at_ends:?}");
+            }
+        }
+    }
 
     /// Which ridges are tried from `from`, and which is the best; `errors` has none where a plan would not be valid.
     fn search(from: usize, weaker: bool, errors: [Option<f64>; RIDGES.len()]) -> (Vec<usize>, Option<usize>) {

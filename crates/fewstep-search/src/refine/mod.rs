@@ -75,7 +75,7 @@ pub enum RefineError<E> {
     /// Levels that the solver leaves no plan on.
     #[error(transparent)]
     Solver(#[from] SolverError),
-    /// Levels that meet.
+    /// Levels that meet, or a range that holds none.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
     /// A plan whose levels are to move and are not known.
@@ -103,6 +103,12 @@ impl<E> RefineError<E> {
             other => Self::Execute(other),
         }
     }
+}
+
+/// Refuses a range that no level can be moved into.
+fn check_range<E>((sigma_min, sigma_max): (f64, f64)) -> Result<(), RefineError<E>> {
+    // no comparison with NaN holds
+    if sigma_min <= sigma_max { Ok(()) } else { Err(ScheduleError::Range { sigma_min, sigma_max }.into()) }
 }
 
 /// A refinement under way: a plan, and the optimiser's state. It serialises exactly.
@@ -135,7 +141,7 @@ impl Refiner {
     /// Costs and memory are those of [`rollout_gradient`].
     ///
     /// # Errors
-    /// Of the network or the loss, or if the gradient is not finite. The plan is then as before.
+    /// Of the network or the loss, or if the gradient is not finite or the range of levels holds none. The plan is then as before.
     pub fn step<V: VectorSpace, N: BoundDenoiser<V>>(
         &mut self,
         batch: &Endpoints<V>,
@@ -143,6 +149,7 @@ impl Refiner {
         loss: impl FnOnce(&V, &V) -> Result<(f64, V), N::Error>,
     ) -> Result<f64, RefineError<N::Error>> {
         self.plan.validate()?;
+        check_range(self.options.sigma_range)?;
         let (value, gradient) =
             rollout_gradient(&self.plan, batch.start(), network, |image| loss(image, &batch.image))?;
         let (plan, adam) = match self.options.solver {
@@ -214,7 +221,7 @@ pub struct Refined {
 /// soon learnt by heart.
 ///
 /// # Errors
-/// If there are no batches, if the plan is not valid, and those of [`Refiner::step`].
+/// If there are no batches, if the plan is not valid or the range of levels holds none, and those of [`Refiner::step`].
 pub fn refine<V: VectorSpace, N: BoundDenoiser<V>>(
     plan: &Plan,
     training: &[Endpoints<V>],
@@ -224,6 +231,7 @@ pub fn refine<V: VectorSpace, N: BoundDenoiser<V>>(
     mut loss: impl FnMut(&V, &V) -> Result<(f64, V), N::Error>,
 ) -> Result<Refined, RefineError<N::Error>> {
     plan.validate()?;
+    check_range(options.sigma_range)?;
     if training.is_empty() {
         return Err(RefineError::NoBatches);
     }
@@ -249,12 +257,13 @@ pub fn refine<V: VectorSpace, N: BoundDenoiser<V>>(
     let mut found_by = serde_json::json!({
         "steps": options.steps, "learning_rate": options.learning_rate,
         "level_learning_rate": options.level_learning_rate, "moving": options.moving,
-        "samples": samples, "evaluations": refined.evaluations, "held_out_error_before": refined.held_out[0].1,
+        "samples": samples, "evaluations": refined.evaluations,
+        // none where no error was finite, which JSON has no number for
+        "deciding_error_before": refined.held_out[0].1, "deciding_error": least,
     });
     if let Some(solver) = options.solver {
         found_by["moving"] = serde_json::json!({ "levels": true, "solver": solver });
     }
     refined.plan.metadata.found_by.insert("refined".into(), found_by);
-    refined.plan.metadata.scores.insert("held_out_error".into(), least);
     Ok(refined)
 }

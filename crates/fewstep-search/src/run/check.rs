@@ -1,19 +1,19 @@
 //! What can be known to fail before a search begins.
 
-use fewstep_core::denoiser::Denoiser;
+use fewstep_core::denoiser::{Denoiser, Levels};
 use fewstep_core::schedule::MOST_LEVELS;
 
 use super::Extras;
 use super::teach::grid_and_fine;
 use crate::error::{Error, Result};
-use crate::method::{Method, Source};
+use crate::method::{Method, Refinement, Source};
 use crate::settings::{Distance, SearchSettings};
 
 /// Refuses, before any evaluation, what a search of `method` on `denoiser` is known to fail on.
 ///
 /// # Errors
 /// If a setting is outside its domain, the method has no plan of one of these numbers of evaluations, or it lacks something: latents,
-/// training data, images, a derivative, a loss.
+/// training data, images, a derivative, a loss, levels that can move.
 pub fn check_method<D: Denoiser>(
     denoiser: &D,
     method: &Method,
@@ -24,9 +24,6 @@ pub fn check_method<D: Denoiser>(
     settings.validate()?;
     let (grid, _) = grid_and_fine(&denoiser.spec().levels, &settings.teacher)?;
     needs(denoiser, method, settings, extras)?;
-    if let Some(data) = extras.data.filter(|_| method.matches_data()) {
-        data.check()?;
-    }
     servable(method, steps, grid.len(), extras)
 }
 
@@ -42,19 +39,20 @@ pub(super) fn needs<D: Denoiser>(
         let rule = if least == 2 { "at least 2 for this method" } else { "at least 4 for this method" };
         return Err(Error::Setting { name: "teacher.samples", rule, value: latents.to_string() });
     }
-    if method.source == Source::Bound && extras.table.is_none() {
-        return Err(needs_table());
+    if method.source == Source::Bound {
+        extras.table.ok_or_else(needs_table)?.check()?;
     }
     if method.matches_data() {
         if denoiser.appearance().is_none() {
             return Err(Error::NoImages);
         }
-        if extras.data.is_none() {
-            return Err(needs_moments());
-        }
+        extras.data.ok_or_else(needs_moments)?.check(&settings.moments)?;
     }
     if method.nearest {
         Method::others(&settings.nearest).try_for_each(|other| needs(denoiser, &other, settings, extras))?;
+    }
+    if method.refinement == Some(Refinement::Levels) {
+        levels_can_move(&denoiser.spec().levels)?;
     }
     if method.follows_gradients() {
         if denoiser.differentiable().is_none() {
@@ -65,6 +63,11 @@ pub(super) fn needs<D: Denoiser>(
         }
     }
     Ok(())
+}
+
+/// Refuses to move levels of a denoiser that knows none between its own.
+pub(super) fn levels_can_move(levels: &Levels) -> Result<()> {
+    if levels.is_discrete() { Err(Error::DiscreteLevels { known: levels.discrete.len() }) } else { Ok(()) }
 }
 
 pub(super) fn needs_table() -> Error {

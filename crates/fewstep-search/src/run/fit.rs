@@ -40,7 +40,7 @@ impl<D: Denoiser> Search<'_, D> {
         let options = settings.options(steps.iter().copied().max().unwrap_or(0));
         let samples = settings.fitted(self.settings.teacher.samples);
         let holds = self.teacher.ends().mean.is_some();
-        let total = options.most_evaluations(self.teacher.grid().len(), holds) * samples;
+        let total = options.most_evaluations(self.teacher.grid().len(), holds).saturating_mul(samples);
         let mut progress = Progress::new(self.observer, "least squares", "evaluations (at most)", total as u64, 0);
         let (student, teacher) = self.first(samples)?;
         let denoise = |x: &D::Batch, sigma: f64| {
@@ -83,8 +83,9 @@ impl<D: Denoiser> Search<'_, D> {
         if swept.is_empty() {
             return Ok(());
         }
-        let total: usize =
-            swept.iter().map(|f| sweep_evaluations(f.plan.nfe(), settings.sweeps) * few + f.plan.nfe() * all).sum();
+        let of_plan =
+            |nfe: usize| sweep_evaluations(nfe, settings.sweeps).saturating_mul(few).saturating_add(nfe * all);
+        let total = swept.iter().map(|found| of_plan(found.plan.nfe())).fold(0, usize::saturating_add);
         let mut evaluations = 0;
         let mut progress = Progress::new(self.observer, "sweeps", "evaluations (at most)", total as u64, 0);
         let along = |paths: &[Vec<usize>], sweeps: usize, samples: usize| {

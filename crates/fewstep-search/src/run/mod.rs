@@ -105,7 +105,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
     /// A search on `denoiser` against the trajectories of a teacher, from a file or of another denoiser ([`solve_teacher`]).
     ///
     /// # Errors
-    /// As [`Search::new`].
+    /// As [`Search::new`], and if the teacher has other samples than `settings.teacher` and the denoiser say.
     pub fn with_teacher(
         denoiser: &'a D,
         teacher: Teacher<D::Batch>,
@@ -113,6 +113,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
         observer: &'a dyn Observer,
     ) -> Result<Self> {
         settings.validate()?;
+        teach::check_fits(&teacher, denoiser.spec(), &settings.teacher)?;
         let started = Instant::now();
         let student = Seeded::new(denoiser, &search_seeds(settings), observer)?;
         let teacher = match settings.least_squares.constant {

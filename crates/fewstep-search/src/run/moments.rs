@@ -67,9 +67,9 @@ impl DataMoments {
         Ok(())
     }
 
-    /// Refuses samples that are too few to tell moments from.
-    pub(super) fn check(&self) -> Result<()> {
-        let (samples, features) = (self.features.samples(), self.features.dim());
+    /// Refuses samples that are too few to tell moments from: these, or those that a search would make to compare with them.
+    pub(super) fn check(&self, settings: &MomentsSettings) -> Result<()> {
+        let (samples, features) = (self.features.samples().min(settings.control as u64), self.features.dim());
         if samples <= features as u64 { Err(GaussianError::TooFew { features, samples }.into()) } else { Ok(()) }
     }
 }

@@ -74,7 +74,8 @@ impl<D: Denoiser> Search<'_, D> {
         distance: &dyn Fn(&Plan, &[u64]) -> Result<f64>,
         settings: &NearestSettings,
     ) -> Result<(Option<FoundPlan>, u64)> {
-        let first = SEARCH_SEEDS + self.settings.teacher.samples as u64;
+        // past the control samples, too, which plans were moved by
+        let first = SEARCH_SEEDS + self.settings.teacher.samples.max(self.settings.moments.control) as u64;
         let seeds: Vec<u64> = (first..first + settings.samples as u64).collect();
         let (mut distances, mut evaluations) = (BTreeMap::new(), 0);
         // a scorer is given a plan and seeds, so the first quarter is made twice: a quarter more for plans that stay, three less for others

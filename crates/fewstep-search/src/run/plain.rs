@@ -104,7 +104,8 @@ impl<D: Denoiser> Search<'_, D> {
             gain: f64::NEG_INFINITY,
             ..StudentOptions::default()
         };
-        let total = options.most_evaluations(self.teacher.grid().len(), false) * self.settings.teacher.samples;
+        let most = options.most_evaluations(self.teacher.grid().len(), false);
+        let total = most.saturating_mul(self.settings.teacher.samples);
         let mut progress = Progress::new(self.observer, "oss", "evaluations (at most)", total as u64, 0);
         let mut denoise = |x: &D::Batch, sigma: f64| {
             let outputs = self.student.denoised(x, sigma)?;
@@ -132,8 +133,12 @@ impl<D: Denoiser> Search<'_, D> {
     }
 
     /// The paper's Eq. 12 over the table that was given.
+    ///
+    /// # Errors
+    /// If there is none, or it is not finite.
     pub(super) fn bound(&self, solver: Solver, candidates: &mut Candidates, steps: &[usize]) -> Result<()> {
         let table = self.extras.table.ok_or_else(needs_table)?;
+        table.check()?;
         for found in minimise_bound(table, longest(steps)) {
             candidates.found.push(alone(on_schedule(solver, &found.schedule)?));
         }

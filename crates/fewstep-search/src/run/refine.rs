@@ -1,11 +1,12 @@
 //! Refinement of plans: levels and coefficients together, towards less rollout error.
 
-use fewstep_core::denoiser::Denoiser;
+use fewstep_core::denoiser::{Denoiser, Levels};
 use fewstep_core::execute::ExecuteError;
 use fewstep_core::observe::Progress;
 use fewstep_core::plan::Plan;
 use fewstep_core::solver::Solver;
 
+use super::check::levels_can_move;
 use super::{Candidates, Search, error_space};
 use crate::error::{Error, Result};
 use crate::refine::{GaussNewtonOptions, Moving, RefineOptions, gauss_newton_in, refine};
@@ -53,6 +54,11 @@ impl GaussNewtonSettings {
     }
 }
 
+/// What of plans may move: a network of discrete levels says nothing between them.
+fn moving(levels: &Levels) -> Moving {
+    Moving { levels: !levels.is_discrete(), coefficients: true }
+}
+
 /// Some of the teacher's latents, with the denoiser on them.
 type Part<'a, D> = (Seeded<'a, D>, Endpoints<<D as Denoiser>::Batch>);
 
@@ -81,8 +87,7 @@ impl<D: Denoiser> Search<'_, D> {
             sigma_range: spec.levels.supported,
             difference: difference(spec.rounding),
             central: plan.nfe() <= FEW_EVALUATIONS,
-            // a network of discrete levels says nothing between them
-            moving: Moving { levels: !spec.levels.is_discrete(), coefficients: true },
+            moving: moving(&spec.levels),
             least_gain: settings.least_gain,
             robust: settings.robust,
             match_variance: settings.match_variance,
@@ -98,12 +103,18 @@ impl<D: Denoiser> Search<'_, D> {
 
     /// Every plan on three quarters of the search's latents; what is best on the others is kept.
     /// With a solver, levels alone move.
+    ///
+    /// # Errors
+    /// If levels alone are to move and cannot, and if the denoiser fails.
     pub(super) fn rollout(
         &self,
         settings: &RolloutSettings,
         solver: Option<Solver>,
         candidates: &mut Candidates,
     ) -> Result<()> {
+        if solver.is_some() {
+            levels_can_move(&self.student.denoiser().spec().levels)?;
+        }
         let samples = self.settings.teacher.samples;
         let kept_apart = samples / 4;
         let mut training = self.part(0, samples - kept_apart)?;
@@ -135,10 +146,10 @@ impl<D: Denoiser> Search<'_, D> {
             steps: settings.steps,
             learning_rate: settings.learning_rate,
             level_learning_rate: 4.0 * settings.learning_rate,
+            moving: moving(&spec.levels),
             solver,
             sigma_range: spec.levels.supported,
             check_every: settings.steps.div_ceil(CHECKS).max(1),
-            ..RefineOptions::default()
         };
         let (student, ends) = training;
         let (samples, constant) = (ends.samples, pseudo_huber_constant(spec.numel() as f64));

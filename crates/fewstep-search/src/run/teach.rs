@@ -1,11 +1,11 @@
 //! The teacher of all searches: its levels, its trajectories, and the mean output that plans may hold.
 
-use fewstep_core::denoiser::{Denoiser, Levels};
+use fewstep_core::denoiser::{Denoiser, Levels, Spec};
 use fewstep_core::observe::{Observer, Progress};
 use fewstep_core::plan::{Constant, Plan};
 use fewstep_core::schedule::{Schedule, karras};
 use fewstep_core::solver::SolverOptions;
-use fewstep_core::space::{Batch, VectorSpace};
+use fewstep_core::space::{Batch, Samples, VectorSpace};
 use serde_json::{Value, json};
 
 use super::search_seeds;
@@ -36,7 +36,7 @@ pub const TEACHER_STEPS: usize = 18;
 /// If the denoiser does not know so many levels.
 pub fn usual_teacher(levels: &Levels, steps: usize) -> Result<Plan> {
     let (solver, times) = TeacherSolver::Auto.on(levels);
-    let steps = times * steps.saturating_sub(1) + 1;
+    let steps = times.saturating_mul(steps.saturating_sub(1)).saturating_add(1);
     Ok(solver.plan(&baseline(levels, steps)?, &SolverOptions::default())?)
 }
 
@@ -44,7 +44,7 @@ pub fn usual_teacher(levels: &Levels, steps: usize) -> Result<Plan> {
 pub(super) fn grid_and_fine(levels: &Levels, settings: &TeacherSettings) -> Result<(Schedule, Schedule)> {
     let (low, high) = levels.sampling;
     let grid = karras(settings.grid, low, high, 7.0)?.round_grid(levels)?;
-    let fine = refined(&grid, settings.steps_on(levels).1).round_grid(levels)?;
+    let fine = refined(&grid, settings.steps_on(levels).1)?.round_grid(levels)?;
     Ok((grid, fine))
 }
 
@@ -65,7 +65,7 @@ pub fn held_out_teacher(levels: &Levels, settings: &TeacherSettings) -> Result<P
 }
 
 /// Everything that a teacher's trajectories depend on: the key of a file that keeps them.
-pub fn teacher_key(spec: &fewstep_core::denoiser::Spec, settings: &TeacherSettings) -> Value {
+pub fn teacher_key(spec: &Spec, settings: &TeacherSettings) -> Value {
     json!({ "denoiser": spec.identity, "guidance": spec.guidance, "teacher": settings })
 }
 
@@ -93,6 +93,23 @@ pub fn solve_teacher<D: Denoiser>(
     };
     let teacher = Teacher::solve(solver, &fine, &grid, seeded.latents().clone(), samples, denoise);
     Ok((seeded.relied_on(teacher.map_err(Error::from))?, seeded.evaluations()))
+}
+
+/// Refuses a teacher, such as one of a file, that a search with these settings would take apart where it has no samples.
+///
+/// # Errors
+/// If it has more or fewer samples than the settings say, or samples of another size than the denoiser's.
+pub(super) fn check_fits<B: Batch>(teacher: &Teacher<B>, spec: &Spec, settings: &TeacherSettings) -> Result<()> {
+    let (ends, expected) = (teacher.ends(), settings.samples);
+    let batches = [&ends.latent, &ends.image].into_iter().chain(teacher.states());
+    let mut counts = std::iter::once(ends.samples).chain(batches.map(Samples::samples));
+    if let Some(found) = counts.find(|count| *count != expected) {
+        return Err(Error::TeacherSamples { found, expected });
+    }
+    match ends.image.other_size(spec.numel()) {
+        Some(found) => Err(Error::SampleSize { what: "the teacher's images", found, shape: spec.shape.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// The teacher with the student's mean output at the first level for plans to hold.

@@ -37,7 +37,7 @@ impl TeacherSettings {
     /// The solver on these levels, and its steps from one level of the grid to the next.
     pub fn steps_on(&self, levels: &Levels) -> (Solver, usize) {
         let (solver, times) = self.solver.on(levels);
-        (solver, times * self.substeps)
+        (solver, times.saturating_mul(self.substeps))
     }
 }
 
@@ -69,6 +69,8 @@ mod tests {
         let (solver, times) = on(TeacherSolver::Auto, 0.001, 999.0);
         assert_eq!((solver.to_string().as_str(), times), ("dpmpp2m", 2));
         assert_eq!(on(TeacherSolver::Of(Solver::Heun), 0.001, 999.0), (Solver::Heun, 1));
+        let endless = TeacherSettings { substeps: usize::MAX, ..TeacherSettings::default() };
+        assert_eq!(endless.steps_on(&Levels::between(0.001, 999.0)).1, usize::MAX);
         for name in ["auto", "heun", "dpmpp3m"] {
             let solver = TeacherSolver::try_from(name.to_owned()).unwrap();
             assert_eq!(String::from(solver), name);

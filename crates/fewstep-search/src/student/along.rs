@@ -30,7 +30,8 @@ struct Walker<'a, V, R, F> {
 /// Evaluations of the whole batch that sweeps over a path of `n` levels take at most: the path itself, what the longer path leaves, and
 /// two moves of every level a sweep.
 pub fn sweep_evaluations(n: usize, sweeps: usize) -> usize {
-    n + n * (n + 1) / 2 + sweeps * n * (n + 1)
+    let pairs = n.saturating_mul(n.saturating_add(1));
+    n.saturating_add(pairs / 2).saturating_add(sweeps.saturating_mul(pairs))
 }
 
 /// Steps along `paths`, which move first if `sweeps` is not 0: how, and at what price, is at

@@ -42,7 +42,9 @@ impl StudentOptions {
     /// below it what a constant leads to; then a beam at every level that can be reached with so many evaluations.
     pub fn most_evaluations(&self, grid: usize, constant: bool) -> usize {
         let first = if constant { grid } else { 1 };
-        first + (2..=self.most).map(|nfe| self.beam * (grid + 1).saturating_sub(nfe)).sum::<usize>()
+        // no level repeats, so that none is left for more evaluations than there are levels
+        let reached = (2..=self.most.min(grid)).map(|nfe| self.beam.saturating_mul(grid - nfe + 1));
+        reached.fold(first, usize::saturating_add)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::support::{denoiser, images, latents};
 fn searched(data: &Mixture, denoise: impl Fn(&Vec<f64>, f64) -> Result<Vec<f64>, Infallible> + Copy) -> Outcome {
     let grid = karras(9, 0.06, 12.0, 5.0).unwrap();
     let latent = latents(data, 0, 24);
-    let teacher = Teacher::solve(Solver::Heun, &refined(&grid, 2), &grid, latent, 24, denoise).unwrap();
+    let teacher = Teacher::solve(Solver::Heun, &refined(&grid, 2).unwrap(), &grid, latent, 24, denoise).unwrap();
     let options = StudentOptions { most: 4, ..StudentOptions::default() };
     least_squares(&teacher, &Fit::default(), &options, denoise).unwrap()
 }

@@ -3,11 +3,14 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 
+use fewstep_core::denoiser::{Levels, Oracle};
 use fewstep_core::mixture::Mixture;
-use fewstep_core::schedule::karras;
+use fewstep_core::observe::Silent;
+use fewstep_core::schedule::{ScheduleError, karras};
 use fewstep_core::{Plan, Solver, SolverOptions, execute, one_by_one};
 use fewstep_search::{
-    Endpoints, Fit, GaussNewtonOptions, RefineError, StudentOptions, Teacher, gauss_newton, least_squares, refined,
+    Endpoints, Fit, GaussNewtonOptions, HeldOut, RefineError, Search, SearchSettings, StudentOptions, Teacher,
+    gauss_newton, least_squares, refined,
 };
 
 use crate::support::{denoiser, images, latents, mixture, samples};
@@ -65,13 +68,14 @@ fn a_plan_that_can_be_reached_is_reached() {
 fn fitted_plans_are_improved_together() {
     let data = images();
     let grid = karras(25, 0.002, 80.0, 7.0).unwrap();
-    let heun = Solver::Heun.plan(&refined(&grid, 2), &SolverOptions::default()).unwrap();
+    let heun = Solver::Heun.plan(&refined(&grid, 2).unwrap(), &SolverOptions::default()).unwrap();
     let ends = |first: u64, count: u64| {
         Endpoints::solve(&heun, samples(&data, first, count), count as usize, apart(&data)).unwrap()
     };
     let (training, others, held_out) = (ends(0, 48), ends(50_000, 48), ends(100_000, 150));
     let latent = latents(&data, 0, 48);
-    let teacher = Teacher::solve(Solver::Heun, &refined(&grid, 2), &grid, latent, 48, denoiser(&data)).unwrap();
+    let teacher =
+        Teacher::solve(Solver::Heun, &refined(&grid, 2).unwrap(), &grid, latent, 48, denoiser(&data)).unwrap();
     let student = StudentOptions { most: 5, ..StudentOptions::default() };
     let fitted = least_squares(&teacher, &Fit::default(), &student, denoiser(&data)).unwrap().plans;
     for robust in [false, true] {
@@ -96,6 +100,32 @@ fn fitted_plans_are_improved_together() {
     }
 }
 
+/// A level that is at an end of the range, or a last digit away from it, stays there: what a search finds does not hang on that digit.
+#[test]
+fn last_digits_of_the_range_do_not_matter() {
+    let (mut top, mut rounded_down) = (79.9_f64, 0);
+    let (settings, seeds) = (SearchSettings::default(), (0..100).collect::<Vec<u64>>());
+    let mut found: Vec<Vec<f64>> = Vec::new();
+    for _ in 0..8 {
+        top = top.next_up();
+        rounded_down += usize::from(top.ln().exp() < top);
+        let denoiser = Oracle::new(mixture(), vec![2], Levels::between(0.002, top));
+        let held_out = HeldOut::new(&denoiser, &settings.teacher, &seeds, &Silent).unwrap();
+        let search = Search::new(&denoiser, &settings, &Silent).unwrap();
+        let errors = |name: &str| {
+            let plans = search.find(&name.parse().unwrap(), &[3, 5]).unwrap().plans.into_values();
+            plans.map(|plan| held_out.rollout_error(&denoiser, &plan, &Silent).unwrap()).collect::<Vec<f64>>()
+        };
+        let (plain, refined) = (errors("karras/euler"), errors("karras/euler+gauss-newton"));
+        assert!(refined[1] < 0.3 * plain[1], "{plain:?} {refined:?}");
+        found.push([refined, errors("karras/ipndm2+gauss-newton")].concat());
+    }
+    assert!((1..8).contains(&rounded_down), "both kinds of ends are tried: {rounded_down} of 8 are rounded down");
+    for errors in &found {
+        assert!(errors.iter().zip(&found[0]).all(|(a, b)| (a / b - 1.0).abs() < 1e-6), "{found:?}");
+    }
+}
+
 /// Where one sample of two is 3 away and the other 1, in each of 4 values.
 #[test]
 fn the_mean_distance_counts_every_sample_as_far_as_it_is() {
@@ -115,6 +145,11 @@ fn the_mean_distance_counts_every_sample_as_far_as_it_is() {
 fn networks_that_fail_say_so() {
     let data = mixture();
     let ends = Endpoints { latent: samples(&data, 0, 3), mean: None, image: samples(&data, 9, 3), samples: 3 };
+    for sigma_range in [(100.0, 1e-3), (f64::NAN, 100.0)] {
+        let options = GaussNewtonOptions { sigma_range, ..options(2) };
+        let refused = gauss_newton(&plan("euler", 3), &ends, |_| Ok(1.0), &options, one_by_one(apart(&data)));
+        assert!(matches!(refused, Err(RefineError::Schedule(ScheduleError::Range { .. }))), "{refused:?}");
+    }
     let broken = |_: &Vec<Vec<f64>>, _: f64| Err("out of memory");
     let failed = gauss_newton(&plan("euler", 3), &ends, |_| Ok(1.0), &options(2), one_by_one(broken));
     assert_eq!(failed, Err(RefineError::Denoiser("out of memory")));

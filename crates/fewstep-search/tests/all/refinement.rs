@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use fewstep_core::denoiser::BoundDenoiser;
 use fewstep_core::mixture::Mixture;
-use fewstep_core::schedule::karras;
+use fewstep_core::schedule::{ScheduleError, karras};
 use fewstep_core::{LastStep, Plan, Schedule, Solver, SolverOptions, VectorSpace, execute};
 use fewstep_search::{
     Endpoints, Fit, Moving, RefineError, RefineOptions, Refiner, StudentOptions, Teacher, least_squares, pseudo_huber,
@@ -191,7 +191,8 @@ fn refinement_improves_plans_on_held_out_latents() {
     let (checking, held_out) = (endpoints(&data, 50_000, 96), endpoints(&data, 100_000, 150));
     let grid = karras(25, 0.002, 80.0, 7.0).unwrap();
     let latent = latents(&data, 0, 64);
-    let teacher = Teacher::solve(Solver::Heun, &refined(&grid, 2), &grid, latent, 64, denoiser(&data)).unwrap();
+    let teacher =
+        Teacher::solve(Solver::Heun, &refined(&grid, 2).unwrap(), &grid, latent, 64, denoiser(&data)).unwrap();
     let student = StudentOptions { most: 4, ..StudentOptions::default() };
     let fitted = least_squares(&teacher, &Fit::default(), &student, denoiser(&data)).unwrap().plans.remove(3).plan;
     let euler = Solver::Euler.plan(&karras(4, 0.002, 80.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
@@ -275,6 +276,31 @@ fn a_refinement_resumes_exactly() {
     assert_eq!(whole.plan().schedule, Some(Schedule::new(whole.plan().sigmas()).unwrap()));
 }
 
+/// A plan says by what error it was chosen, which is no score: other latents would have to tell. JSON has no infinity.
+#[test]
+fn plans_keep_the_error_that_decided_and_are_read_back() {
+    let data = mixture();
+    let batch = [Endpoints { latent: latents(&data, 0, 8), mean: None, image: data.sample(2, 8), samples: 8 }];
+    let squared = |image: &Vec<f64>, target: &Vec<f64>| Ok(squared_error(image, target, 8));
+    let options = RefineOptions { steps: 4, check_every: 2, ..RefineOptions::default() };
+    let start = plan("ipndm2", 4, LastStep::ToZero);
+    let mut asked = 0;
+    let deciding = |_: &Plan| {
+        asked += 1;
+        Ok([0.5, 0.2, 0.4][asked - 1])
+    };
+    let refined_plan = refine(&start, &batch, deciding, &options, &mut &data, squared).unwrap().plan;
+    let found_by = &refined_plan.metadata.found_by["refined"];
+    assert_eq!((&found_by["deciding_error_before"], &found_by["deciding_error"]), (&0.5.into(), &0.2.into()));
+    assert!(refined_plan.metadata.scores.is_empty());
+    for never in [f64::INFINITY, f64::NAN] {
+        let same = refine(&start, &batch, |_: &Plan| Ok(never), &options, &mut &data, squared).unwrap().plan;
+        assert_eq!((&same.stages, &same.output), (&start.stages, &start.output));
+        assert!(same.metadata.found_by["refined"]["deciding_error"].is_null());
+        assert_eq!(Plan::from_json(&same.to_json().unwrap()).unwrap(), same);
+    }
+}
+
 #[test]
 fn refinements_that_cannot_go_on_say_so_and_change_nothing() {
     let data = mixture();
@@ -289,6 +315,14 @@ fn refinements_that_cannot_go_on_say_so_and_change_nothing() {
     let held_out = |_: &Plan| Ok(0.0);
     let none = refine(before.plan(), &[], held_out, &options, &mut &data, squared);
     assert!(matches!(none, Err(RefineError::NoBatches)));
+    for sigma_range in [(5.0, 0.1), (f64::NAN, 5.0), (0.1, f64::NAN)] {
+        let options = RefineOptions { sigma_range, ..options };
+        let refused = |error| matches!(error, Err(RefineError::Schedule(ScheduleError::Range { .. })));
+        let mut refiner = Refiner::new(before.plan().clone(), options);
+        assert!(refused(refiner.step(&batch, &mut &data, squared)), "{sigma_range:?}");
+        let whole = refine(before.plan(), std::slice::from_ref(&batch), held_out, &options, &mut &data, squared);
+        assert!(refused(whole.map(|_| 0.0)), "{sigma_range:?}");
+    }
     let mut broken = before.plan().clone();
     broken.stages.clear();
     let batches = [batch.clone()];

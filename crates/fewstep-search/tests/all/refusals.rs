@@ -4,11 +4,13 @@ use std::cell::RefCell;
 
 use fewstep_core::denoiser::{Counting, Denoiser, Levels, Oracle, Spec};
 use fewstep_core::mixture::Mixture;
-use fewstep_core::objective::BoundTable;
+use fewstep_core::objective::{BoundTable, ForwardNoised, GramTable, TableError};
 use fewstep_core::observe::{Event, Observer, Silent};
 use fewstep_core::schedule::log_snr;
 use fewstep_search::{
-    DataMoments, Error, Extras, Method, Search, SearchSettings, Seeded, check_method, find_plans, sample, search_cost,
+    DataMoments, Endpoints, Error, Extras, Method, Search, SearchSettings, Seeded, StudentOptions, Teacher,
+    check_method, find_plans, minimise_bound, minimise_discretization, sample, search_cost, solve_teacher,
+    sweep_evaluations, usual_teacher,
 };
 
 use crate::finding::{method, pictures, settings};
@@ -92,9 +94,110 @@ fn what_a_method_lacks_is_said_before_any_evaluation() {
     let exact = pictures();
     few.add(exact.appearance().unwrap(), &exact.mixture().sample(7, 2).chunks(20).map(<[f64]>::to_vec).collect())
         .unwrap();
-    let few = Extras { data: Some(&few), ..Extras::default() };
-    let few = check_method(&exact, &method("karras/euler+data-moments"), &[3], &settings, &few).unwrap_err();
-    assert!(few.to_string().contains("cannot be told from 2 samples"), "{few}");
+    let refused = |data: &DataMoments, control: usize| {
+        let mut settings = settings.clone();
+        settings.moments.control = control;
+        let extras = Extras { data: Some(data), ..Extras::default() };
+        check_method(&exact, &method("karras/euler+data-moments"), &[3], &settings, &extras)
+    };
+    let error = refused(&few, 48).unwrap_err();
+    assert!(error.to_string().contains("cannot be told from 2 samples"), "{error}");
+    // samples of our own to compare with many are as many
+    let mut many = DataMoments::new();
+    let images = exact.mixture().sample(7, 300).chunks(20).map(<[f64]>::to_vec).collect();
+    many.add(exact.appearance().unwrap(), &images).unwrap();
+    let error = refused(&many, 2).unwrap_err();
+    assert!(error.to_string().contains("cannot be told from 2 samples"), "{error}");
+    refused(&many, 48).unwrap();
+}
+
+/// Vectors at some levels and none between.
+fn discrete() -> Oracle {
+    let known = log_snr(60, 0.01, 30.0).unwrap().levels().to_vec();
+    let levels = Levels { discrete: known, ..Levels::between(0.01, 30.0) };
+    Oracle::new(Mixture::gaussian(vec![0.5, -0.5], 0.2).unwrap(), vec![2], levels)
+}
+
+/// Nothing asks a denoiser at a level that it does not know.
+#[test]
+fn levels_of_a_denoiser_that_knows_no_others_stay() {
+    let denoiser = Counting::new(discrete());
+    let settings = settings();
+    let refused = find_plans(&denoiser, &method("karras/euler+levels"), &[3], &settings, &Silent).unwrap_err();
+    assert!(matches!(refused, Error::DiscreteLevels { known: 60 }), "{refused}");
+    assert!(refused.to_string().contains("use +rollout or +gauss-newton"), "{refused}");
+    assert_eq!(denoiser.cost().evaluations, 0);
+    let search = Search::new(&denoiser, &settings, &Silent).unwrap();
+    let of_levels = method("karras/euler+levels").stages(&settings);
+    assert!(matches!(search.run(&of_levels, &[3]), Err(Error::DiscreteLevels { .. })));
+    let before = &search.find(&method("karras/euler"), &[3]).unwrap().plans[&3];
+    for name in ["karras/euler+rollout", "karras/euler+gauss-newton"] {
+        let plan = &search.find(&method(name), &[3]).unwrap().plans[&3];
+        assert_eq!(plan.sigmas(), before.sigmas(), "{name}");
+        assert_ne!(plan.output, before.output, "{name}");
+    }
+}
+
+/// A network that diverges on one level of a table.
+struct Diverging(Vec<f64>);
+
+impl ForwardNoised<Vec<f64>> for Diverging {
+    type Error = std::convert::Infallible;
+
+    fn clean(&self) -> &Vec<f64> {
+        &self.0
+    }
+
+    fn denoised(&mut self, level: usize, _: f64) -> Result<Vec<f64>, Self::Error> {
+        Ok(vec![if level == 2 { f64::NAN } else { 0.1 }])
+    }
+
+    fn pullback(&mut self, _: usize, _: f64, _: &Vec<f64>) -> Result<f64, Self::Error> {
+        Ok(0.0)
+    }
+}
+
+#[test]
+fn tables_that_are_not_finite_are_refused() {
+    let grid = log_snr(5, 0.01, 30.0).unwrap();
+    let mut bound = BoundTable::new(grid.clone());
+    bound.check().unwrap();
+    bound.add(1, &mut Diverging(vec![0.0])).unwrap();
+    let mut gram = GramTable::new(grid);
+    gram.add(1, &mut Diverging(vec![0.0])).unwrap();
+    let not_finite = TableError::NotFinite { index: 2 };
+    assert_eq!(bound.check(), Err(not_finite));
+    assert_eq!(minimise_discretization(&gram, 4), Err(not_finite));
+    // schedules that pass by the level have a bound, and none has that visits every level
+    assert_eq!(minimise_bound(&bound, 5).iter().map(|found| found.path.len()).collect::<Vec<_>>(), [2, 3, 4]);
+    let (denoiser, settings) = (Counting::new(vectors()), settings());
+    let extras = Extras { table: Some(&bound), ..Extras::default() };
+    let refused = check_method(&denoiser, &method("bound/euler"), &[3], &settings, &extras).unwrap_err();
+    assert!(refused.to_string().contains("not finite at noise level number 2"), "{refused}");
+    assert_eq!(denoiser.cost().evaluations, 0);
+    let search = Search::new(&denoiser, &settings, &Silent).unwrap().with(extras);
+    assert!(matches!(search.run(&method("bound/euler").stages(&settings), &[3]), Err(Error::Table(_))));
+}
+
+/// A teacher of a file may be of other settings.
+#[test]
+fn teachers_of_other_samples_are_refused() {
+    let (denoiser, solved) = (vectors(), settings());
+    let (teacher, _) = solve_teacher(&denoiser, &solved, &Silent).unwrap();
+    for samples in [12, 20] {
+        let mut settings = settings();
+        settings.teacher.samples = samples;
+        let refused = Search::with_teacher(&denoiser, teacher.clone(), &settings, &Silent).err().unwrap();
+        assert!(matches!(refused, Error::TeacherSamples { found: 16, expected } if expected == samples), "{refused}");
+    }
+    // one that says more than it holds
+    let ends = Endpoints { image: teacher.ends().image[..9].to_vec(), ..teacher.ends().clone() };
+    let states = teacher.states().to_vec();
+    let short = Teacher::from_parts::<std::convert::Infallible>(teacher.grid().clone(), states, ends, 0).unwrap();
+    let refused = Search::with_teacher(&denoiser, short, &solved, &Silent).err().unwrap();
+    assert!(matches!(refused, Error::TeacherSamples { found: 9, expected: 16 }), "{refused}");
+    let refused = Search::with_teacher(&pictures(), teacher, &solved, &Silent).err().unwrap();
+    assert!(matches!(refused, Error::SampleSize { found: 2, .. }), "{refused}");
 }
 
 /// A slip of the hand is no allocation that fails, nor a search without end.
@@ -109,6 +212,18 @@ fn settings_beyond_any_memory_are_refused() {
     };
     assert!(of(|s| s.teacher.samples = usize::MAX / 2).contains("teacher.samples must be from 1 to a million"));
     assert!(of(|s| s.teacher.grid = 30_000).contains("teacher.grid must be from 2 to 1,000, but it is 30000"));
+    const TO_MOST: &str = "must be from 1 to 1,000";
+    assert!(of(|s| s.teacher.substeps = 10_000).contains(&format!("teacher.substeps {TO_MOST}")));
+    assert!(of(|s| s.oss.beam = 1001).contains(&format!("oss.beam {TO_MOST}")));
+    assert!(of(|s| s.least_squares.beam = usize::MAX).contains(&format!("least_squares.beam {TO_MOST}")));
+    assert!(of(|s| s.sweep.sweeps = usize::MAX).contains("sweep.sweeps must be from 0 to 1,000"));
+    assert!(of(|s| s.gauss_newton.rounds = 1001).contains("gauss_newton.rounds must be from 0 to 1,000"));
+    assert!(usual_teacher(&Levels::between(0.001, 999.0), usize::MAX).is_err());
+    let most = StudentOptions { most: usize::MAX, beam: usize::MAX, ..StudentOptions::default() };
+    assert_eq!((most.most_evaluations(9, true), sweep_evaluations(usize::MAX, 2)), (usize::MAX, usize::MAX));
+    // 1 first, then 3 at each of 8 to 6 levels; a path of 4, 10 on the way from the longer one, 2 sweeps over 4 levels
+    let student = StudentOptions { most: 4, beam: 3, ..StudentOptions::default() };
+    assert_eq!((student.most_evaluations(9, false), sweep_evaluations(4, 2)), (1 + 3 * (8 + 7 + 6), 4 + 10 + 2 * 20));
     assert!(of(|s| s.moments.control = 1 << 40).contains("moments.control must be at least 2"));
     assert!(of(|s| s.nearest.samples = 1 << 40).contains("nearest.samples must be at least 8"));
 }

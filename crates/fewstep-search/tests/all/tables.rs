@@ -96,7 +96,7 @@ fn the_bound_is_minimised_exactly_for_every_number_of_levels() {
 #[test]
 fn the_discretization_loss_is_minimised_on_a_small_grid() {
     let table = gram();
-    let found = minimise_discretization(&table, 7);
+    let found = minimise_discretization(&table, 7).unwrap();
     assert_eq!(found.len(), 6);
     for TableSchedule { path, value, .. } in found {
         assert_eq!(value, table.discretization(&path));

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CompareTask, Subject};
 use crate::bound::{TABLE_GRID, bound_table};
+use crate::cells::diverged::or_infinite;
 use crate::cells::{Errors, ResultCache, Row, SearchCost};
 use crate::data::{DataId, data_moments};
 use crate::error::{Context, Result};
@@ -119,18 +120,22 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// The cell of an earlier run, which was not asked for again; none where it has none, or found it by other settings.
+    /// The cell of an earlier run, which was not asked for again; none where it has none, or found its plan by other settings: the
+    /// searches of a method may have been run anew for some numbers of evaluations alone.
     pub(super) fn earlier(&self, method: &Method, nfe: usize) -> Result<Option<Row>> {
-        if self.kept(method)?.is_none() {
-            return Ok(None);
-        }
-        self.earlier_of(&method.to_string(), nfe)
+        let Some(kept) = self.kept(method)? else { return Ok(None) };
+        let Some(plan) = kept.found.plans.get(&nfe) else { return Ok(None) };
+        Ok(self.cache.kept_of(&method.to_string(), plan)?.map(|row| self.named(row)))
     }
 
     /// The cell of an earlier run under this name.
     pub(super) fn earlier_of(&self, name: &str, nfe: usize) -> Result<Option<Row>> {
-        let kept = self.cache.kept(name, nfe)?;
-        Ok(kept.map(|row| Row { model: self.subject.model.name.clone(), ..row }))
+        Ok(self.cache.kept(name, nfe)?.map(|row| self.named(row)))
+    }
+
+    /// A kept row, under the name that the model has now.
+    fn named(&self, row: Row) -> Row {
+        Row { model: self.subject.model.name.clone(), ..row }
     }
 
     /// One cell of a plan from a file.
@@ -140,17 +145,16 @@ impl<'a> Evaluator<'a> {
 
     /// `searched`: whether the plan comes from a search that compares latents.
     fn scored(&self, method: &str, plan: &Plan, cost: SearchCost, searched: bool) -> Result<Row> {
-        let training = || if searched { Ok(Some(self.search()?.training_error(plan)?)) } else { Ok(None) };
+        let training = || if searched { Ok(Some(or_infinite(self.search()?.training_error(plan)?))) } else { Ok(None) };
         if let Some(kept) = self.cache.kept_of(method, plan)? {
             // the same plan, which may have been found at another cost, of a model that may be called otherwise
             let row = Row {
-                model: self.subject.model.name.clone(),
                 search_evaluations: cost.evaluations,
                 search_seconds: cost.seconds,
                 training_error: kept
                     .training_error
                     .map_or_else(training, |error| Ok::<_, crate::Error>(Some(error)))?,
-                ..kept.clone()
+                ..self.named(kept.clone())
             };
             if row != kept {
                 self.cache.update(&row, plan)?;

@@ -7,7 +7,7 @@ use super::{CompareTask, Subject};
 use crate::bound::{TABLE_GRID, table_levels};
 use crate::cells::TIMED;
 use crate::error::Result;
-use crate::forecast::Forecast;
+use crate::forecast::{Forecast, product, total};
 
 /// The settings and the cost of a comparison; what an earlier run left is not taken off.
 ///
@@ -20,7 +20,7 @@ pub fn forecast(task: &CompareTask, subjects: &[Subject]) -> Result<Forecast> {
         let spec = subject.model.spec();
         for (what, evaluations) in parts(task, subject, spec)? {
             let what = if subjects.len() > 1 { format!("{}: {what}", subject.model.name) } else { what };
-            forecast = forecast.cost(what, Cost { evaluations, calls: evaluations * spec.calls as u64 });
+            forecast = forecast.cost(what, Cost { evaluations, calls: product([evaluations, spec.calls as u64]) });
         }
     }
     Ok(forecast)
@@ -30,20 +30,20 @@ pub fn forecast(task: &CompareTask, subjects: &[Subject]) -> Result<Forecast> {
 fn parts(task: &CompareTask, subject: &Subject, spec: &Spec) -> Result<Vec<(String, u64)>> {
     let settings = &task.settings;
     let held_out = settings.held_out as u64;
-    let samples = if subject.references.is_empty() { TIMED } else { settings.images * settings.ranges };
+    let samples = if subject.references.is_empty() { TIMED } else { product([settings.images, settings.ranges]) };
     let others = if subject.references.is_empty() { 0 } else { settings.images };
-    let scored = samples + held_out;
-    let evaluations = |steps: &[usize]| steps.iter().map(|&steps| steps as u64).sum::<u64>();
+    let scored = total([samples, held_out]);
+    let evaluations = |steps: &[usize]| total(steps.iter().map(|&steps| steps as u64));
     let coarse = usual_teacher(&spec.levels, settings.teacher_steps)?.nfe() as u64;
     let fine = held_out_teacher(&spec.levels, &settings.search.teacher)?.nfe() as u64;
     let bound = task.methods.iter().any(|method| method.source == Source::Bound);
     let images =
         subject.data.as_ref().map_or(settings.table_images, |(images, _)| settings.table_images.min(images.len()));
-    let table = if bound { images * table_levels(&spec.levels, TABLE_GRID)?.len() } else { 0 };
+    let levels = if bound { table_levels(&spec.levels, TABLE_GRID)?.len() } else { 0 };
     let mut parts = vec![
-        ("the table's teacher".to_owned(), (scored + others) * coarse),
-        ("teacher on held-out latents".to_owned(), held_out * fine),
-        ("table of e(sigma)".to_owned(), table as u64),
+        ("the table's teacher".to_owned(), product([total([scored, others]), coarse])),
+        ("teacher on held-out latents".to_owned(), product([held_out, fine])),
+        ("table of e(sigma)".to_owned(), product([images as u64, levels as u64])),
     ];
     if !task.methods.is_empty() {
         let costs = search_costs(spec, &task.methods, &task.steps, &settings.search)?;
@@ -52,13 +52,14 @@ fn parts(task: &CompareTask, subject: &Subject, spec: &Spec) -> Result<Vec<(Stri
         parts.extend(found.map(|(method, cost)| (format!("search {method}"), cost.search)));
     }
     let searched = task.methods.iter().filter(|method| method.needs_teacher());
-    let compared: u64 = searched.map(|method| evaluations(&method.possible(&task.steps))).sum();
-    let of_methods: u64 = task.methods.iter().map(|method| evaluations(&method.possible(&task.steps))).sum();
-    let of_files: u64 = task.plans.iter().map(|plans| evaluations(&plans.steps)).sum();
+    let compared = total(searched.map(|method| evaluations(&method.possible(&task.steps))));
+    let of_methods = total(task.methods.iter().map(|method| evaluations(&method.possible(&task.steps))));
+    let of_files = total(task.plans.iter().map(|plans| evaluations(&plans.steps)));
+    let latents = settings.search.teacher.samples as u64;
     parts.extend([
-        ("samples of plan files".to_owned(), of_files * scored),
-        ("rollout errors on the searches' latents".to_owned(), compared * settings.search.teacher.samples as u64),
-        (format!("samples of {} methods", task.methods.len()), of_methods * scored),
+        ("samples of plan files".to_owned(), product([of_files, scored])),
+        ("rollout errors on the searches' latents".to_owned(), product([compared, latents])),
+        (format!("samples of {} methods", task.methods.len()), product([of_methods, scored])),
     ]);
     Ok(parts)
 }

@@ -21,7 +21,7 @@ use self::evaluator::{Evaluator, Materials};
 pub use self::forecast::forecast;
 pub use self::plan_file::{PlanFile, PlanFileId};
 pub use self::subject::{Subject, SubjectId};
-pub use self::task::{CompareSettings, CompareTask};
+pub use self::task::{CompareSettings, CompareTask, check, refuse_idle, runs_on};
 use crate::cells::Row;
 use crate::error::{Error, Result};
 use crate::runs::{REPORT, Run, RunFile, RunOptions};
@@ -47,7 +47,8 @@ pub struct Comparison {
 /// Compares `subjects` and the plans in files, or goes on comparing; `task` is of both ([`CompareTask::new`]).
 ///
 /// # Errors
-/// If the folder cannot be used, a method cannot be run, a model fails, or the observer asks for the end.
+/// If the folder cannot be used, a method cannot be run, a model fails, or the observer asks for the end. (A sampler that diverges is told
+/// of, and has no scores.)
 pub fn compare(
     task: CompareTask,
     subjects: &[Subject],

@@ -308,7 +308,11 @@ fn sentence(rows: &[Row], model: &str, what: &str, scores: &[Score]) -> String {
         values.join(", ")
     };
     let part = |nfe: &usize| {
-        let best = |score: &Score| rivals(rows, model, *nfe).min_by(|a, b| score(a).total_cmp(&score(b)));
+        let best = |score: &Score| {
+            // a method that diverges is the best of nothing
+            let finite = rivals(rows, model, *nfe).filter(|row| score(row).is_finite());
+            finite.min_by(|a, b| score(a).total_cmp(&score(b)))
+        };
         let best: Vec<&Row> = scores.iter().filter_map(best).collect();
         let first = best.first()?;
         Some(match best.iter().all(|row| row.method == first.method) {
@@ -320,9 +324,34 @@ fn sentence(rows: &[Row], model: &str, what: &str, scores: &[Score]) -> String {
         })
     };
     let parts: Vec<String> = nfes.iter().filter_map(part).collect();
-    let scored = |row: &&Row| row.method == "teacher" && scores.iter().all(|score| !score(row).is_nan());
+    let scored = |row: &&Row| row.method == "teacher" && scores.iter().all(|score| score(row).is_finite());
     let teacher = of(rows, model).find(scored).filter(|_| what != "rollout error");
     let teacher =
         teacher.map_or(String::new(), |row| format!("; the teacher has {} with {}", write(row), evaluations(row)));
-    format!("{model}: least {what} {}{teacher}.", parts.join(", "))
+    match parts.is_empty() {
+        true => format!("{model}: no method has a {what} that is finite{teacher}."),
+        false => format!("{model}: least {what} {}{teacher}.", parts.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(method: &str, nfe: usize, rollout_error: f64) -> Row {
+        let value = serde_json::json!({
+            "model": "m", "method": method, "nfe": nfe, "rollout_error": 0.0, "search_evaluations": 0, "search_seconds": 0.0,
+            "seconds_per_image": 0.1, "sigmas": [], "weights": [], "plan": "plan.json",
+        });
+        Row { rollout_error, ..serde_json::from_value(value).unwrap() }
+    }
+
+    #[test]
+    fn a_method_that_diverges_is_the_best_of_nothing() {
+        let mut rows =
+            vec![row("teacher", 9, 0.01), row("a", 3, 0.5), row("b", 3, -f64::NAN), row("b", 4, f64::INFINITY)];
+        assert_eq!(headline(&rows, "m"), "m: least rollout error 0.500 at 3 evaluations (a).");
+        rows.remove(1);
+        assert_eq!(headline(&rows, "m"), "m: no method has a rollout error that is finite.");
+    }
 }

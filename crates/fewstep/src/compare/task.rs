@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{PlanFile, PlanFileId, Subject, SubjectId};
 use crate::cells::SeedRanges;
 use crate::error::{Result, bail, ensure};
+use crate::forecast::{check_count, check_levels};
+use crate::models::OpenModel;
 use crate::runs::{ResumeError, Task, slug, what_differs};
 
 documented! {
@@ -56,11 +58,10 @@ impl CompareSettings {
     /// # Errors
     /// The first one outside its domain.
     pub fn validate(&self) -> Result<()> {
-        ensure!(self.images >= 2, "the setting images must be at least 2, as a covariance needs two");
-        ensure!(self.ranges >= 1, "the setting ranges must be at least 1");
-        ensure!(self.held_out >= 1, "the setting held_out must be at least 1");
-        ensure!(self.teacher_steps >= 2, "the setting teacher_steps must be at least 2");
-        ensure!(self.table_images >= 1, "the setting table_images must be at least 1");
+        self.seeds().check(["images", "ranges", "first_seed"])?;
+        check_count("held_out", self.held_out as u64, 1)?;
+        check_levels("teacher_steps", self.teacher_steps)?;
+        check_count("table_images", self.table_images as u64, 1)?;
         Ok(self.search.validate()?)
     }
 
@@ -92,7 +93,7 @@ impl CompareTask {
     /// The comparison of `subjects` by these methods and plans.
     ///
     /// # Errors
-    /// If a setting is outside its domain, two rows or models have one name, or a method cannot be run on a model.
+    /// As [`check`], and if two rows or models have one name, or a method cannot be run on a model.
     pub fn new(
         subjects: &[Subject],
         methods: &[Method],
@@ -100,9 +101,8 @@ impl CompareTask {
         steps: &[usize],
         settings: &CompareSettings,
     ) -> Result<Self> {
-        settings.validate()?;
+        check(methods, steps, settings)?;
         ensure!(!subjects.is_empty(), "there is no model to compare anything on");
-        ensure!(!steps.is_empty() && !steps.contains(&0), "the steps must be numbers of at least 1");
         let task = Self {
             models: subjects.iter().map(Subject::id).collect(),
             methods: methods.to_vec(),
@@ -110,40 +110,13 @@ impl CompareTask {
             steps: steps.to_vec(),
             settings: settings.clone(),
         };
-        let mut files = BTreeSet::from(["teacher".to_owned()]);
-        for name in task.row_names() {
-            ensure!(
-                files.insert(slug(&name)),
-                "{name} is not the only row of that name: rename or leave out one of the methods and plans (the teacher has its \
-                 own row)"
-            );
-        }
+        differ(task.row_names())?;
         let mut names = BTreeSet::new();
         for subject in subjects {
             ensure!(names.insert(&subject.model.name), "the model {} is there twice", subject.model.name);
-            methods.iter().try_for_each(|method| runs_on(method, subject))?;
-        }
-        if let Some(method) = methods.iter().find(|method| method.possible(steps).is_empty()) {
-            method.check_evaluations(steps)?;
+            runs_on(methods, &subject.model, subject.data.is_some())?;
         }
         Ok(task)
-    }
-
-    /// Refuses settings of searches that were asked for by name and change nothing here. (Methods that join later have the teacher and
-    /// all that is no search's as they are now.)
-    ///
-    /// # Errors
-    /// With the first of `names` that does.
-    pub fn refuse_idle<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
-        for name in names {
-            let section = name.strip_prefix("search.").and_then(|rest| rest.split('.').next());
-            let idle = |section: &str| section != "teacher" && !self.methods.iter().any(|method| method.uses(section));
-            ensure!(
-                !section.is_some_and(idle),
-                "the setting {name} is for methods that have such a stage, and none of these has: it changes nothing here"
-            );
-        }
-        Ok(())
     }
 
     /// The names of the rows: methods, then plan files.
@@ -157,17 +130,65 @@ impl CompareTask {
     }
 }
 
-/// Refuses a method that a model lacks something for, before any work is done.
-fn runs_on(method: &Method, subject: &Subject) -> Result<()> {
-    let denoiser = subject.model.denoiser();
-    if method.needs_data() && subject.data.is_none() {
-        return Err(SearchError::NeedsData { method: method.to_string(), hint: "" }.into());
+/// Refuses what cannot be compared on any model, before one is opened.
+///
+/// # Errors
+/// If a setting is outside its domain, two methods make one row, or a method has no plan of any of these numbers of evaluations.
+pub fn check(methods: &[Method], steps: &[usize], settings: &CompareSettings) -> Result<()> {
+    settings.validate()?;
+    ensure!(!steps.is_empty() && !steps.contains(&0), "the steps must be numbers of at least 1");
+    differ(methods.iter().map(Method::to_string))?;
+    match methods.iter().find(|method| method.possible(steps).is_empty()) {
+        Some(method) => Ok(method.check_evaluations(steps)?),
+        None => Ok(()),
     }
-    if method.moments.is_some() && denoiser.appearance().is_none() {
-        return Err(SearchError::NoImages.into());
+}
+
+/// Refuses rows whose files would have one name.
+fn differ(rows: impl IntoIterator<Item = String>) -> Result<()> {
+    let mut files = BTreeSet::from(["teacher".to_owned()]);
+    for name in rows {
+        ensure!(
+            files.insert(slug(&name)),
+            "{name} is not the only row of that name: rename or leave out one of the methods and plans (the teacher has its own row)"
+        );
     }
-    if method.follows_gradients() && denoiser.differentiable().is_none() {
-        return Err(SearchError::NotDifferentiable.into());
+    Ok(())
+}
+
+/// Refuses settings of searches that were asked for by name and change nothing where these methods are compared. (Methods that join later
+/// have the teacher and all that is no search's as they are now.)
+///
+/// # Errors
+/// With the first of `names` that does.
+pub fn refuse_idle<'a>(methods: &[Method], names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    for name in names {
+        let section = name.strip_prefix("search.").and_then(|rest| rest.split('.').next());
+        let idle = |section: &str| section != "teacher" && !methods.iter().any(|method| method.uses(section));
+        ensure!(
+            !section.is_some_and(idle),
+            "the setting {name} is for methods that have such a stage, and none of these has: it changes nothing here"
+        );
+    }
+    Ok(())
+}
+
+/// Refuses methods that a model lacks something for, before any work is done; `data` is whether there are training images.
+///
+/// # Errors
+/// With the first of them.
+pub fn runs_on(methods: &[Method], model: &OpenModel, data: bool) -> Result<()> {
+    let denoiser = model.denoiser();
+    for method in methods {
+        if method.needs_data() && !data {
+            return Err(SearchError::NeedsData { method: method.to_string(), hint: "" }.into());
+        }
+        if method.moments.is_some() && denoiser.appearance().is_none() {
+            return Err(SearchError::NoImages.into());
+        }
+        if method.follows_gradients() && denoiser.differentiable().is_none() {
+            return Err(SearchError::NotDifferentiable.into());
+        }
     }
     Ok(())
 }
@@ -210,4 +231,36 @@ pub(super) fn fits_all<'a>(
         Ok(()) => Ok(()),
         Err(error) => bail!("cannot use the plan {name} on {}: {error}", subject.model.name),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_count_have_two_ends() {
+        let error = |change: fn(&mut CompareSettings)| {
+            let mut settings = CompareSettings::default();
+            change(&mut settings);
+            check(&[Method::BEST], &[5], &settings).unwrap_err().to_string()
+        };
+        check(&[Method::BEST], &[5], &CompareSettings::default()).unwrap();
+        assert!(error(|s| s.images = 1 << 60).contains("images must be at most 10000000"));
+        assert!(error(|s| s.ranges = 1 << 60).contains("ranges must be at most 10000000"));
+        assert!(error(|s| s.first_seed = u64::MAX).contains("first_seed must leave room"));
+        assert!(error(|s| s.held_out = 1_000_000_000_000).contains("held_out must be at most 10000000"));
+        assert!(error(|s| s.held_out = 0).contains("held_out must be at least 1"));
+        assert!(error(|s| s.teacher_steps = usize::MAX).contains("teacher_steps must be at most"));
+        assert!(error(|s| s.table_images = usize::MAX).contains("table_images must be at most"));
+    }
+
+    #[test]
+    fn methods_and_steps_are_checked_without_a_model() {
+        let check = |methods: &[Method], steps: &[usize]| {
+            check(methods, steps, &CompareSettings::default()).map_err(|error| error.to_string())
+        };
+        assert!(check(&[Method::BEST, Method::BEST], &[5]).unwrap_err().contains("not the only row"));
+        assert!(check(&[Method::BEST], &[0]).unwrap_err().contains("the steps must be numbers of at least 1"));
+        assert!(check(&["karras/heun".parse().unwrap()], &[4]).unwrap_err().contains("odd numbers"));
+    }
 }

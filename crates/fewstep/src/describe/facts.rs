@@ -52,14 +52,14 @@ impl Description {
 
     /// For a terminal.
     pub fn to_text(&self, path: &Path, colour: bool) -> String {
-        let mut text = format!("{}: {}\n", path.display(), self.kind);
-        let shown: Vec<(&str, String)> = self
+        let mut text = format!("{}: {}\n", path.display(), printable(&self.kind));
+        let shown: Vec<(String, String)> = self
             .facts
             .iter()
-            .map(|fact| (fact.name.as_str(), fact.words()))
+            .map(|fact| (printable(&fact.name), fact.words()))
             .filter(|(_, words)| !words.is_empty())
             .collect();
-        let width = shown.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         for (name, words) in shown {
             text += &format!("  {name:width$}  {words}\n");
         }
@@ -97,6 +97,6 @@ impl Fact {
 }
 
 /// Text from a file must not reach a terminal as commands to it.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -15,6 +15,7 @@ use fewstep_io::{FileKind, json as json_text, npz, safetensors, torch_zip};
 use serde_json::{Value, json};
 
 pub use self::facts::Description;
+pub(crate) use self::facts::printable;
 pub use self::model::of_model;
 use crate::error::{Context, Result, ensure};
 use crate::models::{ModelOptions, is_built_in, open_model};

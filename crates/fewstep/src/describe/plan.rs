@@ -1,6 +1,6 @@
 //! Plans, with every state and the image written in the latent and the network outputs (Eq. 8).
 
-use fewstep_core::plan::{Combination, Plan, Source};
+use fewstep_core::plan::{Plan, Source};
 use fewstep_report::{Cell, Column, Format, Table};
 use serde_json::{Value, json};
 
@@ -75,8 +75,12 @@ fn in_words(value: &Value) -> String {
 /// One row a state, last the image. Sums tell whether a solver is consistent: on data that is a single point, the latent's
 /// coefficient is the noise level and the outputs' sum, the constant among them, is 1 - sigma / sigma_max.
 fn table(plan: &Plan) -> Table {
-    let unrolled = plan.unrolled();
-    let shown = if plan.nfe() <= WIDEST { plan.nfe() } else { 0 };
+    // all that a wide table has are sums, which take no unrolling: that of a long plan would not fit into memory
+    let unrolled = (plan.nfe() <= WIDEST).then(|| plan.unrolled());
+    let states = unrolled
+        .as_ref()
+        .map(|plan| plan.stages.iter().map(|stage| &stage.input).chain([&plan.output]).collect::<Vec<_>>());
+    let shown = if unrolled.is_some() { plan.nfe() } else { 0 };
     let number = |name: &str| Column::number(name, Format::Significant(4));
     let mut columns = vec![Column::text("input of"), number("sigma"), number("latent")];
     let constant = plan.constant.as_ref().map(|_| Source::Constant);
@@ -85,21 +89,55 @@ fn table(plan: &Plan) -> Table {
     columns.push(number("sum of outputs"));
     let mut table = Table::new(columns);
     table.caption = "States in the latent and the network outputs d0, d1, ... (Eq. 8)".to_owned();
-    let row = |name: String, sigma: f64, state: &Combination| {
-        let outputs =
-            |state: &Combination| state.terms().filter(|(source, _)| source.is_image()).map(|(_, c)| c).sum::<f64>();
-        let term = |k: usize| state.terms().find(|(source, _)| *source == Source::Output(k)).map(|(_, c)| c);
-        let mut row = vec![Cell::from(name), Cell::from(sigma), Cell::from(state.coefficient(Source::Latent))];
-        row.extend(constant.map(|source| Cell::from(state.coefficient(source))));
-        row.extend((0..shown).map(|k| Cell::from(term(k))));
-        row.push(Cell::from(outputs(state)));
-        row
-    };
-    for (k, stage) in unrolled.stages.iter().enumerate() {
-        table.push(row(Source::Output(k).to_string(), stage.sigma, &stage.input));
+    let of = |wanted: Source| plan.sums(|source| f64::from(source == wanted));
+    let latents = of(Source::Latent);
+    let constants = constant.map(of);
+    let outputs = plan.sums(|source| f64::from(source.is_image()));
+    let stages = plan.stages.iter().map(Some).chain([None]);
+    for (k, ((stage, latent), outputs)) in stages.zip(latents).zip(outputs).enumerate() {
+        let name = stage.map_or_else(|| "image".to_owned(), |_| Source::Output(k).to_string());
+        let sigma = stage.map_or(Cell::Missing, |stage| Cell::from(stage.sigma));
+        let mut row = vec![Cell::from(name), sigma, Cell::from(latent)];
+        row.extend(constants.iter().map(|constants| Cell::from(constants[k])));
+        if let Some(states) = &states {
+            // no cell where the state has no such term
+            let term = |j: usize| states[k].terms().find(|(source, _)| *source == Source::Output(j)).map(|(_, c)| c);
+            row.extend((0..shown).map(|j| Cell::from(term(j))));
+        }
+        row.push(Cell::from(outputs));
+        table.push(row);
     }
-    let mut image = row("image".to_owned(), 0.0, &unrolled.output);
-    image[1] = Cell::Missing;
-    table.push(image);
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use fewstep_core::plan::MOST_STAGES;
+    use fewstep_core::{Schedule, Solver, SolverOptions};
+
+    use super::*;
+
+    /// Its unrolled form would have two hundred million terms.
+    #[test]
+    fn the_longest_plan_is_described_without_unrolling_it() {
+        let levels = (0..MOST_STAGES).map(|i| (MOST_STAGES - i) as f64).collect();
+        let plan = Solver::Euler.plan(&Schedule::new(levels).unwrap(), &SolverOptions::default()).unwrap();
+        let rows = table(&plan).to_json();
+        let rows = rows.as_array().unwrap();
+        assert_eq!(rows.len(), MOST_STAGES + 1);
+        assert_eq!(rows[MOST_STAGES]["input of"], "image");
+        assert_eq!(rows[0]["latent"], MOST_STAGES as f64);
+    }
+
+    /// The columns of a narrow table are one form of the plan, its sums another: they agree.
+    #[test]
+    fn sums_are_those_of_the_columns() {
+        let plan = Solver::Heun.plan(&Schedule::new(vec![80.0, 2.0, 0.5]).unwrap(), &SolverOptions::default()).unwrap();
+        let rows = table(&plan).to_json();
+        for row in rows.as_array().unwrap() {
+            let columns = (0..plan.nfe()).filter_map(|k| row[Source::Output(k).to_string()].as_f64());
+            let (found, expected) = (columns.sum::<f64>(), row["sum of outputs"].as_f64().unwrap());
+            assert!((found - expected).abs() < 1e-12, "{row}");
+        }
+    }
 }

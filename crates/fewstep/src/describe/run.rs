@@ -8,8 +8,7 @@ use serde_json::Value;
 
 use super::Description;
 use crate::error::{Context, Result};
-
-const STATS: &str = "stats.jsonl";
+use crate::training::STATS;
 
 /// What `run.json` says, how far the run came and which files it left. Reads only: the folder may belong to a run that is
 /// still going on.

@@ -20,7 +20,7 @@ pub use self::settings::{EvalData, EvalSettings, MetricSettings};
 pub use self::source::{Sampled, Source};
 use crate::error::{Result, ensure};
 use crate::features::FeatureOptions;
-use crate::forecast::Forecast;
+use crate::forecast::{Forecast, product};
 use crate::measure::few_images;
 
 /// What is measured, and how.
@@ -105,7 +105,7 @@ impl Evaluation {
             "images": source.len(), "of": source.place(), "metrics": metrics, "sampled": sampled, "settings": self.settings,
         });
         let (nfe, calls) = sampled.map_or((0, 1), |sampled| (sampled.nfe, sampled.calls / sampled.nfe.max(1)));
-        Ok(Forecast::new(&settings, calls)?.part("images", (source.len() * nfe) as u64))
+        Ok(Forecast::new(&settings, calls)?.part("images", product([source.len() as u64, nfe as u64])))
     }
 
     fn divide(&self, source: &Source) -> Result<Ranges> {

@@ -7,6 +7,7 @@ use fewstep_eval::features::{FeatureNetwork, inception};
 use fewstep_eval::protocol::Aggregate;
 
 use crate::error::{Result, ensure};
+use crate::forecast::check_count;
 
 /// How images are divided: by a protocol, or into equal ranges.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +32,7 @@ impl Division {
         let mut protocol = Protocol::named(name)?.clone();
         if let Some(images) = reduced {
             ensure!(images >= 2, "a protocol needs at least 2 images a range");
+            check_count("reduced", images, 2)?;
             protocol.images = images;
         }
         Ok(Self::Protocol { protocol, reduced: reduced.is_some() })
@@ -108,4 +110,17 @@ pub struct Ranges {
     pub each: usize,
     /// Which of their FIDs is reported.
     pub aggregate: Aggregate,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its seeds are a list, which has to fit into memory.
+    #[test]
+    fn a_rehearsal_has_a_largest_number_of_images() {
+        assert_eq!(Division::of_protocol("edm", Some(10)).unwrap().seeds().unwrap().len(), 30);
+        let error = Division::of_protocol("edm", Some(1_000_000_000_000)).unwrap_err().to_string();
+        assert_eq!(error, "the setting reduced must be at most 10000000, not 1000000000000");
+    }
 }

@@ -7,6 +7,7 @@ use fewstep_search::documented;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, ensure};
+use crate::forecast::check_count;
 use crate::plans::SamplerSettings;
 
 documented! {
@@ -129,6 +130,14 @@ impl MetricSettings {
         let fewest = reference.map_or(images, |reference| reference.min(images));
         ensure!(images >= 2, "a distance needs at least 2 images, there is {images}");
         ensure!(self.bootstrap != 1, "the bootstrap needs at least 2 resamples");
+        for (name, value, least) in [
+            ("metrics.bootstrap", self.bootstrap, 0),
+            ("metrics.infinity_points", self.infinity_points, 2),
+            ("metrics.kid_subsets", self.kid_subsets, 0),
+            ("metrics.directions", self.directions, 0),
+        ] {
+            check_count(name, value as u64, least)?;
+        }
         for metric in metrics {
             match metric {
                 Metric::Kid => {
@@ -166,4 +175,25 @@ fn neighbours(k: usize, fewest: usize, metric: &str, setting: &str) -> Result<()
         "{metric} looks for {k} neighbours of every image, but one side has {fewest} images: set metrics.{setting}"
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_that_cannot_be_computed_are_refused_before_there_are_images() {
+        let error = |change: fn(&mut MetricSettings)| {
+            let mut settings = MetricSettings::default();
+            change(&mut settings);
+            settings.check_counts(&[Metric::Fid], 5000, None).unwrap_err().to_string()
+        };
+        assert!(MetricSettings::default().check_counts(&[Metric::Fid], 5000, None).is_ok());
+        assert!(error(|s| s.bootstrap = 1 << 59).contains("metrics.bootstrap must be at most 10000000"));
+        assert!(error(|s| s.bootstrap = 1 << 62).contains("metrics.bootstrap must be at most 10000000"));
+        assert!(error(|s| s.infinity_points = 1).contains("metrics.infinity_points must be at least 2, not 1"));
+        assert!(error(|s| s.infinity_points = usize::MAX).contains("metrics.infinity_points must be at most"));
+        assert!(error(|s| s.kid_subsets = usize::MAX).contains("metrics.kid_subsets must be at most"));
+        assert!(error(|s| s.directions = usize::MAX).contains("metrics.directions must be at most"));
+    }
 }

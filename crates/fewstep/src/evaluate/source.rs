@@ -56,6 +56,9 @@ pub struct Sampled {
     pub calls: usize,
     /// The class of all images, where there is one.
     pub class: Option<usize>,
+    /// SHA-256 of the file that latents come from; none where they come from seeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latents_sha256: Option<String>,
 }
 
 impl Source<'_> {
@@ -91,13 +94,12 @@ impl Source<'_> {
         }
     }
 
-    /// The first and the last image of a range under the numbers by which they are known: seeds, or places in the order of
-    /// names.
+    /// The lowest and the highest of the numbers by which the images of a range are known: seeds, or places in the order of names or
+    /// in the file of latents. Between two seeds there may be others.
     pub fn numbers(&self, range: &Range<usize>) -> [u64; 2] {
-        let last = range.end.saturating_sub(1);
         match self {
-            Self::Stored { .. } => [range.start as u64, last as u64],
-            Self::Sampled { latents, .. } => [latents.number(range.start), latents.number(last)],
+            Self::Stored { .. } => [range.start as u64, range.end.saturating_sub(1) as u64],
+            Self::Sampled { latents, .. } => latents.ends(range.clone()),
         }
     }
 
@@ -112,6 +114,7 @@ impl Source<'_> {
                 nfe: plan.nfe(),
                 calls: plan.nfe() * opened.spec().calls,
                 class: latents.class(),
+                latents_sha256: latents.sha256().map(str::to_owned),
             }),
         }
     }

@@ -21,6 +21,7 @@ use super::outcome::{CrossPlan, Grid, IMAGES, Outcome, PhaseOutcome};
 use super::settings::PlanSource;
 use super::task::FitTask;
 use super::{Fitter, FoundPlan, Saved};
+use crate::cells::diverged;
 use crate::error::{Context, Result};
 use crate::models::{OpenModel, load_like};
 use crate::plan_scorer::FrechetPlanScorer;
@@ -34,10 +35,12 @@ use crate::teachers::TorchSearch;
 struct TunedSummary {
     /// Of the network tuned to the end under the plan that it was tuned for: by it the outcome is kept or not, where no images
     /// are scored.
+    #[serde(deserialize_with = "diverged::error")]
     tuned_error: f64,
     /// The same plan, or one whose images' moments were matched for it.
     plan: Plan,
     /// Under that plan.
+    #[serde(deserialize_with = "diverged::error")]
     rollout_error: f64,
     evaluations: Vec<TuneStep>,
     /// Weight of the tuned network.
@@ -115,6 +118,7 @@ impl Shared<'_> {
             interpolation: Vec::new(),
         };
         for round in 1..=self.task.rounds {
+            let fitter = &fitter.in_round(round);
             if self.task.finds() {
                 self.find(fitter, &folder, &mut now, round, steps)?;
             }

@@ -10,6 +10,7 @@ use fewstep_search::baseline;
 use super::Fitter;
 use super::outcome::CrossPlan;
 use crate::error::Result;
+use crate::forecast::{product, total};
 
 /// A plan that a network was not tuned for.
 pub(super) struct Other {
@@ -45,9 +46,7 @@ pub(super) fn cross_plan(fitter: &Fitter, tuned: &dyn TorchDenoiser, other: &Oth
 
 /// Evaluations that it takes to try every network under its others, at most.
 pub(super) fn cross_plan_evaluations(steps: &[usize], held_out: usize) -> u64 {
-    let tried = match steps {
-        [one] => 2 * one,
-        all => (all.len().saturating_sub(1)) * all.iter().sum::<usize>(),
-    };
-    (2 * held_out * tried) as u64
+    let all = total(steps.iter().map(|&steps| steps as u64));
+    let others = if steps.len() == 1 { 2 } else { steps.len().saturating_sub(1) as u64 };
+    product([2, held_out as u64, others, all])
 }

@@ -12,7 +12,7 @@ use super::settings::{FitSettings, PlanSource, TuneLoss, TuneSettings};
 use super::task::FitTask;
 use super::trajectories::fine_schedule;
 use crate::error::Result;
-use crate::forecast::Forecast;
+use crate::forecast::{Forecast, product, total};
 use crate::models::OpenModel;
 use crate::plans::euler;
 
@@ -26,7 +26,7 @@ pub(crate) struct Runs<'a> {
 
 impl Runs<'_> {
     fn sum(&self, of: impl Fn(usize) -> u64) -> u64 {
-        self.times * self.steps.iter().map(|&steps| of(steps)).sum::<u64>()
+        product([self.times, total(self.steps.iter().map(|&steps| of(steps)))])
     }
 }
 
@@ -41,23 +41,22 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
     let of_teacher = usual_teacher(&spec.levels, held_out.teacher_steps)?.nfe() as u64;
     let runs = Runs { spec, steps: &task.steps, times: task.rounds as u64 };
     let (held, rounds) = (held_out.samples as u64, task.rounds as u64);
-    let sum = |of: &dyn Fn(usize) -> u64| task.steps.iter().map(|&steps| of(steps)).sum::<u64>();
-    let steps = sum(&|steps| steps as u64);
+    let steps = total(task.steps.iter().map(|&steps| steps as u64));
     let numbers = task.steps.len() as u64;
     let mut cost = Forecast::new(task, spec.calls)?
-        .part("teacher on held-out latents", held * of_teacher)
-        .part("baseline on held-out latents", held * steps);
+        .part("teacher on held-out latents", product([held, of_teacher]))
+        .part("baseline on held-out latents", product([held, steps]));
     let scored = if task.references.is_empty() { 0 } else { interpolate.images as u64 };
     let chooses = task.interpolates_networks() || task.interpolates_levels();
     if chooses {
-        cost = cost.part("the teacher's images that those of plans are compared with", scored * of_teacher);
+        cost = cost.part("the teacher's images that those of plans are compared with", product([scored, of_teacher]));
     }
     let mut matching = 0;
     if task.finds() {
-        let table = (paper.grid * paper.table_images) as u64;
+        let table = product([paper.grid as u64, paper.table_images as u64]);
         let needs_table = task.settings.needs_table(&task.method);
         cost = match &task.method {
-            PlanSource::Paper if needs_table => cost.part("table of e(sigma)", rounds * table),
+            PlanSource::Paper if needs_table => cost.part("table of e(sigma)", product([rounds, table])),
             PlanSource::Paper => learning_levels(cost, &task.settings, runs),
             PlanSource::Method(method) => {
                 let first = search_cost(spec, method, &task.steps, search)?;
@@ -66,36 +65,37 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
                 let mut later = 0;
                 if rounds > 1 {
                     for &steps in &task.steps {
-                        later += search_cost(spec, method, &[steps], search)?.search;
+                        later = total([later, search_cost(spec, method, &[steps], search)?.search]);
                     }
                 }
-                let tables = if needs_table { (1 + (rounds - 1) * numbers) * table } else { 0 };
+                let tabulated = total([1, product([rounds - 1, numbers])]);
+                let tables = if needs_table { product([tabulated, table]) } else { 0 };
                 cost.part("table of e(sigma)", tables)
                     .part("the search's teacher", first.teacher)
-                    .part(format!("search {method}"), first.search + (rounds - 1) * later)
+                    .part(format!("search {method}"), total([first.search, product([rounds - 1, later])]))
             }
         };
         if task.interpolates_levels() {
-            let between = rounds * level_interpolation_evaluations(scored, held, steps);
+            let between = product([rounds, level_interpolation_evaluations(scored, held, steps)]);
             cost = cost.part("interpolation between the first and the learned levels", between);
         }
         // Adam evaluates its levels on the way
         let by_adam = task.method == PlanSource::Paper && !task.settings.needs_table(&task.method);
-        cost = cost.part("plans on held-out latents", if by_adam { 0 } else { rounds * held * steps });
+        cost = cost.part("plans on held-out latents", if by_adam { 0 } else { product([rounds, held, steps]) });
     }
     if task.tunes() {
         let images = if task.interpolates_networks() { scored } else { 0 };
         let networks = networks(interpolate, tune);
-        let between = rounds * interpolation_evaluations(networks, images, held, matching, steps);
+        let between = product([rounds, interpolation_evaluations(networks, images, held, matching, steps)]);
         // the trainings of several weights of the last level, of which images choose one
         let tunings = if images > 0 { interpolate.last_weights(tune).len() as u64 } else { 1 };
-        cost = tuning(cost, "phase 2", &task.settings, tune, Runs { times: rounds * tunings, ..runs })?
+        cost = tuning(cost, "phase 2", &task.settings, tune, Runs { times: product([rounds, tunings]), ..runs })?
             .part("interpolation between the untuned and the tuned network", between)
             .part("tuned networks under other plans", cross_plan_evaluations(&task.steps, held_out.samples));
     }
     let samplers = 1 + u64::from(task.finds()) + u64::from(task.tunes());
     let images = if model.denoiser().pixel_shape().is_some() { IMAGES } else { 0 };
-    Ok(cost.part("images of the report", images * samplers * steps))
+    Ok(cost.part("images of the report", product([images, samplers, steps])))
 }
 
 /// With phase 1 by Adam.
@@ -103,12 +103,12 @@ pub(crate) fn learning_levels(cost: Forecast, settings: &FitSettings, runs: Runs
     let FitSettings { paper, held_out, .. } = settings;
     // the last level makes the image, and counts in no objective
     let levels = runs.sum(|steps| steps.saturating_sub(1) as u64);
-    let evaluations = paper.iterations * paper.batch as u64 * levels;
-    let errors = evaluated(paper.iterations, paper.check_every) * held_out.samples as u64;
+    let evaluations = product([paper.iterations, paper.batch as u64, levels]);
+    let errors = product([evaluated(paper.iterations, paper.check_every), held_out.samples as u64]);
     // the loss first, then every level's error once more, for its slope
-    cost.part("evaluations of phase 1 before their gradients", 2 * evaluations)
+    cost.part("evaluations of phase 1 before their gradients", product([2, evaluations]))
         .training("phase 1", evaluations)
-        .part("held-out errors of phase 1", errors * runs.sum(|steps| steps as u64))
+        .part("held-out errors of phase 1", product([errors, runs.sum(|steps| steps as u64)]))
 }
 
 /// With a tuning, called `name`.
@@ -125,12 +125,13 @@ pub(crate) fn tuning(
     let rollout = tune.loss == TuneLoss::Rollout;
     let mut trajectories = 0;
     for &steps in runs.steps.iter().filter(|_| rollout) {
-        trajectories +=
-            runs.times * trajectory_evaluations(runs.spec, &settings.search.teacher, tune.trajectories, steps)?;
+        let each = trajectory_evaluations(runs.spec, &settings.search.teacher, tune.trajectories, steps)?;
+        trajectories = total([trajectories, product([runs.times, each])]);
     }
-    let beside = |n| tune.updates * tune.update_size(n).batch as u64;
+    let beside = |n| product([tune.updates, tune.update_size(n).batch as u64]);
     // on the way, and of the outcome
-    let errors = |n| (evaluated(tune.updates, tune.check_every) + 1) * (settings.held_out.samples * n) as u64;
+    let held_out = settings.held_out.samples as u64;
+    let errors = |n: usize| product([evaluated(tune.updates, tune.check_every) + 1, held_out, n as u64]);
     let cost = cost
         .part(format!("teacher's trajectories of {name}"), trajectories)
         .training(
@@ -155,13 +156,13 @@ fn trajectory_evaluations(spec: &Spec, teacher: &TeacherSettings, trajectories: 
     let plan = euler(&baseline(&spec.levels, steps)?)?;
     let fine = fine_schedule(spec, &plan, teacher)?;
     let teacher = teacher.steps_on(&spec.levels).0.plan(&fine, &SolverOptions::default())?;
-    Ok((teacher.nfe() * trajectories) as u64)
+    Ok(product([teacher.nfe() as u64, trajectories as u64]))
 }
 
 /// Evaluations of plans on levels between the first and the learned ones, on so many images and held-out latents, of `steps` evaluations
 /// in all. Without images none.
 pub(crate) fn level_interpolation_evaluations(images: u64, held_out: u64, steps: u64) -> u64 {
-    if images > 0 { SCHEDULES as u64 * (images + held_out) * steps } else { 0 }
+    if images > 0 { product([SCHEDULES as u64, images + held_out, steps]) } else { 0 }
 }
 
 /// Evaluations of networks between the untuned and the tuned one, on so many images and held-out latents, for plans of `steps`
@@ -169,8 +170,9 @@ pub(crate) fn level_interpolation_evaluations(images: u64, held_out: u64, steps:
 /// many networks beside the untuned one.
 pub(crate) fn interpolation_evaluations(networks: u64, images: u64, held_out: u64, matching: u64, steps: u64) -> u64 {
     let networks = if images > 0 { networks } else { 1 };
-    let untuned = if images > 0 { (images + held_out) * steps } else { 0 };
-    untuned + networks * (matching + (images + held_out) * steps)
+    let each = product([images + held_out, steps]);
+    let untuned = if images > 0 { each } else { 0 };
+    total([untuned, product([networks, total([matching, each])])])
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ pub use self::task::{FitInputs, FitRun, FitTask, OUTCOMES, Phases, PlanFile, fit
 pub use self::trajectories::TRAJECTORY_SEEDS;
 pub use self::tune::Saved;
 use crate::bound::bound_table;
+use crate::cells::diverged;
 use crate::error::{Context, Result};
 use crate::features::FeatureLoss;
 use crate::plans::euler;
@@ -70,6 +71,8 @@ pub struct Fitter<'a> {
     pub features: Option<&'a dyn FeatureNetwork>,
     /// Who watches.
     pub observer: &'a dyn Observer,
+    /// How often both phases have taken turns before: each time other images choose.
+    round: u64,
 }
 
 /// Outcome of phase 1.
@@ -78,10 +81,12 @@ pub struct FoundPlan {
     /// The sampler found: the best by the held-out rollout error (the last one without early stopping).
     pub plan: Plan,
     /// Its held-out rollout error.
+    #[serde(deserialize_with = "diverged::error")]
     pub rollout_error: f64,
     /// Every update, for Adam; empty for all else.
     pub steps: Vec<ScheduleStep>,
     /// Evaluations of the held-out error: updates made, error.
+    #[serde(deserialize_with = "diverged::history")]
     pub evaluations: Vec<(u64, f64)>,
     /// The points between the levels that phase 1 began with and the learned ones, where images chose the plan among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -149,12 +154,18 @@ impl<'a> Fitter<'a> {
         let teacher = usual_teacher(&base.spec().levels, settings.held_out.teacher_steps)?;
         let seeds: Vec<u64> = (HELD_OUT_SEEDS..HELD_OUT_SEEDS + settings.held_out.samples as u64).collect();
         let held_out = HeldOut::by(&spread(base), &teacher, &seeds, observer)?;
-        Ok(Self { base, network, images, held_out, settings, features: None, observer })
+        Ok(Self { base, network, images, held_out, settings, features: None, observer, round: 0 })
     }
 
     /// With the feature network that distances of features need.
     pub fn with_features(self, features: Option<&'a dyn FeatureNetwork>) -> Self {
         Self { features, ..self }
+    }
+
+    /// The same in the round of this number, from 1: what images choose, they choose by those of other seeds in each. (By the same ones,
+    /// what an earlier round chose among many would look better than it is.)
+    pub(crate) fn in_round(&self, round: usize) -> Fitter<'_> {
+        Fitter { round: round.saturating_sub(1) as u64, ..self.with_settings(self.settings) }
     }
 
     /// The same with other settings of the phases; held-out latents and their teacher stay.
@@ -167,15 +178,16 @@ impl<'a> Fitter<'a> {
             settings,
             features: self.features,
             observer: self.observer,
+            round: self.round,
         }
     }
 
-    /// The held-out rollout error of `plan` on `denoiser`.
+    /// The held-out rollout error of `plan` on `denoiser`; infinite where they diverge.
     ///
     /// # Errors
     /// If the plan does not fit, or the denoiser fails.
     pub fn rollout_error(&self, denoiser: &dyn TorchDenoiser, plan: &Plan) -> Result<f64> {
-        Ok(self.held_out.rollout_error(&spread(denoiser), plan, self.observer)?)
+        Ok(diverged::or_infinite(self.held_out.rollout_error(&spread(denoiser), plan, self.observer)?))
     }
 
     /// The training images.

@@ -7,6 +7,7 @@ use fewstep_report::{Cell, Column, Format, Table};
 use serde::{Deserialize, Serialize};
 
 use super::interpolate::{InterpolationPoint, interpolation_table};
+use crate::cells::diverged;
 
 /// What a fit for one number of steps left.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,7 +16,9 @@ pub struct Outcome {
     pub steps: usize,
     /// Network calls of an image: more than evaluations under guidance.
     pub calls: usize,
-    /// Rollout error of the baseline: rho = 7 under Euler, or the plan that tuning was given.
+    /// Rollout error of the baseline: rho = 7 under Euler, or the plan that tuning was given. (Errors of what diverges are infinite, in JSON
+    /// null.)
+    #[serde(deserialize_with = "diverged::error")]
     pub baseline: f64,
     /// What the baseline is.
     pub baseline_name: String,
@@ -53,8 +56,10 @@ pub struct CrossPlan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub solver: Option<String>,
     /// Rollout error of the untuned network.
+    #[serde(deserialize_with = "diverged::error")]
     pub untuned: f64,
     /// Rollout error of the tuned network.
+    #[serde(deserialize_with = "diverged::error")]
     pub tuned: f64,
 }
 
@@ -78,6 +83,7 @@ pub struct PhaseOutcome {
     /// 1 or 2.
     pub phase: u8,
     /// Held-out rollout error after it.
+    #[serde(deserialize_with = "diverged::error")]
     pub rollout_error: f64,
     /// Whether its outcome was taken over: with early stopping, only where it is better.
     pub kept: bool,

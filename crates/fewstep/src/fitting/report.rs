@@ -74,7 +74,8 @@ pub fn report(folder: &RunFolder) -> Result<Page> {
         table: Some(table(outcomes)),
         sections,
         footer: "Rollout error: mean squared difference of a value between the sampler's and a fine teacher's sample of the same \
-                 latent, on latents that the fit never saw."
+                 latent, on latents that nothing was fitted to. What is kept may be chosen by it (early_stop), so that it is not \
+                 quite the error on further latents."
             .to_owned(),
     })
 }
@@ -83,12 +84,15 @@ pub fn report(folder: &RunFolder) -> Result<Page> {
 fn headline(outcomes: &[Outcome]) -> String {
     let part = |outcome: &Outcome| {
         let write = |error: f64| Format::Significant(3).write(error);
-        let best = outcome.phases.iter().rev().find(|phase| phase.kept);
-        match best.map(|phase| phase.rollout_error) {
-            Some(error) if error < outcome.baseline => {
-                format!("in {} steps from {} to {}", outcome.steps, write(outcome.baseline), write(error))
+        // kept is kept, though the error rose: images may have chosen, or nothing
+        match outcome.phases.iter().rev().find(|phase| phase.kept) {
+            Some(kept) => {
+                let (before, after) = (write(outcome.baseline), write(kept.rollout_error));
+                format!("in {} steps from {before} to {after}", outcome.steps)
             }
-            _ => format!("in {} steps {} as before: nothing learned was kept", outcome.steps, write(outcome.baseline)),
+            None => {
+                format!("in {} steps {} as before: nothing learned was kept", outcome.steps, write(outcome.baseline))
+            }
         }
     };
     format!("Rollout error {}.", outcomes.iter().map(part).collect::<Vec<_>>().join(", "))
@@ -152,4 +156,48 @@ fn tuning(outcomes: &[Outcome]) -> Vec<(String, &[TuneStep])> {
             (format!("{} steps, round {}", outcome.steps, round + 1), evaluations.as_slice())
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fitting::PhaseOutcome;
+
+    fn outcome(steps: usize, phases: &[(f64, bool)]) -> Outcome {
+        let value = serde_json::json!({
+            "steps": steps, "calls": steps, "baseline": 0.1, "baseline_name": "rho = 7", "phases": [], "sigmas": [],
+            "plan": "plan.json", "model": null,
+        });
+        let phase = |(at, &(rollout_error, kept)): (usize, &(f64, bool))| PhaseOutcome {
+            round: 1,
+            phase: at as u8 + 1,
+            rollout_error,
+            kept,
+        };
+        let phases = phases.iter().enumerate().map(phase).collect();
+        Outcome { phases, ..serde_json::from_value(value).unwrap() }
+    }
+
+    /// With `early_stop = false`, and where images choose, what is kept may have a larger error.
+    #[test]
+    fn the_headline_is_of_what_was_kept_whichever_way_its_error_went() {
+        let outcomes = [
+            outcome(3, &[(0.05, true), (0.2, true)]),
+            outcome(4, &[(0.05, true), (0.01, false)]),
+            outcome(5, &[(0.3, false)]),
+        ];
+        assert_eq!(
+            headline(&outcomes),
+            "Rollout error in 3 steps from 0.100 to 0.200, in 4 steps from 0.100 to 0.0500, in 5 steps 0.100 as before: nothing \
+             learned was kept."
+        );
+    }
+
+    #[test]
+    fn what_diverged_is_read_back() {
+        let outcome = Outcome { baseline: f64::INFINITY, ..outcome(3, &[(f64::INFINITY, false)]) };
+        let read: Outcome = serde_json::from_str(&serde_json::to_string(&outcome).unwrap()).unwrap();
+        assert_eq!((read.baseline, read.phases[0].rollout_error), (f64::INFINITY, f64::INFINITY));
+        assert_eq!(headline(&[read]), "Rollout error in 3 steps inf as before: nothing learned was kept.");
+    }
 }

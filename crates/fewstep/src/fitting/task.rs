@@ -18,6 +18,7 @@ use super::settings::{FitSettings, PlanSource, check_tunable};
 use super::{FeatureLoss, Fitter, Outcome};
 use crate::data::{DataId, data_moments};
 use crate::error::{Result, ensure};
+use crate::forecast::MOST_COUNTED;
 use crate::models::{ModelId, OpenModel};
 use crate::plan_scorer::FrechetPlanScorer;
 use crate::reference::{ImageReference, ReferenceId};
@@ -158,6 +159,7 @@ impl FitTask {
         }
         ensure!(!self.steps.is_empty(), "there must be at least one number of steps");
         ensure!(self.rounds >= 1, "there must be at least 1 round");
+        ensure!(self.rounds as u64 <= MOST_COUNTED, "there must be at most {MOST_COUNTED} rounds, not {}", self.rounds);
         ensure!(
             self.rounds == 1 || self.phases == Phases::Fit,
             "rounds are of both phases in turn, and there is only one here"

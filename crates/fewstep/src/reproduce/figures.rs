@@ -6,7 +6,7 @@ use fewstep_report::{Axis, Plot, Reference, Series, Style};
 use serde::{Deserialize, Serialize};
 
 use super::{ReproduceTask, tables};
-use crate::cells::Row;
+use crate::cells::{Row, diverged};
 use crate::error::Result;
 use crate::figures;
 use crate::fitting::InterpolationPoint;
@@ -28,6 +28,7 @@ pub(super) struct Learning {
     pub steps: usize,
     pub method: String,
     /// Updates made, error.
+    #[serde(deserialize_with = "diverged::history")]
     pub evaluations: Vec<(u64, f64)>,
 }
 
@@ -41,6 +42,7 @@ pub(super) struct Descent {
     /// After so many updates, the objective on that update's images.
     pub loss: Vec<(u64, f64)>,
     /// After so many updates, the held-out rollout error.
+    #[serde(deserialize_with = "diverged::history")]
     pub rollout_error: Vec<(u64, f64)>,
     /// The levels in the end.
     pub sigmas: Vec<f64>,
@@ -153,7 +155,7 @@ fn smooth(points: &[(u64, f64)]) -> Vec<(f64, f64)> {
 /// Fig. 2: distance against steps.
 fn curves(rows: &[Row], task: &ReproduceTask) -> Plot {
     let line = |name: &str| {
-        let points = rows.iter().filter(|row| row.method == name).map(|row| (row.nfe as f64, tables::score(row)));
+        let points = rows.iter().filter(|row| row.method == name).map(|row| (row.nfe as f64, tables::score(rows, row)));
         Series::new(name, points.collect(), Style::LineMarkers)
     };
     let teacher = rows.iter().find(|row| row.method == "teacher" && !row.frechet().is_empty());

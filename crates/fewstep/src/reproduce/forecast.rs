@@ -10,7 +10,7 @@ use crate::fitting::settings::TuneSettings;
 use crate::fitting::{
     Runs, interpolated_networks, interpolation_evaluations, learning_levels, level_interpolation_evaluations, tuning,
 };
-use crate::forecast::Forecast;
+use crate::forecast::{Forecast, product, total};
 
 /// The settings and the cost of an experiment on a denoiser of this description; what an earlier run left is not taken off.
 ///
@@ -18,10 +18,10 @@ use crate::forecast::Forecast;
 /// If the task cannot be done.
 pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
     let ReproduceSettings { seeds, fit, .. } = &task.settings;
-    let steps = task.steps.iter().map(|&steps| steps as u64).sum::<u64>();
+    let steps = total(task.steps.iter().map(|&steps| steps as u64));
     let held = fit.held_out.samples as u64;
     let teacher = usual_teacher(&spec.levels, fit.held_out.teacher_steps)?.nfe() as u64;
-    let mut cost = Forecast::new(task, spec.calls)?.part("teacher on held-out latents", held * teacher);
+    let mut cost = Forecast::new(task, spec.calls)?.part("teacher on held-out latents", product([held, teacher]));
     if task.learns_levels() {
         let descents = if task.experiment == Experiment::Objectives { 4 } else { 1 };
         cost = learning_levels(cost, fit, Runs { spec, steps: &task.steps, times: descents });
@@ -29,9 +29,9 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
     if !task.experiment.scores() {
         return Ok(cost);
     }
-    let images = if task.references.is_empty() { TIMED } else { seeds.images * seeds.ranges };
+    let images = if task.references.is_empty() { TIMED } else { product([seeds.images, seeds.ranges]) };
     let others = if task.references.is_empty() { 0 } else { seeds.images };
-    cost = cost.part("the teacher's samples", (images + others + held) * teacher);
+    cost = cost.part("the teacher's samples", product([total([images, others, held]), teacher]));
     let rows = task.rows();
     let paper = rows.iter().filter(|row| !row.searches()).filter_map(|row| row.tuning(&task.settings));
     let paper: Vec<TuneSettings> = paper.collect();
@@ -49,10 +49,11 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
         let between =
             |tune| interpolation_evaluations(interpolated_networks(&fit.interpolate, tune), scored, held, 0, steps);
         cost = tuning(cost, "phase 2", fit, tune, Runs { spec, steps: &task.steps, times })?
-            .part("networks of phase 2", paper.iter().map(between).sum());
+            .part("networks of phase 2", total(paper.iter().map(between)));
     }
     cost = ours(task, spec, cost, &rows, held)?;
-    Ok(cost.part(format!("samples of {} methods", rows.len()), rows.len() as u64 * (images + held) * steps))
+    let sampled = product([rows.len() as u64, total([images, held]), steps]);
+    Ok(cost.part(format!("samples of {} methods", rows.len()), sampled))
 }
 
 /// With our rows.
@@ -67,7 +68,7 @@ fn ours(task: &ReproduceTask, spec: &Spec, cost: Forecast, rows: &[RowKind], hel
         return Ok(cost);
     }
     let images = if task.references.is_empty() { 0 } else { fit.interpolate.images as u64 };
-    let steps = task.steps.iter().map(|&steps| steps as u64).sum::<u64>();
+    let steps = total(task.steps.iter().map(|&steps| steps as u64));
     Ok(tuning(cost, "our tuning", fit, rollout, Runs { spec, steps: &task.steps, times: 1 })?.part(
         "interpolation between the untuned and the tuned network",
         interpolation_evaluations(

@@ -139,8 +139,7 @@ impl ReproduceSettings {
     /// The first one outside its domain, by its name.
     pub fn validate(&self) -> Result<()> {
         let Self { method, seeds, fit, rollout, .. } = self;
-        ensure!(seeds.images >= 2, "the setting seeds.images must be at least 2, as a covariance needs two");
-        ensure!(seeds.ranges >= 1, "the setting seeds.ranges must be at least 1");
+        seeds.check(["seeds.images", "seeds.ranges", "seeds.first"])?;
         fit.validate().map_err(|error| renamed(&error, "", "fit."))?;
         let ours = FitSettings { tune: rollout.clone(), ..fit.clone() };
         ours.validate().map_err(|error| renamed(&error, "tune.", "rollout."))?;
@@ -179,7 +178,7 @@ fn renamed(error: &Error, from: &str, to: &str) -> Error {
 /// Sets what goes with the number of updates: twenty evaluations of the held-out error, and an average over a twentieth.
 fn go_with_updates(tune: &mut TuneSettings) {
     tune.check_every = tune.updates.div_ceil(20).max(1);
-    tune.ema_images = (tune.updates * tune.batch as u64) as f64 / 20.0;
+    tune.ema_images = tune.updates as f64 * tune.batch as f64 / 20.0; // of any numbers: they are not checked yet
 }
 
 #[cfg(test)]
@@ -210,6 +209,11 @@ mod tests {
         assert!(error(|s| s.fit.tune.loss = TuneLoss::Rollout).contains("fit.tune"));
         assert!(error(|s| s.fit.paper.optimiser = PaperOptimiser::Table).contains("adam"));
         assert!(error(|s| s.seeds.images = 1).contains("seeds.images"));
+        assert!(error(|s| s.seeds.images = 1 << 60).contains("seeds.images must be at most 10000000"));
+        assert!(error(|s| s.seeds.first = u64::MAX).contains("seeds.first must leave room"));
+        assert!(error(|s| s.set_updates(u64::MAX)).contains("fit.tune.updates must be at most"));
+        assert!(error(|s| s.fit.held_out.samples = 1 << 40).contains("fit.held_out.samples must be at most"));
+        assert!(error(|s| s.rollout.trajectories = 1 << 40).contains("rollout.trajectories must be at most"));
         assert!(error(|s| s.fit.search.teacher.samples = 1).contains("teacher.samples"));
         assert!(error(|s| s.method = "bound/euler".parse().unwrap()).contains("bound"));
     }

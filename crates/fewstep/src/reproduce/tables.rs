@@ -6,9 +6,9 @@ use super::ReproduceTask;
 use crate::cells::{Row, Scores, spread};
 use crate::error::Result;
 
-/// Whether images were scored; if not, there are rollout errors alone.
+/// Whether images were scored (of some rows: those that diverge have no scores); if not, there are rollout errors alone.
 fn has_images(rows: &[Row]) -> bool {
-    rows.iter().all(|row| !row.frechet().is_empty())
+    rows.iter().any(|row| !row.frechet().is_empty())
 }
 
 /// What rows are compared by.
@@ -16,9 +16,13 @@ pub(super) fn what_scores(rows: &[Row]) -> &'static str {
     if has_images(rows) { "Frechet distance" } else { "Rollout error" }
 }
 
-/// What a row is compared by.
-pub(super) fn score(row: &Row) -> f64 {
-    if row.frechet().is_empty() { row.rollout_error } else { row.frechet_mean() }
+/// What one of the rows is compared by; infinite for one that diverges.
+pub(super) fn score(rows: &[Row], row: &Row) -> f64 {
+    match (has_images(rows), row.frechet()) {
+        (false, _) => row.rollout_error,
+        (true, []) => f64::INFINITY,
+        (true, _) => row.frechet_mean(),
+    }
 }
 
 /// Rows down, numbers of steps across, as the paper's Table 1: distances to data and to the teacher's images of other seeds by every
@@ -161,7 +165,9 @@ pub(super) fn headline(rows: &[Row], task: &ReproduceTask) -> String {
         let steps = task.steps.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
         return format!("Levels learned for {steps} steps.");
     }
-    let value = |name: &str, steps: usize| rows.iter().find(|row| row.method == name && row.nfe == steps).map(score);
+    let value = |name: &str, steps: usize| {
+        rows.iter().find(|row| row.method == name && row.nfe == steps).map(|row| score(rows, row))
+    };
     let sentence = |&steps: &usize| {
         let write = |distance: f64| Format::Significant(3).write(distance);
         let [base, both] = ["baseline", "both phases"].map(|name| value(name, steps));

@@ -9,7 +9,7 @@ use fewstep_nn::TorchDenoiser;
 use fewstep_nn::tch::Tensor;
 
 use super::Source;
-use crate::error::{Result, bail, ensure};
+use crate::error::{Error, Result, bail, ensure};
 use crate::float_range::{FloatRange, RANGE};
 use crate::pixels;
 
@@ -61,9 +61,11 @@ impl Collected {
             (Form::Grid(_) | Form::Pixels, Some(pixels)) => pixels.to_vec(),
             _ => denoiser.spec().shape.clone(),
         };
-        let seeds = match source {
-            Source::Seeds { seeds, .. } => Some(seeds.iter().map(|&seed| seed as i64).collect()),
-            Source::Latents { .. } => None,
+        let seeds = match (form, source) {
+            (Form::Pixels | Form::Floats(_), Source::Seeds { seeds, .. }) => {
+                Some(seeds.iter().map(|&seed| storable(seed)).collect::<Result<_>>()?)
+            }
+            _ => None,
         };
         let count = source.len();
         let mut bytes = Vec::new();
@@ -115,6 +117,17 @@ impl Collected {
         }
         Ok(npz::write(&self.path, &arrays)?)
     }
+}
+
+/// A seed as the array `seeds` holds it.
+fn storable(seed: u64) -> Result<i64> {
+    i64::try_from(seed).map_err(|_| {
+        Error::Input(format!(
+            "the seed {seed} is larger than what the array `seeds` of an npz file holds, {} at most: take smaller \
+             seeds",
+            i64::MAX
+        ))
+    })
 }
 
 impl Form {

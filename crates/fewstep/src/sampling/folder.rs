@@ -141,7 +141,8 @@ impl SampleFolder {
         Ok(())
     }
 
-    /// What to say of a run that failed and found so many images there: they and its own stay, and a folder without any goes.
+    /// What to say of a run that failed and found so many of its images there. They and its own stay, and so does all of a folder
+    /// that it went on with, whose other images are not counted here. What it began and left empty goes.
     pub fn abandon(self, error: Error, found: usize) -> Error {
         let images = found + self.made.load(Ordering::Relaxed);
         let out = self.run.folder.path().to_owned();
@@ -157,8 +158,13 @@ impl SampleFolder {
                 _ => Error::Input(reason),
             };
         }
-        let _ = std::fs::remove_file(out.join(RUN_FILE));
-        let _ = std::fs::remove_dir(&out);
+        if !self.run.resumed {
+            for name in &self.subfolders {
+                let _ = std::fs::remove_dir(out.join(name));
+            }
+            let _ = std::fs::remove_file(out.join(RUN_FILE));
+            let _ = std::fs::remove_dir(&out);
+        }
         error
     }
 

@@ -1,5 +1,6 @@
 //! What samples start from: seeds, or latents of a file.
 
+use std::ops::Range;
 use std::path::Path;
 
 use fewstep_core::denoiser::Spec;
@@ -92,6 +93,15 @@ impl Source {
             Self::Seeds { seeds, .. } => seeds.get(index).copied().unwrap_or_default(),
             Self::Latents { .. } => index as u64,
         }
+    }
+
+    /// The lowest and the highest number of a range of the samples: seeds may come in any order.
+    pub fn ends(&self, range: Range<usize>) -> [u64; 2] {
+        let ends = range.map(|index| self.number(index)).fold(None, |ends: Option<[u64; 2]>, number| {
+            let [low, high] = ends.unwrap_or([number; 2]);
+            Some([low.min(number), high.max(number)])
+        });
+        ends.unwrap_or_default()
     }
 
     /// The class of all samples, where one was asked for.

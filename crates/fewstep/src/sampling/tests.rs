@@ -7,6 +7,7 @@ use fewstep_core::observe::Silent;
 use fewstep_core::plan::Constant;
 use fewstep_core::schedule::karras;
 use fewstep_core::solver::{Solver, SolverOptions};
+use fewstep_io::dataset::Images;
 use fewstep_io::npz;
 use fewstep_io::tensors::TensorData;
 use fewstep_nn::Ranks;
@@ -75,10 +76,20 @@ impl TorchDenoiser for Normal {
     }
 }
 
+fn plan() -> Plan {
+    Solver::Heun.plan(&karras(4, 0.01, 10.0, 7.0).unwrap(), &SolverOptions::default()).unwrap()
+}
+
+fn model() -> ModelId {
+    ModelId { name: "normal".into(), sha256: "0".into(), precision: "f32".into(), guidance: None }
+}
+
 fn leave(denoiser: &Normal, source: &Source, destination: &Destination) -> crate::error::Result<Sampled> {
-    let plan = Solver::Heun.plan(&karras(4, 0.01, 10.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
-    let model = ModelId { name: "normal".into(), sha256: "0".into(), precision: "f32".into(), guidance: None };
-    sample(&Sampling { denoiser, model, plan: &plan, source, batch: 2 }, destination, &Silent)
+    sample(&Sampling { denoiser, model: model(), plan: &plan(), source, batch: 2 }, destination, &Silent)
+}
+
+fn run(out: &Path, resume: bool) -> RunOptions {
+    RunOptions { out: out.to_owned(), resume, command: vec!["fewstep".to_owned()], ranks: Ranks::alone() }
 }
 
 fn arrays(path: &Path, raw: bool) -> Destination {
@@ -117,17 +128,12 @@ fn samples_of_any_rank_become_arrays_from_seeds_or_latents() {
 fn images_need_not_be_square() {
     let folder = tempfile::tempdir().unwrap();
     let denoiser = Normal::of(&[1, 17, 33]);
-    let run = |resume: bool| RunOptions {
-        out: folder.path().join("s"),
-        resume,
-        command: vec!["fewstep".to_owned()],
-        ranks: Ranks::alone(),
-    };
-    let to = |resume: bool| Destination::Folder { run: run(resume), subdirs: false, overwrite: false };
+    let out = folder.path().join("s");
+    let to = |resume: bool| Destination::Folder { run: run(&out, resume), subdirs: false, overwrite: false };
     assert_eq!(leave(&denoiser, &seeds(0..3), &to(false)).unwrap().kept, 0);
     assert!(leave(&denoiser, &seeds(0..5), &to(false)).is_err());
     assert_eq!(leave(&denoiser, &seeds(0..5), &to(true)).unwrap().kept, 3);
-    let images = crate::data::open_data(&folder.path().join("s"), None, None).unwrap();
+    let images = crate::data::open_data(&out, None, None).unwrap();
     assert_eq!((images.len(), images.channels(), images.resolution()), (5, 1, (17, 33)));
     let path = folder.path().join("a.npz");
     leave(&denoiser, &seeds(0..5), &arrays(&path, false)).unwrap();
@@ -138,4 +144,35 @@ fn images_need_not_be_square() {
     let grid = Destination::Grid { path: folder.path().join("x.png"), columns: None };
     let error = leave(&Normal::of(&[5]), &seeds(0..2), &grid).unwrap_err().to_string();
     assert!(error.contains("no images of 1 or 3 channels") && error.contains(".npz"), "{error}");
+}
+
+/// A new folder whose first batch fails goes with its subfolders; one that was gone on with stays, whatever was asked of it.
+#[test]
+fn a_failure_removes_nothing_that_it_did_not_make() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("s");
+    let task = || SampleTask { model: model(), class: None, latents_sha256: None, subdirs: true, plan: plan() };
+    // a PNG has 1 or 3 channels
+    let wrong = Images { data: vec![0; 8], channels: 2, height: 2, width: 2, labels: None, num_classes: 0 };
+    let fail = |resume: bool| {
+        let mut samples = SampleFolder::open(task(), &run(&out, resume), false).unwrap();
+        let error = samples.take(&[1001], &wrong).unwrap_err();
+        assert!(out.join("001000").is_dir() && out.join("run.json").exists());
+        samples.abandon(error, 0)
+    };
+    fail(false);
+    assert!(!out.exists());
+
+    let mut samples = SampleFolder::open(task(), &run(&out, false), false).unwrap();
+    samples.take(&[7], &Images::new(vec![0; 4], 1, 2, 2, None).unwrap()).unwrap();
+    samples.finish().unwrap();
+    let error = fail(true).sentence();
+    assert!(!error.contains("were made before"), "{error}");
+    assert!(out.join("000000/000007.png").exists() && out.join("run.json").exists());
+}
+
+#[test]
+fn the_ends_of_a_range_are_its_lowest_and_its_highest_seed() {
+    let source = Source::Seeds { seeds: vec![5, 0, 7, 3], class: None };
+    assert_eq!([0..2, 2..4, 1..2, 0..4].map(|range| source.ends(range)), [[0, 5], [3, 7], [0, 0], [0, 7]]);
 }

@@ -25,7 +25,7 @@ pub use self::settings::{
 };
 use crate::data::{DataId, few};
 use crate::error::{Error, Result, ensure};
-use crate::forecast::Forecast;
+use crate::forecast::{Forecast, product};
 use crate::runs::{REPORT, ResumeError, Run, RunOptions, Task, failed, what_differs};
 use crate::scorer;
 
@@ -34,7 +34,7 @@ const STATE: &str = "state.safetensors";
 /// The averaged weights, in the run folder.
 const MODEL: &str = "model.safetensors";
 /// A line for every update, in the run folder.
-const STATS: &str = "stats.jsonl";
+pub(crate) const STATS: &str = "stats.jsonl";
 /// Folder of the sample grids, in the run folder.
 const GRIDS: &str = "samples";
 /// Updates that a loss is the mean of: single ones are noisy.
@@ -74,10 +74,19 @@ impl TrainTask {
     /// If it cannot be written as JSON.
     pub fn forecast(&self) -> Result<Forecast> {
         let RecipeSettings { images, batch, .. } = self.settings.training;
-        let (updates, batch) = (images.div_ceil(batch.max(1) as u64), batch as u64);
-        let grids = (1..=updates).filter(|update| self.is_grid_due(update * batch)).count();
-        let sampled = (grids * GRID_SEEDS.count() * self.grid_plan()?.nfe()) as u64;
-        Ok(Forecast::new(self, 1)?.training("training images", updates * batch).part("sample grids", sampled))
+        let batch = batch.max(1) as u64;
+        let sampled = product([self.grids(), GRID_SEEDS.count() as u64, self.grid_plan()?.nfe() as u64]);
+        let seen = product([images.div_ceil(batch), batch]);
+        Ok(Forecast::new(self, 1)?.training("training images", seen).part("sample grids", sampled))
+    }
+
+    /// After how many updates a grid is due, as [`TrainTask::is_grid_due`] says of each: after the last, and after those before it
+    /// that reach another multiple. An update reaches one at most, or, where it is larger than what lies between two, one at least.
+    fn grids(&self) -> u64 {
+        let RecipeSettings { images, batch, .. } = self.settings.training;
+        let (batch, every) = (batch.max(1) as u64, self.settings.grid_every());
+        let Some(before_last) = images.div_ceil(batch).checked_sub(1) else { return 0 };
+        (before_last * batch).checked_div(every).map_or(0, |multiples| multiples.min(before_last) + 1)
     }
 
     /// What makes the sample grids.
@@ -282,4 +291,39 @@ fn grid_name(seen: u64) -> String {
 /// The mean of some losses.
 fn mean(losses: &VecDeque<f64>) -> Option<f64> {
     (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(images: u64, batch: usize, grid_every: Option<u64>) -> TrainTask {
+        let mut settings = TrainSettings::default();
+        (settings.training.images, settings.training.batch) = (images, batch);
+        settings.output.grid_every = grid_every;
+        let data = DataId { name: "x".to_owned(), sha256: "0".to_owned(), images: 1 };
+        TrainTask { data, precision: "f32".to_owned(), settings }
+    }
+
+    #[test]
+    fn grids_are_counted_as_if_update_by_update() {
+        let every = [None, Some(0), Some(1), Some(3), Some(4), Some(5), Some(7), Some(8), Some(9), Some(16), Some(100)];
+        for images in 0..60 {
+            for (batch, every) in (1..12).flat_map(|batch| every.map(|every| (batch, every))) {
+                let task = task(images, batch, every);
+                let updates = images.div_ceil(batch as u64);
+                let due = (1..=updates).filter(|update| task.is_grid_due(update * batch as u64)).count() as u64;
+                assert_eq!(task.grids(), due, "{images} images, batch {batch}, every {every:?}");
+            }
+        }
+    }
+
+    /// Update by update it would take years.
+    #[test]
+    fn the_longest_training_is_forecast_at_once() {
+        let most = settings::MOST_IMAGES;
+        assert_eq!(task(most, 1, Some(1)).grids(), most);
+        assert!(task(most, 1, Some(1)).forecast().unwrap().work() > 64 * most);
+        assert_eq!(task(most, 1, None).grids(), 10);
+    }
 }

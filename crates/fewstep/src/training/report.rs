@@ -4,7 +4,7 @@ use fewstep_io::RunFolder;
 use fewstep_nn::train::StepStats;
 use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Series, Style};
 
-use super::{LOSSES, STATS, TrainTask};
+use super::{GRIDS, LOSSES, STATS, TrainTask};
 use crate::data::has_extension;
 use crate::error::Result;
 use crate::runs::read_file;
@@ -84,7 +84,7 @@ fn plot(title: &str, label: &str, points: Vec<(f64, f64)>) -> Plot {
 
 /// Eight of the grids at most, the last among them.
 fn grids(folder: &RunFolder) -> Result<Vec<LabeledImage>> {
-    let Ok(entries) = folder.file("samples").read_dir() else { return Ok(Vec::new()) };
+    let Ok(entries) = folder.file(GRIDS).read_dir() else { return Ok(Vec::new()) };
     let mut paths: Vec<_> =
         entries.flatten().map(|entry| entry.path()).filter(|path| has_extension(path, "png")).collect();
     paths.sort();

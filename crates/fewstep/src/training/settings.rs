@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::DataSettings;
 use crate::error::{Error, Result, ensure};
+use crate::forecast::check_count;
 
 documented! {
     /// How a network is trained from scratch; the defaults are the EDM recipe for CIFAR-10.
@@ -169,6 +170,9 @@ pub enum ParameterisationName {
     Iddpm,
 }
 
+/// Most images that a training may be asked to see: far beyond any, and small enough to count with.
+pub(super) const MOST_IMAGES: u64 = 1_000_000_000_000_000;
+
 macro_rules! named {
     ($($type:ty: $what:literal, $names:literal);* $(;)?) => {$(
         /// By its name in settings.
@@ -192,7 +196,7 @@ impl TrainSettings {
     /// The network for the images of `dataset`.
     ///
     /// # Errors
-    /// If the images are not square, lack labels that are asked for, or there is no such network.
+    /// If the images are not square, lack labels that are asked for, a setting is outside its domain, or there is no such network.
     pub fn model_config(&self, dataset: &Dataset) -> Result<ModelConfig> {
         let NetworkSettings { conditional, dropout, label_dropout, .. } = self.network;
         let (height, width) = dataset.resolution();
@@ -206,10 +210,19 @@ impl TrainSettings {
             "a class-conditional network needs labels, and the data set {} has none",
             dataset.name()
         );
-        ensure!(self.training.batch >= 1, "the batch must be of at least 1 image");
+        let RecipeSettings { images, batch, learning_rate, ema_images, augment, .. } = self.training;
+        ensure!(images <= MOST_IMAGES, "the setting training.images must be at most {MOST_IMAGES}, not {images}");
+        check_count("training.batch", batch as u64, 1)?;
+        ensure!(
+            learning_rate > 0.0 && learning_rate.is_finite(),
+            "the setting training.learning_rate must be a finite number above 0, not {learning_rate}"
+        );
+        ensure!(
+            ema_images >= 0.0 && ema_images.is_finite(),
+            "the setting training.ema_images must be a finite number of at least 0, not {ema_images}"
+        );
         ensure!((0.0..1.0).contains(&dropout), "the dropout must be at least 0 and below 1, not {dropout}");
         ensure!((0.0..=1.0).contains(&label_dropout), "the label dropout must be from 0 to 1, not {label_dropout}");
-        let augment = self.training.augment;
         ensure!((0.0..=1.0).contains(&augment), "the probability of augmentations must be from 0 to 1, not {augment}");
         let config = ModelConfig {
             img_resolution: height as i64,

@@ -39,13 +39,24 @@ impl Outcome {
     }
 
     fn ranges_in_words(&self) -> String {
-        let Evaluated { ranges, sampled, .. } = &self.result;
+        let Evaluated { ranges, sampled, images, .. } = &self.result;
         if ranges.len() < 2 {
             return String::new();
         }
-        let what = if sampled.is_some() { "seeds" } else { "places" };
-        let ranges: Vec<String> = ranges.iter().map(|[first, last]| format!("{first}-{last}")).collect();
-        format!(", {what} {}", ranges.join(", "))
+        // latents of a file are known by their places in it
+        let seeds = sampled.as_ref().is_some_and(|sampled| sampled.latents_sha256.is_none());
+        let each = (images / ranges.len()) as u64;
+        let ranges: Vec<String> = ranges.iter().map(|&ends| range_in_words(ends, each)).collect();
+        format!(", {} {}", if seeds { "seeds" } else { "places" }, ranges.join(", "))
+    }
+}
+
+/// So many numbers with this lowest and this highest: `5-14`, `5`, or `3 of 5-14` where others lie between.
+fn range_in_words([lowest, highest]: [u64; 2], count: u64) -> String {
+    match highest - lowest {
+        0 => lowest.to_string(),
+        between if between == count.saturating_sub(1) => format!("{lowest}-{highest}"),
+        _ => format!("{count} of {lowest}-{highest}"),
     }
 }
 
@@ -101,4 +112,42 @@ fn title(summary: &Summary) -> &str {
 /// Kernel distances are small numbers.
 fn digits(metric: &str) -> usize {
     if matches!(metric, "kid" | "kernel-distance") { 6 } else { 4 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images_line(images: usize, ranges: &[[u64; 2]], latents_sha256: Option<&str>) -> String {
+        let sampled = Sampled {
+            model_sha256: "0".to_owned(),
+            guidance: None,
+            solver: "heun".to_owned(),
+            nfe: 3,
+            calls: 3,
+            class: None,
+            latents_sha256: latents_sha256.map(str::to_owned),
+        };
+        let result = Evaluated {
+            metrics: Vec::new(),
+            images,
+            of: "model".to_owned(),
+            ranges: ranges.to_vec(),
+            protocol: None,
+            networks: Vec::new(),
+            sampled: Some(sampled),
+        };
+        Outcome { result, provenance: Provenance::now(&[]) }.in_words()
+    }
+
+    #[test]
+    fn ranges_are_called_what_they_are() {
+        let by = "of model by heun, 3 evaluations an image";
+        let (halves, one_each) = ([[0, 4], [5, 9]], [[5, 5], [0, 0]]);
+        assert_eq!(images_line(10, &halves, None), format!("images     10 {by}, seeds 0-4, 5-9"));
+        assert_eq!(images_line(10, &halves, Some("1")), format!("images     10 {by}, places 0-4, 5-9"));
+        assert_eq!(images_line(4, &halves, None), format!("images     4 {by}, seeds 2 of 0-4, 2 of 5-9"));
+        assert_eq!(images_line(2, &one_each, None), format!("images     2 {by}, seeds 5, 0"));
+        assert_eq!(images_line(2, &[[0, 5]], None), format!("images     2 {by}"));
+    }
 }

@@ -52,6 +52,29 @@ fn images_in_memory_are_a_data_set_too() {
     assert!(Images::new(vec![1, 2], usize::MAX, 2, 2, None).is_err());
 }
 
+/// What a run was made with is told apart by more than pixels.
+#[test]
+fn images_in_memory_of_another_shape_or_with_other_labels_are_another_data_set() {
+    let of = |[channels, height, width]: [usize; 3], labels: Option<Vec<u32>>| {
+        let images = Images::new((0..12).collect(), channels, height, width, labels).unwrap();
+        Dataset::from_images("x", images).unwrap().fingerprint().unwrap()
+    };
+    let plain = of([1, 2, 3], None);
+    assert!(plain.starts_with("sha256:") && plain.len() == "sha256:".len() + 64, "{plain}");
+    assert_eq!(of([1, 2, 3], None), plain);
+    let all = [
+        plain,
+        of([1, 3, 2], None),
+        of([3, 2, 1], None),
+        of([3, 1, 2], None),
+        of([1, 2, 3], Some(vec![0, 0])),
+        of([1, 2, 3], Some(vec![0, 1])),
+        of([1, 2, 3], Some(vec![1, 0])),
+    ];
+    let different: std::collections::BTreeSet<&String> = all.iter().collect();
+    assert_eq!(different.len(), all.len(), "{all:?}");
+}
+
 #[test]
 fn other_files_say_what_would_be_read() {
     let root = folder();

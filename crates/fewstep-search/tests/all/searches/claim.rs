@@ -30,7 +30,7 @@ pub fn mean_prediction(outputs: &[f64], dim: usize, samples: usize) -> MeanPredi
 fn least_squares_beats_the_rivals_on_held_out_latents() {
     let data = images();
     let grid = karras(25, 0.002, 80.0, 7.0).unwrap();
-    let fine = refined(&grid, 3);
+    let fine = refined(&grid, 3).unwrap();
     let mut held_out = {
         let plan = Solver::Heun.plan(&fine, &SolverOptions::default()).unwrap();
         Endpoints::solve(&plan, latents(&data, 100_000, 200), 200, denoiser(&data)).unwrap()
@@ -113,7 +113,8 @@ fn idle_states_are_not_missed() {
     let data = images();
     let grid = karras(17, 0.002, 80.0, 7.0).unwrap();
     let (latent, count) = (latents(&data, 0, 32), 32);
-    let teacher = Teacher::solve(Solver::Heun, &refined(&grid, 3), &grid, latent, count, denoiser(&data)).unwrap();
+    let teacher =
+        Teacher::solve(Solver::Heun, &refined(&grid, 3).unwrap(), &grid, latent, count, denoiser(&data)).unwrap();
     let outputs = data.denoised(&teacher.states()[0], grid.sigma_max());
     let teacher = teacher.with_mean(mean_prediction(&outputs, 64, count), 1);
     let usual = StudentOptions { most: 8, ..StudentOptions::default() };
@@ -131,7 +132,7 @@ fn idle_states_are_not_missed() {
 #[ignore = "prints numbers for the documentation"]
 fn what_the_options_are_worth() {
     let data = images();
-    let fine = refined(&karras(25, 0.002, 80.0, 7.0).unwrap(), 4);
+    let fine = refined(&karras(25, 0.002, 80.0, 7.0).unwrap(), 4).unwrap();
     let plan = Solver::Heun.plan(&fine, &SolverOptions::default()).unwrap();
     let mut held_out = Endpoints::solve(&plan, latents(&data, 100_000, 200), 200, denoiser(&data)).unwrap();
     let usual = (25, 64, Fit::default(), StudentOptions { most: 8, ..StudentOptions::default() });
@@ -158,7 +159,7 @@ fn what_the_options_are_worth() {
         let grid = karras(levels, 0.002, 80.0, 7.0).unwrap();
         let (latent, samples) = (latents(&data, 0, count), count as usize);
         let teacher =
-            Teacher::solve(Solver::Heun, &refined(&grid, 3), &grid, latent, samples, denoiser(&data)).unwrap();
+            Teacher::solve(Solver::Heun, &refined(&grid, 3).unwrap(), &grid, latent, samples, denoiser(&data)).unwrap();
         let outputs = data.denoised(&teacher.states()[0], grid.sigma_max());
         held_out.mean = Some(mean_prediction(&outputs, 64, 200));
         let teacher = teacher.with_mean(mean_prediction(&outputs, 64, samples), 1);

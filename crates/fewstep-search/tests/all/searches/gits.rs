@@ -58,7 +58,7 @@ fn gits_is_the_least_of_all_paths() {
     let latent = samples(&data, 3, count);
     let denoise =
         |x: &Vec<Vec<f64>>, sigma: f64| Ok::<_, Infallible>(x.iter().map(|x| data.denoised(x, sigma)).collect());
-    let fine = refined(&grid(), 3);
+    let fine = refined(&grid(), 3).unwrap();
     let teacher = Teacher::solve(Solver::Heun, &fine, &grid(), latent, count as usize, denoise).unwrap();
     for last_step in LAST_STEPS {
         let (last, end) = match last_step {

@@ -25,7 +25,7 @@ pub fn grid() -> Schedule {
 
 pub fn teacher(data: &Mixture, grid: &Schedule, first: u64, count: u64) -> Teacher<Vec<f64>> {
     let latent = latents(data, first, count);
-    Teacher::solve(Solver::Heun, &refined(grid, 3), grid, latent, count as usize, denoiser(data)).unwrap()
+    Teacher::solve(Solver::Heun, &refined(grid, 3).unwrap(), grid, latent, count as usize, denoiser(data)).unwrap()
 }
 
 /// All rising paths of `steps` levels from the first, out of the levels that may be evaluated.

@@ -69,7 +69,7 @@ fn a_batch_in_parts_finds_the_same_plans() {
     let latent: Vec<Vec<f64>> = latents(&data, 3, 8).chunks(6).map(<[f64]>::to_vec).collect();
     let denoise =
         |x: &Vec<Vec<f64>>, sigma: f64| Ok::<_, Infallible>(x.iter().map(|x| data.denoised(x, sigma)).collect());
-    let parts = Teacher::solve(Solver::Heun, &refined(&grid(), 3), &grid(), latent, 8, denoise).unwrap();
+    let parts = Teacher::solve(Solver::Heun, &refined(&grid(), 3).unwrap(), &grid(), latent, 8, denoise).unwrap();
     let options = StudentOptions { most: 5, beam: 2, ..StudentOptions::default() };
     let a = least_squares(&whole, &Fit::default(), &options, denoiser(&data)).unwrap();
     let b = least_squares(&parts, &Fit::default(), &options, denoise).unwrap();
@@ -90,7 +90,7 @@ fn memory_is_as_documented() {
         Ok::<_, Infallible>(Counted((x.0 / (1.0 + sigma * sigma)).sin(), token.clone()))
     };
     let latent = Counted(0.4, token.clone());
-    let teacher = Teacher::solve(Solver::Heun, &refined(&grid, 2), &grid, latent, 1, denoise).unwrap();
+    let teacher = Teacher::solve(Solver::Heun, &refined(&grid, 2).unwrap(), &grid, latent, 1, denoise).unwrap();
     // the grid's states, the ends, the token itself
     let held = Rc::strong_count(&token);
     assert_eq!(held, levels + 3);

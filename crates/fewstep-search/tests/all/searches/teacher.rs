@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use fewstep_core::schedule::karras;
+use fewstep_core::schedule::{ScheduleError, karras};
 use fewstep_core::{Schedule, Solver, VectorSpace};
 use fewstep_search::{Endpoints, SearchError, Teacher, refined};
 
@@ -13,7 +13,7 @@ use super::*;
 #[test]
 fn the_teacher_follows_the_flow() {
     for data in [gaussian(), mixture()] {
-        let (grid, fine) = (grid(), refined(&grid(), 40));
+        let (grid, fine) = (grid(), refined(&grid(), 40).unwrap());
         let solve = |latent| Teacher::solve(Solver::Heun, &fine, &grid, latent, 1, denoiser(&data)).unwrap();
         let teacher = solve(latents(&data, 5, 1));
         assert_eq!(teacher.evaluations(), 2 * (40 * (LEVELS - 1)) + 1);
@@ -31,7 +31,7 @@ fn the_teacher_follows_the_flow() {
 #[test]
 fn teachers_keep_the_same_states_for_solvers_of_one_and_two_evaluations() {
     let data = mixture();
-    let (grid, fine) = (grid(), refined(&grid(), 40));
+    let (grid, fine) = (grid(), refined(&grid(), 40).unwrap());
     let of = |solver: &str| {
         let latent = latents(&data, 0, 3);
         Teacher::solve(solver.parse().unwrap(), &fine, &grid, latent, 3, denoiser(&data)).unwrap()
@@ -44,6 +44,20 @@ fn teachers_keep_the_same_states_for_solvers_of_one_and_two_evaluations() {
     }
 }
 
+/// Levels so close that nothing fits between them stay as they are, and no others do.
+#[test]
+fn grids_are_refined_or_refused() {
+    let close = Schedule::new(vec![2.0, 1.0_f64.next_up(), 1.0]).unwrap();
+    let levels = refined(&close, 4).unwrap();
+    assert_eq!((levels.len(), levels.levels()[4], levels.sigma_min()), (6, 1.0_f64.next_up(), 1.0));
+    assert_eq!(refined(&grid(), 0).unwrap(), grid());
+    assert_eq!(refined(&grid(), 9_999).unwrap().len(), 9_999 * (LEVELS - 1) + 1);
+    for parts in [10_000, usize::MAX] {
+        let asked = parts.saturating_add(1);
+        assert_eq!(refined(&grid(), parts), Err(ScheduleError::TooMany { asked }));
+    }
+}
+
 #[test]
 fn bad_teachers_are_refused() {
     let data = mixture();
@@ -51,7 +65,7 @@ fn bad_teachers_are_refused() {
     let solve = |fine: &Schedule, grid: &Schedule| {
         Teacher::solve(Solver::Euler, fine, grid, latent(), 2, denoiser(&data)).map(|_| ())
     };
-    assert!(solve(&refined(&grid(), 2), &grid()).is_ok());
+    assert!(solve(&refined(&grid(), 2).unwrap(), &grid()).is_ok());
     let other = karras(LEVELS, 0.05, 20.0, 7.0).unwrap();
     assert!(matches!(solve(&other, &grid()), Err(SearchError::Grid(_))));
     let half = Schedule::new(grid().levels()[..3].to_vec()).unwrap();

@@ -7,7 +7,8 @@ use fewstep_core::schedule::Schedule;
 use fewstep_nn::TorchDenoiser;
 use serde::{Deserialize, Serialize};
 
-use super::InterpolationPoint;
+use super::{InterpolationPoint, seeds};
+use crate::cells::diverged;
 use crate::error::{Context, Result};
 use crate::fitting::Fitter;
 use crate::plans::euler;
@@ -30,6 +31,7 @@ pub struct ChosenLevels {
     /// Their alpha: 0 for those that phase 1 began with, 1 for the learned ones.
     pub alpha: f64,
     /// Held-out rollout error.
+    #[serde(deserialize_with = "diverged::error")]
     pub rollout_error: f64,
     /// All points that were evaluated, by rising alpha.
     pub points: Vec<InterpolationPoint>,
@@ -49,7 +51,7 @@ impl Fitter<'_> {
         learned: &Schedule,
         scorer: &ImageScorer,
     ) -> Result<ChosenLevels> {
-        let seeds: Vec<u64> = (LEVEL_SEEDS..LEVEL_SEEDS + self.settings.interpolate.images as u64).collect();
+        let seeds: Vec<u64> = seeds(LEVEL_SEEDS, self.settings.interpolate.images, self.round).collect();
         let (mut points, mut best) = (Vec::new(), None::<(InterpolationPoint, Plan)>);
         for alpha in LEVEL_ALPHAS {
             let levels = start.interpolated(learned, alpha)?;

@@ -10,7 +10,7 @@ use fewstep_nn::fit::KeptAverages;
 use fewstep_nn::{Network, TorchDenoiser, Tunable, spread};
 use fewstep_search::MomentsOf;
 
-use super::{ChosenAverage, InterpolationPoint};
+use super::{ChosenAverage, InterpolationPoint, seeds};
 use crate::error::{Context, Error, Result};
 use crate::fitting::settings::{InterpolateSettings, TuneSettings};
 use crate::fitting::{Fitter, Tuned, TunedAverage};
@@ -23,7 +23,12 @@ const ALPHAS: [f64; 3] = [0.25, 0.5, 0.75];
 /// The images that decide have seeds from here on: apart from those that anyone samples with, and from all others of a fit.
 const INTERPOLATION_SEEDS: u64 = 5 << 40;
 
-/// Seeds of the teacher's images that those are compared with.
+/// Seeds of the images that decide in a round, from 0.
+pub(super) fn chosen_by(settings: &InterpolateSettings, round: u64) -> Range<u64> {
+    seeds(INTERPOLATION_SEEDS, settings.images, round)
+}
+
+/// Seeds of the teacher's images that those are compared with, in every round.
 pub(in crate::fitting) fn teacher_seeds(settings: &InterpolateSettings) -> Range<u64> {
     let first = INTERPOLATION_SEEDS + settings.images as u64;
     first..first + settings.images as u64
@@ -67,7 +72,7 @@ impl Fitter<'_> {
             let rollout_error = self.rollout_error(&tuned, &plan)?;
             return Ok(Interpolated { model: tuned, plan, alpha: 1.0, rollout_error, points: Vec::new() });
         };
-        let seeds: Vec<u64> = (INTERPOLATION_SEEDS..INTERPOLATION_SEEDS + images as u64).collect();
+        let seeds: Vec<u64> = chosen_by(&self.settings.interpolate, self.round).collect();
         let evaluate = |alpha: f64, model: &M, plan: &Plan| self.point(alpha, "network", model, plan, (&seeds, scorer));
         let mut points = vec![evaluate(0.0, untuned, plan)?];
         let mut best = None::<Candidate<M>>;

@@ -10,8 +10,10 @@ pub fn interpolation_table<'a>(
     all: impl IntoIterator<Item = (usize, usize, &'a [InterpolationPoint])>,
 ) -> Option<Table> {
     let all: Vec<_> = all.into_iter().filter(|(.., points)| !points.is_empty()).collect();
-    let scores = all.first().map_or(&[][..], |(.., points)| &points[0].scores);
-    let of = |score: &FeatureScore| if scores.len() > 1 { format!(", {}", score.features) } else { String::new() };
+    // a point whose images are not finite has none
+    let scored = all.iter().flat_map(|(.., points)| *points).find(|point| !point.scores.is_empty());
+    let networks = scored.map_or(&[][..], |point| &point.scores);
+    let of = |score: &FeatureScore| if networks.len() > 1 { format!(", {}", score.features) } else { String::new() };
     let distance = |name: String| Column::number(name, Format::Significant(4)).lowest();
     let mut columns = vec![
         Column::number("steps", Format::Integer),
@@ -27,8 +29,8 @@ pub fn interpolation_table<'a>(
     if weighted {
         columns.push(Column::number("last level's weight", Format::Significant(2)));
     }
-    columns.extend(scores.iter().map(|score| distance(format!("Frechet distance{}", of(score)))));
-    columns.extend(scores.iter().map(|score| distance(format!("KID to the teacher{}", of(score)))));
+    columns.extend(networks.iter().map(|score| distance(format!("Frechet distance{}", of(score)))));
+    columns.extend(networks.iter().map(|score| distance(format!("KID to the teacher{}", of(score)))));
     columns.push(distance("rollout error".to_owned()));
     let mut table = Table::new(columns);
     for (steps, round, points) in &all {
@@ -44,8 +46,11 @@ pub fn interpolation_table<'a>(
             if weighted {
                 row.push(write(last_weight(point)));
             }
-            row.extend(scores.iter().map(|score| write(score.data.map(|distances| distances.frechet))));
-            row.extend(scores.iter().map(|score| write(score.teacher.and_then(|distances| distances.kid))));
+            let of_each = |distance: &dyn Fn(&FeatureScore) -> Option<f64>| -> Vec<Cell> {
+                (0..networks.len()).map(|network| write(scores.get(network).and_then(distance))).collect()
+            };
+            row.extend(of_each(&|score| score.data.map(|distances| distances.frechet)));
+            row.extend(of_each(&|score| score.teacher.and_then(|distances| distances.kid)));
             row.push(Cell::from(*rollout_error));
             table.push(row);
         }

@@ -16,6 +16,7 @@ pub(in crate::fitting) use self::source::check_tunable;
 pub use self::tune::{CriticReference, LrSchedule, TuneLoss, TuneSettings, UpdateSize};
 use crate::data::DataSettings;
 use crate::error::{Result, ensure};
+use crate::forecast::{check_count, check_levels};
 
 documented! {
     /// Settings of both phases.
@@ -46,7 +47,7 @@ documented! {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct HeldOutSettings {
-        /// Latents that no search sees.
+        /// Latents that nothing is fitted to; what is kept is chosen by their error.
         pub samples: usize,
         /// Noise levels N of their teacher, which makes 2 N - 1 evaluations: Heun, on flows dpmpp2m.
         pub teacher_steps: usize,
@@ -247,15 +248,19 @@ impl FitSettings {
         for (name, value, least) in [
             ("batch", *batch, 1),
             ("held_out.samples", held_out.samples, 1),
-            ("held_out.teacher_steps", held_out.teacher_steps, 2),
             ("paper.batch", paper.batch, 1),
-            ("paper.grid", paper.grid, 2),
             ("paper.table_images", paper.table_images, 1),
             ("tune.batch", tune.batch, 1),
+            ("tune.microbatch", tune.microbatch, 0),
             ("tune.trajectories", tune.trajectories, 1),
+            ("interpolate.images", interpolate.images, 0),
         ] {
-            ensure!(value >= least, "the setting {name} must be at least {least}, not {value}");
+            check_count(name, value as u64, least)?;
         }
+        check_count("paper.iterations", paper.iterations, 0)?;
+        check_count("tune.updates", tune.updates, 0)?;
+        check_levels("held_out.teacher_steps", held_out.teacher_steps)?;
+        check_levels("paper.grid", paper.grid)?;
         ensure!(
             interpolate.images != 1,
             "the setting interpolate.images must be at least 2, as a covariance needs two, or 0"
@@ -350,5 +355,15 @@ mod tests {
         assert!(error(|s| s.interpolate.parts = vec![0.5, 1.5]).contains("at most 1, one at least, not [0.5, 1.5]"));
         assert!(error(|s| s.search.teacher.grid = 1).contains("teacher.grid"));
         assert!(error(|s| s.held_out.samples = 0).contains("held_out.samples"));
+        assert!(error(|s| s.held_out.samples = 1 << 40).contains("held_out.samples must be at most 10000000, not"));
+        assert!(
+            error(|s| s.held_out.teacher_steps = usize::MAX).contains("held_out.teacher_steps must be at most 10000")
+        );
+        assert!(error(|s| s.interpolate.images = 1 << 40).contains("interpolate.images must be at most"));
+        assert!(error(|s| s.tune.trajectories = 1 << 40).contains("tune.trajectories must be at most"));
+        assert!(error(|s| s.tune.microbatch = 1 << 40).contains("tune.microbatch must be at most"));
+        assert!(error(|s| s.tune.updates = u64::MAX).contains("tune.updates must be at most"));
+        assert!(error(|s| s.paper.iterations = u64::MAX).contains("paper.iterations must be at most"));
+        assert!(error(|s| s.paper.table_images = 1 << 40).contains("paper.table_images must be at most"));
     }
 }

@@ -10,6 +10,7 @@ use fewstep_search::settings::Distance;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, bail, ensure};
+use crate::forecast::product;
 use crate::models::OpenModel;
 
 /// What phase 2 minimises.
@@ -252,20 +253,22 @@ impl TuneSettings {
     /// Evaluations with a gradient of all updates for a plan of so many evaluations.
     pub fn evaluations_with_gradient(&self, nfe: usize) -> u64 {
         let each = if self.loss == TuneLoss::Rollout { nfe.max(1) } else { 1 };
-        self.updates * (self.update_size(each).batch * each) as u64
+        product([self.updates, self.update_size(each).batch as u64, each as u64])
     }
 
     /// Evaluations without a gradient beside those with one: a gradient through all steps repeats all evaluations but the last.
     pub fn repeated_evaluations(&self, nfe: usize) -> u64 {
         let repeats = self.loss == TuneLoss::Rollout && self.gradient.is_through(nfe);
-        if repeats { self.updates * (self.update_size(nfe).batch * nfe.saturating_sub(1)) as u64 } else { 0 }
+        let each = product([self.update_size(nfe).batch as u64, nfe.saturating_sub(1) as u64]);
+        if repeats { product([self.updates, each]) } else { 0 }
     }
 
     /// Images that a critic sees for a plan of so many evaluations: the student's, and as many that they should look like. It sees
     /// them with a part of the network.
     pub fn criticised_images(&self, nfe: usize) -> u64 {
         let criticises = self.loss == TuneLoss::Rollout && self.critic_weight > 0.0;
-        if criticises { 2 * self.updates * critic::shown_images(self.update_size(nfe).batch) as u64 } else { 0 }
+        let shown = critic::shown_images(self.update_size(nfe).batch) as u64;
+        if criticises { product([2, self.updates, shown]) } else { 0 }
     }
 }
 
