@@ -65,7 +65,7 @@ fn costs(
     settings.gauss_newton.least_gain = f64::MIN;
     settings.least_squares.least_gain = f64::MIN;
     settings.nearest.dropped_beyond = f64::MAX;
-    let search = Search::new(&denoiser, &settings, &Silent)?;
+    let search = Search::new(&denoiser, &settings, &Silent)?.trying_all();
     let teacher = denoiser.cost().evaluations;
     let mut moments = DataMoments::new();
     if let Some(appearance) = denoiser.appearance() {

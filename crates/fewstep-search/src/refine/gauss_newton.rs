@@ -65,6 +65,10 @@ const RIDGES: [f64; 4] = [1e-3, 1e-2, 1e-1, 1.0];
 /// The ridge, of [`RIDGES`], that a round's first step tries first.
 const FIRST: usize = 1;
 
+/// Ridges that the steps of one round try at most: two of the first, of which the weaker is better, and all of the second; or four
+/// of the first and two of the second.
+pub(crate) const MOST_TRIES: usize = 2 + RIDGES.len();
+
 /// Steps along the derivatives of one round: they change little on the way, and a step without new ones is cheap.
 const CHORDS: usize = 2;
 
@@ -94,7 +98,7 @@ const LEAST_OF_DIFFERENCE: f64 = 0.1;
 ///
 /// Needs no gradient of the network, and so far fewer evaluations than following one: a round takes at most about
 /// `P n / 2 + 4 n` of the whole batch, `P` the coordinates that move (of a fitted plan of `n` evaluations about `6 n`, or
-/// `2 n + 10` with [`GaussNewtonOptions::whole`] 2; twice as many with [`GaussNewtonOptions::central`]), and 8 held-out
+/// `2 n + 10` with [`GaussNewtonOptions::whole`] 2; twice as many with [`GaussNewtonOptions::central`]), and 6 held-out
 /// errors at most, beside one before the first round. Memory: `P + 17 n` batches.
 ///
 /// `denoise` evaluates several inputs at once; see [`execute_together`].

@@ -85,6 +85,8 @@ pub struct Search<'a, D: Denoiser> {
     /// Evaluations of single samples that the teacher took: none where its trajectories were given.
     teacher_evaluations: u64,
     teacher_seconds: f64,
+    /// Whether all is tried that a search may try: its evaluations are then the most that one takes.
+    tries_all: bool,
 }
 
 impl<'a, D: Denoiser> Search<'a, D> {
@@ -136,7 +138,13 @@ impl<'a, D: Denoiser> Search<'a, D> {
             untuned: None,
             teacher_evaluations,
             teacher_seconds: started.elapsed().as_secs_f64(),
+            tries_all: false,
         })
+    }
+
+    /// One that tries all that a search may try, to know what that costs.
+    pub(crate) fn trying_all(self) -> Self {
+        Self { tries_all: true, ..self }
     }
 
     /// With what some methods need beside the denoiser.
@@ -169,6 +177,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
             untuned: Some(self.untuned.unwrap_or(self)),
             teacher_evaluations: 0,
             teacher_seconds: 0.0,
+            tries_all: self.tries_all,
         })
     }
 

@@ -9,7 +9,7 @@ use fewstep_core::solver::Solver;
 use super::check::levels_can_move;
 use super::{Candidates, Search, error_space};
 use crate::error::{Error, Result};
-use crate::refine::{GaussNewtonOptions, Moving, RefineOptions, gauss_newton_in, refine};
+use crate::refine::{GaussNewtonOptions, MOST_TRIES, Moving, RefineOptions, gauss_newton_in, refine};
 use crate::seeded::Seeded;
 use crate::settings::{Distance, GaussNewtonSettings, RolloutSettings};
 use crate::{Endpoints, pseudo_huber, pseudo_huber_constant, squared_error};
@@ -84,7 +84,8 @@ impl<D: Denoiser> Search<'_, D> {
         let spec = student.denoiser().spec();
         let options = GaussNewtonOptions {
             rounds: settings.rounds,
-            sigma_range: spec.levels.supported,
+            // levels at an end of the range may not move; whether there are any depends on the denoiser
+            sigma_range: if self.tries_all { (f64::MIN_POSITIVE, f64::MAX) } else { spec.levels.supported },
             difference: difference(spec.rounding),
             central: plan.nfe() <= FEW_EVALUATIONS,
             moving: moving(&spec.levels),
@@ -98,6 +99,10 @@ impl<D: Denoiser> Search<'_, D> {
         let decide = |plan: &Plan| others.1.mean_distance(plan, |x: &D::Batch, sigma| others.0.denoised(x, sigma));
         let space = error_space(settings.error_space);
         *plan = gauss_newton_in(plan, &batch, decide, &options, space, denoise)?.plan;
+        let most = ((1 + MOST_TRIES * settings.rounds) * plan.nfe() * deciding) as u64;
+        while self.tries_all && others.0.evaluations() < most {
+            decide(plan)?;
+        }
         Ok(student.evaluations() + others.0.evaluations())
     }
 
