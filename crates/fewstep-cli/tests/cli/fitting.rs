@@ -457,7 +457,7 @@ fn the_folder_is_looked_at_before_references_are_made() {
     }
 }
 
-/// What a round chose by some images, the next one judges by others: on the same ones it would look nearer than it is.
+/// What a round chose by some images, the next one scores by others: on the same ones it would look nearer than it is.
 #[test]
 fn every_round_chooses_by_images_of_its_own() {
     let place = Place::new();
