@@ -8,7 +8,7 @@ use fewstep_nn::TorchDenoiser;
 use fewstep_nn::data::Images;
 use fewstep_nn::fit::{TableConfig, tabulate};
 
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, ensure};
 
 /// Levels of the table where none are asked for.
 pub const TABLE_GRID: usize = 65;
@@ -25,7 +25,7 @@ pub fn table_levels(levels: &Levels, grid: usize) -> Result<Schedule> {
 /// e(sigma) of `denoiser` at `grid` levels.
 ///
 /// # Errors
-/// If its samples are no images, or an evaluation fails.
+/// If its samples are no images, an evaluation fails, or an answer is not finite.
 pub fn bound_table(
     denoiser: &dyn TorchDenoiser,
     images: &Images,
@@ -40,5 +40,7 @@ pub fn bound_table(
     );
     let mut progress = Progress::new(observer, "table of e(sigma)", "img", config.images as u64, 0);
     let levels = table_levels(&spec.levels, grid)?;
-    Ok(tabulate(denoiser, images, levels, config, |done, _| progress.set(done as u64, ""))?)
+    let table = tabulate(denoiser, images, levels, config, |done, _| progress.set(done as u64, ""))?;
+    table.check().map_err(|error| Error::Input(error.to_string()))?;
+    Ok(table)
 }
