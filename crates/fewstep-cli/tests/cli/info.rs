@@ -116,7 +116,7 @@ fn data_sets_run_folders_and_several_files() {
     assert!(run.stderr.contains("nowhere does not exist"), "{}", run.stderr);
 }
 
-/// A run.json from elsewhere may hold what a terminal would obey; `Place` makes sure that none of it is printed.
+/// A run.json that others wrote may hold what a terminal would obey; `Place` makes sure that none of it is printed.
 #[test]
 fn what_a_run_file_says_is_no_command_to_the_terminal() {
     let place = Place::new();
