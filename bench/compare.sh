@@ -3,9 +3,10 @@
 #
 #     bench/compare.sh fashion-mnist|cifar10 OUT [FURTHER OPTIONS OF fewstep compare]
 #
-# OUT: a folder; with the cells that an earlier run left there it goes on. About two and a half hours a model on two idle
-# cores, minutes on a GPU. (A GPU and a CPU round differently: keep their cells apart.) cifar10 is the second model
-# (bench/cifar10); the method that looks at training images needs them: --data CIFAR-10.
+# Rivals: OSS, GITS and rho = 7 under five solvers, LD3 (levels by gradient: +levels) and what S4S and GAS do (levels and
+# coefficients by gradient: +rollout). OUT: a folder; with the cells that an earlier run left there it goes on. Hours a model
+# on two idle cores. (A GPU and a CPU round differently: keep their cells apart.) cifar10 is the second model (bench/cifar10);
+# the method that looks at training images needs them: --data CIFAR-10.
 set -eu
 
 [ $# -ge 2 ] || set -- help help
@@ -22,8 +23,8 @@ shift 2
 fewstep=${FEWSTEP:-"cargo run --release --quiet -p fewstep-cli --"}
 
 ours=least-squares+gauss-newton
-methods=$ours+data-moments,$ours+moments,$ours
-for solver in ipndm4 dpmpp3m unipc3_bh2 euler; do
+methods=$ours+data-moments,$ours+moments,$ours,karras/ipndm4+levels,karras/ipndm4+rollout
+for solver in ipndm4 dpmpp3m unipc3_bh2 deis_tab3 euler; do
     for search in oss gits karras; do
         methods=$methods,$search/$solver
     done

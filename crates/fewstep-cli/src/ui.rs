@@ -1,5 +1,6 @@
 //! How the program talks: results on stdout, progress and messages on stderr.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
@@ -84,7 +85,17 @@ pub fn note(text: impl AsRef<str>) {
     if hushed() {
         return;
     }
-    let _ = writeln!(stderr(), "{}", text.as_ref());
+    let _ = writeln!(stderr(), "{}", harmless(text.as_ref()));
+}
+
+/// The text as a terminal may show it: messages quote files and arguments, whose control characters could move its cursor or hide what
+/// was said. Lines stay.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let harms = |c: char| c.is_control() && c != '\n';
+    if !text.contains(harms) {
+        return Cow::Borrowed(text);
+    }
+    text.chars().map(|c| if harms(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// A failure and what caused it, in a sentence.
@@ -110,7 +121,7 @@ pub fn error_of_another(text: &str) {
 pub fn error(text: &str) {
     let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let label = if colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
-    let _ = writeln!(stderr(), "{label} {text}");
+    let _ = writeln!(stderr(), "{label} {}", harmless(text));
 }
 
 /// A bug, or libtorch giving up (most often for want of memory), ends in one line instead of a backtrace.

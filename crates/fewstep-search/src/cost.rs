@@ -151,8 +151,8 @@ mod tests {
 
     use super::*;
 
-    /// What a forecast says of a search is what the search takes on that denoiser, to a quarter, which its early ends leave open. (GITS without a
-    /// coefficient scores as many schedules as its coefficients make, which hangs on the denoiser.)
+    /// What a forecast says of a search is the most that it takes, and not half as much again as it takes on a denoiser where it ends early.
+    /// (GITS without a coefficient scores as many schedules as its coefficients make, which hangs on the denoiser.)
     #[test]
     fn the_cost_is_that_of_the_search_itself() {
         let settings = SearchSettings::default();
@@ -170,7 +170,7 @@ mod tests {
             let took = denoiser.cost().evaluations - before;
             let cost = search_cost(denoiser.spec(), &method, &[3, 5], &settings).unwrap();
             let ratio = (cost.teacher + cost.search) as f64 / took as f64;
-            assert!((0.75..1.25).contains(&ratio), "{name}: {cost:?} for {took}");
+            assert!((1.0..1.5).contains(&ratio), "{name}: {cost:?} for {took}");
         }
     }
 

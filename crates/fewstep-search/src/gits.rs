@@ -37,8 +37,10 @@ pub struct StepCosts {
     last_step: LastStep,
     /// Levels a student may be evaluated at and the end.
     sigmas: Vec<f64>,
+    samples: usize,
     /// `costs[i][k]`: from node `i` to node `i + 1 + k`.
     costs: Vec<Vec<f64>>,
+    evaluations: usize,
     metadata: Metadata,
 }
 
@@ -54,14 +56,25 @@ impl StepCosts {
         teacher: &Teacher<V>,
         metric: CostMetric,
         last_step: LastStep,
-        mut denoise: impl FnMut(&V, f64) -> Result<V, E>,
+        denoise: impl FnMut(&V, f64) -> Result<V, E>,
+    ) -> Result<Self, SearchError<E>> {
+        let costs = Self::of_outputs(teacher, metric, last_step, denoise)?;
+        Ok(Self { evaluations: costs.costs.len(), ..costs })
+    }
+
+    /// [`StepCosts::measure`] with the outputs that the teacher's solve gave already, in the order of its levels.
+    pub(super) fn of_outputs<V: Samples, E>(
+        teacher: &Teacher<V>,
+        metric: CostMetric,
+        last_step: LastStep,
+        mut output: impl FnMut(&V, f64) -> Result<V, E>,
     ) -> Result<Self, SearchError<E>> {
         let nodes = teacher.nodes(last_step);
         let line = Line::new(&nodes);
         let mut costs: Vec<Vec<f64>> = Vec::with_capacity(nodes.end());
         for i in 0..nodes.end() {
             let (sigma, x) = (nodes.sigma(i), nodes.state(i));
-            let denoised = denoise(x, sigma).map_err(SearchError::Denoiser)?;
+            let denoised = output(x, sigma).map_err(SearchError::Denoiser)?;
             let to = |j: usize| {
                 let ratio = nodes.sigma(j) / sigma;
                 let reached = V::combine(&[(ratio, x), (1.0 - ratio, &denoised)]);
@@ -73,12 +86,25 @@ impl StepCosts {
             return Err(SearchError::NotFinite { what: "the cost of a step" });
         }
         let sigmas = (0..=nodes.end()).map(|j| nodes.sigma(j)).collect();
-        Ok(Self { metric, last_step, sigmas, costs, metadata: teacher.metadata("gits", last_step) })
+        let (samples, metadata) = (teacher.ends().samples, teacher.metadata("gits", last_step));
+        Ok(Self { metric, last_step, sigmas, samples, costs, evaluations: 0, metadata })
+    }
+
+    /// The mean over the samples of both, which were measured with the same metric on the same levels.
+    pub(super) fn merged(mut self, other: &Self) -> Self {
+        let samples = self.samples + other.samples;
+        let share = other.samples as f64 / samples.max(1) as f64;
+        for (cost, other) in self.costs.iter_mut().flatten().zip(other.costs.iter().flatten()) {
+            *cost += share * (other - *cost);
+        }
+        self.samples = samples;
+        self.metadata.found_by.insert("samples".into(), samples.into());
+        self
     }
 
     /// Evaluations of the denoiser that the costs took.
     pub fn evaluations(&self) -> usize {
-        self.costs.len()
+        self.evaluations
     }
 
     /// The schedules of least cost, exactly, for every number of steps up to `most` at once, and `solver` on them (the

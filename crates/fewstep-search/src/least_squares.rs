@@ -128,7 +128,10 @@ impl<V: Samples, S: Fn(&V) -> V> Rule<V> for Fitting<'_, V, S> {
         let mut known: Vec<(Source, &V, f64)> =
             outputs.iter().map(|known| (known.source, &*known.value, 1.0)).collect();
         if self.fit.fit_state_coefficient {
-            known.push((x.source, &x.value, unit / from));
+            // as large as the newest output, so that what the ridge does has no unit
+            let size = (outputs[0].value.norm_squared() / x.value.norm_squared()).sqrt();
+            let size = if size.is_normal() { size } else { unit / from };
+            known.push((x.source, &x.value, size));
         }
         let regressors: Vec<V> =
             known.iter().map(|(_, value, unit)| (self.space)(&V::combine(&[(*unit, *value)]))).collect();

@@ -1,16 +1,18 @@
 //! Settings of searches, stage by stage: what a settings file may say, with its defaults.
 
+mod gits;
 mod moments;
 mod nearest;
 mod teacher_solver;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::gits::GitsSettings;
 pub use self::moments::MomentsSettings;
 pub use self::nearest::NearestSettings;
 pub use self::teacher_solver::TeacherSolver;
+use crate::documented;
 use crate::error::{Error, Result};
-use crate::{CostMetric, documented};
 
 documented! {
     /// How plans are searched. Every stage has settings of its own; a method uses those of its stages ([`Method::uses`](crate::Method::uses)).
@@ -76,25 +78,6 @@ documented! {
         pub solver: TeacherSolver,
         /// Its steps from one level of the grid to the next.
         pub substeps: usize,
-    }
-
-    /// GITS (Chen et al. 2024).
-    ///
-    /// ```
-    /// # use fewstep_search::{CostMetric, settings::GitsSettings};
-    /// let defaults = GitsSettings {
-    ///     metric: CostMetric::Deviation,
-    ///     coefficients: vec![1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3], // at least one, each above 0
-    /// };
-    /// # assert_eq!(defaults, GitsSettings::default());
-    /// ```
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    #[serde(default, deny_unknown_fields)]
-    pub struct GitsSettings {
-        /// What a step costs: l1, l2, or the deviation from the line between the teacher's ends.
-        pub metric: CostMetric,
-        /// Coefficients to choose from by the rollout error, where the method's name has none.
-        pub coefficients: Vec<f64>,
     }
 
     /// OSS (Pei et al. 2025).
@@ -273,13 +256,6 @@ impl Default for TeacherSettings {
     }
 }
 
-impl Default for GitsSettings {
-    fn default() -> Self {
-        // the range of its authors
-        Self { metric: CostMetric::default(), coefficients: vec![1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3] }
-    }
-}
-
 impl Default for OssSettings {
     fn default() -> Self {
         Self { beam: 2 }
@@ -369,6 +345,8 @@ impl SearchSettings {
         for &coefficient in &self.gits.coefficients {
             number("gits.coefficients", coefficient, coefficient > 0.0, "finite numbers above 0")?;
         }
+        latents("gits.samples", self.gits.samples, 1, LATENTS)?;
+        within("gits.grid", self.gits.grid, 2..=MOST, "from 2 to 1,000")?;
         within("oss.beam", self.oss.beam, 1..=MOST, TO_MOST)?;
         latents("least_squares.samples", self.least_squares.samples, 1, LATENTS)?;
         within("least_squares.beam", self.least_squares.beam, 1..=MOST, TO_MOST)?;

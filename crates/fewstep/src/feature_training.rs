@@ -41,11 +41,15 @@ impl Default for FeatureTrainSettings {
     }
 }
 
+/// Epochs at most: more are a slip of the hand.
+const MOST_EPOCHS: usize = 1_000_000;
+
 impl FeatureTrainSettings {
     /// As the training of images of this height and width takes them.
     fn options(&self, (height, width): (usize, usize), device: Device, kind: Kind) -> Result<TrainOptions> {
         let Self { epochs, batch, learning_rate, max_shift, flip, seed } = *self;
-        ensure!(batch > 0 && epochs > 0, "the batch and the epochs must be at least 1");
+        ensure!(batch > 0, "the batch must be at least 1");
+        ensure!((1..=MOST_EPOCHS).contains(&epochs), "the epochs must be from 1 to a million, and not {epochs}");
         let positive = learning_rate.is_finite() && learning_rate > 0.0;
         ensure!(positive, "the learning rate must be a positive number, not {learning_rate}");
         ensure!(

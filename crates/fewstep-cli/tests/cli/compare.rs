@@ -47,6 +47,8 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
             methods,
             "--set",
             "search.rollout.steps=3",
+            "--set",
+            "search.gits={samples=4,grid=7}",
             "--data",
             "data",
             "--set",

@@ -183,14 +183,31 @@ fn plans_of_any_encoding_are_read() {
     }
 }
 
+/// What a message quotes of a file moves no cursor and hides nothing.
+#[test]
+fn messages_show_control_characters_as_text() {
+    let place = Place::new();
+    std::fs::write(place.path("settings.toml"), r#""\u001b[2J\u009b\rsweep" = 1"#).unwrap();
+    let error = place.fails(&["plan", "gaussian-mixture", "--settings", "settings.toml", "--out", "run"]);
+    assert!(error.contains(r"\u{1b}[2J\u{9b}\rsweep") && !error.contains('\r'), "{error}");
+    std::fs::write(place.path("plan.json"), r#"{"format": "\u001b[31m"}"#).unwrap();
+    let error = place.fails(&["info", "plan.json"]);
+    assert!(!error.contains('\x1b'), "{error}");
+}
+
 /// Beyond its own size nothing of an image is left.
 #[test]
 fn images_are_not_shifted_out_of_sight() {
     let place = Place::new();
     place.save_images("data", 1, SIZE, 20);
-    let shift = |by: &str| place.fails(&["features", "--data", "data", "--out", "f.safetensors", "--max-shift", by]);
+    let with =
+        |option: &str, by: &str| place.fails(&["features", "--data", "data", "--out", "f.safetensors", option, by]);
+    let shift = |by: &str| with("--max-shift", by);
     insta::assert_snapshot!(shift("8"), @"images of 8x8 pixels cannot be shifted by up to 8: nothing of them would be left; take a shift below 8");
     assert!(shift("18446744073709551615").contains("cannot be shifted by up to 18446744073709551615"));
+    for epochs in ["0", "18446744073709551615"] {
+        assert!(with("--epochs", epochs).contains(&format!("from 1 to a million, and not {epochs}")));
+    }
 }
 
 #[test]

@@ -69,6 +69,7 @@ fn goes_through(arch: &str, parameterisation: &str) {
         "teacher_steps=4",
         "search.teacher.samples=4",
         "search.teacher.grid=7",
+        "search.gits={samples=4,grid=7}",
         "table_images=4",
         "search.rollout.steps=2",
     ];

@@ -149,6 +149,7 @@ fn a_comparison_is_that_of_one_process() {
         "--set=held_out=5",
         "--set=search.teacher.samples=7",
         "--set=search.teacher.grid=7",
+        "--set=search.gits={samples=7,grid=7}",
         "--set=teacher_steps=3",
     ];
     for processes in [1, 2] {
@@ -159,7 +160,7 @@ fn a_comparison_is_that_of_one_process() {
     let more = |processes: usize| {
         let out = format!("run{processes}");
         let methods = ["--methods", "least-squares+gauss-newton+moments,gits/ipndm4,karras/euler"];
-        let own: Vec<&str> = args.iter().copied().filter(|arg| *arg != "--methods" && !arg.contains("gits")).collect();
+        let own: Vec<&str> = args.iter().copied().filter(|arg| *arg != "--methods" && !arg.contains("gits/")).collect();
         succeeds(&place, 3 - processes, &[&own[..], &methods, &["--out", &out, "--resume"]].concat());
     };
     more(1);

@@ -3,8 +3,8 @@
 use fewstep_core::denoiser::{Denoiser, Levels};
 use fewstep_core::schedule::MOST_LEVELS;
 
-use super::Extras;
 use super::teach::grid_and_fine;
+use super::{Extras, gits};
 use crate::error::{Error, Result};
 use crate::method::{Method, Refinement, Source};
 use crate::settings::{Distance, SearchSettings};
@@ -22,9 +22,20 @@ pub fn check_method<D: Denoiser>(
     extras: &Extras<'_, D::Batch>,
 ) -> Result<()> {
     settings.validate()?;
-    let (grid, _) = grid_and_fine(&denoiser.spec().levels, &settings.teacher)?;
+    let levels = &denoiser.spec().levels;
+    let (grid, _) = grid_and_fine(levels, &settings.teacher)?;
+    let grids = Grids { search: grid.len(), gits: gits::grid(levels, &settings.gits)?.len() };
     needs(denoiser, method, settings, extras)?;
-    servable(method, steps, grid.len(), extras)
+    servable(method, steps, grids, extras)
+}
+
+/// Noise levels that plans choose from.
+#[derive(Clone, Copy)]
+pub(super) struct Grids {
+    /// Those of the searches' teacher.
+    pub search: usize,
+    /// Those of GITS's own.
+    pub gits: usize,
 }
 
 /// Refuses a method that lacks something.
@@ -81,25 +92,26 @@ pub(super) fn needs_moments() -> Error {
     }
 }
 
-/// Noise levels that plans of `method` choose from, where the searches' grid has `grid`.
-fn levels<B>(method: &Method, grid: usize, extras: &Extras<'_, B>) -> usize {
+/// Noise levels that plans of `method` choose from.
+fn levels<B>(method: &Method, grids: Grids, extras: &Extras<'_, B>) -> usize {
     match (&method.source, extras.table) {
         (Source::Bound, Some(table)) => table.grid().len(),
         (Source::Bound, None) => usize::MAX,
-        _ => grid,
+        (Source::Gits(_), _) => grids.gits,
+        _ => grids.search,
     }
 }
 
 /// Those of `steps` that `method` has plans for.
-pub(super) fn possible<B>(method: &Method, steps: &[usize], grid: usize, extras: &Extras<'_, B>) -> Vec<usize> {
-    let range = method.range(levels(method, grid, extras));
+pub(super) fn possible<B>(method: &Method, steps: &[usize], grids: Grids, extras: &Extras<'_, B>) -> Vec<usize> {
+    let range = method.range(levels(method, grids, extras));
     method.possible(steps).into_iter().filter(|nfe| range.contains(nfe)).collect()
 }
 
 /// Refuses numbers of evaluations that `method` has no plan for, all of them in one sentence.
-pub(super) fn servable<B>(method: &Method, steps: &[usize], grid: usize, extras: &Extras<'_, B>) -> Result<()> {
+pub(super) fn servable<B>(method: &Method, steps: &[usize], grids: Grids, extras: &Extras<'_, B>) -> Result<()> {
     method.check_evaluations(steps)?;
-    let levels = levels(method, grid, extras);
+    let levels = levels(method, grids, extras);
     let range = method.range(levels);
     let nfe: Vec<usize> = steps.iter().copied().filter(|nfe| !range.contains(nfe)).collect();
     if nfe.is_empty() {
@@ -111,9 +123,12 @@ pub(super) fn servable<B>(method: &Method, steps: &[usize], grid: usize, extras:
             "its levels are of a table of {levels}, which allows {least} to {most} evaluations: make the table on a grid of more levels"
         ),
         Source::Fixed(..) => format!("a schedule has {MOST_LEVELS} levels at most, which allow {most} evaluations"),
-        _ => format!(
-            "its levels are of the teacher's grid, and {levels} of them allow {most} evaluations at most: raise the setting teacher.grid"
-        ),
+        Source::Gits(_) | Source::Oss | Source::LeastSquares => {
+            let setting = if let Source::Gits(_) = method.source { "gits.grid" } else { "teacher.grid" };
+            format!(
+                "its levels are of a grid, and {levels} of them allow {most} evaluations at most: raise the setting {setting}"
+            )
+        }
     };
     Err(Error::NoPlan { method: method.to_string(), nfe, why })
 }

@@ -5,6 +5,7 @@ mod doubts;
 mod extras;
 mod fit;
 mod found;
+mod gits;
 mod moments;
 mod nearest;
 mod plain;
@@ -34,8 +35,8 @@ pub use self::teach::{
 use crate::error::{Error, Result};
 use crate::method::{Method, Stage};
 use crate::seeded::Seeded;
-use crate::settings::{ErrorSpace, LeastSquaresSettings, SearchSettings};
-use crate::{CostMetric, Endpoints, FoundPlan, MeanPrediction, StepCosts, Teacher};
+use crate::settings::{ErrorSpace, GitsSettings, LeastSquaresSettings, SearchSettings};
+use crate::{Endpoints, FoundPlan, MeanPrediction, StepCosts, Teacher};
 
 /// Latents that rollout errors are measured on have seeds from here on: no search sees them.
 pub const HELD_OUT_SEEDS: u64 = 1 << 40;
@@ -74,8 +75,9 @@ pub struct Search<'a, D: Denoiser> {
     settings: &'a SearchSettings,
     extras: Extras<'a, D::Batch>,
     observer: &'a dyn Observer,
-    /// What single steps cost, by the measure of cost.
-    costs: RefCell<Vec<(CostMetric, Rc<StepCosts>)>>,
+    /// What GITS's single steps cost, by its settings without coefficients.
+    costs: RefCell<Vec<(GitsSettings, Rc<StepCosts>)>>,
+    grids: check::Grids,
     /// What was found before: methods that go on from the same stages share it.
     known: RefCell<BTreeMap<String, Candidates>>,
     /// What samples are matched with where that is training data.
@@ -126,7 +128,9 @@ impl<'a, D: Denoiser> Search<'a, D> {
             observer.event(Event::Note(&format!("warning: {doubt}")));
         }
         let teacher_evaluations = student.evaluations();
+        let gits = gits::grid(&denoiser.spec().levels, &settings.gits)?.len();
         Ok(Self {
+            grids: check::Grids { search: teacher.grid().len(), gits },
             student,
             teacher,
             settings,
@@ -172,6 +176,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
             extras: self.extras,
             observer: self.observer,
             costs: RefCell::default(),
+            grids: self.grids,
             known: RefCell::default(),
             target: OnceCell::new(),
             untuned: Some(self.untuned.unwrap_or(self)),
@@ -194,7 +199,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
     /// Those of these numbers of evaluations that `method` has plans for here: its solver can make them, and there are enough levels to
     /// choose from. A comparison of several methods finds these alone.
     pub fn possible(&self, method: &Method, steps: &[usize]) -> Vec<usize> {
-        check::possible(method, steps, self.teacher.grid().len(), &self.extras)
+        check::possible(method, steps, self.grids, &self.extras)
     }
 
     /// The plans of `method` for these numbers of evaluations, as [`find_plans`]. Methods that begin with the same stages share them.
@@ -202,7 +207,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
     /// # Errors
     /// As [`find_plans`].
     pub fn find(&self, method: &Method, steps: &[usize]) -> Result<Found> {
-        check::servable(method, steps, self.teacher.grid().len(), &self.extras)?;
+        check::servable(method, steps, self.grids, &self.extras)?;
         // what data say of the samples of a tuned network the search of the untuned one knows
         if self.untuned.is_none() {
             check::needs(self.student.denoiser(), method, self.settings, &self.extras)?;

@@ -1,25 +1,23 @@
-//! Sources of plans that need no fit: schedules by formula, GITS, OSS, and the paper's bound.
-
-use std::rc::Rc;
+//! Sources of plans that need no fit: schedules by formula, OSS, and the paper's bound.
 
 use fewstep_core::denoiser::Denoiser;
 use fewstep_core::observe::Progress;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Family;
-use fewstep_core::solver::{LastStep, Solver};
+use fewstep_core::solver::Solver;
 
 use super::check::needs_table;
 use super::{Candidates, Search, on_schedule};
 use crate::error::{Error, Result};
-use crate::settings::{GitsSettings, OssSettings};
-use crate::{FoundPlan, SearchError, StepCosts, StudentOptions, minimise_bound, oss};
+use crate::settings::OssSettings;
+use crate::{FoundPlan, SearchError, StudentOptions, minimise_bound, oss};
 
 /// A plan that no search over the grid found.
 fn alone(plan: Plan) -> FoundPlan {
     FoundPlan { plan, path: Vec::new(), error: f64::NAN }
 }
 
-fn longest(steps: &[usize]) -> usize {
+pub(super) fn longest(steps: &[usize]) -> usize {
     steps.iter().copied().max().unwrap_or(0)
 }
 
@@ -41,50 +39,6 @@ impl<D: Denoiser> Search<'_, D> {
                 .found
                 .push(alone(on_schedule(solver, &family.on(levels).build(count, low, high)?.round(levels)?)?));
         }
-        Ok(())
-    }
-
-    fn costs(&self, settings: &GitsSettings) -> Result<Rc<StepCosts>> {
-        if let Some((_, known)) = self.costs.borrow().iter().find(|(metric, _)| *metric == settings.metric) {
-            return Ok(Rc::clone(known));
-        }
-        let denoise = |x: &D::Batch, sigma: f64| self.student.denoised(x, sigma);
-        let costs = Rc::new(StepCosts::measure(&self.teacher, settings.metric, LastStep::ToZero, denoise)?);
-        self.costs.borrow_mut().push((settings.metric, Rc::clone(&costs)));
-        Ok(costs)
-    }
-
-    /// The plans of the coefficient whose rollout error on the search's own latents is least, where there are several.
-    pub(super) fn gits(
-        &self,
-        solver: Solver,
-        settings: &GitsSettings,
-        candidates: &mut Candidates,
-        steps: &[usize],
-    ) -> Result<()> {
-        let before = self.student.evaluations();
-        let costs = self.costs(settings)?;
-        let most = longest(steps);
-        if let [coefficient] = settings.coefficients[..] {
-            candidates.found = costs.search(most, coefficient, solver)?.plans;
-        } else {
-            let mut best: Vec<(f64, FoundPlan)> = Vec::new();
-            for &coefficient in &settings.coefficients {
-                for (n, found) in costs.search(most, coefficient, solver)?.plans.into_iter().enumerate() {
-                    if best.get(n).is_some_and(|(_, known)| known.plan.stages == found.plan.stages) {
-                        continue;
-                    }
-                    let error = self.training_error(&found.plan)?;
-                    match best.get_mut(n) {
-                        None => best.push((error, found)),
-                        Some(kept) if error < kept.0 => *kept = (error, found),
-                        Some(_) => {}
-                    }
-                }
-            }
-            candidates.found = best.into_iter().map(|(_, found)| found).collect();
-        }
-        candidates.evaluations += self.student.evaluations() - before;
         Ok(())
     }
 

@@ -61,6 +61,7 @@ impl From<TeacherSolver> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::GitsSettings;
 
     #[test]
     fn wide_ranges_take_steps_in_d() {
@@ -69,6 +70,12 @@ mod tests {
         let (solver, times) = on(TeacherSolver::Auto, 0.001, 999.0);
         assert_eq!((solver.to_string().as_str(), times), ("dpmpp2m", 2));
         assert_eq!(on(TeacherSolver::Of(Solver::Heun), 0.001, 999.0), (Solver::Heun, 1));
+        let gits = |solver: TeacherSolver, high| {
+            GitsSettings { solver, ..GitsSettings::default() }.solver_on(&Levels::between(0.001, high)).to_string()
+        };
+        assert_eq!(gits(TeacherSolver::Auto, 80.0), "ipndm4");
+        assert_eq!(gits(TeacherSolver::Auto, 999.0), "dpmpp2m");
+        assert_eq!(gits(TeacherSolver::Of(Solver::Heun), 80.0), "heun");
         let endless = TeacherSettings { substeps: usize::MAX, ..TeacherSettings::default() };
         assert_eq!(endless.steps_on(&Levels::between(0.001, 999.0)).1, usize::MAX);
         for name in ["auto", "heun", "dpmpp3m"] {

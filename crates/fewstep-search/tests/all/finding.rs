@@ -4,11 +4,14 @@ use fewstep_core::Plan;
 use fewstep_core::denoiser::{Counting, Denoiser, Guided, Levels, Oracle, Reference};
 use fewstep_core::mixture::{Component, Covariance, Mixture};
 use fewstep_core::observe::{Event, Observer, Silent};
+use fewstep_core::schedule::karras;
+use fewstep_core::{LastStep, Solver};
 use fewstep_search::settings::{
     Distance, GitsSettings, LeastSquaresSettings, MomentsSettings, NearestSettings, TeacherSettings,
 };
 use fewstep_search::{
-    DataMoments, Error, Extras, Method, PlanScorer, Search, SearchSettings, Stage, find_plans, sample, search_seeds,
+    CostMetric, DataMoments, Error, Extras, Method, PlanScorer, SEARCH_SEEDS, Search, SearchSettings, Seeded, Stage,
+    StepCosts, Teacher, find_plans, sample, search_seeds,
 };
 
 /// Small images with edges: three patterns of 1x4x5.
@@ -29,6 +32,7 @@ pub fn pictures() -> Oracle {
 pub fn settings() -> SearchSettings {
     SearchSettings {
         teacher: TeacherSettings { samples: 16, grid: 9, ..TeacherSettings::default() },
+        gits: GitsSettings { samples: 16, grid: 9, ..GitsSettings::default() },
         least_squares: LeastSquaresSettings { samples: 16, ..LeastSquaresSettings::default() },
         moments: MomentsSettings { control: 48, ..MomentsSettings::default() },
         ..SearchSettings::default()
@@ -322,13 +326,44 @@ fn what_does_not_fit_is_said() {
     assert!(found.plan(&method("karras/euler"), 4).unwrap_err().to_string().contains("no plan of 4"));
 }
 
+/// GITS has a teacher of its own, in as many parts as its latents take, and what it costs is that teacher alone.
+#[test]
+fn gits_is_found_on_its_own_grid() {
+    let denoiser = Counting::new(pictures());
+    let mut settings = settings();
+    settings.gits = GitsSettings { samples: 70, grid: 13, ..GitsSettings::default() };
+    let search = Search::new(&denoiser, &settings, &Silent).unwrap();
+    let before = denoiser.cost().evaluations;
+    let found = search.find(&method("gits@1.15/ipndm2"), &[3, 12]).unwrap();
+    assert_eq!((denoiser.cost().evaluations - before, found.evaluations), (13 * 70, 13 * 70));
+    // another solver and other coefficients take no evaluation beyond those that compare plans
+    let found = search.find(&method("gits/euler"), &[4]).unwrap();
+    assert!(found.evaluations <= 7 * 4 * 16, "{}", found.evaluations);
+
+    let grid = karras(13, 0.02, 20.0, 7.0).unwrap();
+    let seeds: Vec<u64> = (0..70).map(|seed| SEARCH_SEEDS + seed).collect();
+    let seeded = Seeded::new(&denoiser, &seeds, &Silent).unwrap();
+    let denoise = |x: &Vec<Vec<f64>>, sigma: f64| seeded.denoised(x, sigma);
+    let (solver, latents) = (Solver::Ipndm { order: 4 }, seeded.latents().clone());
+    let teacher = Teacher::solve(solver, &grid, &grid, latents, 70, denoise).unwrap();
+    let costs = StepCosts::measure(&teacher, CostMetric::Deviation, LastStep::ToZero, denoise).unwrap();
+    let whole = costs.search(12, 1.15, Solver::Ipndm { order: 2 }).unwrap();
+    for nfe in [3, 12] {
+        let plan = &search.find(&method("gits@1.15/ipndm2"), &[nfe]).unwrap().plans[&nfe];
+        assert_eq!(plan.stages, whole.plans[nfe - 1].plan.stages);
+        let cost = |plan: &Plan| plan.metadata.found_by["cost"].as_f64().unwrap();
+        assert!((cost(plan) / cost(&whole.plans[nfe - 1].plan) - 1.0).abs() < 1e-9);
+        assert_eq!(plan.metadata.found_by["samples"], 70);
+    }
+}
+
 /// The same stages written by hand and by name.
 #[test]
 fn a_list_of_stages_is_what_a_name_stands_for() {
     let denoiser = pictures();
     let settings = settings();
     let search = Search::new(&denoiser, &settings, &Silent).unwrap();
-    let solver = fewstep_core::Solver::Ipndm { order: 2 };
+    let solver = Solver::Ipndm { order: 2 };
     let stages = [Stage::Gits { solver, settings: GitsSettings { coefficients: vec![1.2], ..settings.gits.clone() } }];
     let by_hand = search.run(&stages, &[4]).unwrap();
     let by_name = search.find(&method("gits@1.2/ipndm2"), &[4]).unwrap();

@@ -48,6 +48,7 @@ fn search() -> SearchSettings {
     let mut search = SearchSettings::default();
     search.teacher.samples = 8;
     search.teacher.grid = 11;
+    (search.gits.samples, search.gits.grid) = (8, 11);
     search.least_squares.samples = 8;
     search.gauss_newton.samples = 8;
     search.moments.control = 128;

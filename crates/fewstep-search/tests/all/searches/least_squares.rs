@@ -125,3 +125,29 @@ fn singular_fits_are_regularised_and_said_so() {
         .unwrap();
     assert!(asked.plans.iter().all(|found| found.plan.metadata.found_by["regularised"] == false));
 }
+
+/// Data, levels and plans in another unit are the same ones: what the ridge does has none.
+#[test]
+fn the_unit_of_the_data_does_not_matter() {
+    let data = mixture();
+    let fit = Fit { fit_state_coefficient: true, ..Fit::default() };
+    let options = StudentOptions { most: 5, beam: 2, ..StudentOptions::default() };
+    let errors = |unit: f64| -> Vec<f64> {
+        let levels = Schedule::new(grid().levels().iter().map(|level| unit * level).collect()).unwrap();
+        let denoise = |x: &Vec<f64>, sigma: f64| {
+            let one = denoiser(&data)(&Vec::combine(&[(1.0 / unit, x)]), sigma / unit)?;
+            Ok::<_, std::convert::Infallible>(Vec::combine(&[(unit, &one)]))
+        };
+        let latent = latents(&data, 3, 12);
+        let teacher =
+            Teacher::solve(Solver::Heun, &refined(&levels, 3).unwrap(), &levels, latent, 12, denoise).unwrap();
+        let found = least_squares(&teacher, &fit, &options, denoise).unwrap();
+        found.plans.iter().map(|found| found.error / unit.powi(2)).collect()
+    };
+    let one = errors(1.0);
+    for unit in [1e-3, 1e3] {
+        for (other, error) in errors(unit).iter().zip(&one) {
+            assert!((other / error - 1.0).abs() < 1e-6, "{unit}: {other} for {error}");
+        }
+    }
+}
