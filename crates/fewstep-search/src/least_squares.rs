@@ -7,7 +7,7 @@ use super::normal::{Normal, distance};
 use super::rollout::pseudo_huber_constant;
 use super::student::{self, Past, Rule, Step, StudentOptions};
 use super::teacher::{Nodes, Teacher};
-use super::{Outcome, SearchError};
+use super::{FoundPlan, Outcome, SearchError};
 use fewstep_core::plan::Source;
 use fewstep_core::space::Samples;
 
@@ -80,12 +80,12 @@ pub fn least_squares_in<V: Samples, E>(
 /// [`least_squares_in`] along `paths` through the teacher's grid (indices into it, which rise), one plan each. With `sweeps`,
 /// paths first move to where their end is nearer to the teacher. The dynamic program keeps the states that are nearest at every
 /// level, and those are not always the best to go on from; here a path is compared by its end alone. From the last path to the
-/// first, each is compared with the one after it less any one of its levels, if that has one more; then, in each of at most so many
-/// sweeps, every one of its levels in turn moves one place up or down on the grid if that is an improvement (none follows one that
-/// gains less than 2 per cent). Any few of the samples serve for that: [`Teacher::from_parts`] of some states, and then all of them along the paths found, without sweeps.
+/// first, in each of at most so many sweeps, every one of its levels in turn moves one place up or down on the grid if that is an
+/// improvement (none follows one that gains less than 2 per cent); the same is done to the best that is left of the path after it, if that
+/// has one level more, without any one of its levels; and the better of both is taken. Any few of the samples serve for that: [`Teacher::from_parts`] of some states, and then all of them along the paths found, without sweeps.
 ///
 /// Of the options it uses [`StudentOptions::last_step`] alone. Costs for a path of `n` levels `n` evaluations, with sweeps at
-/// most `n (n + 1) / 2` more for what the longer path leaves and `n (n + 1)` a sweep.
+/// most `n (n + 1) / 2` more for what the longer path leaves and `2 n (n + 1)` a sweep ([`sweep_evaluations`](crate::sweep_evaluations)).
 ///
 /// # Errors
 /// As [`least_squares`], and if a path does not rise or leaves the grid.
@@ -98,6 +98,21 @@ pub fn least_squares_along<V: Samples, E>(
     space: impl Fn(&V) -> V,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
 ) -> Result<Outcome, SearchError<E>> {
+    let (plans, evaluations) = least_squares_swept(teacher, fit, options, paths, sweeps, space, denoise)?;
+    Ok(Outcome::counted(plans.into_iter().filter_map(|plans| plans.into_iter().next()).collect(), evaluations))
+}
+
+/// [`least_squares_along`] with both plans of a path that was moved, its own and what the path after it leaves, the better first. Second,
+/// the evaluations.
+pub(super) fn least_squares_swept<V: Samples, E>(
+    teacher: &Teacher<V>,
+    fit: &Fit,
+    options: &StudentOptions,
+    paths: &[Vec<usize>],
+    sweeps: usize,
+    space: impl Fn(&V) -> V,
+    denoise: impl FnMut(&V, f64) -> Result<V, E>,
+) -> Result<(Vec<Vec<FoundPlan>>, usize), SearchError<E>> {
     student::along("least_squares", teacher, options, &Fitting::new(teacher, fit, space)?, paths, sweeps, denoise)
 }
 

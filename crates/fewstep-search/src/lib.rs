@@ -66,6 +66,7 @@ mod table;
 mod teacher;
 
 pub use gits::{CostMetric, StepCosts};
+use least_squares::least_squares_swept;
 pub use least_squares::{Fit, least_squares, least_squares_along, least_squares_in};
 pub use oss::oss;
 pub use outcome::{FoundPlan, Outcome, SearchError};

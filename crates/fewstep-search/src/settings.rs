@@ -158,6 +158,7 @@ documented! {
     /// let defaults = SweepSettings {
     ///     sweeps: 1,   // from 0 to 1,000
     ///     from: 7,     // evaluations, at least 1
+    ///     beyond: 2,   // evaluations
     ///     samples: 16, // latents, at least 1; all of those that are fitted where they are fewer
     /// };
     /// # assert_eq!(defaults, SweepSettings::default());
@@ -169,6 +170,8 @@ documented! {
         pub sweeps: usize,
         /// Fewest evaluations of plans that are swept.
         pub from: usize,
+        /// Evaluations beyond the most asked for, up to which plans are found and swept, as long paths leave better short ones.
+        pub beyond: usize,
         /// Latents that propose moves; all that are fitted decide.
         pub samples: usize,
     }
@@ -281,7 +284,7 @@ impl Default for LeastSquaresSettings {
 
 impl Default for SweepSettings {
     fn default() -> Self {
-        Self { sweeps: 1, from: 7, samples: 16 }
+        Self { sweeps: 1, from: 7, beyond: 2, samples: 16 }
     }
 }
 

@@ -6,7 +6,7 @@ use fewstep_core::observe::{Event, Progress};
 use super::{Candidates, Search, error_space};
 use crate::error::{Error, Result};
 use crate::settings::{LeastSquaresSettings, SweepSettings};
-use crate::{Fit, FoundPlan, SearchError, StudentOptions, least_squares_along, least_squares_in, sweep_evaluations};
+use crate::{Fit, FoundPlan, SearchError, StudentOptions, least_squares_in, least_squares_swept, sweep_evaluations};
 
 impl LeastSquaresSettings {
     fn fit(&self) -> Fit {
@@ -30,14 +30,15 @@ impl LeastSquaresSettings {
 }
 
 impl<D: Denoiser> Search<'_, D> {
-    /// Plans of every number of evaluations up to the most, on the first of the latents.
+    /// Plans of every number of evaluations up to the `most`, on the first of the latents.
     pub(super) fn least_squares(
         &self,
         settings: &LeastSquaresSettings,
         candidates: &mut Candidates,
         steps: &[usize],
+        most: usize,
     ) -> Result<()> {
-        let options = settings.options(steps.iter().copied().max().unwrap_or(0));
+        let options = settings.options(most);
         let samples = settings.fitted(self.settings.teacher.samples);
         let holds = self.teacher.ends().mean.is_some();
         let total = options.most_evaluations(self.teacher.grid().len(), holds).saturating_mul(samples);
@@ -70,7 +71,8 @@ impl<D: Denoiser> Search<'_, D> {
         Ok(())
     }
 
-    /// Moves the paths of the wanted plans, and takes those that lead nearer to the teacher on all latents that were fitted.
+    /// Moves the paths of the wanted plans and of all longer ones, and takes those that lead nearer to the teacher on all latents that were
+    /// fitted.
     pub(super) fn sweep(&self, settings: &SweepSettings, candidates: &mut Candidates, steps: &[usize]) -> Result<()> {
         let Some(fit) = candidates.fit.clone() else {
             let value = "a sweep that does not follow a fit".to_owned();
@@ -78,13 +80,15 @@ impl<D: Denoiser> Search<'_, D> {
         };
         let all = fit.fitted(self.settings.teacher.samples);
         let few = settings.samples.min(all);
-        let wanted = |found: &&mut FoundPlan| found.plan.nfe() >= settings.from && steps.contains(&found.plan.nfe());
+        let Some(least) = steps.iter().copied().filter(|nfe| *nfe >= settings.from).min() else { return Ok(()) };
+        let wanted = |found: &&mut FoundPlan| found.plan.nfe() >= least;
         let mut swept: Vec<&mut FoundPlan> = candidates.found.iter_mut().filter(wanted).collect();
         if swept.is_empty() {
             return Ok(());
         }
-        let of_plan =
-            |nfe: usize| sweep_evaluations(nfe, settings.sweeps).saturating_mul(few).saturating_add(nfe * all);
+        let of_plan = |nfe: usize| {
+            sweep_evaluations(nfe, settings.sweeps).saturating_mul(few).saturating_add((2 * nfe).saturating_mul(all))
+        };
         let total = swept.iter().map(|found| of_plan(found.plan.nfe())).fold(0, usize::saturating_add);
         let mut evaluations = 0;
         let mut progress = Progress::new(self.observer, "sweeps", "evaluations (at most)", total as u64, 0);
@@ -96,10 +100,10 @@ impl<D: Denoiser> Search<'_, D> {
                 Ok::<_, Error>(outputs)
             };
             let (options, space) = (fit.options(0), error_space(fit.error_space));
-            let outcome = least_squares_along(&teacher, &fit.fit(), &options, paths, sweeps, space, denoise);
+            let outcome = least_squares_swept(&teacher, &fit.fit(), &options, paths, sweeps, space, denoise);
             evaluations += student.evaluations();
             match outcome {
-                Ok(outcome) => Ok(outcome.plans),
+                Ok((plans, _)) => Ok(plans),
                 Err(SearchError::NotFinite { .. }) => Ok(Vec::new()),
                 Err(error) => Err(Error::from(error)),
             }
@@ -115,25 +119,26 @@ impl<D: Denoiser> Search<'_, D> {
     }
 }
 
-/// Moves the paths of plans, and takes those that lead nearer to the teacher. `along(paths, sweeps, latents)` are the plans along
-/// paths, or none where a state is not finite: then plans stay as they are. `latents`: those that say where a path might go, and all.
+/// Moves the paths of plans, and takes those that lead nearest to the teacher. `along(paths, sweeps, latents)` are the plans that paths
+/// lead to, or none where a state is not finite: then plans stay as they are. `latents`: those that say where a path might go, and all.
 fn move_paths(
     swept: &mut [&mut FoundPlan],
     sweeps: usize,
     [few, all]: [usize; 2],
-    mut along: impl FnMut(&[Vec<usize>], usize, usize) -> Result<Vec<FoundPlan>>,
+    mut along: impl FnMut(&[Vec<usize>], usize, usize) -> Result<Vec<Vec<FoundPlan>>>,
 ) -> Result<()> {
     let paths: Vec<Vec<usize>> = swept.iter().map(|found| found.path.clone()).collect();
     let moved = along(&paths, sweeps, few)?;
-    for (found, FoundPlan { path, .. }) in swept.iter_mut().zip(moved) {
-        if path == found.path {
-            continue;
-        }
-        // few latents say where a path might go, and all whether it is to
-        if let Some(mut moved) = along(&[path], 0, all)?.pop().filter(|moved| moved.error < found.error) {
-            moved.plan.metadata.found_by.insert("sweeps".into(), sweeps.into());
-            moved.plan.metadata.found_by.insert("sweep_samples".into(), few.into());
-            **found = moved;
+    for (found, moved) in swept.iter_mut().zip(moved) {
+        let start = found.path.clone();
+        for FoundPlan { path, .. } in moved.into_iter().filter(|moved| moved.path != start) {
+            // few latents say where a path might go, and all whether it is to
+            let moved = along(&[path], 0, all)?.into_iter().flatten().next();
+            if let Some(mut moved) = moved.filter(|moved| moved.error < found.error) {
+                moved.plan.metadata.found_by.insert("sweeps".into(), sweeps.into());
+                moved.plan.metadata.found_by.insert("sweep_samples".into(), few.into());
+                **found = moved;
+            }
         }
     }
     Ok(())
@@ -160,10 +165,17 @@ mod tests {
         let along = |paths: &[Vec<usize>], sweeps: usize, latents: usize| {
             asked.push((paths.to_vec(), sweeps, latents));
             Ok(match paths {
-                [path] if path[1] == 8 => vec![found(path, 1.5)],
+                [path] if path[1] == 8 => vec![vec![found(path, 1.5)]],
                 [path] if path[1] == 9 => vec![],
-                [path] => vec![found(path, 0.5)],
-                _ => vec![found(&[1, 2], 0.1), found(&[1, 7], 0.1), found(&[1, 8], 0.1), found(&[1, 9], 0.1)],
+                [path] if path[1] == 6 => vec![vec![found(path, 0.7)]],
+                [path] => vec![vec![found(path, 0.5)]],
+                // the nearer on few latents first
+                _ => vec![
+                    vec![found(&[1, 2], 0.1)],
+                    vec![found(&[1, 6], 0.1), found(&[1, 7], 0.2)],
+                    vec![found(&[1, 8], 0.1)],
+                    vec![found(&[1, 9], 0.1)],
+                ],
             })
         };
         move_paths(&mut swept, 2, [16, 64], along).unwrap();
@@ -171,7 +183,7 @@ mod tests {
         assert_eq!(swept[1].plan.metadata.found_by["sweep_samples"], 16);
         assert!([0, 2, 3].iter().all(|&k: &usize| *swept[k] == start[k]), "{swept:?}");
         let [all, one] = [&asked[0], &asked[1]];
-        assert_eq!((all.0.len(), all.1, all.2, one.0.len(), one.1, one.2, asked.len()), (4, 2, 16, 1, 0, 64, 4));
+        assert_eq!((all.0.len(), all.1, all.2, one.0.len(), one.1, one.2, asked.len()), (4, 2, 16, 1, 0, 64, 5));
         move_paths(&mut swept, 1, [16, 64], |_, _, _| Ok(vec![])).unwrap();
         assert_eq!(swept[1].path, [1, 7]);
     }

@@ -227,7 +227,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
     /// # Errors
     /// As [`Search::find`], and if a sweep does not follow a fit or a number of evaluations is not among what the stages leave.
     pub fn run(&self, stages: &[Stage], steps: &[usize]) -> Result<Found> {
-        let mut candidates = self.student.relied_on(self.candidates(stages, steps))?;
+        let mut candidates = self.student.relied_on(self.candidates(stages, steps, most(stages, steps)))?;
         candidates.retain(steps);
         let spec = self.student.denoiser().spec();
         let finished = |FoundPlan { mut plan, .. }: FoundPlan| {
@@ -247,27 +247,28 @@ impl<'a, D: Denoiser> Search<'a, D> {
         found.complete(steps)
     }
 
-    fn candidates(&self, stages: &[Stage], steps: &[usize]) -> Result<Candidates> {
+    /// What the stages leave, of up to `most` evaluations where they find more than is asked for.
+    fn candidates(&self, stages: &[Stage], steps: &[usize], most: usize) -> Result<Candidates> {
         let Some((stage, before)) = stages.split_last() else { return Ok(Candidates::default()) };
-        let key = serde_json::to_string(&(stages, steps))?;
+        let key = serde_json::to_string(&(stages, steps, most))?;
         if let Some(known) = self.known.borrow().get(&key) {
             return Ok(known.clone());
         }
-        let mut candidates = self.candidates(before, steps)?;
+        let mut candidates = self.candidates(before, steps, most)?;
         let started = Instant::now();
-        self.stage(stage, &mut candidates, steps)?;
+        self.stage(stage, &mut candidates, steps, most)?;
         candidates.seconds += started.elapsed().as_secs_f64();
         self.known.borrow_mut().insert(key, candidates.clone());
         Ok(candidates)
     }
 
-    fn stage(&self, stage: &Stage, candidates: &mut Candidates, steps: &[usize]) -> Result<()> {
+    fn stage(&self, stage: &Stage, candidates: &mut Candidates, steps: &[usize], most: usize) -> Result<()> {
         match stage {
             Stage::Schedule { family, solver } => self.schedule(family, *solver, candidates, steps),
             Stage::Gits { solver, settings } => self.gits(*solver, settings, candidates, steps),
             Stage::Oss { solver, settings } => self.oss(*solver, settings, candidates, steps),
             Stage::Bound { solver } => self.bound(*solver, candidates, steps),
-            Stage::LeastSquares(settings) => self.least_squares(settings, candidates, steps),
+            Stage::LeastSquares(settings) => self.least_squares(settings, candidates, steps, most),
             Stage::Sweep(settings) => self.sweep(settings, candidates, steps),
             Stage::GaussNewton(settings) => {
                 candidates.retain(steps);
@@ -328,7 +329,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
 /// plans of up to `settings.teacher.grid` of them, 21 by default; a schedule by its formula has any. All are found in one pass.
 ///
 /// The teacher is solved first, from `settings.teacher.samples` latents: with the default settings 64 x 42 evaluations of a sample.
-/// [`Method::BEST`] takes some 10,000 more for one plan of 4, and 50,000 for all from 2 to 10; [`search_cost`](crate::search_cost) forecasts
+/// [`Method::BEST`] takes at most 11,000 more for one plan of 4, and 65,000 for all from 2 to 10; [`search_cost`](crate::search_cost) forecasts
 /// it. Memory: at most about 300 samples for each latent. [`Search`] serves several methods from one teacher.
 ///
 /// # Errors
@@ -351,6 +352,16 @@ pub fn find_plans<D: Denoiser>(
 /// The seeds of the latents that a search with these settings is made on.
 pub fn search_seeds(settings: &SearchSettings) -> Vec<u64> {
     (SEARCH_SEEDS..SEARCH_SEEDS + settings.teacher.samples as u64).collect()
+}
+
+/// Evaluations of the longest plan that these stages look for.
+fn most(stages: &[Stage], steps: &[usize]) -> usize {
+    let longest = steps.iter().copied().max().unwrap_or_default();
+    let beyond = stages.iter().filter_map(|stage| match stage {
+        Stage::Sweep(settings) if settings.sweeps > 0 && longest >= settings.from => Some(settings.beyond),
+        _ => None,
+    });
+    longest.saturating_add(beyond.max().unwrap_or_default())
 }
 
 fn on_schedule(solver: Solver, schedule: &Schedule) -> Result<Plan> {

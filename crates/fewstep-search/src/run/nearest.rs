@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::check::needs_moments;
 use super::moments::{CONTROL_BATCH, HasTarget};
-use super::{Candidates, SEARCH_SEEDS, Search};
+use super::{Candidates, SEARCH_SEEDS, Search, most};
 use crate::FoundPlan;
 use crate::error::{Error, Result};
 use crate::gaussian::{GaussianError, Reference};
@@ -52,7 +52,8 @@ impl<D: Denoiser> Search<'_, D> {
         let target = self.target(MomentsOf::Data, &self.settings.moments)?;
         let levels = &self.student.denoiser().spec().levels;
         for (method, stages) in Method::others(settings).zip(others).filter(|(method, _)| method.suits(levels)) {
-            let others = self.candidates(stages, &self.possible(&method, steps))?;
+            let possible = self.possible(&method, steps);
+            let others = self.candidates(stages, &possible, most(stages, &possible))?;
             candidates.evaluations += others.evaluations.saturating_sub(target.evaluations); // own plans were charged it already
             enter(&method.to_string(), others.found);
         }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Rule, Step, Student, StudentOptions, by_constant};
 use crate::teacher::{Nodes, Teacher};
-use crate::{Outcome, SearchError};
+use crate::{FoundPlan, SearchError};
 use fewstep_core::space::VectorSpace;
 
 /// A sweep that takes less than this part of the error away is the last one of its path.
@@ -28,14 +28,15 @@ struct Walker<'a, V, R, F> {
 }
 
 /// Evaluations of the whole batch that sweeps over a path of `n` levels take at most: the path itself, what the longer path leaves, and
-/// two moves of every level a sweep.
+/// of either two moves of every level a sweep.
 pub fn sweep_evaluations(n: usize, sweeps: usize) -> usize {
     let pairs = n.saturating_mul(n.saturating_add(1));
-    n.saturating_add(pairs / 2).saturating_add(sweeps.saturating_mul(pairs))
+    n.saturating_add(pairs / 2).saturating_add(sweeps.saturating_mul(pairs).saturating_mul(2))
 }
 
 /// Steps along `paths`, which move first if `sweeps` is not 0: how, and at what price, is at
-/// [`least_squares_along`](crate::least_squares_along). From the last to the first, as each leaves paths for the one before it.
+/// [`least_squares_along`](crate::least_squares_along). From the last to the first, as each leaves paths for the one before it. Of each
+/// path the plans that it and the one after it lead to, the nearer to the teacher first. Second, the evaluations.
 pub(crate) fn along<V: VectorSpace, E>(
     search: &str,
     teacher: &Teacher<V>,
@@ -44,7 +45,7 @@ pub(crate) fn along<V: VectorSpace, E>(
     paths: &[Vec<usize>],
     sweeps: usize,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
-) -> Result<Outcome, SearchError<E>> {
+) -> Result<(Vec<Vec<FoundPlan>>, usize), SearchError<E>> {
     let nodes = teacher.nodes(options.last_step);
     let leaps = rule.takes_constant() && teacher.ends().mean.is_some();
     let rising = |path: &Vec<usize>| path.is_sorted_by(|a, b| a < b) && path.last().is_some_and(|j| *j < nodes.end());
@@ -57,47 +58,79 @@ pub(crate) fn along<V: VectorSpace, E>(
     let mut plans = Vec::new();
     let mut longer: Option<Walk<V>> = None;
     for path in paths.iter().rev() {
-        let Some(mut best) = walker.walk(&[], path.clone())? else {
+        let Some(mut own) = walker.walk(&[], path.clone())? else {
             return Err(SearchError::NotFinite { what: "a state that the search reached" });
         };
+        let mut walks = Vec::new();
         if sweeps > 0 {
             let mut known = HashSet::from([path.clone()]);
-            if let Some(longer) = longer.filter(|longer| longer.path.len() == path.len() + 1) {
-                walker.shorten(&mut best, &longer, &mut known)?;
-            }
-            for _ in 0..sweeps {
-                let before = best.last.error;
-                walker.sweep(&mut best, &mut known)?;
-                if best.last.error > (1.0 - LEAST_GAIN) * before {
-                    break;
-                }
+            walker.sweeps(&mut own, sweeps, &mut known)?;
+            // a path of its own valley: what it leads to is compared, and not what it is
+            if let Some(longer) = longer.filter(|longer| longer.path.len() == path.len() + 1)
+                && let Some(mut other) = walker.shortened(&longer, &mut known)?
+            {
+                walker.sweeps(&mut other, sweeps, &mut known)?;
+                walks.push(other);
             }
         }
-        let newest = &best.trail[best.trail.len() - 1];
-        let mut found = newest.finish(search, best.last.clone(), teacher, options, rule);
-        found.plan.metadata.found_by.insert("sweeps".into(), sweeps.into());
-        plans.push(found);
-        longer = Some(best);
+        walks.push(own);
+        walks.sort_by(|a, b| a.last.error.total_cmp(&b.last.error));
+        let finish = |walk: &Walk<V>| {
+            let newest = &walk.trail[walk.trail.len() - 1];
+            let mut found = newest.finish(search, walk.last.clone(), teacher, options, rule);
+            found.plan.metadata.found_by.insert("sweeps".into(), sweeps.into());
+            found
+        };
+        plans.push(walks.iter().map(finish).collect());
+        longer = walks.into_iter().next();
     }
     plans.reverse();
-    Ok(Outcome::counted(plans, walker.evaluations))
+    Ok((plans, walker.evaluations))
 }
 
 impl<V: VectorSpace, R: Rule<V>, F> Walker<'_, V, R, F> {
-    /// Takes what is best of `best` and of the `longer` walk without one of its nodes.
-    fn shorten<E>(
+    /// The best of what the `longer` walk is without one of its nodes; none where all of that is known.
+    fn shortened<E>(
+        &mut self,
+        longer: &Walk<V>,
+        known: &mut HashSet<Vec<usize>>,
+    ) -> Result<Option<Walk<V>>, SearchError<E>>
+    where
+        F: FnMut(&V, f64) -> Result<V, E>,
+    {
+        let mut best: Option<Walk<V>> = None;
+        for k in 0..longer.path.len() {
+            let mut path = longer.path.clone();
+            path.remove(k);
+            if !known.insert(path.clone()) {
+                continue;
+            }
+            let other = self.walk(&longer.trail[..k], path)?;
+            if let Some(other) =
+                other.filter(|other| best.as_ref().is_none_or(|best| other.last.error < best.last.error))
+            {
+                best = Some(other);
+            }
+        }
+        Ok(best)
+    }
+
+    /// Sweeps until one gains hardly anything, at most so many.
+    fn sweeps<E>(
         &mut self,
         best: &mut Walk<V>,
-        longer: &Walk<V>,
+        most: usize,
         known: &mut HashSet<Vec<usize>>,
     ) -> Result<(), SearchError<E>>
     where
         F: FnMut(&V, f64) -> Result<V, E>,
     {
-        for k in 0..longer.path.len() {
-            let mut path = longer.path.clone();
-            path.remove(k);
-            self.better(best, &longer.trail[..k], path, known)?;
+        for _ in 0..most {
+            let before = best.last.error;
+            self.sweep(best, known)?;
+            if best.last.error > (1.0 - LEAST_GAIN) * before {
+                break;
+            }
         }
         Ok(())
     }

@@ -357,6 +357,23 @@ fn gits_is_found_on_its_own_grid() {
     }
 }
 
+/// Longer paths help a plan whether they are asked for or not.
+#[test]
+fn plans_beyond_the_longest_help_it() {
+    let denoiser = pictures();
+    let mut settings = settings(); // a grid of 9 levels
+    let error = |settings: &SearchSettings, steps: &[usize]| {
+        let found = find_plans(&denoiser, &method("least-squares"), steps, settings, &Silent).unwrap();
+        assert_eq!(found.plans.keys().copied().collect::<Vec<_>>(), steps);
+        found.plans[&7].metadata.found_by["training_error"].as_f64().unwrap()
+    };
+    let alone = error(&settings, &[7]);
+    assert_eq!(alone, error(&settings, &[7, 8, 9]));
+    settings.sweep.beyond = 0;
+    assert_eq!(alone, error(&settings, &[7, 8, 9]));
+    assert!(alone < error(&settings, &[7]), "{alone}");
+}
+
 /// The same stages written by hand and by name.
 #[test]
 fn a_list_of_stages_is_what_a_name_stands_for() {

@@ -4,7 +4,9 @@ use std::cell::Cell;
 
 use fewstep_core::LastStep;
 use fewstep_core::mixture::Mixture;
-use fewstep_search::{Fit, Outcome, SearchError, StudentOptions, Teacher, least_squares, least_squares_along};
+use fewstep_search::{
+    Fit, Outcome, SearchError, StudentOptions, Teacher, least_squares, least_squares_along, sweep_evaluations,
+};
 
 use crate::support::{denoiser, mixture};
 
@@ -95,7 +97,7 @@ fn longer_paths_help_shorter_ones() {
     let teacher = teacher(&data, &grid(), 3, 12);
     let paths = [vec![0], vec![0, 1], vec![0, 1, 2], vec![0, 2, 4, 5]];
     let outcome = along(&data, &teacher, LastStep::ToZero, &paths, 1);
-    let bound: usize = (1..=4).map(|n| n + n * (n + 1) / 2 + n * (n + 1)).sum();
+    let bound: usize = (1..=4).map(|n| sweep_evaluations(n, 1)).sum();
     assert!(outcome.evaluations <= bound, "{} {bound}", outcome.evaluations);
     for pair in outcome.plans.windows(2) {
         for k in 1..pair[1].path.len() {
