@@ -87,7 +87,8 @@ impl<D: Denoiser> Search<'_, D> {
             return Ok(());
         }
         let of_plan = |nfe: usize| {
-            sweep_evaluations(nfe, settings.sweeps).saturating_mul(few).saturating_add((2 * nfe).saturating_mul(all))
+            let decided = if steps.contains(&nfe) { (2 * nfe).saturating_mul(all) } else { 0 };
+            sweep_evaluations(nfe, settings.sweeps).saturating_mul(few).saturating_add(decided)
         };
         let total = swept.iter().map(|found| of_plan(found.plan.nfe())).fold(0, usize::saturating_add);
         let mut evaluations = 0;
@@ -108,7 +109,7 @@ impl<D: Denoiser> Search<'_, D> {
                 Err(error) => Err(Error::from(error)),
             }
         };
-        move_paths(&mut swept, settings.sweeps, [few, all], along)?;
+        move_paths(&mut swept, steps, settings.sweeps, [few, all], along)?;
         candidates.evaluations += evaluations;
         // of as many latents as are fitted, like those of the program
         let of_all = candidates.evaluations.div_ceil(all.max(1) as u64);
@@ -119,17 +120,19 @@ impl<D: Denoiser> Search<'_, D> {
     }
 }
 
-/// Moves the paths of plans, and takes those that lead nearest to the teacher. `along(paths, sweeps, latents)` are the plans that paths
-/// lead to, or none where a state is not finite: then plans stay as they are. `latents`: those that say where a path might go, and all.
+/// Moves the paths of plans, and takes those that lead nearest to the teacher; plans of other numbers of evaluations than `steps` are there
+/// for what they leave. `along(paths, sweeps, latents)` are the plans that paths lead to, or none where a state is not finite: then plans
+/// stay as they are. `latents`: those that say where a path might go, and all.
 fn move_paths(
     swept: &mut [&mut FoundPlan],
+    steps: &[usize],
     sweeps: usize,
     [few, all]: [usize; 2],
     mut along: impl FnMut(&[Vec<usize>], usize, usize) -> Result<Vec<Vec<FoundPlan>>>,
 ) -> Result<()> {
     let paths: Vec<Vec<usize>> = swept.iter().map(|found| found.path.clone()).collect();
     let moved = along(&paths, sweeps, few)?;
-    for (found, moved) in swept.iter_mut().zip(moved) {
+    for (found, moved) in swept.iter_mut().zip(moved).filter(|(found, _)| steps.contains(&found.plan.nfe())) {
         let start = found.path.clone();
         for FoundPlan { path, .. } in moved.into_iter().filter(|moved| moved.path != start) {
             // few latents say where a path might go, and all whether it is to
@@ -178,13 +181,15 @@ mod tests {
                 ],
             })
         };
-        move_paths(&mut swept, 2, [16, 64], along).unwrap();
+        move_paths(&mut swept, &[0], 2, [16, 64], along).unwrap();
         assert_eq!((swept[1].path.as_slice(), swept[1].error), (&[1, 7][..], 0.5));
         assert_eq!(swept[1].plan.metadata.found_by["sweep_samples"], 16);
         assert!([0, 2, 3].iter().all(|&k: &usize| *swept[k] == start[k]), "{swept:?}");
         let [all, one] = [&asked[0], &asked[1]];
         assert_eq!((all.0.len(), all.1, all.2, one.0.len(), one.1, one.2, asked.len()), (4, 2, 16, 1, 0, 64, 5));
-        move_paths(&mut swept, 1, [16, 64], |_, _, _| Ok(vec![])).unwrap();
-        assert_eq!(swept[1].path, [1, 7]);
+        move_paths(&mut swept, &[0], 1, [16, 64], |_, _, _| Ok(vec![])).unwrap();
+        let better = |_: &[Vec<usize>], _, _| Ok(vec![vec![found(&[1, 6], 0.0)]; 4]);
+        move_paths(&mut swept, &[1], 1, [16, 64], better).unwrap();
+        assert_eq!(swept[1].path, [1, 7], "of another number of evaluations than is asked for");
     }
 }
