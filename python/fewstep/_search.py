@@ -34,6 +34,7 @@ EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
         "least_squares": {"samples": 8, "beam": 1},
         "sweep": {"sweeps": 0},
         "gauss_newton": {"samples": 4},
+        "gits": {"samples": 12},
     },
     "normal": {},
     "high": {

@@ -231,8 +231,10 @@ def test_a_picture():
     assert len(axes.lines[0].get_xdata()) == 3
 
 
-def test_efforts_cost_what_they_say():
-    costs = [fewstep.search_cost(shape=(4, 64, 64), steps=[4, 6, 8], effort=effort) for effort in ("low", "normal", "high")]
+@pytest.mark.parametrize("method", ["least-squares+gauss-newton+moments", "gits/ipndm4", "oss/ipndm4"])
+def test_efforts_cost_what_they_say(method):
+    asked = {"shape": (4, 64, 64), "steps": [4, 6, 8], "method": method}
+    costs = [fewstep.search_cost(**asked, effort=effort) for effort in ("low", "normal", "high")]
     assert costs[0] <= 2500 and costs == sorted(costs), costs
 
 
