@@ -83,7 +83,8 @@ def find_plans(
     shape
         Shape of one sample, of any rank.
     steps
-        Numbers of network evaluations; at most the noise levels that plans choose from, `teacher={"grid": ...}`: 13, 21 or 33 by effort.
+        Numbers of network evaluations; at most the noise levels that plans choose from, `teacher={"grid": ...}`: 13, 21 or 33 by effort
+        (of GITS 61, `gits={"grid": ...}`).
     sigma_range
         Least and greatest noise level of the samplers; that of the parameterisation unless given.
     parameterisation

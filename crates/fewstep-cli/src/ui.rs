@@ -138,7 +138,7 @@ pub fn report_panics_in_a_sentence() {
         } else {
             "this is a bug in fewstep; RUST_BACKTRACE=1 shows where"
         };
-        let _ = writeln!(stderr(), "error: {first}{place}: {advice}");
+        let _ = writeln!(stderr(), "error: {}{place}: {advice}", harmless(first));
     }));
 }
 

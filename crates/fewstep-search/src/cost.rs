@@ -17,7 +17,7 @@ use crate::settings::SearchSettings;
 /// Most classes that each get a component of the mixture: with more, plans hold one mean for all.
 const MOST_CLASSES: usize = 100;
 
-/// Evaluations of single samples that a search takes, about: how often its loops end early depends on the denoiser.
+/// Evaluations of single samples that a search takes, at most: how often its loops end early depends on the denoiser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SearchCost {
     /// The teacher, which all methods share.
@@ -171,6 +171,33 @@ mod tests {
             let cost = search_cost(denoiser.spec(), &method, &[3, 5], &settings).unwrap();
             let ratio = (cost.teacher + cost.search) as f64 / took as f64;
             assert!((1.0..1.5).contains(&ratio), "{name}: {cost:?} for {took}");
+        }
+    }
+
+    /// Of plans that are swept, too, whatever the denoiser makes of the sweeps.
+    #[test]
+    fn no_search_takes_more_than_was_said() {
+        let mut settings = SearchSettings::default();
+        (settings.teacher.samples, settings.teacher.grid, settings.sweep.samples, settings.sweep.sweeps) =
+            (12, 15, 6, 2);
+        let means =
+            |count: usize| (0..count).map(|k| vec![(k as f64).sin(), 0.5, -0.4 * k as f64, (3 * k) as f64 / 7.0]);
+        for count in 1..4 {
+            let part = |mean| Component { weight: 1.0, mean, covariance: Covariance::Isotropic(0.02 * count as f64) };
+            let data = Mixture::new(means(count).map(part).collect()).unwrap();
+            for shape in [vec![1, 2, 2], vec![4]] {
+                let denoiser = Counting::new(Oracle::new(data.clone(), shape, Levels::between(0.002, 80.0)));
+                for (name, steps) in
+                    [("least-squares", &[8][..]), ("least-squares+gauss-newton", &[4, 7, 10]), ("gits/ipndm4", &[3, 9])]
+                {
+                    let method: Method = name.parse().unwrap();
+                    let before = denoiser.cost().evaluations;
+                    Search::new(&denoiser, &settings, &Silent).unwrap().find(&method, steps).unwrap();
+                    let took = denoiser.cost().evaluations - before;
+                    let cost = search_cost(denoiser.spec(), &method, steps, &settings).unwrap();
+                    assert!(cost.teacher + cost.search >= took, "{name}, {count}: {cost:?} for {took}");
+                }
+            }
         }
     }
 

@@ -71,6 +71,10 @@ impl StepCosts {
     ) -> Result<Self, SearchError<E>> {
         let nodes = teacher.nodes(last_step);
         let line = Line::new(&nodes);
+        let own: Vec<Vec<f64>> = match metric {
+            CostMetric::Deviation => (0..=nodes.end()).map(|j| line.distances(nodes.state(j))).collect(),
+            CostMetric::L1 | CostMetric::L2 => vec![Vec::new(); nodes.end() + 1],
+        };
         let mut costs: Vec<Vec<f64>> = Vec::with_capacity(nodes.end());
         for i in 0..nodes.end() {
             let (sigma, x) = (nodes.sigma(i), nodes.state(i));
@@ -78,7 +82,7 @@ impl StepCosts {
             let to = |j: usize| {
                 let ratio = nodes.sigma(j) / sigma;
                 let reached = V::combine(&[(ratio, x), (1.0 - ratio, &denoised)]);
-                step_cost(metric, &reached, nodes.state(j), &line)
+                step_cost(metric, &reached, nodes.state(j), &line, &own[j])
             };
             costs.push((i + 1..=nodes.end()).map(to).collect());
         }
@@ -93,7 +97,7 @@ impl StepCosts {
     /// The mean over the samples of both, which were measured with the same metric on the same levels.
     pub(super) fn merged(mut self, other: &Self) -> Self {
         let samples = self.samples + other.samples;
-        let share = other.samples as f64 / samples.max(1) as f64;
+        let share = other.samples as f64 / samples as f64;
         for (cost, other) in self.costs.iter_mut().flatten().zip(other.costs.iter().flatten()) {
             *cost += share * (other - *cost);
         }
@@ -169,7 +173,8 @@ impl<V: Samples> Line<V> {
     }
 }
 
-fn step_cost<V: Samples>(metric: CostMetric, reached: &V, target: &V, line: &Line<V>) -> f64 {
+/// `own`: the distances of the teacher's states there from the line, where they are asked for.
+fn step_cost<V: Samples>(metric: CostMetric, reached: &V, target: &V, line: &Line<V>, own: &[f64]) -> f64 {
     let values = match metric {
         CostMetric::L1 => reached.difference(target).sample_l1(),
         CostMetric::L2 => {
@@ -177,7 +182,6 @@ fn step_cost<V: Samples>(metric: CostMetric, reached: &V, target: &V, line: &Lin
             error.sample_dots(&error).into_iter().map(f64::sqrt).collect()
         }
         CostMetric::Deviation => {
-            let own = line.distances(target);
             line.distances(reached).into_iter().zip(own).map(|(student, teacher)| student - teacher).collect()
         }
     };

@@ -99,11 +99,14 @@ pub fn least_squares_along<V: Samples, E>(
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
 ) -> Result<Outcome, SearchError<E>> {
     let (plans, evaluations) = least_squares_swept(teacher, fit, options, paths, sweeps, space, denoise)?;
-    Ok(Outcome::counted(plans.into_iter().filter_map(|plans| plans.into_iter().next()).collect(), evaluations))
+    let nearest = |plans: Vec<FoundPlan>| {
+        plans.into_iter().next().ok_or(SearchError::NotFinite { what: "a state that the search reached" })
+    };
+    Ok(Outcome::counted(plans.into_iter().map(nearest).collect::<Result<_, _>>()?, evaluations))
 }
 
-/// [`least_squares_along`] with both plans of a path that was moved, its own and what the path after it leaves, the better first. Second,
-/// the evaluations.
+/// [`least_squares_along`] with both plans of a path that was moved, its own and what the path after it leaves, the better first; none of
+/// a path that leads to a state that is not finite. Second, the evaluations.
 pub(super) fn least_squares_swept<V: Samples, E>(
     teacher: &Teacher<V>,
     fit: &Fit,

@@ -90,9 +90,9 @@ pub use gaussian::{FeatureMoments, Gaussian, GaussianError, mean_shift};
 pub use held_out::HeldOut;
 pub use method::{Method, MethodError, MomentsOf, Refinement, SCHEDULES, Source, Stage, parse_solver};
 pub use run::{
-    DataMoments, Extras, Found, HELD_OUT_SEEDS, MOST_TRAINING_SAMPLES, PlanScorer, SEARCH_SEEDS, SampleLoss, Search,
-    TEACHER_STEPS, baseline, check_method, find_plans, fine_levels, held_out_teacher, search_seeds, solve_teacher,
-    teacher_key, usual_teacher,
+    DataMoments, Extras, Found, HELD_OUT_SEEDS, MOST_TRAINING_SAMPLES, PlanScorer, SEARCH_REVISION, SEARCH_SEEDS,
+    SampleLoss, Search, TEACHER_STEPS, baseline, check_method, find_plans, fine_levels, held_out_teacher, search_seeds,
+    solve_teacher, teacher_key, usual_teacher,
 };
 pub use seeded::{Seeded, sample};
 pub use settings::SearchSettings;

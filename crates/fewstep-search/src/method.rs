@@ -36,7 +36,7 @@ pub enum Stage {
     Gits {
         /// What runs on the levels.
         solver: Solver,
-        /// Coefficients to choose from and cost of a step.
+        /// Its teacher, coefficients to choose from, and the cost of a step.
         settings: GitsSettings,
     },
     /// OSS: dynamic programming over the student's own states.
@@ -167,7 +167,7 @@ pub enum Source {
 /// | part | what it does | needs |
 /// |---|---|---|
 /// | a schedule ([`SCHEDULES`]) | noise levels by a formula; any number of evaluations | |
-/// | `gits` | levels of a grid of its own by single steps from its teacher's states; with `@1.15`, that coefficient | a teacher of its own |
+/// | `gits` | levels of a grid of its own by single steps from its teacher's states; with `@1.15`, that coefficient | a teacher of its own; without a coefficient the searches', too |
 /// | `oss` | levels of the grid by the solver's own states | a teacher |
 /// | `bound` | levels that minimise the paper's Eq. 12 over a table; at least 2 | [`Extras::table`](crate::Extras) |
 /// | `least-squares` | levels and coefficients together; it has no solver | a teacher |

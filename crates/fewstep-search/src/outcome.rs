@@ -11,7 +11,7 @@ use fewstep_core::solver::SolverError;
 pub struct FoundPlan {
     /// The sampler; its metadata says how it was found.
     pub plan: Plan,
-    /// Indices into the teacher's grid of the levels that it evaluates at, rising.
+    /// Indices into the grid that was searched (the teacher's, or GITS's own) of the levels that it evaluates at, rising.
     pub path: Vec<usize>,
     /// What the search minimised, on the latents that it saw: for `gits` the weighted sum of its costs, for the
     /// others the squared distance to the teacher's end per sample.

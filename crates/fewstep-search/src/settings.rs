@@ -13,6 +13,7 @@ pub use self::nearest::NearestSettings;
 pub use self::teacher_solver::TeacherSolver;
 use crate::documented;
 use crate::error::{Error, Result};
+use crate::method::{Method, Source};
 
 documented! {
     /// How plans are searched. Every stage has settings of its own; a method uses those of its stages ([`Method::uses`](crate::Method::uses)).
@@ -35,9 +36,9 @@ documented! {
     #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct SearchSettings {
-        /// The teacher, a fine solve that all searches share.
+        /// The teacher, a fine solve that all searches but GITS share.
         pub teacher: TeacherSettings,
-        /// GITS: single steps from the teacher's states.
+        /// GITS: single steps from the states of a teacher of its own.
         pub gits: GitsSettings,
         /// OSS: a solver's steps from the student's own states.
         pub oss: OssSettings,
@@ -72,7 +73,7 @@ documented! {
     pub struct TeacherSettings {
         /// Latents that it is solved from, and all searches compare on.
         pub samples: usize,
-        /// Noise levels that plans choose from, all of them at most: rho = 7 over the denoiser's range.
+        /// Noise levels that plans (but GITS's) choose from, all of them at most: rho = 7 over the denoiser's range.
         pub grid: usize,
         /// The solver; auto: heun, or where levels span more than five decades dpmpp2m with twice the substeps.
         pub solver: TeacherSolver,
@@ -158,7 +159,7 @@ documented! {
     /// let defaults = SweepSettings {
     ///     sweeps: 1,   // from 0 to 1,000
     ///     from: 7,     // evaluations, at least 1
-    ///     beyond: 2,   // evaluations
+    ///     beyond: 2,   // evaluations, from 0 to 1,000
     ///     samples: 16, // latents, at least 1; all of those that are fitted where they are fewer
     /// };
     /// # assert_eq!(defaults, SweepSettings::default());
@@ -170,7 +171,7 @@ documented! {
         pub sweeps: usize,
         /// Fewest evaluations of plans that are swept.
         pub from: usize,
-        /// Evaluations beyond the most asked for, up to which plans are found and swept, as long paths leave better short ones.
+        /// Evaluations beyond the most asked for, up to which all plans are found and swept, as long paths leave better short ones.
         pub beyond: usize,
         /// Latents that propose moves; all that are fitted decide.
         pub samples: usize,
@@ -315,6 +316,15 @@ const MOST_LATENTS: usize = 1_000_000;
 const MOST: usize = 1000;
 
 impl SearchSettings {
+    /// The setting that says how many levels the plans of a method choose from, and its value; none where they choose from no grid.
+    pub fn grid_of(&self, method: &Method) -> Option<(&'static str, usize)> {
+        match method.source {
+            Source::Gits(_) => Some(("gits.grid", self.gits.grid)),
+            Source::Oss | Source::LeastSquares => Some(("teacher.grid", self.teacher.grid)),
+            Source::Fixed(..) | Source::Bound => None,
+        }
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
@@ -358,6 +368,7 @@ impl SearchSettings {
         let ridge = self.least_squares.ridge;
         number("least_squares.ridge", ridge, ridge >= 0.0, NOT_NEGATIVE)?;
         within("sweep.sweeps", self.sweep.sweeps, 0..=MOST, AT_MOST)?;
+        within("sweep.beyond", self.sweep.beyond, 0..=MOST, AT_MOST)?;
         least("sweep.from", self.sweep.from, 1, "at least 1")?;
         latents("sweep.samples", self.sweep.samples, 1, LATENTS)?;
         within("gauss_newton.rounds", self.gauss_newton.rounds, 0..=MOST, AT_MOST)?;

@@ -51,7 +51,7 @@ pub const COMMANDS: [Subject; 9] = [
     Subject {
         name: "compare",
         args: "compare gaussian-mixture --steps 2,3 --methods karras/euler,gits@1.15/euler --images 4 --set held_out=2 --set \
-               search.teacher.samples=4 --set teacher_steps=3",
+               search.teacher.samples=4 --set search.gits={samples=4,grid=7} --set teacher_steps=3",
         output: "out",
         resumes: true,
     },

@@ -393,6 +393,14 @@ fn a_row_has_cells_of_one_search_alone() {
     assert_ne!(anew[0].1, first[0].1);
     let both = cells("4", after, &["--resume"]);
     assert_eq!((both.len(), both[0], both[1].0), (2, anew[0], 4), "{both:?}");
+    // what an earlier revision of the search found is not taken for what this one finds
+    let kept = place.path("run").join(place.folder_in("run")).join("gits-euler.found.json");
+    let mut earlier: serde_json::Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
+    let revision = earlier.as_object_mut().unwrap().remove("search").unwrap();
+    std::fs::write(&kept, earlier.to_string()).unwrap();
+    cells("4", after, &["--resume"]);
+    let found: serde_json::Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
+    assert_eq!((&found["search"], &found["steps"]), (&revision, &serde_json::json!([4])));
 }
 
 /// A plan whose samples are not finite is told of and has no scores; the comparison goes on, and is gone on with.

@@ -78,7 +78,7 @@ fn a_comparison_with_exact_samples() {
 }
 
 /// What `compare` with these options finds by least squares, a training error a plan and whether its levels moved, and the evaluations that
-/// took, which are near the forecast's.
+/// took, which are at most the forecast's.
 fn fitted(options: &[&'static str]) -> (u64, BTreeMap<usize, (f64, bool)>) {
     let place = Place::new();
     let own = [
@@ -103,7 +103,7 @@ fn fitted(options: &[&'static str]) -> (u64, BTreeMap<usize, (f64, bool)>) {
     let found: serde_json::Value = serde_json::from_str(&found).unwrap();
     let taken = found["found"]["evaluations"].as_u64().unwrap();
     let forecast = part["evaluations"].as_u64().unwrap();
-    assert!(2 * taken >= forecast && taken <= 2 * forecast, "{taken} {part}");
+    assert!(taken <= forecast && forecast <= 3 * taken, "{taken} {part}");
     let plans = found["found"]["plans"].as_object().unwrap().iter().map(|(nfe, plan)| {
         let found_by = &plan["metadata"]["found_by"];
         assert_eq!(found_by["sweeps"].is_null(), found_by["sweep_samples"].is_null());

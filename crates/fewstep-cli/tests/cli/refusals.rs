@@ -29,6 +29,7 @@ fn contradictions_and_misfits_are_one_sentence() {
         ),
         (&["--loss", "rollout", "--set", "tune.trajectories=0"], "tune.trajectories"),
         (&["--steps", "9"], "search.teacher.grid is 7"),
+        (&["--steps", "9", "--method", "gits/euler", "--set", "search.gits.grid=8"], "search.gits.grid is 8"),
         (&["--rounds", "0"], "at least 1 round"),
         (&["--set", "tune.updates"], "write a name, = and a value"),
         (&["--set", "tune.update=3"], "tune.update=3: unknown field `update`"),

@@ -24,7 +24,7 @@ pub fn check_method<D: Denoiser>(
     settings.validate()?;
     let levels = &denoiser.spec().levels;
     let (grid, _) = grid_and_fine(levels, &settings.teacher)?;
-    let grids = Grids { search: grid.len(), gits: gits::grid(levels, &settings.gits)?.len() };
+    let grids = Grids { search: grid.len(), gits: gits::levels(levels, &settings.gits) };
     needs(denoiser, method, settings, extras)?;
     servable(method, steps, grids, extras)
 }

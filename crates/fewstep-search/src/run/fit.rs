@@ -6,7 +6,7 @@ use fewstep_core::observe::{Event, Progress};
 use super::{Candidates, Search, error_space};
 use crate::error::{Error, Result};
 use crate::settings::{LeastSquaresSettings, SweepSettings};
-use crate::{Fit, FoundPlan, SearchError, StudentOptions, least_squares_in, least_squares_swept, sweep_evaluations};
+use crate::{Fit, FoundPlan, StudentOptions, least_squares_in, least_squares_swept, sweep_evaluations};
 
 impl LeastSquaresSettings {
     fn fit(&self) -> Fit {
@@ -86,9 +86,16 @@ impl<D: Denoiser> Search<'_, D> {
         if swept.is_empty() {
             return Ok(());
         }
+        let longest = swept.iter().map(|found| found.plan.nfe()).max().unwrap_or_default();
         let of_plan = |nfe: usize| {
-            let decided = if steps.contains(&nfe) { (2 * nfe).saturating_mul(all) } else { 0 };
-            sweep_evaluations(nfe, settings.sweeps).saturating_mul(few).saturating_add(decided)
+            // the longest has no longer one, which would leave a second path to sweep and to decide on
+            let paths = if nfe == longest { 1 } else { 2 };
+            let moves = match paths {
+                1 => nfe.saturating_add(settings.sweeps.saturating_mul(nfe * (nfe + 1))),
+                _ => sweep_evaluations(nfe, settings.sweeps),
+            };
+            let decided = if steps.contains(&nfe) { (paths * nfe).saturating_mul(all) } else { 0 };
+            moves.saturating_mul(few).saturating_add(decided)
         };
         let total = swept.iter().map(|found| of_plan(found.plan.nfe())).fold(0, usize::saturating_add);
         let mut evaluations = 0;
@@ -103,13 +110,16 @@ impl<D: Denoiser> Search<'_, D> {
             let (options, space) = (fit.options(0), error_space(fit.error_space));
             let outcome = least_squares_swept(&teacher, &fit.fit(), &options, paths, sweeps, space, denoise);
             evaluations += student.evaluations();
-            match outcome {
-                Ok((plans, _)) => Ok(plans),
-                Err(SearchError::NotFinite { .. }) => Ok(Vec::new()),
-                Err(error) => Err(Error::from(error)),
-            }
+            outcome.map(|(plans, _)| plans).map_err(Error::from)
         };
         move_paths(&mut swept, steps, settings.sweeps, [few, all], along)?;
+        if self.tries_all {
+            let (student, _) = self.first(few)?;
+            while evaluations < total as u64 {
+                student.denoised(student.latents(), self.teacher.grid().sigma_max())?;
+                evaluations += few as u64;
+            }
+        }
         candidates.evaluations += evaluations;
         // of as many latents as are fitted, like those of the program
         let of_all = candidates.evaluations.div_ceil(all.max(1) as u64);
@@ -121,8 +131,8 @@ impl<D: Denoiser> Search<'_, D> {
 }
 
 /// Moves the paths of plans, and takes those that lead nearest to the teacher; plans of other numbers of evaluations than `steps` are there
-/// for what they leave. `along(paths, sweeps, latents)` are the plans that paths lead to, or none where a state is not finite: then plans
-/// stay as they are. `latents`: those that say where a path might go, and all.
+/// for what they leave. `along(paths, sweeps, latents)` are the plans that each path leads to, or none where a state is not finite: then a
+/// plan stays as it is. `latents`: those that say where a path might go, and all.
 fn move_paths(
     swept: &mut [&mut FoundPlan],
     steps: &[usize],

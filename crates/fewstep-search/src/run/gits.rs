@@ -16,13 +16,18 @@ use crate::seeded::Seeded;
 use crate::settings::GitsSettings;
 use crate::{FoundPlan, SearchError, StepCosts, Teacher};
 
-/// Latents whose trajectories are in memory at a time.
+/// Latents whose trajectories are in memory at a time, at most: two samples a level of each.
 const TOGETHER: usize = 64;
 
 /// The levels that its plans choose from; fewer than the setting where some round to the same.
 pub(super) fn grid(levels: &Levels, settings: &GitsSettings) -> Result<Schedule> {
     let (low, high) = levels.sampling;
     Ok(karras(settings.grid, low, high, 7.0)?.round_grid(levels)?)
+}
+
+/// How many they are; none where they cannot be, which is an error of GITS alone.
+pub(super) fn levels(levels: &Levels, settings: &GitsSettings) -> usize {
+    grid(levels, settings).map_or(0, |grid| grid.len())
 }
 
 impl<D: Denoiser> Search<'_, D> {
@@ -48,7 +53,7 @@ impl<D: Denoiser> Search<'_, D> {
                 }
                 let error =
                     if settings.coefficients.len() > 1 { self.training_error(&found.plan)? } else { f64::INFINITY };
-                if known.is_none_or(|known| error < known.0) {
+                if known.is_none_or(|known| error < known.0 || known.0.is_nan()) {
                     best.insert(nfe, (error, found));
                 }
             }
@@ -69,9 +74,10 @@ impl<D: Denoiser> Search<'_, D> {
         let total = grid.len() * solver.evaluations_per_step() * settings.samples;
         let mut progress = Progress::new(self.observer, "gits", "evaluations", total as u64, 0);
         let mut whole: Option<StepCosts> = None;
-        for start in (0..settings.samples).step_by(TOGETHER) {
+        let together = TOGETHER.min(self.settings.teacher.samples.max(1));
+        for start in (0..settings.samples).step_by(together) {
             let seeds: Vec<u64> =
-                (start..settings.samples.min(start + TOGETHER)).map(|seed| SEARCH_SEEDS + seed as u64).collect();
+                (start..settings.samples.min(start + together)).map(|seed| SEARCH_SEEDS + seed as u64).collect();
             let seeded = Seeded::new(denoiser, &seeds, self.observer)?;
             let before = candidates.evaluations;
             let told = || progress.set(before + seeded.evaluations(), "");
@@ -105,7 +111,7 @@ fn costs_of<D: Denoiser>(
         }
         // every solver evaluates first at the level itself
         if calls % solver.evaluations_per_step() == 0 {
-            outputs.push_back(output.clone());
+            outputs.push_back((sigma, output.clone()));
         }
         calls += 1;
         told();
@@ -113,8 +119,8 @@ fn costs_of<D: Denoiser>(
     };
     let teacher = Teacher::solve(solver, grid, grid, seeded.latents().clone(), seeded.samples(), denoise)?;
     let output = |x: &D::Batch, sigma: f64| match outputs.pop_front() {
-        Some(output) => Ok(output),
-        None => seeded.denoised(x, sigma),
+        Some((level, output)) if level == sigma => Ok(output),
+        _ => seeded.denoised(x, sigma), // of a solver that evaluates first elsewhere
     };
     Ok(StepCosts::of_outputs(&teacher, settings.metric, LastStep::ToZero, output)?)
 }

@@ -44,6 +44,9 @@ pub const HELD_OUT_SEEDS: u64 = 1 << 40;
 /// Latents of searches have seeds from here on: apart from those that are held out and those that anyone samples with.
 pub const SEARCH_SEEDS: u64 = 2 << 40;
 
+/// Rises whenever equal settings find other plans than before: what is kept of an earlier search is then not of this one.
+pub const SEARCH_REVISION: u32 = 1;
+
 /// Plans on their way through the stages of a method.
 #[derive(Clone, Default)]
 struct Candidates {
@@ -128,7 +131,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
             observer.event(Event::Note(&format!("warning: {doubt}")));
         }
         let teacher_evaluations = student.evaluations();
-        let gits = gits::grid(&denoiser.spec().levels, &settings.gits)?.len();
+        let gits = gits::levels(&denoiser.spec().levels, &settings.gits);
         Ok(Self {
             grids: check::Grids { search: teacher.grid().len(), gits },
             student,
@@ -161,7 +164,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
         self.extras
     }
 
-    /// The same search for a network that was tuned from this one's, against the same teacher.
+    /// The same search for a network that was tuned from this one's, against the same teacher; GITS solves the tuned network.
     ///
     /// # Errors
     /// If the denoiser fails.
@@ -325,11 +328,11 @@ impl<'a, D: Denoiser> Search<'a, D> {
 /// The plans of `method` for these numbers of network evaluations, found on `denoiser` alone: no data, no training.
 ///
 /// `steps` counts evaluations of `D(x; sigma)` a sample ([`Plan::nfe`]; under guidance one evaluation takes
-/// [`Spec::calls`](fewstep_core::denoiser::Spec::calls) network calls), each at least 1. Methods that choose from the teacher's grid have
-/// plans of up to `settings.teacher.grid` of them, 21 by default; a schedule by its formula has any. All are found in one pass.
+/// [`Spec::calls`](fewstep_core::denoiser::Spec::calls) network calls), each at least 1. Methods that choose from a grid have
+/// plans of up to `settings.teacher.grid` of them, 21 by default (`settings.gits.grid`, 61, for GITS); a schedule by its formula has any. All are found in one pass.
 ///
 /// The teacher is solved first, from `settings.teacher.samples` latents: with the default settings 64 x 42 evaluations of a sample.
-/// [`Method::BEST`] takes at most 11,000 more for one plan of 4, and 63,000 for all from 2 to 10; [`search_cost`](crate::search_cost) forecasts
+/// [`Method::BEST`] takes at most 11,000 more for one plan of 4, and 75,000 for all from 2 to 10; [`search_cost`](crate::search_cost) forecasts
 /// it. Memory: at most about 300 samples for each latent. [`Search`] serves several methods from one teacher.
 ///
 /// # Errors

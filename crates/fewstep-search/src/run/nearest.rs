@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::gaussian::{GaussianError, Reference};
 use crate::method::{Method, MomentsOf, Stage};
 use crate::seeded::sample;
-use crate::settings::NearestSettings;
+use crate::settings::{NearestSettings, SearchSettings};
 
 /// The name of the plans that the method itself found.
 const OWN: &str = "own";
@@ -75,8 +75,9 @@ impl<D: Denoiser> Search<'_, D> {
         distance: &dyn Fn(&Plan, &[u64]) -> Result<f64>,
         settings: &NearestSettings,
     ) -> Result<(Option<FoundPlan>, u64)> {
-        // past the control samples, too, which plans were moved by
-        let first = SEARCH_SEEDS + self.settings.teacher.samples.max(self.settings.moments.control) as u64;
+        // past all latents that plans were found on or moved by
+        let SearchSettings { teacher, moments, gits, .. } = self.settings;
+        let first = SEARCH_SEEDS + teacher.samples.max(moments.control).max(gits.samples) as u64;
         let seeds: Vec<u64> = (first..first + settings.samples as u64).collect();
         let (mut distances, mut evaluations) = (BTreeMap::new(), 0);
         // a scorer is given a plan and seeds, so the first quarter is made twice: a quarter more for plans that stay, three less for others

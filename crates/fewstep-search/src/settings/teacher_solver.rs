@@ -15,6 +15,8 @@ const WIDE: f64 = 1e5;
 pub enum TeacherSolver {
     /// Heun. Where levels span more than five decades, as those of flows do, DPM-Solver++ 2M in twice as many steps: for as many
     /// evaluations it errs less there, as it takes long steps in D, which hardly moves at high noise, and not in sigma.
+    ///
+    /// Of GITS's own teacher ([`GitsSettings::solver_on`](super::GitsSettings::solver_on)): iPNDM-4, or DPM-Solver++ 2M, a step from level to level.
     #[default]
     Auto,
     /// This one.

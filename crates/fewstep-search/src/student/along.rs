@@ -59,7 +59,10 @@ pub(crate) fn along<V: VectorSpace, E>(
     let mut longer: Option<Walk<V>> = None;
     for path in paths.iter().rev() {
         let Some(mut own) = walker.walk(&[], path.clone())? else {
-            return Err(SearchError::NotFinite { what: "a state that the search reached" });
+            // it has no plan, and leaves none
+            plans.push(Vec::new());
+            longer = None;
+            continue;
         };
         let mut walks = Vec::new();
         if sweeps > 0 {

@@ -4,7 +4,7 @@ use fewstep_core::Plan;
 use fewstep_core::denoiser::{Counting, Denoiser, Guided, Levels, Oracle, Reference};
 use fewstep_core::mixture::{Component, Covariance, Mixture};
 use fewstep_core::observe::{Event, Observer, Silent};
-use fewstep_core::schedule::karras;
+use fewstep_core::schedule::{karras, log_snr};
 use fewstep_core::{LastStep, Solver};
 use fewstep_search::settings::{
     Distance, GitsSettings, LeastSquaresSettings, MomentsSettings, NearestSettings, TeacherSettings,
@@ -354,6 +354,24 @@ fn gits_is_found_on_its_own_grid() {
         let cost = |plan: &Plan| plan.metadata.found_by["cost"].as_f64().unwrap();
         assert!((cost(plan) / cost(&whole.plans[nfe - 1].plan) - 1.0).abs() < 1e-9);
         assert_eq!(plan.metadata.found_by["samples"], 70);
+    }
+}
+
+/// GITS on levels that are known one by one, and on a flow's.
+#[test]
+fn gits_keeps_to_the_levels_that_there_are() {
+    let mixture = || Mixture::gaussian(vec![0.5, -0.5], 0.2).unwrap();
+    let known = log_snr(40, 0.01, 30.0).unwrap().levels().to_vec();
+    let discrete = Levels { discrete: known, ..Levels::between(0.01, 30.0) };
+    let settings = SearchSettings { gits: GitsSettings { samples: 8, ..GitsSettings::default() }, ..settings() };
+    for levels in [discrete, Levels::between(1e-3, 999.0)] {
+        let known = levels.discrete.clone();
+        let denoiser = Oracle::new(mixture(), vec![2], levels);
+        let found = find_plans(&denoiser, &method("gits/ipndm4"), &[3, 12], &settings, &Silent).unwrap();
+        for (nfe, plan) in found.plans {
+            assert_eq!(plan.stages.len(), nfe);
+            assert!(plan.stages.iter().all(|stage| known.is_empty() || known.contains(&stage.sigma)), "{plan:?}");
+        }
     }
 }
 

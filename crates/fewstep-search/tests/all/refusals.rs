@@ -218,11 +218,14 @@ fn settings_beyond_any_memory_are_refused() {
     assert!(of(|s| s.oss.beam = 1001).contains(&format!("oss.beam {TO_MOST}")));
     assert!(of(|s| s.least_squares.beam = usize::MAX).contains(&format!("least_squares.beam {TO_MOST}")));
     assert!(of(|s| s.sweep.sweeps = usize::MAX).contains("sweep.sweeps must be from 0 to 1,000"));
+    assert!(of(|s| s.sweep.beyond = usize::MAX).contains("sweep.beyond must be from 0 to 1,000"));
+    assert!(of(|s| s.gits.samples = usize::MAX).contains("gits.samples must be from 1 to a million"));
+    assert!(of(|s| s.gits.grid = 1).contains("gits.grid must be from 2 to 1,000, but it is 1"));
     assert!(of(|s| s.gauss_newton.rounds = 1001).contains("gauss_newton.rounds must be from 0 to 1,000"));
     assert!(usual_teacher(&Levels::between(0.001, 999.0), usize::MAX).is_err());
     let most = StudentOptions { most: usize::MAX, beam: usize::MAX, ..StudentOptions::default() };
     assert_eq!((most.most_evaluations(9, true), sweep_evaluations(usize::MAX, 2)), (usize::MAX, usize::MAX));
-    // 1 first, then 3 at each of 8 to 6 levels; a path of 4, 10 on the way from the longer one, 2 sweeps over 4 levels
+    // 1 first, then 3 at each of 8 to 6 levels; a path of 4, 10 on the way from the longer one, of either 2 sweeps over 4 levels
     let student = StudentOptions { most: 4, beam: 3, ..StudentOptions::default() };
     assert_eq!(
         (student.most_evaluations(9, false), sweep_evaluations(4, 2)),

@@ -13,8 +13,8 @@ use fewstep_io::{RunFolder, atomic, hash};
 use fewstep_nn::fit::TableConfig;
 use fewstep_nn::tensor::Batch;
 use fewstep_search::{
-    DataMoments, Extras, Found, HELD_OUT_SEEDS, HeldOut, Method, MomentsOf, PlanScorer, SampleLoss, Search, Source,
-    Stage, usual_teacher,
+    DataMoments, Extras, Found, HELD_OUT_SEEDS, HeldOut, Method, MomentsOf, PlanScorer, SEARCH_REVISION, SampleLoss,
+    Search, Source, Stage, usual_teacher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -191,7 +191,13 @@ impl<'a> Evaluator<'a> {
             found.seconds += earlier.found.seconds;
             steps.extend(earlier.steps);
         }
-        let kept = CacheEntry { steps, stages: self.stages(method), data: self.data_of(method), found };
+        let kept = CacheEntry {
+            steps,
+            search: SEARCH_REVISION,
+            stages: self.stages(method),
+            data: self.data_of(method),
+            found,
+        };
         atomic::write_json(self.file(method), &kept)?;
         Ok(kept.found)
     }
@@ -199,7 +205,10 @@ impl<'a> Evaluator<'a> {
     /// What an earlier run found for a method with the same settings.
     fn kept(&self, method: &Method) -> Result<Option<CacheEntry>> {
         let kept = read::<CacheEntry>(&self.file(method))?;
-        Ok(kept.filter(|kept| kept.stages == self.stages(method) && kept.data == self.data_of(method)))
+        let same = |kept: &CacheEntry| {
+            kept.search == SEARCH_REVISION && kept.stages == self.stages(method) && kept.data == self.data_of(method)
+        };
+        Ok(kept.filter(same))
     }
 
     fn file(&self, method: &Method) -> PathBuf {
@@ -270,10 +279,13 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-/// Plans in a file, the numbers of evaluations that were asked for (some may have none), and what they depend on.
+/// Plans in a file, the numbers of evaluations that were asked for (some may have none), and what they depend on, the search's revision
+/// among it.
 #[derive(Serialize, Deserialize)]
 struct CacheEntry {
     steps: Vec<usize>,
+    #[serde(default)]
+    search: u32,
     stages: Vec<Stage>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data: Option<DataId>,

@@ -92,6 +92,7 @@ pub(super) mod tests {
             (Phases::Fit, "least-squares", "tune.last_weight", true),
             (Phases::Plan, "least-squares", "search.gits.metric", true),
             (Phases::Plan, "gits/euler", "search.gits.metric", false),
+            (Phases::Plan, "gits/euler", "search.gits.grid", false),
             (Phases::Plan, "gits/euler", "paper.gamma", true),
             (Phases::Plan, "paper", "paper.grid", false),
             (Phases::Plan, "paper", "paper.batch", true),

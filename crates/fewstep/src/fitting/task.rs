@@ -180,11 +180,12 @@ impl FitTask {
             }
             let longest = self.steps.iter().copied().max().unwrap_or_default();
             let (name, grid) = match &self.method {
-                _ if settings.needs_table(&self.method) => ("paper.grid", settings.paper.grid),
-                PlanSource::Method(method) if method.needs_teacher() => {
-                    ("search.teacher.grid", settings.search.teacher.grid)
-                }
-                _ => ("", usize::MAX),
+                _ if settings.needs_table(&self.method) => ("paper.grid".to_owned(), settings.paper.grid),
+                PlanSource::Method(method) => match settings.search.grid_of(method) {
+                    Some((name, grid)) => (format!("search.{name}"), grid),
+                    None => (String::new(), usize::MAX),
+                },
+                _ => (String::new(), usize::MAX),
             };
             ensure!(
                 grid >= longest,

@@ -125,11 +125,12 @@ impl ReproduceTask {
     fn check_search(&self, opened: &OpenModel) -> Result<()> {
         let ReproduceSettings { method, fit, .. } = &self.settings;
         method.check_evaluations(&self.steps)?;
-        let grid = fit.search.teacher.grid;
-        ensure!(
-            self.steps.iter().all(|&steps| steps <= grid),
-            "the setting fit.search.teacher.grid is {grid}: it must have at least as many levels as the longest plan"
-        );
+        if let Some((name, grid)) = fit.search.grid_of(method) {
+            ensure!(
+                self.steps.iter().all(|&steps| steps <= grid),
+                "the setting fit.search.{name} is {grid}: it must have at least as many levels as the longest plan"
+            );
+        }
         if method.moments.is_some() && opened.denoiser().appearance().is_none() {
             return Err(SearchError::NoImages.into());
         }
