@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use super::match_variance::{gathered, stretch, stretched};
 use super::normal::{Normal, distance};
 use super::rollout::pseudo_huber_constant;
-use super::student::{self, Past, Rule, Step, StudentOptions};
+use super::student::{self, Past, Rule, Step, StudentOptions, Swept};
 use super::teacher::{Nodes, Teacher};
-use super::{FoundPlan, Outcome, SearchError};
+use super::{Outcome, SearchError};
 use fewstep_core::plan::Source;
 use fewstep_core::space::Samples;
 
@@ -82,7 +82,8 @@ pub fn least_squares_in<V: Samples, E>(
 /// level, and those are not always the best to go on from; here a path is compared by its end alone. From the last path to the
 /// first, in each of at most so many sweeps, every one of its levels in turn moves one place up or down on the grid if that is an
 /// improvement (none follows one that gains less than 2 per cent); the same is done to the best that is left of the path after it, if that
-/// has one level more, without any one of its levels; and the better of both is taken. Any few of the samples serve for that: [`Teacher::from_parts`] of some states, and then all of them along the paths found, without sweeps.
+/// has one level more, without any one of its levels; and the better of both is taken. What is better is told by the mean distance
+/// `||x - x*||` of the samples: the squared error is mostly that of a few samples, and of other latents that of others. Any few of the samples serve for that: [`Teacher::from_parts`] of some states, and then all of them along the paths found, without sweeps.
 ///
 /// Of the options it uses [`StudentOptions::last_step`] alone. Costs for a path of `n` levels `n` evaluations, with sweeps at
 /// most `n (n + 1) / 2` more for what the longer path leaves and `2 n (n + 1)` a sweep ([`sweep_evaluations`](crate::sweep_evaluations)).
@@ -99,14 +100,18 @@ pub fn least_squares_along<V: Samples, E>(
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
 ) -> Result<Outcome, SearchError<E>> {
     let (plans, evaluations) = least_squares_swept(teacher, fit, options, paths, sweeps, space, denoise)?;
-    let nearest = |plans: Vec<FoundPlan>| {
-        plans.into_iter().next().ok_or(SearchError::NotFinite { what: "a state that the search reached" })
+    let nearest = |plans: Swept| {
+        plans
+            .into_iter()
+            .next()
+            .map(|(found, _)| found)
+            .ok_or(SearchError::NotFinite { what: "a state that the search reached" })
     };
     Ok(Outcome::counted(plans.into_iter().map(nearest).collect::<Result<_, _>>()?, evaluations))
 }
 
-/// [`least_squares_along`] with both plans of a path that was moved, its own and what the path after it leaves, the better first; none of
-/// a path that leads to a state that is not finite. Second, the evaluations.
+/// [`least_squares_along`] with both plans of a path that was moved, its own and what the path after it leaves, the better first, each
+/// with the sum of its samples' distances from the teacher's; none of a path that leads to a state that is not finite. Second, the evaluations.
 pub(super) fn least_squares_swept<V: Samples, E>(
     teacher: &Teacher<V>,
     fit: &Fit,
@@ -115,7 +120,7 @@ pub(super) fn least_squares_swept<V: Samples, E>(
     sweeps: usize,
     space: impl Fn(&V) -> V,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
-) -> Result<(Vec<Vec<FoundPlan>>, usize), SearchError<E>> {
+) -> Result<(Vec<Swept>, usize), SearchError<E>> {
     student::along("least_squares", teacher, options, &Fitting::new(teacher, fit, space)?, paths, sweeps, denoise)
 }
 
@@ -172,7 +177,12 @@ impl<V: Samples, S: Fn(&V) -> V> Rule<V> for Fitting<'_, V, S> {
                 Some(centre) => self.stretched(terms, left, nodes.state(j), centre),
                 None => (terms, left),
             };
-            Step { terms: gathered(terms), error: self.error(&left), regularised: fitted.raised }
+            // the squared error of a batch is mostly that of the few samples that end far from the teacher's
+            let distance = match j == nodes.end() {
+                true => left.sample_dots(&left).into_iter().map(f64::sqrt).sum(),
+                false => f64::NAN,
+            };
+            Step { terms: gathered(terms), error: self.error(&left), distance, regularised: fitted.raised }
         };
         to.map(step).collect()
     }

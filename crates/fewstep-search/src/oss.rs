@@ -117,10 +117,15 @@ impl<V: VectorSpace> Rule<V> for SolverRule {
         let step = |j: usize| match self.terms(&levels, nodes.sigma(j), j == nodes.end()) {
             Some(terms) => {
                 let error = past.value(&terms, Some(nodes.state(j))).norm_squared();
-                Step { terms, error, regularised: false }
+                Step { terms, error, distance: error.sqrt(), regularised: false }
             }
             // levels so extreme that a coefficient overflows
-            None => Step { terms: Combination::default(), error: f64::INFINITY, regularised: false },
+            None => Step {
+                terms: Combination::default(),
+                error: f64::INFINITY,
+                distance: f64::INFINITY,
+                regularised: false,
+            },
         };
         to.map(step).collect()
     }

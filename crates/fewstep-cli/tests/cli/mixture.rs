@@ -112,7 +112,7 @@ fn fitted(options: &[&'static str]) -> (u64, BTreeMap<usize, (f64, bool)>) {
     (taken, plans.collect())
 }
 
-/// Where levels move, no plan is further from the teacher's images on held-out latents. Plans do not depend on whether
+/// Where levels move, plans are nearer to the teacher's images. Plans do not depend on whether
 /// shorter ones are asked for, too, which is only dearer.
 #[test]
 fn sweeps_move_levels() {
@@ -126,7 +126,7 @@ fn sweeps_move_levels() {
     assert!(still.1.values().chain(moved.1.range(..3).map(|(_, plan)| plan)).all(|(_, moved)| !moved));
     let pairs = || moved.1.iter().map(|(nfe, moved)| (*moved, still.1[nfe]));
     assert!(pairs().all(|(moved, still)| if moved.1 { moved.0 < still.0 } else { moved.0 == still.0 }), "{moved:?}");
-    assert!(pairs().any(|(moved, still)| moved.0 < 0.95 * still.0), "{moved:?} {still:?}");
+    assert!(pairs().any(|(moved, still)| moved.1 && moved.0 < 0.98 * still.0), "{moved:?} {still:?}");
     assert!(long.1.len() == 2 && long.1.iter().all(|(nfe, plan)| moved.1[nfe] == *plan), "{long:?} {moved:?}");
 }
 

@@ -6,6 +6,7 @@ use fewstep_core::observe::{Event, Progress};
 use super::{Candidates, Search, error_space};
 use crate::error::{Error, Result};
 use crate::settings::{LeastSquaresSettings, SweepSettings};
+use crate::student::Swept;
 use crate::{Fit, FoundPlan, StudentOptions, least_squares_in, least_squares_swept, sweep_evaluations};
 
 impl LeastSquaresSettings {
@@ -94,7 +95,7 @@ impl<D: Denoiser> Search<'_, D> {
                 1 => nfe.saturating_add(settings.sweeps.saturating_mul(nfe * (nfe + 1))),
                 _ => sweep_evaluations(nfe, settings.sweeps),
             };
-            let decided = if steps.contains(&nfe) { (paths * nfe).saturating_mul(all) } else { 0 };
+            let decided = if steps.contains(&nfe) { ((1 + paths) * nfe).saturating_mul(all) } else { 0 };
             moves.saturating_mul(few).saturating_add(decided)
         };
         let total = swept.iter().map(|found| of_plan(found.plan.nfe())).fold(0, usize::saturating_add);
@@ -131,23 +132,31 @@ impl<D: Denoiser> Search<'_, D> {
 }
 
 /// Moves the paths of plans, and takes those that lead nearest to the teacher; plans of other numbers of evaluations than `steps` are there
-/// for what they leave. `along(paths, sweeps, latents)` are the plans that each path leads to, or none where a state is not finite: then a
-/// plan stays as it is. `latents`: those that say where a path might go, and all.
+/// for what they leave. `along(paths, sweeps, latents)` are the plans that each path leads to, with their distances, or none where a state
+/// is not finite: then a plan stays as it is. `latents`: those that say where a path might go, and all.
 fn move_paths(
     swept: &mut [&mut FoundPlan],
     steps: &[usize],
     sweeps: usize,
     [few, all]: [usize; 2],
-    mut along: impl FnMut(&[Vec<usize>], usize, usize) -> Result<Vec<Vec<FoundPlan>>>,
+    mut along: impl FnMut(&[Vec<usize>], usize, usize) -> Result<Vec<Swept>>,
 ) -> Result<()> {
     let paths: Vec<Vec<usize>> = swept.iter().map(|found| found.path.clone()).collect();
     let moved = along(&paths, sweeps, few)?;
     for (found, moved) in swept.iter_mut().zip(moved).filter(|(found, _)| steps.contains(&found.plan.nfe())) {
         let start = found.path.clone();
-        for FoundPlan { path, .. } in moved.into_iter().filter(|moved| moved.path != start) {
-            // few latents say where a path might go, and all whether it is to
+        let elsewhere: Vec<Vec<usize>> =
+            moved.into_iter().map(|(moved, _)| moved.path).filter(|path| *path != start).collect();
+        if elsewhere.is_empty() {
+            continue;
+        }
+        // few latents say where a path might go, and all whether it is to
+        let mut least =
+            along(&[start], 0, all)?.into_iter().flatten().next().map_or(f64::INFINITY, |(_, distance)| distance);
+        for path in elsewhere {
             let moved = along(&[path], 0, all)?.into_iter().flatten().next();
-            if let Some(mut moved) = moved.filter(|moved| moved.error < found.error) {
+            if let Some((mut moved, distance)) = moved.filter(|(_, distance)| *distance < least) {
+                least = distance;
                 moved.plan.metadata.found_by.insert("sweeps".into(), sweeps.into());
                 moved.plan.metadata.found_by.insert("sweep_samples".into(), few.into());
                 **found = moved;
@@ -167,7 +176,7 @@ mod tests {
         FoundPlan { plan: Plan::default(), path: path.to_vec(), error }
     }
 
-    /// A path that moved is fitted again on all latents, and taken if it is better there; all else stays, states that are not
+    /// A path that moved is fitted again on all latents, and taken if it is nearer there; all else stays, states that are not
     /// finite included.
     #[test]
     fn moved_paths_are_decided_by_all_latents() {
@@ -178,16 +187,17 @@ mod tests {
         let along = |paths: &[Vec<usize>], sweeps: usize, latents: usize| {
             asked.push((paths.to_vec(), sweeps, latents));
             Ok(match paths {
-                [path] if path[1] == 8 => vec![vec![found(path, 1.5)]],
-                [path] if path[1] == 9 => vec![],
-                [path] if path[1] == 6 => vec![vec![found(path, 0.7)]],
-                [path] => vec![vec![found(path, 0.5)]],
+                [path] if path[1] < 6 => vec![vec![(found(path, 1.0), 1.0)]],
+                [path] if path[1] == 8 => vec![vec![(found(path, 0.1), 1.5)]], // a smaller error, but farther
+                [path] if path[1] == 9 => vec![vec![]],
+                [path] if path[1] == 6 => vec![vec![(found(path, 0.3), 0.7)]],
+                [path] => vec![vec![(found(path, 0.5), 0.5)]],
                 // the nearer on few latents first
                 _ => vec![
-                    vec![found(&[1, 2], 0.1)],
-                    vec![found(&[1, 6], 0.1), found(&[1, 7], 0.2)],
-                    vec![found(&[1, 8], 0.1)],
-                    vec![found(&[1, 9], 0.1)],
+                    vec![(found(&[1, 2], 0.1), 0.1)],
+                    vec![(found(&[1, 6], 0.1), 0.1), (found(&[1, 7], 0.2), 0.2)],
+                    vec![(found(&[1, 8], 0.1), 0.1)],
+                    vec![(found(&[1, 9], 0.1), 0.1)],
                 ],
             })
         };
@@ -196,9 +206,9 @@ mod tests {
         assert_eq!(swept[1].plan.metadata.found_by["sweep_samples"], 16);
         assert!([0, 2, 3].iter().all(|&k: &usize| *swept[k] == start[k]), "{swept:?}");
         let [all, one] = [&asked[0], &asked[1]];
-        assert_eq!((all.0.len(), all.1, all.2, one.0.len(), one.1, one.2, asked.len()), (4, 2, 16, 1, 0, 64, 5));
-        move_paths(&mut swept, &[0], 1, [16, 64], |_, _, _| Ok(vec![])).unwrap();
-        let better = |_: &[Vec<usize>], _, _| Ok(vec![vec![found(&[1, 6], 0.0)]; 4]);
+        assert_eq!((all.0.len(), all.1, all.2, one.0.len(), one.1, one.2, asked.len()), (4, 2, 16, 1, 0, 64, 8));
+        move_paths(&mut swept, &[0], 1, [16, 64], |_, _, _| Ok(vec![vec![]; 4])).unwrap();
+        let better = |_: &[Vec<usize>], _, _| Ok(vec![vec![(found(&[1, 6], 0.0), 0.0)]; 4]);
         move_paths(&mut swept, &[1], 1, [16, 64], better).unwrap();
         assert_eq!(swept[1].path, [1, 7], "of another number of evaluations than is asked for");
     }

@@ -332,7 +332,7 @@ impl<'a, D: Denoiser> Search<'a, D> {
 /// plans of up to `settings.teacher.grid` of them, 21 by default (`settings.gits.grid`, 61, for GITS); a schedule by its formula has any. All are found in one pass.
 ///
 /// The teacher is solved first, from `settings.teacher.samples` latents: with the default settings 64 x 42 evaluations of a sample.
-/// [`Method::BEST`] takes at most 11,000 more for one plan of 4, and 75,000 for all from 2 to 10; [`search_cost`](crate::search_cost) forecasts
+/// [`Method::BEST`] takes at most 11,000 more for one plan of 4, and 77,000 for all from 2 to 10; [`search_cost`](crate::search_cost) forecasts
 /// it. Memory: at most about 300 samples for each latent. [`Search`] serves several methods from one teacher.
 ///
 /// # Errors

@@ -10,6 +10,9 @@ use fewstep_core::space::VectorSpace;
 /// A sweep that takes less than this part of the error away is the last one of its path.
 const LEAST_GAIN: f64 = 0.02;
 
+/// The plans that a path leads to, each with the sum of its samples' distances from the teacher's, the nearest first.
+pub(crate) type Swept = Vec<(FoundPlan, f64)>;
+
 /// A student that went a whole path.
 struct Walk<V> {
     path: Vec<usize>,
@@ -36,7 +39,7 @@ pub fn sweep_evaluations(n: usize, sweeps: usize) -> usize {
 
 /// Steps along `paths`, which move first if `sweeps` is not 0: how, and at what price, is at
 /// [`least_squares_along`](crate::least_squares_along). From the last to the first, as each leaves paths for the one before it. Of each
-/// path the plans that it and the one after it lead to, the nearer to the teacher first. Second, the evaluations.
+/// path the plans that it and the one after it lead to, the nearer to the teacher first, with their distances. Second, the evaluations.
 pub(crate) fn along<V: VectorSpace, E>(
     search: &str,
     teacher: &Teacher<V>,
@@ -45,7 +48,7 @@ pub(crate) fn along<V: VectorSpace, E>(
     paths: &[Vec<usize>],
     sweeps: usize,
     denoise: impl FnMut(&V, f64) -> Result<V, E>,
-) -> Result<(Vec<Vec<FoundPlan>>, usize), SearchError<E>> {
+) -> Result<(Vec<Swept>, usize), SearchError<E>> {
     let nodes = teacher.nodes(options.last_step);
     let leaps = rule.takes_constant() && teacher.ends().mean.is_some();
     let rising = |path: &Vec<usize>| path.is_sorted_by(|a, b| a < b) && path.last().is_some_and(|j| *j < nodes.end());
@@ -77,12 +80,12 @@ pub(crate) fn along<V: VectorSpace, E>(
             }
         }
         walks.push(own);
-        walks.sort_by(|a, b| a.last.error.total_cmp(&b.last.error));
+        walks.sort_by(|a, b| a.last.distance.total_cmp(&b.last.distance));
         let finish = |walk: &Walk<V>| {
             let newest = &walk.trail[walk.trail.len() - 1];
             let mut found = newest.finish(search, walk.last.clone(), teacher, options, rule);
             found.plan.metadata.found_by.insert("sweeps".into(), sweeps.into());
-            found
+            (found, walk.last.distance)
         };
         plans.push(walks.iter().map(finish).collect());
         longer = walks.into_iter().next();
@@ -110,7 +113,7 @@ impl<V: VectorSpace, R: Rule<V>, F> Walker<'_, V, R, F> {
             }
             let other = self.walk(&longer.trail[..k], path)?;
             if let Some(other) =
-                other.filter(|other| best.as_ref().is_none_or(|best| other.last.error < best.last.error))
+                other.filter(|other| best.as_ref().is_none_or(|best| other.last.distance < best.last.distance))
             {
                 best = Some(other);
             }
@@ -129,9 +132,9 @@ impl<V: VectorSpace, R: Rule<V>, F> Walker<'_, V, R, F> {
         F: FnMut(&V, f64) -> Result<V, E>,
     {
         for _ in 0..most {
-            let before = best.last.error;
+            let before = best.last.distance;
             self.sweep(best, known)?;
-            if best.last.error > (1.0 - LEAST_GAIN) * before {
+            if best.last.distance > (1.0 - LEAST_GAIN) * before {
                 break;
             }
         }
@@ -169,7 +172,7 @@ impl<V: VectorSpace, R: Rule<V>, F> Walker<'_, V, R, F> {
     {
         if known.insert(path.clone()) {
             let other = self.walk(trail, path)?;
-            if let Some(other) = other.filter(|other| other.last.error < best.last.error) {
+            if let Some(other) = other.filter(|other| other.last.distance < best.last.distance) {
                 *best = other;
             }
         }

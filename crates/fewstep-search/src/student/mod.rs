@@ -5,8 +5,8 @@ mod along;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-pub(super) use self::along::along;
 pub use self::along::sweep_evaluations;
+pub(super) use self::along::{Swept, along};
 use super::teacher::{MeanPrediction, Nodes, Teacher};
 use super::{FoundPlan, Outcome, SearchError};
 use fewstep_core::plan::{Combination, Plan, Source, Stage};
@@ -83,6 +83,8 @@ pub(super) struct Step {
     pub terms: Combination,
     /// `||x - x*||^2` there, the whole batch.
     pub error: f64,
+    /// `sum ||x - x*||` over the samples at the end, if it is one: what paths are compared by.
+    pub distance: f64,
     /// True where a singular fit had to be regularised beyond what was asked for.
     pub regularised: bool,
 }
