@@ -145,15 +145,15 @@ fn move_paths(
     let moved = along(&paths, sweeps, few)?;
     for (found, moved) in swept.iter_mut().zip(moved).filter(|(found, _)| steps.contains(&found.plan.nfe())) {
         let start = found.path.clone();
-        let elsewhere: Vec<Vec<usize>> =
+        let others: Vec<Vec<usize>> =
             moved.into_iter().map(|(moved, _)| moved.path).filter(|path| *path != start).collect();
-        if elsewhere.is_empty() {
+        if others.is_empty() {
             continue;
         }
         // few latents say where a path might go, and all whether it is to
         let mut least =
             along(&[start], 0, all)?.into_iter().flatten().next().map_or(f64::INFINITY, |(_, distance)| distance);
-        for path in elsewhere {
+        for path in others {
             let moved = along(&[path], 0, all)?.into_iter().flatten().next();
             if let Some((mut moved, distance)) = moved.filter(|(_, distance)| *distance < least) {
                 least = distance;

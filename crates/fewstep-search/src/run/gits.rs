@@ -120,7 +120,7 @@ fn costs_of<D: Denoiser>(
     let teacher = Teacher::solve(solver, grid, grid, seeded.latents().clone(), seeded.samples(), denoise)?;
     let output = |x: &D::Batch, sigma: f64| match outputs.pop_front() {
         Some((level, output)) if level == sigma => Ok(output),
-        _ => seeded.denoised(x, sigma), // of a solver that evaluates first elsewhere
+        _ => seeded.denoised(x, sigma), // of a solver that does not evaluate first at the level
     };
     Ok(StepCosts::of_outputs(&teacher, settings.metric, LastStep::ToZero, output)?)
 }
