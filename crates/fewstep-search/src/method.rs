@@ -347,6 +347,15 @@ impl Method {
         }
     }
 
+    /// The setting that says how many levels its plans choose from; none where they choose from no teacher's grid.
+    pub(crate) fn grid_setting(&self) -> Option<&'static str> {
+        match self.source {
+            Source::Gits(_) => Some("gits.grid"),
+            Source::Oss | Source::LeastSquares => Some("teacher.grid"),
+            Source::Fixed(..) | Source::Bound => None,
+        }
+    }
+
     /// Numbers of evaluations, from the least to the most, of plans whose levels it chooses from `grid` ones.
     pub(crate) fn range(&self, grid: usize) -> RangeInclusive<usize> {
         let per_step = self.solver.map_or(1, |solver| solver.evaluations_per_step());

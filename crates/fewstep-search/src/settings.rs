@@ -318,11 +318,8 @@ const MOST: usize = 1000;
 impl SearchSettings {
     /// The setting that says how many levels the plans of a method choose from, and its value; none where they choose from no grid.
     pub fn grid_of(&self, method: &Method) -> Option<(&'static str, usize)> {
-        match method.source {
-            Source::Gits(_) => Some(("gits.grid", self.gits.grid)),
-            Source::Oss | Source::LeastSquares => Some(("teacher.grid", self.teacher.grid)),
-            Source::Fixed(..) | Source::Bound => None,
-        }
+        let grid = if let Source::Gits(_) = method.source { self.gits.grid } else { self.teacher.grid };
+        method.grid_setting().map(|name| (name, grid))
     }
 
     /// Checks every setting.

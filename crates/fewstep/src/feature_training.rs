@@ -20,7 +20,7 @@ const HELD_OUT: usize = 10;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FeatureTrainSettings {
-    /// Passes over the training images.
+    /// Passes over the training images, from 1 to a million.
     pub epochs: usize,
     /// Images an update.
     pub batch: usize,

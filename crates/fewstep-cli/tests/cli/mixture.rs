@@ -118,7 +118,8 @@ fn fitted(options: &[&'static str]) -> (u64, BTreeMap<usize, (f64, bool)>) {
 fn sweeps_move_levels() {
     let found = |steps: &'static str, sweeps: &'static str| {
         let fit = ["--set", "search.least_squares.samples=32", "--set", "search.least_squares.beam=1"];
-        fitted(&[&fit[..], &["--set", "search.sweep.from=3", "--set", sweeps, "--steps", steps]].concat())
+        let sweep = ["--set", "search.sweep.from=3", "--set", "search.sweep.samples=32", "--set", sweeps];
+        fitted(&[&fit[..], &sweep, &["--steps", steps]].concat())
     };
     let (none, two) = ("search.sweep.sweeps=0", "search.sweep.sweeps=2");
     let (still, moved, long) = (found("1-8", none), found("1-8", two), found("6,8", two));
@@ -126,7 +127,7 @@ fn sweeps_move_levels() {
     assert!(still.1.values().chain(moved.1.range(..3).map(|(_, plan)| plan)).all(|(_, moved)| !moved));
     let pairs = || moved.1.iter().map(|(nfe, moved)| (*moved, still.1[nfe]));
     assert!(pairs().all(|(moved, still)| if moved.1 { moved.0 < still.0 } else { moved.0 == still.0 }), "{moved:?}");
-    assert!(pairs().any(|(moved, still)| moved.1 && moved.0 < 0.98 * still.0), "{moved:?} {still:?}");
+    assert!(pairs().any(|(moved, still)| moved.0 < 0.95 * still.0), "{moved:?} {still:?}");
     assert!(long.1.len() == 2 && long.1.iter().all(|(nfe, plan)| moved.1[nfe] == *plan), "{long:?} {moved:?}");
 }
 

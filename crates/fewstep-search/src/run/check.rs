@@ -118,17 +118,14 @@ pub(super) fn servable<B>(method: &Method, steps: &[usize], grids: Grids, extras
         return Ok(());
     }
     let (least, most) = range.into_inner();
-    let why = match method.source {
-        Source::Bound => format!(
+    let why = match (method.grid_setting(), &method.source) {
+        (Some(setting), _) => format!(
+            "its levels are of a grid, and {levels} of them allow {most} evaluations at most: raise the setting {setting}"
+        ),
+        (None, Source::Bound) => format!(
             "its levels are of a table of {levels}, which allows {least} to {most} evaluations: make the table on a grid of more levels"
         ),
-        Source::Fixed(..) => format!("a schedule has {MOST_LEVELS} levels at most, which allow {most} evaluations"),
-        Source::Gits(_) | Source::Oss | Source::LeastSquares => {
-            let setting = if let Source::Gits(_) = method.source { "gits.grid" } else { "teacher.grid" };
-            format!(
-                "its levels are of a grid, and {levels} of them allow {most} evaluations at most: raise the setting {setting}"
-            )
-        }
+        (None, _) => format!("a schedule has {MOST_LEVELS} levels at most, which allow {most} evaluations"),
     };
     Err(Error::NoPlan { method: method.to_string(), nfe, why })
 }

@@ -89,14 +89,10 @@ impl<D: Denoiser> Search<'_, D> {
         }
         let longest = swept.iter().map(|found| found.plan.nfe()).max().unwrap_or_default();
         let of_plan = |nfe: usize| {
-            // the longest has no longer one, which would leave a second path to sweep and to decide on
-            let paths = if nfe == longest { 1 } else { 2 };
-            let moves = match paths {
-                1 => nfe.saturating_add(settings.sweeps.saturating_mul(nfe * (nfe + 1))),
-                _ => sweep_evaluations(nfe, settings.sweeps),
-            };
-            let decided = if steps.contains(&nfe) { ((1 + paths) * nfe).saturating_mul(all) } else { 0 };
-            moves.saturating_mul(few).saturating_add(decided)
+            let longer = nfe < longest;
+            let compared = if longer { 3 } else { 2 }; // the path itself, and what it and the longer one lead to
+            let decided = if steps.contains(&nfe) { (compared * nfe).saturating_mul(all) } else { 0 };
+            sweep_evaluations(nfe, settings.sweeps, longer).saturating_mul(few).saturating_add(decided)
         };
         let total = swept.iter().map(|found| of_plan(found.plan.nfe())).fold(0, usize::saturating_add);
         let mut evaluations = 0;

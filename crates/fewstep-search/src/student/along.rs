@@ -30,11 +30,13 @@ struct Walker<'a, V, R, F> {
     evaluations: usize,
 }
 
-/// Evaluations of the whole batch that sweeps over a path of `n` levels take at most: the path itself, what the longer path leaves, and
-/// of either two moves of every level a sweep.
-pub fn sweep_evaluations(n: usize, sweeps: usize) -> usize {
+/// Evaluations of the whole batch that sweeps over a path of `n` levels take at most: the path itself and two moves of every level a sweep;
+/// after a `longer` path what that leaves, too, and as many moves of the best of it.
+pub fn sweep_evaluations(n: usize, sweeps: usize, longer: bool) -> usize {
     let pairs = n.saturating_mul(n.saturating_add(1));
-    n.saturating_add(pairs / 2).saturating_add(sweeps.saturating_mul(pairs).saturating_mul(2))
+    let moves = sweeps.saturating_mul(pairs);
+    let of_longer = if longer { (pairs / 2).saturating_add(moves) } else { 0 };
+    n.saturating_add(moves).saturating_add(of_longer)
 }
 
 /// Steps along `paths`, which move first if `sweeps` is not 0: how, and at what price, is at
@@ -71,7 +73,7 @@ pub(crate) fn along<V: VectorSpace, E>(
         if sweeps > 0 {
             let mut known = HashSet::from([path.clone()]);
             walker.sweeps(&mut own, sweeps, &mut known)?;
-            // a path of its own valley: what it leads to is compared, and not what it is
+            // moved before it is compared: it may be worse here and lead to where no move from the own path does
             if let Some(longer) = longer.filter(|longer| longer.path.len() == path.len() + 1)
                 && let Some(mut other) = walker.shortened(&longer, &mut known)?
             {

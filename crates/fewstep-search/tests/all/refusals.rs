@@ -224,11 +224,11 @@ fn settings_beyond_any_memory_are_refused() {
     assert!(of(|s| s.gauss_newton.rounds = 1001).contains("gauss_newton.rounds must be from 0 to 1,000"));
     assert!(usual_teacher(&Levels::between(0.001, 999.0), usize::MAX).is_err());
     let most = StudentOptions { most: usize::MAX, beam: usize::MAX, ..StudentOptions::default() };
-    assert_eq!((most.most_evaluations(9, true), sweep_evaluations(usize::MAX, 2)), (usize::MAX, usize::MAX));
+    assert_eq!((most.most_evaluations(9, true), sweep_evaluations(usize::MAX, 2, true)), (usize::MAX, usize::MAX));
     // 1 first, then 3 at each of 8 to 6 levels; a path of 4, 10 on the way from the longer one, of either 2 sweeps over 4 levels
     let student = StudentOptions { most: 4, beam: 3, ..StudentOptions::default() };
     assert_eq!(
-        (student.most_evaluations(9, false), sweep_evaluations(4, 2)),
+        (student.most_evaluations(9, false), sweep_evaluations(4, 2, true)),
         (1 + 3 * (8 + 7 + 6), 4 + 10 + 2 * 2 * 20)
     );
     assert!(of(|s| s.moments.control = 1 << 40).contains("moments.control must be at least 2"));
