@@ -3,10 +3,12 @@
     pip install ./python torch && OMP_NUM_THREADS=2 python bench/python/own_work.py [EFFORT ...]
 
 A line an effort (default: low, normal): network calls on single samples, seconds, the part of them outside of the callback, and how much
-the process's peak grew beyond the largest batch that the callback itself was run on before. A few minutes of two cores.
+the process's peak grew beyond the largest batch that the callback itself was run on before. A process an effort, as a peak never falls. A
+few minutes of two cores.
 """
 
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,7 +29,7 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def main(efforts: list[str]) -> None:
+def measure(effort: str) -> None:
     network = torchscript.built_in()
     inside = 0.0
 
@@ -40,18 +42,25 @@ def main(efforts: list[str]) -> None:
         return answer
 
     denoise(torch.randn(LARGEST_BATCH, *SHAPE), 1.0)
-    for effort in efforts:
-        inside, before, started = 0.0, peak(), time.perf_counter()
-        plans = fewstep.find_plans(
-            denoise, shape=SHAPE, steps=[4, 6, 8], sigma_range=(0.002, 80), dtype=torch.float32, effort=effort,
-            batch_size=LARGEST_BATCH, progress=False,
-        )
-        took = time.perf_counter() - started
-        print(
-            f"{effort}: {plans.calls} calls, {took:.1f} s, {100 * (1 - inside / took):.1f} % of them not in the network, "
-            f"{peak() - before:.0f} MiB more",
-            flush=True,
-        )
+    inside, before, started = 0.0, peak(), time.perf_counter()
+    plans = fewstep.find_plans(
+        denoise, shape=SHAPE, steps=[4, 6, 8], sigma_range=(0.002, 80), dtype=torch.float32, effort=effort,
+        batch_size=LARGEST_BATCH, progress=False,
+    )
+    took = time.perf_counter() - started
+    print(
+        f"{effort}: {plans.calls} calls, {took:.1f} s, {100 * (1 - inside / took):.1f} % of them not in the network, "
+        f"{peak() - before:.0f} MiB more",
+        flush=True,
+    )
+
+
+def main(efforts: list[str]) -> None:
+    if len(efforts) == 1:
+        measure(*efforts)
+    else:
+        for effort in efforts:
+            subprocess.run([sys.executable, __file__, effort], check=True)
 
 
 if __name__ == "__main__":

@@ -16,22 +16,41 @@ from fewstep._steps import Steps
 EMPTY = 0.1
 
 
+#: What plans call the parameterisations of ComfyUI's kinds of models.
+PARAMETERISATIONS = {"CONST": "flow", "EDM": "edm", "V_PREDICTION": "v", "X0": "x0", "EPS": "eps"}
+
+
+def parameterisation_of(model_sampling: Any) -> str | None:
+    """What plans call a model's parameterisation, if that can be told; of kinds that derive from others, the first."""
+    kinds = (kind.__name__ for kind in type(model_sampling).__mro__)
+    return next((PARAMETERISATIONS[name] for name in kinds if name in PARAMETERISATIONS), None)
+
+
 def is_flow(model_sampling: Any) -> bool:
     """Whether a model's states are `(1 - t) y + t n` and its sigma is t: ComfyUI's kind CONST."""
-    return any(kind.__name__ == "CONST" for kind in type(model_sampling).__mro__)
+    return parameterisation_of(model_sampling) == "flow"
 
 
 def levels(plan: Plan, model_sampling: Any) -> torch.Tensor:
     """The plan's noise levels as ComfyUI counts them for this model, with the final 0.
 
-    Raises ValueError for a flow's plan on another model, and for another's on a flow.
+    Raises ValueError for a plan of a network of another parameterisation, and for levels above those that the model knows, but for a first
+    that is of noise alone.
     """
-    sigmas, found_for = plan.sigmas, plan.metadata.get("parameterisation")
-    if found_for is not None and (found_for == "flow") != is_flow(model_sampling):
-        kind = "a flow" if is_flow(model_sampling) else "no flow"
+    sigmas, found_for, known = plan.sigmas, plan.metadata.get("parameterisation"), parameterisation_of(model_sampling)
+    is_named = known is not None and found_for in PARAMETERISATIONS.values()
+    if found_for is not None and ((found_for == "flow") != (known == "flow") or (is_named and found_for != known)):
+        kind = "no flow" if known is None else f"of {known}"
         raise ValueError(f"the plan was found for a network of the parameterisation {found_for}, and this model is {kind}: find one on it")
     if is_flow(model_sampling):
         sigmas = [sigma / (1 + sigma) for sigma in sigmas]
+    greatest = float(model_sampling.sigma_max)
+    of_images = sigmas[1:] if plan.begins_with_noise_alone else sigmas
+    above = [sigma for sigma in of_images if sigma > greatest * (1 + 1e-4)]
+    if above:
+        raise ValueError(
+            f"the plan asks the network at noise level {above[0]:.6g}, and this model knows levels up to {greatest:.6g}: find a plan on it"
+        )
     return torch.tensor([*sigmas, 0.0], dtype=torch.float32)
 
 

@@ -189,6 +189,12 @@ class TorchArrays:
             raise ValueError(f"{name} must be a torch device such as 'cpu' or 'cuda', and is {given!r}")
         if device.type == "meta":
             raise ValueError(f"{name} is 'meta', where tensors hold no numbers")
+        if device.type != "cpu":
+            try:
+                self.torch.zeros(1, device=device)
+            except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+                why = str(error).split("\n")[0].rstrip(".")
+                raise ValueError(f"{name} is {given!r}, which cannot be used here: {why}") from error
         return device
 
     @property

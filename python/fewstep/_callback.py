@@ -155,4 +155,11 @@ def evaluate(arrays: Any, denoise: Callable[..., Any], x: Any, sigma: Any, extra
 
 def hint_of(denoise: Any) -> str:
     """What a denoiser knows of its own about answers that are not finite."""
-    return getattr(denoise, "hint", "")
+    hint = getattr(denoise, "hint", "")
+    return hint if isinstance(hint, str) else ""
+
+
+def rounding_of(denoise: Any) -> float:
+    """The rounding of a denoiser whose network has another precision than its arrays, and says so; else 0."""
+    rounding = getattr(denoise, "rounding", 0.0)
+    return rounding if isinstance(rounding, float) else 0.0

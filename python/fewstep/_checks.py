@@ -42,6 +42,17 @@ def finite(name: str, value: Any) -> float:
     return number
 
 
+def sigma_range(given: Any) -> tuple[float, float]:
+    """Least and greatest noise level."""
+    try:
+        low, high = (float(level) for level in given)
+    except (TypeError, ValueError):
+        raise ValueError(f"sigma_range must be (least, greatest), such as (0.002, 80), and is {given!r}") from None
+    if not 0 < low < high < float("inf"):
+        raise ValueError(f"sigma_range must be (least, greatest) with 0 < least < greatest, and is ({low:g}, {high:g})")
+    return low, high
+
+
 def is_callable(name: str, value: Any) -> None:
     """Refuses what cannot be called; `name` with its arguments, such as `denoise(x, sigma)`."""
     if not callable(value):

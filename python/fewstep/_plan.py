@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +16,9 @@ import numpy as np
 from . import _fewstep
 from ._arrays import NumpyArrays, TorchArrays, is_torch, without_gradients
 from ._callback import constant, evaluate
-from ._checks import is_callable
+from ._checks import is_callable, warn
 from ._parameterisation import Denoiser, Parameterisation
+from ._progress import log
 
 
 class Plan:
@@ -90,8 +92,7 @@ class Plan:
     @property
     def begins_with_noise_alone(self) -> bool:
         """Whether the first state is noise of its level, and nothing else."""
-        first = json.loads(self.to_json())["stages"][0]
-        return set(first["input"]) == {"latent"} and abs(first["input"]["latent"] / first["sigma"] - 1) < 1e-9
+        return self._inner.begins_with_noise_alone
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -114,7 +115,7 @@ class Plan:
     def check_network(self, parameterisation: Parameterisation, *, noise_alone: bool = False) -> None:
         """Raises ValueError if the plan was found for a network of another parameterisation, or has levels that this one lacks.
 
-        With `noise_alone` any level stands for noise alone that is above those that the network knows, as in pipelines.
+        With `noise_alone` the first level may be above those that the network knows if the plan begins with noise alone, as in pipelines.
         """
         self._inner.check_network(parameterisation._inner, noise_alone)
 
@@ -134,7 +135,7 @@ class Plan:
         each sample, for plans that hold a mean output for every class.
 
         Raises ValueError if the plan is for samples of another shape or, where `denoise` is a `Denoiser`, for a network of
-        another parameterisation; TypeError or FloatingPointError if the denoiser's answer is not
+        another parameterisation, or if the latents are not finite; TypeError or FloatingPointError if the denoiser's answer is not
         like its input; exceptions of the denoiser come out as they are.
         """
         is_callable("denoise(x, sigma)", denoise)
@@ -146,9 +147,11 @@ class Plan:
         if isinstance(denoise, Denoiser):
             self.check_network(denoise.parameterisation)
         if is_torch(latents):
-            arrays: Any = TorchArrays(shape, dtype or latents.dtype, latents.device)
+            arrays: Any = TorchArrays(shape, latents.dtype if dtype is None else dtype, latents.device)
         else:
-            arrays = NumpyArrays(shape, dtype or latents.dtype)
+            arrays = NumpyArrays(shape, latents.dtype if dtype is None else dtype)
+        if not arrays.is_finite(latents):
+            raise ValueError("latents are not finite: they must be unit normal noise, not multiplied by sigma")
         run = _Run(arrays, denoise, conditions, kwargs, len(latents), labels)
         return without_gradients(arrays, lambda: self._inner.run(arrays, run, arrays.to_state(latents)))
 
@@ -161,12 +164,24 @@ class Plan:
         `diffusers-dpmpp`, `stable-diffusion.cpp`, `diff-sampler`; `python`, `json` and `csv` hold every plan.
 
         The others take noise levels for solvers of their own and cannot run fitted coefficients: `nearest` then gives them the plan's
-        levels, and a search for such a solver (`find_plans(..., method="oss/dpmpp2m_nolof")`) a plan that they run exactly. `betas`: the
+        levels, and a search for such a solver (`find_plans(..., method="oss/dpmpp2m_nolof")`) a plan that they run exactly. Levels alone
+        serve a tool better where the plan holds no constant: `find_plans(..., least_squares={"constant": False})`. `betas`: the
         model's noise table for targets of diffusers; `shift`: its time shift for `diffusers-flow-euler`.
 
-        Raises ValueError if there is no such target, or it cannot express the plan.
+        Raises ValueError if there is no such target, or it cannot express the plan. Warns of what the tool does otherwise than the plan,
+        and of what to set in it; where it does the same, what to set is logged (`logging.getLogger("fewstep")`).
         """
-        text, _ = self._inner.export(target, nearest, betas, shift)
+        text, notes, is_nearest = self._inner.export(target, nearest, betas, shift)
+        lines = [line for note in notes for line in note.splitlines()]
+        doubts = sorted(
+            (line for line in lines if is_nearest or line.startswith("warning: ")),
+            key=lambda line: not line.startswith("warning: "),  # the reason first
+        )
+        if doubts:
+            warn("; ".join(line.removeprefix("warning: ") for line in doubts))
+        for line in lines:
+            if line not in doubts:
+                log.info(line)
         return text
 
     def plot(self, ax: Any = None) -> Any:
@@ -264,10 +279,17 @@ class Plans(Mapping[int, Plan]):
         return len(self._plans)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes `plan-NNN.json` for every plan into a folder, for `load`."""
+        """Writes `plan-NNN.json` for every plan into a folder, for `load`.
+
+        Files of that name in the folder that are not of these plans, such as an earlier search's, are removed; no others are.
+        """
         Path(folder).mkdir(parents=True, exist_ok=True)
-        for nfe, plan in self.items():
-            plan.save(Path(folder) / f"plan-{nfe:03}.json")
+        names = {f"plan-{nfe:03}.json": plan for nfe, plan in self.items()}
+        for name, plan in names.items():
+            plan.save(Path(folder) / name)
+        for file in Path(folder).iterdir():
+            if re.fullmatch(r"plan-\d{3,}\.json", file.name) and file.name not in names:
+                file.unlink()
 
     def __repr__(self) -> str:
         lines = ["evaluations  rollout error  rho = 7, Euler  noise levels"]

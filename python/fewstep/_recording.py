@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ._checks import warn, whole
+from ._scheduler import config_of
 
 
 class _Stop(Exception):
@@ -20,10 +21,10 @@ class Probe:
     """A scheduler that lets a pipeline make one call of its network."""
 
     order = 1
-    init_noise_sigma = 1.0
 
-    def __init__(self, scheduler: Any, timestep: float) -> None:
-        self.config = scheduler.config
+    def __init__(self, scheduler: Any, timestep: float, noise: float = 1.0) -> None:
+        self.config = config_of(scheduler)
+        self.init_noise_sigma = noise
         self.timesteps = torch.tensor([timestep])
         self.num_inference_steps = 1
         self.scales_input = False
@@ -53,16 +54,17 @@ class Probe:
 
 
 class Recording:
-    """What a pipeline passed to its network in one call, and what it made of the answer."""
+    """What a pipeline passed to its network in one call, and what it made of the answer.
 
-    def __init__(self, pipe: Any, network: Any, arguments: Mapping[str, Any], timestep: float) -> None:
-        probe = Probe(pipe.scheduler, timestep)
-        calls: list[tuple[dict[str, Any], Any]] = []
-        signature = inspect.signature(getattr(network, "_orig_mod", network).forward)  # torch.compile's modules take anything
+    Pipelines that multiply their first noise by `init_noise_sigma` multiply it by `noise`.
+    """
+
+    def __init__(self, pipe: Any, network: Any, arguments: Mapping[str, Any], timestep: float, noise: float = 1.0) -> None:
+        probe = Probe(pipe.scheduler, timestep, noise)
+        calls: list[tuple[Any, Any, Any]] = []
 
         def keep(_: Any, args: Any, kwargs: Any, output: Any) -> None:
-            bound = signature.bind(*args, **kwargs).arguments
-            calls.append(({name: value for name, value in bound.items() if name != "kwargs"}, first_of(output).detach()))
+            calls.append((args, kwargs, first_of(output).detach()))
 
         hook = network.register_forward_hook(keep, with_kwargs=True)
         before = pipe.scheduler
@@ -81,10 +83,77 @@ class Recording:
             show(**(silent or {}))
         if probe.output is None or len(calls) != 1:
             raise ValueError(
-                f"{type(pipe).__name__} called its network {len(calls)} times in one step, and one call is what can be recorded"
+                f"{type(pipe).__name__} called its network {len(calls)} times in one step, and plans are found on pipelines that call it "
+                f"once, with both halves of guidance where there are two: {ON_A_CALLABLE}"
             )
-        (self.inputs, self.answer), self.output = calls[0], probe.output
+        args, kwargs, self.answer = calls[0]
+        self.inputs, self.output = _inputs_of(network, args, kwargs), probe.output
         self.scales_input, self.sample = probe.scales_input, probe.sample
+
+
+#: The scheduler's times at which pipelines are recorded, and what their first noise is multiplied by at the second.
+TIMES = (500.0, 250.0)
+_OTHER_NOISE = 0.5
+
+
+def recordings_of(
+    pipe: Any, network: Any, of: Any, guidance_scale: float | None, arguments: Mapping[str, Any]
+) -> tuple[int, Recording, Recording, Recording]:
+    """How many samples there are, their recording, another at a second time and state, and one of the first sample alone at that time."""
+    of = _listed(of)
+
+    def call_for(of: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return call_of(pipe, of, guidance_scale, arguments)[1]  # with a new generator every time
+
+    count, call = call_of(pipe, of, guidance_scale, arguments)
+    recording = Recording(pipe, network, call, TIMES[0])
+    other = Recording(pipe, network, call_for(of, arguments), TIMES[1], _OTHER_NOISE)
+    if count == 1:
+        return count, recording, other, other
+    return count, recording, other, Recording(pipe, network, call_for(*first_alone(of, arguments, count)), TIMES[1])
+
+
+#: What serves where a pipeline cannot be recorded.
+ON_A_CALLABLE = "search on a callable that does as the pipeline, with fewstep.find_plans"
+
+
+def _inputs_of(network: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """What was passed to a network by name, of its `**kwargs`, too."""
+    signature = inspect.signature(getattr(network, "_orig_mod", network).forward)  # torch.compile's modules take anything
+    inputs: dict[str, Any] = {}
+    nameless = False
+    for name, value in signature.bind(*args, **kwargs).arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            inputs.update(value)
+        elif kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY):
+            nameless = True
+        else:
+            inputs[name] = value
+    if nameless or not inputs:
+        raise ValueError(
+            f"{type(network).__name__} is called with inputs that its forward gives no names, or with none, and only named ones can be "
+            f"recorded: {ON_A_CALLABLE}"
+        )
+    return inputs
+
+
+def changes(value: Any, other: Any) -> bool:
+    """Whether an input of the network is not the same in two recordings, as well as its precision can tell."""
+    if type(value) is not type(other):
+        return True
+    if isinstance(value, torch.Tensor):
+        if value.shape != other.shape or not value.is_floating_point():
+            return not torch.equal(value, other)
+        if value.numel() == 0:
+            return False
+        tolerance = max(1e-5, 4 * torch.finfo(value.dtype).eps) * float(value.abs().max())
+        return bool(((value - other).abs() > tolerance).any())
+    if isinstance(value, Mapping):
+        return value.keys() != other.keys() or any(changes(item, other[name]) for name, item in value.items())
+    if isinstance(value, (tuple, list)):
+        return len(value) != len(other) or any(map(changes, value, other))
+    return isinstance(value, (bool, int, float, str)) and value != other
 
 
 def first_of(output: Any) -> Any:
@@ -112,7 +181,7 @@ def first_alone(of: Any, arguments: Mapping[str, Any], count: int) -> tuple[Any,
     first = {name: value[:1] if _is_by_sample(value, count) else value for name, value in arguments.items()}
     if of is None and "prompt_embeds" in arguments:
         return None, first
-    return (1 if of is None or isinstance(of, int) else [of][:1] if isinstance(of, str) else list(of)[:1]), first
+    return (of[:1] if isinstance(of, list) else 1), first
 
 
 def _is_by_sample(value: Any, count: int) -> bool:
@@ -127,24 +196,26 @@ PROMPTS = ["prompt", "prompts"]
 LABELS = ["class_labels", "labels", "classes", "class_ids"]
 
 
+def _listed(of: Any) -> Any:
+    """Prompts or labels as a list, so that they may be read more than once; a number of samples as it is."""
+    return [of] if isinstance(of, str) else list(of) if isinstance(of, Iterable) else of
+
+
 def call_of(pipe: Any, of: Any, guidance_scale: float | None, arguments: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """How many samples there are, and the arguments of the pipeline's call for them."""
+    """How many samples there are, and the arguments of the pipeline's call for them; `of` is as `_listed` has it."""
     known = inspect.signature(pipe.__call__).parameters
     call: dict[str, Any] = {"num_inference_steps": 1, "generator": torch.Generator().manual_seed(0), **arguments}
-    if isinstance(of, str):
-        of = [of]
     embeddings = arguments.get("prompt_embeds")
     if of is None and embeddings is not None:
         count = len(embeddings)
-    elif of is None or not isinstance(of, Iterable):
+    elif not isinstance(of, list):
         count = 2 if of is None else whole("the number of samples", of, 1)
         if "batch_size" not in known:
             raise ValueError(f"{type(pipe).__name__} needs prompts, class labels or arguments={{'prompt_embeds': ...}}")
         call["batch_size"] = count
     else:
-        items = list(of)
-        count, words = len(items), bool(items) and isinstance(items[0], str)
-        if not items:
+        count, words = len(of), bool(of) and isinstance(of[0], str)
+        if not of:
             raise ValueError("there are no prompts or labels")
         name = next((name for name in (PROMPTS if words else LABELS) if name in known), None)
         if name is None:
@@ -153,7 +224,7 @@ def call_of(pipe: Any, of: Any, guidance_scale: float | None, arguments: Mapping
                 f"{type(pipe).__name__} takes no {kind}: its arguments are {', '.join(known)}, and none is called "
                 f"{' or '.join(PROMPTS if words else LABELS)}"
             )
-        call[name] = items
+        call[name] = of
     if guidance_scale is not None:
         if "guidance_scale" not in known:
             raise ValueError(f"{type(pipe).__name__} has no guidance_scale")
@@ -196,7 +267,7 @@ def rows_of(value: Any, alone: Any, repeats: int, count: int) -> Any:
     return (lambda given, rows: given[rows]) if by_sample else (lambda given, rows: given)
 
 
-def guidance_of(recording: Recording, alone: Recording, repeats: int, shape: tuple[int, ...], scale: float | None) -> list[float]:
+def guidance_of(recording: Recording, other: Recording, repeats: int, shape: tuple[int, ...], scale: float | None) -> list[float]:
     """The weights in which the pipeline adds the network's answers, found from one call and checked on another, at another time."""
     usual = [[1.0]] if repeats == 1 else []
     if repeats == 2 and scale is not None:
@@ -204,7 +275,7 @@ def guidance_of(recording: Recording, alone: Recording, repeats: int, shape: tup
     table, wanted = _equations(recording, repeats, shape)
     fitted = torch.linalg.lstsq(table, wanted[:, None]).solution.flatten().tolist()
     for weights in [*usual, fitted]:
-        if _holds(weights, recording, repeats, shape) and _holds(weights, alone, repeats, shape):
+        if _holds(weights, recording, repeats, shape) and _holds(weights, other, repeats, shape):
             return weights
     raise ValueError("the pipeline's guidance is no weighted sum of the network's answers, the same at all times: it cannot be replayed")
 

@@ -16,9 +16,7 @@ def parameterisation_of(scheduler: Any) -> Parameterisation:
     own = getattr(scheduler, "parameterisation", None)
     if isinstance(own, Parameterisation):
         return own
-    if not hasattr(scheduler, "config"):
-        raise TypeError(f"a scheduler of diffusers says how its networks predict, and {scheduler!r} is none")
-    config = scheduler.config
+    config = config_of(scheduler)
     prediction = config.get("prediction_type", "epsilon")
     if config.get("invert_sigmas"):
         raise ValueError(
@@ -27,7 +25,14 @@ def parameterisation_of(scheduler: Any) -> Parameterisation:
         )
     flow = "FlowMatch" in type(scheduler).__name__ or prediction == "flow_prediction" or config.get("use_flow_sigmas")
     if flow:
-        return Parameterisation.flow(shift=float(config.get("shift") or config.get("flow_shift") or 1.0))
+        times = config.get("num_train_timesteps", 1000)
+        if times not in (1, 1000):
+            raise ValueError(
+                f"{type(scheduler).__name__} with num_train_timesteps={times!r} counts a flow's times up to that, and plans know those up to 1 "
+                "and 1000: search on a callable of its network, with fewstep.find_plans"
+            )
+        shift = float(config.get("shift") or config.get("flow_shift") or 1.0)
+        return Parameterisation.flow(shift=shift, timestep="t" if times == 1 else "1000t")
     names = {"epsilon": Parameterisation.eps, "v_prediction": Parameterisation.v, "sample": Parameterisation.x0}
     alphas = getattr(scheduler, "alphas_cumprod", None)
     if alphas is None or prediction not in names:
@@ -41,6 +46,13 @@ def parameterisation_of(scheduler: Any) -> Parameterisation:
     return names[prediction](values)
 
 
+def config_of(scheduler: Any) -> Any:
+    """A scheduler's configuration."""
+    if not hasattr(scheduler, "config"):
+        raise TypeError(f"a scheduler of diffusers, which has a configuration, is needed, and {scheduler!r} is none")
+    return scheduler.config
+
+
 def given_or_of(parameterisation: Any, scheduler: Any) -> Parameterisation:
     """The parameterisation that was given, or the scheduler's."""
     if parameterisation is not None and not isinstance(parameterisation, Parameterisation):
@@ -50,7 +62,8 @@ def given_or_of(parameterisation: Any, scheduler: Any) -> Parameterisation:
 
 def warn_of_clipping(scheduler: Any) -> None:
     """Plans know the network alone, not what a scheduler makes of its answers."""
-    how = [name for name in ("clip_sample", "thresholding") if scheduler.config.get(name)]
+    config = config_of(scheduler)
+    how = [name for name in ("clip_sample", "thresholding") if config.get(name)]
     if how:
         name = type(scheduler).__name__
         warn(

@@ -13,8 +13,8 @@ import numpy as np
 
 from . import _fewstep
 from ._arrays import NumpyArrays, TorchArrays, is_torch, without_gradients
-from ._callback import Callback, Rows, hint_of
-from ._checks import MOST, drops_out, finite, is_callable, like_default, whole
+from ._callback import Callback, Rows, hint_of, rounding_of
+from ._checks import MOST, drops_out, finite, is_callable, like_default, sigma_range as checked_range, whole
 from ._scorer import Scorer
 from ._parameterisation import Denoiser, Parameterisation
 from ._plan import Plan, Plans
@@ -146,7 +146,7 @@ def find_plans(
         is_callable("features(x)", features)
     parameterisation = _parameterisation(denoise, parameterisation)
     arrays = _arrays(denoise, shape, like, device, dtype, offload)
-    text, held_out = _settings(effort, settings), _held_out(effort, held_out)
+    text, held_out = _settings("find_plans", effort, settings), _held_out(effort, held_out)
     are_images = (len(shape) == 3 and shape[0] in (1, 3)) if images is None else bool(images)
     of_data, nearest = _fewstep.takes(method)
     batches = _batches(arrays, shape, data, method, of_data, are_images)
@@ -164,23 +164,18 @@ def find_plans(
         batch_size=batch_size,
         sigma_per_sample=sigma_per_sample,
     )
-    described = _described(shape, sigma_range, classes, guidance, calls, arrays.rounding, are_images)
+    rounding = max(arrays.rounding, rounding_of(denoise))
+    described = _described(shape, sigma_range, classes, guidance, calls, rounding, are_images, hint_of(denoise))
     inner = None if parameterisation is None else parameterisation._inner
     scorer = None
     if features is not None:
         scorer = without_gradients(arrays, lambda: Scorer(features, _batches(arrays, shape, data, method, of_data, are_images) or ()))
-    try:
-        found = without_gradients(
-            arrays,
-            lambda: _fewstep.find_plans(
-                callback, arrays, described, inner, wanted, method, text, held_out, batches, scorer, bars(progress)
-            ),
-        )
-    except FloatingPointError as error:
-        hint = hint_of(denoise)
-        if not hint or hint in str(error):
-            raise
-        raise FloatingPointError(f"{error}; {hint}") from error  # answers that are finite, and what they lead to is not
+    found = without_gradients(
+        arrays,
+        lambda: _fewstep.find_plans(
+            callback, arrays, described, inner, wanted, method, text, held_out, batches, scorer, bars(progress)
+        ),
+    )
     return Plans(
         [Plan(plan) for plan in found["plans"]],
         evaluations=found["evaluations"] + found["teacher_evaluations"],
@@ -193,6 +188,7 @@ def search_cost(
     *,
     shape: Sequence[int],
     steps: int | Sequence[int] = (4, 6, 8),
+    sigma_range: tuple[float, float] | None = None,
     method: str | None = None,
     effort: str = "normal",
     classes: int = 0,
@@ -200,21 +196,28 @@ def search_cost(
     held_out: int | None = None,
     parameterisation: Parameterisation | None = None,
     data: Any = None,
-    **settings: Mapping[str, Any],
+    **others: Any,
 ) -> int:
     """Network calls on single samples that `find_plans` takes at most.
 
-    A tenth to a quarter fewer are usual, as searches drop what gains little. It takes as many times the seconds that one sample takes in
-    a batch. The other arguments are those of `find_plans`, `data` among them, which brings another method; only `+nearest` takes more on a
-    flow, whose `parameterisation` it then needs.
+    Searches take fewer, as they drop what gains little. It takes as many times the seconds that one sample takes in a batch. The arguments
+    are those of `find_plans` but for `denoise`, and the search's settings. `data` brings another method; only `+nearest` takes more on a
+    flow, whose `parameterisation` it then needs. What changes no cost (`conditions`, `guidance`, `device` and the like) is not looked at.
     """
     wanted = _steps(steps)
     classes, calls = whole("classes", classes, 0), whole("calls", calls, 1)
     method = _method(method, METHOD if data is None else DATA_METHOD)
     known = _parameterisation(None, parameterisation)
-    described = _described(_shape(shape), None if known else (0.002, 80.0), classes, None, calls, 6e-8, False)
-    text = _settings(effort, settings)
+    levels = (0.002, 80.0) if sigma_range is None and known is None else sigma_range
+    described = _described(_shape(shape), levels, classes, None, calls, 6e-8, False, "")
+    text = _settings("search_cost", effort, {name: value for name, value in others.items() if name not in _WITHOUT_COST})
     return calls * _fewstep.cost(described, known and known._inner, wanted, method, text, _held_out(effort, held_out))
+
+
+#: Arguments of `find_plans` that change no cost.
+_WITHOUT_COST = (
+    "conditions", "guidance", "like", "device", "dtype", "batch_size", "sigma_per_sample", "images", "offload", "features", "progress",
+)  # fmt: skip
 
 
 def default_settings() -> dict[str, dict[str, Any]]:
@@ -258,16 +261,6 @@ def _shape(given: Any) -> tuple[int, ...]:
     return shape
 
 
-def _sigma_range(given: Any) -> tuple[float, float]:
-    try:
-        low, high = (float(level) for level in given)
-    except (TypeError, ValueError):
-        raise ValueError(f"sigma_range must be (least, greatest), such as (0.002, 80), and is {given!r}") from None
-    if not 0 < low < high < float("inf"):
-        raise ValueError(f"sigma_range must be (least, greatest) with 0 < least < greatest, and is ({low:g}, {high:g})")
-    return low, high
-
-
 def _parameterisation(denoise: Any, given: Parameterisation | None) -> Parameterisation | None:
     if given is None and isinstance(denoise, Denoiser):
         return denoise.parameterisation
@@ -278,7 +271,7 @@ def _parameterisation(denoise: Any, given: Parameterisation | None) -> Parameter
 
 def _arrays(denoise: Any, shape: tuple[int, ...], like: Any, device: Any, dtype: Any, offload: Any) -> Any:
     if is_torch(like):
-        return TorchArrays(shape, dtype or like.dtype, device or like.device, offload)
+        return TorchArrays(shape, _or(dtype, like.dtype), _or(device, like.device), offload)
     torch = sys.modules.get("torch")
     if like is not None or torch is None or (dtype is not None and not isinstance(dtype, torch.dtype)):
         if like is not None and not isinstance(like, (np.ndarray, np.generic)):
@@ -286,26 +279,32 @@ def _arrays(denoise: Any, shape: tuple[int, ...], like: Any, device: Any, dtype:
         if device is not None or offload is not None:
             why = "which is not imported" if torch is None else "and the arrays are NumPy's"
             raise ValueError(f"device= and offload= are for torch, {why}")
-        return NumpyArrays(shape, dtype or (np.float32 if like is None else like.dtype))
+        return NumpyArrays(shape, _or(dtype, np.float32 if like is None else like.dtype))
     module = denoise.network if isinstance(denoise, Denoiser) else denoise
     if isinstance(module, torch.nn.Module):
         weight = next(module.parameters(), None)
         if weight is not None:
-            device, dtype = device or weight.device, dtype or weight.dtype
-    return TorchArrays(shape, dtype or torch.float32, device or "cpu", offload)
+            device, dtype = _or(device, weight.device), _or(dtype, weight.dtype)
+    return TorchArrays(shape, _or(dtype, torch.float32), _or(device, "cpu"), offload)
+
+
+def _or(given: Any, default: Any) -> Any:
+    """What was given, which may be false, such as device 0, or the default."""
+    return default if given is None else given
 
 
 def _described(
-    shape: tuple[int, ...], sigma_range: Any, classes: int, guidance: Any, calls: int, rounding: float, images: bool
+    shape: tuple[int, ...], sigma_range: Any, classes: int, guidance: Any, calls: int, rounding: float, images: bool, hint: str
 ) -> dict[str, Any]:
     return {
         "shape": list(shape),
-        "sigma_range": None if sigma_range is None else _sigma_range(sigma_range),
+        "sigma_range": None if sigma_range is None else checked_range(sigma_range),
         "classes": classes,
         "calls": calls,
         "guidance": guidance,
         "rounding": float(rounding),
         "images": images,
+        "hint": hint,
     }
 
 
@@ -313,14 +312,14 @@ def _held_out(effort: str, given: int | None) -> int:
     return HELD_OUT[effort] if given is None else whole("held_out", given, 0, 1_000_000)
 
 
-def _settings(effort: str, given: Mapping[str, Mapping[str, Any]]) -> str:
+def _settings(caller: str, effort: str, given: Mapping[str, Mapping[str, Any]]) -> str:
     if not isinstance(effort, str) or effort not in EFFORTS:
         raise ValueError(f"effort must be {', '.join(EFFORTS)}, and is {effort!r}")
     known = default_settings()
     merged = {stage: dict(values) for stage, values in EFFORTS[effort].items()}
     for stage, values in given.items():
         if stage not in known:
-            raise TypeError(f"find_plans has no argument or stage {stage!r}; stages are {', '.join(known)}")
+            raise TypeError(f"{caller} has no argument or stage {stage!r}; stages are {', '.join(known)}")
         if not isinstance(values, Mapping):
             raise TypeError(f"{stage} takes a dict of settings, such as {stage}={{{next(iter(known[stage]))!r}: ...}}")
         for name, value in values.items():

@@ -15,7 +15,7 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 
-from ._checks import whole
+from ._checks import sigma_range, whole
 from ._parameterisation import Parameterisation
 from ._pipeline import PipelineDenoiser
 from ._plan import Plan, Plans
@@ -66,7 +66,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """The scheduler of these plans, found or loaded, for pipelines that had `scheduler`.
 
         Warns where that clips what the network predicts, as plans do not. Raises ValueError for plans of a network of another
-        parameterisation, or of one number of steps.
+        parameterisation, for noise levels that it does not know, and for two plans of one number of steps.
         """
         plans = [plans] if isinstance(plans, Plan) else plans.values() if isinstance(plans, Mapping) else plans
         plans = list(plans) if isinstance(plans, Iterable) else [plans]
@@ -183,7 +183,10 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return_dict: bool = True,
         **ignored: Any,
     ) -> SchedulerOutput | tuple[torch.Tensor]:
-        """From the network's answer (after guidance) at this step to its input at the next, or to the sample."""
+        """From the network's answer (after guidance) at this step to its input at the next, or to the sample.
+
+        Raises FloatingPointError if the answer is not finite.
+        """
         steps = self._begin(sample) if self._steps is None else self._steps
         if steps.finished:
             raise ValueError(f"the plan has {steps.step} evaluations, and was asked for another: call set_timesteps first")
@@ -192,7 +195,14 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             raise ValueError(
                 f"the network's answer is of shape {list(model_output.shape)}, and the sample is of {list(sample.shape)}: they must be alike"
             )
-        c_skip, c_out, c_in, _ = self._dress(steps.sigmas[steps.step])
+        sigma = steps.sigmas[steps.step]
+        if not bool(torch.isfinite(model_output).all()):
+            whose = "the network's answer" if bool(torch.isfinite(sample).all()) else "the sample that the network was given"
+            raise FloatingPointError(
+                f"{whose} in the pipeline at sigma {sigma:.6g} is not finite: check the latents, the embeddings, and that the network's "
+                "precision holds such values"
+            )
+        c_skip, c_out, c_in, _ = self._dress(sigma)
         if steps.step > 0 and (sample is not self._returned or not _unchanged(sample, self._as_returned)):
             steps.state = sample.float() / c_in  # somebody changed it on the way
         state = steps.advance(steps.state * c_skip + model_output.float() * c_out)
@@ -268,22 +278,25 @@ def find_plans(
         As `fewstep.find_plans`, whose defaults are for smaller networks.
 
     The other arguments of `fewstep.find_plans` follow from the pipeline. Warns of a scheduler that clips what the network predicts, as
-    plans do not. Raises ValueError for a pipeline without `unet` or
-    `transformer`, one whose guidance is no weighted sum of answers, and arguments that its call does not take.
+    plans do not. Raises ValueError for a pipeline without `unet` or `transformer`, one that calls it more than once a step, one that
+    gives it more that changes from step to step than the sample and its time, as with a ControlNet, one whose guidance is no weighted
+    sum of answers, and arguments that its call does not take.
     """
     taken = [name for name in _FROM_PIPELINE if name in options]
     if taken:
         instead = "guidance_scale=" if taken[0] == "guidance" else "arguments= for what its call takes"
         raise TypeError(f"find_plans on a pipeline has {taken[0]} of the pipeline's: leave out {taken[0]}=, and pass {instead}")
+    greatest = None if options.get("sigma_range") is None else sigma_range(options["sigma_range"])[1]
     denoiser = PipelineDenoiser(
         pipe, prompts_or_labels, guidance_scale=guidance_scale, parameterisation=parameterisation, arguments=arguments
     )
     warn_of_clipping(pipe.scheduler)
     if not denoiser.scales_input:  # the pipeline's noise is the network's first input
-        options["least_squares"] = {"constant": False, **options.get("least_squares", {})}
-        options["gauss_newton"] = {"first_state": False, **options.get("gauss_newton", {})}
+        for stage, setting in (("least_squares", "constant"), ("gauss_newton", "first_state")):
+            given = options.get(stage, {})
+            options[stage] = {setting: False, **given} if isinstance(given, Mapping) else given  # the search refuses what is no dict
         top = denoiser.parameterisation.sigma_range[1]
-        if options.get("sigma_range") is not None and options["sigma_range"][1] < top * (1 - 1e-6):
+        if greatest is not None and greatest < top * (1 - 1e-6):
             raise ValueError(
                 f"this pipeline hands its noise to the network as it is, so plans begin at the greatest noise level, {top:.6g}: "
                 f"sigma_range must end there, and is {options['sigma_range']!r}"

@@ -40,6 +40,8 @@ struct Described {
     guidance: Option<f64>,
     rounding: f64,
     images: bool,
+    /// What to look at first where answers are not finite; may be empty.
+    hint: String,
 }
 
 impl Described {
@@ -81,13 +83,14 @@ fn settings_of(text: &str) -> PyResult<SearchSettings> {
     Ok(settings)
 }
 
-/// A search's error as a Python exception: the caller's own where that is what it is.
-fn raised(error: Error) -> PyErr {
+/// A search's error as a Python exception: the caller's own, as it is, where that is what it is.
+fn raised(error: Error, hint: &str) -> PyErr {
     match error.into_denoiser::<Raised>() {
         Ok(Raised(error)) => error,
         Err(Error::Cancelled) => PyKeyboardInterrupt::new_err("stopped during the search"),
         Err(error @ (Error::AnswerNotFinite { .. } | Error::Search(SearchError::NotFinite { .. }))) => {
-            PyFloatingPointError::new_err(error.to_string())
+            let because = if hint.is_empty() { String::new() } else { format!("; {hint}") };
+            PyFloatingPointError::new_err(format!("{error}{because}")) // answers that are finite, and what they lead to is not
         }
         Err(error @ Error::Gaussian(GaussianError::TooFew { .. })) => bad(error),
         Err(error @ (Error::Search(_) | Error::Refine(_) | Error::Gaussian(_) | Error::Denoiser(_))) => {
@@ -136,7 +139,7 @@ fn find_plans(
     });
     match operations.failure() {
         Some(first) => Err(first),
-        None => found.map_err(raised),
+        None => found.map_err(|error| raised(error, &described.hint)),
     }
 }
 

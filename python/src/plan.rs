@@ -1,7 +1,7 @@
 //! Plans.
 
 use fewstep_core::execute::{Start, execute};
-use fewstep_core::plan::Plan;
+use fewstep_core::plan::{Plan, Source};
 use fewstep_core::schedule::Schedule;
 use fewstep_core::solver::{LastStep, SolverOptions};
 use fewstep_search::export::{Betas, Error, Options, Target, export};
@@ -60,22 +60,43 @@ impl PyPlan {
         self.0.metadata.sample_shape.clone().or(constant)
     }
 
-    /// Refuses a network of another kind, or one that does not know the plan's levels; with `noise_alone`, those above stand for noise.
-    fn check_network(&self, parameterisation: &PyParameterisation, noise_alone: bool) -> PyResult<()> {
-        let mut levels = parameterisation.levels();
-        if noise_alone {
-            levels.supported.1 = f64::INFINITY;
-        }
-        self.0.check_network(parameterisation.0.name(), &levels).map_err(bad)
+    /// Whether the first state is noise of its level, and nothing else.
+    #[getter]
+    fn begins_with_noise_alone(&self) -> bool {
+        let first = &self.0.stages[0];
+        let terms: Vec<_> = first.input.terms().collect();
+        matches!(*terms, [(Source::Latent, coefficient)] if (coefficient / first.sigma - 1.0).abs() < 1e-9)
     }
 
-    /// The plan in the form of a tool: (text, notes).
-    fn export(&self, target: &str, nearest: bool, betas: &str, shift: f64) -> PyResult<(String, Vec<String>)> {
+    /// Refuses a network of another kind, or one that does not know the plan's levels; with `noise_alone`, a first state of noise alone
+    /// may have any level above those.
+    fn check_network(&self, parameterisation: &PyParameterisation, noise_alone: bool) -> PyResult<()> {
+        let (name, levels) = (parameterisation.0.name(), parameterisation.levels());
+        let most = levels.supported.1;
+        if !(noise_alone && self.begins_with_noise_alone() && self.0.stages[0].sigma > most) {
+            return self.0.check_network(name, &levels).map_err(bad);
+        }
+        let mut plan = self.0.clone();
+        plan.stages[0].sigma = most;
+        plan.check_network(name, &levels).map_err(bad)
+    }
+
+    /// The plan in the form of a tool: its text, notes, and whether the tool does something else than the plan.
+    fn export(&self, target: &str, nearest: bool, betas: &str, shift: f64) -> PyResult<(String, Vec<String>, bool)> {
         let target = target_named(target)?;
         let betas: Betas = betas.parse().map_err(|error| bad(format!("betas: {error}, not {betas:?}")))?;
         let options = Options { nearest, betas, shift };
         match export(&self.0, target, &options) {
-            Ok(exported) => Ok((exported.text, exported.notes)),
+            Ok(exported) => {
+                let mut notes: Vec<String> = exported.notes.iter().map(|note| note.replace(SETTING, KEYWORD)).collect();
+                if exported.nearest.is_some() {
+                    notes.push(format!(
+                        "a plan that the tool runs exactly is found by method={:?}",
+                        exact_method(target)
+                    ));
+                }
+                Ok((exported.text, notes, exported.nearest.is_some()))
+            }
             Err(error @ Error::CannotExpress { .. }) => Err(bad(format!(
                 "{error}; nearest=True gives it the plan's noise levels for a solver of its own, and a plan that it runs exactly is found \
                  by method={:?}",
@@ -124,6 +145,10 @@ fn target_named(name: &str) -> PyResult<Target> {
         bad(format!("plans are not exported to {name:?}: {near}there are {}", known.join(", ")))
     })
 }
+
+/// How notes spell a setting for the command line, and what it is in Python.
+const SETTING: &str = "the setting search.least_squares.constant = false";
+const KEYWORD: &str = "least_squares={\"constant\": False}";
 
 /// A search for the noise levels of a solver that the tool has.
 fn exact_method(target: Target) -> &'static str {

@@ -150,6 +150,7 @@ def test_parameterisations_are_copied_and_compared(copied):
         ({"dtype": torch.float32, "offload": "meta"}, ValueError, "offload is 'meta'"),
         ({"dtype": torch.float32, "device": "bogus"}, ValueError, "device must be a torch device such as 'cpu' or 'cuda', and is 'bogus'"),
         ({"dtype": torch.float32, "device": True}, ValueError, "and is True"),
+        ({"dtype": torch.float32, "device": False}, ValueError, "and is False"),
         ({"like": [1.0]}, TypeError, "like must be an array of torch or NumPy, and is a list"),
         ({"batch_size": "8"}, TypeError, "batch_size must be a whole number, and is '8'"),
         ({"batch_size": None}, TypeError, "batch_size must be a whole number, and is None"),
@@ -182,6 +183,16 @@ def test_parameterisations_are_copied_and_compared(copied):
 def test_arguments(options, error, sentence):
     with pytest.raises(error, match=sentence):
         find(**options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="these devices are there")
+@pytest.mark.parametrize("device", [0, "cuda", torch.device("cuda", 0)])
+def test_devices_that_are_not_there(device):
+    module = torch.nn.Linear(3, 3)
+    single = {"dtype": torch.float32}
+    for options in ({"device": device}, {"like": torch.ones(1), "device": device}, {"offload": device}, {"denoise": module, "device": device}):
+        with pytest.raises(ValueError, match="(device|offload) is .*, which cannot be used here: "):
+            find(**single | options)
 
 
 def test_other_arguments():
@@ -252,6 +263,11 @@ def test_latents_of_a_plan():
     for latents in (None, "abc", 5, np.zeros(3), torch.zeros(3), torch.tensor(1.0)):
         with pytest.raises(ValueError, match=r"latents must be samples \[N, ...\]"):
             plan.sample(linear, latents)
+    for ones in (np.ones((2, 3), np.float32), torch.ones(2, 3)):
+        for bad in (np.nan, np.inf):
+            ones[1, 2] = bad
+            with pytest.raises(ValueError, match="latents are not finite"):
+                plan.sample(linear, ones)
     with pytest.raises(TypeError, match="dtype must be one of torch's, such as torch.float32, and is 'float32'"):
         plan.sample(linear, torch.zeros(1, 3), dtype="float32")
     with pytest.raises(TypeError, match="dtype must be float16, float32 or float64"):

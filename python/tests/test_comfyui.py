@@ -1,5 +1,6 @@
 """The nodes against a stand-in of ComfyUI's sampler interface: its conventions for eps and v models, and for flows."""
 
+import json
 import math
 import os
 import sys
@@ -41,6 +42,10 @@ class CONST:
 
 class V(EPS):
     pass
+
+
+#: As ComfyUI calls it, within a model's own class.
+VPrediction = type("ModelSampling", (type("V_PREDICTION", (EPS,), {}),), {})
 
 
 class Wrapper:
@@ -104,8 +109,27 @@ def test_a_flow_takes_plans_of_flows():
         denoise = of.denoiser(lambda x, t: 0.1 * x)
         plan = fewstep.find_plans(denoise, shape=(5,), steps=2, effort="low", dtype=torch.float32, held_out=0, progress=False)[2]
         levels(plan, fits())
-        with pytest.raises(ValueError, match="found for a network of the parameterisation (flow|eps), and this model is (no|a) flow: find one on it"):
+        with pytest.raises(ValueError, match="found for a network of the parameterisation (flow|eps), and this model is of (eps|flow): find one on it"):
             levels(plan, other())
+        with pytest.raises(ValueError, match="of the parameterisation (flow|eps), and this model is of v: find one on it"):
+            levels(plan, VPrediction())
+    plan = fewstep.Plan.from_json(plan.to_json().replace('"eps"', '"vp"'))  # which ComfyUI does not name
+    levels(plan, EPS())
+    with pytest.raises(ValueError, match="of the parameterisation vp, and this model is of flow"):
+        levels(plan, CONST())
+
+
+def test_levels_that_the_model_does_not_know_are_refused():
+    for first in (80.0, 1e4):  # of noise alone
+        levels(fewstep.Plan.of_solver("euler", [first, 79.0, 1.0]), EPS())
+    plan = fewstep.Plan.of_solver("euler", [100.0, 90.0, 1.0])
+    with pytest.raises(ValueError, match="the plan asks the network at noise level 90, and this model knows levels up to 80: find a plan on it"):
+        levels(plan, EPS())
+    described = json.loads(fewstep.Plan.of_solver("euler", [100.0, 1.0]).to_json())
+    described["stages"][0]["input"]["latent"] *= 0.9
+    with pytest.raises(ValueError, match="at noise level 100, and this model knows"):
+        levels(fewstep.Plan.from_json(json.dumps(described)), EPS())
+    levels(fewstep.Plan.of_solver("euler", [1e6, 1e3, 1.0]), CONST())  # times t = sigma / (1 + sigma)
 
 
 def test_nodes(tmp_path, monkeypatch):

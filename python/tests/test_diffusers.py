@@ -409,7 +409,7 @@ def test_schedulers_that_clip_are_warned_of(clips):
 def test_the_scheduler_that_was_replaced_comes_back_from_the_configuration(before, names, tmp_path, caplog):
     logger = diffusers.utils.logging.get_logger("diffusers")
     logger.propagate = True  # what from_config warns of is logged
-    plan = fewstep.Plan.of_solver("euler", [10.0, 2.0, 0.5])
+    plan = fewstep.Plan.of_solver("euler", [10.0, 0.9, 0.5])
     ours = PlanScheduler.from_plans(plan, before)
     ours.save_pretrained(tmp_path)
     loaded = PlanScheduler.from_pretrained(tmp_path)

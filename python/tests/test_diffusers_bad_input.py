@@ -1,6 +1,7 @@
 """Pipelines and schedulers of diffusers that are given what cannot be, or what is easy to get wrong."""
 
 import copy
+import json
 import pickle
 import subprocess
 import sys
@@ -109,6 +110,13 @@ def test_what_else_cannot_be():
         ({"parameterisation": "eps"}, TypeError, "parameterisation must be a fewstep.Parameterisation, and is 'eps'"),
         ({"prompts_or_labels": 0}, ValueError, "the number of samples must be at least 1, and is 0"),
         ({"prompts_or_labels": 2.5}, TypeError, "the number of samples must be a whole number"),
+        ({"sigma_range": 80}, ValueError, r"sigma_range must be \(least, greatest\), such as \(0.002, 80\), and is 80"),
+        ({"sigma_range": ("a", "b")}, ValueError, r"sigma_range must be \(least, greatest\), such as"),
+        ({"sigma_range": (157.4,)}, ValueError, r"sigma_range must be \(least, greatest\), such as"),
+        ({"least_squares": 3}, TypeError, "least_squares takes a dict of settings"),
+        ({"gauss_newton": None}, TypeError, "gauss_newton takes a dict of settings"),
+        ({"guidance_scale": float("nan")}, ValueError, "guidance_scale must be finite, and is nan"),
+        ({"guidance_scale": "3"}, TypeError, "guidance_scale must be a number, and is '3'"),
         ({"prompts_or_labels": True}, TypeError, "the number of samples must be a whole number, and is True"),
     ]:
         with pytest.raises(error, match=sentence):
@@ -119,8 +127,9 @@ def test_what_else_cannot_be():
     with pytest.raises(ValueError, match=r"one plan for each number of steps, and was given \[2, 2\]"):
         PlanScheduler.from_plans([plans[2], plans[2]], pipe.scheduler)
     for other in (None, "DDIM"):
-        with pytest.raises(TypeError, match="a scheduler of diffusers says how its networks predict, and .* is none"):
-            PlanScheduler.from_plans(plans, other)
+        for parameterisation in (None, fewstep.Parameterisation.eps()):
+            with pytest.raises(TypeError, match="a scheduler of diffusers, which has a configuration, is needed, and .* is none"):
+                PlanScheduler.from_plans(plans, other, parameterisation)
     for steps in ("2", [2], 2.0):
         with pytest.raises(TypeError, match="num_inference_steps must be a whole number"):
             scheduler.set_timesteps(steps)
@@ -133,6 +142,41 @@ def test_what_else_cannot_be():
     pipe.scheduler = None
     with pytest.raises(ValueError, match="DDPMPipeline has no scheduler"):
         find_plans(pipe, steps=2, progress=False)
+
+
+def test_an_answer_that_is_not_finite_ends_the_pipeline():
+    pipe = quiet_ddpm()
+    top = fewstep.diffusers.parameterisation_of(pipe.scheduler).sigma_range[1]
+    pipe.scheduler = PlanScheduler.from_plans(fewstep.Plan.of_solver("euler", [top, 2.0, 0.5]), pipe.scheduler)
+    calls = []
+    forward = pipe.unet.forward
+
+    def broken(*given, **more):
+        calls.append(1)
+        made = forward(*given, **more)
+        made.sample[-1, 0, 0, 0] = float("inf") if len(calls) == 2 else 0.0
+        return made
+
+    pipe.unet.forward = broken
+    with pytest.raises(FloatingPointError, match="the network's answer in the pipeline at sigma 2 is not finite"):
+        pipe(num_inference_steps=3)
+    pipe.scheduler.set_timesteps(3)
+    with pytest.raises(FloatingPointError, match="the sample that the network was given in the pipeline at sigma 157.* is not finite"):
+        pipe.scheduler.step(torch.full((1, 3, 16, 16), torch.nan), 999, torch.full((1, 3, 16, 16), torch.nan))
+
+
+def test_levels_that_the_network_does_not_know_are_refused():
+    scheduler = DDIMScheduler(clip_sample=False)
+    for first in (157.0, 1e9):  # of noise alone
+        PlanScheduler.from_plans(fewstep.Plan.of_solver("euler", [first, 2.0]), scheduler)
+    with pytest.raises(ValueError, match="at noise level 200, but it supports"):
+        PlanScheduler.from_plans(fewstep.Plan.of_solver("euler", [1e9, 200.0, 2.0]), scheduler)
+    with pytest.raises(ValueError, match="at noise level 0.001, but it supports"):
+        PlanScheduler.from_plans(fewstep.Plan.of_solver("euler", [1e9, 0.001]), scheduler)
+    described = json.loads(fewstep.Plan.of_solver("euler", [200.0, 2.0]).to_json())
+    described["stages"][0]["input"]["latent"] *= 0.9
+    with pytest.raises(ValueError, match="at noise level 200, but it supports"):
+        PlanScheduler.from_plans(fewstep.Plan.from_json(json.dumps(described)), scheduler)
 
 
 class Other(DDPMPipeline):

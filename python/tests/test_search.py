@@ -1,5 +1,6 @@
 """Searches on a callable, where the exact answer is known."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -187,12 +188,20 @@ def test_plans_are_files_of_the_command_line(tmp_path):
     assert euler.export("comfyui").split()[-1].rstrip('"').endswith("0.0")
     with pytest.raises(ValueError, match="cannot express"):
         plan.export("comfyui")
-    assert plan.export("comfyui", nearest=True)
+    with pytest.warns(UserWarning, match="ComfyUI cannot express this plan"):
+        assert plan.export("comfyui", nearest=True)
 
 
 def test_plans_are_saved_and_loaded_together(tmp_path):
     plans = find()
+    others = ["plan-0.json", "plan-12.json", "plan-003.json.bak", "notes.txt"]
+    (tmp_path / "all").mkdir()
+    for name in [*others, "plan-004.json", "plan-1000.json"]:  # the last two of an earlier search
+        (tmp_path / "all" / name).write_text("{}")
     plans.save(tmp_path / "all")
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted([*others, "plan-003.json", "plan-005.json"])
+    for name in others:
+        (tmp_path / "all" / name).unlink()
     assert dict(fewstep.Plans.load(tmp_path / "all")) == dict(plans)
     for nfe, plan in plans.items():  # as the command line leaves them
         (tmp_path / "run" / f"steps-{nfe:03}").mkdir(parents=True)
@@ -209,6 +218,34 @@ def test_plans_are_saved_and_loaded_together(tmp_path):
 
 
 class TestExports:
+    def test_what_a_tool_does_otherwise_is_warned_of(self):
+        def denoise(x, sigma):
+            return x * np.float32(0.25 / (0.25 + sigma**2)) + np.float32(0.1)
+
+        options = {"shape": (4, 8, 8), "steps": 3, "effort": "low", "held_out": 0, "guidance": 1.5}
+        plan = find(denoise, **options)[3]
+        assert plan.constant is not None
+        with pytest.warns(UserWarning) as warned:
+            plan.export("comfyui", nearest=True)
+        (only,) = warned
+        assert only.filename == __file__
+        for part in (
+            "ComfyUI cannot express this plan: its coefficients are no public solver's", "choose the sampler ", "constant sample is left out",
+            'plans without one are found with least_squares={"constant": False}', "found under guidance 1.5", 'by method="oss/dpmpp2m_nolof"',
+        ):  # fmt: skip
+            assert part in str(only.message), part
+        assert "search.least_squares" not in str(only.message) and "warning: " not in str(only.message)
+        without = find(denoise, **options, least_squares={"constant": False})[3]
+        with pytest.warns(UserWarning) as warned:
+            without.export("diffusers-euler", nearest=True)
+        assert without.constant is None and "constant" not in str(warned[0].message)
+        assert "are used as they are" in str(warned[0].message)  # 80 is no level of the usual table
+
+    def test_what_to_set_for_an_exact_export_is_logged(self, caplog, recwarn):
+        with caplog.at_level("INFO", "fewstep"):
+            fewstep.Plan.of_solver("euler", [10, 1]).export("comfyui")
+        assert "choose the sampler euler" in caplog.text and not recwarn.list
+
     def test_the_targets_are_those_that_the_docstring_lists(self):
         with pytest.raises(ValueError, match="not exported to \"diffusers\": did you mean \"diffusers-") as raised:
             fewstep.Plan.of_solver("euler", [10, 1]).export("diffusers")
@@ -277,7 +314,7 @@ def test_the_cost_with_training_samples_is_that_of_its_method():
 
 @pytest.mark.parametrize("progress", [True, False])
 def test_what_a_search_doubts_is_warned_of(progress):
-    with pytest.warns(UserWarning, match="does the model's answer depend on its input") as warned:
+    with pytest.warns(UserWarning, match="does its answer depend on its input") as warned:
         find(lambda x, sigma: x * 0 + 1, shape=(3, 8, 8), steps=2, progress=progress, held_out=0)
     assert {warning.filename for warning in warned} == {__file__}
 
@@ -292,7 +329,7 @@ class TestWhatCannotBe:
             (lambda x, s: x.astype(np.float64), TypeError, "returned float64 for an input of float32"),
             (lambda x, s: None, TypeError, "returned nothing"),
             (lambda x, s: x.tolist(), TypeError, "returned a list"),
-            (lambda x, s: x * np.nan, FloatingPointError, "at sigma 80 is not finite: check that the network knows"),
+            (lambda x, s: x * np.nan, FloatingPointError, "at sigma 2.51522 is not finite: check that the network knows"),
             (lambda x, s: x * np.float32(1e30), FloatingPointError, "not finite"),  # what becomes of it is not
         ],
     )
@@ -315,6 +352,25 @@ class TestWhatCannotBe:
         with pytest.raises(Mine) as raised:
             find(denoise)
         assert raised.value is mine and len(calls) == 30
+
+    @pytest.mark.parametrize("kind", [FloatingPointError, ValueError])
+    def test_exceptions_of_a_network_come_out_as_they_went_in(self, kind):
+        mine, calls = kind("gone"), []
+
+        def network(x, t):
+            calls.append(1)
+            if len(calls) == 30:
+                raise mine
+            return 0.1 * x
+
+        denoise = fewstep.Parameterisation.flow().denoiser(network)  # which has a hint for answers that are not finite
+        with pytest.raises(kind) as raised:
+            find(denoise, sigma_range=None)
+        assert raised.value is mine and str(mine) == "gone"
+        calls[:] = [1] * 28
+        with pytest.raises(kind) as raised:
+            fewstep.Plan.of_solver("euler", [10.0, 1.0]).sample(denoise, np.zeros((1, 5), np.float32))
+        assert raised.value is mine
 
     @pytest.mark.parametrize("operation", ["combine", "dot", "sample_dots", "part", "with_gradients", "features"])
     def test_operations_may_fail_anywhere(self, operation, monkeypatch):
@@ -393,6 +449,16 @@ class TestWhatCannotBe:
     def test_arguments(self, options, error, sentence):
         with pytest.raises(error, match=sentence):
             find(**options)
+
+    def test_the_cost_takes_the_arguments_of_a_search(self):
+        taken = {name: parameter.default for name, parameter in inspect.signature(fewstep.find_plans).parameters.items()}
+        taken = {name: default for name, default in taken.items() if name not in ("denoise", "settings")}
+        given = {"sigma_range": (0.01, 20.0), "conditions": [1, 2], "guidance": 3.0, "device": "cuda", "batch_size": 3, "progress": False}
+        assert fewstep.search_cost(**taken | given | {"shape": (5,)}) == fewstep.search_cost(shape=(5,))
+        with pytest.raises(ValueError, match="sigma_range must be .least, greatest., such as"):
+            fewstep.search_cost(shape=(5,), sigma_range=80)
+        with pytest.raises(TypeError, match="search_cost has no argument or stage 'tacher'"):
+            fewstep.search_cost(shape=(5,), tacher={})
 
     @pytest.mark.parametrize("steps", [[4, 60], [4.5], "4,6", [0], []])
     def test_arguments_of_the_cost(self, steps):

@@ -19,6 +19,19 @@ SETTINGS = {"teacher": {"samples": 16, "grid": 11}, "least_squares": {"samples":
 STEPS = [2, 4]
 
 
+def test_the_memory_of_an_effort_is_measured_in_a_process_of_its_own(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "bench/python"))
+    import own_work
+
+    ran, measured = [], []
+    monkeypatch.setattr(own_work.subprocess, "run", lambda command, check: ran.append(command[2:]))
+    monkeypatch.setattr(own_work, "measure", measured.append)
+    own_work.main(["low", "normal"])
+    assert ran == [["low"], ["normal"]] and not measured
+    own_work.main(["high"])
+    assert measured == ["high"] and len(ran) == 2
+
+
 def twin():
     sys.path.insert(0, str(ROOT / "bench"))
     import torchscript
