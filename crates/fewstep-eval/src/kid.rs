@@ -62,7 +62,7 @@ pub fn kid(a: &Tensor, b: &Tensor, options: &KidOptions, watch: &mut Watch<'_>) 
     for i in 0..subsets as u64 {
         let mut rows = [points::subset(seed, 2 * i, n, subset_size), points::subset(seed, 2 * i + 1, m, subset_size)];
         let [x, y] = [(&a, &rows[0]), (&b, &rows[1])].map(|(of, rows)| of.index_select(0, &Tensor::from_slice(rows)));
-        values.push(mmd2(&x, &y, within(&y)?)?);
+        values.push(mmd2(&x, within(&x)?, &y, within(&y)?));
         rows.iter_mut().for_each(|side| side.sort_unstable()); // the same vectors in another order are the same subset
         differ |= first.get_or_insert_with(|| rows.clone()) != &rows;
         watch(i + 1, subsets as u64);
@@ -73,58 +73,70 @@ pub fn kid(a: &Tensor, b: &Tensor, options: &KidOptions, watch: &mut Watch<'_>) 
     Ok(Kid { value, spread: differ.then_some(Spread { deviation, standard_error: deviation / count.sqrt() }) })
 }
 
-/// Unbiased squared MMD with the kernel (x.y / d + 1)^3 between `x` `[n, d]` and `y` `[m, d]`, of which what the pairs
-/// [`within`] it contribute is known.
-fn mmd2(x: &Tensor, y: &Tensor, within_y: f64) -> Result<f64> {
+/// Unbiased squared MMD with the kernel (x.y / d + 1)^3 between `x` `[n, d]` and `y` `[m, d]`, by what the pairs [`within`] either
+/// contribute.
+fn mmd2(x: &Tensor, within_x: f64, y: &Tensor, within_y: f64) -> f64 {
     let pairs = (x.size()[0] * y.size()[0]) as f64;
-    Ok(within(x)? + within_y - 2.0 * summed(x, y) / pairs)
+    within_x + within_y - 2.0 * summed(x, y) / pairs
 }
 
 /// One side of many distances: what the pairs within it contribute is computed once.
 ///
 /// All vectors count at once in place of subsets drawn at random, which has the same expectation (both are unbiased) and
-/// the least variance; of a side of more than [`KidReference::MOST`] so many drawn at random, the same every time.
+/// the least variance; of a side of more than [`KidSide::MOST`] so many drawn at random, the same every time.
 #[derive(Debug)]
-pub struct KidReference {
+pub struct KidSide {
     points: Tensor,
     within: f64,
 }
 
-impl KidReference {
+impl KidSide {
     /// Vectors of a side that count, at most: memory and time grow with its square.
     pub const MOST: usize = 10_000;
 
-    /// Feature vectors `[n, d]`.
+    /// Feature vectors `[n, d]` of what is compared with.
     ///
     /// # Errors
     /// If there are fewer than two, or they are not finite.
-    pub fn new(features: &Tensor) -> Result<Self> {
-        let points = at_most(&points::points(features)?, 0);
+    pub fn reference(features: &Tensor) -> Result<Self> {
+        Self::new(features, 0)
+    }
+
+    /// Feature vectors `[n, d]` of what is compared.
+    ///
+    /// # Errors
+    /// As [`KidSide::reference`].
+    pub fn compared(features: &Tensor) -> Result<Self> {
+        Self::new(features, 1)
+    }
+
+    fn new(features: &Tensor, side: u64) -> Result<Self> {
+        let points = at_most(&points::points(features)?, side);
         let within = within(&points)?;
         Ok(Self { points, within })
     }
 
-    /// KID between `features` `[m, d]` and these; slightly negative where both are very similar.
+    /// KID between both sides; slightly negative where they are very similar.
     ///
     /// # Errors
-    /// As [`KidReference::new`], or if the dimensions differ.
-    pub fn distance(&self, features: &Tensor) -> Result<f64> {
-        let (other, _) = points::pair(features, &self.points)?;
-        mmd2(&at_most(&other, 1), &self.points, self.within)
+    /// If their dimensions differ.
+    pub fn distance(&self, other: &Self) -> Result<f64> {
+        points::same_dimension(&self.points, &other.points)?;
+        Ok(mmd2(&other.points, other.within, &self.points, self.within))
     }
 }
 
 /// Fixes which vectors count of a large side.
 const SEED: u64 = 0;
 
-/// At most [`KidReference::MOST`] vectors of a side, 0 or 1. They are drawn at random, as the first of a data set that is
+/// At most [`KidSide::MOST`] vectors of a side, 0 or 1. They are drawn at random, as the first of a data set that is
 /// sorted by class are of some classes only, and by side, so that equal sets are not compared vector by vector.
 fn at_most(points: &Tensor, side: u64) -> Tensor {
     let n = points.size()[0] as usize;
-    if n <= KidReference::MOST {
+    if n <= KidSide::MOST {
         return points.shallow_clone();
     }
-    points.index_select(0, &Tensor::from_slice(&points::subset(SEED, side, n, KidReference::MOST)))
+    points.index_select(0, &Tensor::from_slice(&points::subset(SEED, side, n, KidSide::MOST)))
 }
 
 /// Mean kernel of two different vectors of a side.
@@ -135,14 +147,32 @@ fn within(points: &Tensor) -> Result<f64> {
     }
     let squares = points.to_kind(Kind::Double).square().sum_dim_intlist(1, false, Kind::Double);
     let diagonal = (squares / points.size()[1] as f64 + 1.0).pow_tensor_scalar(3).sum(Kind::Double).double_value(&[]);
-    Ok((summed(points, points) - diagonal) / (n * (n - 1.0)))
+    Ok((summed_within(points) - diagonal) / (n * (n - 1.0)))
 }
+
+/// Rows of a side at once.
+const ROWS: i64 = 1000;
 
 /// Sum of the kernel over all pairs, some rows at once.
 fn summed(x: &Tensor, y: &Tensor) -> f64 {
-    const ROWS: i64 = 1000;
     let y = y.to_kind(Kind::Double);
-    x.split(ROWS, 0).iter().map(|x| kernel(&x.to_kind(Kind::Double), &y).sum(Kind::Double).double_value(&[])).sum()
+    x.split(ROWS, 0).iter().map(|x| total(&kernel(&x.to_kind(Kind::Double), &y))).sum()
+}
+
+/// [`summed`] over all pairs of one side, of which those of different rows are computed once for both orders.
+fn summed_within(x: &Tensor) -> f64 {
+    let x = x.to_kind(Kind::Double);
+    let n = x.size()[0];
+    let part = |start: i64| {
+        let rows = ROWS.min(n - start);
+        let pairs = kernel(&x.narrow(0, start, rows), &x.narrow(0, start, n - start));
+        2.0 * total(&pairs) - total(&pairs.narrow(1, 0, rows))
+    };
+    (0..n).step_by(ROWS as usize).map(part).sum()
+}
+
+fn total(x: &Tensor) -> f64 {
+    x.sum(Kind::Double).double_value(&[])
 }
 
 fn kernel(x: &Tensor, y: &Tensor) -> Tensor {
@@ -180,10 +210,10 @@ mod tests {
 
     #[test]
     fn of_a_large_side_vectors_of_all_of_it_count() {
-        let n = 4 * KidReference::MOST as i64;
+        let n = 4 * KidSide::MOST as i64;
         let sorted = Tensor::arange(n, (Kind::Double, Device::Cpu)).unsqueeze(1);
         let found = at_most(&sorted, 0);
-        assert_eq!(found.size(), [KidReference::MOST as i64, 1]);
+        assert_eq!(found.size(), [KidSide::MOST as i64, 1]);
         let share = found.lt((n / 2) as f64).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
         assert!((share - 0.5).abs() < 0.05, "{share} of the vectors are of the first half");
         assert!(found == at_most(&sorted, 0) && found != at_most(&sorted, 1));
@@ -198,10 +228,21 @@ mod tests {
         let (x, y) = (draw(1200), draw(1200) + 0.3);
         let options = KidOptions { subsets: 1, subset_size: 1200, seed: 0 };
         let wanted = kid(&x, &y, &options, &mut unwatched).unwrap().value;
-        let found = KidReference::new(&y).unwrap().distance(&x).unwrap();
+        let reference = KidSide::reference(&y).unwrap();
+        let found = reference.distance(&KidSide::compared(&x).unwrap()).unwrap();
         assert!((found - wanted).abs() < 1e-10 * wanted, "{found} {wanted}");
-        assert!(KidReference::new(&x.narrow(0, 0, 1)).is_err());
-        assert!(KidReference::new(&y).unwrap().distance(&x.narrow(1, 0, 4)).is_err());
+        assert!(KidSide::reference(&x.narrow(0, 0, 1)).is_err());
+        assert!(reference.distance(&KidSide::compared(&x.narrow(1, 0, 4)).unwrap()).is_err());
+    }
+
+    #[test]
+    fn pairs_of_one_side_are_those_of_it_with_itself() {
+        tch::manual_seed(5);
+        for n in [1, ROWS - 1, ROWS, 2 * ROWS + 7] {
+            let x = Tensor::randn([n, 3], (Kind::Double, Device::Cpu));
+            let (found, wanted) = (summed_within(&x), summed(&x, &x));
+            assert!((found - wanted).abs() < 1e-12 * wanted, "{n}: {found} {wanted}");
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub mod watch;
 pub use collect::{Collected, Collector, Keep};
 pub use error::{Error, Result};
 pub use frechet::{FrechetReference, frechet_distance};
-pub use kid::KidReference;
+pub use kid::KidSide;
 pub use measure::measure;
 pub use measurement::Measurement;
 pub use metrics::{MeasureOptions, Metric};

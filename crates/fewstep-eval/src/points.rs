@@ -12,11 +12,17 @@ use crate::error::{Error, Result};
 /// of a large set would not fit everywhere.
 pub(crate) fn pair(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     let (a, b) = (points(a)?, points(b)?);
-    if a.size()[1] != b.size()[1] {
-        let (left, right) = (a.size()[1], b.size()[1]);
+    same_dimension(&a, &b)?;
+    Ok((a, b))
+}
+
+/// Refuses sets `[n, d]` of different d.
+pub(crate) fn same_dimension(a: &Tensor, b: &Tensor) -> Result<()> {
+    let (left, right) = (a.size()[1], b.size()[1]);
+    if left != right {
         return Err(Error::Input(format!("one side's features have {left} dimensions, the other's {right}")));
     }
-    Ok((a, b))
+    Ok(())
 }
 
 /// A set of vectors `[n, d]` on the CPU, checked to be finite.

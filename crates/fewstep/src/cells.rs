@@ -16,7 +16,7 @@ use fewstep_search::{documented, sample};
 use serde::{Deserialize, Serialize};
 
 use self::diverged::or_infinite;
-use crate::error::{Result, ensure};
+use crate::error::{Result, bail, ensure};
 use crate::forecast::check_count;
 use crate::runs::{read, remove_if_there, slug};
 use crate::scorer::{self, ImageScorer, Score};
@@ -95,23 +95,35 @@ impl Distances {
 }
 
 impl Row {
-    /// Frechet distances, one for each range of seeds, by the first feature network: from the data, or from the teacher's images where
-    /// there is none.
-    pub fn frechet(&self) -> &[f64] {
-        self.scores.first().map_or(&[], |scores| match scores.data.frechet.is_empty() {
+    /// Ranges of seeds that its images were scored on.
+    pub fn ranges(&self) -> usize {
+        let ranges = self.scores.iter().map(|scores| scores.data.frechet.len().max(scores.teacher.frechet.len()));
+        ranges.max().unwrap_or(0)
+    }
+
+    /// Takes the score of a further range.
+    fn add(&mut self, score: Score) {
+        let before = self.ranges() as f64;
+        for (all, score) in self.scores.iter_mut().zip(score.scores) {
+            all.data.push(score.data);
+            all.teacher.push(score.teacher);
+        }
+        self.seconds_per_image += (score.seconds - self.seconds_per_image) / (before + 1.0);
+    }
+
+    /// Frechet distances, one for each range of seeds, under one of the feature networks: from the data, or from the teacher's images
+    /// where there is none.
+    pub fn frechet(&self, network: usize) -> &[f64] {
+        self.scores.get(network).map_or(&[], |scores| match scores.data.frechet.is_empty() {
             true => &scores.teacher.frechet,
             false => &scores.data.frechet,
         })
     }
 
-    /// Mean over seed ranges; NaN for none.
-    pub fn frechet_mean(&self) -> f64 {
-        mean(self.frechet())
-    }
-
-    /// Standard deviation over seed ranges; 0 for one.
-    pub fn frechet_deviation(&self) -> f64 {
-        deviation(self.frechet())
+    /// What is written under its images: the mean distance under each feature network.
+    pub(crate) fn frechet_caption(&self) -> String {
+        let write = |network| format!("{:.2}", mean(self.frechet(network)));
+        format!("Frechet distance {}", (0..self.scores.len()).map(write).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -154,6 +166,9 @@ pub struct SearchCost {
     pub seconds: f64,
 }
 
+/// First of the seeds of the teacher's images that samplers are compared with.
+const OTHER_SEEDS: u64 = 7 << 40;
+
 documented! {
     /// Seeds that images are measured on: ranges one after the other.
     #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,9 +183,10 @@ documented! {
 }
 
 impl SeedRanges {
-    /// Seeds that no range has, as many as one has: those of the teacher's images that samplers are compared with.
+    /// Seeds that no range has, as many as one has: those of the teacher's images that samplers are compared with. They do not depend on
+    /// how many ranges there are, so that a run can have more of these later.
     pub fn others(&self) -> Range<u64> {
-        self.range(self.ranges)
+        OTHER_SEEDS..OTHER_SEEDS + self.images
     }
 
     /// The seeds of the range of this number, from 0.
@@ -184,11 +200,18 @@ impl SeedRanges {
         ensure!(self.images >= 2, "the setting {images} must be at least 2, as a covariance needs two");
         check_count(images, self.images, 2)?;
         check_count(ranges, self.ranges, 1)?;
-        let all = self.images * (self.ranges + 1); // with those of the teacher's images
+        let all = self.images * self.ranges;
+        let Some(end) = self.first.checked_add(all) else {
+            bail!("the setting {first} must leave room for {all} seeds after it, and is {}", self.first);
+        };
+        let others = self.others();
         ensure!(
-            self.first.checked_add(all).is_some(),
-            "the setting {first} must leave room for {all} seeds after it, and is {}",
-            self.first
+            end <= others.start || self.first >= others.end,
+            "the settings {first}, {images} and {ranges} take seeds {} to {end}, of which {} to {} are those of the teacher's images: \
+             choose another {first}",
+            self.first,
+            others.start,
+            others.end
         );
         Ok(())
     }
@@ -211,21 +234,26 @@ pub struct ResultCache<'a> {
 }
 
 impl ResultCache<'_> {
-    /// The cell of `method`, if it was scored before.
-    pub fn kept(&self, method: &str, nfe: usize) -> Result<Option<Row>> {
+    /// The cell of `method` as far as it was scored: some of the ranges of seeds may be left.
+    pub fn begun(&self, method: &str, nfe: usize) -> Result<Option<Row>> {
         read(&self.file(method, nfe, "json"))
     }
 
-    /// The cell of `method`, if it was scored with this very plan.
-    pub fn kept_of(&self, method: &str, plan: &Plan) -> Result<Option<Row>> {
-        let Some(row) = self.kept(method, plan.nfe())? else { return Ok(None) };
+    /// The same, if it was scored with this very plan.
+    pub fn begun_of(&self, method: &str, plan: &Plan) -> Result<Option<Row>> {
+        let Some(row) = self.begun(method, plan.nfe())? else { return Ok(None) };
         let kept = read::<Plan>(&self.file(method, plan.nfe(), "plan.json"))?;
         let same =
             |kept: &Plan| (&kept.stages, &kept.output, &kept.constant) == (&plan.stages, &plan.output, &plan.constant);
         Ok(kept.as_ref().is_some_and(same).then_some(row))
     }
 
-    /// Scores `denoiser` under `plan` and keeps the cell.
+    /// Whether a cell has all ranges of seeds. (One that diverges has none.)
+    pub fn is_done(&self, row: &Row) -> bool {
+        row.ranges() == 0 || row.ranges() as u64 >= self.seeds.ranges
+    }
+
+    /// Scores `denoiser` under `plan`, on those ranges that the cell lacks, and keeps it.
     pub fn measure(
         &self,
         method: &str,
@@ -234,33 +262,25 @@ impl ResultCache<'_> {
         errors: Errors,
         cost: SearchCost,
     ) -> Result<Row> {
-        self.observer.event(Event::Note(&format!("{method}, {} evaluations", plan.nfe())));
-        let timed = || seconds_per_sample(denoiser, plan, TIMED, self.observer);
-        let scored = match &self.scorer {
-            Some(scorer) => match self.scored(scorer, denoiser, plan)? {
-                Some(scored) => scored,
-                None => {
-                    self.observer.event(Event::Note(&format!(
-                        "{method}, {} evaluations: its samples are not finite, as the model or the plan diverges there, and the cell \
-                         has no scores",
-                        plan.nfe()
-                    )));
-                    let scores = scorer.networks().map(Scores::empty).collect();
-                    Scored { scores, grid: None, seconds: timed()? }
-                }
-            },
-            None => Scored { seconds: timed()?, ..Scored::default() },
+        let note = |text: &str| {
+            self.observer.event(Event::Note(&format!("{method}, {} evaluations{text}", plan.nfe())));
         };
+        note("");
         let [file, plan_file, grid_file] =
             ["json", "plan.json", "png"].map(|extension| self.file(method, plan.nfe(), extension));
-        remove_if_there(&file)?; // a cell of another plan must not seem to be of this one
-        atomic::write_bytes(&plan_file, plan.to_json()?.as_bytes())?;
-        if let Some(grid) = &scored.grid {
-            atomic::write_bytes(&grid_file, grid)?;
+        let begun = self.begun_of(method, plan)?;
+        if begun.is_none() {
+            remove_if_there(&file)?; // a cell of another plan must not seem to be of this one
+            atomic::write_bytes(&plan_file, plan.to_json()?.as_bytes())?;
         }
+        let no_scores = || self.scorer.iter().flat_map(ImageScorer::networks).map(Scores::empty).collect();
+        let (scores, grid, seconds) = match begun {
+            Some(begun) => (begun.scores, begun.grid, begun.seconds_per_image),
+            None => (no_scores(), None, 0.0),
+        };
         let image = plan.unrolled().output;
         let inside = |path: &Path| path.strip_prefix(self.root).unwrap_or(path).to_owned();
-        let row = Row {
+        let mut row = Row {
             model: self.name.to_owned(),
             method: method.to_owned(),
             nfe: plan.nfe(),
@@ -269,14 +289,40 @@ impl ResultCache<'_> {
             training_error: errors.training.map(or_infinite),
             search_evaluations: cost.evaluations,
             search_seconds: cost.seconds,
-            seconds_per_image: scored.seconds,
+            seconds_per_image: seconds,
             sigmas: plan.sigmas(),
             weights: (0..plan.nfe()).map(|k| image.coefficient(Source::Output(k))).collect(),
             plan: inside(&plan_file),
-            scores: scored.scores,
-            grid: scored.grid.is_some().then(|| inside(&grid_file)),
+            scores,
+            grid,
         };
-        atomic::write_json(&file, &row)?; // last: it says that the cell is scored
+        let timed = || seconds_per_sample(denoiser, plan, TIMED, self.observer);
+        let Some(scorer) = &self.scorer else {
+            row.seconds_per_image = timed()?;
+            atomic::write_json(&file, &row)?;
+            return Ok(row);
+        };
+        for range in row.ranges() as u64..self.seeds.ranges {
+            let seeds: Vec<u64> = self.seeds.range(range).collect();
+            match scorer.score_if_finite(denoiser, plan, &seeds, self.observer)? {
+                Some(score) => {
+                    if range == 0 {
+                        atomic::write_bytes(&grid_file, &score.grid)?;
+                        row.grid = Some(inside(&grid_file));
+                    }
+                    row.add(score);
+                    atomic::write_json(&file, &row)?; // last: it says what is scored
+                }
+                None => {
+                    note(
+                        ": its samples are not finite, as the model or the plan diverges there, and the cell has no scores",
+                    );
+                    (row.scores, row.grid, row.seconds_per_image) = (no_scores(), None, timed()?);
+                    atomic::write_json(&file, &row)?;
+                    break;
+                }
+            }
+        }
         Ok(row)
     }
 
@@ -286,23 +332,6 @@ impl ResultCache<'_> {
             Some(scorer) => scorer.teach(denoiser, plan, self.seeds.others(), &self.folder, self.observer),
             None => Ok(()),
         }
-    }
-
-    /// The distances of all ranges, the images of the first and the mean time; none where samples are not finite.
-    fn scored(&self, scorer: &ImageScorer, denoiser: &dyn TorchDenoiser, plan: &Plan) -> Result<Option<Scored>> {
-        let mut scored = Scored { scores: scorer.networks().map(Scores::empty).collect(), ..Scored::default() };
-        for range in 0..self.seeds.ranges {
-            let seeds: Vec<u64> = self.seeds.range(range).collect();
-            let score = scorer.score_if_finite(denoiser, plan, &seeds, self.observer)?;
-            let Some(Score { scores, grid, seconds }) = score else { return Ok(None) };
-            for (all, score) in scored.scores.iter_mut().zip(scores) {
-                all.data.push(score.data);
-                all.teacher.push(score.teacher);
-            }
-            scored.seconds += seconds / self.seeds.ranges as f64;
-            scored.grid.get_or_insert(grid);
-        }
-        Ok(Some(scored))
     }
 
     /// Keeps `row`, of a cell whose plan is `plan`, as it is now known.
@@ -315,14 +344,6 @@ impl ResultCache<'_> {
     pub fn file(&self, method: &str, nfe: usize, extension: &str) -> PathBuf {
         self.folder.join(format!("{}-{nfe:03}.{extension}", slug(method)))
     }
-}
-
-/// What images say of a sampler.
-#[derive(Default)]
-struct Scored {
-    scores: Vec<Scores>,
-    grid: Option<Vec<u8>>,
-    seconds: f64,
 }
 
 /// Samples that sampling is timed on where none are scored.
@@ -360,11 +381,15 @@ mod tests {
             (1 << 40, 1, 0, "images must be at most 10000000"),
             (2, 0, 0, "ranges must be at least 1"),
             (2, 1 << 63, 0, "ranges must be at most 10000000"),
-            (2, 1, u64::MAX - 3, "first_seed must leave room for 4 seeds after it"),
+            (2, 2, u64::MAX - 3, "first_seed must leave room for 4 seeds after it"),
+            (2, 2, OTHER_SEEDS - 3, "those of the teacher's images: choose another first_seed"),
+            (2, 2, OTHER_SEEDS + 1, "those of the teacher's images: choose another first_seed"),
         ] {
             let error = check(images, ranges, first).unwrap_err();
             assert!(error.contains(says), "{error}");
         }
-        assert_eq!(check(2, 1, u64::MAX - 4), Ok(()));
+        for first in [u64::MAX - 4, OTHER_SEEDS - 4, OTHER_SEEDS + 2] {
+            assert_eq!(check(2, 2, first), Ok(()));
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use fewstep_core::observe::{Event, Observer, Progress};
 use fewstep_core::plan::Plan;
 use fewstep_eval::features::{FeatureId, FeatureNetwork};
-use fewstep_eval::{Collected, Collector, FrechetReference, Keep, KidReference, Reference, Statistics};
+use fewstep_eval::{Collected, Collector, FrechetReference, Keep, KidSide, Reference, Statistics};
 use fewstep_nn::TorchDenoiser;
 use fewstep_nn::tch::{Device, Tensor};
 use fewstep_search::Seeded;
@@ -43,20 +43,18 @@ struct FeatureReference<'a> {
 /// One side of distances.
 struct Side {
     frechet: FrechetReference,
-    kid: Option<KidReference>,
+    kid: Option<KidSide>,
 }
 
 impl Side {
     fn new(statistics: &Statistics, features: Option<&Tensor>) -> Result<Self> {
-        Ok(Self { frechet: FrechetReference::new(statistics)?, kid: features.map(KidReference::new).transpose()? })
+        Ok(Self { frechet: FrechetReference::new(statistics)?, kid: features.map(KidSide::reference).transpose()? })
     }
 
-    fn distances(&self, images: &Collected) -> Result<Distances> {
-        let kid = match (&self.kid, &images.features) {
-            (Some(kid), Some(features)) => Some(kid.distance(features)?),
-            _ => None,
-        };
-        Ok(Distances { frechet: self.frechet.distance(&images.statistics)?, kid })
+    /// How far images are from it, by their statistics and, for KID, their features.
+    fn distances(&self, statistics: &Statistics, features: Option<&KidSide>) -> Result<Distances> {
+        let kid = self.kid.as_ref().zip(features).map(|(kid, features)| kid.distance(features)).transpose()?;
+        Ok(Distances { frechet: self.frechet.distance(statistics)?, kid })
     }
 }
 
@@ -146,7 +144,11 @@ impl<'a> ImageScorer<'a> {
     ) -> Result<Option<Score>> {
         let Some(made) = self.made(denoiser, plan, seeds, observer)? else { return Ok(None) };
         let scores = self.references.iter().zip(&made.collected).map(|(reference, images)| {
-            let of = |side: &Option<Side>| side.as_ref().map(|side| side.distances(images)).transpose();
+            let sides = [&reference.data, &reference.teacher];
+            let with_kid = sides.into_iter().flatten().any(|side| side.kid.is_some());
+            let features = images.features.as_ref().filter(|_| with_kid).map(KidSide::compared).transpose()?;
+            let distances = |side: &Side| side.distances(&images.statistics, features.as_ref());
+            let of = |side: &Option<Side>| side.as_ref().map(distances).transpose();
             Ok(FeatureScore {
                 features: reference.features.id().name.clone(),
                 data: of(&reference.data)?,
@@ -174,7 +176,7 @@ impl<'a> ImageScorer<'a> {
         // one file may be two networks, by the pixels that it takes
         let file = |reference: &FeatureReference| {
             let FeatureId { name, sha256 } = reference.features.id();
-            folder.join(format!("teacher-{}-{sha256:.12}.npz", slug(name)))
+            folder.join(format!("teacher-images-{}-{sha256:.12}.npz", slug(name)))
         };
         let files: Vec<PathBuf> = self.references.iter().map(file).collect();
         let teacher = if files.iter().all(|file| file.exists()) {
@@ -284,7 +286,7 @@ pub(crate) fn take_all(collectors: &mut [Collector], mut extracted: Vec<Tensor>)
     Ok(collectors.first().map_or(0, Collector::count))
 }
 
-/// Samples of `seeds` by `denoiser` under `plan`, as images `[N, C, H, W]` on the CPU.
+/// Samples of `seeds` by `denoiser` under `plan`, as images `[N, C, H, W]` on the CPU; none where pixels are not finite.
 ///
 /// # Errors
 /// If the plan does not fit, the denoiser fails, or its samples are no images.
@@ -294,7 +296,7 @@ pub fn images(
     seeds: &[u64],
     batch: usize,
     observer: &dyn Observer,
-) -> Result<Tensor> {
+) -> Result<Option<Tensor>> {
     let mut parts = Vec::new();
     let make = |part: &[u64]| {
         let samples = Seeded::new(&denoiser, part, observer)?.run(plan)?;
@@ -304,7 +306,8 @@ pub fn images(
         parts.extend(made);
         Ok(())
     })?;
-    Ok(Tensor::f_cat(&parts, 0)?)
+    let images = Tensor::f_cat(&parts, 0)?;
+    Ok(pixels::first_not_finite(&images)?.is_none().then_some(images))
 }
 
 /// The first 64 images as one PNG; `batches`: `[N, C, H, W]` each.

@@ -100,7 +100,7 @@ fn every_search_fills_its_cells_and_a_second_run_takes_them_as_they_are() {
     for (what, says) in [
         ("first_seed=9", "first_seed 9 (was 0)"),
         ("search.teacher.grid=8", "search.teacher.grid 8 (was 7)"),
-        ("ranges=1", "ranges 1 (was 2)"),
+        ("ranges=1", "ranges can be more, not 1"),
     ] {
         let other = place.run(&[&SMALL[..], &own, &same, &["--set", what]].concat());
         assert!(other.code == 1 && other.stderr.contains(says), "{what}: {}", other.stderr);
@@ -334,6 +334,30 @@ fn several_feature_networks_score_the_same_images() {
     assert!(error.contains("there are 2 feature networks (--features) and 3 references (--ref)"), "{error}");
     let error = compare("average.pt", "data", "new").stderr;
     assert!(error.contains("average.pt@bytes") || error.contains("cannot be used as a feature network"), "{error}");
+}
+
+#[test]
+fn ranges_of_seeds_may_join() {
+    let place = place();
+    let run = |methods: &str, ranges: &str, out: &str, more: &[&str]| {
+        let own = ["--methods", methods, "--steps", "3", "--out", out, "--set", ranges];
+        place.run(&[&SMALL[..], &own, more].concat())
+    };
+    let of = |run: &Run| -> Vec<Value> {
+        let rows: Vec<Value> = serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{}", run.stderr));
+        rows.iter().map(|row| row["scores"].clone()).collect()
+    };
+    let one = of(&run("karras/euler,karras/ipndm2", "ranges=1", "grown", &[]));
+    // the cells of a method that is not named again stay as they are
+    let grown = of(&run("karras/euler", "ranges=3", "grown", &["--resume"]));
+    assert_eq!(grown[2], one[2]);
+    let whole = of(&run("karras/euler,karras/ipndm2", "ranges=3", "whole", &[]));
+    assert_eq!(grown[..2], whole[..2]);
+    assert_eq!(whole[1][0]["teacher"]["kid"].as_array().unwrap().len(), 3);
+    let page = std::fs::read_to_string(place.path("grown/report.html")).unwrap();
+    assert!(page.contains("1 to 3 ranges of"), "{page}");
+    let error = run("karras/euler", "ranges=2", "grown", &["--resume"]).stderr;
+    assert!(error.contains("it scores 3 ranges of seeds: ranges can be more, not 2"), "{error}");
 }
 
 #[test]

@@ -125,12 +125,12 @@ impl<'a> Evaluator<'a> {
     pub(super) fn earlier(&self, method: &Method, nfe: usize) -> Result<Option<Row>> {
         let Some(kept) = self.kept(method)? else { return Ok(None) };
         let Some(plan) = kept.found.plans.get(&nfe) else { return Ok(None) };
-        Ok(self.cache.kept_of(&method.to_string(), plan)?.map(|row| self.named(row)))
+        Ok(self.cache.begun_of(&method.to_string(), plan)?.map(|row| self.named(row)))
     }
 
     /// The cell of an earlier run under this name.
     pub(super) fn earlier_of(&self, name: &str, nfe: usize) -> Result<Option<Row>> {
-        Ok(self.cache.kept(name, nfe)?.map(|row| self.named(row)))
+        Ok(self.cache.begun(name, nfe)?.map(|row| self.named(row)))
     }
 
     /// A kept row, under the name that the model has now.
@@ -146,7 +146,7 @@ impl<'a> Evaluator<'a> {
     /// `searched`: whether the plan comes from a search that compares latents.
     fn scored(&self, method: &str, plan: &Plan, cost: SearchCost, searched: bool) -> Result<Row> {
         let training = || if searched { Ok(Some(or_infinite(self.search()?.training_error(plan)?))) } else { Ok(None) };
-        if let Some(kept) = self.cache.kept_of(method, plan)? {
+        if let Some(kept) = self.cache.begun_of(method, plan)?.filter(|row| self.cache.is_done(row)) {
             // the same plan, which may have been found at another cost, of a model that may be called otherwise
             let row = Row {
                 search_evaluations: cost.evaluations,

@@ -8,7 +8,7 @@ use super::{CompareTask, SubjectId};
 use crate::cells::{Row, mean};
 use crate::error::Result;
 use crate::reference::ReferenceId;
-use crate::runs::RunFile;
+use crate::runs::{RunFile, read_image};
 
 /// The report of these cells, whose images are in `folder`.
 pub(super) fn page(rows: &[Row], run: &RunFile<CompareTask>, folder: &RunFolder) -> Result<Page> {
@@ -17,7 +17,7 @@ pub(super) fn page(rows: &[Row], run: &RunFile<CompareTask>, folder: &RunFolder)
     let mut sections = Vec::new();
     for name in names() {
         let heading = |what: String| if task.models.len() == 1 { what } else { format!("{name}: {what}") };
-        for Section { heading: what, blocks } in sections_of(rows, task, name, folder) {
+        for Section { heading: what, blocks } in sections_of(rows, task, name, folder)? {
             sections.push(Section::new(heading(what), blocks));
         }
     }
@@ -51,7 +51,7 @@ fn facts(subject: &SubjectId) -> String {
     format!("SHA-256 {}{guidance}{references}", subject.model.sha256)
 }
 
-fn sections_of(rows: &[Row], task: &CompareTask, model: &str, folder: &RunFolder) -> Vec<Section> {
+fn sections_of(rows: &[Row], task: &CompareTask, model: &str, folder: &RunFolder) -> Result<Vec<Section>> {
     let measures = measures(rows, model);
     let tables = measures.into_iter().map(|measure| Block::Table(table(rows, task, model, measure))).collect();
     let mut sections = vec![
@@ -61,22 +61,22 @@ fn sections_of(rows: &[Row], task: &CompareTask, model: &str, folder: &RunFolder
     ];
     for nfe in task.columns() {
         let with_images = of(rows, model).filter(|row| row.nfe == nfe || row.method == "teacher");
-        let images: Vec<LabeledImage> = with_images.filter_map(|row| image(row, folder)).collect();
+        let images = with_images.filter_map(|row| image(row, folder).transpose()).collect::<Result<Vec<_>>>()?;
         if images.len() > 1 {
             let heading = format!("{nfe} evaluations, the same seeds");
             sections.push(Section::new(heading, vec![Block::Images(images)]));
         }
     }
-    sections
+    Ok(sections)
 }
 
-fn image(row: &Row, folder: &RunFolder) -> Option<LabeledImage> {
-    let grid = row.grid.as_ref()?;
-    Some(LabeledImage {
+fn image(row: &Row, folder: &RunFolder) -> Result<Option<LabeledImage>> {
+    let Some(grid) = &row.grid else { return Ok(None) };
+    Ok(Some(LabeledImage {
         label: format!("{}, {}", row.method, evaluations(row)),
-        png: std::fs::read(folder.file(&grid.to_string_lossy())).unwrap_or_default(),
-        caption: format!("Frechet distance {:.2}", row.frechet_mean()),
-    })
+        png: read_image(folder, grid)?,
+        caption: row.frechet_caption(),
+    }))
 }
 
 fn curves(rows: &[Row], task: &CompareTask, model: &str) -> Vec<Plot> {

@@ -207,8 +207,8 @@ fn caption(rows: &[Row], task: &CompareTask, model: &str, measure: Measure) -> S
                 let own = Format::Significant(4).write(mean(distance.of(row)));
                 format!("; the teacher has {own} with {}", evaluations(row))
             });
-            let (name, images) = (distance.name(rows, model), settings.images * settings.ranges);
-            format!("{model}: {name}, at these numbers of evaluations ({images} images){teacher}")
+            let (name, images) = (distance.name(rows, model), images(rows, model, settings.images));
+            format!("{model}: {name}, at these numbers of evaluations ({images}){teacher}")
         }
         Measure::Ranks(from) => {
             let by = match from {
@@ -223,6 +223,15 @@ fn caption(rows: &[Row], task: &CompareTask, model: &str, measure: Measure) -> S
         Measure::TrainingError => {
             format!("{model}: rollout error on the {} latents of the searches", settings.search.teacher.samples)
         }
+    }
+}
+
+/// How many images a cell has: a resumed run may have asked for further ranges of seeds of some cells alone.
+fn images(rows: &[Row], model: &str, a_range: u64) -> String {
+    let ranges = || of(rows, model).map(Row::ranges).filter(|ranges| *ranges > 0);
+    match (ranges().min(), ranges().max()) {
+        (Some(least), Some(most)) if least < most => format!("{least} to {most} ranges of {a_range} images"),
+        (_, most) => format!("{} images", a_range * most.unwrap_or(1) as u64),
     }
 }
 

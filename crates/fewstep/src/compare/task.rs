@@ -71,8 +71,9 @@ impl CompareSettings {
     }
 }
 
-/// What is compared. A resumed run adds methods, plans, numbers of evaluations and models to what stands in its folder, and may change what only the searches of some
-/// methods depend on: their plans are then found anew, and cells whose plans have changed are scored anew.
+/// What is compared. A resumed run adds methods, plans, numbers of evaluations and models to what stands in its folder, and ranges of seeds to
+/// the cells that it is asked for. It may change what only the searches of some methods depend on: their plans are then found anew, and
+/// cells whose plans have changed are scored anew.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CompareTask {
@@ -200,7 +201,12 @@ impl Task for CompareTask {
         // plans found with other settings of the searches are found anew; all have one teacher
         let mut search = self.settings.search.clone();
         search.teacher = earlier.settings.search.teacher.clone();
-        if let Some(what) = what_differs(&CompareSettings { search, ..earlier.settings }, &self.settings) {
+        let ranges = self.settings.ranges;
+        if ranges < earlier.settings.ranges {
+            let before = earlier.settings.ranges;
+            return Err(ResumeError(format!("it scores {before} ranges of seeds: ranges can be more, not {ranges}")));
+        }
+        if let Some(what) = what_differs(&CompareSettings { search, ranges, ..earlier.settings }, &self.settings) {
             return Err(what);
         }
         if self.models.len() < earlier.models.len() {

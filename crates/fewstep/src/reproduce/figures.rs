@@ -5,11 +5,13 @@ use fewstep_core::schedule::Schedule;
 use fewstep_report::{Axis, Plot, Reference, Series, Style};
 use serde::{Deserialize, Serialize};
 
-use super::{ReproduceTask, tables};
+use super::ReproduceTask;
+use super::tables::{Measure, measures};
 use crate::cells::{Row, diverged};
 use crate::error::Result;
 use crate::figures;
 use crate::fitting::InterpolationPoint;
+use crate::runs::slug;
 
 /// Where it stands, in the run folder.
 pub(super) const FIGURES: &str = "figures.json";
@@ -76,8 +78,9 @@ pub(super) const LEVELS: &str = "levels";
 /// Name of the file and plot of each figure.
 pub(super) fn plots(rows: &[Row], task: &ReproduceTask, drawn: &Figures) -> Result<Vec<(String, Plot)>> {
     let mut plots = Vec::new();
-    if !rows.is_empty() {
-        plots.push(("fig2".to_owned(), curves(rows, task)));
+    for (index, measure) in measures(rows).iter().enumerate() {
+        let others = if index > 0 { format!("-{}", slug(&measure.name())) } else { String::new() };
+        plots.push((format!("fig2{others}"), curves(rows, task, measure)));
     }
     for Levels { steps, rho_7, learned } in &drawn.levels {
         let both: [(&str, &[f64]); 2] = [("rho = 7", rho_7), ("learned", learned)];
@@ -153,19 +156,19 @@ fn smooth(points: &[(u64, f64)]) -> Vec<(f64, f64)> {
 }
 
 /// Fig. 2: distance against steps.
-fn curves(rows: &[Row], task: &ReproduceTask) -> Plot {
+fn curves(rows: &[Row], task: &ReproduceTask, measure: &Measure) -> Plot {
     let line = |name: &str| {
-        let points = rows.iter().filter(|row| row.method == name).map(|row| (row.nfe as f64, tables::score(rows, row)));
+        let points = rows.iter().filter(|row| row.method == name).map(|row| (row.nfe as f64, measure.of(row)));
         Series::new(name, points.collect(), Style::LineMarkers)
     };
-    let teacher = rows.iter().find(|row| row.method == "teacher" && !row.frechet().is_empty());
-    let reference =
-        teacher.map(|row| Reference { name: format!("teacher, {} evaluations", row.nfe), y: row.frechet_mean() });
-    let what = tables::what_scores(rows);
+    let teacher = rows.iter().find(|row| row.method == "teacher" && !matches!(measure, Measure::RolloutError));
+    let teacher = teacher.map(|row| (format!("teacher, {} evaluations", row.nfe), measure.of(row)));
+    let reference = teacher.filter(|(_, y)| y.is_finite()).map(|(name, y)| Reference { name, y });
+    let what = measure.name();
     Plot {
-        title: what.to_owned(),
         x: Axis::linear("steps"),
-        y: Axis::log(what),
+        y: Axis::log(&what),
+        title: what,
         series: task.rows().into_iter().map(|kind| line(kind.name())).collect(),
         references: reference.into_iter().collect(),
         ..Plot::default()

@@ -8,7 +8,7 @@ use super::{ReproduceTask, RowKind, tables};
 use crate::cells::Row;
 use crate::error::Result;
 use crate::fitting::{INTERPOLATION_TEXT, LEVELS_TEXT, interpolation_table};
-use crate::runs::RunFile;
+use crate::runs::{RunFile, read_image};
 
 /// The page of these rows, whose images and figures are in `folder`.
 pub(super) fn page(rows: &[Row], run: &RunFile<ReproduceTask>, folder: &RunFolder) -> Result<Page> {
@@ -18,13 +18,13 @@ pub(super) fn page(rows: &[Row], run: &RunFile<ReproduceTask>, folder: &RunFolde
         let shown = rows.iter().filter(|row| row.nfe == steps || row.method == "teacher");
         let images = shown.filter_map(|row| {
             let grid = row.grid.as_ref()?;
-            Some(LabeledImage {
+            Some(read_image(folder, grid).map(|png| LabeledImage {
                 label: format!("{}, {} evaluations", row.method, row.nfe),
-                png: std::fs::read(folder.path().join(grid)).unwrap_or_default(),
-                caption: format!("Frechet distance {:.2}", row.frechet_mean()),
-            })
+                png,
+                caption: row.frechet_caption(),
+            }))
         });
-        let images: Vec<LabeledImage> = images.collect();
+        let images = images.collect::<Result<Vec<LabeledImage>>>()?;
         if !images.is_empty() {
             sections.push(Section::new(format!("{steps} steps, the same seeds"), vec![Block::Images(images)]));
         }

@@ -170,7 +170,8 @@ impl<'a> Runner<'a> {
     }
 
     fn row(&self, kind: RowKind, steps: usize) -> Result<Row> {
-        if let Some(row) = self.cache()?.kept(kind.name(), steps)? {
+        let cache = self.cache()?;
+        if let Some(row) = cache.begun(kind.name(), steps)?.filter(|row| cache.is_done(row)) {
             return Ok(row);
         }
         let started = Instant::now();
@@ -192,7 +193,7 @@ impl<'a> Runner<'a> {
 
     fn scored(&self, name: &str, denoiser: &dyn TorchDenoiser, plan: &Plan, cost: SearchCost) -> Result<Row> {
         let cache = self.cache()?;
-        if let Some(row) = cache.kept(name, plan.nfe())? {
+        if let Some(row) = cache.begun(name, plan.nfe())?.filter(|row| cache.is_done(row)) {
             return Ok(row);
         }
         let errors = Errors { held_out: self.fitter.rollout_error(denoiser, plan)?, training: None };

@@ -3,35 +3,59 @@
 use fewstep_report::{Cell, Column, Format, Table};
 
 use super::ReproduceTask;
-use crate::cells::{Row, Scores, spread};
+use crate::cells::{Row, Scores, mean, spread};
 use crate::error::Result;
 
-/// Whether images were scored (of some rows: those that diverge have no scores); if not, there are rollout errors alone.
-fn has_images(rows: &[Row]) -> bool {
-    rows.iter().any(|row| !row.frechet().is_empty())
-}
-
 /// What rows are compared by.
-pub(super) fn what_scores(rows: &[Row]) -> &'static str {
-    if has_images(rows) { "Frechet distance" } else { "Rollout error" }
+pub(super) enum Measure<'a> {
+    /// The Frechet distance under one of the feature networks, named where there are others.
+    Frechet { network: usize, name: Option<&'a str> },
+    /// The rollout error, where no images were scored.
+    RolloutError,
 }
 
-/// What one of the rows is compared by; infinite for one that diverges.
-pub(super) fn score(rows: &[Row], row: &Row) -> f64 {
-    match (has_images(rows), row.frechet()) {
-        (false, _) => row.rollout_error,
-        (true, []) => f64::INFINITY,
-        (true, _) => row.frechet_mean(),
+/// All that rows are compared by, the first feature network's before the others'; nothing where there are no rows.
+pub(super) fn measures(rows: &[Row]) -> Vec<Measure<'_>> {
+    let networks = networks(rows);
+    if networks.is_empty() {
+        return if rows.is_empty() { Vec::new() } else { vec![Measure::RolloutError] };
     }
+    let several = networks.len() > 1;
+    let of = |(network, name)| Measure::Frechet { network, name: Some(name).filter(|_| several) };
+    networks.into_iter().enumerate().map(of).collect()
+}
+
+impl Measure<'_> {
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Frechet { name: Some(name), .. } => format!("Frechet distance, {name}"),
+            Self::Frechet { name: None, .. } => "Frechet distance".to_owned(),
+            Self::RolloutError => "Rollout error".to_owned(),
+        }
+    }
+
+    /// Of one of the rows; infinite for one that diverges.
+    pub(super) fn of(&self, row: &Row) -> f64 {
+        match self {
+            Self::RolloutError => row.rollout_error,
+            Self::Frechet { network, .. } => match row.frechet(*network) {
+                [] => f64::INFINITY,
+                distances => mean(distances),
+            },
+        }
+    }
+}
+
+/// The feature networks that scored images (of some rows: those that diverge have no scores).
+fn networks(rows: &[Row]) -> Vec<&str> {
+    let scored = rows.iter().map(|row| &row.scores).find(|scores| !scores.is_empty());
+    scored.into_iter().flatten().map(|scores| scores.features.as_str()).collect()
 }
 
 /// Rows down, numbers of steps across, as the paper's Table 1: distances to data and to the teacher's images of other seeds by every
 /// feature network, and the rollout error.
 pub(super) fn table(rows: &[Row], task: &ReproduceTask) -> Table {
-    let networks: Vec<&str> = match rows.first().filter(|_| has_images(rows)) {
-        Some(row) => row.scores.iter().map(|scores| scores.features.as_str()).collect(),
-        None => Vec::new(),
-    };
+    let networks = networks(rows);
     let by = |network: &str| if networks.len() > 1 { format!(", {network}") } else { String::new() };
     let has_data = rows.iter().any(|row| row.scores.iter().any(|scores| !scores.data.frechet.is_empty()));
     let mut columns = vec![Column::text("method")];
@@ -68,19 +92,22 @@ fn caption(rows: &[Row], task: &ReproduceTask) -> String {
         1 => "one range".to_owned(),
         ranges => format!("mean and deviation of {ranges} ranges"),
     };
-    let images = match has_images(rows) {
-        true => format!("Frechet distance, {ranges} of {} images each; ", seeds.images),
-        false => String::new(),
+    let measures = measures(rows);
+    let images = match measures.first() {
+        Some(Measure::Frechet { .. }) => format!("Frechet distance, {ranges} of {} images each; ", seeds.images),
+        _ => String::new(),
     };
     let Some(teacher) = rows.first() else { return images };
     let calls = match teacher.calls.checked_div(teacher.nfe) {
         Some(calls) if calls > 1 => format!(", {calls} network calls each"),
         _ => String::new(),
     };
-    let distance = match has_images(rows) {
-        true => format!(" {} with", Format::Significant(4).write(teacher.frechet_mean())),
-        false => String::new(),
+    let write = |measure: &Measure| match measure {
+        Measure::Frechet { .. } => Some(Format::Significant(4).write(measure.of(teacher))),
+        Measure::RolloutError => None,
     };
+    let distances: Vec<String> = measures.iter().filter_map(write).collect();
+    let distance = if distances.is_empty() { String::new() } else { format!(" {} with", distances.join(", ")) };
     format!("{images}the teacher has{distance} {} evaluations{calls}", teacher.nfe)
 }
 
@@ -159,14 +186,24 @@ pub(super) fn flat(rows: &[Row], task: &ReproduceTask) -> Table {
     table
 }
 
-/// Whether the paper's ordering holds, number of steps by number of steps; where its rows lack, what those that there are have.
+/// Whether the paper's ordering holds, number of steps by number of steps, under each feature network; where its rows lack, what those that
+/// there are have.
 pub(super) fn headline(rows: &[Row], task: &ReproduceTask) -> String {
     if rows.is_empty() {
         let steps = task.steps.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
         return format!("Levels learned for {steps} steps.");
     }
+    let under = |measure: &Measure| match measure {
+        Measure::Frechet { name: Some(name), .. } => format!("Under {name}, {}.", orders(rows, task, measure)),
+        _ => format!("{}.", orders(rows, task, measure)),
+    };
+    measures(rows).iter().map(under).collect::<Vec<_>>().join(" ")
+}
+
+/// The same under one of them.
+fn orders(rows: &[Row], task: &ReproduceTask, measure: &Measure) -> String {
     let value = |name: &str, steps: usize| {
-        rows.iter().find(|row| row.method == name && row.nfe == steps).map(|row| score(rows, row))
+        rows.iter().find(|row| row.method == name && row.nfe == steps).map(|row| measure.of(row))
     };
     let sentence = |&steps: &usize| {
         let write = |distance: f64| Format::Significant(3).write(distance);
@@ -186,5 +223,43 @@ pub(super) fn headline(rows: &[Row], task: &ReproduceTask) -> String {
         };
         format!("{steps} steps: baseline {}, both phases {}{order}", write(base), write(both))
     };
-    format!("{}.", task.steps.iter().map(sentence).collect::<Vec<_>>().join("; "))
+    task.steps.iter().map(sentence).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(method: &str, distances: [f64; 2]) -> Row {
+        let none = || serde_json::json!({ "frechet": [], "kid": [] });
+        let score = |(features, frechet)| serde_json::json!({ "features": features, "data": { "frechet": [frechet], "kid": [] }, "teacher": none() });
+        let scores: Vec<_> = ["a", "b"].into_iter().zip(distances).map(score).collect();
+        let value = serde_json::json!({
+            "model": "m", "method": method, "nfe": 5, "rollout_error": 0.0, "search_evaluations": 0, "search_seconds": 0.0,
+            "seconds_per_image": 0.1, "sigmas": [], "weights": [], "plan": "plan.json", "scores": scores,
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn an_order_is_that_of_one_feature_network() {
+        let task = serde_json::json!({
+            "experiment": "table1", "steps": [5], "model": { "name": "m", "sha256": "", "precision": "f32" },
+            "settings": super::super::ReproduceSettings::default(),
+        });
+        let task: ReproduceTask = serde_json::from_value(task).unwrap();
+        let rows = [
+            row("baseline", [3.0, 3.0]),
+            row("phase 1: levels", [2.0, 4.0]),
+            row("phase 2: network", [2.5, 2.0]),
+            row("both phases", [1.0, 1.0]),
+        ];
+        let sentence = headline(&rows, &task);
+        let (a, b) = sentence.split_once(" Under b, ").unwrap();
+        assert!(
+            a.starts_with("Under a, 5 steps: baseline 3.00, both phases 1.00") && a.ends_with("order holds."),
+            "{a}"
+        );
+        assert!(b.ends_with("order does not hold."), "{b}");
+    }
 }
