@@ -37,10 +37,17 @@ enum Step {
     Float(f64),
     Text(u8),
     OwnText(String),
+    /// Text of protocol 0, which is decoded.
+    Unicode(String),
     Bytes(Vec<u8>),
     Literal(bool),
     None,
     Name(u8),
+    /// A name by text on the stack: a known one, or whatever there is.
+    StackName(u8),
+    StackGlobal,
+    /// A frame of so many bytes, which may not be there.
+    Frame(u8),
     Tuple(u8),
     EmptyDict,
     EmptyList,
@@ -90,6 +97,18 @@ fn text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
+/// A line of Latin-1 with other characters escaped.
+fn unicode(out: &mut Vec<u8>, text: &str) {
+    out.push(b'V');
+    for character in text.chars() {
+        match u8::try_from(character) {
+            Ok(byte) if byte != b'\n' && byte != b'\\' => out.push(byte),
+            _ => out.extend(format!("\\U{:08x}", u32::from(character)).as_bytes()),
+        }
+    }
+    out.push(b'\n');
+}
+
 fn long(out: &mut Vec<u8>, value: i64) {
     match i32::try_from(value) {
         Ok(value) => {
@@ -137,6 +156,7 @@ fn write(out: &mut Vec<u8>, step: &Step) {
         }
         Step::Text(at) => text(out, TEXTS[*at as usize % TEXTS.len()]),
         Step::OwnText(own) => text(out, own),
+        Step::Unicode(own) => unicode(out, own),
         Step::Bytes(bytes) => {
             out.push(b'B');
             out.extend((bytes.len() as u32).to_le_bytes());
@@ -145,6 +165,17 @@ fn write(out: &mut Vec<u8>, step: &Step) {
         Step::Literal(value) => out.push(if *value { 0x88 } else { 0x89 }),
         Step::None => out.push(b'N'),
         Step::Name(at) => name(out, *at as usize),
+        Step::StackName(at) => {
+            let (module, name) = NAMES[*at as usize % NAMES.len()];
+            text(out, module);
+            unicode(out, name);
+            out.push(0x93);
+        }
+        Step::StackGlobal => out.push(0x93),
+        Step::Frame(size) => {
+            out.push(0x95);
+            out.extend(u64::from(*size).to_le_bytes());
+        }
         Step::Tuple(size) => out.push([b')', 0x85, 0x86, 0x87][*size as usize % 4]),
         Step::EmptyDict => out.push(b'}'),
         Step::EmptyList => out.push(b']'),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use fewstep::forecast::Forecast;
 use fewstep_core::observe::{Event, Observer};
+use fewstep_report::is_control;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
@@ -88,10 +89,10 @@ pub fn note(text: impl AsRef<str>) {
     let _ = writeln!(stderr(), "{}", harmless(text.as_ref()));
 }
 
-/// The text as a terminal may show it: messages quote files and arguments, whose control characters could move its cursor or hide what
-/// was said. Lines stay.
+/// The text as a terminal may show it: messages quote files and arguments, whose control characters could move its cursor, hide what was
+/// said, or let a name read as another. Lines stay.
 fn harmless(text: &str) -> Cow<'_, str> {
-    let harms = |c: char| c.is_control() && c != '\n';
+    let harms = |c: char| is_control(c) && c != '\n';
     if !text.contains(harms) {
         return Cow::Borrowed(text);
     }
@@ -214,7 +215,7 @@ impl Progress {
             };
             bar.set_style(style.with_key("rate", rate));
         }
-        bar.set_prefix(name.to_owned());
+        bar.set_prefix(harmless(name).into_owned());
         bar.set_position(done);
         bar.reset(); // what was done before is no speed
         bar.set_position(done);
@@ -240,7 +241,7 @@ impl Progress {
             note(format!("{}: {done}/{total}, {rate:.1}/s, {left:.0} s left  {message}", self.name));
             self.plain = Some(Instant::now());
         }
-        self.bar.set_message(message);
+        self.bar.set_message(harmless(&message).into_owned());
         self.bar.set_position(done);
     }
 

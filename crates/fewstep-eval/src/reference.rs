@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::path::Path;
 
+use fewstep_io::atomic::OutFile;
 use fewstep_io::npz;
 use fewstep_io::tensors::TensorData;
 use fewstep_nn::checkpoint::tensor_from;
@@ -84,14 +85,14 @@ impl Reference {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub fn write<'a>(&self, out: impl Into<OutFile<'a>>) -> Result<()> {
         let mut file = self.statistics.to_arrays()?;
         if let Some(features) = &self.features {
             let shape: Vec<usize> = features.size().iter().map(|&size| size as usize).collect();
             let values = Vec::<f32>::try_from(features.to_kind(Kind::Float).reshape([-1]))?;
             file.insert(FEATURES.to_owned(), TensorData::from_f32(&shape, &values)?);
         }
-        Ok(npz::write(path, &file)?)
+        Ok(npz::write(out, &file)?)
     }
 
     /// How many images it is of, where that is known.

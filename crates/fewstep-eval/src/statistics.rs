@@ -46,6 +46,14 @@ impl Statistics {
         Self::from_arrays(&npz::read_named(path, &ARRAYS)?, &path.display().to_string())
     }
 
+    /// As [`Statistics::read`], from memory; `place` names the file in messages.
+    ///
+    /// # Errors
+    /// As the same.
+    pub fn from_bytes(bytes: &[u8], place: &str) -> Result<Self> {
+        Self::from_arrays(&npz::read_bytes(bytes, place)?, place)
+    }
+
     /// As [`Statistics::read`], from the arrays of a file; `place` names it in messages.
     pub(crate) fn from_arrays(file: &npz::Contents, place: &str) -> Result<Self> {
         let array = |name: &str| {

@@ -5,6 +5,7 @@
 //! place, locked for as long as its writer lives; the next writer in that folder removes those whose lock is gone.
 
 mod batch;
+mod out_file;
 mod stale;
 mod unfinished;
 
@@ -15,7 +16,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use self::batch::Batch;
-pub(crate) use self::stale::sweep;
+pub use self::out_file::OutFile;
+pub(crate) use self::stale::{holds_files, sweep};
 pub(crate) use self::unfinished::Unfinished;
 use crate::{Error, Result};
 
@@ -24,42 +26,48 @@ pub trait WriteSeek: Write + Seek {}
 
 impl<T: Write + Seek> WriteSeek for T {}
 
-/// Writes `bytes` to `path`, replacing what was there.
+/// Writes `bytes` to `file`, replacing what was there if it [may](OutFile).
 ///
 /// # Errors
-/// If the folder does not exist or the write fails; `path` then still holds what it held before.
-pub fn write_bytes(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
-    write_with(path, |out| out.write_all(bytes))
+/// If the folder does not exist, the write fails, or there is a file that may not be replaced; `file` then still holds what it held before.
+pub fn write_bytes<'a>(file: impl Into<OutFile<'a>>, bytes: &[u8]) -> Result<()> {
+    write_with(file, |out| out.write_all(bytes))
 }
 
-/// Writes `value` to `path` as indented JSON with a final newline.
+/// Writes `value` to `file` as indented JSON with a final newline.
 ///
 /// # Errors
 /// As [`write_bytes`], or if `value` has no JSON form.
-pub fn write_json<T: Serialize + ?Sized>(path: impl AsRef<Path>, value: &T) -> Result<()> {
-    write_with(path, |out| {
+pub fn write_json<'a, T: Serialize + ?Sized>(file: impl Into<OutFile<'a>>, value: &T) -> Result<()> {
+    write_with(file, |out| {
         serde_json::to_writer_pretty(&mut *out, value)?;
         out.write_all(b"\n")
     })
 }
 
-/// Writes `path` through `fill`, which gets a buffered writer; the file appears when `fill` has succeeded and its
-/// bytes have reached the disk.
+/// Writes `file` through `fill`, which gets a buffered writer; it appears when `fill` has succeeded and its bytes have reached the disk.
 ///
 /// # Errors
-/// What `fill` or the disk reports; a full disk gives [`Error::NoSpace`]. The unfinished file is removed.
-pub fn write_with(path: impl AsRef<Path>, fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>) -> Result<()> {
-    let path = path.as_ref();
+/// What `fill` or the disk reports; a full disk gives [`Error::NoSpace`], and a file that may not be replaced [`Error::Appeared`]. The
+/// unfinished file is removed.
+pub fn write_with<'a>(
+    file: impl Into<OutFile<'a>>,
+    fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,
+) -> Result<()> {
+    let OutFile { path, replaces } = file.into();
     let write = || {
-        let mut unfinished = Unfinished::beside(path)?;
+        let mut unfinished = Unfinished::beside(&path)?;
         {
             let mut out = BufWriter::with_capacity(1 << 18, unfinished.file());
             fill(&mut out)?;
             out.flush()?;
         }
-        unfinished.finish(path)
+        unfinished.finish(&path, replaces)
     };
-    write().map_err(|error| Error::write(path, error))
+    write().map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists if !replaces => Error::Appeared { path: path.to_path_buf() },
+        _ => Error::write(&path, error),
+    })
 }
 
 /// Makes a folder and those above it that are missing. Whatever is then put into it survives a power cut as the folder does.

@@ -145,6 +145,15 @@ pub enum Error {
         /// How many there are.
         len: usize,
     },
+    /// A file that may not be replaced, and was not there when the one for its place was begun.
+    #[error(
+        "{path} appeared while the file for this place was being made, and is kept: choose another name, or replace it with --overwrite",
+        path = path.display()
+    )]
+    Appeared {
+        /// The file.
+        path: PathBuf,
+    },
     /// A new run would overwrite an old one.
     #[error(
         "run folder {path} already holds files: pass --resume to go on with that run, or choose another folder name",
@@ -153,6 +162,19 @@ pub enum Error {
     RunFolderExists {
         /// The folder.
         path: PathBuf,
+    },
+    /// A file that a run folder's own results name, and that is not one that a run leaves.
+    #[error(
+        "the run folder {folder} names the file {name:?}, which {reason}: its files are not those that a run left, so that it is not read",
+        folder = folder.display()
+    )]
+    NotInside {
+        /// The folder.
+        folder: PathBuf,
+        /// What it names.
+        name: String,
+        /// What is wrong with that.
+        reason: &'static str,
     },
     /// A folder that is not a run folder.
     #[error(

@@ -179,12 +179,12 @@ fn read_member<R: Read>(member: ZipFile<'_, R>, left: &mut u64) -> Result<Vec<u8
 /// # Errors
 /// [`Error::Tensor`] if an array's bytes do not fit its shape or its dtype is bfloat16, which NumPy lacks (cast it
 /// first); otherwise as [`atomic::write_with`].
-pub fn write(path: impl AsRef<Path>, arrays: &TensorMap) -> Result<()> {
+pub fn write<'a>(file: impl Into<atomic::OutFile<'a>>, arrays: &TensorMap) -> Result<()> {
     let mut headers = Vec::with_capacity(arrays.len());
     for (name, array) in arrays {
         headers.push(checked_header(name, array)?);
     }
-    atomic::write_with(path, |out| {
+    atomic::write_with(file, |out| {
         let mut archive = ZipWriter::new(out);
         for ((name, array), header) in arrays.iter().zip(&headers) {
             let options = SimpleFileOptions::default()

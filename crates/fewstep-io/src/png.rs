@@ -25,8 +25,14 @@ pub fn encode(chw: &[u8], channels: usize, height: usize, width: usize) -> Resul
 ///
 /// # Errors
 /// As [`encode`] and [`atomic::write_bytes`].
-pub fn write(path: impl AsRef<Path>, chw: &[u8], channels: usize, height: usize, width: usize) -> Result<()> {
-    atomic::write_bytes(path, &encode(chw, channels, height, width)?)
+pub fn write<'a>(
+    file: impl Into<atomic::OutFile<'a>>,
+    chw: &[u8],
+    channels: usize,
+    height: usize,
+    width: usize,
+) -> Result<()> {
+    atomic::write_bytes(file, &encode(chw, channels, height, width)?)
 }
 
 /// Whether there is a PNG at `path` that is not cut off, by its first and last bytes: what a power cut leaves is no picture.
@@ -72,8 +78,8 @@ pub fn encode_grid(images: &Images, columns: usize, gap: usize) -> Result<Vec<u8
 ///
 /// # Errors
 /// As [`encode_grid`] and [`atomic::write_bytes`].
-pub fn write_grid(path: impl AsRef<Path>, images: &Images, columns: usize, gap: usize) -> Result<()> {
-    atomic::write_bytes(path, &encode_grid(images, columns, gap)?)
+pub fn write_grid<'a>(file: impl Into<atomic::OutFile<'a>>, images: &Images, columns: usize, gap: usize) -> Result<()> {
+    atomic::write_bytes(file, &encode_grid(images, columns, gap)?)
 }
 
 /// `[channels, height, width]` to `[height, width, channels]`.

@@ -104,7 +104,7 @@ impl Writer {
     /// # Errors
     /// If the disk refuses.
     pub fn finish(self) -> Result<()> {
-        self.unfinished.finish(&self.path).map_err(|e| Error::write(&self.path, e))
+        self.unfinished.finish(&self.path, true).map_err(|e| Error::write(&self.path, e))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Run folders: everything a run leaves, written so that a kill at any moment loses at most the last line of a log.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +16,22 @@ pub const RUN_FILE: &str = "run.json";
 
 const FORMAT: &str = "run file";
 
+/// Longest file of a folder that is read whole: results of a run, its log, images that it drew.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// Refuses a folder that a new run cannot have. A run that was killed while it wrote its first file may have left it unfinished, under a
+/// hidden name: a folder with no other file in it is as good as an empty one.
+///
+/// # Errors
+/// [`Error::RunFolderExists`] if it holds anything else.
+pub fn check_free(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    if path.is_dir() && atomic::holds_files(path)? {
+        return Err(Error::RunFolderExists { path: path.to_owned() });
+    }
+    Ok(())
+}
+
 /// A folder that belongs to one run.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
@@ -23,17 +39,16 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes a new folder (and its parents), or takes an existing empty one.
+    /// Makes a new folder (and its parents), or takes an existing one that is [free](check_free); unfinished files that a kill left in it
+    /// are removed.
     ///
     /// # Errors
     /// [`Error::RunFolderExists`] if there is anything in it already.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         atomic::make_folder(&path)?;
-        let mut entries = fs::read_dir(&path).map_err(|e| Error::read(&path, e))?;
-        if entries.next().is_some() {
-            return Err(Error::RunFolderExists { path });
-        }
+        check_free(&path)?;
+        atomic::sweep(&path)?;
         Ok(RunFolder { path })
     }
 
@@ -71,6 +86,40 @@ impl RunFolder {
         self.file(name).exists()
     }
 
+    /// Path of a file that the run's own results name: somebody else may have made the folder, and what is read of it goes into a page.
+    /// (A link is followed: a run of several processes has links to its files in their folders.)
+    ///
+    /// # Errors
+    /// [`Error::NotInside`] if it is not relative to the folder or leaves it, is no regular file, as a device or a pipe, which has no end,
+    /// or is longer than any that a run leaves; [`Error::Missing`] if there is none.
+    pub fn inside(&self, name: impl AsRef<Path>) -> Result<PathBuf> {
+        let name = name.as_ref();
+        let refused = |reason: &'static str| {
+            Err(Error::NotInside { folder: self.path.clone(), name: name.display().to_string(), reason })
+        };
+        if name.as_os_str().is_empty() || !name.components().all(|part| matches!(part, Component::Normal(_))) {
+            return refused("is not a file inside it");
+        }
+        let path = self.path.join(name);
+        match fs::metadata(&path).map_err(|e| Error::read(&path, e))? {
+            found if !found.is_file() => refused("is no regular file"),
+            found if found.len() > MOST_BYTES => refused("is far longer than what a run leaves"),
+            _ => Ok(path),
+        }
+    }
+
+    /// The bytes of a file that the run's own results name.
+    ///
+    /// # Errors
+    /// As [`RunFolder::inside`], and if it cannot be read.
+    pub fn read(&self, name: impl AsRef<Path>) -> Result<Vec<u8>> {
+        let path = self.inside(name)?;
+        let mut bytes = Vec::new();
+        let file = fs::File::open(&path).map_err(|e| Error::read(&path, e))?;
+        file.take(MOST_BYTES).read_to_end(&mut bytes).map_err(|e| Error::read(&path, e))?; // it may grow meanwhile
+        Ok(bytes)
+    }
+
     /// Makes (or finds) a folder inside, for example `samples`, removes unfinished files that a kill left in it, and gives its path.
     ///
     /// # Errors
@@ -93,11 +142,10 @@ impl RunFolder {
     /// Reads a JSON file.
     ///
     /// # Errors
-    /// If it is not there, is no JSON, or is not what `T` needs.
+    /// As [`RunFolder::read`], and if it is no JSON, or is not what `T` needs.
     pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
-        let path = self.file(name);
-        let bytes = fs::read(&path).map_err(|e| Error::read(&path, e))?;
-        json::parse(&bytes).map_err(|reason| Error::format(FORMAT, path.display().to_string(), reason))
+        let bytes = self.read(name)?;
+        json::parse(&bytes).map_err(|reason| Error::format(FORMAT, self.file(name).display().to_string(), reason))
     }
 
     /// Appends one line of JSON to a log such as `stats.jsonl`.
@@ -185,6 +233,22 @@ mod tests {
         assert!(RunFolder::create(path.join(RUN_FILE)).is_err());
     }
 
+    /// On file systems where every file has a name from the start.
+    #[test]
+    fn a_run_that_was_killed_in_its_first_file_starts_again() {
+        let base = tempfile::tempdir().unwrap();
+        let left = base.path().join(".fewstep-00000000-1-0.tmp"); // of another machine: it may still be written
+        for name in [".fewstep-dead.tmp", ".fewstep-00000000-1-0.tmp"] {
+            fs::write(base.path().join(name), b"{").unwrap();
+        }
+        check_free(base.path()).unwrap();
+        let run = RunFolder::create(base.path()).unwrap();
+        assert!(!run.has(".fewstep-dead.tmp") && left.exists());
+        run.write_json(RUN_FILE, &json!({})).unwrap();
+        assert!(matches!(check_free(base.path()), Err(Error::RunFolderExists { .. })));
+        check_free(base.path().join("none")).unwrap();
+    }
+
     #[test]
     fn resuming_cuts_the_log_back_to_the_saved_step() {
         let base = tempfile::tempdir().unwrap();
@@ -203,6 +267,35 @@ mod tests {
         run.append_line("stats.jsonl", &json!({"step": 3})).unwrap();
         let text = fs::read_to_string(run.file("stats.jsonl")).unwrap();
         assert_eq!(text, "{\"loss\":0.5,\"step\":1}\n{\"loss\":0.5,\"step\":2}\n{\"step\":3}\n");
+    }
+
+    #[test]
+    fn files_are_read_inside_the_folder_alone() {
+        let base = tempfile::tempdir().unwrap();
+        fs::write(base.path().join("secret"), b"secret").unwrap();
+        let run = RunFolder::create(base.path().join("run")).unwrap();
+        fs::write(run.subfolder("images").unwrap().join("0.png"), b"png").unwrap();
+        assert_eq!(run.read("images/0.png").unwrap(), b"png");
+        assert!(matches!(run.read("none.png"), Err(Error::Missing { .. })));
+        let absolute = base.path().join("secret");
+        let outside =
+            ["../secret", "images/../../secret", "/dev/zero", absolute.to_str().unwrap(), "", ".", "images/.."];
+        for name in outside {
+            let error = run.read(name).unwrap_err();
+            assert!(
+                matches!(error, Error::NotInside { .. }) && error.to_string().contains("inside"),
+                "{name}: {error}"
+            );
+        }
+        assert!(run.read("images").unwrap_err().to_string().contains("no regular file"));
+        let long = fs::File::create(run.file("long")).unwrap();
+        long.set_len(MOST_BYTES + 1).unwrap();
+        assert!(run.read("long").unwrap_err().to_string().contains("far longer"));
+        #[cfg(target_os = "linux")]
+        {
+            std::os::unix::fs::symlink("/dev/zero", run.file(RUN_FILE)).unwrap();
+            assert!(matches!(run.read_json::<Value>(RUN_FILE), Err(Error::NotInside { .. })));
+        }
     }
 
     #[test]

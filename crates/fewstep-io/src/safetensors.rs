@@ -144,9 +144,9 @@ pub(crate) fn header_of(file: &mut std::fs::File, path: &Path) -> Result<(StMeta
 ///
 /// # Errors
 /// [`Error::Tensor`] if a tensor's bytes do not fit its shape, otherwise as [`atomic::write_with`].
-pub fn write(path: impl AsRef<Path>, tensors: &TensorMap, metadata: &Metadata) -> Result<()> {
+pub fn write<'a>(file: impl Into<atomic::OutFile<'a>>, tensors: &TensorMap, metadata: &Metadata) -> Result<()> {
     let (header, order) = layout(tensors, metadata)?;
-    atomic::write_with(path, |out| {
+    atomic::write_with(file, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
         order.iter().try_for_each(|tensor| out.write_all(&tensor.bytes))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 
+use fewstep_io::atomic::OutFile;
 use fewstep_io::tensors::{Dtype, TensorData, TensorMap};
 use fewstep_io::{FileKind, safetensors};
 use tch::{Device, Kind, Tensor};
@@ -117,9 +118,14 @@ fn ours(mut file: safetensors::File, place: &dyn Display) -> Result<Parts> {
 ///
 /// # Errors
 /// If a weight does not fit the storage, or the file cannot be written.
-pub fn save(path: &Path, model: &Model, storage: Storage, notes: &BTreeMap<String, String>) -> Result<()> {
+pub fn save<'a>(
+    out: impl Into<OutFile<'a>>,
+    model: &Model,
+    storage: Storage,
+    notes: &BTreeMap<String, String>,
+) -> Result<()> {
     let (tensors, metadata) = file(model, storage, notes)?;
-    Ok(safetensors::write(path, &tensors, &metadata)?)
+    Ok(safetensors::write(out, &tensors, &metadata)?)
 }
 
 /// The bytes that [`save`] writes.

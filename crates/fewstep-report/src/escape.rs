@@ -1,5 +1,12 @@
 //! Text made safe for where it goes.
 
+/// Whether a character does something to the text around it instead of being seen: it controls a terminal, or turns the direction of what
+/// follows, so that a name reads as another.
+pub fn is_control(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
+}
+
 /// `text` as the content or a quoted attribute of HTML and XML.
 ///
 /// Characters that XML 1.0 does not allow at all become U+FFFD, so that an SVG file stays well-formed.
@@ -14,7 +21,7 @@ pub fn markup(text: &str) -> String {
             '\'' => safe.push_str("&#39;"),
             '\t' | '\n' | '\r' => safe.push(c),
             '\u{fffe}' | '\u{ffff}' => safe.push('\u{fffd}'),
-            c if c.is_control() => safe.push('\u{fffd}'),
+            c if is_control(c) => safe.push('\u{fffd}'),
             c => safe.push(c),
         }
     }
@@ -23,7 +30,7 @@ pub fn markup(text: &str) -> String {
 
 /// `text` on one line of a terminal: a name cannot move the cursor, set colours or break the table.
 pub fn terminal(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_control(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// `text` in a cell of a markdown table.
@@ -35,7 +42,7 @@ pub fn markdown(text: &str) -> String {
             '<' => safe.push_str("&lt;"),
             '&' => safe.push_str("&amp;"),
             '\n' | '\r' => safe.push(' '),
-            c if c.is_control() => safe.push('\u{fffd}'),
+            c if is_control(c) => safe.push('\u{fffd}'),
             c => safe.push(c),
         }
     }
@@ -62,5 +69,10 @@ mod tests {
         assert_eq!(markdown(name), "&lt;b>\"A&amp;B\\|\\*\"\u{fffd}\\[31m, '");
         assert_eq!(csv("a,\"b\""), "\"a,\"\"b\"\"\"");
         assert_eq!(csv("plain"), "plain");
+        // what would show as a.exe.png
+        let turned = "a\u{202e}gnp\u{2069}.exe";
+        for safe in [markup(turned), terminal(turned), markdown(turned)] {
+            assert_eq!(safe, "a\u{fffd}gnp\u{fffd}.exe");
+        }
     }
 }

@@ -21,6 +21,7 @@ mod page;
 mod svg;
 mod table;
 
+pub use escape::is_control;
 pub use number::Format;
 pub use page::{Block, LabeledImage, Page, Section};
 pub use svg::{Axis, Plot, PngError, Reference, Scale, Series, Style};

@@ -22,7 +22,7 @@ impl<B: VectorSpace> HeldOut<B> {
     /// Solves from the latents of `seeds` as the searches' teacher does.
     ///
     /// # Errors
-    /// If the denoiser fails, or the settings leave no teacher.
+    /// If the denoiser fails or answers what is not finite, or the settings leave no teacher.
     pub fn new<D: Denoiser<Batch = B>>(
         denoiser: &D,
         settings: &TeacherSettings,
@@ -35,7 +35,7 @@ impl<B: VectorSpace> HeldOut<B> {
     /// Solves from the latents of `seeds` by the plan `teacher`.
     ///
     /// # Errors
-    /// If the denoiser fails.
+    /// If the denoiser fails or answers what is not finite.
     pub fn by<D: Denoiser<Batch = B>>(
         denoiser: &D,
         teacher: &Plan,
@@ -44,7 +44,7 @@ impl<B: VectorSpace> HeldOut<B> {
     ) -> Result<Self> {
         let total = (teacher.nfe() * seeds.len()) as u64;
         let _progress = Progress::new(observer, "teacher on held-out latents", "evaluations", total, 0);
-        let made = Seeded::new(denoiser, seeds, observer)?.run(teacher)?;
+        let made = Seeded::new(denoiser, seeds, observer)?.teach(teacher)?;
         Ok(Self { seeds: seeds.to_vec(), teacher: made, values: denoiser.spec().numel() * seeds.len() })
     }
 

@@ -6,8 +6,9 @@ use fewstep_core::denoiser::{BoundDenoiser, Denoiser};
 use fewstep_core::execute::{ExecuteError, Start, execute};
 use fewstep_core::observe::Observer;
 use fewstep_core::plan::{Constant, Plan};
-use fewstep_core::space::{Batch, Samples};
+use fewstep_core::space::{Batch, Samples, VectorSpace};
 
+use crate::SearchError;
 use crate::error::{Error, Result};
 
 /// A denoiser with the latents and conditions of some samples, one a seed: [`Seeded::run`] runs plans on them. What the denoiser gives is
@@ -130,6 +131,18 @@ impl<'a, D: Denoiser> Seeded<'a, D> {
         outputs.pop().ok_or_else(|| no_answer(1, 0))
     }
 
+    /// `D(x; sigma)` where a teacher is on its way, which what is not finite ends: no plan can be measured against it.
+    ///
+    /// # Errors
+    /// As [`Seeded::denoised`], and [`Error::AnswerNotFinite`].
+    pub(crate) fn taught(&self, x: &D::Batch, sigma: f64) -> Result<D::Batch> {
+        let output = self.denoised(x, sigma)?;
+        if !output.norm_squared().is_finite() {
+            return self.relied_on(Err(Error::AnswerNotFinite { sigma }));
+        }
+        Ok(output)
+    }
+
     /// `D(x; sigma)` of several batches, each at a level of its own.
     ///
     /// # Errors
@@ -175,11 +188,27 @@ impl<'a, D: Denoiser> Seeded<'a, D> {
     /// # Errors
     /// If the plan or the latents do not fit the denoiser, the denoiser fails, or the observer asked for the end.
     pub fn run(&self, plan: &Plan) -> Result<D::Batch> {
+        self.run_by(plan, |x, sigma| self.denoised(x, sigma))
+    }
+
+    /// What the plan of a teacher makes of the latents.
+    ///
+    /// # Errors
+    /// As [`Seeded::run`], and if an answer or a sample is not finite.
+    pub(crate) fn teach(&self, plan: &Plan) -> Result<D::Batch> {
+        let samples = self.run_by(plan, |x, sigma| self.taught(x, sigma))?;
+        if !samples.norm_squared().is_finite() {
+            return self.relied_on(Err(Error::Search(SearchError::NotFinite { what: "the teacher's trajectory" })));
+        }
+        Ok(samples)
+    }
+
+    fn run_by(&self, plan: &Plan, denoise: impl FnMut(&D::Batch, f64) -> Result<D::Batch>) -> Result<D::Batch> {
         plan.check(self.denoiser.spec())?;
         self.check("the latents", &self.latents, self.samples)?;
         let constant = plan.constant.as_ref().map(|constant| self.constant(constant)).transpose()?;
         let start = Start { latent: &self.latents, constant: constant.as_ref() };
-        Ok(execute(plan, start, |x: &D::Batch, sigma| self.denoised(x, sigma))?)
+        Ok(execute(plan, start, denoise)?)
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! How each file was made is written in `assets/README.md`.
 
+use std::path::Path;
+
 use fewstep_eval::Statistics;
 use fewstep_eval::features::{FeatureNetwork, SmallCnn};
 use fewstep_io::dataset::{Dataset, DatasetOptions};
 use fewstep_nn::tch::Device;
-use tempfile::TempDir;
 
-use crate::error::{Context, Result};
+use crate::error::Result;
 
 /// The denoiser, EMA weights in f16.
 pub const MODEL: &[u8] = include_bytes!("../assets/model.safetensors");
@@ -17,10 +18,8 @@ pub const FEATURES: &[u8] = include_bytes!("../assets/features.safetensors");
 /// Mean and covariance of the features of the training images.
 pub const REFERENCE: &[u8] = include_bytes!("../assets/reference.npz");
 /// The test images and their labels, as they are published.
-pub const TEST_IMAGES: [(&str, &[u8]); 2] = [
-    ("t10k-images-idx3-ubyte.gz", include_bytes!("../assets/t10k-images-idx3-ubyte.gz")),
-    ("t10k-labels-idx1-ubyte.gz", include_bytes!("../assets/t10k-labels-idx1-ubyte.gz")),
-];
+pub const TEST_IMAGES: [&[u8]; 2] =
+    [include_bytes!("../assets/t10k-images-idx3-ubyte.gz"), include_bytes!("../assets/t10k-labels-idx1-ubyte.gz")];
 
 /// Channels, height and width of the images that model, features and reference are for.
 pub const IMAGE_SHAPE: [usize; 3] = [1, 32, 32];
@@ -29,31 +28,20 @@ pub const DATA_NAME: &str = "fashion-mnist";
 
 /// The feature network.
 pub fn features(device: Device) -> Result<Box<dyn FeatureNetwork>> {
-    let folder = unpacked(&[("features.safetensors", FEATURES)])?;
-    Ok(Box::new(SmallCnn::load(&folder.path().join("features.safetensors"), device)?))
+    Ok(Box::new(SmallCnn::from_bytes(FEATURES, Path::new("features.safetensors"), device)?))
 }
 
 /// Statistics of the 60,000 training images under [`features`].
 pub fn reference() -> Result<Statistics> {
-    let folder = unpacked(&[("reference.npz", REFERENCE)])?;
-    Ok(Statistics::read(&folder.path().join("reference.npz"))?)
+    Ok(Statistics::from_bytes(REFERENCE, "reference.npz")?)
 }
 
 /// The 10,000 test images with their labels, padded to 32x32, in memory.
 pub fn test_images() -> Result<Dataset> {
-    let folder = unpacked(&TEST_IMAGES)?;
+    let [images, labels] = TEST_IMAGES;
     let options = DatasetOptions { pad_to: Some(IMAGE_SHAPE[1]), ..DatasetOptions::default() };
-    let images = Dataset::open_with(folder.path(), &options)?.load_all()?;
+    let images = Dataset::from_idx(DATA_NAME, images, labels, &options)?.load_all()?;
     Ok(Dataset::from_images(DATA_NAME, images)?)
-}
-
-/// Files for readers that take paths; they are removed with the folder.
-fn unpacked(files: &[(&str, &[u8])]) -> Result<TempDir> {
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    for (name, bytes) in files {
-        std::fs::write(folder.path().join(name), bytes).with_context(|| format!("cannot unpack {name}"))?;
-    }
-    Ok(folder)
 }
 
 #[cfg(test)]

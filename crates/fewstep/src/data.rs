@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use fewstep_core::observe::{Observer, Progress};
+use fewstep_io::atomic::OutFile;
 use fewstep_io::dataset::{self, Dataset, DatasetOptions, Images, PrepareOptions, Prepared};
 use fewstep_io::tensors::{Dtype, TensorData};
 use fewstep_nn::tensor::Batch;
@@ -109,7 +110,7 @@ fn to_u8(array: &TensorData, stated: Result<Option<&TensorData>>) -> Result<Vec<
 ///
 /// # Errors
 /// If there are no pictures, some cannot be read, or the zip cannot be written.
-pub fn prepare(pictures: &Path, out: &Path, options: PrepareOptions, observer: &dyn Observer) -> Result<Prepared> {
+pub fn prepare(pictures: &Path, out: OutFile, options: PrepareOptions, observer: &dyn Observer) -> Result<Prepared> {
     let mut progress = None;
     Ok(dataset::prepare(pictures, out, options, &mut |done, total| {
         let progress = progress.get_or_insert_with(|| Progress::new(observer, "data", "img", total as u64, 0));

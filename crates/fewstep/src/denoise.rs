@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fewstep_core::observe::{Observer, Progress};
+use fewstep_io::atomic::OutFile;
 use fewstep_io::npz;
 use fewstep_io::tensors::TensorMap;
 use fewstep_nn::checkpoint::tensor_data;
@@ -16,14 +17,14 @@ use crate::arrays::Arrays;
 use crate::error::{Result, bail};
 
 /// Denoises the arrays of an npz file, `x` `[N, ...]`, `sigma` `[N]` and, if there is one, `class_labels` `[N, classes]`, so many
-/// samples at once, into the array `denoised` of the npz file `out`, which is replaced. Returns how many samples there are.
+/// samples at once, into the array `denoised` of the npz file `out`. Returns how many samples there are.
 ///
 /// # Errors
 /// If the arrays do not fit the denoiser, it fails or answers what is not finite, or `out` cannot be written.
 pub fn denoise_file(
     denoiser: &dyn TorchDenoiser,
     input: &Path,
-    out: &Path,
+    out: OutFile,
     batch: usize,
     observer: &dyn Observer,
 ) -> Result<usize> {

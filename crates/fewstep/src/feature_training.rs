@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use fewstep_core::observe::{Observer, Progress};
 use fewstep_eval::features::FeatureNetwork;
 use fewstep_eval::features::train::{TrainOptions, train_classifier};
+use fewstep_io::atomic::OutFile;
 use fewstep_io::dataset::{Dataset, Images};
 use fewstep_nn::tch::{Device, Kind};
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,7 @@ impl FeatureTraining {
 pub fn train_features(
     data: &Dataset,
     test: Option<&Dataset>,
-    out: &Path,
+    out: OutFile,
     settings: &FeatureTrainSettings,
     (device, kind): (Device, Kind),
     observer: &dyn Observer,

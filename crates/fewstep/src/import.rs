@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use fewstep_eval::features::inception;
+use fewstep_io::atomic::OutFile;
 use fewstep_io::{FileKind, hash, safetensors};
 use fewstep_nn::checkpoint::{self, Storage};
 use fewstep_nn::tch::Device;
@@ -45,12 +46,11 @@ impl Kind {
     }
 }
 
-/// Imports a snapshot of the EDM or EDM2 code, or Inception's weights, into the safetensors file `out`, which is replaced, and says what it
-/// found; `storage` is of a model's weights. Nothing in the file is executed.
+/// Imports a snapshot of the EDM or EDM2 code, or Inception's weights, into the safetensors file `out`, and says what it found; `storage` is of a model's weights. Nothing in the file is executed.
 ///
 /// # Errors
 /// If it is neither, or damaged, or `out` cannot be written.
-pub fn import(input: &Path, out: &Path, storage: Storage) -> Result<Description> {
+pub fn import(input: &Path, out: &OutFile, storage: Storage) -> Result<Description> {
     let kind = Kind::of(input)?;
     ensure!(
         storage == Storage::F32 || kind == Kind::EdmSnapshot,
@@ -59,16 +59,16 @@ pub fn import(input: &Path, out: &Path, storage: Storage) -> Result<Description>
     let description = match kind {
         Kind::EdmSnapshot => model(input, out, storage)?,
         Kind::Inception => {
-            let weights = inception::import(input, out)?;
+            let weights = inception::import(input, out.clone())?;
             Description::new("weights of Inception-v3 (2015-12-05)")
                 .fact("dimensions", inception::DIM)
                 .fact("sha256", weights.sha256()?)
         }
     };
-    Ok(description.fact("written to", out.display().to_string()))
+    Ok(description.fact("written to", out.path().display().to_string()))
 }
 
-fn model(input: &Path, out: &Path, storage: Storage) -> Result<Description> {
+fn model(input: &Path, out: &OutFile, storage: Storage) -> Result<Description> {
     let mut found = match checkpoint::load(input, Device::Cpu) {
         Err(_) if is_metric_network(input) => return Err(inception::nvidia_pickle(input).into()),
         found => found?,
@@ -78,7 +78,7 @@ fn model(input: &Path, out: &Path, storage: Storage) -> Result<Description> {
         ("imported_sha256", hash::sha256_file(input)?),
     ];
     found.notes.extend(origin.map(|(key, value)| (key.to_owned(), value)));
-    checkpoint::save(out, &found.model, storage, &found.notes)?;
+    checkpoint::save(out.clone(), &found.model, storage, &found.notes)?;
     let description = of_model("snapshot of the EDM or EDM2 code", &found.model, &found.notes);
     Ok(description.fact("stored as", if storage == Storage::F16 { "f16" } else { "f32" }))
 }

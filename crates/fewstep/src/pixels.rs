@@ -17,6 +17,12 @@ pub fn images(pixels: &Tensor) -> Result<Images> {
     Ok(Images::new(bytes(pixels)?, c as usize, h as usize, w as usize, None)?)
 }
 
+/// The place of the first sample `[...]` of `[N, ...]` that holds NaN or infinity, which u8 pixels would hide.
+pub fn first_not_finite(samples: &Tensor) -> Result<Option<usize>> {
+    let finite = samples.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;
+    Ok(Vec::<bool>::try_from(finite)?.iter().position(|finite| !finite))
+}
+
 /// The elements of a tensor, little-endian.
 pub fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     let tensor = tensor.to_device(fewstep_nn::tch::Device::Cpu).contiguous();

@@ -8,7 +8,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use fewstep_io::run_folder::RUN_FILE;
-use fewstep_io::{RunFolder, json};
+pub use fewstep_io::run_folder::check_free;
+use fewstep_io::{RunFolder, atomic, json};
 use fewstep_nn::Ranks;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -137,8 +138,10 @@ impl<T: Task> Run<T> {
     fn start_first(task: T, options: &RunOptions) -> Result<Self> {
         let RunOptions { out, resume, command, .. } = options;
         if !resume {
+            // locked before it is looked into: another run may begin there at the same time
+            atomic::make_folder(out)?;
+            let lock = Lock::take(out)?;
             let folder = RunFolder::create(out)?;
-            let lock = Lock::take(folder.path())?;
             let file = RunFile { kind: task.kind().to_owned(), provenance: Provenance::now(command), task };
             folder.write_json(RUN_FILE, &file)?;
             return Ok(Self { folder, file, resumed: false, _place: Place::Locked { _lock: lock } });
@@ -254,6 +257,17 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     Ok(Some(value.with_context(|| format!("{} is damaged; remove it to do that part anew", path.display()))?))
 }
 
+/// A drawn image that a run's results name, for its page; empty where somebody removed it.
+///
+/// # Errors
+/// If it is not one of the folder's own.
+pub fn read_image(folder: &RunFolder, name: &Path) -> Result<Vec<u8>> {
+    match folder.read(name) {
+        Err(fewstep_io::Error::Missing { .. }) => Ok(Vec::new()),
+        read => Ok(read?),
+    }
+}
+
 /// Removes a file that is of no use any more, if it is there.
 ///
 /// # Errors
@@ -299,17 +313,6 @@ pub fn what_differs<T: Serialize>(earlier: &T, now: &T) -> Option<ResumeError> {
     let value = |task: &T| serde_json::to_value(task).unwrap_or(Value::Null);
     let found = differences(&value(earlier), &value(now));
     (!found.is_empty()).then(|| ResumeError(found.join(", ")))
-}
-
-/// Refuses to write where a folder holds files that are not a run's.
-///
-/// # Errors
-/// If it does.
-pub fn check_new_folder(path: &Path) -> Result<()> {
-    if path.is_dir() && path.read_dir()?.next().is_some() {
-        bail!("the folder {} already holds files: choose another one", path.display());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -364,6 +367,23 @@ mod tests {
         assert!(matches!(error, Error::Locked { .. }), "{error}");
         drop(first);
         assert!(Run::start(Add { to: 1, rate: 0.5 }, &options(&out, true)).is_ok());
+    }
+
+    /// Two that begin at once: the second has to see what the first has made of the folder.
+    #[test]
+    fn a_new_run_looks_into_its_folder_when_it_has_locked_it() {
+        let base = tempfile::tempdir().unwrap();
+        let out = base.path().join("run");
+        std::fs::create_dir(&out).unwrap();
+        let lock = Lock::take(&out).unwrap();
+        let error = Run::start(Add { to: 1, rate: 0.5 }, &options(&out, false)).unwrap_err();
+        assert!(matches!(error, Error::Locked { .. }), "{error}");
+        std::fs::write(out.join(RUN_FILE), "{}").unwrap();
+        let error = Run::start(Add { to: 1, rate: 0.5 }, &options(&out, false)).unwrap_err();
+        assert!(matches!(error, Error::Locked { .. }), "what it holds is not looked at before: {error}");
+        drop(lock);
+        let error = Run::start(Add { to: 1, rate: 0.5 }, &options(&out, false)).unwrap_err();
+        assert!(matches!(error, Error::File(fewstep_io::Error::RunFolderExists { .. })), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 
@@ -92,10 +93,23 @@ impl Subject {
         args
     }
 
-    /// Whether a run that was ended goes on, or starts again because nothing is there.
+    /// Whether a run that was ended goes on, or starts again because it had not written what it is. (What it has written may lie there
+    /// under a hidden name.)
     pub fn goes_on(&self, place: &Place) -> bool {
-        let folder = place.folder.join(self.output);
-        self.resumes && fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+        self.begun(place).is_some()
+    }
+
+    /// When a run that can go on wrote what it is, if it came so far.
+    pub fn begun(&self, place: &Place) -> Option<SystemTime> {
+        let file = place.folder.join(self.output).join("run.json");
+        file.metadata().and_then(|found| found.modified()).ok().filter(|_| self.resumes)
+    }
+
+    /// What lies beside the output and the inputs, which are links.
+    pub fn strays(&self, place: &Place) -> Result<Vec<String>> {
+        let entries = fs::read_dir(&place.folder)?.collect::<std::io::Result<Vec<_>>>()?;
+        let names = entries.iter().filter(|entry| !entry.path().is_symlink()).map(|entry| entry.file_name());
+        Ok(names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name != self.output).collect())
     }
 
     /// Removes what a run left.

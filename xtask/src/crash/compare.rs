@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::tables;
+
 /// Files by their path, a file alone by no name.
 pub type Contents = BTreeMap<String, Vec<u8>>;
 
@@ -48,8 +50,9 @@ fn timeless(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>> {
             value.to_string().into_bytes()
         }
         Some("jsonl") => lines(std::str::from_utf8(&bytes)?)?,
-        // tables of these files: their numbers stand in the JSON beside them, their times do not matter
-        Some("html" | "csv" | "md" | "svg" | "lock") => Vec::new(),
+        Some("html") => tables::html(std::str::from_utf8(&bytes)?).into_bytes(),
+        Some("md") => tables::markdown(std::str::from_utf8(&bytes)?).into_bytes(),
+        Some("csv") => tables::csv(std::str::from_utf8(&bytes)?).into_bytes(),
         _ => bytes,
     })
 }
@@ -103,5 +106,9 @@ mod tests {
         assert!(difference(&of("other.json", "{}"), &run).unwrap().contains("missing"));
         assert_eq!(difference(&of("a.jsonl", "{\"b\": 1, \"seconds\": 3}\n"), &of("a.jsonl", "{\"b\": 1}\n")), None);
         assert!(timeless("run.json", b"{\"a\": ".to_vec()).is_err());
+        let table = |nfe: u8, seconds: u8| of("t.csv", &format!("nfe,search seconds\n{nfe},{seconds}\n"));
+        assert_eq!(difference(&table(3, 1), &table(3, 2)), None);
+        assert!(difference(&table(3, 1), &table(4, 1)).unwrap().contains("another"));
+        assert!(difference(&of("a.svg", "<svg/>"), &of("a.svg", "<svg></svg>")).is_some());
     }
 }

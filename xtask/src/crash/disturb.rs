@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -13,10 +13,12 @@ use super::commands::Subject;
 use super::{Place, Random};
 
 /// System calls that change what is on the disk.
-const CALLS: [&str; 17] = [
+const CALLS: [&str; 19] = [
     "write",
     "pwrite64",
     "writev",
+    "copy_file_range",
+    "sendfile",
     "fsync",
     "fdatasync",
     "syncfs",
@@ -37,6 +39,9 @@ const NAMES: [&str; 5] = ["rename", "renameat", "renameat2", "link", "linkat"];
 /// Of these, those that return when what was done before is on the disk.
 const SYNCS: [&str; 3] = ["fsync", "fdatasync", "syncfs"];
 
+/// Exit code of a run that a signal asked to end.
+const STOPPED: i32 = 130;
+
 /// A system call of a thread: which one, and how many of them it has made with this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -51,16 +56,41 @@ impl Call {
     }
 }
 
+/// How files come to their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// As this file system has it: without a name until they are whole.
+    Unnamed,
+    /// As where a file without a name cannot be given one: under a hidden name, which is changed when they are whole.
+    Hidden,
+}
+
+impl Way {
+    /// strace's words for it.
+    fn inject(self) -> &'static [&'static str] {
+        match self {
+            Self::Unnamed => &[],
+            Self::Hidden => &["-e", "inject=linkat:error=EOPNOTSUPP"],
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Hidden { " under hidden names" } else { "" })
+    }
+}
+
 /// What ends a run.
 #[derive(Clone, Copy, Debug)]
 pub enum Disturbance {
     /// SIGKILL after a time.
     Killed(Duration),
     /// SIGKILL as this call that changes the disk begins.
-    KilledAt(Call),
+    KilledAt(Call, Way),
     /// The power goes before a name is on the disk: this call is answered and not made, and SIGKILL comes as the next sync begins. What was
     /// done between the two has reached the disk all the same, as file systems may have it.
-    Lost(Call, Call),
+    Lost(Call, Call, Way),
     /// A signal that asks for the end, after a time.
     Asked(&'static str, Duration),
     /// A disk of so many bytes.
@@ -79,8 +109,8 @@ impl fmt::Display for Disturbance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Killed(after) => write!(f, "killed after {:.3} s", after.as_secs_f64()),
-            Self::KilledAt(call) => write!(f, "killed-at {} {}", call.name, call.number),
-            Self::Lost(call, _) => write!(f, "lost-name {} {}", call.name, call.number),
+            Self::KilledAt(call, way) => write!(f, "killed-at {} {}{way}", call.name, call.number),
+            Self::Lost(call, _, way) => write!(f, "lost-name {} {}{way}", call.name, call.number),
             Self::Asked(signal, after) => write!(f, "SIG{signal} after {:.3} s", after.as_secs_f64()),
             Self::Full(bytes) => write!(f, "full-disk of {bytes} bytes"),
         }
@@ -89,14 +119,15 @@ impl fmt::Display for Disturbance {
 
 impl Disturbance {
     /// One at random, within what an undisturbed run does.
-    pub fn random(random: &mut Random, duration: Duration, calls: &Calls, bytes: u64) -> Self {
+    pub fn random(random: &mut Random, duration: Duration, calls: &[Calls], bytes: u64) -> Self {
         let after = duration.mul_f64(random.share() * 1.05);
+        let Calls { all, names, way } = &calls[random.below(calls.len() as u64) as usize];
         match random.below(12) {
             0..=2 => Self::Killed(after),
-            3..=6 => one_of_a_kind(random, &calls.all).map_or(Self::Killed(after), Self::KilledAt),
-            7..=8 if !calls.names.is_empty() => {
-                let (name, sync) = calls.names[random.below(calls.names.len() as u64) as usize];
-                Self::Lost(name, sync)
+            3..=6 => one_of_a_kind(random, all).map_or(Self::Killed(after), |call| Self::KilledAt(call, *way)),
+            7..=8 if !names.is_empty() => {
+                let (name, sync) = names[random.below(names.len() as u64) as usize];
+                Self::Lost(name, sync, *way)
             }
             7..=8 => Self::Killed(after),
             9..=10 => Self::Asked(["INT", "TERM", "HUP"][random.below(3) as usize], after),
@@ -108,11 +139,18 @@ impl Disturbance {
     pub fn run(self, place: &Place, subject: &Subject, resume: bool) -> Result<Ended> {
         let args = subject.args(resume);
         match self {
-            Self::Killed(after) => signalled(place, &args, "KILL", after),
-            Self::Asked(signal, after) => signalled(place, &args, signal, after),
-            Self::KilledAt(call) => traced(place, &args, &call.inject("signal=KILL")),
-            Self::Lost(call, sync) => {
-                traced(place, &args, &[call.inject("retval=0"), sync.inject("signal=KILL")].concat())
+            Self::Killed(after) => Ok(signalled(place, &args, "KILL", after)?.0),
+            Self::Asked(signal, after) => {
+                let before = subject.begun(place);
+                let (ended, output) = signalled(place, &args, signal, after)?;
+                if matches!(ended, Ended::Early) {
+                    answered(signal, &output, subject.begun(place) != before)?;
+                }
+                Ok(ended)
+            }
+            Self::KilledAt(call, way) => traced(place, &args, &call.inject("signal=KILL"), way),
+            Self::Lost(call, sync, way) => {
+                traced(place, &args, &[call.inject("retval=0"), sync.inject("signal=KILL")].concat(), way)
             }
             Self::Full(bytes) => full(place, subject, resume, bytes),
         }
@@ -128,10 +166,10 @@ fn one_of_a_kind(random: &mut Random, calls: &[Call]) -> Option<Call> {
 }
 
 /// Runs under strace, which does this to some system calls.
-fn traced(place: &Place, args: &[String], injections: &[String]) -> Result<Ended> {
+fn traced(place: &Place, args: &[String], injections: &[String], way: Way) -> Result<Ended> {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={}", CALLS.join(","))]);
-    strace.args(injections).arg(&place.program);
+    strace.args(way.inject()).args(injections).arg(&place.program);
     let output = place.inside(&mut strace, args).stdout(Stdio::null()).output().context("cannot start strace")?;
     let text = String::from_utf8_lossy(&output.stderr);
     ensure!(!text.contains("panicked"), "it panicked: {}", text.trim());
@@ -139,7 +177,7 @@ fn traced(place: &Place, args: &[String], injections: &[String]) -> Result<Ended
 }
 
 /// Sends a signal after a time. A run that is asked ends by itself, in order.
-fn signalled(place: &Place, args: &[String], signal: &str, after: Duration) -> Result<Ended> {
+fn signalled(place: &Place, args: &[String], signal: &str, after: Duration) -> Result<(Ended, Output)> {
     let mut child =
         place.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("cannot start the program")?;
     thread::sleep(after);
@@ -150,12 +188,22 @@ fn signalled(place: &Place, args: &[String], signal: &str, after: Duration) -> R
     }
     let output = child.wait_with_output()?;
     if output.status.success() {
-        return Ok(Ended::Finished);
+        return Ok((Ended::Finished, output));
     }
-    // killed by the signal before it could listen, or ended in order: nothing else
     let text = String::from_utf8_lossy(&output.stderr);
     ensure!(!text.contains("panicked"), "it panicked: {}", text.trim());
-    Ok(Ended::Early)
+    Ok((Ended::Early, output))
+}
+
+/// Makes sure that a run ended as it should where a signal asked it to, and says how to go on where it has `begun`.
+fn answered(signal: &str, output: &Output, begun: bool) -> Result<()> {
+    let told = String::from_utf8_lossy(&output.stderr);
+    match output.status.code() {
+        None => ensure!(!begun, "SIG{signal} ended it when it had begun"), // before it listens
+        code => ensure!(code == Some(STOPPED), "on SIG{signal} it ended with {}: {}", output.status, told.trim()),
+    }
+    ensure!(!begun || told.contains("--resume"), "on SIG{signal} it does not say how to go on: {}", told.trim());
+    Ok(())
 }
 
 /// Runs on a disk in memory that is too small, which then grows; what it left there is moved to where it belongs.
@@ -196,30 +244,33 @@ fn full(place: &Place, subject: &Subject, resume: bool, bytes: u64) -> Result<En
 }
 
 /// The system calls of an undisturbed run that change the disk.
-pub fn calls(place: &Place, subject: &Subject) -> Result<Calls> {
+pub fn calls(place: &Place, subject: &Subject, way: Way) -> Result<Calls> {
     let log = place.folder.join("calls");
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-e", &format!("trace={}", CALLS.join(",")), "-o"]).arg(&log).arg(&place.program);
+    strace.args(["-f", "-qq", "-e", &format!("trace={}", CALLS.join(","))]).args(way.inject());
+    strace.arg("-o").arg(&log).arg(&place.program);
     let output = place.inside(&mut strace, &subject.args(false)).output().context("cannot start strace")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = fs::read_to_string(&log).context("strace left nothing")?;
     fs::remove_file(&log)?;
-    Ok(Calls::of(&text))
+    Ok(Calls::of(&text, way))
 }
 
 /// What can be done to the calls of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Calls {
     /// Those of the thread that makes most of them.
     pub all: Vec<Call>,
     /// Those that name a file, each with the next sync of any thread. strace counts the calls of each thread apart and does to all of them
     /// what it is asked to do to one, so that these are such as no other thread makes as many of.
     names: Vec<(Call, Call)>,
+    /// How files came to their names.
+    way: Way,
 }
 
 impl Calls {
     /// Of what strace writes: a line each, with the thread's number, the call's name and its arguments.
-    fn of(log: &str) -> Self {
+    fn of(log: &str, way: Way) -> Self {
         let mut made: Vec<(&str, Call)> = Vec::new();
         let mut counts = HashMap::<(&str, &str), u64>::new();
         for line in log.lines().filter(|line| !line.contains("resumed>")) {
@@ -228,7 +279,10 @@ impl Calls {
             let Some(name) = CALLS.iter().find(|call| **call == name) else { continue };
             let count = counts.entry((thread, name)).or_default();
             *count += 1;
-            made.push((thread, Call { name, number: *count }));
+            // those that are refused do nothing
+            if *name != "linkat" || way == Way::Unnamed {
+                made.push((thread, Call { name, number: *count }));
+            }
         }
         let of_thread = |thread: &str| made.iter().filter(|(other, _)| *other == thread).count();
         let busiest = made.iter().map(|(thread, _)| *thread).max_by_key(|thread| of_thread(thread));
@@ -241,7 +295,7 @@ impl Calls {
             names.extend(sync.filter(|sync| is_unique(sync)).map(|sync| (call.1, sync.1)));
         }
         let all = made.iter().filter(|(thread, _)| Some(*thread) == busiest).map(|(_, call)| *call).collect();
-        Self { all, names }
+        Self { all, names, way }
     }
 }
 
@@ -253,20 +307,40 @@ mod tests {
     fn calls_are_read_and_one_of_each_kind_is_as_likely() {
         let log = "7  write(3, \"rename(\", 7) = 7\n8 write(4, \"\", 0) = 0\n7 fsync(3) = 0\n7 linkat(1, \"a\", 2, \"b\", 0 <unfinished ...>\n\
                    7 <... linkat resumed>) = 0\n7 write(3, \"\", 0) = 0\n7 fsync(5) = 0\n";
-        let calls = Calls::of(log);
-        let names: Vec<(&str, u64)> = calls.all.iter().map(|call| (call.name, call.number)).collect();
+        let calls = [Calls::of(log, Way::Unnamed)];
+        let names: Vec<(&str, u64)> = calls[0].all.iter().map(|call| (call.name, call.number)).collect();
         assert_eq!(names, [("write", 1), ("fsync", 1), ("linkat", 1), ("write", 2), ("fsync", 2)]);
         let mut random = Random::new(3);
         let mut lost = 0;
         for _ in 0..200 {
-            if let Disturbance::Lost(call, sync) = Disturbance::random(&mut random, Duration::from_secs(1), &calls, 9) {
+            if let Disturbance::Lost(call, sync, Way::Unnamed) =
+                Disturbance::random(&mut random, Duration::from_secs(1), &calls, 9)
+            {
                 lost += 1;
-                assert_eq!((call, sync), (calls.all[2], calls.all[4]));
+                assert_eq!((call, sync), (calls[0].all[2], calls[0].all[4]));
                 let words = ["-e", "inject=linkat:retval=0:when=1"].map(str::to_owned);
                 assert_eq!(call.inject("retval=0"), words);
             }
         }
         assert!((15..60).contains(&lost), "{lost}");
+        // under hidden names linkat is refused, and rename gives a file its name
+        let log =
+            "7 linkat(1) = -1 EOPNOTSUPP (INJECTED)\n7 copy_file_range(3, 4) = 9\n7 rename(a) = 0\n7 fsync(5) = 0\n";
+        let calls = Calls::of(log, Way::Hidden);
+        assert_eq!(calls.all.iter().map(|call| call.name).collect::<Vec<_>>(), ["copy_file_range", "rename", "fsync"]);
+        assert_eq!(calls.names, [(calls.all[1], calls.all[2])]);
+    }
+
+    #[test]
+    fn a_signal_is_answered_with_a_code_and_the_way_on() {
+        use std::os::unix::process::ExitStatusExt;
+        let of = |status: i32, told: &str, begun: bool| {
+            let status = std::process::ExitStatus::from_raw(status);
+            answered("INT", &Output { status, stdout: Vec::new(), stderr: told.into() }, begun).is_ok()
+        };
+        let [stopped, failed, killed] = [130 << 8, 1 << 8, 2];
+        assert!(of(stopped, "stopped; --resume goes on", true) && of(stopped, "", false) && of(killed, "", false));
+        assert!(!of(failed, "error: --resume", true) && !of(stopped, "stopped", true) && !of(killed, "", true));
     }
 
     /// Two threads write files, and the first waits for the disk.
@@ -274,6 +348,6 @@ mod tests {
     fn what_another_thread_would_lose_too_is_not_lost() {
         let log = "1 linkat(a) = 0\n1 fsync(a) = 0\n2 linkat(b) = 0\n3 linkat(c) = 0\n2 linkat(d) = 0\n1 syncfs(e) = 0\n2 linkat(f) = 0\n";
         let call = |name, number| Call { name, number };
-        assert_eq!(Calls::of(log).names, [(call("linkat", 2), call("syncfs", 1))]);
+        assert_eq!(Calls::of(log, Way::Unnamed).names, [(call("linkat", 2), call("syncfs", 1))]);
     }
 }

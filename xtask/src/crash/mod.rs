@@ -2,13 +2,15 @@
 //!
 //! A run is killed after a random time or at a random system call that changes the disk (entering it, so that it lies between a
 //! write and a rename, too), loses a file's new name with the power (what came after it up to the next sync stays, as file systems are free
-//! to have it), is asked to end by INT, TERM or HUP, or meets a full disk; the run that goes on may be ended again. In the end it must have
-//! left what the undisturbed run left and nothing else: arrays, networks and images to the bit, JSON but for times and
-//! provenance, and of pages and tables that are made of these their names alone.
+//! to have it), is asked to end by INT, TERM or HUP, which it has to answer with its exit code and how to go on, or meets a full disk; the run
+//! that goes on may be ended again. Files come to their names as this file system has it, or as on one where they lie under hidden names
+//! before. In the end it must have left what the undisturbed run left and nothing else, in its folder and beside it: arrays, networks,
+//! images and figures to the bit, JSON, pages and tables but for times and provenance.
 
 mod commands;
 mod compare;
 mod disturb;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +22,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use self::commands::{COMMANDS, Subject};
 use self::compare::{Contents, contents, difference};
-use self::disturb::{Calls, Disturbance, Ended};
+use self::disturb::{Calls, Disturbance, Ended, Way};
 use crate::{libtorch, tasks};
 
 /// A random number generator of one word (xorshift).
@@ -54,8 +56,8 @@ struct Straight {
     contents: Contents,
     /// How long it took.
     duration: Duration,
-    /// System calls that change the disk.
-    calls: Calls,
+    /// System calls that change the disk, for each way in which files come to their names.
+    calls: [Calls; 2],
     /// Bytes that it left.
     bytes: u64,
 }
@@ -109,7 +111,7 @@ pub fn crash(root: &Path, args: &[String]) -> Result<ExitCode> {
             "{}: {:.1} s, {} calls that change the disk, {} files, {bytes} bytes",
             subject.name,
             duration.as_secs_f64(),
-            calls.all.len(),
+            calls[0].all.len(),
             contents.len()
         );
     }
@@ -184,7 +186,7 @@ fn anew(place: &Place, folder: &Path) -> Result<Place> {
     Ok(Place { program: place.program.clone(), libtorch: place.libtorch.clone(), folder: folder.to_owned() })
 }
 
-/// The undisturbed run, twice: its duration, then its system calls.
+/// The undisturbed run, three times: its duration, then its system calls as files come to their names in each way.
 fn alone(subject: &Subject, place: &Place) -> Result<Straight> {
     let started = Instant::now();
     let output = place.command(&subject.args(false)).output().context("cannot start the program")?;
@@ -192,13 +194,25 @@ fn alone(subject: &Subject, place: &Place) -> Result<Straight> {
     ensure!(output.status.success(), "{}: {}", subject.name, String::from_utf8_lossy(&output.stderr));
     let contents = contents(&place.folder.join(subject.output))?;
     let bytes = compare::bytes(&place.folder.join(subject.output))?;
-    subject.remove_output(place)?;
-    let calls = disturb::calls(place, subject)?;
-    let again = self::contents(&place.folder.join(subject.output))?;
-    if let Some(difference) = difference(&again, &contents) {
-        bail!("two undisturbed runs of {} differ: {difference}", subject.name);
-    }
+    let calls = |way: Way| -> Result<Calls> {
+        subject.remove_output(place)?;
+        let calls = disturb::calls(place, subject, way)?;
+        check_left(subject, place, &contents)
+            .with_context(|| format!("an undisturbed run of {} differs from another", subject.name))?;
+        Ok(calls)
+    };
+    let calls = [calls(Way::Unnamed)?, calls(Way::Hidden)?];
     Ok(Straight { contents, duration, calls, bytes })
+}
+
+/// Makes sure that a run left this and nothing else.
+fn check_left(subject: &Subject, place: &Place, expected: &Contents) -> Result<()> {
+    if let Some(difference) = difference(&contents(&place.folder.join(subject.output))?, expected) {
+        bail!("{difference}");
+    }
+    let strays = subject.strays(place)?;
+    ensure!(strays.is_empty(), "{} lies beside its output", strays.join(", "));
+    Ok(())
 }
 
 /// One run that is disturbed once or twice, and goes on to its end.
@@ -213,8 +227,8 @@ fn disturbed(
     let mut resume = false;
     for time in 0..times {
         let mut disturbance = Disturbance::random(random, straight.duration, &straight.calls, straight.bytes);
-        if let (Disturbance::Lost(call, _), 1..) = (disturbance, time) {
-            disturbance = Disturbance::KilledAt(call); // which sync follows is known of an undisturbed run alone
+        if let (Disturbance::Lost(call, _, way), 1..) = (disturbance, time) {
+            disturbance = Disturbance::KilledAt(call, way); // which sync follows is known of an undisturbed run alone
         }
         history.push(disturbance.to_string());
         let ended = disturbance.run(place, subject, resume)?;
@@ -230,8 +244,5 @@ fn disturbed(
         if resume { "it does not go on" } else { "it does not start again" },
         String::from_utf8_lossy(&finished.stderr).trim()
     );
-    match difference(&contents(&place.folder.join(subject.output))?, &straight.contents) {
-        Some(difference) => bail!("it differs from an undisturbed run: {difference}"),
-        None => Ok(()),
-    }
+    check_left(subject, place, &straight.contents).context("it differs from an undisturbed run")
 }

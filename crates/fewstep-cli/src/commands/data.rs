@@ -34,9 +34,9 @@ pub struct Args {
 /// Packs the pictures.
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     check_extension(&args.out, "zip")?;
-    check_new_file(&args.out, args.overwrite)?;
+    let out = check_new_file(&args.out, args.overwrite)?;
     let options = PrepareOptions { size: args.size, grey: args.grey };
-    let made = prepare(&args.pictures, &args.out, options, terminal)?;
+    let made = prepare(&args.pictures, out, options, terminal)?;
     let (place, size) = (args.out.display().to_string(), args.size);
     let value =
         json!({ "out": place, "images": made.images, "classes": made.classes, "names": made.names, "size": size });

@@ -45,9 +45,9 @@ struct Outcome {
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     ensure!(args.batch > 0, "--batch must be at least 1");
     check_extension(&args.out, "npz")?;
-    check_new_file(&args.out, args.overwrite)?;
+    let out = check_new_file(&args.out, args.overwrite)?;
     let opened = args.model.open(&args.name, args.batch)?;
-    let samples = denoise_file(opened.denoiser(), &args.input, &args.out, args.batch, terminal)?;
+    let samples = denoise_file(opened.denoiser(), &args.input, out, args.batch, terminal)?;
     let outcome =
         Outcome { out: args.out.display().to_string(), samples, model: opened.name, model_sha256: opened.hash };
     output.result(&outcome, || format!("{}: {samples} samples denoised by {}", outcome.out, outcome.model))

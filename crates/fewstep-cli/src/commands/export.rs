@@ -66,9 +66,7 @@ fn targets() -> impl TypedValueParser<Value = Target> {
 
 /// Exports.
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
-    if let Some(out) = &args.out {
-        check_new_file(out, args.overwrite)?;
-    }
+    let out = args.out.as_ref().map(|out| check_new_file(out, args.overwrite)).transpose()?;
     ensure!(args.held_out >= 1, "--held-out must be at least 1");
     let plan = read_plan(&args.plan)?;
     let Forms { betas, shift } = &args.forms;
@@ -84,7 +82,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         None => None,
     };
     let place = args.out.as_ref().map(|out| out.display().to_string());
-    if let Some(out) = &args.out {
+    if let Some(out) = out {
         atomic::write_bytes(out, exported.text.as_bytes())?;
     }
     let nearest = exported.nearest.as_ref();

@@ -65,7 +65,7 @@ struct Outcome {
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let place = args.compute.resolve()?;
     check_extension(&args.out, "safetensors")?;
-    check_new_file(&args.out, args.overwrite)?;
+    let out = check_new_file(&args.out, args.overwrite)?;
     let data = args.data.open(args.max_images)?;
     let test = args.test.as_ref().map(|path| open_data(path, args.data.pad_to, None)).transpose()?;
     let settings = FeatureTrainSettings {
@@ -76,7 +76,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         flip: !args.no_flip,
         seed: args.seed,
     };
-    let training = train_features(&data, test.as_ref(), &args.out, &settings, place, terminal)?;
+    let training = train_features(&data, test.as_ref(), out, &settings, place, terminal)?;
     if training.is_poor() {
         ui::note(format!(
             "warning: guessing would be right on {:.0} % of the test images: distances between such features mean little; \

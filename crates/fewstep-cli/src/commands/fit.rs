@@ -11,7 +11,7 @@ use fewstep::fitting::{
     level_interpolations, open_inputs, open_plans, table,
 };
 use fewstep::reference::ImageReference;
-use fewstep::runs::{REPORT, Task, check_new_folder, read_file};
+use fewstep::runs::{REPORT, Task, check_free, read_file};
 use fewstep_eval::features::Convention;
 use fewstep_io::RunFolder;
 use fewstep_io::dataset::Dataset;
@@ -98,11 +98,7 @@ pub fn check_folder<T: Task>(run: &RunArgs, ranks: &Ranks) -> Result<()> {
         read_file::<T>(&RunFolder::open_to_read(&run.out)?)?;
         return Ok(());
     }
-    match check_new_folder(&run.out) {
-        // in the words of the run itself, which speak of --resume
-        Err(fewstep::Error::Input(_)) => Err(fewstep_io::Error::RunFolderExists { path: run.out.clone() }.into()),
-        checked => Ok(checked?),
-    }
+    Ok(check_free(&run.out)?)
 }
 
 /// Training images, which not every fit needs.

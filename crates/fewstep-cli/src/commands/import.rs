@@ -35,7 +35,7 @@ pub fn run(args: Args, output: Output, _: &Terminal) -> Result<()> {
     let out = out.unwrap_or_else(|| input.with_extension("safetensors"));
     ensure!(out != input, "{} has the name that the result would get: name another with --out", out.display());
     check_extension(&out, "safetensors")?;
-    check_new_file(&out, overwrite)?;
-    let found = import(&input, &out, if half { Storage::F16 } else { Storage::F32 })?;
+    let file = check_new_file(&out, overwrite)?;
+    let found = import(&input, &file, if half { Storage::F16 } else { Storage::F32 })?;
     output.result(&found.to_json(&input), || found.to_text(&input, output.colour()))
 }

@@ -62,14 +62,14 @@ struct Outcome {
 pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let device = args.compute.resolve()?;
     check_extension(&args.out, "npz")?;
-    check_new_file(&args.out, args.overwrite)?;
+    let out = check_new_file(&args.out, args.overwrite)?;
     let dataset = args.data.open(args.max_images)?;
     let options = args.features.options(Convention::parse(&args.resize)?, args.return_features);
     let network = options.open(measure::shape_of(&dataset), device)?;
     let ranks = ranks::join()?;
     let reference = measure::reference(&dataset, network.as_ref(), args.keep_features, args.batch, terminal, &ranks)?;
     if ranks.is_first() {
-        reference.write(&args.out)?;
+        reference.write(out)?;
     }
     if let Some(warning) = measure::few_images(&reference.statistics) {
         ui::note(warning);

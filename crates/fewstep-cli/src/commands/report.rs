@@ -28,15 +28,13 @@ pub struct Args {
 
 /// Writes the page.
 pub fn run(args: Args, output: Output, _: &Terminal) -> Result<()> {
-    if let Some(out) = &args.out {
-        check_new_file(out, args.overwrite)?;
-    }
+    let named = args.out.as_ref().map(|out| check_new_file(out, args.overwrite)).transpose()?;
     // the run.json itself means its folder
-    let named = args.folder.file_name().is_some_and(|name| name == RUN_FILE);
-    let path = if named { args.folder.parent().unwrap_or(Path::new("")).join(".") } else { args.folder.clone() };
+    let is_run_file = args.folder.file_name().is_some_and(|name| name == RUN_FILE);
+    let path = if is_run_file { args.folder.parent().unwrap_or(Path::new("")).join(".") } else { args.folder.clone() };
     let page = report::of_folder(&path)?;
-    let out = args.out.unwrap_or_else(|| path.join(REPORT));
-    atomic::write_bytes(&out, page.to_html().as_bytes())?;
-    let value = serde_json::json!({ "report": out, "headline": page.headline });
-    output.result(&value, || format!("{}\nreport: {}", page.headline, out.display()))
+    let out = named.unwrap_or_else(|| path.join(REPORT).into());
+    atomic::write_bytes(out.clone(), page.to_html().as_bytes())?;
+    let value = serde_json::json!({ "report": out.path(), "headline": page.headline });
+    output.result(&value, || format!("{}\nreport: {}", page.headline, out.path().display()))
 }

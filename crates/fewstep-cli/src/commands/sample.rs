@@ -81,9 +81,9 @@ impl Args {
         let SampleOutput { subdirs, columns, raw } = settings.output;
         let path = out.to_owned();
         Ok(if grid {
-            Destination::Grid { path, columns: (columns > 0).then_some(columns) }
+            Destination::Grid { path, overwrite: self.overwrite, columns: (columns > 0).then_some(columns) }
         } else if arrays {
-            Destination::Arrays { path, raw }
+            Destination::Arrays { path, overwrite: self.overwrite, raw }
         } else {
             let run =
                 RunOptions { out: path, resume: self.resume, command: repeat::command(), ranks: self.model.ranks()? };
@@ -136,7 +136,9 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     }
     match destination {
         Destination::Folder { .. } => interrupt::resumable(),
-        Destination::Grid { .. } | Destination::Arrays { .. } => check_new_file(out, args.overwrite)?,
+        Destination::Grid { .. } | Destination::Arrays { .. } => {
+            check_new_file(out, args.overwrite)?;
+        }
     }
     let sampled = sample(&sampling, &destination, terminal)?;
     if args.show && args.model.ranks()?.is_first() {

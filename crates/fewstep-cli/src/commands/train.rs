@@ -4,6 +4,7 @@ use anyhow::Result;
 use fewstep::training::{self, Architecture, ParameterisationName, TrainOutcome, TrainSettings, TrainTask};
 
 use crate::inputs::{Compute, DataArgs, SettingsArgs};
+use crate::interrupt;
 use crate::ranks;
 use crate::repeat::{RunArgs, warn_of_changes};
 use crate::ui::{Output, Terminal};
@@ -89,6 +90,7 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     if args.run.repeat.dry_run {
         return output.forecast(&task.forecast()?);
     }
+    interrupt::resumable();
     let outcome = training::train(task, &dataset, device, &args.run.options(ranks::join()?), terminal)?;
     output.result(&outcome, || in_words(&outcome))
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 pub use fewstep::data::has_extension;
+use fewstep_io::atomic::OutFile;
 
 /// Checks that a path has the extension by which it will be recognised later.
 pub fn check_extension(path: &Path, extension: &str) -> Result<()> {
@@ -11,8 +12,9 @@ pub fn check_extension(path: &Path, extension: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks that a file can be made at `path` before anything is computed for it.
-pub fn check_new_file(path: &Path, overwrite: bool) -> Result<()> {
+/// Where the file goes: one can be made at `path`, before anything is computed for it, and does not replace another unless asked to, not
+/// even one that appears meanwhile.
+pub fn check_new_file(path: &Path, overwrite: bool) -> Result<OutFile<'_>> {
     if path.is_dir() {
         bail!("the output {} is a folder: give a file name", path.display());
     }
@@ -28,5 +30,5 @@ pub fn check_new_file(path: &Path, overwrite: bool) -> Result<()> {
     ensure!(folder.is_dir(), "cannot write {}: there is no folder {}", path.display(), folder.display());
     // A file without a name, which leaves nothing behind.
     tempfile::tempfile_in(folder).with_context(|| format!("cannot write into the folder {}", folder.display()))?;
-    Ok(())
+    Ok(OutFile::new(path, overwrite))
 }

@@ -193,6 +193,14 @@ fn messages_show_control_characters_as_text() {
     std::fs::write(place.path("plan.json"), r#"{"format": "\u001b[31m"}"#).unwrap();
     let error = place.fails(&["info", "plan.json"]);
     assert!(!error.contains('\x1b'), "{error}");
+    // a name that would show as annexe.png
+    let turned = "ann\u{202e}gnp.exe";
+    std::fs::write(place.path("settings.toml"), format!("\"{turned}\" = 1")).unwrap();
+    let of_contents = place.fails(&["plan", "gaussian-mixture", "--settings", "settings.toml", "--out", "run"]);
+    let of_a_name = place.fails(&["info", turned]);
+    for error in [of_contents, of_a_name] {
+        assert!(error.contains(r"ann\u{202e}gnp.exe") && !error.contains('\u{202e}'), "{error}");
+    }
 }
 
 /// Beyond its own size nothing of an image is left.

@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use crate::support::{Place, steady};
 
-const COMMANDS: [&str; 19] = [
+/// All of them.
+pub const COMMANDS: [&str; 19] = [
     "demo",
     "plan",
     "tune",

@@ -126,6 +126,21 @@ fn copied(place: &Place, from: &str, to: &str) {
     assert!(Command::new("cp").arg("-r").args([place.path(from), place.path(to)]).status().unwrap().success());
 }
 
+/// Killed while its first file lay under a hidden name, as it does where there are no files without a name: nothing says what the run is,
+/// so that it cannot go on, and may start.
+#[test]
+fn a_run_that_had_written_nothing_yet_starts_again() {
+    let place = Place::new();
+    for (args, out) in
+        [(&PLAN[..], "run"), (&["sample", "gaussian-mixture", "--steps", "2", "--seeds", "0-3"], "samples")]
+    {
+        std::fs::create_dir(place.path(out)).unwrap();
+        leave_unfinished(&place, &[out]);
+        place.succeeds(&with(args, &["--out", out]));
+        assert!(!place.path(out).join(".fewstep-0.tmp").exists() && place.path(out).join("run.json").exists(), "{out}");
+    }
+}
+
 #[test]
 fn a_search_goes_on_from_what_it_had() {
     let place = Place::new();

@@ -164,6 +164,27 @@ fn a_report_can_be_made_anew() {
     insta::assert_snapshot!(place.fails(&["report", "."]), @". is not a run folder: it holds no run.json");
 }
 
+/// A folder from somebody else may name any file as one of its own.
+#[cfg(unix)]
+#[test]
+fn a_report_reads_files_of_its_folder_alone() {
+    let place = Place::new();
+    place.succeeds(&plan(&["3", "--out", "run"]));
+    let results = std::fs::read_to_string(place.path("run/fit.json")).unwrap();
+    std::fs::write(place.path("secret.png"), b"secret").unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(place.path("run/pipe")).status().unwrap().success());
+    for (named, says) in
+        [("/dev/zero", "not a file inside it"), ("../secret.png", "not a file inside it"), ("pipe", "no regular file")]
+    {
+        for ours in ["steps-003/baseline.png", "steps-003/plan.json"] {
+            assert!(results.contains(ours), "{results}");
+            std::fs::write(place.path("run/fit.json"), results.replace(ours, named)).unwrap();
+            let run = place.run(&["report", "run"]);
+            assert!(run.code == 1 && run.stderr.contains(says), "{named} for {ours}: {}", run.stderr);
+        }
+    }
+}
+
 #[test]
 fn shells_and_man_know_every_command() {
     let place = Place::new();

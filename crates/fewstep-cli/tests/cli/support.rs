@@ -45,7 +45,7 @@ impl Place {
     }
 
     pub fn save_model(&self, name: &str, channels: i64, label_dim: i64) {
-        checkpoint::save(&self.path(name), &tiny_model(channels, label_dim), Storage::F32, &BTreeMap::new()).unwrap();
+        checkpoint::save(self.path(name), &tiny_model(channels, label_dim), Storage::F32, &BTreeMap::new()).unwrap();
     }
 
     pub fn save_npz(&self, name: &str, arrays: Vec<(&str, TensorData)>) {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use fewstep_io::atomic::OutFile;
 use fewstep_io::tensors::TensorMap;
 use fewstep_io::{hash, safetensors};
 use fewstep_nn::checkpoint::{tensor_data, tensor_from};
@@ -120,12 +121,24 @@ impl SmallCnn {
     /// # Errors
     /// If it is not such a file, or its weights do not fit its architecture or are not finite.
     pub fn load(path: &Path, device: Device) -> Result<Self> {
-        let file = safetensors::read(path)?;
-        super::file::expect(path, &file, NAME)?;
+        Self::of_file(&safetensors::read(path)?, hash::sha256_file(path)?, path, device)
+    }
+
+    /// As [`SmallCnn::load`], from memory; `path` names the file in messages.
+    ///
+    /// # Errors
+    /// As the same.
+    pub fn from_bytes(bytes: &[u8], path: &Path, device: Device) -> Result<Self> {
+        let file = safetensors::read_bytes(bytes, &path.display().to_string())?;
+        Self::of_file(&file, hash::sha256_bytes(bytes), path, device)
+    }
+
+    fn of_file(file: &safetensors::File, sha256: String, path: &Path, device: Device) -> Result<Self> {
+        super::file::expect(path, file, NAME)?;
         let config = file.metadata.get("config").map(String::as_str).unwrap_or_default();
         let config: SmallCnnConfig = serde_json::from_str(config)
             .map_err(|error| Error::network(path, format!("its architecture cannot be read: {error}")))?;
-        let id = FeatureId { name: NAME.to_owned(), sha256: hash::sha256_file(path)? };
+        let id = FeatureId { name: NAME.to_owned(), sha256 };
         Self::from_tensors(config, &file.tensors, id, device).map_err(|reason| Error::network(path, reason))
     }
 
@@ -214,11 +227,11 @@ impl Weights {
     }
 
     /// Writes the file that [`SmallCnn::load`] reads, f32, with `notes` beside the architecture in its metadata.
-    pub fn save(&self, path: &Path, notes: &BTreeMap<String, String>) -> Result<()> {
+    pub fn save<'a>(&self, out: impl Into<OutFile<'a>>, notes: &BTreeMap<String, String>) -> Result<()> {
         let config = serde_json::to_string(&self.config).map_err(|error| Error::Input(error.to_string()))?;
         let mut metadata = notes.clone();
         metadata.insert("config".to_owned(), config);
-        Ok(safetensors::write(path, &self.tensors()?, &super::file::metadata(NAME, &metadata))?)
+        Ok(safetensors::write(out, &self.tensors()?, &super::file::metadata(NAME, &metadata))?)
     }
 
     fn tensors(&self) -> Result<TensorMap> {

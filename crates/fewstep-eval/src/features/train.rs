@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use fewstep_core::noise;
+use fewstep_io::atomic::OutFile;
 use fewstep_io::dataset::Images;
 use fewstep_nn::random::{self, Purpose, Stream};
 use fewstep_nn::tch::nn::{self, OptimizerConfig};
@@ -82,11 +82,12 @@ impl Trained {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn save(&self, path: &Path, notes: &BTreeMap<String, String>) -> Result<SmallCnn> {
+    pub fn save<'a>(&self, out: impl Into<OutFile<'a>>, notes: &BTreeMap<String, String>) -> Result<SmallCnn> {
+        let out = out.into();
         let mut notes = notes.clone();
         notes.insert("test_accuracy".to_owned(), format!("{:.4}", self.test_accuracy));
-        self.weights.save(path, &notes)?;
-        SmallCnn::load(path, Device::Cpu)
+        self.weights.save(out.clone(), &notes)?;
+        SmallCnn::load(out.path(), Device::Cpu)
     }
 }
 

@@ -33,7 +33,7 @@ impl Batch {
         let write = || {
             let mut unfinished = Unfinished::beside(path)?;
             unfinished.file().write_all(bytes)?;
-            unfinished.appear(path)
+            unfinished.appear(path, true)
         };
         write().map_err(|error| Error::write(path, error))?;
         let (mut folders, folder) = (self.folders.lock().unwrap_or_else(PoisonError::into_inner), parent(path));

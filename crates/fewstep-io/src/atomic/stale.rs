@@ -23,16 +23,25 @@ pub(super) fn keep(file: &File) {
     let _ = file.lock();
 }
 
+/// What makes the name of an unfinished file its own; none of another file's name.
+fn unique(name: &str) -> Option<&str> {
+    name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX))
+}
+
 /// Removes unfinished files of dead processes in `folder`.
 pub(crate) fn sweep(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(|error| Error::read(folder, error))?.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if let Some(unique) = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX)) {
+        if let Some(unique) = unique(&entry.file_name().to_string_lossy()) {
             remove_if_dead(&entry.path(), unique);
         }
     }
     Ok(())
+}
+
+/// Whether there is anything in `folder` but unfinished files, whoever writes or wrote them.
+pub(crate) fn holds_files(folder: &Path) -> Result<bool> {
+    let mut entries = fs::read_dir(folder).map_err(|error| Error::read(folder, error))?;
+    Ok(entries.any(|entry| !entry.is_ok_and(|entry| unique(&entry.file_name().to_string_lossy()).is_some())))
 }
 
 /// Sweeps a folder before this process writes there for the first time: reading a folder of many files takes long.

@@ -66,7 +66,7 @@ fn files_follow_the_umask_and_not_a_private_default() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     write_bytes(path("ours"), b"").unwrap();
-    Unfinished::hidden(folder.path().to_owned()).unwrap().finish(&path("hidden")).unwrap();
+    Unfinished::hidden(folder.path().to_owned()).unwrap().finish(&path("hidden"), true).unwrap();
     fs::write(path("plain"), b"").unwrap();
     let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode();
     assert_eq!([mode("ours"), mode("hidden")], [mode("plain"); 2]);
@@ -79,13 +79,46 @@ fn a_hidden_name_does_as_well_as_none() {
     for text in ["first", "second"] {
         let mut unfinished = Unfinished::hidden(folder.path().to_owned()).unwrap();
         unfinished.file().write_all(text.as_bytes()).unwrap();
-        unfinished.finish(&path).unwrap();
+        unfinished.finish(&path, true).unwrap();
         assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(folder.path()).len()), (text, 1));
     }
     let dropped = Unfinished::hidden(folder.path().to_owned()).unwrap();
     assert_eq!(names(folder.path()).len(), 2);
     drop(dropped);
     assert_eq!(names(folder.path()), ["x"]);
+}
+
+/// Whichever way the file is on: without a name, or with a hidden one.
+#[test]
+fn what_appeared_meanwhile_is_kept_unless_it_may_be_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x");
+    let write = |replaces: bool, meanwhile: &dyn Fn()| {
+        write_with(OutFile::new(&path, replaces), |out| {
+            meanwhile();
+            out.write_all(b"ours")
+        })
+    };
+    let appear = || fs::write(&path, b"theirs").unwrap();
+    let error = write(false, &appear).unwrap_err();
+    assert!(matches!(error, Error::Appeared { .. }) && error.to_string().contains("--overwrite"), "{error}");
+    assert_eq!((fs::read(&path).unwrap(), names(folder.path()).len()), (b"theirs".to_vec(), 1));
+    write(true, &appear).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"ours");
+    fs::remove_file(&path).unwrap();
+    write(false, &|| ()).unwrap();
+    // a link that leads nowhere is there, too
+    #[cfg(unix)]
+    {
+        fs::remove_file(&path).unwrap();
+        let error = write(false, &|| std::os::unix::fs::symlink("nowhere", &path).unwrap()).unwrap_err();
+        assert!(matches!(error, Error::Appeared { .. }), "{error}");
+    }
+    fs::remove_file(&path).unwrap();
+    let hidden = || Unfinished::hidden(folder.path().to_owned()).unwrap();
+    hidden().finish(&path, false).unwrap();
+    let error = hidden().finish(&path, false).unwrap_err();
+    assert_eq!((error.kind(), names(folder.path()).len()), (io::ErrorKind::AlreadyExists, 1));
 }
 
 #[test]

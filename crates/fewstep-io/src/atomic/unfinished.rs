@@ -21,7 +21,7 @@ impl Unfinished {
     pub fn beside(path: &Path) -> io::Result<Self> {
         let folder = parent(path);
         stale::sweep_once(&folder);
-        match unnamed::create(&folder) {
+        match system::create(&folder) {
             Some(file) => Ok(Self { file, folder, hidden: None }),
             None => Self::hidden(folder),
         }
@@ -53,23 +53,31 @@ impl Unfinished {
         &mut self.file
     }
 
-    /// Makes it appear at `path`, in the folder that it was begun in, when its bytes are on the disk.
-    pub fn finish(self, path: &Path) -> io::Result<()> {
+    /// Makes it appear at `path`, in the folder that it was begun in, when its bytes are on the disk. What is there is replaced, or
+    /// [`io::ErrorKind::AlreadyExists`].
+    pub fn finish(self, path: &Path, replaces: bool) -> io::Result<()> {
         self.file.sync_all()?;
         let folder = self.folder.clone();
-        self.appear(path)?;
+        self.appear(path, replaces)?;
         sync_folder(&folder)
     }
 
-    /// Makes it appear at `path` without waiting for the disk.
-    pub fn appear(mut self, path: &Path) -> io::Result<()> {
+    /// The same, without waiting for the disk.
+    pub fn appear(mut self, path: &Path, replaces: bool) -> io::Result<()> {
         let hidden = match &self.hidden {
             Some(hidden) => hidden.clone(),
-            // What is there already can only be replaced by a file that has a name.
-            None if unnamed::link(&self.file, path).is_ok() => return Ok(()),
-            None => self.name()?,
+            None => match system::link(&self.file, path) {
+                Ok(()) => return Ok(()),
+                Err(error) if !replaces && error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+                // What is there already can only be replaced by a file that has a name.
+                Err(_) => self.name()?,
+            },
         };
-        fs::rename(hidden, path)?;
+        if replaces {
+            fs::rename(hidden, path)?
+        } else {
+            rename_new(&hidden, path)?
+        }
         self.hidden = None;
         Ok(())
     }
@@ -78,7 +86,7 @@ impl Unfinished {
     fn name(&mut self) -> io::Result<PathBuf> {
         stale::keep(&self.file);
         let hidden = hidden_name(&self.folder);
-        if unnamed::link(&self.file, &hidden).is_err() {
+        if system::link(&self.file, &hidden).is_err() {
             // A file system that makes files without names, but never names them.
             let mut copy = Self::hidden(self.folder.clone())?;
             self.file.rewind()?;
@@ -101,6 +109,22 @@ impl Drop for Unfinished {
     }
 }
 
+/// Renames a file to a name that must be free, as safely as the file system can.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    let exists = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
+    match system::rename_new(from, to) {
+        Err(error) if !exists(&error) => {}
+        done => return done,
+    }
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        Err(error) if exists(&error) => Err(error),
+        // neither of the two: then another may come between
+        Err(_) if to.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(_) => fs::rename(from, to),
+    }
+}
+
 /// A name that no other writer of this process has; the process makes it one that few others can have.
 fn hidden_name(folder: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -109,13 +133,13 @@ fn hidden_name(folder: &Path) -> PathBuf {
 }
 
 #[cfg(target_os = "linux")]
-mod unnamed {
+mod system {
     use std::fs::File;
     use std::io;
     use std::os::fd::AsRawFd;
     use std::path::Path;
 
-    use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 
     /// A file in `folder` without a name, where the file system has such. Its permissions follow the user's umask.
     pub fn create(folder: &Path) -> Option<File> {
@@ -129,10 +153,15 @@ mod unnamed {
         let own = format!("/proc/self/fd/{}", file.as_raw_fd());
         Ok(rustix::fs::linkat(CWD, own, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
     }
+
+    /// Renames a file to a name that must be free.
+    pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+        Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-mod unnamed {
+mod system {
     use std::fs::File;
     use std::io;
     use std::path::Path;
@@ -142,6 +171,10 @@ mod unnamed {
     }
 
     pub fn link(_: &File, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn rename_new(_: &Path, _: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -45,9 +45,10 @@ pub(super) fn open(path: &Path, mut archive: ZipArchive<Buffered<File>>) -> Resu
     }
     let labels = match archive.index_for_name(labels::FILE) {
         Some(index) => {
-            let json = read_member(&mut archive, index, labels::MAX_FILE)
+            let len = path.metadata().map_err(|e| Error::read(path, e))?.len();
+            let json = read_member(&mut archive, index, labels::max_member(len))
                 .map_err(|reason| Error::format(FORMAT, &place, format!("its member {:?}: {reason}", labels::FILE)))?;
-            labels::parse(&json, images.iter().map(|index| archive.name_for_index(*index).unwrap_or_default()), &place)?
+            labels::parse(&json, images.len(), |at| archive.name_for_index(images[at]).unwrap_or_default(), &place)?
         }
         None => None,
     };

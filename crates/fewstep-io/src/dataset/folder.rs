@@ -32,7 +32,7 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
     let (labels, num_classes) = match read_json(path)? {
         Some(json) => {
             files.push((labels::FILE.into(), path.join(labels::FILE)));
-            let labels = labels::parse(&json, images.iter().map(|(name, _)| name.as_str()), &place)?;
+            let labels = labels::parse(&json, images.len(), |at| &images[at].0, &place)?;
             let num_classes = labels.as_deref().map_or(0, count_classes);
             (labels, num_classes)
         }

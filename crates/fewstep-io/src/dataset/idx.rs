@@ -27,12 +27,6 @@ pub(super) fn find(folder: &Path) -> Option<PathBuf> {
 
 pub(super) fn open(path: &Path) -> Result<Opened> {
     let (shape, data) = read(path, IMAGES_MAGIC)?;
-    let &[len, height, width] = shape.as_slice() else {
-        return Err(Error::format(FORMAT, path.display().to_string(), "it is no IDX file of images"));
-    };
-    if height == 0 || width == 0 {
-        return Err(Error::format(FORMAT, path.display().to_string(), "its images have no pixels"));
-    }
     let mut files = vec![(file_name(path), path.to_owned())];
     let labels = match labels_beside(path) {
         Some(labels_path) => {
@@ -42,6 +36,22 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
         }
         None => None,
     };
+    opened(&shape, data, labels, files, &path.display().to_string())
+}
+
+fn opened(
+    shape: &[usize],
+    data: Vec<u8>,
+    labels: Option<Vec<u32>>,
+    files: Vec<(String, PathBuf)>,
+    place: &str,
+) -> Result<Opened> {
+    let &[len, height, width] = shape else {
+        return Err(Error::format(FORMAT, place, "it is no IDX file of images"));
+    };
+    if height == 0 || width == 0 {
+        return Err(Error::format(FORMAT, place, "its images have no pixels"));
+    }
     Ok(Opened {
         format: Format::Idx,
         source: Source::Memory(data),
@@ -51,6 +61,14 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
         stored: Some([1, height, width]),
         files,
     })
+}
+
+/// Images and their labels in memory, gzipped or not.
+pub(super) fn of_bytes(images: &[u8], labels: &[u8], place: &str) -> Result<Opened> {
+    let (shape, data) = parse(&mut unzipped(images), place, IMAGES_MAGIC)?;
+    let (_, labels) = parse(&mut unzipped(labels), place, LABELS_MAGIC)?;
+    let labels: Vec<u32> = labels.into_iter().map(u32::from).collect();
+    opened(&shape, data, Some(labels), Vec::new(), place)
 }
 
 fn file_name(path: &Path) -> String {
@@ -71,10 +89,12 @@ fn labels_beside(path: &Path) -> Option<PathBuf> {
 
 /// Sizes and data of a file, which must hold exactly what its header declares.
 fn read(path: &Path, magic: [u8; 4]) -> Result<(Vec<usize>, Vec<u8>)> {
-    let place = path.display().to_string();
-    let wrong = |reason: String| Error::format(FORMAT, &place, reason);
+    parse(&mut unpacked(path)?, &path.display().to_string(), magic)
+}
+
+fn parse(mut source: &mut dyn Read, place: &str, magic: [u8; 4]) -> Result<(Vec<usize>, Vec<u8>)> {
+    let wrong = |reason: String| Error::format(FORMAT, place, reason);
     let failed = |e: std::io::Error| wrong(format!("the IDX file is damaged or cut off: {e}"));
-    let mut source = unpacked(path)?;
     let mut found = [0; 4];
     source.read_exact(&mut found).map_err(failed)?;
     if found != magic {
@@ -89,7 +109,7 @@ fn read(path: &Path, magic: [u8; 4]) -> Result<(Vec<usize>, Vec<u8>)> {
     let declared = shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size.into()));
     let declared = declared.filter(|&n| n <= MAX_BYTES).ok_or_else(|| wrong(format!("it declares sizes {shape:?}")))?;
     let mut data = Vec::new();
-    source.by_ref().take(declared).read_to_end(&mut data).map_err(failed)?;
+    (&mut source).take(declared).read_to_end(&mut data).map_err(failed)?;
     let more = source.read(&mut found).map_err(failed)?;
     if data.len() as u64 != declared || more != 0 {
         let relation = if more == 0 { "fewer" } else { "more" };
@@ -98,12 +118,20 @@ fn read(path: &Path, magic: [u8; 4]) -> Result<(Vec<usize>, Vec<u8>)> {
     Ok((shape.into_iter().map(|size| size as usize).collect(), data))
 }
 
+/// What gzipped files start with.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
 /// A file's bytes, gunzipped where it is gzipped.
 pub(super) fn unpacked(path: &Path) -> Result<Box<dyn Read>> {
     let read_error = |e| Error::read(path, e);
     let mut start = [0; 2];
     let mut file = File::open(path).map_err(read_error)?;
-    let gzipped = file.read(&mut start).map_err(read_error)? == 2 && start == [0x1f, 0x8b];
+    let gzipped = file.read(&mut start).map_err(read_error)? == 2 && start == GZIP;
     let file = BufReader::with_capacity(1 << 16, File::open(path).map_err(read_error)?);
     Ok(if gzipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+}
+
+/// The same of bytes in memory.
+fn unzipped(bytes: &[u8]) -> Box<dyn Read + '_> {
+    if bytes.starts_with(&GZIP) { Box::new(MultiGzDecoder::new(bytes)) } else { Box::new(bytes) }
 }

@@ -136,6 +136,14 @@ impl Dataset {
         Self::assemble(name.to_owned(), PathBuf::from(name), opened, &DatasetOptions::default())
     }
 
+    /// A data set of IDX images and their labels in memory, gzipped or not: of files that come with a program.
+    ///
+    /// # Errors
+    /// As [`Dataset::open_with`].
+    pub fn from_idx(name: &str, images: &[u8], labels: &[u8], options: &DatasetOptions) -> Result<Self> {
+        Self::assemble(name.to_owned(), PathBuf::from(name), idx::of_bytes(images, labels, name)?, options)
+    }
+
     fn assemble(name: String, path: PathBuf, opened: Opened, options: &DatasetOptions) -> Result<Self> {
         let Opened { format, source, len, labels, num_classes, stored, files } = opened;
         let place = path.display().to_string();

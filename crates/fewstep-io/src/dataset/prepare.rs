@@ -43,9 +43,9 @@ const CHUNK: usize = 64;
 ///
 /// # Errors
 /// If there are no pictures, or some cannot be read: all of them are counted and the first named, and nothing is written.
-pub fn prepare(
+pub fn prepare<'a>(
     pictures: &Path,
-    out: &Path,
+    out: impl Into<atomic::OutFile<'a>>,
     options: PrepareOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Prepared> {

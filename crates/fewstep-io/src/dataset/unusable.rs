@@ -1,6 +1,6 @@
 //! Which images of a data set cannot be used: all of them counted, the first twenty named.
 
-use std::thread;
+use std::{fmt, thread};
 
 use super::Dataset;
 use crate::Error;
@@ -8,13 +8,44 @@ use crate::Error;
 /// How many are named.
 const NAMED: usize = 20;
 
+/// Names or sentences, of which the first are kept.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    first: Vec<String>,
+    count: usize,
+}
+
+impl Listed {
+    /// One more.
+    pub fn add(&mut self, name: impl FnOnce() -> String) {
+        if self.count < NAMED {
+            self.first.push(name());
+        }
+        self.count += 1;
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+/// In a row, the first of them where there are very many.
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.first.join("; "))?;
+        match self.count - self.first.len() {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
 /// Names or sentences in a row, the first of them where there are very many.
 pub(super) fn listed(all: &[String]) -> String {
-    let mut listed = all.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join("; ");
-    if all.len() > NAMED {
-        listed += &format!("; and {} more", all.len() - NAMED);
-    }
-    listed
+    let mut listed = Listed::default();
+    all.iter().for_each(|name| listed.add(|| name.clone()));
+    listed.to_string()
 }
 
 /// One error about all images of `place` that cannot be used.

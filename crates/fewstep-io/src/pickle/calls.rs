@@ -28,17 +28,30 @@ impl<'a> Machine<'a> {
         self.push_new(object)
     }
 
-    fn text_of(&self, id: Id) -> Result<Cow<'a, str>> {
-        match self.objects.get(id.0 as usize) {
-            // Text that borrows stays borrowed; decoded text is only ever short here, but is charged nonetheless
-            // where it was decoded.
-            Some(Object::Str(Cow::Borrowed(text))) => Ok(Cow::Borrowed(text)),
-            Some(Object::Str(Cow::Owned(text))) if text.len() <= 1024 => Ok(Cow::Owned(text.clone())),
+    fn text_of(&mut self, id: Id) -> Result<Cow<'a, str>> {
+        let text = match self.objects.get(id.0 as usize) {
+            Some(Object::Str(text)) => text.clone(),
             other => {
                 let found = other.map_or("nothing", Object::kind);
-                Err(self.error(Kind::WrongType { needed: "a text as part of a name is", found }))
+                return Err(self.error(Kind::WrongType { needed: "a text as part of a name is", found }));
             }
+        };
+        // Text that borrows costs nothing; a copy of decoded text may be made of a few bytes that refer back to it.
+        if let Cow::Owned(copy) = &text {
+            self.charge(copy.len())?;
         }
+        Ok(text)
+    }
+
+    /// Counts bytes of text that are made anew of text that is there already, which a pickle may do again and again. No honest one makes
+    /// more than it holds, which in memory may be twice as long as in the file.
+    fn charge(&mut self, bytes: usize) -> Result<()> {
+        let limit = self.source.len().saturating_mul(2);
+        self.decoded = self.decoded.saturating_add(bytes);
+        if self.decoded > limit {
+            return Err(self.error(Kind::Limit { what: "bytes of text made of other text", limit }));
+        }
+        Ok(())
     }
 
     pub(super) fn call(&mut self, code: u8) -> Result<()> {
@@ -141,13 +154,8 @@ impl<'a> Machine<'a> {
         else {
             return Err(self.error(Kind::Malformed("`_codecs.encode` is not called with a text and \"latin1\"")));
         };
-        // The same text may be encoded again and again; no honest pickle encodes more than it holds, which in memory may
-        // be twice as long as in the file.
-        let limit = self.source.len().saturating_mul(2);
-        self.decoded += characters.len();
-        if self.decoded > limit {
-            return Err(self.error(Kind::Limit { what: "bytes of encoded text", limit }));
-        }
+        let characters = characters.clone();
+        self.charge(characters.len())?;
         let bytes: Option<Vec<u8>> = characters.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
         let bytes = bytes.ok_or_else(|| self.error(Kind::Malformed("a byte string has characters above 255")))?;
         Ok(Object::Bytes(bytes.into()))

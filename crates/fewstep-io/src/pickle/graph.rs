@@ -147,16 +147,19 @@ impl<'a> Graph<'a> {
 
     /// Bytes, also as `bytes(...)` or `bytearray(...)` of protocols 0 to 4.
     pub fn bytes(&self, id: Id) -> Option<&[u8]> {
-        match self.get(id) {
+        match self.get(self.bytes_id(id)) {
             Object::Bytes(bytes) => Some(bytes),
-            Object::Instance(call) if call.callable == Callable::Bytes => match self.args(call) {
-                [] => Some(&[]),
-                [arg, ..] => match self.get(*arg) {
-                    Object::Bytes(bytes) => Some(bytes),
-                    _ => None,
-                },
-            },
+            Object::Instance(call) if call.callable == Callable::Bytes && self.args(call).is_empty() => Some(&[]),
             _ => None,
+        }
+    }
+
+    /// The byte string that a `bytes(...)` or `bytearray(...)` is a copy of, and anything else itself: of one byte string a pickle may make
+    /// any number of copies.
+    pub(super) fn bytes_id(&self, id: Id) -> Id {
+        match self.call(id, Callable::Bytes) {
+            Some([argument, ..]) => *argument,
+            _ => id,
         }
     }
 

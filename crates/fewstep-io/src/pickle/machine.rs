@@ -72,7 +72,7 @@ pub(super) struct Machine<'a> {
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
     pub(super) limits: Limits,
-    /// Bytes of text decoded so far.
+    /// Bytes of text made of other text so far.
     pub(super) decoded: usize,
 }
 

@@ -96,8 +96,9 @@ pub struct Tensors<'g, 'a> {
     graph: &'g Graph<'a>,
     /// Storages of the archive around the pickle, by key.
     archive: HashMap<String, &'g [u8]>,
-    /// Storages embedded in the pickle, parsed once each.
-    embedded: HashMap<Id, Storage<'g>>,
+    /// Storages embedded in the pickle, or what is wrong with them, by their byte strings. Each is parsed once, so that all of them
+    /// together are no longer than the pickle and what is decoded of it.
+    embedded: HashMap<Id, Result<Storage<'g>, String>>,
     /// Bytes that may still be copied out.
     budget: usize,
 }
@@ -189,14 +190,10 @@ impl<'g, 'a> Tensors<'g, 'a> {
             Object::Instance(call) if call.callable == Callable::LoadStorage => call,
             other => return Err(format!("its storage is a {}", other.kind())),
         };
-        // Parsed once per byte string, not per call: a hostile file may pass the same bytes a million times.
-        let source = *graph.args(call).first().ok_or("its storage has no bytes")?;
-        if let Some(&storage) = self.embedded.get(&source) {
-            return Ok(storage);
-        }
-        let storage = embedded(graph.bytes(source).ok_or("its storage has no bytes")?)?;
-        self.embedded.insert(source, storage);
-        Ok(storage)
+        // Not per call, nor per argument: a hostile file may pass the same bytes a million times, each time as another copy.
+        let source = graph.bytes_id(*graph.args(call).first().ok_or("its storage has no bytes")?);
+        let read = || embedded(graph.bytes(source).ok_or("its storage has no bytes")?);
+        self.embedded.entry(source).or_insert_with(read).clone()
     }
 
     fn outside(&self, reference: StorageRef) -> Result<Storage<'g>, String> {
@@ -227,4 +224,51 @@ fn part<'b>(bytes: &'b [u8], reference: &StorageRef) -> Result<Storage<'b>, Stri
     let range = offset.checked_mul(item).zip(offset.checked_add(len).and_then(|end| end.checked_mul(item)));
     let bytes = range.and_then(|(start, end)| bytes.get(start..end));
     Ok(Storage { dtype: reference.dtype, bytes: bytes.ok_or("its storage has a view past its end")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tensors whose storages are `_load_from_bytes(bytes(b))`, each with a `bytes(b)` of its own, for one `b`.
+    fn sharing(inner: &[u8], names: &[&str]) -> Vec<u8> {
+        let mut pickle = [&b"\x80\x02B"[..], &(inner.len() as u32).to_le_bytes(), inner, b"q\x000}("].concat();
+        for name in names {
+            pickle.extend([&[b'U', name.len() as u8], name.as_bytes()].concat());
+            pickle
+                .extend(b"ctorch._utils\n_rebuild_tensor_v2\n(ctorch.storage\n_load_from_bytes\nc__builtin__\nbytes\n");
+            pickle.extend(b"h\x00\x85R\x85RK\x00K\x01\x85K\x01\x85\x89NtR");
+        }
+        pickle.extend(b"u.");
+        pickle
+    }
+
+    /// A storage of one number as `torch.save` wrote it: mark, version, system, reference, keys, count and bytes.
+    fn storage() -> Vec<u8> {
+        let mark = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.";
+        let system = b"\x80\x02}U\x0dlittle_endian\x88s.";
+        let reference = b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQ.";
+        let keys = b"\x80\x02]U\x010a.";
+        [&mark[..], system, reference, keys, &1u64.to_le_bytes(), &1f32.to_le_bytes()].concat()
+    }
+
+    #[test]
+    fn the_bytes_of_a_storage_are_parsed_once_however_many_copies_there_are() {
+        for (inner, good) in [(storage(), true), (b"no storage".to_vec(), false)] {
+            let pickle = sharing(&inner, &["a", "b", "c"]);
+            let graph = super::super::load(&pickle).unwrap();
+            let mut tensors = Tensors::new(&graph, HashMap::new(), 1000);
+            let pairs = graph.pairs(graph.root()).unwrap();
+            assert_eq!(pairs.len(), 3);
+            for (_, tensor) in pairs {
+                let found = tensors.tensor(tensor);
+                assert_eq!(
+                    found.clone().map(|tensor| tensor.bytes).ok(),
+                    good.then(|| 1f32.to_le_bytes().to_vec()),
+                    "{found:?}"
+                );
+            }
+            assert_eq!(tensors.embedded.len(), 1);
+        }
+    }
 }

@@ -118,6 +118,24 @@ fn encoding_the_same_text_again_and_again_hits_the_limit() {
 }
 
 #[test]
+fn names_of_the_same_decoded_text_again_and_again_hit_the_limit() {
+    // a text of 1000 characters, which is decoded, and names made of it twice by 4 bytes each
+    let mut bytes = [b"V", &[b'a'; 1000][..], b"\nq\0"].concat();
+    for _ in 0..10_000 {
+        bytes.extend(b"h\x002\x93");
+    }
+    bytes.push(b'.');
+    let error = pickle::load(&bytes).unwrap_err();
+    assert!(matches!(error.kind, PickleErrorKind::Limit { limit, .. } if limit < 100_000), "{error}");
+    // once is as good as any text, and one that is borrowed may come as often as it likes
+    assert!(pickle::load(b"Vtorch\nVSize\n\x93.").is_ok());
+    let mut bytes = [&b"X\xe8\x03\0\0"[..], &[b'a'; 1000], b"q\0"].concat();
+    bytes.extend(b"h\x002\x93".repeat(10_000));
+    bytes.push(b'.');
+    assert!(pickle::load(&bytes).is_ok());
+}
+
+#[test]
 fn cycles_are_harmless() {
     // A list that holds itself, and a dictionary that is its own value.
     assert!(pickle::load(b"]q\x00h\x00a.").is_ok());

@@ -74,12 +74,16 @@ impl Decoder {
         let x = Tensor::f_zeros([&[n], &self.shape[..]].concat(), (Kind::Float, self.device))?;
         let pixels = tch::no_grad(|| self.decode(&x))?;
         let largest = pixels.f_abs()?.f_max()?.f_double_value(&[])?;
-        if largest > FAR {
-            return Err(self
+        match largest {
+            _ if largest <= FAR => Ok(()),
+            // which the largest of them is as soon as one of them is
+            _ if largest.is_nan() => {
+                Err(self.script.error("answers pixels that are not a number to a state of zeros".to_owned()))
+            }
+            _ => Err(self
                 .script
-                .error(format!("answers pixels up to {largest:.0} to a state of zeros, where -1 to 1 are needed")));
+                .error(format!("answers pixels up to {largest:.0} to a state of zeros, where -1 to 1 are needed"))),
         }
-        Ok(())
     }
 
     /// Channels, height and width of its pixels, tried on one state.

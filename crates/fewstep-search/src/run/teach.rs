@@ -1,14 +1,14 @@
 //! The teacher of all searches: its levels, its trajectories, and the mean output that plans may hold.
 
 use fewstep_core::denoiser::{Denoiser, Levels, Spec};
-use fewstep_core::observe::{Observer, Progress};
+use fewstep_core::observe::{Event, Observer, Progress};
 use fewstep_core::plan::{Constant, Plan};
 use fewstep_core::schedule::{Schedule, karras};
 use fewstep_core::solver::SolverOptions;
 use fewstep_core::space::{Batch, Samples, VectorSpace};
 use serde_json::{Value, json};
 
-use super::search_seeds;
+use super::{doubts, search_seeds};
 use crate::error::{Error, Result};
 use crate::seeded::Seeded;
 use crate::settings::{SearchSettings, TeacherSettings, TeacherSolver};
@@ -69,7 +69,8 @@ pub fn teacher_key(spec: &Spec, settings: &TeacherSettings) -> Value {
     json!({ "denoiser": spec.identity, "guidance": spec.guidance, "teacher": settings })
 }
 
-/// The trajectories of `denoiser` from the search's latents. Second, the evaluations of single samples that they took.
+/// The trajectories of `denoiser` from the search's latents. Second, the evaluations of single samples that they took, with the few that
+/// tell whether it is a denoiser at all, before any long work.
 ///
 /// # Errors
 /// If the settings leave no grid, the denoiser fails or diverges, or the observer asks for the end.
@@ -81,18 +82,19 @@ pub fn solve_teacher<D: Denoiser>(
     let (grid, fine) = grid_and_fine(&denoiser.spec().levels, &settings.teacher)?;
     let (samples, (solver, _)) = (settings.teacher.samples, settings.teacher.steps_on(&denoiser.spec().levels));
     let seeded = Seeded::new(denoiser, &search_seeds(settings), observer)?;
+    let (doubt, asked) = doubts::ignored_input(denoiser, &grid, observer)?;
+    if let Some(doubt) = doubt {
+        observer.event(Event::Note(&format!("warning: {doubt}")));
+    }
     let total = solver.evaluations_per_step() * fine.len() * samples;
     let mut progress = Progress::new(observer, "teacher", "evaluations", total as u64, 0);
     let denoise = |x: &D::Batch, sigma: f64| {
-        let outputs = seeded.denoised(x, sigma)?;
-        if !outputs.norm_squared().is_finite() {
-            return seeded.relied_on(Err(Error::AnswerNotFinite { sigma }));
-        }
+        let outputs = seeded.taught(x, sigma)?;
         progress.set(seeded.evaluations(), "");
         Ok::<_, Error>(outputs)
     };
     let teacher = Teacher::solve(solver, &fine, &grid, seeded.latents().clone(), samples, denoise);
-    Ok((seeded.relied_on(teacher.map_err(Error::from))?, seeded.evaluations()))
+    Ok((seeded.relied_on(teacher.map_err(Error::from))?, asked + seeded.evaluations()))
 }
 
 /// Refuses a teacher, such as one of a file, that a search with these settings would take apart where it has no samples.

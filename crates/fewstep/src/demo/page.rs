@@ -7,7 +7,7 @@ use fewstep_report::{Block, Cell, Column, Format, LabeledImage, Page, Plot, Sect
 use super::{BASELINE, DemoResults, DemoRow, DemoTask, LEVELS, OURS};
 use crate::error::Result;
 use crate::figures;
-use crate::runs::RunFile;
+use crate::runs::{RunFile, read_image};
 
 /// The results as a table, a group for each number of steps, best values marked.
 pub fn table(rows: &[DemoRow]) -> Table {
@@ -100,13 +100,13 @@ pub fn page(results: &DemoResults, run: &RunFile<DemoTask>, folder: &RunFolder) 
     let rows = results.rows.as_slice();
     let images = rows.iter().filter_map(|row| {
         let distance = row.frechet.map_or_else(String::new, |frechet| format!("{FRECHET} {frechet:.2}, "));
-        Some(LabeledImage {
+        Some(read_image(folder, row.grid.as_ref()?).map(|png| LabeledImage {
             label: format!("{} steps, {}", row.steps, row.method),
-            png: std::fs::read(folder.path().join(row.grid.as_ref()?)).unwrap_or_default(),
+            png,
             caption: format!("{distance}{} evaluations", row.nfe),
-        })
+        }))
     });
-    let images: Vec<LabeledImage> = images.collect();
+    let images = images.collect::<Result<Vec<LabeledImage>>>()?;
     let tuning: Vec<_> = results.tuning.iter().map(|(name, steps)| (name.clone(), steps.as_slice())).collect();
     let no_help = no_help(rows).unwrap_or_else(|| "Every row beats the baseline.".to_owned());
     let task = &run.task;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fewstep_report::Table;
+use fewstep_report::{Table, is_control};
 use serde_json::{Map, Value};
 
 /// What is known of one file.
@@ -98,5 +98,5 @@ impl Fact {
 
 /// Text from a file must not reach a terminal as commands to it.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_control(c) { ' ' } else { c }).collect()
 }

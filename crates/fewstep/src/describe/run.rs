@@ -3,19 +3,19 @@
 use std::path::Path;
 
 use fewstep_core::plan::Plan;
+use fewstep_io::RunFolder;
 use fewstep_io::run_folder::RUN_FILE;
 use serde_json::Value;
 
 use super::Description;
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::training::STATS;
 
 /// What `run.json` says, how far the run came and which files it left. Reads only: the folder may belong to a run that is
 /// still going on.
 pub fn describe(path: &Path) -> Result<Description> {
-    let file = path.join(RUN_FILE);
-    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let run: Value = serde_json::from_str(&text).with_context(|| format!("{} is damaged", file.display()))?;
+    let folder = RunFolder::open_to_read(path)?;
+    let run: Value = folder.read_json(RUN_FILE)?;
     let kind = run["kind"].as_str().unwrap_or("unknown kind");
     let mut info = Description::new(format!("run folder of {kind}"));
     if let Some(version) = run["provenance"]["fewstep"].as_str() {
@@ -42,7 +42,7 @@ pub fn describe(path: &Path) -> Result<Description> {
     if let Ok(plan) = serde_json::from_value::<Plan>(run["task"]["plan"].clone()) {
         info = info.fact("sampler", format!("{}, {} network evaluations", plan.solver, plan.nfe()));
     }
-    if let Some(last) = last_line(&path.join(STATS)) {
+    if let Some(last) = last_line(&folder, STATS) {
         let words: Vec<String> =
             last.as_object().into_iter().flatten().map(|(key, value)| format!("{key} {value}")).collect();
         info = info.told("latest", last, words.join(", "));
@@ -57,7 +57,7 @@ pub fn describe(path: &Path) -> Result<Description> {
 }
 
 /// The last whole line of a log.
-fn last_line(path: &Path) -> Option<Value> {
-    let text = std::fs::read_to_string(path).ok()?;
+fn last_line(folder: &RunFolder, log: &str) -> Option<Value> {
+    let text = String::from_utf8(folder.read(log).ok()?).ok()?;
     text.lines().rev().find_map(|line| serde_json::from_str(line).ok())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fewstep_core::objective::BoundTable;
+use fewstep_core::observe::Event;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Schedule;
 use fewstep_io::{RunFolder, atomic};
@@ -166,7 +167,8 @@ impl Shared<'_> {
         others.iter().map(|other| cross_plan(fitter, &tuned, other)).collect()
     }
 
-    /// The same seeds by the baseline, by the plan and by the plan on the tuned network; none where samples are no images.
+    /// The same seeds by the baseline, by the plan and by the plan on the tuned network; none where samples are no images, and without
+    /// those whose pixels are not finite.
     fn draw(
         &self,
         fitter: &Fitter,
@@ -188,10 +190,15 @@ impl Shared<'_> {
         let seeds: Vec<u64> = (0..IMAGES).collect();
         let draw = |(label, file, denoiser, plan): (&str, &str, &dyn TorchDenoiser, &Plan)| {
             let images = scorer::images(denoiser, plan, &seeds, fitter.settings.batch, fitter.observer)?;
+            let Some(images) = images else {
+                let what = format!("no images of {label} in {inside}: they would hold values that are not finite");
+                fitter.observer.event(Event::Note(&what));
+                return Ok(None);
+            };
             atomic::write_bytes(folder.join(file), &scorer::grid(&[images])?)?;
-            Ok(Grid { label: label.to_owned(), file: Path::new(inside).join(file) })
+            Ok(Some(Grid { label: label.to_owned(), file: Path::new(inside).join(file) }))
         };
-        samplers.into_iter().map(draw).collect()
+        samplers.into_iter().filter_map(|sampler| draw(sampler).transpose()).collect()
     }
 
     fn find(&self, fitter: &Fitter, folder: &Path, now: &mut Standing, round: usize, steps: usize) -> Result<()> {

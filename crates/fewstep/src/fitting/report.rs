@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::figures;
 use crate::plans::read_plan;
 use crate::reference::ReferenceId;
-use crate::runs::read_file;
+use crate::runs::{read_file, read_image};
 
 /// The page of a run folder of `plan`, `tune` or `fit`.
 ///
@@ -26,14 +26,14 @@ pub fn report(folder: &RunFolder) -> Result<Page> {
     let mut sections =
         vec![Section::new("Against the number of evaluations", vec![Block::Plots(vec![curves(outcomes)])])];
     for outcome in outcomes {
-        let images = outcome.grids.iter().map(|grid| LabeledImage {
-            label: grid.label.clone(),
-            png: std::fs::read(folder.file(&grid.file.to_string_lossy())).unwrap_or_default(),
-            caption: format!("{} evaluations", outcome.steps),
+        let images = outcome.grids.iter().map(|grid| {
+            let caption = format!("{} evaluations", outcome.steps);
+            Ok(LabeledImage { label: grid.label.clone(), png: read_image(folder, &grid.file)?, caption })
         });
+        let images = images.collect::<Result<Vec<_>>>()?;
         sections.push(Section::new(
             format!("{} steps, the same seeds", outcome.steps),
-            vec![Block::Images(images.collect()), Block::Plots(plots(outcome, folder)?)],
+            vec![Block::Images(images), Block::Plots(plots(outcome, folder)?)],
         ));
     }
     if let Some(table) = level_interpolations(outcomes) {
@@ -125,7 +125,7 @@ fn curves(outcomes: &[Outcome]) -> Plot {
 
 /// Noise levels and coefficients of the plan.
 fn plots(outcome: &Outcome, folder: &RunFolder) -> Result<Vec<Plot>> {
-    let plan = read_plan(&folder.path().join(&outcome.plan))?;
+    let plan = read_plan(&folder.inside(&outcome.plan)?)?;
     let sigmas = plan.sigmas();
     let mut levels: Vec<(&str, &[f64])> = Vec::new();
     let ends = sigmas.first().zip(sigmas.last()).filter(|(first, last)| first > last);

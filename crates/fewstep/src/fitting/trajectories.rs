@@ -10,7 +10,7 @@ use fewstep_search::fine_levels;
 use fewstep_search::settings::TeacherSettings;
 
 use super::Fitter;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// Latents of trajectories have seeds from here on: apart from those of searches, of the held-out error, and of samples.
 pub const TRAJECTORY_SEEDS: u64 = 3 << 40;
@@ -50,5 +50,16 @@ impl Fitter<'_> {
             return Ok(Trajectories::open(self.base, plan, &seeds, kept)?);
         }
         Ok(Trajectories::solve(self.base, plan, (solver, &fine), &seeds, kept, self.observer)?)
+    }
+
+    /// The same in a temporary file, which has no name any more when this returns: nothing of it stays, whatever ends the process.
+    pub(super) fn unsaved_trajectories(&self, plan: &Plan) -> Result<Trajectories> {
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let trajectories = self.trajectories(plan, &folder.path().join("trajectories.safetensors"))?;
+        self.base.ranks().wait()?; // until all have opened the first one's
+        if cfg!(not(unix)) {
+            let _ = folder.keep(); // files that are open keep their names there
+        }
+        Ok(trajectories)
     }
 }

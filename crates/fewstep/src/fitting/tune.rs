@@ -92,12 +92,9 @@ impl Fitter<'_> {
         let settings = &self.settings.tune;
         let weights = settings.weights(self.images.is_some());
         let levels = Schedule::new(plan.sigmas()).context("phase 2 needs a plan whose noise levels fall")?;
-        let unsaved = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let trajectories = match weights {
-            TuneWeights::Rollout(_) => {
-                let file = unsaved.path().join("trajectories.safetensors");
-                Some(self.trajectories(plan, saved.map_or(file.as_path(), |saved| saved.trajectories))?)
-            }
+        let trajectories = match (weights, saved) {
+            (TuneWeights::Rollout(_), Some(saved)) => Some(self.trajectories(plan, saved.trajectories)?),
+            (TuneWeights::Rollout(_), None) => Some(self.unsaved_trajectories(plan)?),
             _ => None,
         };
         let features = self.features.map(Differentiable);

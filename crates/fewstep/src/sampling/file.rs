@@ -1,7 +1,6 @@
 //! Samples in memory, and the file that they will be.
 
-use std::path::{Path, PathBuf};
-
+use fewstep_io::atomic::OutFile;
 use fewstep_io::dataset::Images;
 use fewstep_io::tensors::{Dtype, TensorData, TensorMap};
 use fewstep_io::{npz, png};
@@ -18,8 +17,8 @@ const GAP: usize = 2;
 
 /// Samples in memory, and the file that they will be.
 #[derive(Debug)]
-pub struct Collected {
-    path: PathBuf,
+pub struct Collected<'a> {
+    out: OutFile<'a>,
     form: Form,
     /// Shape of one.
     shape: Vec<usize>,
@@ -39,24 +38,29 @@ enum Form {
     Floats(&'static str),
 }
 
-impl Collected {
+impl<'a> Collected<'a> {
     /// One PNG of all.
-    pub fn grid(path: &Path, columns: Option<usize>, denoiser: &dyn TorchDenoiser, source: &Source) -> Result<Self> {
-        Self::new(path, Form::Grid(columns), denoiser, source)
+    pub fn grid(
+        out: OutFile<'a>,
+        columns: Option<usize>,
+        denoiser: &dyn TorchDenoiser,
+        source: &Source,
+    ) -> Result<Self> {
+        Self::new(out, Form::Grid(columns), denoiser, source)
     }
 
     /// An npz file: pixels where samples are images and `raw` is not set.
-    pub fn arrays(path: &Path, raw: bool, denoiser: &dyn TorchDenoiser, source: &Source) -> Result<Self> {
+    pub fn arrays(out: OutFile<'a>, raw: bool, denoiser: &dyn TorchDenoiser, source: &Source) -> Result<Self> {
         let shape = &denoiser.spec().shape;
         let form = match denoiser.pixel_shape() {
             Some(_) if !raw => Form::Pixels,
             Some(pixels) if *shape == pixels => Form::Floats("images"),
             _ => Form::Floats("samples"),
         };
-        Self::new(path, form, denoiser, source)
+        Self::new(out, form, denoiser, source)
     }
 
-    fn new(path: &Path, form: Form, denoiser: &dyn TorchDenoiser, source: &Source) -> Result<Self> {
+    fn new(out: OutFile<'a>, form: Form, denoiser: &dyn TorchDenoiser, source: &Source) -> Result<Self> {
         let shape = match (form, denoiser.pixel_shape()) {
             (Form::Grid(_) | Form::Pixels, Some(pixels)) => pixels.to_vec(),
             _ => denoiser.spec().shape.clone(),
@@ -72,7 +76,7 @@ impl Collected {
         let size = shape.iter().try_fold(form.dtype().size() * count, |size, side| size.checked_mul(*side));
         let room = size.and_then(|size| bytes.try_reserve_exact(size).ok());
         ensure!(room.is_some(), "{count} samples do not fit into memory: write a folder, or fewer at once");
-        Ok(Self { path: path.to_owned(), form, shape, bytes, seeds, classes: Vec::new() })
+        Ok(Self { out, form, shape, bytes, seeds, classes: Vec::new() })
     }
 
     /// Takes the next samples, u8 or f32 as the file holds them, with their classes if they have any.
@@ -95,7 +99,7 @@ impl Collected {
         let &[c, h, w] = self.shape.as_slice() else { bail!("samples of shape {:?} are no images", self.shape) };
         let images = Images::new(self.bytes, c, h, w, None)?;
         let square = (images.len() as f64).sqrt().ceil() as usize;
-        Ok(png::write_grid(&self.path, &images, columns.unwrap_or(square), GAP)?)
+        Ok(png::write_grid(self.out, &images, columns.unwrap_or(square), GAP)?)
     }
 
     /// The samples `[N, ...]` under this name, `seeds` `[N]`, `classes` `[N]`.
@@ -115,7 +119,7 @@ impl Collected {
             // what the values of black and white are: a sampler's overshoot them
             arrays.insert(RANGE.to_owned(), TensorData::from_f32(&[2], &FloatRange::Signed.ends())?);
         }
-        Ok(npz::write(&self.path, &arrays)?)
+        Ok(npz::write(self.out, &arrays)?)
     }
 }
 

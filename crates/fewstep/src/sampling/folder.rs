@@ -86,14 +86,16 @@ impl SampleFolder {
             clear(out)?;
         }
         let resume = options.resume && is_run;
-        ensure!(
-            resume || !out.is_dir() || out.read_dir()?.next().is_none(),
-            "the folder {} already holds files: choose another one; --resume goes on with a folder of samples, --overwrite \
-             starts it again",
-            out.display()
-        );
         // the first process alone has a folder of samples
-        let run = Run::start(task, &RunOptions { resume, ranks: Ranks::alone(), ..options.clone() })?;
+        let run = Run::start(task, &RunOptions { resume, ranks: Ranks::alone(), ..options.clone() });
+        let run = run.map_err(|error| match error {
+            Error::File(fewstep_io::Error::RunFolderExists { path }) => Error::Input(format!(
+                "the folder {} already holds files: choose another one; --resume goes on with a folder of samples, --overwrite \
+                 starts it again",
+                path.display()
+            )),
+            other => other,
+        })?;
         let written = Batch::new();
         Ok(Self { run, subfolders: BTreeSet::new(), written, synced: Instant::now(), made: AtomicUsize::new(0) })
     }

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use fewstep_core::observe::{Observer, Progress};
 use fewstep_core::plan::Plan;
+use fewstep_io::atomic::OutFile;
 use fewstep_nn::TorchDenoiser;
 use fewstep_nn::pixels::to_u8;
 use fewstep_nn::tch::{Kind, Tensor};
@@ -56,31 +57,45 @@ pub enum Destination {
         /// Whether the samples of an earlier run are removed first.
         overwrite: bool,
     },
-    /// All in one PNG, which replaces what is there.
+    /// All in one PNG.
     Grid {
         /// The file.
         path: PathBuf,
+        /// Whether it replaces what is there.
+        overwrite: bool,
         /// Images in a row; as many as there are rows where nothing is said.
         columns: Option<usize>,
     },
-    /// An npz file, which replaces what is there, with `seeds` and `classes` if there are any, and `images` (u8 `[N, C, H, W]`), or
+    /// An npz file, with `seeds` and `classes` if there are any, and `images` (u8 `[N, C, H, W]`), or
     /// `samples` (f32) where they are no images.
     Arrays {
         /// The file.
         path: PathBuf,
+        /// Whether it replaces what is there.
+        overwrite: bool,
         /// Floats as the sampler leaves them, in place of pixels; `samples` where they are to be decoded first.
         raw: bool,
     },
 }
 
 impl Destination {
-    /// What is left of samples: u8 pixels, or f32 values.
-    fn values(&self, denoiser: &dyn TorchDenoiser, samples: &Batch) -> Result<Tensor> {
+    /// What is left of samples, all finite, which `name` names by their place in the batch: u8 pixels, or f32 values.
+    fn values(&self, denoiser: &dyn TorchDenoiser, samples: &Batch, name: impl Fn(usize) -> String) -> Result<Tensor> {
         match self {
             Self::Arrays { raw, .. } if *raw || denoiser.pixel_shape().is_none() => {
                 Ok(samples.0.f_to_kind(Kind::Float)?)
             }
-            _ => Ok(to_u8(&denoiser.pixels(samples)?)),
+            _ => {
+                let images = denoiser.pixels(samples)?;
+                if let Some(row) = pixels::first_not_finite(&images)? {
+                    bail!(
+                        "the decoder makes pixels that are not finite of {}: in half precision values overflow that f32 holds, so give \
+                         it in a wider type, and say so in its input_dtype (docs/formats.md)",
+                        name(row)
+                    );
+                }
+                Ok(to_u8(&images))
+            }
         }
     }
 }
@@ -114,8 +129,8 @@ pub struct Sampled {
 /// Samples, and leaves the samples at their destination.
 ///
 /// # Errors
-/// If the plan does not fit the denoiser, the denoiser fails or answers what is not finite, samples are no images and the destination
-/// takes images alone, or the destination cannot be written.
+/// If the plan does not fit the denoiser, the denoiser fails, it or its decoder answers what is not finite, samples are no images and the
+/// destination takes images alone, or the destination cannot be written.
 pub fn sample(sampling: &Sampling, destination: &Destination, observer: &dyn Observer) -> Result<Sampled> {
     let Sampling { denoiser, plan, source, .. } = sampling;
     plan.check(denoiser.spec())?;
@@ -132,7 +147,8 @@ pub fn sample(sampling: &Sampling, destination: &Destination, observer: &dyn Obs
     let mut parts = todo.chunks(sampling.batch.max(1));
     let make = |part: &[usize]| {
         let (samples, classes) = source.samples(*denoiser, plan, part, observer)?;
-        Ok::<_, Error>(vec![destination.values(*denoiser, &samples)?, Tensor::from_slice(&classes)])
+        let values = destination.values(*denoiser, &samples, |row| source.name(part[row]))?;
+        Ok::<_, Error>(vec![values, Tensor::from_slice(&classes)])
     };
     let mut made = 0;
     let take = |samples: Vec<Tensor>| {
@@ -157,16 +173,16 @@ pub fn sample(sampling: &Sampling, destination: &Destination, observer: &dyn Obs
 
 /// Takes samples and leaves them on disk.
 #[derive(Debug)]
-enum Target {
+enum Target<'a> {
     /// Each image is written as it comes.
     Folder(Box<SampleFolder>),
     /// Samples are held until all are there.
-    File(Collected),
+    File(Collected<'a>),
 }
 
-impl Target {
+impl<'a> Target<'a> {
     /// Makes sure of the place before any sample is made.
-    fn open(sampling: &Sampling, destination: &Destination) -> Result<Self> {
+    fn open(sampling: &Sampling, destination: &'a Destination) -> Result<Self> {
         let Sampling { denoiser, model, plan, source, .. } = sampling;
         if !matches!(destination, Destination::Arrays { .. }) && denoiser.pixel_shape().is_none() {
             bail!(
@@ -187,8 +203,12 @@ impl Target {
                 };
                 Self::Folder(Box::new(SampleFolder::open(task, run, *overwrite)?))
             }
-            Destination::Grid { path, columns } => Self::File(Collected::grid(path, *columns, *denoiser, source)?),
-            Destination::Arrays { path, raw } => Self::File(Collected::arrays(path, *raw, *denoiser, source)?),
+            Destination::Grid { path, overwrite, columns } => {
+                Self::File(Collected::grid(OutFile::new(path, *overwrite), *columns, *denoiser, source)?)
+            }
+            Destination::Arrays { path, overwrite, raw } => {
+                Self::File(Collected::arrays(OutFile::new(path, *overwrite), *raw, *denoiser, source)?)
+            }
         })
     }
 

@@ -16,6 +16,7 @@ use fewstep_search::Seeded;
 
 use crate::arrays::Arrays;
 use crate::error::{Result, bail, ensure};
+use crate::pixels;
 
 /// What samples start from, in order.
 #[derive(Debug)]
@@ -95,6 +96,14 @@ impl Source {
         }
     }
 
+    /// A sample in words.
+    pub(super) fn name(&self, index: usize) -> String {
+        match self {
+            Self::Seeds { .. } => format!("the sample of seed {}", self.number(index)),
+            Self::Latents { .. } => format!("the sample of latent {index}"),
+        }
+    }
+
     /// The lowest and the highest number of a range of the samples: seeds may come in any order.
     pub fn ends(&self, range: Range<usize>) -> [u64; 2] {
         let ends = range.map(|index| self.number(index)).fold(None, |ends: Option<[u64; 2]>, number| {
@@ -145,16 +154,12 @@ impl Source {
             }
         };
         let samples = seeded.run(plan)?;
-        let finite = samples.0.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;
-        if let Some(row) = (0..indices.len()).find(|row| finite.int64_value(&[*row as i64]) == 0) {
-            let which = match self {
-                Self::Seeds { .. } => format!("the sample of seed {}", self.number(indices[row])),
-                Self::Latents { .. } => format!("the sample of latent {}", indices[row]),
-            };
+        if let Some(row) = pixels::first_not_finite(&samples.0)? {
             let level = lost_at(&seeded, plan)?;
             bail!(
-                "{which} has values that are not finite{}: this sampler is not stable on this model; try another --solver, more \
+                "{} has values that are not finite{}: this sampler is not stable on this model; try another --solver, more \
                  --steps or --precision f32",
+                self.name(indices[row]),
                 level.map_or_else(String::new, |sigma| format!(", from the noise level {sigma:.4} on"))
             );
         }

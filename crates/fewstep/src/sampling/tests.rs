@@ -11,7 +11,8 @@ use fewstep_io::dataset::Images;
 use fewstep_io::npz;
 use fewstep_io::tensors::TensorData;
 use fewstep_nn::Ranks;
-use fewstep_nn::tch::Device;
+use fewstep_nn::program::{Decoder, DecoderConfig};
+use fewstep_nn::tch::{CModule, Device};
 use fewstep_nn::{Codec, Error, Labels, Result, data};
 
 use super::*;
@@ -93,7 +94,7 @@ fn run(out: &Path, resume: bool) -> RunOptions {
 }
 
 fn arrays(path: &Path, raw: bool) -> Destination {
-    Destination::Arrays { path: path.to_owned(), raw }
+    Destination::Arrays { path: path.to_owned(), overwrite: true, raw }
 }
 
 fn seeds(seeds: std::ops::Range<u64>) -> Source {
@@ -141,7 +142,7 @@ fn images_need_not_be_square() {
     let pngs: Vec<u8> = (0..5).flat_map(|index| images.image(index).unwrap()).collect();
     assert_eq!(found["images"].bytes, pngs);
 
-    let grid = Destination::Grid { path: folder.path().join("x.png"), columns: None };
+    let grid = Destination::Grid { path: folder.path().join("x.png"), overwrite: false, columns: None };
     let error = leave(&Normal::of(&[5]), &seeds(0..2), &grid).unwrap_err().to_string();
     assert!(error.contains("no images of 1 or 3 channels") && error.contains(".npz"), "{error}");
 }
@@ -169,6 +170,33 @@ fn a_failure_removes_nothing_that_it_did_not_make() {
     let error = fail(true).sentence();
     assert!(!error.contains("were made before"), "{error}");
     assert!(out.join("000000/000007.png").exists() && out.join("run.json").exists());
+}
+
+/// As a decoder in half precision makes them of samples that are finite.
+#[test]
+fn pixels_that_are_not_finite_are_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("decoder.pt");
+    let decode = &mut |x: &[Tensor]| {
+        // finite of zeros, on which decoders are tried
+        vec![x[0].narrow(1, 0, 3) * 1e30 * 1e30]
+    };
+    let state = Tensor::zeros([2, 4, 2, 2], (Kind::Float, Device::Cpu));
+    CModule::create_by_tracing("net", "forward", &[state], decode).unwrap().save(&path).unwrap();
+    let config: DecoderConfig = serde_json::from_value(serde_json::json!({"path": "decoder.pt"})).unwrap();
+    let decoder = Decoder::load(&path, &config, &[4, 2, 2], Device::Cpu).unwrap();
+    let denoiser = Normal(Normal::of(&[4, 2, 2]).0, Codec::decoding(decoder).unwrap());
+    let out = |name: &str| folder.path().join(name);
+    for destination in [
+        Destination::Folder { run: run(&out("s"), false), subdirs: false, overwrite: false },
+        Destination::Grid { path: out("grid.png"), overwrite: false, columns: None },
+        Destination::Arrays { path: out("a.npz"), overwrite: false, raw: false },
+    ] {
+        let error = leave(&denoiser, &seeds(7..9), &destination).unwrap_err().to_string();
+        assert!(error.contains("pixels that are not finite of the sample of seed 7"), "{error}");
+    }
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1, "the decoder alone is there");
+    leave(&denoiser, &seeds(7..9), &arrays(&out("raw.npz"), true)).unwrap(); // nothing is decoded
 }
 
 #[test]

@@ -264,7 +264,7 @@ impl Training<'_> {
             ("training".to_owned(), format!("{} images, batch {}, EMA weights", trainer.images_seen(), training.batch)),
         ];
         let storage = if output.half { Storage::F16 } else { Storage::F32 };
-        checkpoint::save(&self.folder.file(MODEL), &trainer.averaged()?, storage, &notes.into())?;
+        checkpoint::save(self.folder.file(MODEL), &trainer.averaged()?, storage, &notes.into())?;
         Ok(trainer.save_state(&self.folder.file(STATE))?)
     }
 
@@ -274,11 +274,11 @@ impl Training<'_> {
         self.folder.subfolder(GRIDS)?;
         let plan = self.task.grid_plan()?;
         let images = scorer::images(model, &plan, &GRID_SEEDS.collect::<Vec<_>>(), GRID_BATCH, &Silent)?;
-        if images.isfinite().all().int64_value(&[]) == 0 {
+        let Some(images) = images else {
             let what = format!("no sample grid after {seen} images: it would hold values that are not finite");
             self.observer.event(Event::Note(&what));
             return Ok(());
-        }
+        };
         Ok(atomic::write_bytes(self.folder.file(&grid_name(seen)), &scorer::grid(&[images])?)?)
     }
 }

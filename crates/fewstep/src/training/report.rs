@@ -1,5 +1,7 @@
 //! A training's page.
 
+use std::path::{Path, PathBuf};
+
 use fewstep_io::RunFolder;
 use fewstep_nn::train::StepStats;
 use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Series, Style};
@@ -7,7 +9,7 @@ use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Ser
 use super::{GRIDS, LOSSES, STATS, TrainTask};
 use crate::data::has_extension;
 use crate::error::Result;
-use crate::runs::read_file;
+use crate::runs::{read_file, read_image};
 
 /// Points of a curve: means over equal parts of the run.
 const POINTS: usize = 200;
@@ -58,7 +60,7 @@ pub fn report(folder: &RunFolder) -> Result<Page> {
 
 /// Every update that the log holds.
 fn stats(folder: &RunFolder) -> Vec<StepStats> {
-    let text = std::fs::read_to_string(folder.file(STATS)).unwrap_or_default();
+    let text = folder.read(STATS).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
@@ -85,16 +87,16 @@ fn plot(title: &str, label: &str, points: Vec<(f64, f64)>) -> Plot {
 /// Eight of the grids at most, the last among them.
 fn grids(folder: &RunFolder) -> Result<Vec<LabeledImage>> {
     let Ok(entries) = folder.file(GRIDS).read_dir() else { return Ok(Vec::new()) };
-    let mut paths: Vec<_> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| has_extension(path, "png")).collect();
+    let names = entries.flatten().map(|entry| Path::new(GRIDS).join(entry.file_name()));
+    let mut paths: Vec<_> = names.filter(|path| has_extension(path, "png")).collect();
     paths.sort();
     let every = paths.len().div_ceil(8).max(1);
     let last = paths.len().saturating_sub(1);
     let shown = paths.iter().enumerate().filter(|(at, _)| (last - at) % every == 0);
-    let image = |(_, path): (usize, &std::path::PathBuf)| {
+    let image = |(_, path): (usize, &PathBuf)| {
         let seen = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok()).unwrap_or(0);
         let label = format!("{} images", Format::Integer.write(seen as f64));
-        Ok(LabeledImage { label, png: std::fs::read(path)?, caption: String::new() })
+        Ok(LabeledImage { label, png: read_image(folder, path)?, caption: String::new() })
     };
     shown.map(image).collect()
 }

@@ -212,7 +212,7 @@ fn samples() {
     let source = Source::seeds((0..5).collect(), None, opened.spec()).unwrap();
     let sampling =
         Sampling { denoiser: opened.denoiser(), model: opened.id("f32"), plan: &plan, source: &source, batch: 2 };
-    let destination = Destination::Arrays { path: folder.path().join("a.npz"), raw: true };
+    let destination = Destination::Arrays { path: folder.path().join("a.npz"), overwrite: true, raw: true };
     sampling::sample(&sampling, &destination, &Silent).unwrap();
     check("sample", &sampling.forecast().unwrap(), counting.cost().evaluations, false);
 }

@@ -5,3 +5,4 @@ mod numbers;
 mod programs;
 mod scores;
 mod support;
+mod temporary;

@@ -50,7 +50,7 @@ fn samples_are_finite_or_there_are_none() {
         let source = Source::seeds((7..12).collect(), None, opened.spec()).unwrap();
         let sampling =
             Sampling { denoiser: opened.denoiser(), model: opened.id("f32"), plan: &plan, source: &source, batch: 2 };
-        let destination = Destination::Arrays { path: folder.path().join(out), raw: true };
+        let destination = Destination::Arrays { path: folder.path().join(out), overwrite: true, raw: true };
         sampling::sample(&sampling, &destination, &Silent).map(|_| ())
     };
     sample(Kind::Float, "float.npz").unwrap();

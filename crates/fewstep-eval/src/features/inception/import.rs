@@ -78,7 +78,7 @@ pub fn nvidia_pickle(path: &Path) -> Error {
 ///
 /// # Errors
 /// As [`read`], or if the file cannot be written.
-pub fn import(from: &Path, to: &Path) -> Result<Weights> {
+pub fn import<'a>(from: &Path, to: impl Into<atomic::OutFile<'a>>) -> Result<Weights> {
     let weights = read(from)?;
     // Building the network once shows that every tensor is there and fits.
     super::Inception::new(&weights, super::Convention::Tf1, fewstep_nn::tch::Device::Cpu)?;

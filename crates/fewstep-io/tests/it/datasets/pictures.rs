@@ -129,6 +129,23 @@ fn labels_that_do_not_fit_are_errors() {
     assert_eq!(Dataset::open(&path).unwrap().labels(), None);
 }
 
+/// Gigabytes, if it were kept: of a small file that unpacks to a large one.
+#[test]
+fn labels_that_unpack_out_of_all_proportion_are_refused() {
+    let folder = folder();
+    let path = folder.path().join("l.zip");
+    let many = format!(r#"{{"labels": [{}["a.png", 0]]}}"#, r#"["",0],"#.repeat(1_000_000));
+    let mut archive = ZipWriter::new(fs::File::create(&path).unwrap());
+    let deflated = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+    for (name, bytes) in [("a.png", &png_of(1, 1)[..]), ("dataset.json", many.as_bytes())] {
+        archive.start_file(name, deflated).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap();
+    assert!(fs::metadata(&path).unwrap().len() * 100 < many.len() as u64);
+    assert!(message(&path).contains("declares 70000") && message(&path).contains("allowed"), "{}", message(&path));
+}
+
 /// Windows' editor marks its files, Windows' shell writes UTF-16; EDM's own reader takes both.
 #[test]
 fn label_files_of_any_encoding_are_read() {

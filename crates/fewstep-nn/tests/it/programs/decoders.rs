@@ -49,10 +49,12 @@ fn decoders_that_make_no_pixels_are_refused() {
     };
     assert!(with_decoder().contains("does not exist"));
     type Decode = fn(&Tensor) -> Tensor;
-    let wrong: [(Decode, &str); 4] = [
+    let wrong: [(Decode, &str); 6] = [
         (|x| x * 1.0, "answers [2, 4, 3, 5]"),
         (|x| x.flatten(1, -1), "pixels [2, 1 or 3, height, width] are needed"),
         (|x| upscaled(x) + 127.5, "up to 128"),
+        (|x| upscaled(x) * f64::NAN, "not a number"),
+        (|x| upscaled(x) + f64::INFINITY, "up to inf"),
         (|x| upscaled(x).to_kind(Kind::Int64), "answers int64 [2, 3, 6, 10], where floats are needed"),
     ];
     for (f, says) in wrong {
