@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Whether a long run grows: resident memory, open files and progress of a command, every ten seconds.
+# Whether a long run grows or slows down: resident memory, open files and progress of a command, every ten seconds.
 #
 #   bench/long_run.sh LOG COMMAND [ARGUMENT...]
-#   bench/long_run.sh tune.tsv target/release/fewstep tune ...
+#   COUNT='wc -l < runs/tune/log.jsonl' bench/long_run.sh tune.tsv target/release/fewstep tune ... --out runs/tune
 #
-# LOG gets a line a time: seconds, memory in MB, open files, seconds of the processors. At the end it says what the first and the last tenth of
-# the lines after the first minute have in the mean. As long as the command takes; Linux.
+# LOG gets a line a time: seconds, memory in MB, open files, seconds of the processors, and what COUNT prints (how far the command is; 0
+# without it). At the end it says what the first and the last tenth of the lines after the first minute have in the mean, and fails where
+# memory or open files have grown by a tenth and more, or the second half was slower than the first by a fifth. As long as the command takes; Linux.
 set -euo pipefail
 
 log=$1
@@ -19,18 +20,28 @@ while kill -0 "$process" 2>/dev/null; do
   memory=$(awk '/^VmRSS/ { print $2 / 1024 }' "/proc/$process/status" 2>/dev/null) || break
   files=$(find "/proc/$process/fd" -mindepth 1 2>/dev/null | wc -l)
   ticks=$(awk '{ print $14 + $15 }' "/proc/$process/stat" 2>/dev/null) || break
-  printf '%d\t%.1f\t%d\t%.1f\n' "$(($(date +%s) - started))" "$memory" "$files" \
-    "$(awk "BEGIN { print $ticks / $(getconf CLK_TCK) }")" >>"$log"
+  count=$(bash -c "${COUNT:-echo 0}" 2>/dev/null) || count=0
+  printf '%d\t%.1f\t%d\t%.1f\t%d\n' "$(($(date +%s) - started))" "$memory" "$files" \
+    "$(awk "BEGIN { print $ticks / $(getconf CLK_TCK) }")" "$count" >>"$log"
   sleep 10
 done
 wait "$process"
 trap - EXIT
 awk '$1 >= 60' "$log" | awk '
-  { memory[NR] = $2; files[NR] = $3 }
+  { seconds[NR] = $1; memory[NR] = $2; files[NR] = $3; count[NR] = $5 }
   function mean(list, from, to,  sum, at) { for (at = from; at <= to; at++) sum += list[at]; return sum / (to - from + 1) }
+  function speed(from, to) { return (count[to] - count[from]) / (seconds[to] - seconds[from]) }
   END {
-    if (NR < 20) { print "too short a run: it takes at least five minutes"; exit }
-    tenth = int(NR / 10)
-    printf "memory %.1f MB, then %.1f MB; open files %.1f, then %.1f\n", mean(memory, 1, tenth), mean(memory, NR - tenth + 1, NR), \
-      mean(files, 1, tenth), mean(files, NR - tenth + 1, NR)
+    if (NR < 20) { print "too short a run: it takes at least five minutes"; exit 1 }
+    tenth = int(NR / 10); last = NR - tenth + 1
+    m = mean(memory, 1, tenth); n = mean(memory, last, NR); f = mean(files, 1, tenth); g = mean(files, last, NR)
+    printf "memory %.1f MB, then %.1f MB; open files %.1f, then %.1f", m, n, f, g
+    slower = 0
+    if (count[NR] > 0) {
+      half = int(NR / 2)  # halves, as commands tell how far they are in large steps
+      s = speed(1, half); t = speed(half, NR); slower = t < 0.8 * s
+      printf "; %.4g a second in the first half, %.4g in the second", s, t
+    }
+    print ""
+    exit n > 1.1 * m || g > 1.1 * f || slower
   }'

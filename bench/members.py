@@ -3,7 +3,7 @@
     python bench/members.py FEWSTEP [members, default 1300000]
 
 Writes a zip of small PNG files with labels (as EDM's tools write them) into a temporary folder, some GB, and a description of it by `fewstep
-info`. Minutes; Linux.
+info`. It fails where that takes more than ten seconds or a GB. Minutes; Linux.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import zlib
 from pathlib import Path
 
 CLASSES = 1000
+#: What ImageNet's number of members may take.
+MOST_SECONDS, MOST_KB = 10, 1_000_000
 
 
 def png(grey: int) -> bytes:
@@ -56,6 +58,8 @@ def main() -> None:
         print(told, end="")
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         print(f"{members} members, {path.stat().st_size / 1e6:.0f} MB: {seconds:.1f} s, {max(peak, before) / 1e3:.0f} MB of memory")
+        if seconds > MOST_SECONDS or peak > MOST_KB:
+            sys.exit(f"that is more than {MOST_SECONDS} s or {MOST_KB / 1e6:g} GB")
 
 
 if __name__ == "__main__":
