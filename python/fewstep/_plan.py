@@ -278,18 +278,25 @@ class Plans(Mapping[int, Plan]):
     def __len__(self) -> int:
         return len(self._plans)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes `plan-NNN.json` for every plan into a folder, for `load`.
+    def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Writes `plan-NNN.json` for every plan into a folder, for `load`. Plans of the same numbers of evaluations there are replaced.
 
-        Files of that name in the folder that are not of these plans, such as an earlier search's, are removed; no others are.
+        Raises FileExistsError if there are plans of other numbers, which an earlier search may have left: `load` would take both for one
+        set. With `overwrite` these are removed.
         """
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
         names = {f"plan-{nfe:03}.json": plan for nfe, plan in self.items()}
+        others = [file for file in place.iterdir() if re.fullmatch(r"plan-\d{3,}\.json", file.name) and file.name not in names]
+        if others and not overwrite:
+            raise FileExistsError(
+                f"{os.fspath(folder)!r} holds {', '.join(sorted(file.name for file in others))}, which are not of these plans: choose another "
+                "folder, or overwrite=True, which removes them"
+            )
         for name, plan in names.items():
-            plan.save(Path(folder) / name)
-        for file in Path(folder).iterdir():
-            if re.fullmatch(r"plan-\d{3,}\.json", file.name) and file.name not in names:
-                file.unlink()
+            plan.save(place / name)
+        for file in others:
+            file.unlink()
 
     def __repr__(self) -> str:
         lines = ["evaluations  rollout error  rho = 7, Euler  noise levels"]

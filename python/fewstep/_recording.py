@@ -81,7 +81,9 @@ class Recording:
             hook.remove()
             pipe.scheduler = before
             show(**(silent or {}))
-        if probe.output is None or len(calls) != 1:
+        if len(calls) == 1 and probe.output is None:
+            raise ValueError(f"{type(pipe).__name__} does not hand its network's answer to its scheduler: {ON_A_CALLABLE}")
+        if len(calls) != 1:
             raise ValueError(
                 f"{type(pipe).__name__} called its network {len(calls)} times in one step, and plans are found on pipelines that call it "
                 f"once, with both halves of guidance where there are two: {ON_A_CALLABLE}"

@@ -198,7 +198,10 @@ def test_plans_are_saved_and_loaded_together(tmp_path):
     (tmp_path / "all").mkdir()
     for name in [*others, "plan-004.json", "plan-1000.json"]:  # the last two of an earlier search
         (tmp_path / "all" / name).write_text("{}")
-    plans.save(tmp_path / "all")
+    with pytest.raises(FileExistsError, match="holds plan-004.json, plan-1000.json, which are not of these plans"):
+        plans.save(tmp_path / "all")
+    assert not (tmp_path / "all" / "plan-003.json").exists()
+    plans.save(tmp_path / "all", overwrite=True)
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted([*others, "plan-003.json", "plan-005.json"])
     for name in others:
         (tmp_path / "all" / name).unlink()

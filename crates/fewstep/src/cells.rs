@@ -248,9 +248,10 @@ impl ResultCache<'_> {
         Ok(kept.as_ref().is_some_and(same).then_some(row))
     }
 
-    /// Whether a cell has all ranges of seeds. (One that diverges has none.)
+    /// Whether a cell has all ranges of seeds. (One that diverges has none; one of a run that had no feature networks has no scores at all.)
     pub fn is_done(&self, row: &Row) -> bool {
-        row.ranges() == 0 || row.ranges() as u64 >= self.seeds.ranges
+        let diverges = row.ranges() == 0 && (self.scorer.is_none() || !row.scores.is_empty());
+        diverges || row.ranges() as u64 >= self.seeds.ranges
     }
 
     /// Scores `denoiser` under `plan`, on those ranges that the cell lacks, and keeps it.
@@ -275,8 +276,8 @@ impl ResultCache<'_> {
         }
         let no_scores = || self.scorer.iter().flat_map(ImageScorer::networks).map(Scores::empty).collect();
         let (scores, grid, seconds) = match begun {
-            Some(begun) => (begun.scores, begun.grid, begun.seconds_per_image),
-            None => (no_scores(), None, 0.0),
+            Some(begun) if begun.ranges() > 0 => (begun.scores, begun.grid, begun.seconds_per_image),
+            _ => (no_scores(), None, 0.0),
         };
         let image = plan.unrolled().output;
         let inside = |path: &Path| path.strip_prefix(self.root).unwrap_or(path).to_owned();

@@ -117,7 +117,10 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         done => return done,
     }
     match fs::hard_link(from, to) {
-        Ok(()) => fs::remove_file(from),
+        Ok(()) => {
+            let _ = fs::remove_file(from); // or the next writer in this folder does so
+            Ok(())
+        }
         Err(error) if exists(&error) => Err(error),
         // neither of the two: then another may come between
         Err(_) if to.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),

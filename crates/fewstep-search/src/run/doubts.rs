@@ -62,7 +62,7 @@ pub(super) fn doubts<V: Batch>(teacher: &Teacher<V>, numel: usize) -> Vec<String
     let square = ends.image.norm_squared() / count;
     let variance = square - mean.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
     if variance <= SAME * square {
-        return Vec::new(); // of which no distance can be told, and `ignored_input` has spoken
+        return vec![format!("all {} samples of the teacher are the same", ends.samples)]; // of which no distance can be told
     }
     let mut doubts = Vec::new();
     let moved = last.difference(&ends.image).norm_squared() / count;

@@ -215,7 +215,11 @@ fn caption(rows: &[Row], task: &CompareTask, model: &str, measure: Measure) -> S
                 From::Data => "Frechet distance to data",
                 From::Teacher => "KID to the teacher's images",
             };
-            format!("{model}: ranks by {by}, under {}", networks(rows, model).join(", "))
+            let of_unequal = match ranges(rows, model) {
+                Some((least, most)) if least < most => format!(" ({})", images(rows, model, settings.images)),
+                _ => String::new(),
+            };
+            format!("{model}: ranks by {by}, under {}{of_unequal}", networks(rows, model).join(", "))
         }
         Measure::RolloutError => {
             format!("{model}: rollout error on {} held-out latents", settings.held_out)
@@ -228,11 +232,16 @@ fn caption(rows: &[Row], task: &CompareTask, model: &str, measure: Measure) -> S
 
 /// How many images a cell has: a resumed run may have asked for further ranges of seeds of some cells alone.
 fn images(rows: &[Row], model: &str, a_range: u64) -> String {
-    let ranges = || of(rows, model).map(Row::ranges).filter(|ranges| *ranges > 0);
-    match (ranges().min(), ranges().max()) {
-        (Some(least), Some(most)) if least < most => format!("{least} to {most} ranges of {a_range} images"),
-        (_, most) => format!("{} images", a_range * most.unwrap_or(1) as u64),
+    match ranges(rows, model) {
+        Some((least, most)) if least < most => format!("{least} to {most} ranges of {a_range} images"),
+        all => format!("{} images", a_range * all.map_or(1, |(_, most)| most as u64)),
     }
+}
+
+/// The least and the most ranges of seeds that cells have.
+fn ranges(rows: &[Row], model: &str) -> Option<(usize, usize)> {
+    let ranges = || of(rows, model).map(Row::ranges).filter(|ranges| *ranges > 0);
+    ranges().min().zip(ranges().max())
 }
 
 /// One table for programs: a row a cell and feature network.
@@ -244,6 +253,7 @@ pub(super) fn csv(rows: &[Row]) -> String {
         Column::number("nfe", Format::Integer),
         Column::number("network calls", Format::Integer),
         Column::text("features"),
+        Column::number("ranges", Format::Integer),
         distance("frechet"),
         Column::number("frechet deviation", Format::Significant(3)),
         distance("kid"),
@@ -266,6 +276,7 @@ pub(super) fn csv(rows: &[Row]) -> String {
                 row.nfe.into(),
                 row.calls.max(row.nfe).into(),
                 row.scores.get(network).map_or(Cell::Missing, |scores| scores.features.as_str().into()),
+                row.ranges().into(),
                 of(frechet),
                 if frechet.len() > 1 { deviation(frechet).into() } else { Cell::Missing },
                 of(get(From::Data, true)),
@@ -337,9 +348,15 @@ fn sentence(rows: &[Row], model: &str, what: &str, scores: &[Score]) -> String {
     let teacher = of(rows, model).find(scored).filter(|_| what != "rollout error");
     let teacher =
         teacher.map_or(String::new(), |row| format!("; the teacher has {} with {}", write(row), evaluations(row)));
+    let unequal = match ranges(rows, model) {
+        Some((least, most)) if least < most && what != "rollout error" => {
+            format!(" (of {least} to {most} ranges of seeds)")
+        }
+        _ => String::new(),
+    };
     match parts.is_empty() {
         true => format!("{model}: no method has a {what} that is finite{teacher}."),
-        false => format!("{model}: least {what} {}{teacher}.", parts.join(", ")),
+        false => format!("{model}: least {what}{unequal} {}{teacher}.", parts.join(", ")),
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) const LEVELS: &str = "levels";
 pub(super) fn plots(rows: &[Row], task: &ReproduceTask, drawn: &Figures) -> Result<Vec<(String, Plot)>> {
     let mut plots = Vec::new();
     for (index, measure) in measures(rows).iter().enumerate() {
-        let others = if index > 0 { format!("-{}", slug(&measure.name())) } else { String::new() };
+        let others = if index > 0 { format!("-{}-{}", index + 1, slug(&measure.name())) } else { String::new() };
         plots.push((format!("fig2{others}"), curves(rows, task, measure)));
     }
     for Levels { steps, rho_7, learned } in &drawn.levels {

@@ -193,9 +193,12 @@ impl<'a> Runner<'a> {
 
     fn scored(&self, name: &str, denoiser: &dyn TorchDenoiser, plan: &Plan, cost: SearchCost) -> Result<Row> {
         let cache = self.cache()?;
-        if let Some(row) = cache.begun(name, plan.nfe())?.filter(|row| cache.is_done(row)) {
-            return Ok(row);
-        }
+        // what was found earlier was found at the cost of then
+        let cost = match cache.begun(name, plan.nfe())? {
+            Some(row) if cache.is_done(&row) => return Ok(row),
+            Some(row) => SearchCost { evaluations: row.search_evaluations, seconds: row.search_seconds },
+            None => cost,
+        };
         let errors = Errors { held_out: self.fitter.rollout_error(denoiser, plan)?, training: None };
         cache.measure(name, denoiser, plan, errors, cost)
     }
