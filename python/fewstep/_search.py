@@ -202,7 +202,7 @@ def search_cost(
 
     Searches take fewer, as they drop what gains little. It takes as many times the seconds that one sample takes in a batch. The arguments
     are those of `find_plans` but for `denoise`, and the search's settings. `data` brings another method; only `+nearest` takes more on a
-    flow, whose `parameterisation` it then needs. What changes no cost (`conditions`, `guidance`, `device` and the like) is not looked at.
+    flow, whose `parameterisation` it then needs. What changes no cost (`conditions`, `guidance`, `device` and the like) is ignored.
     """
     wanted = _steps(steps)
     classes, calls = whole("classes", classes, 0), whole("calls", calls, 1)

@@ -380,7 +380,7 @@ mod tests {
         assert!(matches!(error, Error::Locked { .. }), "{error}");
         std::fs::write(out.join(RUN_FILE), "{}").unwrap();
         let error = Run::start(Add { to: 1, rate: 0.5 }, &options(&out, false)).unwrap_err();
-        assert!(matches!(error, Error::Locked { .. }), "what it holds is not looked at before: {error}");
+        assert!(matches!(error, Error::Locked { .. }), "what it holds is not read before: {error}");
         drop(lock);
         let error = Run::start(Add { to: 1, rate: 0.5 }, &options(&out, false)).unwrap_err();
         assert!(matches!(error, Error::File(fewstep_io::Error::RunFolderExists { .. })), "{error}");
