@@ -263,12 +263,8 @@ impl ResultCache<'_> {
         errors: Errors,
         cost: SearchCost,
     ) -> Result<Row> {
-        let note = |text: &str| {
-            self.observer.event(Event::Note(&format!("{method}, {} evaluations{text}", plan.nfe())));
-        };
-        note("");
-        let [file, plan_file, grid_file] =
-            ["json", "plan.json", "png"].map(|extension| self.file(method, plan.nfe(), extension));
+        self.observer.event(Event::Note(&format!("{method}, {} evaluations", plan.nfe())));
+        let [file, plan_file] = ["json", "plan.json"].map(|extension| self.file(method, plan.nfe(), extension));
         let begun = self.begun_of(method, plan)?;
         if begun.is_none() {
             remove_if_there(&file)?; // a cell of another plan must not seem to be of this one
@@ -280,7 +276,6 @@ impl ResultCache<'_> {
             _ => (no_scores(), None, 0.0),
         };
         let image = plan.unrolled().output;
-        let inside = |path: &Path| path.strip_prefix(self.root).unwrap_or(path).to_owned();
         let mut row = Row {
             model: self.name.to_owned(),
             method: method.to_owned(),
@@ -293,38 +288,54 @@ impl ResultCache<'_> {
             seconds_per_image: seconds,
             sigmas: plan.sigmas(),
             weights: (0..plan.nfe()).map(|k| image.coefficient(Source::Output(k))).collect(),
-            plan: inside(&plan_file),
+            plan: self.inside(&plan_file),
             scores,
             grid,
         };
-        let timed = || seconds_per_sample(denoiser, plan, TIMED, self.observer);
-        let Some(scorer) = &self.scorer else {
-            row.seconds_per_image = timed()?;
-            atomic::write_json(&file, &row)?;
-            return Ok(row);
-        };
-        for range in row.ranges() as u64..self.seeds.ranges {
-            let seeds: Vec<u64> = self.seeds.range(range).collect();
-            match scorer.score_if_finite(denoiser, plan, &seeds, self.observer)? {
-                Some(score) => {
-                    if range == 0 {
-                        atomic::write_bytes(&grid_file, &score.grid)?;
-                        row.grid = Some(inside(&grid_file));
-                    }
-                    row.add(score);
-                    atomic::write_json(&file, &row)?; // last: it says what is scored
-                }
-                None => {
-                    note(
-                        ": its samples are not finite, as the model or the plan diverges there, and the cell has no scores",
-                    );
-                    (row.scores, row.grid, row.seconds_per_image) = (no_scores(), None, timed()?);
-                    atomic::write_json(&file, &row)?;
-                    break;
-                }
+        match &self.scorer {
+            Some(scorer) => self.score_ranges(scorer, denoiser, plan, &mut row)?,
+            None => {
+                row.seconds_per_image = seconds_per_sample(denoiser, plan, TIMED, self.observer)?;
+                atomic::write_json(&file, &row)?;
             }
         }
         Ok(row)
+    }
+
+    /// Scores the ranges that `row` lacks, and keeps it after each of them, so that an interrupted cell loses one at most.
+    fn score_ranges(
+        &self,
+        scorer: &ImageScorer,
+        denoiser: &dyn TorchDenoiser,
+        plan: &Plan,
+        row: &mut Row,
+    ) -> Result<()> {
+        let [file, grid_file] = ["json", "png"].map(|extension| self.file(&row.method, row.nfe, extension));
+        for range in row.ranges() as u64..self.seeds.ranges {
+            let seeds: Vec<u64> = self.seeds.range(range).collect();
+            let Some(score) = scorer.score_if_finite(denoiser, plan, &seeds, self.observer)? else {
+                self.observer.event(Event::Note(&format!(
+                    "{}, {} evaluations: its samples are not finite, as the model or the plan diverges there, and the cell has no scores",
+                    row.method, row.nfe
+                )));
+                row.scores = scorer.networks().map(Scores::empty).collect();
+                row.grid = None;
+                row.seconds_per_image = seconds_per_sample(denoiser, plan, TIMED, self.observer)?;
+                return Ok(atomic::write_json(&file, row)?);
+            };
+            if range == 0 {
+                atomic::write_bytes(&grid_file, &score.grid)?;
+                row.grid = Some(self.inside(&grid_file));
+            }
+            row.add(score);
+            atomic::write_json(&file, row)?; // last: it says what is scored
+        }
+        Ok(())
+    }
+
+    /// A path in the run folder, as cells name it.
+    fn inside(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(self.root).unwrap_or(path).to_owned()
     }
 
     /// Cells are compared with images of `plan`, the teacher's, from seeds that no cell has.

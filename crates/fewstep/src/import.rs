@@ -46,7 +46,8 @@ impl Kind {
     }
 }
 
-/// Imports a snapshot of the EDM or EDM2 code, or Inception's weights, into the safetensors file `out`, and says what it found; `storage` is of a model's weights. Nothing in the file is executed.
+/// Imports a snapshot of the EDM or EDM2 code, or Inception's weights, into the safetensors file `out`, and says what it found; `storage`
+/// is of a model's weights. Nothing in the file is executed.
 ///
 /// # Errors
 /// If it is neither, or damaged, or `out` cannot be written.
