@@ -21,7 +21,9 @@ fuzz_target!(|data: &[u8]| {
         Some(Input::Parts(Parts { metadata, tensors, contents })) => {
             let metadata = serde_json::Value::String(metadata);
             let comma = if tensors.is_empty() { "" } else { ", " };
-            let header = format!("{{\"__metadata__\": {{\"format\": \"fewstep model 1\", \"config\": {metadata}}}{comma}{tensors}}}");
+            let header = format!(
+                "{{\"__metadata__\": {{\"format\": \"fewstep model 1\", \"config\": {metadata}}}{comma}{tensors}}}"
+            );
             [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &contents].concat()
         }
     };

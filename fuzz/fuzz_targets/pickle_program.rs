@@ -17,7 +17,8 @@ struct Input {
 }
 
 /// Magic number, version and system of a legacy stream.
-const LEGACY: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00X\x0d\x00\x00\x00little_endian\x88s.";
+const LEGACY: &[u8] =
+    b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00X\x0d\x00\x00\x00little_endian\x88s.";
 
 fuzz_target!(|input: Input| {
     let Input { pickle: Pickle(pickle), keys: Pickle(keys), storages: [first, second], deflated } = &input;

@@ -18,7 +18,8 @@ fuzz_target!(|text: &str| {
         }
         let data = Mixture::gaussian(vec![0.5, -1.0], 0.25).expect("it is one");
         let run = |plan: &Plan| {
-            execute(plan, &vec![0.3, -0.7], |x, sigma| Ok::<_, Infallible>(data.denoised(x, sigma))).expect("it cannot fail")
+            execute(plan, &vec![0.3, -0.7], |x, sigma| Ok::<_, Infallible>(data.denoised(x, sigma)))
+                .expect("it cannot fail")
         };
         let (found, unrolled) = (run(&plan), run(&plan.unrolled()));
         let size = found.iter().chain(&unrolled).fold(1.0f64, |size, value| size.max(value.abs()));

@@ -7,6 +7,7 @@ use fewstep::demo::{DemoResults, DemoTask};
 use fewstep::fitting::{FitTask, Outcome};
 use fewstep::reproduce::ReproduceTask;
 use fewstep::runs::RunFile;
+use fewstep::sampling::SampleTask;
 use fewstep::training::TrainTask;
 use fewstep_fuzz::memory::bounded;
 use libfuzzer_sys::fuzz_target;
@@ -18,6 +19,7 @@ fuzz_target!(|text: &str| {
         let _ = serde_json::from_str::<RunFile<ReproduceTask>>(text);
         let _ = serde_json::from_str::<RunFile<TrainTask>>(text);
         let _ = serde_json::from_str::<RunFile<DemoTask>>(text);
+        let _ = serde_json::from_str::<RunFile<SampleTask>>(text);
         let _ = serde_json::from_str::<Vec<Row>>(text);
         let _ = serde_json::from_str::<Vec<Outcome>>(text);
         let _ = serde_json::from_str::<DemoResults>(text);

@@ -1,6 +1,9 @@
 //! What the fuzz targets share: memory that is counted, inputs that have the form of a file, and files of them.
 
+pub mod arrays;
 pub mod memory;
+#[cfg(feature = "torch")]
+pub mod network;
 pub mod pickles;
 pub mod places;
 

@@ -1,6 +1,7 @@
 //! Pickles that a machine runs to their end, with contents that no `pickle.dump` would write.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
+use serde_json::Value;
 
 /// Names that readers know, and one that they must refuse.
 const NAMES: [(&str, &str); 16] = [
@@ -22,10 +23,31 @@ const NAMES: [(&str, &str); 16] = [
     ("os", "system"),
 ];
 
+/// Place of the class of EDM's objects in [`NAMES`].
+const PERSISTENT: usize = 10;
+
 /// Text that readers look for.
 const TEXTS: [&str; 20] = [
-    "ema", "augment_pipe", "dataset_kwargs", "type", "class", "module_src", "class_name", "state", "_parameters", "_buffers",
-    "_modules", "model", "img_resolution", "img_channels", "label_dim", "sigma_min", "storage", "cpu", "0", "weight",
+    "ema",
+    "augment_pipe",
+    "dataset_kwargs",
+    "type",
+    "class",
+    "module_src",
+    "class_name",
+    "state",
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "model",
+    "img_resolution",
+    "img_channels",
+    "label_dim",
+    "sigma_min",
+    "storage",
+    "cpu",
+    "0",
+    "weight",
 ];
 
 /// One step of the machine.
@@ -69,9 +91,19 @@ enum Step {
     Dup,
     Pop,
     /// A storage as `torch.save` refers to it.
-    Storage { kind: u8, key: u8, numel: i64 },
+    Storage {
+        kind: u8,
+        key: u8,
+        numel: i64,
+    },
     /// A whole tensor of a storage of that key.
-    Tensor { key: u8, numel: i64, offset: i64, size: Vec<i64>, stride: Vec<i64> },
+    Tensor {
+        key: u8,
+        numel: i64,
+        offset: i64,
+        size: Vec<i64>,
+        stride: Vec<i64>,
+    },
     /// Anything.
     Raw(u8),
 }
@@ -209,5 +241,50 @@ fn write(out: &mut Vec<u8>, step: &Step) {
             out.extend(b")RtR");
         }
         Step::Raw(byte) => out.push(*byte),
+    }
+}
+
+/// A pickle of JSON, in which an object of `class` and `state` alone is an object of that class of the EDM code with this state.
+pub fn of_json(value: &Value) -> Vec<u8> {
+    let mut out = vec![0x80, 4];
+    write_json(&mut out, value);
+    out.push(b'.');
+    out
+}
+
+fn write_json(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::Null => out.push(b'N'),
+        Value::Bool(value) => out.push(if *value { 0x88 } else { 0x89 }),
+        Value::Number(number) => match number.as_i64() {
+            Some(value) => long(out, value),
+            None => {
+                out.push(b'G');
+                out.extend(number.as_f64().unwrap_or(f64::NAN).to_be_bytes());
+            }
+        },
+        Value::String(value) => text(out, value),
+        Value::Array(values) => {
+            out.extend(b"](");
+            values.iter().for_each(|value| write_json(out, value));
+            out.push(b'e');
+        }
+        Value::Object(entries) => match (entries.len(), entries.get("class"), entries.get("state")) {
+            (2, Some(Value::String(class)), Some(state)) => {
+                name(out, PERSISTENT);
+                write_json(out, &serde_json::json!({"type": "class", "class_name": class}));
+                text(out, "state");
+                write_json(out, state);
+                out.extend(b"s\x85R");
+            }
+            _ => {
+                out.extend(b"}(");
+                for (key, value) in entries {
+                    text(out, key);
+                    write_json(out, value);
+                }
+                out.push(b'u');
+            }
+        },
     }
 }

@@ -7,12 +7,31 @@ use tempfile::TempDir;
 
 /// A file of these bytes under this name, in a folder of this process; the last of the name is replaced.
 pub fn file(name: &str, bytes: &[u8]) -> PathBuf {
-    let path = folder().join(name);
+    let path = own().join(name);
     std::fs::write(&path, bytes).expect("the folder can be written");
     path
 }
 
-fn folder() -> PathBuf {
+/// A folder of files of these names and bytes, below folders where names say so; the last one is removed. A name that cannot be a file's is
+/// left out.
+pub fn folder(files: &[(&str, &[u8])]) -> PathBuf {
+    let path = own().join("folder");
+    if path.exists() {
+        std::fs::remove_dir_all(&path).expect("a folder can be removed");
+    }
+    std::fs::create_dir(&path).expect("a folder can be made");
+    for (name, bytes) in files {
+        let file = path.join(name);
+        let made = file.parent().map(std::fs::create_dir_all);
+        if matches!(made, Some(Ok(()))) {
+            let _ = std::fs::write(file, bytes);
+        }
+    }
+    path
+}
+
+/// The folder of this process.
+fn own() -> PathBuf {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     // memory where there is some: a disk would set the pace
     let make = || {

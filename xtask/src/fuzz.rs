@@ -27,7 +27,7 @@ const fn target(name: &'static str, seeds: &'static [(&'static str, &'static str
     Target { name, seeds, before }
 }
 
-const TARGETS: [Target; 14] = [
+const TARGETS: [Target; 22] = [
     target("pickle", &[("testdata/edm_pickles", ".pkl"), ("testdata/edm_networks", ".pkl")], None),
     target("pickle_program", &[], None),
     target("torch_zip", &[("testdata/edm_pickles", ".pth"), ("testdata/torchscript", ".pt")], None),
@@ -46,6 +46,18 @@ const TARGETS: [Target; 14] = [
     target("settings", &[("fuzz/seeds/settings", "")], None),
     target("run_file", &[("fuzz/seeds/run_file", "")], None),
     target("statistics", &[("fuzz/seeds/npz", ".npz")], None),
+    target("snapshot", &[("fuzz/seeds/snapshot", "")], None),
+    target(
+        "features",
+        &[("fuzz/seeds/features", ""), ("testdata/inception_files", ".pth"), ("testdata/inception_files", ".pt")],
+        Some(0),
+    ),
+    target("rows", &[("fuzz/seeds/safetensors", "")], None),
+    target("arrays", &[("fuzz/seeds/arrays", ".npz")], Some(0)),
+    target("dataset_folder", &[("fuzz/seeds/dataset_folder", "")], None),
+    target("run_folder", &[("fuzz/seeds/run_folder", "")], None),
+    target("state", &[], None),
+    target("export", &[("testdata/exports/plans", ".json")], Some(0)),
 ];
 
 /// What a target came to.

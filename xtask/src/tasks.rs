@@ -91,7 +91,8 @@ pub fn deny(root: &Path, args: &[String]) -> Result<ExitCode> {
     hand_over(deny.args(args))
 }
 
-/// libtorch, then the tests that reach the C++ of `fewstep-nn`, which is compiled with sanitizers into a target folder of its own.
+/// libtorch, then the integration tests of `fewstep-nn`, which reach all of its C++ but what needs a GPU: that is compiled with sanitizers,
+/// into a target folder of its own.
 ///
 /// What libtorch leaves allocated is no leak of ours, and it allocates with one set of functions what it frees with another.
 pub fn sanitize(root: &Path, args: &[String]) -> Result<ExitCode> {
@@ -102,7 +103,7 @@ pub fn sanitize(root: &Path, args: &[String]) -> Result<ExitCode> {
         bail!("this needs GCC's AddressSanitizer, and c++ knows no libasan.so");
     }
     let mut tests = cargo(root);
-    tests.args(["test", "--release", "-p", "fewstep-nn", "--test", "it", "kernels"]).args(args);
+    tests.args(["test", "--release", "-p", "fewstep-nn", "--test", "it"]).args(args);
     tests.env("CARGO_TARGET_DIR", root.join("target").join("sanitize")).env("CARGO_INCREMENTAL", "0");
     tests.env("FEWSTEP_SANITIZE", "address,undefined").env("OMP_NUM_THREADS", "2");
     // the tests alone: cargo and the compiler are not instrumented

@@ -65,17 +65,22 @@ pub fn load_teacher<D: TorchDenoiser>(
     let tensor = |name: &str| {
         let tensor = file.tensors.get(name).ok_or_else(|| fail(format!("has no '{name}'")))?;
         let all = tensor_from(tensor)?;
-        if all.size().first() != Some(&(seeds.len() as i64)) {
-            return Err(fail(format!("has trajectories of shape {:?}, and not {} of them", all.size(), seeds.len())));
+        let size = all.size();
+        if size.first() != Some(&(seeds.len() as i64)) {
+            return Err(fail(format!("has trajectories of shape {size:?}, and not {} of them", seeds.len())));
+        }
+        let shape = &denoiser.inner().spec().shape;
+        if !size[1..].iter().map(|size| *size as usize).eq(shape.iter().copied()) {
+            return Err(fail(format!("has samples of shape {:?}, but the model's are {shape:?}", &size[1..])));
+        }
+        if !all.is_floating_point() {
+            return Err(fail(format!("has trajectories of {:?} values, not of floats", all.kind())));
         }
         Ok::<_, Error>(denoiser.shared(Batch(all.f_index_select(0, &own)?.f_to_device(device)?), seeds))
     };
     let latent = tensor(LATENT)?;
     let ends = Endpoints { samples: latent.samples(), latent, mean: None, image: tensor(IMAGE)? };
     let states = (0..grid.len()).map(|j| tensor(&state_name(j))).collect::<Result<Vec<_>>>()?;
-    if states.iter().chain([&ends.image]).any(|state| state.own().0.size() != ends.latent.own().0.size()) {
-        return Err(fail("has trajectories of different shapes".to_owned()));
-    }
     Teacher::from_parts::<Error>(grid, states, ends, evaluations)
         .map_err(|error| fail(format!("cannot be used: {error}")))
 }

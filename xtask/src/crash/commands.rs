@@ -20,8 +20,8 @@ pub struct Subject {
     resumes: bool,
 }
 
-/// Every command that writes.
-pub const COMMANDS: [Subject; 9] = [
+/// Every command that writes, and `sample` into a file, and `reproduce` where it makes figures.
+pub const COMMANDS: [Subject; 11] = [
     Subject {
         name: "train",
         args: "train --data small.zip --channels 8 --channel-mult 1 --blocks 1 --batch 8 --augment 0 --images 64 --set output.save_every=16 \
@@ -66,10 +66,24 @@ pub const COMMANDS: [Subject; 9] = [
         resumes: true,
     },
     Subject {
+        name: "figures",
+        args: "reproduce model.safetensors --experiment objectives --data small.zip --features features.safetensors --ref \
+               reference.npz --steps 3 --set seeds.images=4 --set seeds.ranges=1 --set fit.held_out.samples=4 --set \
+               fit.paper.iterations=4 --set fit.paper.batch=4 --set fit.paper.check_every=2",
+        output: "out",
+        resumes: true,
+    },
+    Subject {
         name: "sample",
         args: "sample gaussian-mixture --steps 2 --seeds 0-149 --batch 10",
         output: "out",
         resumes: true,
+    },
+    Subject {
+        name: "sample-file",
+        args: "sample gaussian-mixture --steps 2 --seeds 0-149 --batch 10",
+        output: "out.npz",
+        resumes: false,
     },
     Subject { name: "data", args: "data images --size 8 --grey", output: "out.zip", resumes: false },
     Subject {

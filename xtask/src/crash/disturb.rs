@@ -95,6 +95,8 @@ pub enum Disturbance {
     Asked(&'static str, Duration),
     /// A disk of so many bytes.
     Full(u64),
+    /// The same command in the same folder, started after a time, which does not end the run.
+    Joined(Duration),
 }
 
 /// How a disturbed run ended.
@@ -113,6 +115,7 @@ impl fmt::Display for Disturbance {
             Self::Lost(call, _, way) => write!(f, "lost-name {} {}{way}", call.name, call.number),
             Self::Asked(signal, after) => write!(f, "SIG{signal} after {:.3} s", after.as_secs_f64()),
             Self::Full(bytes) => write!(f, "full-disk of {bytes} bytes"),
+            Self::Joined(after) => write!(f, "joined after {:.3} s", after.as_secs_f64()),
         }
     }
 }
@@ -122,7 +125,7 @@ impl Disturbance {
     pub fn random(random: &mut Random, duration: Duration, calls: &[Calls], bytes: u64) -> Self {
         let after = duration.mul_f64(random.share() * 1.05);
         let Calls { all, names, way } = &calls[random.below(calls.len() as u64) as usize];
-        match random.below(12) {
+        match random.below(13) {
             0..=2 => Self::Killed(after),
             3..=6 => one_of_a_kind(random, all).map_or(Self::Killed(after), |call| Self::KilledAt(call, *way)),
             7..=8 if !names.is_empty() => {
@@ -131,7 +134,8 @@ impl Disturbance {
             }
             7..=8 => Self::Killed(after),
             9..=10 => Self::Asked(["INT", "TERM", "HUP"][random.below(3) as usize], after),
-            _ => Self::Full(4096 + random.below(bytes)),
+            11 => Self::Full(4096 + random.below(bytes)),
+            _ => Self::Joined(after),
         }
     }
 
@@ -153,6 +157,7 @@ impl Disturbance {
                 traced(place, &args, &[call.inject("retval=0"), sync.inject("signal=KILL")].concat(), way)
             }
             Self::Full(bytes) => full(place, subject, resume, bytes),
+            Self::Joined(after) => joined(place, subject, resume, after),
         }
     }
 }
@@ -204,6 +209,28 @@ fn answered(signal: &str, output: &Output, begun: bool) -> Result<()> {
     }
     ensure!(!begun || told.contains("--resume"), "on SIG{signal} it does not say how to go on: {}", told.trim());
     Ok(())
+}
+
+/// Runs two in one folder, the second after a time. One of them does all, and one that is refused says why.
+fn joined(place: &Place, subject: &Subject, resume: bool, after: Duration) -> Result<Ended> {
+    let start = |resume: bool| {
+        let mut command = place.command(&subject.args(resume));
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("cannot start the program")
+    };
+    let first = start(resume)?;
+    thread::sleep(after);
+    let second = start(resume || subject.goes_on(place))?;
+    let outputs = [first.wait_with_output()?, second.wait_with_output()?];
+    let told = outputs.each_ref().map(|output| String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    ensure!(
+        outputs.iter().any(|output| output.status.success()),
+        "of two runs in one folder none ended well: {told:?}"
+    );
+    for (output, told) in outputs.iter().zip(&told).filter(|(output, _)| !output.status.success()) {
+        let refused = ["another run is going on in", "already holds files"].iter().any(|why| told.contains(why));
+        ensure!(refused, "one of two runs in one folder ended with {}: {told}", output.status);
+    }
+    Ok(Ended::Finished)
 }
 
 /// Runs on a disk in memory that is too small, which then grows; what it left there is moved to where it belongs.

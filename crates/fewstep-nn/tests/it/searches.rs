@@ -6,6 +6,7 @@ use fewstep_core::denoiser::{BoundDenoiser, Levels};
 use fewstep_core::observe::Silent;
 use fewstep_core::plan::{Constant, Plan, Source};
 use fewstep_core::space::{self, Samples, VectorSpace};
+use fewstep_io::{Dtype, TensorData};
 use fewstep_nn::tch::{Device, Kind, Tensor};
 use fewstep_nn::teachers::{load_teacher, save_teacher};
 use fewstep_nn::tensor::Batch;
@@ -143,6 +144,18 @@ fn a_teacher_is_read_back_as_it_was_and_only_as_its_own() {
     assert!(error.contains("another model"), "{error}");
     let error = load_teacher("a", &path, &spread, &seeds[..1]).unwrap_err().to_string();
     assert!(error.contains("and not 1 of them"), "{error}");
+    let saved = fewstep_io::safetensors::read(&path).unwrap();
+    for (dtype, shape, said) in [
+        (Dtype::F32, vec![2, 5], "but the model's are"),
+        (Dtype::I64, saved.tensors["image"].shape.clone(), "not of floats"),
+    ] {
+        let mut other = saved.clone();
+        let bytes = vec![0; dtype.size() * shape.iter().product::<usize>()];
+        other.tensors.insert("image".to_owned(), TensorData::new(dtype, shape, bytes).unwrap());
+        fewstep_io::safetensors::write(&path, &other.tensors, &other.metadata).unwrap();
+        let error = load_teacher("a", &path, &spread, &seeds).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
     fewstep_io::safetensors::write(&path, &Default::default(), &BTreeMap::new().into_iter().collect()).unwrap();
     let error = load_teacher("a", &path, &spread, &seeds).unwrap_err().to_string();
     assert!(error.contains("holds no teacher"), "{error}");
