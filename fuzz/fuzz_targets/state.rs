@@ -122,7 +122,7 @@ static STATE: LazyLock<Written> = LazyLock::new(|| {
 static TEACHER: LazyLock<Written> = LazyLock::new(|| {
     let model = network::small();
     let (teacher, _) = solve_teacher(&spread(&model), &settings(), &Silent).expect("it has a teacher");
-    Written::of(|path| save_teacher(&teacher, KEY, path, &Ranks::alone()).expect("it can be written"))
+    Written::of(|path| save_teacher(&teacher, KEY, 1, path, &Ranks::alone()).expect("it can be written"))
 });
 
 thread_local! {

@@ -200,9 +200,10 @@ def search_cost(
 ) -> int:
     """Network calls on single samples that `find_plans` takes at most.
 
-    Searches take fewer, as they drop what gains little. It takes as many times the seconds that one sample takes in a batch. The arguments
+    Searches take fewer, as they drop what gains little. For the time, multiply by the seconds of one sample in a batch. The arguments
     are those of `find_plans` but for `denoise`, and the search's settings. `data` brings another method; only `+nearest` takes more on a
-    flow, whose `parameterisation` it then needs. What changes no cost (`conditions`, `guidance`, `device` and the like) is ignored.
+    flow, whose `parameterisation` it then needs. What changes no cost (`conditions`, `guidance`, `device` and the like) is ignored: under
+    guidance pass `calls=2`. Raises ValueError for a method or a number of steps that there is none of, TypeError for an unknown setting.
     """
     wanted = _steps(steps)
     classes, calls = whole("classes", classes, 0), whole("calls", calls, 1)

@@ -175,11 +175,14 @@ fn read(path: &Path) -> Result<Value> {
 fn repeated(typed: &[OsString], run: &Value, path: &Path, command: &clap::Command) -> Result<Vec<OsString>> {
     let earlier = run["provenance"]["command"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let earlier: Vec<String> = earlier.map(str::to_owned).collect();
-    let name = run["kind"].as_str().unwrap_or_default();
-    let at = command_of(&earlier).filter(|&at| earlier[at] == name);
+    let kind = run["kind"].as_str().unwrap_or_default();
+    // `fit` on a model that cannot be tuned is a run of `plan`
+    let are_of = |word: &str| word == kind || (kind == "plan" && word == "fit");
+    let at = command_of(&earlier).filter(|&at| are_of(&earlier[at]));
     let at = at.with_context(|| format!("{} does not say what was run: it is no run.json", path.display()))?;
+    let name = &earlier[at];
     let own = command_of(typed)
-        .filter(|&at| typed[at] == name)
+        .filter(|&at| typed[at] == **name)
         .with_context(|| format!("{0} is of `fewstep {name}`: write `fewstep {name} --config {0}`", path.display()))?;
     let (before, now) =
         (CommandLine::new(&earlier[at + 1..], command), CommandLine::new(&words(&typed[own + 1..]), command));
@@ -295,6 +298,16 @@ mod tests {
         assert_eq!(all, split(expected));
         let error = repeated("fewstep train --config run.json --out fit").unwrap_err();
         assert!(error.to_string().contains("fewstep fit --config run.json"), "{error}");
+    }
+
+    /// `fit` leaves a run of `plan` where nothing can be tuned.
+    #[test]
+    fn a_fit_that_tuned_nothing_is_repeated_as_it_was_typed() {
+        let run = serde_json::json!({ "kind": "plan", "provenance": { "command": ["fewstep", "fit", "all", "--steps", "3"] } });
+        let repeated = |typed: &str| repeated(&split(typed), &run, Path::new("run.json"), &command());
+        let all = repeated("fewstep fit --config run.json --out b").unwrap();
+        assert_eq!(all, split("fewstep fit all --steps 3 --config run.json --out b"));
+        assert!(repeated("fewstep plan --config run.json --out b").is_err());
     }
 
     #[test]

@@ -16,11 +16,12 @@ use crate::error::{Error, Result};
 use crate::ranks::Ranks;
 use crate::tensor::Batch;
 
-/// Writes a teacher's trajectories, of all samples, and under `key` what they depend on.
+/// Writes a teacher's trajectories, of all samples, under `key` what they depend on, and how many evaluations of single samples were
+/// `spent` on them.
 ///
 /// # Errors
 /// If the file cannot be written, or another of the processes has gone.
-pub fn save_teacher(teacher: &Teacher<Shared<Batch>>, key: &str, path: &Path, ranks: &Ranks) -> Result<()> {
+pub fn save_teacher(teacher: &Teacher<Shared<Batch>>, key: &str, spent: u64, path: &Path, ranks: &Ranks) -> Result<()> {
     let mut tensors = TensorMap::new();
     let ends = teacher.ends();
     let states = teacher.states().iter().enumerate().map(|(j, state)| (state_name(j), state));
@@ -32,9 +33,19 @@ pub fn save_teacher(teacher: &Teacher<Shared<Batch>>, key: &str, path: &Path, ra
         (KEY, key.to_owned()),
         (GRID, serde_json::to_string(teacher.grid()).unwrap_or_default()),
         (EVALUATIONS, teacher.evaluations().to_string()),
+        (SPENT, spent.to_string()),
     ];
     let metadata = metadata.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
     Ok(safetensors::write(path, &tensors, &metadata)?)
+}
+
+/// Evaluations of single samples that were spent on the teacher of a file; none where it does not say.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn spent_on(path: &Path) -> Result<Option<u64>> {
+    let header = safetensors::read_header(path)?;
+    Ok(header.metadata.get(SPENT).and_then(|spent| spent.parse().ok()))
 }
 
 /// Reads trajectories that [`save_teacher`] wrote under the same `key`, from the latents of `seeds`.
@@ -88,6 +99,7 @@ pub fn load_teacher<D: TorchDenoiser>(
 const KEY: &str = "teacher";
 const GRID: &str = "grid";
 const EVALUATIONS: &str = "evaluations";
+const SPENT: &str = "spent";
 const LATENT: &str = "latent";
 const IMAGE: &str = "image";
 

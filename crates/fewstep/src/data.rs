@@ -164,6 +164,11 @@ pub struct DataId {
 }
 
 impl DataId {
+    /// Whether these are as many images of the same data, whatever their file is called.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.sha256, self.images) == (&other.sha256, other.images)
+    }
+
     /// Of a data set.
     ///
     /// # Errors

@@ -42,6 +42,6 @@ pub fn teacher_in(
     }
     settings.validate()?;
     let (teacher, evaluations) = solve_teacher(denoiser, settings, observer)?;
-    save_teacher(&teacher, &key, &path, &denoiser.inner().ranks())?;
+    save_teacher(&teacher, &key, evaluations, &path, &denoiser.inner().ranks())?;
     Ok((teacher, evaluations))
 }

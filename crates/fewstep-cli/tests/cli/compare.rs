@@ -250,6 +250,33 @@ fn models_may_join() {
     assert!(twice.code == 1 && twice.stderr.contains("is there twice"), "{}", twice.stderr);
 }
 
+/// Cells that were found with training data stay where a later run names none, or names them by another file; and what the teacher cost is
+/// written again where a run ended before it was.
+#[test]
+fn what_needed_data_stays_without() {
+    let place = place();
+    let run = |method: &str, data: &[&str]| {
+        let small = ["--steps", "2", "--images", "4", "--set", "held_out=2", "--set", "table_images=4"];
+        let few = ["--set", "search.teacher.samples=4", "--set", "teacher_steps=3"];
+        let resume: &[&str] = if place.path("run").exists() { &["--resume"] } else { &[] };
+        let own = ["compare", "model.safetensors", "--methods", method, "--out", "run"];
+        let scored = ["--ref", "ref.npz", "--features", "features.safetensors"];
+        let rows = place.json(&[&own[..], &scored, data, &small, &few, resume].concat());
+        let rows = rows.as_array().unwrap().iter().map(|row| row["method"].as_str().unwrap().to_owned());
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(run("bound/euler", &["--data", "data"]), ["teacher", "bound/euler"]);
+    std::fs::rename(place.path("data"), place.path("renamed")).unwrap();
+    assert_eq!(run("karras/euler", &[]), ["teacher", "bound/euler", "karras/euler"]);
+    assert_eq!(run("oss/euler", &["--data", "renamed"]), ["teacher", "bound/euler", "karras/euler", "oss/euler"]);
+    let file = format!("run/{}/teacher.json", place.folder_in("run"));
+    let cost = place.read_json(&file);
+    std::fs::remove_file(place.path(&file)).unwrap();
+    assert_eq!(run("oss/ipndm2", &[]).len(), 5);
+    let again = place.read_json(&file);
+    assert_eq!((&again["evaluations"], again["seconds"].is_null()), (&cost["evaluations"], true), "{cost}");
+}
+
 /// The search that is run for the forecast asks as often as the real one, but for choices that hang on answers.
 #[test]
 fn the_forecast_is_near_what_searches_take() {

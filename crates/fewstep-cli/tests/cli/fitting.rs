@@ -198,6 +198,12 @@ fn plans_need_no_data() {
     let cost = place.json(&[&all[..], &small].concat());
     assert_eq!(cost["settings"]["steps"], serde_json::json!([2, 3, 5]), "{cost}");
 
+    // a plan that phase 2 cannot take is refused before anything is done
+    let heun = ["plan", "model.safetensors", "--steps", "3", "--method", "karras/heun", "--out", "heun"];
+    place.succeeds(&[&heun[..], &["--set", "held_out.samples=4", "--set", "early_stop=false"]].concat());
+    let error = place.fails(&["tune", "model.safetensors", "--plan", "heun", "--out", "new", "--dry-run"]);
+    assert!(error.contains("heun/steps-003/plan.json") && error.contains("noise levels fall"), "{error}");
+
     for (args, wanted) in [
         (&["tune", "model.safetensors", "--loss", "bound", "--out", "new"][..], "--data"),
         (&["plan", "model.safetensors", "--method", "paper", "--out", "new"], "--data"),

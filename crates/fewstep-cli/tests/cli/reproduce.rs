@@ -112,8 +112,12 @@ fn images_choose_how_far_the_phases_go() {
         best["alpha"].as_f64().unwrap()
     };
     let levels = place.read_json("run/cells/levels-003-interpolation.json");
-    assert_eq!(levels["points"].as_array().unwrap().len(), 6);
+    let points = levels["points"].as_array().unwrap();
+    let of = |scale: &str| points.iter().filter(|point| point["learned_by"]["scale"] == scale).count();
+    assert_eq!((points.len(), of("linear"), of("log")), (11, 5, 5), "levels are learned in both scales: {levels}");
     assert_eq!(levels["alpha"], nearest(&levels["points"]));
+    let log = place.read_json("run/cells/levels-003-joint--log.json");
+    assert_ne!(log["plan"], place.read_json("run/cells/levels-003.json")["plan"]);
     for (method, began) in [("phase 2: network", "baseline"), ("both phases", "phase 1: levels")] {
         let points = place.read_json(&format!("run/cells/{}-003.interpolation.json", method.replace([':', ' '], "-")));
         assert_eq!(points.as_array().unwrap().len(), 16);
@@ -124,7 +128,7 @@ fn images_choose_how_far_the_phases_go() {
     // our row shows what tuning does, whatever images say of it
     assert_ne!(row("our plan")["scores"], row("our plan, rollout tuning")["scores"]);
     let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
-    assert!(page.contains("phase 1: levels") && page.contains("alpha"), "{page}");
+    assert!(page.contains("phase 1: levels") && page.contains("alpha") && page.contains("joint, log"), "{page}");
     let cost = place.json(&reproduce("table1", &[&chosen[..], &["--dry-run"]].concat()));
     let parts: Vec<&str> =
         cost["parts"].as_array().unwrap().iter().map(|part| part["what"].as_str().unwrap()).collect();

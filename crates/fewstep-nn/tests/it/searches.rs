@@ -8,7 +8,7 @@ use fewstep_core::plan::{Constant, Plan, Source};
 use fewstep_core::space::{self, Samples, VectorSpace};
 use fewstep_io::{Dtype, TensorData};
 use fewstep_nn::tch::{Device, Kind, Tensor};
-use fewstep_nn::teachers::{load_teacher, save_teacher};
+use fewstep_nn::teachers::{load_teacher, save_teacher, spent_on};
 use fewstep_nn::tensor::Batch;
 use fewstep_nn::{Model, Ranks, constant, spread};
 use fewstep_search::settings::TeacherSettings;
@@ -134,7 +134,8 @@ fn a_teacher_is_read_back_as_it_was_and_only_as_its_own() {
     let (teacher, _) = solve_teacher(&spread, &settings, &Silent).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("teacher.safetensors");
-    save_teacher(&teacher, "a", &path, &ranks).unwrap();
+    save_teacher(&teacher, "a", 7, &path, &ranks).unwrap();
+    assert_eq!(spent_on(&path).unwrap(), Some(7));
     let read = load_teacher("a", &path, &spread, &seeds).unwrap();
     assert_eq!((read.grid(), read.evaluations()), (teacher.grid(), teacher.evaluations()));
     for (a, b) in read.states().iter().zip(teacher.states()).chain([(&read.ends().image, &teacher.ends().image)]) {

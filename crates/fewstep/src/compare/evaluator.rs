@@ -11,6 +11,7 @@ use fewstep_core::observe::{Event, Observer};
 use fewstep_core::plan::Plan;
 use fewstep_io::{RunFolder, atomic, hash};
 use fewstep_nn::fit::TableConfig;
+use fewstep_nn::teachers::spent_on;
 use fewstep_nn::tensor::Batch;
 use fewstep_search::{
     DataMoments, Extras, Found, HELD_OUT_SEEDS, HeldOut, Method, MomentsOf, PlanScorer, SEARCH_REVISION, SampleLoss,
@@ -28,7 +29,7 @@ use crate::features::FeatureLoss;
 use crate::plan_scorer::FrechetPlanScorer;
 use crate::runs::{read, slug};
 use crate::scorer::ImageScorer;
-use crate::teachers::{SpreadDenoiser, TorchSearch, teacher_in};
+use crate::teachers::{SpreadDenoiser, TorchSearch, teacher_file, teacher_in};
 
 /// What some searches need beside the denoiser, made when the first of them does.
 pub(super) struct Materials<'a> {
@@ -206,7 +207,11 @@ impl<'a> Evaluator<'a> {
     fn kept(&self, method: &Method) -> Result<Option<CacheEntry>> {
         let kept = read::<CacheEntry>(&self.file(method))?;
         let same = |kept: &CacheEntry| {
-            kept.search == SEARCH_REVISION && kept.stages == self.stages(method) && kept.data == self.data_of(method)
+            let data = match (&kept.data, self.data_of(method)) {
+                (Some(then), Some(now)) => now.is_same(then),
+                (then, now) => then.is_none() && now.is_none(),
+            };
+            kept.search == SEARCH_REVISION && kept.stages == self.stages(method) && data
         };
         Ok(kept.filter(same))
     }
@@ -220,7 +225,14 @@ impl<'a> Evaluator<'a> {
     }
 
     fn data_of(&self, method: &Method) -> Option<DataId> {
-        self.subject.data.as_ref().filter(|_| method.needs_data()).map(|(_, id)| id.clone())
+        if !method.needs_data() {
+            return None;
+        }
+        // a run that is asked for no such method opens no data, and those of an earlier one stand in its task
+        let own = self.subject.data.as_ref().map(|(_, id)| id);
+        let name = &self.subject.model.name;
+        let of_task = || self.task.models.iter().find(|model| model.model.name == *name)?.data.as_ref();
+        own.or_else(of_task).cloned()
     }
 
     fn held_out(&self) -> Result<&HeldOut<Shared<Batch>>> {
@@ -238,11 +250,13 @@ impl<'a> Evaluator<'a> {
             let extras = self.extras()?;
             let (teacher, evaluations) = teacher_in(&self.cache.folder, self.denoiser, settings, self.observer)?;
             let search = Search::with_teacher(self.denoiser, teacher, settings, self.observer)?.with(extras);
-            if evaluations > 0 {
-                let evaluations = evaluations + search.teacher_evaluations();
-                let cost =
-                    serde_json::json!({ "evaluations": evaluations, "seconds": started.elapsed().as_secs_f64() });
-                atomic::write_json(self.cache.folder.join("teacher.json"), &cost)?;
+            let (place, is_new) = (self.cache.folder.join("teacher.json"), evaluations > 0);
+            // an earlier run may have ended between the two files: what it spent is known, and not for how long
+            if is_new || !place.exists() {
+                let path = teacher_file(&self.cache.folder, *self.denoiser.inner(), settings);
+                let spent = spent_on(&path)?.map(|spent| spent + search.teacher_evaluations());
+                let seconds = is_new.then(|| started.elapsed().as_secs_f64());
+                atomic::write_json(place, &serde_json::json!({ "evaluations": spent, "seconds": seconds }))?;
             }
             Ok(search)
         })

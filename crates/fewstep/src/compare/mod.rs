@@ -11,6 +11,8 @@ mod subject;
 mod tables;
 mod task;
 
+use std::collections::BTreeSet;
+
 use fewstep_core::observe::{Event, Observer};
 use fewstep_io::run_folder::RUN_FILE;
 use fewstep_io::{RunFolder, atomic};
@@ -24,7 +26,7 @@ pub use self::subject::{Subject, SubjectId};
 pub use self::task::{CompareSettings, CompareTask, check, refuse_idle, runs_on};
 use crate::cells::Row;
 use crate::error::{Error, Result};
-use crate::runs::{REPORT, Run, RunFile, RunOptions};
+use crate::runs::{REPORT, Run, RunFile, RunOptions, read};
 
 /// Where the rows stand, in the run folder.
 pub const ROWS: &str = "compare.json";
@@ -59,23 +61,25 @@ pub fn compare(
     let (methods, steps) = (task.methods.clone(), task.steps.clone());
     let run = Run::start(task, options)?;
     let asked = CompareTask { methods, steps, ..run.file.task.clone() };
+    // what an earlier run scored stands in the tables until it is looked at again
+    let before = if run.resumed { read::<Vec<Row>>(&run.folder.file(ROWS))?.unwrap_or_default() } else { Vec::new() };
     let mut rows = Vec::new();
     for (index, subject) in subjects.iter().enumerate() {
         observer.event(Event::Note(&format!("model {}: {}", index + 1, subject.model.name)));
-        fill(&run, &asked, subject, plans, &mut rows, observer).map_err(|error| match error {
+        fill((&run, &before), &asked, subject, plans, &mut rows, observer).map_err(|error| match error {
             Error::Search(fewstep_search::Error::Cancelled) => {
                 Error::Stopped { place: format!("with {} cells scored", rows.len()) }
             }
             error => error,
         })?;
     }
-    save(&rows, &run)?;
+    save(&rows, &[], &run)?;
     Ok(Comparison { task: run.file.task, rows })
 }
 
 /// Adds the rows of one model: what is asked for, and what an earlier run left beside it.
 fn fill(
-    run: &Run<CompareTask>,
+    (run, before): (&Run<CompareTask>, &[Row]),
     asked: &CompareTask,
     subject: &Subject,
     plans: &[PlanFile],
@@ -99,7 +103,7 @@ fn fill(
         for &nfe in &all.steps {
             let is_asked = asked.methods.contains(method) && asked.steps.contains(&nfe);
             rows.extend(if is_asked { evaluator.cell(method, nfe)? } else { evaluator.earlier(method, nfe)? });
-            save(rows, run)?;
+            save(rows, before, run)?;
         }
     }
     for id in &all.plans {
@@ -107,7 +111,7 @@ fn fill(
             Some(file) => {
                 for plan in file.plans.values() {
                     rows.push(evaluator.plan(&file.name, plan)?);
-                    save(rows, run)?;
+                    save(rows, before, run)?;
                 }
             }
             None => {
@@ -120,12 +124,18 @@ fn fill(
     Ok(())
 }
 
-/// Writes `compare.json`, `compare.csv` and `report.html` of the cells scored so far.
-fn save(rows: &[Row], run: &Run<CompareTask>) -> Result<()> {
+/// Writes `compare.json`, `compare.csv` and `report.html` of the cells scored so far, and of those that an earlier run scored `before` and
+/// that are still to be looked at.
+fn save(rows: &[Row], before: &[Row], run: &Run<CompareTask>) -> Result<()> {
     let (folder, file) = (&run.folder, &run.file);
-    folder.write_json(ROWS, rows)?;
-    atomic::write_bytes(folder.file("compare.csv"), tables::csv(rows).as_bytes())?;
-    atomic::write_bytes(folder.file(REPORT), page::page(rows, file, folder)?.to_html().as_bytes())?;
+    let place = |row: &Row| (row.model.clone(), row.method.clone(), row.nfe);
+    let done: BTreeSet<_> = rows.iter().map(place).collect();
+    let known: BTreeSet<&str> = file.task.models.iter().map(|model| model.model.name.as_str()).collect();
+    let left = before.iter().filter(|row| known.contains(row.model.as_str()) && !done.contains(&place(row)));
+    let rows: Vec<Row> = rows.iter().chain(left).cloned().collect();
+    folder.write_json(ROWS, &rows)?;
+    atomic::write_bytes(folder.file("compare.csv"), tables::csv(&rows).as_bytes())?;
+    atomic::write_bytes(folder.file(REPORT), page::page(&rows, file, folder)?.to_html().as_bytes())?;
     Ok(())
 }
 

@@ -343,6 +343,9 @@ fn sentence(rows: &[Row], model: &str, what: &str, scores: &[Score]) -> String {
             }
         })
     };
+    if nfes.is_empty() {
+        return format!("{model}: no method is scored yet.");
+    }
     let parts: Vec<String> = nfes.iter().filter_map(part).collect();
     let scored = |row: &&Row| row.method == "teacher" && scores.iter().all(|score| score(row).is_finite());
     let teacher = of(rows, model).find(scored).filter(|_| what != "rollout error");

@@ -223,6 +223,7 @@ impl Task for CompareTask {
         self.plans = earlier.plans.into_iter().filter(|plan| plans.iter().all(|now| now.name != plan.name)).collect();
         self.plans.extend(plans);
         self.steps = earlier.steps.into_iter().chain(steps).collect::<BTreeSet<_>>().into_iter().collect();
+        differ(self.row_names()).map_err(|error| ResumeError(error.to_string()))?;
         Ok(self)
     }
 }

@@ -27,7 +27,7 @@ use crate::error::{Context, Result};
 use crate::models::{OpenModel, load_like};
 use crate::plan_scorer::FrechetPlanScorer;
 use crate::plans::{euler, read_plan};
-use crate::runs::{read, remove_if_there};
+use crate::runs::read;
 use crate::scorer::{self, ImageScorer};
 use crate::teachers::TorchSearch;
 
@@ -211,7 +211,7 @@ impl Shared<'_> {
                 found
             }
         };
-        remove_if_there(&state)?; // an earlier run may have ended before it did
+        fitter.remove_learning(&state, self.scorer.is_some())?; // an earlier run may have ended before it did
         let kept = !fitter.settings.early_stop || found.is_better(now.error);
         now.levels.push(found.interpolation);
         now.phases.push(PhaseOutcome { round, phase: 1, rollout_error: found.rollout_error, kept });
@@ -232,11 +232,14 @@ impl Shared<'_> {
         match (&self.task.method, table) {
             (PlanSource::Paper, table) => {
                 let (start, scorer) = (Schedule::new(now.plan.sigmas())?, self.scorer.as_ref());
-                let learned = match table {
-                    Some(table) => fitter.find_by_table(denoiser, table, steps)?,
-                    None => fitter.optimise_levels(denoiser, &start, state, scorer.is_some())?,
-                };
-                fitter.chosen_levels(denoiser, &start, learned, scorer)
+                match table {
+                    Some(table) => {
+                        let found = fitter.find_by_table(denoiser, table, steps)?;
+                        let by = fitter.settings.paper.learned_by();
+                        fitter.chosen_levels(denoiser, &start, vec![(by, found)], scorer)
+                    }
+                    None => fitter.learn_levels(denoiser, &start, state, scorer),
+                }
             }
             (PlanSource::Method(method), table) => match (round, &self.found) {
                 (1, Some(found)) => fitter.found(denoiser, method, found, steps),

@@ -6,7 +6,7 @@ use fewstep_search::settings::TeacherSettings;
 use fewstep_search::{baseline, search_cost, usual_teacher};
 
 use super::cross_plan::cross_plan_evaluations;
-use super::interpolate::{SCHEDULES, networks};
+use super::interpolate::{networks, schedules};
 use super::outcome::IMAGES;
 use super::settings::{FitSettings, PlanSource, TuneLoss, TuneSettings};
 use super::task::FitTask;
@@ -55,9 +55,13 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
     if task.finds() {
         let table = product([paper.grid as u64, paper.table_images as u64]);
         let needs_table = task.settings.needs_table(&task.method);
+        let by_images = task.interpolates_levels() && scored > 0 && !needs_table;
+        let learnings = if by_images { interpolate.learnings(paper).len() } else { 1 };
         cost = match &task.method {
             PlanSource::Paper if needs_table => cost.part("table of e(sigma)", product([rounds, table])),
-            PlanSource::Paper => learning_levels(cost, &task.settings, runs),
+            PlanSource::Paper => {
+                learning_levels(cost, &task.settings, Runs { times: product([rounds, learnings as u64]), ..runs })
+            }
             PlanSource::Method(method) => {
                 let first = search_cost(spec, method, &task.steps, search)?;
                 matching = first.matching;
@@ -76,7 +80,7 @@ pub fn forecast(task: &FitTask, model: &OpenModel) -> Result<Forecast> {
             }
         };
         if task.interpolates_levels() {
-            let between = product([rounds, level_interpolation_evaluations(scored, held, steps)]);
+            let between = product([rounds, level_interpolation_evaluations(learnings, scored, held, steps)]);
             cost = cost.part("interpolation between the first and the learned levels", between);
         }
         // Adam evaluates its levels on the way
@@ -159,10 +163,10 @@ fn trajectory_evaluations(spec: &Spec, teacher: &TeacherSettings, trajectories: 
     Ok(product([teacher.nfe() as u64, trajectories as u64]))
 }
 
-/// Evaluations of plans on levels between the first and the learned ones, on so many images and held-out latents, of `steps` evaluations
-/// in all. Without images none.
-pub(crate) fn level_interpolation_evaluations(images: u64, held_out: u64, steps: u64) -> u64 {
-    if images > 0 { product([SCHEDULES as u64, images + held_out, steps]) } else { 0 }
+/// Evaluations of plans on levels between the first ones and those that were learned in so many ways, on so many images and held-out
+/// latents, of `steps` evaluations in all. Without images none.
+pub(crate) fn level_interpolation_evaluations(learnings: usize, images: u64, held_out: u64, steps: u64) -> u64 {
+    if images > 0 { product([schedules(learnings), images + held_out, steps]) } else { 0 }
 }
 
 /// Evaluations of networks between the untuned and the tuned one, on so many images and held-out latents, for plans of `steps`
@@ -313,8 +317,12 @@ mod tests {
                 evaluations: Vec::new(),
                 interpolation: Vec::new(),
             };
-            let took = evaluations(&|| drop(fitter.chosen_levels(&counting, &start, found.clone(), scorer).unwrap()));
-            assert_eq!(took, level_interpolation_evaluations(images, 6, 3));
+            for learnings in [1, 2] {
+                let learned = vec![(settings.paper.learned_by(), found.clone()); learnings];
+                let took =
+                    evaluations(&|| drop(fitter.chosen_levels(&counting, &start, learned.clone(), scorer).unwrap()));
+                assert_eq!(took, level_interpolation_evaluations(learnings, images, 6, 3));
+            }
         }
         let levels = &counting.spec().levels;
         let tuned = tuned(false).model;

@@ -22,12 +22,15 @@ impl FitTask {
     fn idle(&self, name: &str) -> Option<String> {
         let (section, rest) = name.split_once('.').unwrap_or((name, ""));
         let first = rest.split('.').next().unwrap_or_default();
-        let Self { settings: FitSettings { tune, paper, .. }, method, .. } = self;
+        let Self { settings: FitSettings { tune, paper, interpolate, .. }, method, .. } = self;
         let (rollout, tables) = (tune.loss == TuneLoss::Rollout, self.settings.needs_table(method));
         let by_paper = self.finds() && *method == PlanSource::Paper;
         let (used, needed) = match (section, first) {
             ("data", _) => (self.data.is_some(), "training images (--data)"),
             ("interpolate", "images") if by_paper => (true, ""),
+            ("interpolate", "objectives" | "scales") => {
+                (by_paper && !paper.by_table(), "--method paper with paper.optimiser = adam")
+            }
             ("tune" | "interpolate", _) if !self.tunes() => {
                 (false, "phase 2, which `fewstep tune` and `fewstep fit` have on models whose weights can be had")
             }
@@ -43,7 +46,11 @@ impl FitTask {
                 (self.finds() && tables, "the methods paper (by its table) and bound")
             }
             ("paper", "objective" | "optimiser" | "") => (by_paper, "--method paper"),
-            ("paper", "gamma") => (by_paper && paper.objective == PaperObjective::Joint, "paper.objective = joint"),
+            ("paper", "gamma") => {
+                let joint = PaperObjective::Joint;
+                let is_used = paper.objective == joint || interpolate.objectives.contains(&joint);
+                (by_paper && is_used, "paper.objective = joint")
+            }
             ("paper", _) => (by_paper && !paper.by_table(), "--method paper with paper.optimiser = adam"),
             ("search", "teacher") if self.tunes() && rollout => (true, ""),
             ("search", section) => match method {

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use fewstep_core::observe::Observer;
 use fewstep_core::plan::Plan;
+use fewstep_core::schedule::Schedule;
 use fewstep_eval::features::FeatureNetwork;
 use fewstep_io::hash;
 
 use super::{FitTask, PlanFile};
-use crate::error::{Result, bail, ensure};
+use crate::error::{Context, Result, bail, ensure};
 use crate::features::FeatureOptions;
 use crate::models::{OpenModel, is_built_in};
 use crate::plans::read_plan_for;
@@ -24,6 +25,9 @@ pub fn open_plans(paths: &[PathBuf], opened: &OpenModel) -> Result<Vec<(PlanFile
         let files = if path.is_dir() { plans_in(path)? } else { vec![path.clone()] };
         for name in files {
             let plan = read_plan_for(&name, opened.spec())?;
+            Schedule::new(plan.sigmas()).with_context(|| {
+                format!("{} cannot be tuned for: phase 2 needs a plan whose noise levels fall", name.display())
+            })?;
             let same = found.iter().find(|(_, other)| other.nfe() == plan.nfe());
             if let Some((other, _)) = same {
                 bail!(

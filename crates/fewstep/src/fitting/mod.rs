@@ -37,8 +37,8 @@ pub(crate) use self::forecast::{
 pub use self::inputs::{open_inputs, open_plans};
 pub(crate) use self::interpolate::networks as interpolated_networks;
 pub use self::interpolate::{
-    ChosenAverage, ChosenLevels, INTERPOLATION_TEXT, Interpolated, InterpolationPoint, LEVELS_TEXT, comes_nearer,
-    interpolation_table, plan_for,
+    ChosenAverage, ChosenLevels, INTERPOLATION_TEXT, Interpolated, InterpolationPoint, LEVELS_TEXT, LearnedBy,
+    comes_nearer, interpolation_table, plan_for,
 };
 pub use self::outcome::{
     CrossPlan, Grid, Outcome, PhaseOutcome, cross_plan_table, interpolations, level_interpolations, table,
@@ -50,7 +50,7 @@ pub use self::trajectories::TRAJECTORY_SEEDS;
 pub use self::tune::Saved;
 use crate::bound::bound_table;
 use crate::cells::diverged;
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, ensure};
 use crate::features::FeatureLoss;
 use crate::plans::euler;
 use crate::scorer::ImageScorer;
@@ -217,22 +217,26 @@ impl<'a> Fitter<'a> {
         self.evaluated(model, euler(&found.schedule)?)
     }
 
-    /// `learned` levels, or those between `start` and them whose images are nearest to the scorer's reference
+    /// The first of `learned` levels, or those between `start` and any of them whose images are nearest to the scorer's reference
     /// ([`Fitter::interpolate_levels`]).
     ///
     /// # Errors
-    /// As the same.
+    /// As the same, and if there are none.
     pub fn chosen_levels(
         &self,
         denoiser: &dyn TorchDenoiser,
         start: &Schedule,
-        learned: FoundPlan,
+        mut learned: Vec<(LearnedBy, FoundPlan)>,
         scorer: Option<&ImageScorer>,
     ) -> Result<FoundPlan> {
-        let Some(scorer) = scorer.filter(|_| self.settings.interpolate.images > 0) else { return Ok(learned) };
-        let chosen = self.interpolate_levels(denoiser, start, &Schedule::new(learned.plan.sigmas())?, scorer)?;
-        let ChosenLevels { plan, rollout_error, points: interpolation, .. } = chosen;
-        Ok(FoundPlan { plan, rollout_error, interpolation, ..learned })
+        ensure!(!learned.is_empty(), "no levels were learned");
+        let Some(scorer) = scorer.filter(|_| self.settings.interpolate.images > 0) else {
+            return Ok(learned.swap_remove(0).1);
+        };
+        let levels = learned.iter().map(|(by, found)| Ok((*by, Schedule::new(found.plan.sigmas())?)));
+        let chosen = self.interpolate_levels(denoiser, start, &levels.collect::<Result<Vec<_>>>()?, scorer)?;
+        let ChosenLevels { plan, learning, rollout_error, points: interpolation, .. } = chosen;
+        Ok(FoundPlan { plan, rollout_error, interpolation, ..learned.swap_remove(learning).1 })
     }
 
     /// Phase 1 by a search over a teacher: the plan for `steps` evaluations that `method` found.

@@ -1,6 +1,6 @@
 //! Phase 1 by Adam: the paper's objectives by gradient, saved on the way and resumed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fewstep_core::observe::{Event, Progress, Saving};
@@ -11,10 +11,12 @@ use fewstep_nn::fit::{ScheduleConfig, ScheduleOptimiser, ScheduleStep};
 use fewstep_nn::{Error as NetworkError, TorchDenoiser};
 use serde::{Deserialize, Serialize};
 
-use super::{Fitter, FoundPlan};
+use super::settings::PaperSettings;
+use super::{FitSettings, Fitter, FoundPlan};
 use crate::error::{Error, Result};
 use crate::plans::euler;
-use crate::runs::{failed, read};
+use crate::runs::{failed, read, remove_if_there};
+use crate::scorer::ImageScorer;
 
 /// Time between two saves: a save holds every update so far, so that late ones are large.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
@@ -85,7 +87,49 @@ fn finite_error(fitter: &Fitter, model: &dyn TorchDenoiser, plan: &Plan, iterati
     Ok(value)
 }
 
+/// The file of learning number `index` of several, where that of the first is `state`.
+fn state_of(state: &Path, index: usize) -> PathBuf {
+    if index == 0 { state.to_owned() } else { state.with_extension(format!("{index}.json")) }
+}
+
 impl Fitter<'_> {
+    /// Phase 1 by Adam from `initial`, and what images choose of it where there is a `scorer`: among levels on the way to the learned ones,
+    /// a learning for each of the settings' objectives and scales. It resumes from the file `state` and others beside it.
+    ///
+    /// # Errors
+    /// As [`Fitter::optimise_levels`] and [`Fitter::chosen_levels`].
+    pub fn learn_levels(
+        &self,
+        model: &dyn TorchDenoiser,
+        initial: &Schedule,
+        state: &Path,
+        scorer: Option<&ImageScorer>,
+    ) -> Result<FoundPlan> {
+        let mut learned = Vec::new();
+        for (index, paper) in self.learnings(scorer.is_some()).into_iter().enumerate() {
+            let by = paper.learned_by();
+            let settings = FitSettings { paper, ..self.settings.clone() };
+            let fitter = self.with_settings(&settings);
+            learned.push((by, fitter.optimise_levels(model, initial, &state_of(state, index), scorer.is_some())?));
+        }
+        self.chosen_levels(model, initial, learned, scorer)
+    }
+
+    /// Removes the files that [`Fitter::learn_levels`] resumes from.
+    ///
+    /// # Errors
+    /// If one is there and cannot be removed.
+    pub fn remove_learning(&self, state: &Path, chooses: bool) -> Result<()> {
+        let learnings = self.learnings(chooses).len();
+        (0..learnings).try_for_each(|index| remove_if_there(&state_of(state, index)))
+    }
+
+    /// The settings of each learning; one alone where no images choose.
+    fn learnings(&self, chooses: bool) -> Vec<PaperSettings> {
+        let FitSettings { paper, interpolate, .. } = self.settings;
+        if chooses { interpolate.learnings(paper) } else { vec![paper.clone()] }
+    }
+
     /// Phase 1 by Adam from `initial`, keeping the best levels by the held-out rollout error; the last without early stopping, and `to_the_end`,
     /// where images choose afterwards ([`Fitter::chosen_levels`]).
     /// Levels that come to coincide end it: those before stand. It resumes from the file `state` if that is there.

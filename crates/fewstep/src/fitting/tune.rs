@@ -51,8 +51,8 @@ impl Saved<'_> {
 impl Fitter<'_> {
     /// Phase 2 for the noise levels of `plan`, starting from the weights of `model`; `model` itself stays as it is. The outcome is
     /// the best by the held-out error where that stops early, and the last `to_the_end`: where images decide afterwards
-    /// ([`Fitter::interpolate`]), the least error is not what is wanted, and the averages of [`InterpolateSettings`] are kept, of a tuning for each of its weights of the last level. Where nothing is `saved`, what was done is lost when it
-    /// ends early.
+    /// ([`Fitter::interpolate`]), the least error is not what is wanted, and the averages of [`InterpolateSettings`] are kept, of a tuning for
+    /// each of its weights of the last level. Where nothing is `saved`, what was done is lost when it ends early.
     ///
     /// # Errors
     /// If the plan's levels do not fall, images are lacking, an update diverges, or the observer asks for the end
@@ -106,6 +106,7 @@ impl Fitter<'_> {
             }),
             None => TrainingSource::from(self.needed_images()?),
         };
+        let stops_early = self.settings.early_stop && !to_the_end;
         let each = trajectories.as_ref().map_or(1, Trajectories::steps);
         let UpdateSize { batch, microbatch } = settings.update_size(each);
         let all = settings.updates * batch as u64;
@@ -115,7 +116,7 @@ impl Fitter<'_> {
             learning_rate: settings.rate(),
             // Adam's first steps are as long as the rate, whatever the gradient: they would throw off a network that is nearly right
             rampup_images: all / 20,
-            decay_images: settings.decays().then_some(all),
+            decay_images: settings.decays(stops_early).then_some(all),
             adam: AdamConfig::default(),
             ema: EmaConfig { halflife_images: settings.ema_images / each as f64, rampup_ratio: None },
             loss: level_loss(&levels, weights),
@@ -133,7 +134,7 @@ impl Fitter<'_> {
         {
             tuner.load(state)?;
         }
-        let tune = settings.config(self.settings.early_stop && !to_the_end);
+        let tune = settings.config(stops_early);
         let name = format!("phase 2, {} steps", plan.nfe());
         let done = tuner.history().last().map_or(0, |evaluation| evaluation.iteration);
         let _saving = saved.map(|_| Saving::new(self.observer));

@@ -22,9 +22,12 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
     let held = fit.held_out.samples as u64;
     let teacher = usual_teacher(&spec.levels, fit.held_out.teacher_steps)?.nfe() as u64;
     let mut cost = Forecast::new(task, spec.calls)?.part("teacher on held-out latents", product([held, teacher]));
+    let chosen = task.experiment.scores() && !task.references.is_empty() && task.settings.choose_by_images;
+    let scored = if chosen { fit.interpolate.images as u64 } else { 0 };
+    let learnings = if scored > 0 { fit.interpolate.learnings(&fit.paper).len() } else { 1 };
     if task.learns_levels() {
-        let descents = if task.experiment == Experiment::Objectives { 4 } else { 1 };
-        cost = learning_levels(cost, fit, Runs { spec, steps: &task.steps, times: descents });
+        let times = if task.experiment == Experiment::Objectives { 4 } else { learnings as u64 };
+        cost = learning_levels(cost, fit, Runs { spec, steps: &task.steps, times });
     }
     if !task.experiment.scores() {
         return Ok(cost);
@@ -35,10 +38,8 @@ pub fn forecast(task: &ReproduceTask, spec: &Spec) -> Result<Forecast> {
     let rows = task.rows();
     let paper = rows.iter().filter(|row| !row.searches()).filter_map(|row| row.tuning(&task.settings));
     let paper: Vec<TuneSettings> = paper.collect();
-    let chosen = !task.references.is_empty() && task.settings.choose_by_images;
-    let scored = if chosen { fit.interpolate.images as u64 } else { 0 };
     if task.learns_levels() {
-        let between = level_interpolation_evaluations(scored, held, steps);
+        let between = level_interpolation_evaluations(learnings, scored, held, steps);
         cost = cost.part("interpolation between rho = 7 and the learned levels", between);
     }
     if let Some(tune) = paper.first() {

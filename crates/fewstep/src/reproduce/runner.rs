@@ -109,12 +109,20 @@ impl<'a> Runner<'a> {
 
     /// Phase 1: the learned levels, or those on the way to them that images choose.
     fn levels(&self, steps: usize) -> Result<Schedule> {
-        let learned = self.learned_levels(steps)?;
-        let Some(scorer) = self.chooser() else { return Ok(learned) };
+        let Some(scorer) = self.chooser() else { return self.learned_levels(steps) };
         let file = self.folder.join(format!("levels-{steps:03}-interpolation.json"));
         let chosen = match read::<ChosenLevels>(&file)? {
             Some(chosen) => chosen,
             None => {
+                let FitSettings { paper, interpolate, .. } = &self.task.settings.fit;
+                let mut learned = Vec::new();
+                for settings in interpolate.learnings(paper) {
+                    let by = settings.learned_by();
+                    // those of figures 3 and 4 have a file without such a name
+                    let of = if settings == *paper { String::new() } else { format!("-{}", slug(&by.to_string())) };
+                    let found = self.learned(&format!("levels-{steps:03}{of}"), steps, &settings)?;
+                    learned.push((by, Schedule::new(found.plan.sigmas())?));
+                }
                 let chosen = self.fitter.interpolate_levels(self.base(), &self.rho_7(steps)?, &learned, scorer)?;
                 atomic::write_json(&file, &chosen)?;
                 chosen
@@ -132,14 +140,18 @@ impl<'a> Runner<'a> {
 
     /// Phase 1 with these settings, from rho = 7 on, or what an earlier run left under this name.
     fn learned(&self, name: &str, steps: usize, paper: &PaperSettings) -> Result<FoundPlan> {
-        let [file, state] = ["json", "state.json"].map(|extension| self.folder.join(format!("{name}.{extension}")));
+        // levels that the held-out error stopped are others than those that images choose on the way to
+        let to_the_end = self.chooser().is_some();
+        let end = if self.task.settings.fit.early_stop && to_the_end { "-to-the-end" } else { "" };
+        let file = |extension: &str| self.folder.join(format!("{name}{end}.{extension}"));
+        let [file, state] = ["json", "state.json"].map(file);
         if let Some(learned) = read(&file)? {
             remove_if_there(&state)?; // an earlier run may have ended before it did
             return Ok(learned);
         }
         let settings = FitSettings { paper: paper.clone(), ..self.task.settings.fit.clone() };
         let fitter = self.fitter.with_settings(&settings);
-        let learned = fitter.optimise_levels(self.base(), &self.rho_7(steps)?, &state, self.chooser().is_some())?;
+        let learned = fitter.optimise_levels(self.base(), &self.rho_7(steps)?, &state, to_the_end)?;
         atomic::write_json(&file, &learned)?;
         remove_if_there(&state)?;
         Ok(learned)

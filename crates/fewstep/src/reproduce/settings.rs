@@ -86,6 +86,7 @@ impl ReproduceSettings {
             },
             interpolate: InterpolateSettings {
                 last_weights: if paper { Vec::new() } else { vec![0.0, 1.0] },
+                scales: if paper { Vec::new() } else { vec![Scale::Linear, Scale::Log] },
                 ..usual.interpolate
             },
             ..usual

@@ -5,20 +5,23 @@ mod levels;
 mod networks;
 mod table;
 
+use std::fmt;
 use std::ops::Range;
 
 use fewstep_core::observe::Event;
 use fewstep_core::plan::Plan;
+use fewstep_core::schedule::Scale;
 use fewstep_nn::TorchDenoiser;
 use serde::{Deserialize, Serialize};
 
 pub use self::levels::ChosenLevels;
-pub(super) use self::levels::SCHEDULES;
+pub(super) use self::levels::schedules;
 pub(crate) use self::networks::networks;
 pub(super) use self::networks::teacher_seeds;
 pub use self::networks::{Interpolated, plan_for};
 pub use self::table::{INTERPOLATION_TEXT, LEVELS_TEXT, interpolation_table};
 use super::Fitter;
+use super::settings::PaperObjective;
 use crate::cells::diverged;
 use crate::error::Result;
 use crate::forecast::product;
@@ -49,6 +52,28 @@ pub struct InterpolationPoint {
     /// The average of the tuned network's weights, where there were several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<ChosenAverage>,
+    /// What levels were learned by, where that was chosen, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned_by: Option<LearnedBy>,
+}
+
+/// How phase 1 learned levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnedBy {
+    /// What it minimised.
+    pub objective: PaperObjective,
+    /// In which scale.
+    pub scale: Scale,
+}
+
+impl fmt::Display for LearnedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scale = match self.scale {
+            Scale::Linear => "linear",
+            Scale::Log => "log",
+        };
+        write!(f, "{}, {scale}", self.objective.name())
+    }
 }
 
 /// An average of the weights that a tuning went through.
@@ -78,7 +103,7 @@ impl Fitter<'_> {
         let frechet = score.as_ref().map_or(f64::INFINITY, Score::frechet);
         let scores = score.map_or_else(Vec::new, |score| score.scores);
         let rollout_error = self.rollout_error(denoiser, plan)?;
-        Ok(InterpolationPoint { alpha, frechet, scores, rollout_error, average: None })
+        Ok(InterpolationPoint { alpha, frechet, scores, rollout_error, average: None, learned_by: None })
     }
 }
 

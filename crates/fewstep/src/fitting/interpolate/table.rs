@@ -25,6 +25,10 @@ pub fn interpolation_table<'a>(
         columns.push(Column::number("updates", Format::Integer));
         columns.push(Column::number("half-life, images", Format::Significant(3)));
     }
+    let learned = all.iter().flat_map(|(.., points)| *points).any(|point| point.learned_by.is_some());
+    if learned {
+        columns.push(Column::text("learned by"));
+    }
     let weighted = all.iter().flat_map(|(.., points)| *points).any(|point| last_weight(point).is_some());
     if weighted {
         columns.push(Column::number("last level's weight", Format::Significant(2)));
@@ -36,12 +40,15 @@ pub fn interpolation_table<'a>(
     for (steps, round, points) in &all {
         table.start_group();
         for point in *points {
-            let InterpolationPoint { alpha, scores, rollout_error, average, .. } = point;
+            let InterpolationPoint { alpha, scores, rollout_error, average, learned_by, .. } = point;
             let write = |value: Option<f64>| value.map_or(Cell::Missing, Cell::Number);
             let mut row: Vec<Cell> = [*steps as f64, *round as f64, *alpha].map(Cell::from).into();
             if averaged {
                 row.push(write(average.map(|average| average.updates as f64)));
                 row.push(write(average.map(|average| average.halflife_images)));
+            }
+            if learned {
+                row.push(learned_by.map_or(Cell::Missing, |by| Cell::Text(by.to_string())));
             }
             if weighted {
                 row.push(write(last_weight(point)));
@@ -64,7 +71,7 @@ fn last_weight(point: &InterpolationPoint) -> Option<f64> {
 
 /// What reports say of a table of levels.
 pub const LEVELS_TEXT: &str = "Levels between those that phase 1 began with (alpha 0) and the learned ones (alpha 1), interpolated in log \
-    sigma. Those are taken whose images have the least Frechet distance, on seeds that nothing else sees.";
+    sigma, of each objective and scale that levels were learned by. Those are taken whose images have the least Frechet distance, on seeds that nothing else sees.";
 
 /// What reports say of a table of networks.
 pub const INTERPOLATION_TEXT: &str = "Tuning lowers the error and makes images smoother. Of the averages of the tuned weights (alpha 1), and \

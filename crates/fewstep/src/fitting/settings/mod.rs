@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::source::PlanSource;
 pub(in crate::fitting) use self::source::check_tunable;
 pub use self::tune::{CriticReference, LrSchedule, TuneLoss, TuneSettings, UpdateSize};
+use super::interpolate::LearnedBy;
 use crate::data::DataSettings;
 use crate::error::{Result, ensure};
 use crate::forecast::{check_count, check_levels};
@@ -65,6 +66,10 @@ documented! {
         pub parts: Vec<f64>,
         /// Weights of the last level in the loss bound, a tuning each, that images choose among, too; empty for tune.last_weight alone.
         pub last_weights: Vec<f64>,
+        /// Objectives beside paper.objective, levels learned by each, that images choose among, too.
+        pub objectives: Vec<PaperObjective>,
+        /// Scales beside paper.scale, levels learned in each, that images choose among, too.
+        pub scales: Vec<Scale>,
     }
 }
 
@@ -126,6 +131,17 @@ documented! {
     }
 }
 
+impl PaperObjective {
+    /// As it is written in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Discretization => "discretization",
+            Self::Bound => "bound",
+            Self::Joint => "joint",
+        }
+    }
+}
+
 impl Default for FitSettings {
     fn default() -> Self {
         Self {
@@ -150,7 +166,14 @@ impl Default for HeldOutSettings {
 
 impl Default for InterpolateSettings {
     fn default() -> Self {
-        Self { images: 2_000, halflives: vec![1.0, 5.0, 25.0], parts: vec![0.5, 1.0], last_weights: Vec::new() }
+        Self {
+            images: 2_000,
+            halflives: vec![1.0, 5.0, 25.0],
+            parts: vec![0.5, 1.0],
+            last_weights: Vec::new(),
+            objectives: Vec::new(),
+            scales: Vec::new(),
+        }
     }
 }
 
@@ -161,6 +184,18 @@ impl InterpolateSettings {
             (TuneLoss::Bound, [_, ..]) => self.last_weights.clone(),
             _ => vec![tune.last_weight],
         }
+    }
+
+    /// What levels are learned by, a learning by Adam each: `paper`, and with each of the objectives in each of the scales.
+    pub fn learnings(&self, paper: &PaperSettings) -> Vec<PaperSettings> {
+        let objectives = if self.objectives.is_empty() { &[paper.objective][..] } else { &self.objectives };
+        let scales = if self.scales.is_empty() { &[paper.scale][..] } else { &self.scales };
+        let each = |&objective| scales.iter().map(move |&scale| PaperSettings { objective, scale, ..paper.clone() });
+        let mut all: Vec<PaperSettings> = objectives.iter().flat_map(each).collect();
+        if !all.contains(paper) {
+            all.insert(0, paper.clone());
+        }
+        all
     }
 
     /// The averages to keep in so many updates, where that of `tune.ema_images` has a half-life of `halflife_images`.
@@ -199,6 +234,11 @@ impl PaperSettings {
             PaperObjective::Bound => Objective::Bound,
             PaperObjective::Joint => Objective::Joint { gamma: self.gamma },
         }
+    }
+
+    /// What levels are learned by.
+    pub fn learned_by(&self) -> LearnedBy {
+        LearnedBy { objective: self.objective, scale: self.scale }
     }
 
     /// Whether the bound is minimised over a table of e(sigma).

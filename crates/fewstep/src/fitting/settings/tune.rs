@@ -56,7 +56,7 @@ pub enum CriticReference {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LrSchedule {
-    /// Cosine for the loss rollout, constant for the others.
+    /// Cosine; constant for the losses bound and edm where the held-out error decides when to stop.
     #[default]
     Auto,
     /// It stays.
@@ -205,10 +205,10 @@ impl TuneSettings {
         }
     }
 
-    /// Whether the rate falls along a cosine.
-    pub fn decays(&self) -> bool {
+    /// Whether the rate falls along a cosine; `stops_early`: whether the held-out error may end it before all updates are made.
+    pub fn decays(&self, stops_early: bool) -> bool {
         match self.lr_schedule {
-            LrSchedule::Auto => self.loss == TuneLoss::Rollout,
+            LrSchedule::Auto => !stops_early || self.loss == TuneLoss::Rollout,
             LrSchedule::Constant => false,
             LrSchedule::Cosine => true,
         }
@@ -290,6 +290,20 @@ mod tests {
         assert_eq!(size(512, 64, 3), (171, 19));
         assert_eq!(size(2, 2, 8), (1, 1));
         assert_eq!(size(101, 30, 1), (104, 26));
+    }
+
+    #[test]
+    fn a_rate_falls_unless_the_paper_s_losses_may_stop_before() {
+        let falls = |loss, lr_schedule| {
+            let settings = TuneSettings { loss, lr_schedule, ..TuneSettings::default() };
+            [true, false].map(|stops_early| settings.decays(stops_early))
+        };
+        for loss in [TuneLoss::Bound, TuneLoss::Edm] {
+            assert_eq!(falls(loss, LrSchedule::Auto), [false, true]);
+        }
+        assert_eq!(falls(TuneLoss::Rollout, LrSchedule::Auto), [true; 2]);
+        assert_eq!(falls(TuneLoss::Rollout, LrSchedule::Constant), [false; 2]);
+        assert_eq!(falls(TuneLoss::Bound, LrSchedule::Cosine), [true; 2]);
     }
 
     #[test]
