@@ -204,7 +204,7 @@ impl<D: Denoiser> Search<'_, D> {
         let levels = &self.student.denoiser().spec().levels;
         let (low, high) = levels.sampling;
         let solver = Solver::DpmPp { order: 3, lower_order_final: true };
-        on_schedule(solver, &karras(CONTROL_EVALUATIONS, low, high, 7.0)?.round(levels)?)
+        on_schedule(solver, &karras(CONTROL_EVALUATIONS, low, high, 7.0)?.round_grid(levels)?)
     }
 
     /// The look of the samples that `plan` makes of the control latents; second, of those of the search's own latents, which come

@@ -30,14 +30,17 @@ pub fn baseline(levels: &Levels, steps: usize) -> Result<Schedule> {
 pub const TEACHER_STEPS: usize = 18;
 
 /// The teacher that images and rollout errors are compared with, of `2 steps - 1` evaluations: Heun on [`baseline`], which is EDM's
-/// sampler; on a wide range the solver that [`TeacherSolver::Auto`] has there.
+/// sampler; on a wide range the solver that [`TeacherSolver::Auto`] has there. Of a denoiser that knows few levels it makes fewer: those that
+/// round to the same are one.
 ///
 /// # Errors
-/// If the denoiser does not know so many levels.
+/// If the range has no two levels.
 pub fn usual_teacher(levels: &Levels, steps: usize) -> Result<Plan> {
     let (solver, times) = TeacherSolver::Auto.on(levels);
     let steps = times.saturating_mul(steps.saturating_sub(1)).saturating_add(1);
-    Ok(solver.plan(&baseline(levels, steps)?, &SolverOptions::default())?)
+    let (low, high) = levels.sampling;
+    let schedule = karras(steps, low, high, 7.0)?.round_grid(levels)?;
+    Ok(solver.plan(&schedule, &SolverOptions::default())?)
 }
 
 /// The levels that plans choose from (fewer than `settings.grid` where some round to the same), and those of the teacher's own steps.

@@ -6,11 +6,12 @@ use fewstep_core::denoiser::{Counting, Denoiser, Levels, Oracle, Spec};
 use fewstep_core::mixture::Mixture;
 use fewstep_core::objective::{BoundTable, ForwardNoised, GramTable, TableError};
 use fewstep_core::observe::{Event, Observer, Silent};
+use fewstep_core::parameterisation::Parameterisation;
 use fewstep_core::schedule::log_snr;
 use fewstep_search::{
-    DataMoments, Endpoints, Error, Extras, Method, Search, SearchSettings, Seeded, StudentOptions, Teacher,
-    check_method, find_plans, minimise_bound, minimise_discretization, sample, search_cost, solve_teacher,
-    sweep_evaluations, usual_teacher,
+    DataMoments, Endpoints, Error, Extras, Method, Search, SearchSettings, Seeded, StudentOptions, TEACHER_STEPS,
+    Teacher, baseline, check_method, find_plans, minimise_bound, minimise_discretization, sample, search_cost,
+    solve_teacher, sweep_evaluations, usual_teacher,
 };
 
 use crate::finding::{method, pictures, settings};
@@ -202,6 +203,18 @@ fn teachers_of_other_samples_are_refused() {
 }
 
 /// A slip of the hand is no allocation that fails, nor a search without end.
+/// A table of few levels, of which several of the teacher's become the same: it makes fewer steps, and nothing that was found is lost.
+#[test]
+fn the_usual_teacher_makes_do_with_few_levels() {
+    let levels = Levels::from(&Parameterisation::Iddpm { c_1: 0.001, c_2: 0.008, m: 60 });
+    assert!(baseline(&levels, TEACHER_STEPS).is_err());
+    let teacher = usual_teacher(&levels, TEACHER_STEPS).unwrap();
+    assert!((11..35).contains(&teacher.nfe()), "{}", teacher.nfe());
+    let denoiser = Oracle::new(pictures().mixture().clone(), pictures().spec().shape.clone(), levels);
+    let found = find_plans(&denoiser, &method("karras/euler+moments"), &[3], &settings(), &Silent).unwrap();
+    assert_eq!(found.plans[&3].nfe(), 3);
+}
+
 #[test]
 fn settings_beyond_any_memory_are_refused() {
     let of = |change: fn(&mut SearchSettings)| {
