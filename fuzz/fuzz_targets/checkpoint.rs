@@ -2,7 +2,7 @@
 #![no_main]
 
 use arbitrary::Arbitrary;
-use fewstep_fuzz::{Input, memory::bounded};
+use fewstep_fuzz::{Input, memory::bounded, places};
 use fewstep_nn::checkpoint;
 use fewstep_nn::tch::Device;
 use libfuzzer_sys::fuzz_target;
@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
             let header = format!(
                 "{{\"__metadata__\": {{\"format\": \"fewstep model 1\", \"config\": {metadata}}}{comma}{tensors}}}"
             );
-            [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &contents].concat()
+            places::safetensors(&header, &contents)
         }
     };
     bounded(bytes.len(), 400, || {

@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
             let header = format!(
                 "{{\"__metadata__\": {{\"format\": \"fewstep features 1\", \"architecture\": \"small-cnn\", \"config\": {config}}}{comma}{tensors}}}"
             );
-            [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &contents].concat()
+            places::safetensors(&header, &contents)
         }
     };
     let path = places::file("features", &bytes);

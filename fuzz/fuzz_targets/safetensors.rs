@@ -2,7 +2,7 @@
 #![no_main]
 
 use arbitrary::Arbitrary;
-use fewstep_fuzz::{Input, memory::bounded};
+use fewstep_fuzz::{Input, memory::bounded, places};
 use fewstep_io::safetensors;
 use libfuzzer_sys::fuzz_target;
 
@@ -16,9 +16,7 @@ fuzz_target!(|data: &[u8]| {
     let bytes = match Input::of(data) {
         None => return,
         Some(Input::Bytes(bytes)) => bytes.to_vec(),
-        Some(Input::Parts(Parts { header, contents })) => {
-            [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &contents].concat()
-        }
+        Some(Input::Parts(Parts { header, contents })) => places::safetensors(&header, &contents),
     };
     bounded(bytes.len(), 400, || {
         let _ = safetensors::read_bytes(&bytes, "input.safetensors");

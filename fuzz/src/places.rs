@@ -41,6 +41,11 @@ fn own() -> PathBuf {
     FOLDER.get_or_init(|| make().expect("a folder can be made")).path().to_owned()
 }
 
+/// A safetensors file of this header, whatever it says, and contents.
+pub fn safetensors(header: &str, contents: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), contents].concat()
+}
+
 /// A zip archive of these members, stored as they are or deflated.
 pub fn zip<'a>(members: impl IntoIterator<Item = (&'a str, &'a [u8])>, deflated: bool) -> Vec<u8> {
     use std::io::{Cursor, Write};

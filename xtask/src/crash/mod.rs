@@ -3,8 +3,8 @@
 //! A run is killed after a random time or at a random system call that changes the disk (entering it, so that it lies between a
 //! write and a rename, too), loses a file's new name with the power (what came after it up to the next sync stays, as file systems are free
 //! to have it), is asked to end by INT, TERM or HUP, which it has to answer with its exit code and how to go on, meets a full disk, or is
-//! joined in its folder by another of the same command; the run that goes on may be ended again. Files come to their names as this file system has it, or as on one where they lie under hidden names
-//! before. In the end it must have left what the undisturbed run left and nothing else, in its folder and beside it: arrays, networks,
+//! joined in its folder by another of the same command; the run that goes on may be ended again. Files come to their names as this file
+//! system has it, or as on one where they lie under hidden names before. In the end it must have left what the undisturbed run left and nothing else, in its folder and beside it: arrays, networks,
 //! images and figures to the bit, JSON, pages and tables but for times and provenance.
 
 mod commands;

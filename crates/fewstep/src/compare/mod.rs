@@ -61,7 +61,7 @@ pub fn compare(
     let (methods, steps) = (task.methods.clone(), task.steps.clone());
     let run = Run::start(task, options)?;
     let asked = CompareTask { methods, steps, ..run.file.task.clone() };
-    // what an earlier run scored stands in the tables until it is looked at again
+    // what an earlier run scored stands in the tables until this run comes to it
     let before = if run.resumed { read::<Vec<Row>>(&run.folder.file(ROWS))?.unwrap_or_default() } else { Vec::new() };
     let mut rows = Vec::new();
     for (index, subject) in subjects.iter().enumerate() {
@@ -125,7 +125,7 @@ fn fill(
 }
 
 /// Writes `compare.json`, `compare.csv` and `report.html` of the cells scored so far, and of those that an earlier run scored `before` and
-/// that are still to be looked at.
+/// that this run has not come to.
 fn save(rows: &[Row], before: &[Row], run: &Run<CompareTask>) -> Result<()> {
     let (folder, file) = (&run.folder, &run.file);
     let place = |row: &Row| (row.model.clone(), row.method.clone(), row.nfe);

@@ -140,21 +140,23 @@ impl<'a> Runner<'a> {
 
     /// Phase 1 with these settings, from rho = 7 on, or what an earlier run left under this name.
     fn learned(&self, name: &str, steps: usize, paper: &PaperSettings) -> Result<FoundPlan> {
-        // levels that the held-out error stopped are others than those that images choose on the way to
-        let to_the_end = self.chooser().is_some();
-        let end = if self.task.settings.fit.early_stop && to_the_end { "-to-the-end" } else { "" };
-        let file = |extension: &str| self.folder.join(format!("{name}{end}.{extension}"));
-        let [file, state] = ["json", "state.json"].map(file);
+        let [file, state] = ["json", "state.json"].map(|extension| self.learned_file(name, extension));
         if let Some(learned) = read(&file)? {
             remove_if_there(&state)?; // an earlier run may have ended before it did
             return Ok(learned);
         }
         let settings = FitSettings { paper: paper.clone(), ..self.task.settings.fit.clone() };
         let fitter = self.fitter.with_settings(&settings);
-        let learned = fitter.optimise_levels(self.base(), &self.rho_7(steps)?, &state, to_the_end)?;
+        let learned = fitter.optimise_levels(self.base(), &self.rho_7(steps)?, &state, self.chooser().is_some())?;
         atomic::write_json(&file, &learned)?;
         remove_if_there(&state)?;
         Ok(learned)
+    }
+
+    /// The file of what phase 1 learned: levels that the held-out error stopped are others than those that images choose on the way to.
+    fn learned_file(&self, name: &str, extension: &str) -> PathBuf {
+        let to_the_end = self.task.settings.fit.early_stop && self.chooser().is_some();
+        self.folder.join(format!("{name}{}.{extension}", if to_the_end { "-to-the-end" } else { "" }))
     }
 
     /// Phase 1 by each of the paper's objectives: what it minimises, and what becomes of the sampler.
@@ -310,7 +312,7 @@ impl<'a> Runner<'a> {
         let mut all = Vec::new();
         for kind in self.task.rows() {
             let evaluations = if kind == RowKind::Phase1 {
-                let learned: Option<FoundPlan> = read(&self.folder.join(format!("levels-{steps:03}.json")))?;
+                let learned: Option<FoundPlan> = read(&self.learned_file(&format!("levels-{steps:03}"), "json"))?;
                 learned.map(|learned| learned.evaluations)
             } else {
                 let tuning: Option<Vec<TuneStep>> = read(&cache.file(kind.name(), steps, "evaluations.json"))?;
