@@ -7,7 +7,8 @@
 # LOG gets a line a time: seconds, memory in MB, open files, seconds of the processors, and what COUNT prints (how far the command is; 0
 # without it). At the end it says what the first and the last tenth of the lines after the first minute have in the mean, and fails where
 # memory or open files have grown by a tenth and more, or the second half took more seconds of the processors for as much by a quarter (clocks
-# are another matter where others use the machine, and are shown beside). As long as the command takes; Linux.
+# are another matter where others use the machine, and are shown beside). LIMIT=7200 stops the command after as many seconds by TERM (a shell lets
+# INT be ignored in the background); else it takes as long as the command. Linux.
 set -euo pipefail
 
 log=$1
@@ -24,10 +25,20 @@ while kill -0 "$process" 2>/dev/null; do
   count=$(bash -c "${COUNT:-echo 0}" 2>/dev/null) || count=0
   printf '%d\t%.1f\t%d\t%.1f\t%d\n' "$(($(date +%s) - started))" "$memory" "$files" \
     "$(awk "BEGIN { print $ticks / $(getconf CLK_TCK) }")" "$count" >>"$log"
+  if [ "${LIMIT:-0}" -gt 0 ] && [ "$(($(date +%s) - started))" -ge "$LIMIT" ]; then
+    kill -TERM "$process"
+    LIMIT=0
+    stopped=yes
+  fi
   sleep 10
 done
-wait "$process"
+code=0
+wait "$process" || code=$?
 trap - EXIT
+if [ "$code" -ne 0 ] && [ "${stopped:-no}:$code" != yes:143 ]; then
+  echo "the command failed: exit code $code"
+  exit "$code"
+fi
 awk '$1 >= 60' "$log" | awk '
   { seconds[NR] = $1; memory[NR] = $2; files[NR] = $3; busy[NR] = $4; count[NR] = $5 }
   function mean(list, from, to,  sum, at) { for (at = from; at <= to; at++) sum += list[at]; return sum / (to - from + 1) }

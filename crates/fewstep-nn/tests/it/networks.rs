@@ -30,20 +30,35 @@ fn network(name: &str) -> Option<Model> {
     Some(checkpoint::load(&path, Device::Cpu).unwrap().model)
 }
 
+/// Outputs and gradients within 1e-5 of the EDM code's, which are in f32: where our network computes in f64, so that nothing but the
+/// reference rounds (5.5e-6 at most was found), and in f32. There the gradient in sigma has twice as much: sums of hundreds of values that
+/// cancel, with an error of our own of 3e-7 to 1.1e-5 by the processor's instructions (f32 coefficients themselves put it 1e-4 from exact).
 #[test]
 fn golden_outputs_and_gradients() {
+    for (name, kind) in all().flat_map(|name| [Kind::Double, Kind::Float].map(|kind| (name, kind))) {
+        let (Some(folder), Some(model)) = (folder(), network(name)) else { return };
+        let golden = arrays(folder.join(format!("{name}.npz")));
+        let model = model.with_kind(kind);
+        let given = |array: &str| golden[array].to_kind(kind).copy();
+        let (x, sigma) = (given("x").set_requires_grad(true), given("sigma").set_requires_grad(true));
+        let class_labels = golden.contains_key("class_labels").then(|| given("class_labels"));
+        let conditions = Conditions { class_labels: class_labels.as_ref(), ..Conditions::default() };
+        let denoised = model.denoise(&x, &sigma, &conditions).unwrap();
+        assert_close(&format!("{name} {kind:?} denoised"), &denoised.detach(), &golden["denoised"], 1e-5);
+        let product = (&denoised * &golden["cotangent"]).sum(kind);
+        let grads = Tensor::run_backward(&[product], &[&x, &sigma], false, false);
+        assert_close(&format!("{name} {kind:?} grad_x"), &grads[0], &golden["grad_x"], 1e-5);
+        let rounding = if kind == Kind::Double { 1e-5 } else { 2e-5 };
+        assert_close(&format!("{name} {kind:?} grad_sigma"), &grads[1], &golden["grad_sigma"], rounding);
+    }
+}
+
+#[test]
+fn golden_maps_variances_and_outputs_without_labels() {
     for name in all() {
         let (Some(folder), Some(model)) = (folder(), network(name)) else { return };
         let golden = arrays(folder.join(format!("{name}.npz")));
-        let x = golden["x"].copy().set_requires_grad(true);
-        let sigma = golden["sigma"].copy().set_requires_grad(true);
         let conditions = Conditions { class_labels: golden.get("class_labels"), ..Conditions::default() };
-        let denoised = model.denoise(&x, &sigma, &conditions).unwrap();
-        assert_close(&format!("{name} denoised"), &denoised.detach(), &golden["denoised"], 1e-5);
-        let product = (&denoised * &golden["cotangent"]).sum(Kind::Float);
-        let grads = Tensor::run_backward(&[product], &[&x, &sigma], false, false);
-        assert_close(&format!("{name} grad_x"), &grads[0], &golden["grad_x"], 1e-5);
-        assert_close(&format!("{name} grad_sigma"), &grads[1], &golden["grad_sigma"], 1e-5);
         // the encoder's maps: one a resolution, each half as large as the one before
         let maps = model.encoded(&golden["x"], &golden["sigma"], &conditions).unwrap();
         let size = |map: &Tensor| map.size()[2];
