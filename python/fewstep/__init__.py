@@ -1,4 +1,4 @@
-"""fewstep: the best few-step sampler for a pretrained diffusion or flow model.
+"""fewstep: few-step samplers fitted to a pretrained diffusion or flow model.
 
     plans = fewstep.find_plans(denoise, shape=(3, 32, 32), steps=[4, 6, 8], sigma_range=(0.002, 80))
     samples = plans[6].sample(denoise, latents)

@@ -23,7 +23,8 @@ BETAS = {
 class Parameterisation:
     """What a network predicts and is told: `D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)` with `x = y + sigma n`.
 
-    Make one with `eps`, `v`, `x0`, `flow` or `edm`; `denoiser(network)` dresses a network in it.
+    Make one with `eps`, `v`, `x0`, `flow` or `edm`; `denoiser(network)` makes a denoiser of a network. x, y (the clean sample) and n
+    (unit normal noise) are `[N, *shape]`; sigma is the standard deviation of the noise in the unit of the samples' values.
     """
 
     def __init__(self, inner: _fewstep.Parameterisation) -> None:
@@ -62,17 +63,33 @@ class Parameterisation:
 
     @classmethod
     def eps(cls, alphas: str | Sequence[float] = "scaled_linear", sigma_data: float = 0.5) -> Parameterisation:
-        """A network that predicts the noise (diffusers: `epsilon`) on a table of `alphas_cumprod` `[T]`, or one by its name."""
+        """A network that predicts the noise n (diffusers: `epsilon`) on a table of alphas.
+
+        `alphas`: `alphas_cumprod` `[T]`, one number a timestep, falling between 1 and 0; or the name of a table of 1,000 timesteps:
+        `linear` (DDPM), `scaled_linear` (Stable Diffusion), `squaredcos_cap_v2` (improved DDPM). `sigma_data`: standard deviation of the
+        samples' values; it changes no coefficient here.
+
+        The network is given `x / sqrt(1 + sigma^2)` `[N, *shape]` and its timesteps `[N]`, real numbers from 0 to T - 1, and answers
+        `[N, *shape]`. sigma = sqrt((1 - alphas_cumprod) / alphas_cumprod).
+
+        Raises ValueError for an unknown name or a table that does not fall, TypeError for what is no table, such as a scheduler.
+        """
         return cls._on_alphas("eps", alphas, sigma_data)
 
     @classmethod
     def v(cls, alphas: str | Sequence[float] = "scaled_linear", sigma_data: float = 0.5) -> Parameterisation:
-        """A network that predicts v (Salimans and Ho 2022; diffusers: `v_prediction`)."""
+        """A network that predicts `v = alpha n - alpha sigma y`, alpha = sqrt(alphas_cumprod), on a table of alphas.
+
+        Salimans and Ho 2022; diffusers: `v_prediction`. Arguments, shapes and errors are those of `eps`.
+        """
         return cls._on_alphas("v", alphas, sigma_data)
 
     @classmethod
     def x0(cls, alphas: str | Sequence[float] = "scaled_linear", sigma_data: float = 0.5) -> Parameterisation:
-        """A network that predicts the clean sample (diffusers: `sample`)."""
+        """A network that predicts the clean sample y (diffusers: `sample`) on a table of alphas.
+
+        Arguments, shapes and errors are those of `eps`.
+        """
         return cls._on_alphas("x0", alphas, sigma_data)
 
     @classmethod
@@ -85,22 +102,38 @@ class Parameterisation:
         t_max: float = 0.999,
         sigma_data: float = 0.5,
     ) -> Parameterisation:
-        """A rectified flow: `x_t = (1 - t) y + t n`, sigma = t / (1 - t).
+        """A rectified flow: `x_t = (1 - t) y + t n`, sigma = t / (1 - t) (Lipman et al. 2023).
 
-        `timestep` is what the network is told: 1000 t unless `t` or `1-t` is given. `velocity` is what it predicts
-        (`noise_minus_data`, `data_minus_noise`); `shift` moves the range of times and the flow's own schedule.
+        The network is given `x_t = x / (1 + sigma)` `[N, *shape]` and a vector `[N]` that says t, and answers a velocity `[N, *shape]`.
+        `timestep` is what it is told: `1000t`, `t` or `1-t`, t from 0 (data) to 1 (noise). `velocity` is what it predicts:
+        `noise_minus_data`, n - y, or `data_minus_noise`. `shift` s moves the range of times and the flow's own schedule, t to
+        s t / (1 + (s - 1) t) (Esser et al. 2024, Eq. 23); 1 is none. `t_min`, `t_max`: least and greatest time that is sampled, after
+        the shift; the shifted 1/1000 unless given, and at most 0.999. `sigma_data`: standard deviation of the samples' values; it changes
+        no coefficient here.
+
+        Raises ValueError or TypeError for an argument that is none of these.
         """
         described = {"type": "flow", "timestep": timestep, "velocity": velocity}
         return cls._described(described, shift=shift, t_min=t_min, t_max=t_max, sigma_data=sigma_data)
 
     @classmethod
     def edm(cls, sigma_data: float = 0.5, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Parameterisation:
-        """EDM's (Karras et al. 2022, Table 1)."""
+        """EDM's (Karras et al. 2022, Table 1).
+
+        The network is given `x / sqrt(sigma^2 + sigma_data^2)` `[N, *shape]` and `log(sigma) / 4` `[N]`, and answers `[N, *shape]`.
+        `sigma_data`: standard deviation of the samples' values. `sigma_min`, `sigma_max`: least and greatest noise level that it knows,
+        in the same unit; both finite.
+
+        Raises ValueError or TypeError for numbers that are not finite, or a range that is none.
+        """
         return cls._described({"type": "edm"}, sigma_data=sigma_data, sigma_min=sigma_min, sigma_max=sigma_max)
 
     @classmethod
     def from_json(cls, text: str) -> Parameterisation:
-        """From the JSON of a model's description."""
+        """From the JSON of a model's description (`parameterisation` in docs/formats.md).
+
+        Raises ValueError for other text, or parameters out of their domain.
+        """
         return cls(_fewstep.Parameterisation.from_json(text))
 
     def to_json(self) -> str:
@@ -109,7 +142,7 @@ class Parameterisation:
 
     @property
     def sigma_range(self) -> tuple[float, float]:
-        """Least and greatest noise level that samplers begin and end at."""
+        """Least and greatest noise level that samplers end and begin at, as standard deviations of the noise."""
         return self._inner.sigma_range
 
     @property
@@ -118,11 +151,14 @@ class Parameterisation:
         return self._inner.is_flow
 
     def coefficients(self, sigma: float) -> tuple[float, float, float, float]:
-        """`(c_skip, c_out, c_in, c_noise)` at a noise level."""
+        """`(c_skip, c_out, c_in, c_noise)` at a noise level, four numbers; c_noise is what the network is told."""
         return self._inner.coefficients([float(sigma)])[0]
 
     def denoiser(self, network: Callable[..., Any]) -> Denoiser:
-        """`D(x; sigma)` of `network(c_in x, c_noise, *conditions)`, which is told its noise label as a vector `[N]`."""
+        """`D(x; sigma)` of `network(c_in x, c_noise, *conditions)`, which is given `[N, *shape]` and c_noise as float32 `[N]`.
+
+        Raises TypeError if `network` cannot be called.
+        """
         return Denoiser(network, self)
 
     def __repr__(self) -> str:
@@ -139,11 +175,15 @@ class Parameterisation:
 
 
 class Denoiser:
-    """A network in its parameterisation, callable as `denoise(x, sigma, *conditions)`; sigma is a number or a vector `[N]`."""
+    """A network in its parameterisation, callable as `denoise(x, sigma, *conditions)`.
+
+    x is `[N, *shape]`, sigma a number or a vector `[N]`; the answer is the expected clean sample D, an array like x. Raises TypeError if
+    the network's answer has another shape, type or device than its input.
+    """
 
     @property
     def hint(self) -> str:
-        """What to look at first where its answers are not finite."""
+        """What to check first where its answers are not finite."""
         if not self.parameterisation.is_flow:
             return ""
         told = json.loads(self.parameterisation.to_json()).get("timestep", "1000t")
@@ -158,7 +198,10 @@ class Denoiser:
         return self.at(x, sigma, conditions, kwargs, None)
 
     def at(self, x: Any, sigma: Any, conditions: tuple[Any, ...], kwargs: Mapping[str, Any], dtype: Any) -> Any:
-        """The same with the network in `dtype`, and all else in that of `x`: `c_in x` and `c_skip x` lose much in half precision."""
+        """D `[N, *shape]` with the network in `dtype`, and all else in that of `x`: `c_in x` and `c_skip x` lose much in half precision.
+
+        `sigma`: a number or a vector `[N]`; `conditions` and `kwargs`: further arguments of the network.
+        """
         sigmas = sigma.tolist() if hasattr(sigma, "tolist") else [float(sigma)]
         sigmas = sigmas if isinstance(sigmas, list) else [sigmas]
         rows = self.parameterisation._inner.coefficients(sigmas)

@@ -29,7 +29,8 @@ class PipelineDenoiser:
     """`D(x; sigma)` of a pipeline's network, with all that the pipeline passes to it and its guidance.
 
     Recorded from one step of `pipe` for each of `of`: prompts, class labels, or a number of samples for pipelines without conditions.
-    Called as `denoiser(x, sigma, rows)`: sample i is denoised under the condition of row `rows[i]`.
+    Called as `denoiser(x, sigma, rows)` with x `[N, *shape]`, sigma a float and N rows: sample i is denoised under the condition of row
+    `rows[i]`. Returns D `[N, *shape]` in the type of x.
     """
 
     def __init__(

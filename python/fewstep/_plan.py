@@ -32,20 +32,23 @@ class Plan:
 
     @classmethod
     def of_solver(cls, solver: str, sigmas: Sequence[float], last_step: bool = True) -> Plan:
-        """The plan of a solver (`euler`, `heun`, `dpmpp3m`, `ipndm4`, `unipc3_bh2`, `deis_tab3`, ...) on noise levels, largest first.
+        """The plan of a solver (`euler`, `heun`, `dpmpp3m`, `ipndm4`, `unipc3_bh2`, `deis_tab3`, ...) on noise levels.
 
-        The last step, from the least level to 0, is made unless `last_step` is false; the final 0 is not listed.
+        `sigmas`: standard deviations of the noise in the unit of the samples' values, largest first; the final 0 is not listed. The last
+        step, from the least level to 0, is made unless `last_step` is false.
+
+        Raises ValueError for an unknown solver, and for levels that are not positive or do not fall strictly.
         """
         return cls(_fewstep.Plan.of_solver(solver, [float(sigma) for sigma in sigmas], last_step))
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """From the text of a plan file."""
+        """From the text of a plan file. Raises ValueError for other text."""
         return cls(_fewstep.Plan.from_json(text))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
-        """Reads a plan file; those of the command line are the same."""
+        """Reads a plan file; those of the command line are the same. Raises ValueError for a file that is no plan."""
         try:
             text = Path(path).read_text(encoding="utf-8")
         except UnicodeDecodeError:
@@ -67,7 +70,7 @@ class Plan:
 
     @property
     def sigmas(self) -> list[float]:
-        """The noise level of every evaluation, in order."""
+        """The noise level of every evaluation, in order: standard deviations of the noise, `nfe` numbers, without the final 0."""
         return self._inner.sigmas
 
     @property
@@ -77,12 +80,12 @@ class Plan:
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """Shape of the samples it was made for, if the plan says."""
+        """Shape of one sample that it was made for, without N; None where the plan does not say."""
         return None if self._inner.shape is None else tuple(self._inner.shape)
 
     @property
     def constant(self) -> np.ndarray | None:
-        """The mean output that the plan begins with in place of an evaluation, `[1 or classes, *shape]`, if it holds one."""
+        """The mean output that the plan begins with in place of an evaluation, float32 `[1 or classes, *shape]`; None where it has none."""
         held = json.loads(self.to_json()).get("constant")
         if held is None:
             return None
@@ -96,16 +99,19 @@ class Plan:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Where the plan comes from, and its scores."""
+        """Where the plan comes from, and its scores, as `metadata` of its file (docs/formats.md)."""
         return json.loads(self.to_json()).get("metadata", {})
 
     @property
     def rollout_error(self) -> float | None:
-        """Mean squared difference of a value from the teacher's sample, on latents that the search did not see."""
+        """Mean squared difference of a value from the teacher's sample, in squared units of the samples' values, on held-out latents.
+
+        None where it was not measured.
+        """
         return self.metadata.get("scores", {}).get("rollout_error")
 
     def check_shape(self, shape: Sequence[int]) -> None:
-        """Raises ValueError if the plan was made for samples of another shape."""
+        """Raises ValueError if the plan was made for samples of another shape than `shape`, that of one sample."""
         if self.shape is not None and self.shape != tuple(shape):
             raise ValueError(
                 f"the plan was made for samples of shape {list(self.shape)}, the latents are of {list(shape)}: a plan holds for one "
@@ -128,11 +134,11 @@ class Plan:
         dtype: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Samples of unit normal `latents` `[N, ...]`, not multiplied by sigma: `denoise(x, sigma, *conditions, **kwargs)` is called
-        once a noise level, with sigma a Python float, and records no gradients.
+        """Samples `[N, *shape]` of unit normal `latents` `[N, *shape]`, not multiplied by sigma.
 
-        The network is given `dtype` (that of the latents unless said); states have at least single precision. `labels`: the class of
-        each sample, for plans that hold a mean output for every class.
+        `denoise(x, sigma, *conditions, **kwargs)` is called once a noise level and returns the expected clean samples, with x and its
+        answer `[N, *shape]` and sigma a Python float; no gradients are recorded. It is given `dtype` (that of the latents unless said);
+        states have at least single precision. `labels` `[N]`: the class of each sample, for plans that hold a mean output for every class.
 
         Raises ValueError if the plan is for samples of another shape or, where `denoise` is a `Denoiser`, for a network of
         another parameterisation, or if the latents are not finite; TypeError or FloatingPointError if the denoiser's answer is not
@@ -185,7 +191,7 @@ class Plan:
         return text
 
     def plot(self, ax: Any = None) -> Any:
-        """Noise levels by evaluation, on matplotlib's axes."""
+        """Draws noise levels by evaluation on matplotlib's axes `ax`, new ones unless given, and returns them."""
         import matplotlib.pyplot as plt
 
         ax = ax or plt.figure(figsize=(4, 3)).add_subplot()
@@ -233,7 +239,10 @@ class _Run:
 
 
 class Plans(Mapping[int, Plan]):
-    """Plans by their numbers of network evaluations, and what it took to find them."""
+    """Plans by their numbers of network evaluations, a mapping, and what it took to find them.
+
+    `plans[6]` is the plan of 6 evaluations, a KeyError where there is none.
+    """
 
     def __init__(self, plans: Sequence[Plan], *, evaluations: int = 0, calls: int = 0, seconds: float = 0.0) -> None:
         self._plans = {plan.nfe: plan for plan in sorted(plans, key=lambda plan: plan.nfe)}

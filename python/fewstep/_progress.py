@@ -11,7 +11,16 @@ log = logging.getLogger("fewstep")
 
 
 class Silent:
-    """No bars; what the search doubts is warned of, and what it notes is logged."""
+    """No bars; what the search doubts is a UserWarning, what it notes goes to `logging.getLogger("fewstep")`.
+
+    An object with these four methods can be passed as `progress=`.
+
+    - `began(task, unit, total, done)`: a task begins. Its name and what it counts, strings; how many there are at most, and how many
+      are done already, ints.
+    - `progressed(done)`: so many are done, counted from 0, those of before among them.
+    - `ended()`: the task is finished or given up.
+    - `note(text)`: a sentence; a doubt of the search begins with `warning: `.
+    """
 
     def began(self, task: str, unit: str, total: int, done: int) -> None:
         pass
@@ -30,7 +39,7 @@ class Silent:
 
 
 class Bars(Silent):
-    """A bar for each task, one after the other, on stderr."""
+    """A bar for each task, one after the other, on stderr, in the task's unit: evaluations, samples."""
 
     def __init__(self, tqdm: Any) -> None:
         self._tqdm = tqdm
@@ -51,7 +60,10 @@ class Bars(Silent):
 
 
 def bars(progress: Any) -> Any:
-    """What to tell: `True` for bars if tqdm is there, `False` for nothing, or an object with the methods of `Bars`."""
+    """The observer that `progress` says: True for bars where tqdm is installed, False for none, or an object with the methods of `Silent`.
+
+    Raises TypeError for an object without these methods.
+    """
     if not progress:
         return Silent()
     if progress is not True:

@@ -86,7 +86,8 @@ def find_plans(
         Numbers of network evaluations; at most the noise levels that plans choose from, `teacher={"grid": ...}`: 13, 21 or 33 by effort
         (of GITS 61, `gits={"grid": ...}`).
     sigma_range
-        Least and greatest noise level of the samplers; that of the parameterisation unless given.
+        Least and greatest noise level of the samplers, as standard deviations of the noise in the unit of the samples' values; those
+        of the parameterisation unless given.
     parameterisation
         What levels the network knows; a `Denoiser` brings its own.
     method
@@ -122,7 +123,9 @@ def find_plans(
         What `+nearest` compares: a function of samples `[N, *shape]`, arrays as states are, to features `[N, d]` of a network that you
         trust. Without it, features of a network that nobody trained, which see less.
     progress
-        Bars of tqdm where it is installed; False for none.
+        True for bars of tqdm on stderr where it is installed; False for none; or an object that is told instead, with the methods
+        `began(task, unit, total, done)`, `progressed(done)`, `ended()` and `note(text)`: `task`, `unit` and `text` are strings, `total`
+        and `done` numbers of units. An exception that one of them raises ends the search.
     **settings
         Settings of the search's stages, such as `teacher={"grid": 33}` (`default_settings()` shows all).
 
@@ -198,7 +201,7 @@ def search_cost(
     data: Any = None,
     **others: Any,
 ) -> int:
-    """Network calls on single samples that `find_plans` takes at most.
+    """The number of network calls on single samples that `find_plans` takes at most.
 
     Searches take fewer, as they drop what gains little. For the time, multiply by the seconds of one sample in a batch. The arguments
     are those of `find_plans` but for `denoise`, and the search's settings. `data` brings another method; only `+nearest` takes more on a
@@ -222,12 +225,16 @@ _WITHOUT_COST = (
 
 
 def default_settings() -> dict[str, dict[str, Any]]:
-    """All settings of the search's stages with their defaults."""
+    """All settings of the search's stages with their defaults, a dict of settings for each stage."""
     return json.loads(_fewstep.default_settings())
 
 
 def latents(seeds: Sequence[int], shape: Sequence[int], like: Any = None) -> Any:
-    """Unit normal noise `[N, *shape]`, one sample a seed, the command line's: a NumPy array, or a tensor like `like`."""
+    """Unit normal noise `[N, *shape]` of N seeds, the same as the command line's: a NumPy array of float32, or a tensor like `like`.
+
+    `seeds`: whole numbers from 0 to 2^64 - 1; those from `HELD_OUT_SEEDS` on are the held-out latents. Raises TypeError or ValueError for
+    other seeds, ValueError for a shape that is none.
+    """
     shape = _shape(shape)
     values = _fewstep.noise([whole("a seed", seed, 0, 2**64 - 1) for seed in seeds], list(shape))
     if is_torch(like):
