@@ -61,10 +61,8 @@ fn costs(
 ) -> Result<Vec<SearchCost>> {
     let denoiser = Counting::new(stand_in(spec)?);
     let mut settings = settings.clone();
-    // a stand-in's plans gain less than a network's, which mostly go on: what is counted is the most that a search takes
-    settings.gauss_newton.least_gain = f64::MIN;
+    // a stand-in's states gain less than a network's, which are mostly gone on from: what is counted is the most that a search takes
     settings.least_squares.least_gain = f64::MIN;
-    settings.nearest.dropped_beyond = f64::MAX;
     let search = Search::new(&denoiser, &settings, &Silent)?.trying_all();
     let teacher = denoiser.cost().evaluations;
     let mut moments = DataMoments::new();

@@ -8,7 +8,7 @@ use super::rollout::pseudo_huber_constant;
 use super::student::{self, Past, Rule, Step, StudentOptions, Swept};
 use super::teacher::{Nodes, Teacher};
 use super::{Outcome, SearchError};
-use fewstep_core::plan::Source;
+use fewstep_core::plan::{Plan, Source, Stage};
 use fewstep_core::space::Samples;
 
 /// How the coefficients of a step are fitted.
@@ -32,6 +32,23 @@ pub struct Fit {
 impl Default for Fit {
     fn default() -> Self {
         Self { history: 3, ridge: 1e-6, match_variance: false, fit_state_coefficient: false, robust: false }
+    }
+}
+
+impl Fit {
+    /// A plan of `nfe` evaluations with all the terms that a fit can give one, each with the coefficient 1; its levels mean nothing. With
+    /// `constant` the constant image stands for an output before the first.
+    pub(crate) fn fullest(&self, nfe: usize, constant: bool) -> Plan {
+        let combination = |stage: usize| {
+            let state = if stage > 0 { Source::Input(stage - 1) } else { Source::Latent };
+            let outputs = (0..stage).rev().map(Source::Output).chain(constant.then_some(Source::Constant));
+            let used = if stage > 0 { self.history.saturating_add(1) } else { 1 };
+            let stretched = (stage == nfe && constant && self.match_variance).then_some(Source::Constant);
+            let terms = outputs.take(used).chain([state]).chain(stretched).map(|source| (source, 1.0));
+            gathered(terms.collect())
+        };
+        let stages = (0..nfe).map(|stage| Stage { sigma: 1.0, input: combination(stage) }).collect();
+        Plan { stages, output: combination(nfe), ..Plan::default() }
     }
 }
 

@@ -43,6 +43,7 @@ mod counted;
 pub mod documented;
 mod error;
 pub mod export;
+mod gain;
 mod gaussian;
 mod gits;
 mod held_out;
@@ -91,8 +92,8 @@ pub use held_out::HeldOut;
 pub use method::{Method, MethodError, MomentsOf, Refinement, SCHEDULES, Source, Stage, parse_solver};
 pub use run::{
     DataMoments, Extras, Found, HELD_OUT_SEEDS, MOST_TRAINING_SAMPLES, PlanScorer, SEARCH_REVISION, SEARCH_SEEDS,
-    SampleLoss, Search, TEACHER_STEPS, baseline, check_method, find_plans, fine_levels, held_out_teacher, search_seeds,
-    solve_teacher, teacher_key, usual_teacher,
+    SampleLoss, Search, TEACHER_STEPS, baseline, check_method, check_steps, find_plans, fine_levels, held_out_teacher,
+    search_seeds, solve_teacher, teacher_key, usual_teacher,
 };
 pub use seeded::{Seeded, sample};
 pub use settings::SearchSettings;

@@ -89,8 +89,7 @@ impl Family {
             Self::Cosine => cosine(n, sigma_min, sigma_max),
             Self::TimeUniform { rho } => time_uniform(n, sigma_min, sigma_max, *rho),
             Self::FlowUniform { shift } => flow_uniform(n, sigma_min, sigma_max, *shift),
-            Self::FlowTrailing { shift } if sigma_min < sigma_max => flow_trailing(n, sigma_max, *shift),
-            Self::FlowTrailing { .. } => Err(ScheduleError::Range { sigma_min, sigma_max }),
+            Self::FlowTrailing { shift } => flow_trailing(n, sigma_min, sigma_max, *shift),
             Self::TimestepUniform { alphas } => timestep_uniform(n, sigma_min, sigma_max, alphas),
         }
     }
@@ -100,7 +99,8 @@ impl Family {
         matches!(self, Self::Iddpm(_) | Self::TimestepUniform { .. })
     }
 
-    /// Whether the least of its levels is that of the range, and not where the last of equal steps begins.
+    /// Whether the least of its levels is that of the range, for every number of levels above 1: else it may lie above, where the last of
+    /// equal steps begins.
     pub fn reaches_the_end(&self) -> bool {
         !self.is_table() && !matches!(self, Self::FlowTrailing { .. })
     }

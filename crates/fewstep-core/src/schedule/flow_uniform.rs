@@ -1,4 +1,4 @@
-use super::{Schedule, ScheduleError, check_count, check_positive, lerp, spaced};
+use super::{Schedule, ScheduleError, check_count, check_positive, check_range, lerp, spaced};
 
 /// Uniform in the time `t = sigma / (1 + sigma)` of a rectified flow before the shift `s`, which maps it to
 /// `s t / (1 + (s - 1) t)`: what diffusers' `FlowMatchEulerDiscreteScheduler` visits on the same range (Esser et al. 2024,
@@ -19,12 +19,15 @@ pub fn flow_uniform(n: usize, sigma_min: f64, sigma_max: f64, shift: f64) -> Res
 /// As [`flow_uniform`] down to time 0, which is left out: a sampler's last step is as long as the others and leads there. But for a
 /// thousandth, what diffusers' multistep schedulers visit with `use_flow_sigmas` (theirs go from 1 to 0.001, which they leave out).
 ///
+/// No level lies below `sigma_min`, which a network that was trained on a part of the times does not know: where the last of `n` equal
+/// steps would begin below it, the levels are those of [`flow_uniform`], and the last step is longer than the others.
+///
 /// # Errors
-/// If `n` is not from 1 to [`super::MOST_LEVELS`], or `sigma_max` or `shift` is not positive.
-pub fn flow_trailing(n: usize, sigma_max: f64, shift: f64) -> Result<Schedule, ScheduleError> {
+/// As [`flow_uniform`].
+pub fn flow_trailing(n: usize, sigma_min: f64, sigma_max: f64, shift: f64) -> Result<Schedule, ScheduleError> {
     check_count(n)?;
     check_positive("shift", shift)?;
-    check_positive("sigma_max", sigma_max)?;
+    check_range(sigma_min, sigma_max)?;
     let first = sigma_max / (shift + sigma_max);
     let level = |i: usize| match i {
         0 => sigma_max,
@@ -33,6 +36,9 @@ pub fn flow_trailing(n: usize, sigma_max: f64, shift: f64) -> Result<Schedule, S
             shift * t / (1.0 - t)
         }
     };
+    if level(n - 1) < sigma_min {
+        return flow_uniform(n, sigma_min, sigma_max, shift);
+    }
     Schedule::new((0..n).map(level).collect())
 }
 
@@ -70,12 +76,29 @@ mod tests {
     #[test]
     fn trailing_times_are_those_of_diffusers() {
         let first = shifted_time(0.999, 3.0);
-        let found = times(&flow_trailing(4, first / (1.0 - first), 3.0).unwrap());
+        let found = times(&flow_trailing(4, 1e-3, first / (1.0 - first), 3.0).unwrap());
         for (a, b) in found.iter().zip([1.0, 0.9001, 0.7504, 0.5010]) {
             assert!((a - b).abs() < 2e-3, "{found:?} is not {b}");
         }
-        assert!(flow_trailing(0, 80.0, 1.0).is_err() && flow_trailing(3, 80.0, 0.0).is_err());
-        assert!(flow_trailing(3, -1.0, 1.0).is_err());
+        assert!(flow_trailing(0, 0.1, 80.0, 1.0).is_err() && flow_trailing(3, 0.1, 80.0, 0.0).is_err());
+        for (low, high) in [(0.1, -1.0), (0.0, 1.0), (2.0, 1.0)] {
+            assert!(matches!(flow_trailing(3, low, high, 1.0), Err(ScheduleError::Range { .. })), "{low} to {high}");
+        }
+    }
+
+    /// A network of the times from 0.5 to 0.9: equal steps to 0 for as long as the last begins at 0.5 or above, then equal steps to 0.5.
+    #[test]
+    fn trailing_times_stay_within_the_range() {
+        for (n, expected) in [(1, &[0.9][..]), (2, &[0.9, 0.5]), (3, &[0.9, 0.7, 0.5]), (5, &[0.9, 0.8, 0.7, 0.6, 0.5])]
+        {
+            let found = times(&flow_trailing(n, 1.0, 9.0, 1.0).unwrap());
+            assert_eq!(found.len(), expected.len());
+            for (a, b) in found.iter().zip(expected) {
+                assert!((a - b).abs() < 1e-14, "{found:?} is not {expected:?}");
+            }
+        }
+        // of all times, the last of two steps begins in the middle
+        assert!((times(&flow_trailing(2, 1e-3, 9.0, 1.0).unwrap())[1] - 0.45).abs() < 1e-14);
     }
 
     #[test]

@@ -12,6 +12,7 @@ fn families() -> impl Strategy<Value = Family> {
         1 => (0.5..20.0_f64).prop_map(|rho| Family::Karras { rho }),
         1 => (0.5..20.0_f64).prop_map(|rho| Family::TimeUniform { rho }),
         1 => (0.1..10.0_f64).prop_map(|shift| Family::FlowUniform { shift }),
+        1 => (0.1..10.0_f64).prop_map(|shift| Family::FlowTrailing { shift }),
     ]
 }
 
@@ -21,14 +22,15 @@ fn ranges() -> impl Strategy<Value = (f64, f64)> {
 }
 
 proptest! {
-    /// As many as were asked for, falling, from end to end. (Tables of levels may have too few, or none near the ends, and VP noise rises
-    /// from small levels alone.)
+    /// As many as were asked for, falling, from end to end and never beyond. (Tables of levels may have too few, or none near the ends, and
+    /// VP noise rises from small levels alone.)
     #[test]
     fn families_fall_from_end_to_end(family in families(), n in 1..120usize, (low, high) in ranges()) {
         match family.build(n, low, high) {
             Ok(schedule) => {
                 prop_assert_eq!(schedule.len(), n);
                 prop_assert!(Schedule::new(schedule.levels().to_vec()).is_ok());
+                prop_assert!(schedule.sigma_min() >= low && schedule.sigma_max() <= high, "{:?}", schedule);
                 if !family.is_table() {
                     prop_assert_eq!(schedule.sigma_max(), high);
                     prop_assert!(n == 1 || schedule.sigma_min() == low || !family.reaches_the_end());

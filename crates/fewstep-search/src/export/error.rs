@@ -28,6 +28,14 @@ pub enum Error {
         /// What network the plan is for, and where it can go.
         reason: String,
     },
+    /// The tool fails at this plan and at all that is near it.
+    #[error("{tool} has nothing near this plan: {reason}")]
+    NothingNear {
+        /// What messages call the tool.
+        tool: String,
+        /// What it lacks.
+        reason: String,
+    },
     /// Two noise levels of the plan are nearest to the same one of the tool's.
     #[error(
         "{tool} cannot hold this plan: its noise levels {} become one, {}{}",

@@ -24,7 +24,8 @@ pub fn decimals(values: &[f64]) -> Vec<String> {
     apart(values, DIGITS, significant)
 }
 
-fn significant(value: f64, digits: usize) -> String {
+/// A fixed-point decimal with so many significant digits, and more where the whole part has more.
+pub fn significant(value: f64, digits: usize) -> String {
     let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i64 };
     let digits = (digits as i64 - 1 - magnitude).max(0) as usize;
     let text = format!("{value:.digits$}");

@@ -4,12 +4,12 @@ use std::fmt;
 
 use fewstep_core::plan::{Combination, Plan, Source};
 use fewstep_core::schedule::Schedule;
-use fewstep_core::solver::{Basis, LastStep, Solver, SolverError, SolverOptions, Variant};
+use fewstep_core::solver::{LastStep, Solver, SolverError, SolverOptions};
 
-use super::Options;
 use super::diffusers::Scheduler;
-use super::error::Result;
-use super::levels::{check_apart, decimals, time, with_zero};
+use super::error::{Error, Result};
+use super::levels::{check_apart, decimal, decimals, significant, time, with_zero};
+use super::{Options, diff_sampler};
 
 /// What a tool is to do: a solver of its own on noise levels.
 pub struct Wanted {
@@ -105,14 +105,7 @@ impl Tool {
             (Self::StableDiffusionCpp, Solver::Heun) => "heun",
             (Self::StableDiffusionCpp, Solver::Dpm2) => "dpm2",
             (Self::StableDiffusionCpp, Solver::DpmPp { order: 2, lower_order_final: false }) => "dpm++2m",
-            (Self::DiffSampler, Solver::Euler) => "euler",
-            (Self::DiffSampler, Solver::Heun) => "heun",
-            (Self::DiffSampler, Solver::Dpm2) => "dpm",
-            (Self::DiffSampler, Solver::Ipndm { .. }) => "ipndm",
-            (Self::DiffSampler, Solver::IpndmV { .. }) => "ipndm_v",
-            (Self::DiffSampler, Solver::DpmPp { .. }) => "dpmpp",
-            (Self::DiffSampler, Solver::UniPc { .. }) => "unipc",
-            (Self::DiffSampler, Solver::Deis { .. }) => "deis",
+            (Self::DiffSampler, solver) => diff_sampler::name(solver),
             (Self::Diffusers(scheduler), solver) if scheduler.has(solver) => scheduler.class(),
             _ => return None,
         })
@@ -158,7 +151,7 @@ impl Tool {
             let hint = full.map(|solver| format!(", only {solver}, which keeps its order until the step to 0"));
             return Some(format!("it has no {}{}", wanted.solver, hint.unwrap_or_default()));
         }
-        if self != Self::DiffSampler && wanted.last_step == LastStep::Stop {
+        if !self.stops() && wanted.last_step == LastStep::Stop {
             return Some("the plan stops at its last noise level, where the tool goes on to 0".to_owned());
         }
         if wanted.in_time && wanted.solver != Solver::Euler {
@@ -170,27 +163,50 @@ impl Tool {
         }
         match self {
             Self::Diffusers(scheduler) => scheduler.refuses(&wanted.levels, options),
-            _ => None,
+            _ => self.departs(wanted.solver, wanted.levels.len()),
         }
     }
 
-    /// The nearest that the tool can do: the plan's solver, or else the one of highest order that it has, on the levels
-    /// nearest to the plan's, going on to 0.
+    /// Why what the tool has under the name of a solver does something else on so many levels.
+    fn departs(self, solver: Solver, levels: usize) -> Option<String> {
+        if self == Self::DiffSampler { diff_sampler::refuses(solver, levels) } else { None }
+    }
+
+    /// Whether the tool does exactly what is wanted of it, whatever the network's outputs are.
+    pub fn is_exact(self, wanted: &Wanted) -> bool {
+        !(self == Self::DiffSampler && diff_sampler::clips(wanted.solver))
+    }
+
+    /// The nearest that the tool can do: the plan's solver, or else the one of highest order that it has, on the levels nearest to the
+    /// plan's, going on to 0 unless the plan is `own`, a solver's that stops, and the tool can stop, too.
     ///
     /// # Errors
-    /// If the tool can have no such levels.
-    pub fn nearest(self, plan: &Plan, options: &Options) -> Result<Wanted> {
+    /// If the tool can have no such levels, or runs none of its solvers on so few.
+    pub fn nearest(self, plan: &Plan, own: Option<&Wanted>, options: &Options) -> Result<Wanted> {
         let [lower_at_end, dpmpp] =
             [true, false].map(|lower_order_final| Solver::DpmPp { order: 2, lower_order_final });
         let candidates = [lower_at_end, dpmpp, Solver::Ipndm { order: 4 }, Solver::Heun, Solver::Euler];
-        let own = plan.solver.parse().ok();
-        let mut solvers = own.into_iter().chain(candidates).filter(|solver| self.solver(*solver).is_some());
-        let solver = solvers.next().unwrap_or(Solver::Euler);
-        let mut levels = levels(plan, solver);
-        if let Self::Diffusers(scheduler) = self {
-            levels = scheduler.nearest(&levels, options)?;
+        let stopping = own.filter(|own| own.last_step == LastStep::Stop && self.stops());
+        let last_step = stopping.map_or(LastStep::ToZero, |own| own.last_step);
+        let mut reason = String::new();
+        let all = plan.solver.parse().ok().into_iter().chain(candidates);
+        for solver in all.filter(|solver| self.solver(*solver).is_some()) {
+            let mut levels = stopping.map_or_else(|| levels(plan, solver), |own| own.levels.clone());
+            if let Some(departs) = self.departs(solver, levels.len()) {
+                reason = departs;
+                continue;
+            }
+            if let Self::Diffusers(scheduler) = self {
+                levels = scheduler.nearest(&levels, options)?;
+            }
+            return Ok(Wanted { levels, solver, last_step, in_time: self.in_time(plan) });
         }
-        Ok(Wanted { levels, solver, last_step: LastStep::ToZero, in_time: self.in_time(plan) })
+        Err(Error::NothingNear { tool: self.to_string(), reason })
+    }
+
+    /// Whether it can stop at the last level.
+    fn stops(self) -> bool {
+        self == Self::DiffSampler
     }
 
     /// What its user has to know beside pasting the text.
@@ -200,12 +216,16 @@ impl Tool {
                 let name = self.solver(wanted.solver).unwrap_or("euler");
                 let mut advice =
                     format!("for a ManualSigmas node into SamplerCustom; choose the sampler {name} in KSamplerSelect");
-                if wanted.in_time {
-                    advice += "\nthe numbers are the flow's times t = sigma / (1 + sigma), which ComfyUI calls sigmas \
-                               and does not shift again";
-                }
+                advice += &if wanted.in_time {
+                    "\nthe numbers are the flow's times t = sigma / (1 + sigma), which ComfyUI calls sigmas and does not \
+                     shift again"
+                        .to_owned()
+                } else {
+                    format!("\n{}", comfyui_start(wanted.levels.first().copied().unwrap_or(1.0)))
+                };
                 Some(advice)
             }
+            Self::DiffSampler => diff_sampler::advice(wanted.solver),
             Self::Diffusers(scheduler) => Some(scheduler.advice(&wanted.levels, options)),
             _ => None,
         }
@@ -235,10 +255,22 @@ impl Tool {
             Self::StableDiffusionCpp => {
                 format!("--sampling-method {name} --steps {} --sigmas \"{}\"\n", levels.len(), with_zero(&counted, ","))
             }
-            Self::DiffSampler => diff_sampler(&counted, *solver, *last_step, name),
+            Self::DiffSampler => diff_sampler::write(&counted, *solver, *last_step),
             Self::Diffusers(scheduler) => scheduler.write(wanted, options)?,
         })
     }
+}
+
+/// What ComfyUI begins with in place of a plan's noise times its first level (`EPS.noise_scaling` and `Sampler.max_denoise`).
+fn comfyui_start(sigma: f64) -> String {
+    // sqrt(1 + sigma^2) / sigma - 1, without cancellation
+    let excess = (0.5 * (sigma * sigma).recip().ln_1p()).exp_m1();
+    format!(
+        "where {sigma} is the model's largest level or above it, ComfyUI begins with noise * sqrt(1 + sigma^2), {} % more than \
+         the plan's noise * {sigma}; below that, with the plan's",
+        significant(100.0 * excess, 2),
+        sigma = decimal(sigma)
+    )
 }
 
 /// The levels of a plan for a solver of a tool's own, so that the evaluations are the plan's, or as near as the solver comes to it.
@@ -257,27 +289,4 @@ pub fn levels(plan: &Plan, solver: Solver) -> Vec<f64> {
     // a level that is evaluated twice, as in Heun's corrections, is one
     stages.dedup();
     stages
-}
-
-/// diff-sampler counts levels, stops at the last, and has a switch for a last step to 0.
-fn diff_sampler(levels: &[f64], solver: Solver, last_step: LastStep, name: &str) -> String {
-    let steps = decimals(levels).join(",");
-    let order = match solver {
-        Solver::Ipndm { order } | Solver::IpndmV { order } => format!(" --max_order={order}"),
-        Solver::Deis { order, basis } => {
-            let basis = if basis == Basis::Time { "tab" } else { "rhoab" };
-            format!(" --max_order={order} --deis_mode={basis}")
-        }
-        Solver::DpmPp { order, lower_order_final } => {
-            let last = if lower_order_final { "True" } else { "False" };
-            format!(" --max_order={order} --predict_x0=True --lower_order_final={last}")
-        }
-        Solver::UniPc { order, variant } => {
-            let variant = if variant == Variant::Bh1 { "bh1" } else { "bh2" };
-            format!(" --max_order={order} --predict_x0=True --lower_order_final=True --variant={variant}")
-        }
-        _ => String::new(),
-    };
-    let last = if last_step == LastStep::ToZero { " --denoise_to_zero=True" } else { "" };
-    format!("--solver={name} --num_steps={} '--t_steps=[{}]'{order}{last}\n", levels.len(), steps)
 }

@@ -5,12 +5,14 @@ use std::fmt::Debug;
 use serde::{Deserialize, Serialize};
 
 use super::coordinates::{Coordinates, Moving};
+use super::jacobian::{Jacobian, jacobian_evaluations};
 use super::{RefineError, check_range};
+use crate::gain::any_loss_is_borne;
 use crate::match_variance::{gathered, stretch, stretched};
 use crate::normal::Normal;
 use crate::pseudo_huber_constant;
 use crate::teacher::Endpoints;
-use fewstep_core::execute::{ExecuteError, Run, execute_observed, execute_together};
+use fewstep_core::execute::{ExecuteError, Run, execute_together};
 use fewstep_core::plan::{Plan, Source};
 use fewstep_core::schedule::Schedule;
 use fewstep_core::space::Samples;
@@ -32,7 +34,7 @@ pub struct GaussNewtonOptions {
     pub sigma_range: (f64, f64),
     /// How far a coordinate is moved to measure what it does: small against 1, and large against the rounding of the network.
     pub difference: f64,
-    /// A step is taken if it takes at least this part of the held-out error away.
+    /// A step is taken if it takes at least this part of the held-out error away; with [`f64::MIN`] every step to a finite error is.
     pub least_gain: f64,
     /// Whether it is moved both ways: images bend the more along a coordinate the fewer evaluations there are.
     pub central: bool,
@@ -67,10 +69,29 @@ const FIRST: usize = 1;
 
 /// Ridges that the steps of one round try at most: two of the first, of which the weaker is better, and all of the second; or four
 /// of the first and two of the second.
-pub(crate) const MOST_TRIES: usize = 2 + RIDGES.len();
+const MOST_TRIES: usize = 2 + RIDGES.len();
 
 /// Steps along the derivatives of one round: they change little on the way, and a step without new ones is cheap.
 const CHORDS: usize = 2;
+
+impl GaussNewtonOptions {
+    /// Evaluations that a refinement of `plan` takes at most, each of the whole batch that is fitted; second, those of the held-out errors,
+    /// each of the whole batch that decides. Every round measures the derivatives, takes all its steps, and tries as many ridges as it may.
+    pub(crate) fn most_evaluations(&self, plan: &Plan) -> (usize, usize) {
+        let round = jacobian_evaluations(plan, self) + CHORDS * plan.nfe();
+        (self.rounds.saturating_mul(round), plan.nfe() * (1 + MOST_TRIES.saturating_mul(self.rounds)))
+    }
+
+    /// Whether a step from the held-out error `before` to `after` is one to take.
+    fn takes(&self, before: f64, after: f64) -> bool {
+        if any_loss_is_borne(self.least_gain) {
+            return after.is_finite();
+        }
+        let most = (1.0 - self.least_gain) * before;
+        // what bears a loss bears none, too, which is all that an error of 0 has
+        if self.least_gain < 0.0 { after <= most } else { after < most }
+    }
+}
 
 /// A plan moved by [`gauss_newton`].
 #[derive(Clone, Debug, PartialEq)]
@@ -82,13 +103,6 @@ pub struct Solved {
     /// Evaluations of the denoiser, each of the whole batch, beside those of `held_out`.
     pub evaluations: usize,
 }
-
-/// Columns of a Jacobian that are measured at once.
-const TOGETHER: usize = 8;
-
-/// A level that an end of the range stops before this part of [`GaussNewtonOptions::difference`] is held there. Logarithms round, so that a
-/// level at an end may be a last digit away from it, and a difference over that is rounding alone.
-const LEAST_OF_DIFFERENCE: f64 = 0.1;
 
 /// Refines a plan by rounds of Gauss and Newton's: the images' derivative along every coordinate is a difference of two
 /// runs, of which the second repeats only what the coordinate has a say in; ridge regressions of what is missing on
@@ -157,7 +171,7 @@ pub fn gauss_newton_in<V: Samples, E: Debug>(
                 Ok(Some(Step { ridge, error, to, plan }))
             };
             let best = best_step(ridge, chord == 0, step)?;
-            let Some(best) = best.filter(|best| best.error < (1.0 - options.least_gain) * error) else { break };
+            let Some(best) = best.filter(|best| options.takes(error, best.error)) else { break };
             let run = Run { plan: &best.plan, start: batch.start(), known: &[] };
             let made = execute_together(&[run], &mut denoise)?.remove(0);
             solved.evaluations += best.plan.nfe();
@@ -221,121 +235,6 @@ fn best_step<E>(
     Ok(best)
 }
 
-/// A coordinate with the plans that its derivative is measured between.
-struct Moved {
-    coordinate: usize,
-    /// The first stage that the coordinate has a say in.
-    first: usize,
-    /// With the coordinate moved up.
-    up: Plan,
-    /// With it moved down; without one, the derivative is measured from the plan itself.
-    down: Option<Plan>,
-    /// How far the plans are from one another.
-    distance: f64,
-}
-
-impl Moved {
-    fn plans(&self) -> impl Iterator<Item = &Plan> {
-        [&self.up].into_iter().chain(&self.down)
-    }
-}
-
-/// The images of a plan and their derivatives.
-struct Jacobian<V> {
-    image: V,
-    /// Along every coordinate that moves, of unit norm.
-    columns: Vec<V>,
-    /// The coordinate of each column, and how far along it a step of one column goes; 0 where it does nothing.
-    units: Vec<(usize, f64)>,
-    evaluations: usize,
-}
-
-impl<V> Jacobian<V> {
-    /// A place moved by `solution`, a number for each column.
-    fn moved(&self, place: &[f64], solution: &[f64]) -> Vec<f64> {
-        let mut to = place.to_vec();
-        for (step, (index, unit)) in solution.iter().zip(&self.units) {
-            to[*index] += step * unit;
-        }
-        to
-    }
-}
-
-impl<V: Samples> Jacobian<V> {
-    fn measure<E>(
-        coordinates: &Coordinates,
-        batch: &Endpoints<V>,
-        options: &GaussNewtonOptions,
-        space: &impl Fn(&V) -> V,
-        mut denoise: impl FnMut(&[(&V, f64)]) -> Result<Vec<V>, E>,
-    ) -> Result<Self, RefineError<E>> {
-        let plan = coordinates.plan;
-        let mut outputs = Vec::with_capacity(plan.nfe());
-        let keep = |_: usize, _: &V, d: &V| outputs.push(d.clone());
-        let alone = |x: &V, sigma: f64| denoise(&[(x, sigma)]).map_err(Some)?.pop().ok_or(None);
-        let image = match execute_observed(plan, batch.start(), alone, keep).map_err(ExecuteError::into_denoiser) {
-            Ok(image) => image,
-            Err(Ok(Some(error))) => return Err(RefineError::Denoiser(error)),
-            Err(Ok(None)) => return Err(RefineError::of_run(ExecuteError::Answers { asked: 1, answered: 0 })),
-            Err(Err(error)) => return Err(RefineError::of_run(error)),
-        };
-        let (place, mut evaluations) = (coordinates.encode(), plan.nfe());
-        let here = coordinates.decode(&place, options.sigma_range);
-        let mut moving = Vec::with_capacity(place.len());
-        for ((coordinate, first), moves) in
-            coordinates.stages().into_iter().enumerate().zip(coordinates.moves(options.whole, options.first_state))
-        {
-            // the plan with the coordinate moved, and how far
-            let at = |difference: f64| {
-                let mut to = place.clone();
-                to[coordinate] += difference;
-                let moved = coordinates.decode(&to, options.sigma_range);
-                let changed = moved.stages != here.stages || moved.output != here.output;
-                let reach = coordinates.reach(coordinate, difference, [&here, &moved], options.sigma_range);
-                // a level at an end of the range stays there
-                (changed && reach >= LEAST_OF_DIFFERENCE * difference.abs()).then_some((moved, reach))
-            };
-            // the image is linear in its own coefficients: a difference of any length is its derivative, and rounds the less
-            let linear = first == plan.nfe();
-            let difference = if linear { 1.0 } else { options.difference };
-            if let Some((up, above)) = at(difference).filter(|_| moves) {
-                up.validate()?;
-                let down = if options.central && !linear { at(-difference) } else { None };
-                let down = down.filter(|(down, _)| down.validate().is_ok());
-                let distance = above + down.as_ref().map_or(0.0, |(_, below)| *below);
-                moving.push(Moved { coordinate, first, up, down: down.map(|(down, _)| down), distance });
-            }
-        }
-        // in order of the stages, so that those measured at once repeat about the same ones
-        moving.sort_by_key(|moved| moved.first);
-        let (mut columns, mut units) = (Vec::with_capacity(moving.len()), Vec::with_capacity(moving.len()));
-        for moving in moving.chunks(if options.central { TOGETHER / 2 } else { TOGETHER }) {
-            // what comes before a coordinate has a say is as it was
-            let runs: Vec<Run<V>> = moving
-                .iter()
-                .flat_map(|moved| moved.plans().map(|plan| (plan, &outputs[..moved.first])))
-                .map(|(plan, known)| Run { plan, start: batch.start(), known })
-                .collect();
-            evaluations += runs.iter().map(|run| plan.nfe() - run.known.len()).sum::<usize>();
-            let mut made = execute_together(&runs, &mut denoise)?.into_iter();
-            for moved in moving {
-                let (up, down) = (made.next(), moved.down.as_ref().and_then(|_| made.next()));
-                let Some(up) = up else { break };
-                let change = space(&up.difference(down.as_ref().unwrap_or(&image)));
-                let length = change.norm_squared().sqrt();
-                let (unit, change) = if length.is_finite() && length > 0.0 {
-                    (1.0 / length, change)
-                } else {
-                    (0.0, space(&batch.image)) // 0 times what is not finite would not be 0
-                };
-                columns.push(V::combine(&[(unit, &change)]));
-                units.push((moved.coordinate, unit * moved.distance));
-            }
-        }
-        Ok(Self { image, columns, units, evaluations })
-    }
-}
-
 /// Stretches the plan's `image` about the constant image, if it holds one, until it varies as the teacher's.
 fn match_variance<V: Samples>(plan: &mut Plan, batch: &Endpoints<V>, image: &V, space: impl Fn(&V) -> V) {
     let Some(mean) = batch.mean.as_ref().filter(|_| plan.uses(Source::Constant)) else { return };
@@ -347,45 +246,7 @@ fn match_variance<V: Samples>(plan: &mut Plan, batch: &Endpoints<V>, image: &V, 
 
 #[cfg(test)]
 mod tests {
-    use fewstep_core::execute::one_by_one;
-    use fewstep_core::schedule::karras;
-    use fewstep_core::solver::{Solver, SolverOptions};
-
     use super::*;
-
-    /// How far along each level a step of one column goes, for levels from 0.1 to 10 in this range; none of a level that is held.
-    fn units(central: bool, sigma_range: (f64, f64)) -> [Option<f64>; 3] {
-        let plan = Solver::Euler.plan(&karras(3, 0.1, 10.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
-        let coordinates = Coordinates { plan: &plan, moving: Moving { levels: true, coefficients: false } };
-        let batch = Endpoints { latent: vec![1.0, -0.5], mean: None, image: vec![0.0; 2], samples: 1 };
-        let options = GaussNewtonOptions { central, sigma_range, ..GaussNewtonOptions::default() };
-        let denoise = |x: &Vec<f64>, sigma: f64| {
-            Ok::<_, std::convert::Infallible>(x.iter().map(|x| (x / (1.0 + sigma)).sin()).collect())
-        };
-        let measured = Jacobian::measure(&coordinates, &batch, &options, &Vec::clone, one_by_one(denoise)).unwrap();
-        let of =
-            |level: usize| measured.units.iter().find(|(coordinate, _)| *coordinate == level).map(|(_, unit)| *unit);
-        [0, 1, 2].map(of)
-    }
-
-    /// A move that an end of the range cuts short has the derivative of a whole one, and a level at an end stays there, whatever the last
-    /// digits of both are.
-    #[test]
-    fn moves_that_are_cut_short_are_measured_as_far_as_they_go() {
-        let whole = |central: bool| units(central, (1e-3, 1e3)).map(Option::unwrap);
-        let close = |a: Option<f64>, b: f64| a.is_some_and(|a| (a / b - 1.0).abs() < 0.05);
-        let half = 0.5 * GaussNewtonOptions::default().difference;
-        for central in [false, true] {
-            let [first, middle, last] = whole(central);
-            let cut = units(central, (0.1 * (-half).exp(), 10.0 * half.exp()));
-            assert!(close(cut[0], first) && cut[1] == Some(middle) && close(cut[2], last), "{central}: {cut:?}");
-            for away in -4_i64..=4 {
-                let ulps = |end: f64| f64::from_bits(end.to_bits().wrapping_add_signed(away));
-                let at_ends = units(central, (ulps(0.1), ulps(10.0)));
-                assert!(at_ends[0].is_none() && close(at_ends[2], last), "{central} {away}: {at_ends:?}");
-            }
-        }
-    }
 
     /// Which ridges are tried from `from`, and which is the best; `errors` has none where a plan would not be valid.
     fn search(from: usize, weaker: bool, errors: [Option<f64>; RIDGES.len()]) -> (Vec<usize>, Option<usize>) {
@@ -396,6 +257,27 @@ mod tests {
         };
         let best = best_step(from, weaker, step).unwrap();
         (tried, best.map(|step| step.ridge))
+    }
+
+    /// A share of an error of 0 is 0: what bears no loss needs less than that, what bears one is content with that, and what bears all
+    /// takes anything finite.
+    #[test]
+    fn steps_are_taken_that_gain_enough() {
+        let takes = |least_gain: f64, before: f64, after: f64| {
+            GaussNewtonOptions { least_gain, ..GaussNewtonOptions::default() }.takes(before, after)
+        };
+        for (least_gain, before, taken, refused) in [
+            (0.1, 1.0, 0.89, 0.9),
+            (0.0, 1.0, 0.99, 1.0),
+            (-0.5, 1.0, 1.5, 1.51),
+            (-0.5, 0.0, 0.0, 1e-300),
+            (f64::MIN, 0.0, 1e300, f64::INFINITY),
+            (f64::MIN, 1e-310, 1e300, f64::NAN),
+        ] {
+            assert!(takes(least_gain, before, taken), "{least_gain}: {before} to {taken}");
+            assert!(!takes(least_gain, before, refused), "{least_gain}: {before} to {refused}");
+        }
+        assert!(!takes(0.1, 0.0, 0.0) && !takes(0.0, 0.0, 0.0));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod coordinates;
 mod gauss_newton;
+mod jacobian;
 mod levels;
 mod output;
 
@@ -12,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use self::coordinates::Coordinates;
 pub use self::coordinates::Moving;
-pub(crate) use self::gauss_newton::MOST_TRIES;
 pub use self::gauss_newton::{GaussNewtonOptions, Solved, gauss_newton, gauss_newton_in};
 use self::levels::SolverLevels;
 pub use self::output::{RefitOptions, Refitted, refit_output};

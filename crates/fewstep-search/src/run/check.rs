@@ -1,10 +1,13 @@
 //! What can be known to fail before a search begins.
 
 use fewstep_core::denoiser::{Denoiser, Levels};
+use fewstep_core::objective::BoundTable;
+use fewstep_core::plan::Plan;
 use fewstep_core::schedule::MOST_LEVELS;
+use fewstep_core::solver::Solver;
 
 use super::teach::grid_and_fine;
-use super::{Extras, gits};
+use super::{Extras, gits, plain};
 use crate::error::{Error, Result};
 use crate::method::{Method, Refinement, Source};
 use crate::settings::{Distance, SearchSettings};
@@ -22,11 +25,19 @@ pub fn check_method<D: Denoiser>(
     extras: &Extras<'_, D::Batch>,
 ) -> Result<()> {
     settings.validate()?;
-    let levels = &denoiser.spec().levels;
-    let (grid, _) = grid_and_fine(levels, &settings.teacher)?;
-    let grids = Grids { search: grid.len(), gits: gits::levels(levels, &settings.gits) };
+    let known = &denoiser.spec().levels;
+    let grids = Grids::new(known, settings)?;
     needs(denoiser, method, settings, extras)?;
-    servable(method, steps, grids, extras)
+    servable(method, steps, known, grids, extras.table)
+}
+
+/// Refuses, before there is a search, numbers of evaluations that `method` has no plan for on a denoiser of these levels. How many a table
+/// of `bound` allows it does not know.
+///
+/// # Errors
+/// If the settings leave no grid, or with all such numbers.
+pub fn check_steps(known: &Levels, method: &Method, steps: &[usize], settings: &SearchSettings) -> Result<()> {
+    servable(method, steps, known, Grids::new(known, settings)?, None)
 }
 
 /// Noise levels that plans choose from.
@@ -36,6 +47,13 @@ pub(super) struct Grids {
     pub search: usize,
     /// Those of GITS's own.
     pub gits: usize,
+}
+
+impl Grids {
+    fn new(known: &Levels, settings: &SearchSettings) -> Result<Self> {
+        let (grid, _) = grid_and_fine(known, &settings.teacher)?;
+        Ok(Self { search: grid.len(), gits: gits::levels(known, &settings.gits) })
+    }
 }
 
 /// Refuses a method that lacks something.
@@ -92,9 +110,9 @@ pub(super) fn needs_moments() -> Error {
     }
 }
 
-/// Noise levels that plans of `method` choose from.
-fn levels<B>(method: &Method, grids: Grids, extras: &Extras<'_, B>) -> usize {
-    match (&method.source, extras.table) {
+/// How many noise levels plans of `method` choose from.
+fn levels(method: &Method, grids: Grids, table: Option<&BoundTable>) -> usize {
+    match (&method.source, table) {
         (Source::Bound, Some(table)) => table.grid().len(),
         (Source::Bound, None) => usize::MAX,
         (Source::Gits(_), _) => grids.gits,
@@ -103,19 +121,35 @@ fn levels<B>(method: &Method, grids: Grids, extras: &Extras<'_, B>) -> usize {
 }
 
 /// Those of `steps` that `method` has plans for.
-pub(super) fn possible<B>(method: &Method, steps: &[usize], grids: Grids, extras: &Extras<'_, B>) -> Vec<usize> {
-    let range = method.range(levels(method, grids, extras));
-    method.possible(steps).into_iter().filter(|nfe| range.contains(nfe)).collect()
+pub(super) fn possible(
+    method: &Method,
+    steps: &[usize],
+    known: &Levels,
+    grids: Grids,
+    table: Option<&BoundTable>,
+) -> Vec<usize> {
+    let served = |nfe: &usize| servable(method, &[*nfe], known, grids, table).is_ok();
+    steps.iter().copied().filter(served).collect()
 }
 
-/// Refuses numbers of evaluations that `method` has no plan for, all of them in one sentence.
-pub(super) fn servable<B>(method: &Method, steps: &[usize], grids: Grids, extras: &Extras<'_, B>) -> Result<()> {
+/// Refuses numbers of evaluations that `method` has no plan for on a denoiser of these levels, all of them in one sentence: those that
+/// are too many, or else those that a schedule by its formula cannot be built for.
+pub(super) fn servable(
+    method: &Method,
+    steps: &[usize],
+    known: &Levels,
+    grids: Grids,
+    table: Option<&BoundTable>,
+) -> Result<()> {
     method.check_evaluations(steps)?;
-    let levels = levels(method, grids, extras);
+    let no_plan = |nfe: Vec<usize>, why: String| Err(Error::NoPlan { method: method.to_string(), nfe, why });
+    let levels = levels(method, grids, table);
     let range = method.range(levels);
     let nfe: Vec<usize> = steps.iter().copied().filter(|nfe| !range.contains(nfe)).collect();
     if nfe.is_empty() {
-        return Ok(());
+        let unbuilt = |nfe: usize| Some((nfe, method.by_formula(nfe, known)?.err()?.to_string()));
+        let (nfe, why): (Vec<usize>, Vec<String>) = steps.iter().filter_map(|nfe| unbuilt(*nfe)).unzip();
+        return why.into_iter().next().map_or(Ok(()), |why| no_plan(nfe, why));
     }
     let (least, most) = range.into_inner();
     let why = match (method.grid_setting(), &method.source) {
@@ -127,5 +161,18 @@ pub(super) fn servable<B>(method: &Method, steps: &[usize], grids: Grids, extras
         ),
         (None, _) => format!("a schedule has {MOST_LEVELS} levels at most, which allow {most} evaluations"),
     };
-    Err(Error::NoPlan { method: method.to_string(), nfe, why })
+    no_plan(nfe, why)
+}
+
+impl Method {
+    /// The plan of `nfe` evaluations that it begins with on a denoiser of these levels, or why there is none; nothing where it begins with
+    /// no schedule by a formula.
+    fn by_formula(&self, nfe: usize, known: &Levels) -> Option<Result<Plan>> {
+        match &self.source {
+            Source::Fixed(_, family) => {
+                Some(plain::by_formula(family, self.solver.unwrap_or(Solver::Euler), known, nfe))
+            }
+            _ => None,
+        }
+    }
 }

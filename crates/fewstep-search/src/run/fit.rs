@@ -2,6 +2,7 @@
 
 use fewstep_core::denoiser::Denoiser;
 use fewstep_core::observe::{Event, Progress};
+use fewstep_core::plan::Plan;
 
 use super::{Candidates, Search, error_space};
 use crate::error::{Error, Result};
@@ -31,6 +32,14 @@ impl LeastSquaresSettings {
 }
 
 impl<D: Denoiser> Search<'_, D> {
+    /// A plan of `nfe` evaluations with all the terms that a fit with these settings can give one.
+    pub(super) fn fullest(&self, settings: &LeastSquaresSettings, nfe: usize) -> Plan {
+        let holds = self.teacher.ends().mean.is_some();
+        // a constant in place of an evaluation leads to the second level of the grid or below
+        let leaps = holds && nfe < self.teacher.grid().len();
+        settings.fit().fullest(nfe, leaps)
+    }
+
     /// Plans of every number of evaluations up to the `most`, on the first of the latents.
     pub(super) fn least_squares(
         &self,
@@ -164,8 +173,6 @@ fn move_paths(
 
 #[cfg(test)]
 mod tests {
-    use fewstep_core::plan::Plan;
-
     use super::*;
 
     fn found(path: &[usize], error: f64) -> FoundPlan {

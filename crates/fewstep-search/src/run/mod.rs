@@ -24,7 +24,7 @@ use fewstep_core::schedule::Schedule;
 use fewstep_core::solver::{Solver, SolverOptions};
 use fewstep_core::space::Batch;
 
-pub use self::check::check_method;
+pub use self::check::{check_method, check_steps};
 pub use self::extras::{Extras, PlanScorer, SampleLoss};
 pub use self::found::Found;
 use self::moments::HasTarget;
@@ -200,9 +200,10 @@ impl<'a, D: Denoiser> Search<'a, D> {
     }
 
     /// Those of these numbers of evaluations that `method` has plans for here: its solver can make them, and there are enough levels to
-    /// choose from. A comparison of several methods finds these alone.
+    /// choose from, or for its formula. A comparison of several methods finds these alone.
     pub fn possible(&self, method: &Method, steps: &[usize]) -> Vec<usize> {
-        check::possible(method, steps, self.grids, &self.extras)
+        let known = &self.student.denoiser().spec().levels;
+        check::possible(method, steps, known, self.grids, self.extras.table)
     }
 
     /// The plans of `method` for these numbers of evaluations, as [`find_plans`]. Methods that begin with the same stages share them.
@@ -210,7 +211,8 @@ impl<'a, D: Denoiser> Search<'a, D> {
     /// # Errors
     /// As [`find_plans`].
     pub fn find(&self, method: &Method, steps: &[usize]) -> Result<Found> {
-        check::servable(method, steps, self.grids, &self.extras)?;
+        let known = &self.student.denoiser().spec().levels;
+        check::servable(method, steps, known, self.grids, self.extras.table)?;
         // what data say of the samples of a tuned network the search of the untuned one knows
         if self.untuned.is_none() {
             check::needs(self.student.denoiser(), method, self.settings, &self.extras)?;
@@ -332,8 +334,9 @@ impl<'a, D: Denoiser> Search<'a, D> {
 /// plans of up to `settings.teacher.grid` of them, 21 by default (`settings.gits.grid`, 61, for GITS); a schedule by its formula has any. All are found in one pass.
 ///
 /// The teacher is solved first, from `settings.teacher.samples` latents: with the default settings 64 x 42 evaluations of a sample.
-/// [`Method::BEST`] takes at most 11,000 more for one plan of 4, and 77,000 for all from 2 to 10; [`search_cost`](crate::search_cost) forecasts
-/// it. Memory: at most about 300 samples for each latent. [`Search`] serves several methods from one teacher.
+/// [`Method::BEST`] takes at most 11,264 more for one plan of 4, and 77,280 for all from 2 to 10;
+/// [`search_cost`](crate::search_cost) forecasts it. Memory: at most about 300 samples for each latent. [`Search`] serves several methods
+/// from one teacher.
 ///
 /// # Errors
 /// Before any evaluation: if a setting is outside its domain ([`Error::Setting`]), the method has no plan of one of `steps`

@@ -12,6 +12,7 @@ use super::moments::{CONTROL_BATCH, HasTarget};
 use super::{Candidates, SEARCH_SEEDS, Search, most};
 use crate::FoundPlan;
 use crate::error::{Error, Result};
+use crate::gain::any_loss_is_borne;
 use crate::gaussian::{GaussianError, Reference};
 use crate::method::{Method, MomentsOf, Stage};
 use crate::seeded::sample;
@@ -90,13 +91,17 @@ impl<D: Denoiser> Search<'_, D> {
                 distances.insert(entrant.name.clone(), found);
             }
             let least = entrants.iter().map(|entrant| entrant.distance).fold(f64::INFINITY, f64::min);
-            entrants.retain(|entrant| entrant.name == OWN || entrant.distance <= settings.dropped_beyond * least);
+            let stays = |entrant: &Entrant| entrant.name == OWN || entrant.distance <= settings.dropped_beyond * least;
+            entrants.retain(|entrant| self.tries_all || stays(entrant));
             if entrants.len() == 1 {
                 break;
             }
         }
-        let handicapped =
-            |entrant: &Entrant| entrant.distance * if entrant.name == OWN { 1.0 - settings.least_gain } else { 1.0 };
+        let handicapped = |entrant: &Entrant| match entrant.name == OWN {
+            true if any_loss_is_borne(settings.least_gain) => f64::INFINITY,
+            true => entrant.distance * (1.0 - settings.least_gain),
+            false => entrant.distance,
+        };
         let nearest = entrants.into_iter().min_by(|a, b| handicapped(a).total_cmp(&handicapped(b)));
         let chosen = nearest.map(|Entrant { name, mut found, .. }| {
             let found_by = json!({ "method": name, "compared": distances });

@@ -1,6 +1,6 @@
 //! Sources of plans that need no fit: schedules by formula, OSS, and the paper's bound.
 
-use fewstep_core::denoiser::Denoiser;
+use fewstep_core::denoiser::{Denoiser, Levels};
 use fewstep_core::observe::Progress;
 use fewstep_core::plan::Plan;
 use fewstep_core::schedule::Family;
@@ -17,6 +17,17 @@ fn alone(plan: Plan) -> FoundPlan {
     FoundPlan { plan, path: Vec::new(), error: f64::NAN }
 }
 
+/// The plan of a solver on `nfe` evaluations' worth of a family's levels, rounded to those that a denoiser knows.
+///
+/// # Errors
+/// If there are not so many levels, or the solver leaves no plan on them.
+pub(super) fn by_formula(family: &Family, solver: Solver, known: &Levels, nfe: usize) -> Result<Plan> {
+    let (low, high) = known.sampling;
+    // a solver of e evaluations a step makes e (n - 1) + 1 of them
+    let count = nfe.div_ceil(solver.evaluations_per_step());
+    on_schedule(solver, &family.on(known).build(count, low, high)?.round(known)?)
+}
+
 pub(super) fn longest(steps: &[usize]) -> usize {
     steps.iter().copied().max().unwrap_or(0)
 }
@@ -30,14 +41,9 @@ impl<D: Denoiser> Search<'_, D> {
         candidates: &mut Candidates,
         steps: &[usize],
     ) -> Result<()> {
-        let levels = &self.student.denoiser().spec().levels;
-        let (low, high) = levels.sampling;
+        let known = &self.student.denoiser().spec().levels;
         for nfe in steps {
-            // a solver of e evaluations a step makes e (n - 1) + 1 of them
-            let count = nfe.div_ceil(solver.evaluations_per_step());
-            candidates
-                .found
-                .push(alone(on_schedule(solver, &family.on(levels).build(count, low, high)?.round(levels)?)?));
+            candidates.found.push(alone(by_formula(family, solver, known, *nfe)?));
         }
         Ok(())
     }

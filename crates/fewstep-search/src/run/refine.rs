@@ -9,7 +9,7 @@ use fewstep_core::solver::Solver;
 use super::check::levels_can_move;
 use super::{Candidates, Search, error_space};
 use crate::error::{Error, Result};
-use crate::refine::{GaussNewtonOptions, MOST_TRIES, Moving, RefineOptions, gauss_newton_in, refine};
+use crate::refine::{GaussNewtonOptions, Moving, RefineOptions, gauss_newton_in, refine};
 use crate::seeded::Seeded;
 use crate::settings::{Distance, GaussNewtonSettings, RolloutSettings};
 use crate::{Endpoints, pseudo_huber, pseudo_huber_constant, squared_error};
@@ -68,24 +68,28 @@ impl<D: Denoiser> Search<'_, D> {
         let refined = || candidates.found.iter().filter(|found| found.plan.nfe() <= settings.up_to);
         let mut progress = Progress::new(self.observer, "Gauss-Newton", "plans", refined().count() as u64, 0);
         let mut evaluations = 0;
+        let fit = candidates.fit.as_ref().filter(|_| self.tries_all);
         let plans = candidates.found.iter_mut().filter(|found| found.plan.nfe() <= settings.up_to);
         for (done, found) in (1..).zip(plans) {
-            evaluations += self.by_gauss_newton(&mut found.plan, settings)?;
+            // how many terms a fitted plan has depends on the denoiser
+            let dearest = fit.map(|fit| self.fullest(fit, found.plan.nfe()));
+            evaluations += self.by_gauss_newton(&mut found.plan, dearest.as_ref(), settings)?;
             progress.set(done, "");
         }
         candidates.evaluations += evaluations;
         Ok(())
     }
 
-    fn by_gauss_newton(&self, plan: &mut Plan, settings: &GaussNewtonSettings) -> Result<u64> {
+    /// Refines one plan and returns the evaluations of single samples that it takes. Where all is tried that may be, these are as many as
+    /// the refinement of the `dearest` plan may take, or of this one where there is none.
+    fn by_gauss_newton(&self, plan: &mut Plan, dearest: Option<&Plan>, settings: &GaussNewtonSettings) -> Result<u64> {
         let all = self.settings.teacher.samples;
         let (fitted, deciding) = settings.latents(plan.nfe(), all);
         let ((student, batch), others) = (self.part(0, fitted)?, self.part(all - deciding, deciding)?);
         let spec = student.denoiser().spec();
         let options = GaussNewtonOptions {
             rounds: settings.rounds,
-            // levels at an end of the range may not move; whether there are any depends on the denoiser
-            sigma_range: if self.tries_all { (f64::MIN_POSITIVE, f64::MAX) } else { spec.levels.supported },
+            sigma_range: spec.levels.supported,
             difference: difference(spec.rounding),
             central: plan.nfe() <= FEW_EVALUATIONS,
             moving: moving(&spec.levels),
@@ -98,10 +102,17 @@ impl<D: Denoiser> Search<'_, D> {
         let denoise = |asked: &[(&D::Batch, f64)]| student.denoised_together(asked);
         let decide = |plan: &Plan| others.1.mean_distance(plan, |x: &D::Batch, sigma| others.0.denoised(x, sigma));
         let space = error_space(settings.error_space);
+        let most = options.most_evaluations(dearest.unwrap_or(plan));
         *plan = gauss_newton_in(plan, &batch, decide, &options, space, denoise)?.plan;
-        let most = ((1 + MOST_TRIES * settings.rounds) * plan.nfe() * deciding) as u64;
-        while self.tries_all && others.0.evaluations() < most {
-            decide(plan)?;
+        if self.tries_all {
+            let sigma = self.teacher.grid().sigma_max();
+            for (part, most) in
+                [(&student, most.0.saturating_mul(fitted)), (&others.0, most.1.saturating_mul(deciding))]
+            {
+                while part.evaluations() < most as u64 {
+                    part.denoised(part.latents(), sigma)?;
+                }
+            }
         }
         Ok(student.evaluations() + others.0.evaluations())
     }

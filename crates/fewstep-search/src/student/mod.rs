@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 pub use self::along::sweep_evaluations;
 pub(super) use self::along::{Swept, along};
+use super::gain::any_loss_is_borne;
 use super::teacher::{MeanPrediction, Nodes, Teacher};
 use super::{FoundPlan, Outcome, SearchError};
 use fewstep_core::plan::{Combination, Plan, Source, Stage};
@@ -25,7 +26,7 @@ pub struct StudentOptions {
     pub beam: usize,
     /// The fraction of a state's error that one more evaluation must take away for the state to be gone on from: of two
     /// states at one level that are nearly as near to the teacher, the one with fewer evaluations has more to spend
-    /// below. 0 keeps every state that is an improvement; infinitely negative, every state.
+    /// below. 0 keeps every state that is an improvement; [`f64::MIN`] or infinitely negative, every state.
     pub gain: f64,
     /// How sampling ends.
     pub last_step: LastStep,
@@ -210,8 +211,7 @@ fn keep(best: &mut Vec<Candidate>, candidate: Candidate, most: usize) {
 /// with fewer evaluations. If then none is left at `latest` or before, from where every later layer can still be
 /// reached, all are kept.
 fn drop_idle(best: &mut [Vec<Candidate>], least: &mut [f64], gain: f64, latest: usize) {
-    // said apart, as infinity times a least error of 0 is not a number
-    let every = gain == f64::NEG_INFINITY;
+    let every = any_loss_is_borne(gain);
     let gains = |c: &Candidate, least: f64| every || c.step.error <= (1.0 - gain) * least;
     if best.iter().zip(&*least).take(latest + 1).any(|(best, least)| best.iter().any(|c| gains(c, *least))) {
         for (best, least) in best.iter_mut().zip(&*least) {
@@ -308,5 +308,33 @@ impl<V: VectorSpace> Student<V> {
         }
         let plan = plan.named(solver, Schedule::new(levels).ok());
         FoundPlan { plan, path: self.path.clone(), error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Errors of the candidates that stay at each of three nodes, of which the first was reached without an error before.
+    fn left(gain: f64) -> Vec<Vec<f64>> {
+        let candidate = |error: f64| Candidate {
+            student: 0,
+            step: Step { terms: Combination::default(), error, distance: f64::NAN, regularised: false },
+        };
+        let mut best: Vec<Vec<Candidate>> = [&[0.0, 1e-9][..], &[0.5, 2.0], &[3.0]]
+            .map(|errors| errors.iter().copied().map(candidate).collect())
+            .into();
+        let mut least = vec![0.0, 1.0, f64::INFINITY];
+        drop_idle(&mut best, &mut least, gain, 2);
+        assert_eq!(least, [0.0, 0.5, 3.0]);
+        best.iter().map(|left| left.iter().map(|candidate| candidate.step.error).collect()).collect()
+    }
+
+    #[test]
+    fn states_that_gain_too_little_are_dropped() {
+        assert_eq!(left(0.1), [vec![0.0], vec![0.5], vec![3.0]]);
+        for every in [f64::MIN, f64::NEG_INFINITY] {
+            assert_eq!(left(every), [vec![0.0, 1e-9], vec![0.5, 2.0], vec![3.0]]);
+        }
     }
 }

@@ -176,6 +176,21 @@ fn scores_choose_plans() {
         let found = search.find(&method("least-squares+data-moments+nearest"), &[3]).unwrap();
         assert_eq!(found.plans[&3].metadata.found_by["nearest"]["method"], chosen);
     }
+    // of plans that are at no distance at all, the own one is kept where others have to gain, and given up where they may lose anything
+    struct SeesNothing;
+    impl PlanScorer for SeesNothing {
+        fn distance(&self, _: &Plan, _: &[u64]) -> fewstep_search::Result<f64> {
+            Ok(0.0)
+        }
+    }
+    for (least_gain, chosen) in [(0.1, "own"), (-1.0, "own"), (f64::MIN, "karras/heun+data-moments")] {
+        let mut settings = settings.clone();
+        settings.nearest.least_gain = least_gain;
+        let search = Search::new(&denoiser, &settings, &Silent).unwrap();
+        let search = search.with(Extras { data: Some(&data), plan_scorer: Some(&SeesNothing), ..Extras::default() });
+        let found = search.find(&method("least-squares+data-moments+nearest"), &[3]).unwrap();
+        assert_eq!(found.plans[&3].metadata.found_by["nearest"]["method"], chosen);
+    }
 }
 
 /// Vectors are no grids: errors are compared as they are, and moments are refused in a sentence.

@@ -10,8 +10,8 @@ use fewstep_core::parameterisation::Parameterisation;
 use fewstep_core::schedule::log_snr;
 use fewstep_search::{
     DataMoments, Endpoints, Error, Extras, Method, Search, SearchSettings, Seeded, StudentOptions, TEACHER_STEPS,
-    Teacher, baseline, check_method, find_plans, minimise_bound, minimise_discretization, sample, search_cost,
-    solve_teacher, sweep_evaluations, usual_teacher,
+    Teacher, baseline, check_method, check_steps, find_plans, minimise_bound, minimise_discretization, sample,
+    search_cost, search_costs, solve_teacher, sweep_evaluations, usual_teacher,
 };
 
 use crate::finding::{method, pictures, settings};
@@ -71,6 +71,39 @@ fn what_is_possible_is_found() {
     let error = search.find(&method("bound/euler"), &[1, 5, 6]).unwrap_err().to_string();
     assert!(error.contains("no plan of 1 and 6 evaluations") && error.contains("2 to 5"), "{error}");
     assert!(search.find(&method("gits/euler"), &[]).unwrap().plans.is_empty());
+}
+
+/// A schedule by its formula may ask for more levels than there are, or for levels that round to the same.
+#[test]
+fn formulas_that_cannot_be_built_are_refused_before_any_evaluation() {
+    let settings = settings();
+    let table = Counting::new(pictures()); // 0.02 to 20: 849 of iDDPM's 1000 levels
+    let known = Counting::new(discrete()); // 60 levels
+    let no_vp = Oracle::new(Mixture::gaussian(vec![0.5], 0.2).unwrap(), vec![1], Levels::between(0.5, 1.0));
+    for (denoiser, name, possible, why) in [
+        (&table, "iddpm/euler", &[1, 5][..], "1100 noise levels were asked for, but only"),
+        (&table, "iddpm/euler+gauss-newton", &[1, 5], "1100 noise levels were asked for, but only"),
+        (&known, "karras/dpmpp2m", &[1, 5], "noise levels must fall strictly"),
+        (&known, "timestep_uniform/euler", &[1, 5], "1100 noise levels were asked for, but only"),
+        (&Counting::new(no_vp), "vp/euler", &[], "sigma_min must be so small"),
+    ] {
+        let (method, steps) = (method(name), [1, 5, 1100]);
+        let before = denoiser.cost().evaluations;
+        let refused = find_plans(denoiser, &method, &steps, &settings, &Silent).unwrap_err();
+        assert_eq!(denoiser.cost().evaluations, before, "{name}");
+        let Error::NoPlan { nfe, why: said, .. } = refused else { panic!("{name}: {refused}") };
+        assert!(possible.iter().all(|possible| !nfe.contains(possible)) && nfe.len() + possible.len() == 3, "{nfe:?}");
+        assert!(said.contains(why), "{name}: {said}");
+        assert!(check_steps(&denoiser.spec().levels, &method, &[1100], &settings).is_err(), "{name}");
+        // a comparison goes on with the others, and its forecast is of them
+        let search = Search::new(denoiser, &settings, &Silent).unwrap();
+        assert_eq!(search.possible(&method, &steps), possible, "{name}");
+        let found = search.find(&method, &search.possible(&method, &steps)).unwrap();
+        assert_eq!(found.plans.into_keys().collect::<Vec<_>>(), possible, "{name}");
+        let of =
+            |steps: &[usize]| search_costs(denoiser.spec(), std::slice::from_ref(&method), steps, &settings).unwrap();
+        assert_eq!(of(&steps), of(possible), "{name}");
+    }
 }
 
 #[test]

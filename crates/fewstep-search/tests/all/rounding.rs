@@ -9,7 +9,7 @@ use fewstep_search::{HeldOut, SearchSettings, find_plans};
 use crate::support::{Answering, Batch, denoised, images};
 
 /// A mixture that is told levels and states in single precision, and answers in it.
-fn single(exact: &Oracle) -> impl Denoiser<Batch = Batch> {
+pub fn single(exact: &Oracle) -> impl Denoiser<Batch = Batch> {
     let spec = Spec { rounding: f64::from(f32::EPSILON) / 2.0, ..exact.spec().clone() };
     let answer = |exact: &Oracle, x: &Batch, sigma: f64, classes: &Classes| {
         rounded(&denoised(exact, &rounded(x), f64::from(sigma as f32), classes))
