@@ -4,7 +4,7 @@ use fewstep_core::execute::{Start, execute};
 use fewstep_core::plan::{Plan, Source};
 use fewstep_core::schedule::Schedule;
 use fewstep_core::solver::{LastStep, SolverOptions};
-use fewstep_search::export::{Betas, Error, Options, Target, export};
+use fewstep_search::export::{Betas, Error, Note, Options, Setting, Target, export};
 use fewstep_search::parse_solver;
 use fewstep_search::suggest::nearest;
 use pyo3::prelude::*;
@@ -88,7 +88,7 @@ impl PyPlan {
         let options = Options { nearest, betas, shift };
         match export(&self.0, target, &options) {
             Ok(exported) => {
-                let mut notes: Vec<String> = exported.notes.iter().map(|note| note.replace(SETTING, KEYWORD)).collect();
+                let mut notes: Vec<String> = exported.notes.iter().map(said).collect();
                 if exported.nearest.is_some() {
                     notes.push(format!(
                         "a plan that the tool runs exactly is found by method={:?}",
@@ -146,15 +146,20 @@ fn target_named(name: &str) -> PyResult<Target> {
     })
 }
 
-/// How notes spell a setting for the command line, and what it is in Python.
-const SETTING: &str = "the setting search.least_squares.constant = false";
-const KEYWORD: &str = "least_squares={\"constant\": False}";
+/// A note, with its setting as the keyword argument of a search.
+fn said(note: &Note) -> String {
+    note.in_words(|Setting { table, name, value }| {
+        let value = if *value { "True" } else { "False" };
+        format!("{table}={{{name:?}: {value}}}")
+    })
+}
 
 /// A search for the noise levels of a solver that the tool has.
 fn exact_method(target: Target) -> &'static str {
     match target {
         Target::DiffusersEuler | Target::DiffusersEdmEuler | Target::DiffusersFlowEuler => "oss/euler",
         Target::DiffusersHeun => "oss/heun",
+        Target::DiffSampler => "oss/ipndm4", // it clips outputs of dpmpp and unipc
         _ => "oss/dpmpp2m_nolof",
     }
 }

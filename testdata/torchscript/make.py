@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes tiny.pt, a TorchScript archive of a convolution with batch normalisation in a submodule, label_or_none.pt, a
-program whose label may be None, average.pt, a feature network: means of quarters of images, and exact denoisers of mixtures
-with their descriptions: vector.pt ([24]), wide.pt ([1, 17, 33]) and latent.pt ([4, 8, 8]) with its decoder.pt.
+program whose label may be None, average.pt, a feature network: means of quarters of images, on_request.pt, the same where
+it is called with `return_features` and two scores where it is not, and exact denoisers of mixtures with their descriptions:
+vector.pt ([24]), wide.pt ([1, 17, 33]) and latent.pt ([4, 8, 8]) with its decoder.pt.
 
     pip install torch && python make.py [NAME ...]
 
@@ -56,6 +57,19 @@ class Average(torch.nn.Module):
 
 
 save("average", Average())
+
+
+class OnRequest(torch.nn.Module):
+    """Two scores of such images, `[N, 2]`, or, where features are asked for as NVIDIA's networks are, what `Average` answers."""
+
+    def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        features = torch.nn.functional.adaptive_avg_pool2d(images / 255, 2).flatten(1)
+        if return_features:
+            return features
+        return torch.stack([features.mean(1), features.amax(1)], 1)
+
+
+save("on_request", OnRequest())
 
 
 class Mixture(torch.nn.Module):

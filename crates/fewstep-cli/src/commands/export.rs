@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow, ensure};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use fewstep::plans::{read_plan, rollout_errors};
-use fewstep::search::export::{self, Betas, Options, Target};
+use fewstep::search::export::{self, Betas, Note, Options, Setting, Target};
 use fewstep_core::plan::Plan;
 use fewstep_io::atomic;
 use serde_json::json;
@@ -72,7 +72,8 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let Forms { betas, shift } = &args.forms;
     let options = Options { nearest: args.nearest, betas: betas.clone(), shift: *shift };
     let exported = export::export(&plan, args.to, &options).map_err(with_advice)?;
-    exported.notes.iter().for_each(ui::note);
+    let notes: Vec<String> = exported.notes.iter().map(said).collect();
+    notes.iter().for_each(ui::note);
     let errors = match &exported.nearest {
         Some(nearest) => {
             let errors = Errors::measure(&args, &plan, &nearest.plan, terminal)?;
@@ -89,14 +90,19 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     let value = json!({
         "to": exported.tool,
         "text": exported.text,
-        "notes": exported.notes,
-        "exact": nearest.is_none(),
+        "notes": notes,
+        "exact": exported.is_exact,
         "nearest": nearest.map(|nearest| &nearest.plan),
         "moved": nearest.and_then(|nearest| nearest.moved.as_ref()),
         "rollout_error": errors,
         "file": place,
     });
     output.result(&value, || place.map_or(exported.text, |place| format!("{place} is for {}", exported.tool)))
+}
+
+/// A note, with its setting as `--set` takes it.
+fn said(note: &Note) -> String {
+    note.in_words(|Setting { table, name, value }| format!("the setting search.{table}.{name} = {value}"))
 }
 
 /// An error with the options that help.
@@ -106,6 +112,7 @@ fn with_advice(error: export::Error) -> anyhow::Error {
             "{error}; --nearest exports its noise levels for a solver of {tool}'s own, --to python a sampler that runs it as \
              it is"
         ),
+        export::Error::NothingNear { .. } => anyhow!("{error}; --to python exports a sampler that runs it as it is"),
         export::Error::LevelsBecomeOne { .. } => anyhow!("{error}; check --betas, or take fewer steps"),
         export::Error::Shift(_) => anyhow!("--shift: {error}"),
         _ => error.into(),

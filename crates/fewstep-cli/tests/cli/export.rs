@@ -130,6 +130,12 @@ fn what_a_tool_cannot_express_is_said_and_exported_on_request_alone() {
     let run = place.run(&["export", "own.json", "--to", "comfyui", "--nearest"]);
     assert!(run.code == 0 && run.stderr.contains("--model measures what that costs"), "{}", run.stderr);
     assert_eq!(run.stdout.split(", ").count(), 6);
+    assert!(
+        run.stderr.contains("are found with the setting search.least_squares.constant = false\n"),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains("0.0078 % more than the plan's noise * 80;"), "{}", run.stderr);
     let json = place.json(&["export", "own.json", "--to", "diffusers-euler", "--nearest"]);
     assert_eq!((&json["exact"], &json["file"]), (&false.into(), &serde_json::Value::Null));
 
@@ -138,6 +144,31 @@ fn what_a_tool_cannot_express_is_said_and_exported_on_request_alone() {
     assert!(run.code == 0 && run.stderr.contains("rollout error"), "{}", run.stderr);
     let error = place.run(&[&["export", "own.json", "--to", "comfyui"], &small[..]].concat());
     assert!(error.code == 1 && error.stderr.contains("1x1"), "{}", error.stderr);
+}
+
+/// Nothing is called exact that diff-sampler's code does otherwise or fails at.
+#[test]
+fn what_diff_sampler_does_otherwise_is_said() {
+    let place = place();
+    let json = |plan: &str| place.json(&["export", plan, "--to", "diff-sampler"]);
+    for (plan, exact) in [("euler.json", true), ("lower.json", false), ("unipc.json", false)] {
+        let json = json(plan);
+        let warned = json["notes"].to_string().contains("warning: diff-sampler's ");
+        assert_eq!((&json["exact"], warned, &json["nearest"]), (&exact.into(), !exact, &serde_json::Value::Null));
+    }
+    let save = |name: &str, plan: &Plan| std::fs::write(place.path(name), plan.to_json().unwrap()).unwrap();
+    save("rhoab.json", &plan("deis_rhoab3", LastStep::Stop));
+    let error = place.fails(&["export", "rhoab.json", "--to", "diff-sampler"]);
+    assert!(error.contains("fails with more than 4 noise levels; --nearest"), "{error}");
+    let run = place.run(&["export", "rhoab.json", "--to", "diff-sampler", "--nearest"]);
+    assert!(run.code == 0 && run.stdout.starts_with("--solver=dpmpp --num_steps=5 "), "{}{}", run.stdout, run.stderr);
+    let one = Solver::Heun.plan(&karras(1, 0.002, 80.0, 7.0).unwrap(), &SolverOptions::default()).unwrap();
+    save("one.json", &one);
+    for nearest in [&[][..], &["--nearest"]] {
+        let error = place.fails(&[&["export", "one.json", "--to", "diff-sampler"], nearest].concat());
+        assert!(error.contains("fails with a single noise level") && error.contains("; --to python"), "{error}");
+        assert!(!error.contains("--nearest"), "{error}");
+    }
 }
 
 /// The Python sampler on numbers, which are arrays enough for it, against the sampling loop.
