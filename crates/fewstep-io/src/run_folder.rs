@@ -11,12 +11,14 @@ use crate::safetensors::{self, Metadata};
 use crate::tensors::TensorMap;
 use crate::{Error, Result, atomic, json};
 
+mod log;
+
 /// The file that makes a folder a run folder.
 pub const RUN_FILE: &str = "run.json";
 
 const FORMAT: &str = "run file";
 
-/// Longest file of a folder that is read whole: results of a run, its log, images that it drew.
+/// Longest file of a folder that is read whole: results of a run, images that it drew.
 const MOST_BYTES: u64 = 256 << 20;
 
 /// Refuses a folder that a new run cannot have. A run that was killed while it wrote its first file may have left it unfinished, under a
@@ -94,18 +96,26 @@ impl RunFolder {
     /// or is longer than any that a run leaves; [`Error::Missing`] if there is none.
     pub fn inside(&self, name: impl AsRef<Path>) -> Result<PathBuf> {
         let name = name.as_ref();
-        let refused = |reason: &'static str| {
-            Err(Error::NotInside { folder: self.path.clone(), name: name.display().to_string(), reason })
-        };
+        match self.regular(name)? {
+            (_, length) if length > MOST_BYTES => Err(self.refused(name, "is far longer than what a run leaves")),
+            (path, _) => Ok(path),
+        }
+    }
+
+    /// Path and length of a regular file inside the folder.
+    fn regular(&self, name: &Path) -> Result<(PathBuf, u64)> {
         if name.as_os_str().is_empty() || !name.components().all(|part| matches!(part, Component::Normal(_))) {
-            return refused("is not a file inside it");
+            return Err(self.refused(name, "is not a file inside it"));
         }
         let path = self.path.join(name);
         match fs::metadata(&path).map_err(|e| Error::read(&path, e))? {
-            found if !found.is_file() => refused("is no regular file"),
-            found if found.len() > MOST_BYTES => refused("is far longer than what a run leaves"),
-            _ => Ok(path),
+            found if !found.is_file() => Err(self.refused(name, "is no regular file")),
+            found => Ok((path, found.len())),
         }
+    }
+
+    fn refused(&self, name: &Path, reason: &'static str) -> Error {
+        Error::NotInside { folder: self.path.clone(), name: name.display().to_string(), reason }
     }
 
     /// The bytes of a file that the run's own results name.

@@ -1,6 +1,7 @@
 //! The result cache: cells of tables, each a sampler scored once and kept with its plan and images in the run folder.
 
 pub(crate) mod diverged;
+mod row;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,142 +12,16 @@ use fewstep_core::plan::{Plan, Source};
 use fewstep_io::atomic;
 use fewstep_nn::TorchDenoiser;
 use fewstep_nn::tch::Device;
-use fewstep_report::Cell;
 use fewstep_search::{documented, sample};
 use serde::{Deserialize, Serialize};
 
 use self::diverged::or_infinite;
+pub(crate) use self::row::with_earlier;
+pub use self::row::{Distances, Row, Scores, deviation, mean, spread};
 use crate::error::{Result, bail, ensure};
 use crate::forecast::check_count;
 use crate::runs::{read, remove_if_there, slug};
-use crate::scorer::{self, ImageScorer, Score};
-
-/// One cell of a table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// The model's name.
-    pub model: String,
-    /// The method's name, or `teacher`.
-    pub method: String,
-    /// Network evaluations an image.
-    pub nfe: usize,
-    /// Network calls an image: more than evaluations under guidance. (Files of before guidance do not say so.)
-    #[serde(default)]
-    pub calls: usize,
-    /// Distances of its images under each feature network; none where samples are no images.
-    #[serde(default)]
-    pub scores: Vec<Scores>,
-    /// Mean squared difference of a value to the fine teacher's samples on held-out latents; infinite (in JSON null) of a sampler that
-    /// diverges.
-    #[serde(deserialize_with = "diverged::error")]
-    pub rollout_error: f64,
-    /// The same on the latents of the method's search, if it compares any: far below the other, the plan is overfitted to them.
-    #[serde(default, alias = "seen_error")]
-    pub training_error: Option<f64>,
-    /// Evaluations of single images that finding this method's plans, for all numbers of steps, took beyond the teacher's.
-    pub search_evaluations: u64,
-    /// Seconds that it took beyond the teacher.
-    pub search_seconds: f64,
-    /// Seconds an image for sampling.
-    pub seconds_per_image: f64,
-    /// Noise levels of the evaluations.
-    pub sigmas: Vec<f64>,
-    /// What each evaluation's output weighs in the image (Eq. 8).
-    pub weights: Vec<f64>,
-    /// The plan's file, in the run folder.
-    pub plan: PathBuf,
-    /// A PNG of the first images, in the run folder; none where samples are no images.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grid: Option<PathBuf>,
-}
-
-/// Distances of a cell's images under one feature network; empty where the sampler diverges.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Scores {
-    /// The feature network's name.
-    pub features: String,
-    /// From data; none without any.
-    pub data: Distances,
-    /// From the teacher's images of other seeds: whether the sampler is true to its model, apart from whether that is true to data.
-    pub teacher: Distances,
-}
-
-/// Distances from one reference, one for each range of seeds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Distances {
-    /// Frechet distances.
-    pub frechet: Vec<f64>,
-    /// KID; none where the reference has statistics alone.
-    pub kid: Vec<f64>,
-}
-
-impl Scores {
-    /// None yet.
-    fn empty(features: &str) -> Self {
-        Self { features: features.to_owned(), data: Distances::default(), teacher: Distances::default() }
-    }
-}
-
-impl Distances {
-    fn push(&mut self, of_range: Option<scorer::Distances>) {
-        self.frechet.extend(of_range.map(|distances| distances.frechet));
-        self.kid.extend(of_range.and_then(|distances| distances.kid));
-    }
-}
-
-impl Row {
-    /// Ranges of seeds that its images were scored on.
-    pub fn ranges(&self) -> usize {
-        let ranges = self.scores.iter().map(|scores| scores.data.frechet.len().max(scores.teacher.frechet.len()));
-        ranges.max().unwrap_or(0)
-    }
-
-    /// Takes the score of a further range.
-    fn add(&mut self, score: Score) {
-        let before = self.ranges() as f64;
-        for (all, score) in self.scores.iter_mut().zip(score.scores) {
-            all.data.push(score.data);
-            all.teacher.push(score.teacher);
-        }
-        self.seconds_per_image += (score.seconds - self.seconds_per_image) / (before + 1.0);
-    }
-
-    /// Frechet distances, one for each range of seeds, under one of the feature networks: from the data, or from the teacher's images
-    /// where there is none.
-    pub fn frechet(&self, network: usize) -> &[f64] {
-        self.scores.get(network).map_or(&[], |scores| match scores.data.frechet.is_empty() {
-            true => &scores.teacher.frechet,
-            false => &scores.data.frechet,
-        })
-    }
-
-    /// What is written under its images: the mean distance under each feature network.
-    pub(crate) fn frechet_caption(&self) -> String {
-        let write = |network| format!("{:.2}", mean(self.frechet(network)));
-        format!("Frechet distance {}", (0..self.scores.len()).map(write).collect::<Vec<_>>().join(", "))
-    }
-}
-
-/// What a table shows of one value a range of seeds: their mean and standard deviation.
-pub fn spread(values: &[f64]) -> Cell {
-    match values {
-        [] => Cell::Missing,
-        [value] => Cell::Number(*value),
-        values => Cell::Spread(mean(values), deviation(values)),
-    }
-}
-
-/// Mean; NaN of none.
-pub fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
-/// Standard deviation of the values about their mean; 0 of one.
-pub fn deviation(values: &[f64]) -> f64 {
-    let (mean, n) = (mean(values), values.len() as f64);
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    if n > 1.0 { (squares / (n - 1.0)).sqrt() } else { 0.0 }
-}
+use crate::scorer::ImageScorer;
 
 /// Rollout errors: mean squared differences of a pixel to the fine teacher's images.
 #[derive(Clone, Copy, Debug)]
@@ -234,9 +109,11 @@ pub struct ResultCache<'a> {
 }
 
 impl ResultCache<'_> {
-    /// The cell of `method` as far as it was scored: some of the ranges of seeds may be left.
+    /// The cell of `method` as far as it was scored, under the names that the model and the feature networks have now: some of the
+    /// ranges of seeds may be left.
     pub fn begun(&self, method: &str, nfe: usize) -> Result<Option<Row>> {
-        read(&self.file(method, nfe, "json"))
+        let row: Option<Row> = read(&self.file(method, nfe, "json"))?;
+        Ok(row.map(|row| row.named(self.name, self.scorer.iter().flat_map(ImageScorer::networks))))
     }
 
     /// The same, if it was scored with this very plan.
@@ -287,7 +164,7 @@ impl ResultCache<'_> {
             search_seconds: cost.seconds,
             seconds_per_image: seconds,
             sigmas: plan.sigmas(),
-            weights: (0..plan.nfe()).map(|k| image.coefficient(Source::Output(k))).collect(),
+            weights: (0..plan.nfe()).map(|k| or_infinite(image.coefficient(Source::Output(k)))).collect(),
             plan: self.inside(&plan_file),
             scores,
             grid,

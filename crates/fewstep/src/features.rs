@@ -15,6 +15,13 @@ use fewstep_search::SampleLoss;
 use crate::error::{Result, bail, ensure};
 use crate::{assets, pixels};
 
+/// How the name of a program ends, and the pixels that it then takes.
+const RANGES: [(&str, InputRange); 3] =
+    [("@bytes", InputRange::Bytes), ("@unit", InputRange::Unit), ("@signed", InputRange::Signed)];
+
+/// What follows where a program is called with `return_features`.
+const RETURN_FEATURES: &str = "+return_features";
+
 /// Which feature network, and how its images are prepared.
 #[derive(Clone, Debug)]
 pub struct FeatureOptions {
@@ -34,14 +41,18 @@ impl FeatureOptions {
 
     /// Whether this name is one of a TorchScript program that is run.
     pub fn is_program(name: &str) -> bool {
-        Self::named(name, Convention::default(), false).torchscript.is_some()
+        Self::named(name, Convention::default()).torchscript.is_some()
     }
 
     /// As it is named on a command line: a file, or `FILE@bytes`, `FILE@unit` or `FILE@signed`, which runs the file as a TorchScript
-    /// program on pixels of this range: only for files that are trusted.
-    pub fn named(name: &str, convention: Convention, return_features: bool) -> Self {
-        let ranges = [("@bytes", InputRange::Bytes), ("@unit", InputRange::Unit), ("@signed", InputRange::Signed)];
-        let program = ranges.into_iter().find_map(|(end, range)| Some((name.strip_suffix(end)?, range)));
+    /// program on pixels of this range: only for files that are trusted. `FILE@bytes+return_features` (and so on) calls the program with
+    /// `return_features`, as NVIDIA's need.
+    pub fn named(name: &str, convention: Convention) -> Self {
+        let (call, return_features) = match name.strip_suffix(RETURN_FEATURES) {
+            Some(call) => (call, true),
+            None => (name, false),
+        };
+        let program = RANGES.into_iter().find_map(|(end, range)| Some((call.strip_suffix(end)?, range)));
         let (file, range) = program.map_or((name, None), |(file, range)| (file, Some(range)));
         let torchscript = range.map(|range| torchscript::Options { range, return_features, ..Default::default() });
         Self { file: Some(PathBuf::from(file)), convention, torchscript }
@@ -63,7 +74,17 @@ impl FeatureOptions {
             }
             return assets::features(device);
         };
-        ensure!(path.exists(), "the feature network {} does not exist: check the path", path.display());
+        if !path.exists() {
+            // a name that was meant for a program, and is none as it was written
+            let program = path.display().to_string().contains('@');
+            let how =
+                ", or write a program as PROGRAM@bytes, @unit or @signed, then +return_features where it needs that";
+            bail!(
+                "the feature network {} does not exist: check the path{}",
+                path.display(),
+                if program { how } else { "" }
+            );
+        }
         let options = OpenOptions { convention: self.convention, torchscript: self.torchscript };
         Ok(features::open(path, &options, device)?)
     }
@@ -141,5 +162,39 @@ impl SampleLoss<Shared<Batch>> for FeatureLoss<'_> {
         let share = own as f64 / all.max(1) as f64;
         let loss = samples.sum_over_processes(share * loss);
         Ok((loss, samples.with(Batch::combine(&[(share, &slope)]))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_how_a_program_is_called() {
+        let named = |name: &str| {
+            let options = FeatureOptions::named(name, Convention::default());
+            let call = options.torchscript.map(|call| (call.range, call.return_features));
+            (options.file.unwrap().display().to_string(), call)
+        };
+        let is = |file: &str, call| (file.to_owned(), call);
+        assert_eq!(named("a.pt@bytes"), is("a.pt", Some((InputRange::Bytes, false))));
+        assert_eq!(named("a.pt@unit+return_features"), is("a.pt", Some((InputRange::Unit, true))));
+        assert_eq!(named("a@b.pt@signed+return_features"), is("a@b.pt", Some((InputRange::Signed, true))));
+        // nothing is run that is not named as a program
+        for file in ["a.pt", "a.pt+return_features", "a.pt@bytes+return", "a.pt@bytes.pt"] {
+            assert_eq!(named(file), is(file, None));
+            assert!(!FeatureOptions::is_program(file));
+        }
+        assert!(FeatureOptions::is_program("a.pt@bytes+return_features"));
+    }
+
+    #[test]
+    fn a_misspelt_program_is_told_how_programs_are_written() {
+        let error = |name: &str| {
+            let options = FeatureOptions::named(name, Convention::default());
+            options.open([3, 8, 8], Device::Cpu).err().unwrap().to_string()
+        };
+        assert!(error("none.pt@bytes+return-features").contains("write a program as PROGRAM@bytes"));
+        assert!(error("none.pt").ends_with("does not exist: check the path"));
     }
 }

@@ -25,6 +25,8 @@ const EXACT_SEEDS: Range<u64> = (4 << 40)..(4 << 40) + 2000;
 pub struct ImageReference {
     /// The feature network.
     pub features: Box<dyn FeatureNetwork>,
+    /// What tables call it.
+    label: String,
     data: Data,
     /// Where that comes from.
     name: String,
@@ -109,7 +111,12 @@ impl ImageReference {
         let open = |(features, reference): (&FeatureOptions, &Option<PathBuf>)| {
             Self::open(opened, features, reference.as_ref(), options, observer)
         };
-        features.iter().zip(&references).map(open).collect()
+        let mut all = features.iter().zip(&references).map(open).collect::<Result<Vec<Self>>>()?;
+        let stem = |path: &PathBuf| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let stems = features.iter().map(|features| features.file.as_ref().and_then(stem).unwrap_or_default());
+        let networks: Vec<_> = all.iter().map(|reference| reference.features.id().clone()).zip(stems).collect();
+        all.iter_mut().zip(labels(&networks)).for_each(|(reference, label)| reference.label = label);
+        Ok(all)
     }
 
     fn open(
@@ -121,15 +128,16 @@ impl ImageReference {
     ) -> Result<Self> {
         let shape = opened.pixel_shape()?;
         let features = features.open(shape, opened.denoiser().device())?;
+        let label = features.id().name.clone();
         let Some(path) = reference else {
-            return Ok(Self { features, data: Data::None, name: NO_DATA.to_owned(), hash: None });
+            return Ok(Self { features, label, data: Data::None, name: NO_DATA.to_owned(), hash: None });
         };
         let keep = Keep { features: true, ..Keep::default() };
         let ranks = opened.denoiser().ranks();
         let data = read_or_collect(path, &*features, shape, keep, options, (observer, &ranks))?;
         let name = path.display().to_string();
         check_features(&*features, shape, &data.statistics, &name)?;
-        Ok(Self { features, hash: Some(data.name.clone()), data: Data::Known(Box::new(data)), name })
+        Ok(Self { features, label, hash: Some(data.name.clone()), data: Data::Known(Box::new(data)), name })
     }
 
     /// What comes with the library for a built-in model.
@@ -137,17 +145,18 @@ impl ImageReference {
         let shape = opened.pixel_shape()?;
         let device = opened.denoiser().device();
         let features = FeatureOptions::file(None).open(shape, device)?;
+        let label = features.id().name.clone();
         if MIXTURES.contains(&opened.name.as_str()) {
             // a guided one should make what the mixture holds, too
             let conditional = opened.name == MIXTURES[1];
             let name = format!("{} exact samples", EXACT_SEEDS.count());
             let data = Data::Exact { conditional, device, made: OnceCell::new() };
-            return Ok(Self { features, data, name, hash: None });
+            return Ok(Self { features, label, data, name, hash: None });
         }
         let name = format!("{} training images", assets::DATA_NAME);
         let data = Reference::new(&name, assets::reference()?);
         check_features(&*features, shape, &data.statistics, &name)?;
-        Ok(Self { features, data: Data::Known(Box::new(data)), name, hash: None })
+        Ok(Self { features, label, data: Data::Known(Box::new(data)), name, hash: None })
     }
 
     /// What the feature network makes of the data, with every image's features where they are at hand; none where images are compared
@@ -170,6 +179,11 @@ impl ImageReference {
         Ok(made.get().map(|data| &**data))
     }
 
+    /// What tables call the feature network: its name, and more of it where others beside it have the same.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
     /// By name and hash.
     pub fn id(&self) -> ReferenceId {
         ReferenceId {
@@ -178,6 +192,20 @@ impl ImageReference {
             reference_sha256: self.hash.clone(),
         }
     }
+}
+
+/// What tables call these feature networks, which have the stems of their files beside them: by their names; those that share one with the
+/// stem, else with the beginning of the hash, else with the place in the list.
+fn labels(networks: &[(FeatureId, String)]) -> Vec<String> {
+    let forms = |(place, (FeatureId { name, sha256 }, stem)): (usize, &(FeatureId, String))| {
+        [name.clone(), format!("{name}/{stem}"), format!("{name}/{sha256:.12}"), format!("{name}/{}", place + 1)]
+    };
+    let all: Vec<[String; 4]> = networks.iter().enumerate().map(forms).collect();
+    let label = |own: &[String; 4]| {
+        let alone = |form: &&String| all.iter().flatten().filter(|other| other == form).count() == 1;
+        own.iter().find(alone).unwrap_or(&own[own.len() - 1]).clone()
+    };
+    all.iter().map(label).collect()
 }
 
 /// The reference of each of so many feature networks: one of its own, in order, or the same for all; none where there is none.
@@ -193,6 +221,11 @@ pub fn references_of(references: &[PathBuf], networks: usize) -> Result<Vec<Opti
     );
     let of = |index: usize| references.get(index).or(references.first()).cloned();
     Ok((0..networks).map(of).collect())
+}
+
+/// Whether the images of a reference can be padded: those of a data set, where statistics hold none and arrays are used as they are.
+pub fn can_be_padded(reference: &Path) -> bool {
+    !has_extension(reference, "npz")
 }
 
 /// A reference from its file: statistics (.npz with mu and sigma), or a data set whose images go through the network.
@@ -215,7 +248,7 @@ pub fn read_or_collect(
     if has_extension(path, "npz") && !is_images {
         return Ok(Reference::read(path, &format!("sha256:{}", hash::sha256_file(path)?))?);
     }
-    let pad_to = options.pad_to.filter(|_| !is_images);
+    let pad_to = options.pad_to.filter(|_| can_be_padded(path));
     let dataset = open_data(path, pad_to, None)?;
     let found = measure::shape_of(&dataset);
     ensure!(
@@ -240,4 +273,26 @@ fn of_images(images: &Tensor, features: &dyn FeatureNetwork, name: &str) -> Resu
         collector.push_sampled(&batch)?;
     }
     Ok(Reference::from_collected(name, collector.finish()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn feature_networks_of_one_architecture_are_told_apart() {
+        let labels = |networks: &[(&str, &str, &str)]| {
+            let network = |(name, hash, stem): &(&str, &str, &str)| {
+                (FeatureId { name: (*name).to_owned(), sha256: hash.repeat(64) }, (*stem).to_owned())
+            };
+            super::labels(&networks.iter().map(network).collect::<Vec<_>>())
+        };
+        assert_eq!(labels(&[("small", "a", "x")]), ["small"]);
+        assert_eq!(labels(&[("small", "a", "x"), ("other", "b", "x")]), ["small", "other"]);
+        let three = [("small", "a", "x"), ("small", "b", "y"), ("other", "c", "x")];
+        assert_eq!(labels(&three), ["small/x", "small/y", "other"]);
+        let of_one_stem = [("small", "a", "x"), ("small", "b", "x"), ("small", "c", "z")];
+        assert_eq!(labels(&of_one_stem), ["small/aaaaaaaaaaaa", "small/bbbbbbbbbbbb", "small/z"]);
+        assert_eq!(labels(&[("small", "a", "x"); 2]), ["small/1", "small/2"], "one file beside two references");
+    }
 }

@@ -57,6 +57,11 @@ pub trait Task: Serialize + DeserializeOwned {
     /// # Errors
     /// Why it cannot go on.
     fn continuing(self, earlier: Self) -> std::result::Result<Self, ResumeError>;
+
+    /// The command that repeats this task whole, which `command` has gone on with, and `earlier` before.
+    fn command(&self, _earlier: &[String], command: &[String]) -> Vec<String> {
+        command.to_vec()
+    }
 }
 
 /// Why a run cannot go on from an earlier one, in a sentence.
@@ -155,7 +160,8 @@ impl<T: Task> Run<T> {
                 out.display()
             ))
         })?;
-        let file = RunFile { kind: task.kind().to_owned(), provenance: Provenance::now(command), task };
+        let provenance = Provenance::now(&task.command(&earlier.provenance.command, command));
+        let file = RunFile { kind: task.kind().to_owned(), provenance, task };
         folder.write_json(RUN_FILE, &file)?;
         Ok(Self { folder, file, resumed: true, _place: Place::Locked { _lock: lock } })
     }

@@ -36,6 +36,8 @@ pub struct ImageScorer<'a> {
 /// What one feature network compares images with.
 struct FeatureReference<'a> {
     features: &'a dyn FeatureNetwork,
+    /// What tables call it.
+    label: &'a str,
     data: Option<Side>,
     teacher: Option<Side>,
 }
@@ -70,7 +72,7 @@ pub struct Distances {
 /// What one feature network says of a sampler's images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FeatureScore {
-    /// The network's name.
+    /// What tables call the network.
     pub features: String,
     /// From the data, if there is any.
     pub data: Option<Distances>,
@@ -107,14 +109,14 @@ impl<'a> ImageScorer<'a> {
         let of_reference = |reference: &'a ImageReference| {
             let side = |data: &Reference| Side::new(&data.statistics, data.features.as_ref());
             let data = reference.data()?.map(side).transpose()?;
-            Ok(FeatureReference { features: &*reference.features, data, teacher: None })
+            Ok(FeatureReference { features: &*reference.features, label: reference.label(), data, teacher: None })
         };
         Ok(Self { references: references.iter().map(of_reference).collect::<Result<_>>()?, batch })
     }
 
-    /// The names of the feature networks, in the order of scores.
+    /// What tables call the feature networks, in the order of scores.
     pub fn networks(&self) -> impl Iterator<Item = &str> {
-        self.references.iter().map(|reference| reference.features.id().name.as_str())
+        self.references.iter().map(|reference| reference.label)
     }
 
     /// Samples `denoiser` under `plan` from `seeds` and measures the images, rounded to bytes.
@@ -150,7 +152,7 @@ impl<'a> ImageScorer<'a> {
             let distances = |side: &Side| side.distances(&images.statistics, features.as_ref());
             let of = |side: &Option<Side>| side.as_ref().map(distances).transpose();
             Ok(FeatureScore {
-                features: reference.features.id().name.clone(),
+                features: reference.label.to_owned(),
                 data: of(&reference.data)?,
                 teacher: of(&reference.teacher)?,
             })

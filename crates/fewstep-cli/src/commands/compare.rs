@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 use fewstep::assets;
 use fewstep::compare::{
-    CompareSettings, CompareTask, Comparison, METHODS, PlanFile, Subject, check, compare, forecast, refuse_idle,
-    runs_on,
+    CompareSettings, CompareTask, Comparison, PlanFile, Subject, check, compare, default_methods, forecast,
+    refuse_empty, refuse_idle, runs_on,
 };
 use fewstep::data::open_data;
 use fewstep::models::{BUILT_IN, OpenModel, is_built_in};
@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(value_name = "MODEL", required = true)]
     pub models: Vec<String>,
     /// Methods, written as below [default: ours and every rival]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = METHODS, hide_default_value = true)]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub methods: Vec<Method>,
     /// Plans from files beside them, whatever --steps says: plan files, or folders of `fewstep plan`, tune or fit
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -83,13 +83,20 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
         return Ok(());
     }
     // what can be told without a model, and whether there is a place for the run, before references are made
-    check(&args.methods, &args.steps.counts(), &settings)?;
-    refuse_idle(&args.methods, args.settings.names())?;
+    let steps = args.steps.counts();
+    args.check(&args.methods_on(&[], terminal)?, &steps, &settings)?;
     check_folder::<CompareTask>(&args.run, &args.model.ranks()?)?;
-    let subjects = args.subjects(settings.resize, terminal)?;
+    let models: Vec<OpenModel> =
+        args.models.iter().map(|name| args.model.open(name, args.batch)).collect::<Result<_>>()?;
+    let methods = args.methods_on(&models, terminal)?;
+    args.check(&methods, &steps, &settings)?;
+    if args.plans.is_empty() {
+        refuse_empty(&methods, &steps, &settings.search, &models)?;
+    }
+    let subjects = args.subjects(models, &methods, settings.resize, terminal)?;
     let plans: Vec<PlanFile> =
         args.plans.iter().map(|path| PlanFile::open(path, &subjects, terminal)).collect::<fewstep::Result<_>>()?;
-    let task = CompareTask::new(&subjects, &args.methods, &plans, &args.steps.counts(), &settings)?;
+    let task = CompareTask::new(&subjects, &methods, &plans, &steps, &settings)?;
     warn_of_changes(&task)?;
     if args.run.repeat.dry_run {
         let forecast = forecast(&task, &subjects)?;
@@ -110,19 +117,49 @@ impl Args {
         Ok(CompareSettings { images: self.images.unwrap_or(settings.images), ..settings })
     }
 
-    /// Opens every model with what its samples are scored by.
-    fn subjects(&self, convention: Convention, terminal: &Terminal) -> Result<Vec<Subject>> {
+    /// Those that were named, or those that these models allow of the default ones.
+    fn methods_on(&self, models: &[OpenModel], terminal: &Terminal) -> Result<Vec<Method>> {
+        match self.methods.is_empty() {
+            true => Ok(default_methods(models, terminal)?),
+            false => Ok(self.methods.clone()),
+        }
+    }
+
+    fn check(&self, methods: &[Method], steps: &[usize], settings: &CompareSettings) -> Result<()> {
+        check(methods, steps, settings)?;
+        Ok(refuse_idle(methods, self.settings.names())?)
+    }
+
+    /// Every model with what its samples are scored by.
+    fn subjects(
+        &self,
+        models: Vec<OpenModel>,
+        methods: &[Method],
+        convention: Convention,
+        terminal: &Terminal,
+    ) -> Result<Vec<Subject>> {
         ensure!(
             self.pad_to.is_none() || self.data.is_some() || !self.score.references.is_empty(),
             "--pad-to is for images of a data set: name one with --data or --ref"
         );
-        self.models.iter().map(|name| self.subject(name, convention, terminal)).collect()
+        let needs_data = methods.iter().any(Method::needs_data);
+        let with_data = |opened: OpenModel| {
+            let data = needs_data.then(|| self.training_images(&opened)).transpose()?;
+            runs_on(methods, &opened, data.is_some())?;
+            Ok((opened, data))
+        };
+        // of all models, before references of the first are made
+        let models = models.into_iter().map(with_data).collect::<Result<Vec<_>>>()?;
+        models.into_iter().map(|(opened, data)| self.subject(opened, data, convention, terminal)).collect()
     }
 
-    fn subject(&self, name: &str, convention: Convention, terminal: &Terminal) -> Result<Subject> {
-        let opened = self.model.open(name, self.batch)?;
-        let data = self.methods.iter().any(Method::needs_data).then(|| self.training_images(&opened)).transpose()?;
-        runs_on(&self.methods, &opened, data.is_some())?;
+    fn subject(
+        &self,
+        opened: OpenModel,
+        data: Option<Dataset>,
+        convention: Convention,
+        terminal: &Terminal,
+    ) -> Result<Subject> {
         let computing = (self.model.compute.precision.as_str(), self.batch);
         let subject = Subject::open(
             opened,

@@ -2,15 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use fewstep::data::{DataId, DataSettings};
-use fewstep::features::FeatureOptions;
 use fewstep::fitting::settings::TuneLoss;
 use fewstep::fitting::{
     FitInputs, FitRun, FitSettings, FitTask, Phases, PlanSource, cross_plan_table, fit, forecast, interpolations,
     level_interpolations, open_inputs, open_plans, table,
 };
-use fewstep::reference::ImageReference;
+use fewstep::reference::{ImageReference, can_be_padded};
 use fewstep::runs::{REPORT, Task, check_free, read_file};
 use fewstep_eval::features::Convention;
 use fewstep_io::RunFolder;
@@ -18,7 +17,7 @@ use fewstep_io::dataset::Dataset;
 use fewstep_nn::Ranks;
 use fewstep_nn::data::Images;
 
-use crate::inputs::{ModelArgs, Numbers, SettingsArgs};
+use crate::inputs::{ModelArgs, Numbers, SettingsArgs, feature_options};
 use crate::interrupt;
 use crate::repeat::{RunArgs, warn_of_changes};
 use crate::ui::{Output, Terminal};
@@ -104,16 +103,26 @@ pub fn check_folder<T: Task>(run: &RunArgs, ranks: &Ranks) -> Result<()> {
 /// Training images, which not every fit needs.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Data")]
+#[command(group = clap::ArgGroup::new("padded").args(["data", "references"]).multiple(true))]
 pub struct TrainingImages {
     /// Training images: EDM zip, image folder, IDX file or folder, CIFAR-10 archive, npz
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Pad images with zeros to squares of this size (Fashion-MNIST: 32)
-    #[arg(long, value_name = "PIXELS", requires = "data")]
+    #[arg(long, value_name = "PIXELS", requires = "padded")]
     pub pad_to: Option<usize>,
 }
 
 impl TrainingImages {
+    /// Refuses padding where neither training images nor these references hold any images that could be padded.
+    pub fn check_padding(&self, references: &[PathBuf]) -> Result<()> {
+        ensure!(
+            self.pad_to.is_none() || self.data.is_some() || references.iter().any(|path| can_be_padded(path)),
+            "--pad-to is for images of a data set: name one with --data or --ref"
+        );
+        Ok(())
+    }
+
     /// Opens the data set, if there is one.
     pub fn open(&self, settings: &DataSettings) -> Result<Option<Dataset>> {
         Ok(self.data.as_ref().map(|path| settings.open(path, self.pad_to)).transpose()?)
@@ -175,6 +184,7 @@ fn run(
     if args.settings.printed(&settings)? {
         return Ok(());
     }
+    args.data.check_padding(&args.references)?;
     let opened = args.model.open(&args.name, settings.batch)?;
     let (files, plans): (Vec<_>, Vec<_>) = open_plans(plans, &opened)?.into_iter().unzip();
     let dataset = args.data.open(&settings.data)?;
@@ -193,13 +203,16 @@ fn run(
         rounds,
         settings,
     };
+    // where weights cannot be had, what tuning would use is told, and not refused
+    let as_typed = task.clone();
     let mut task = task.for_model(&opened, terminal);
     task.refuse_idle(args.settings.names().chain(tuning.names()))?;
     task.check(&opened, dataset.as_ref().map(Dataset::len))?;
+    as_typed.refuse_idle_images()?;
     check_folder::<FitTask>(&args.run, &args.model.ranks()?)?;
-    let named: Vec<FeatureOptions> =
-        args.features.iter().map(|name| FeatureOptions::named(name, Convention::default(), false)).collect();
-    let (features, references) = open_inputs(&task, &opened, &named, &args.references, terminal)?;
+    let named = feature_options(&args.features, Convention::default());
+    let scored_by = (args.references.as_slice(), args.data.pad_to);
+    let (features, references) = open_inputs(&task, &opened, &named, scored_by, terminal)?;
     task.features = features.as_ref().map(|network| network.id().clone());
     task.references = references.iter().map(ImageReference::id).collect();
     if args.run.repeat.dry_run {

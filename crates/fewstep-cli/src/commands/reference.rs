@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use fewstep::measure;
-use fewstep_eval::features::Convention;
+use fewstep_eval::features::{Convention, inception};
 use serde::Serialize;
 
 use crate::inputs::{DataArgs, DeviceArgs, FeatureArgs, check_extension, check_new_file};
@@ -27,9 +27,6 @@ pub struct Args {
     /// How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid
     #[arg(long, value_name = "NAME", default_value = "tf1", help_heading = "Features")]
     pub resize: String,
-    /// Call the TorchScript program with `return_features`, as NVIDIA's need
-    #[arg(long, requires = "features", help_heading = "Features")]
-    pub return_features: bool,
     /// Where to: an npz file with mu, sigma and what they are of
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub out: PathBuf,
@@ -64,8 +61,13 @@ pub fn run(args: Args, output: Output, terminal: &Terminal) -> Result<()> {
     check_extension(&args.out, "npz")?;
     let out = check_new_file(&args.out, args.overwrite)?;
     let dataset = args.data.open(args.max_images)?;
-    let options = args.features.options(Convention::parse(&args.resize)?, args.return_features);
-    let network = options.open(measure::shape_of(&dataset), device)?;
+    let resize = Convention::parse(&args.resize)?;
+    let network = args.features.options(resize).open(measure::shape_of(&dataset), device)?;
+    ensure!(
+        resize == Convention::default() || network.id().name.starts_with(inception::NAME),
+        "--resize is for Inception, and {} does not resize images so: leave it out",
+        network.id().name
+    );
     let ranks = ranks::join()?;
     let reference = measure::reference(&dataset, network.as_ref(), args.keep_features, args.batch, terminal, &ranks)?;
     if ranks.is_first() {

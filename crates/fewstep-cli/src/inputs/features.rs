@@ -9,19 +9,24 @@ use fewstep_eval::features::Convention;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Features")]
 pub struct FeatureArgs {
-    /// Feature network: .safetensors, Inception's .pth; PROGRAM@bytes runs a TorchScript program [default: Fashion-MNIST's]
+    /// Feature network: .safetensors, Inception's .pth; PROGRAM@bytes[+return_features] runs TorchScript [default: Fashion-MNIST's]
     #[arg(long, value_name = "FILE")]
     pub features: Option<String>,
 }
 
 impl FeatureArgs {
     /// As the library takes it.
-    pub fn options(&self, convention: Convention, return_features: bool) -> FeatureOptions {
+    pub fn options(&self, convention: Convention) -> FeatureOptions {
         match &self.features {
-            Some(name) => FeatureOptions::named(name, convention, return_features),
+            Some(name) => FeatureOptions::named(name, convention),
             None => FeatureOptions { convention, ..FeatureOptions::file(None) },
         }
     }
+}
+
+/// Feature networks of these names, as the library takes them.
+pub fn feature_options(names: &[String], convention: Convention) -> Vec<FeatureOptions> {
+    names.iter().map(|name| FeatureOptions::named(name, convention)).collect()
 }
 
 /// Feature networks that score images, and what they should be.
@@ -39,6 +44,6 @@ pub struct ScoreArgs {
 impl ScoreArgs {
     /// The feature networks, as the library takes them.
     pub fn options(&self, convention: Convention) -> Vec<FeatureOptions> {
-        self.features.iter().map(|name| FeatureOptions::named(name, convention, false)).collect()
+        feature_options(&self.features, convention)
     }
 }

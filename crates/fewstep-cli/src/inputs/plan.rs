@@ -38,22 +38,22 @@ pub struct PlanArgs {
 const KARRAS: &str = "karras";
 
 /// Settings of a sampler, those of its levels first.
-const SETTINGS: [&str; 5] =
+pub const SAMPLER_SETTINGS: [&str; 5] =
     ["sampler.rho", "sampler.sigma_min", "sampler.sigma_max", "sampler.last_step", "sampler.afs"];
 
 impl PlanArgs {
     /// Refuses settings of the sampler that these options overrule.
     pub fn check<S: Serialize + Default>(&self, args: &SettingsArgs, settings: &S) -> Result<()> {
         if self.plan.is_some() {
-            args.refuse(settings, &SETTINGS, "cannot be used with --plan: a plan is a whole sampler")?;
+            args.refuse(settings, &SAMPLER_SETTINGS, "cannot be used with --plan: a plan is a whole sampler")?;
         }
         if self.sigmas.is_some() {
-            args.refuse(settings, &SETTINGS[..3], "cannot be used with --sigmas, which are all noise levels")?;
+            args.refuse(settings, &SAMPLER_SETTINGS[..3], "cannot be used with --sigmas, which are all noise levels")?;
         }
         if self.schedule != KARRAS {
             let why =
                 format!("is of the {KARRAS} schedule alone, and cannot be used with --schedule {}", self.schedule);
-            args.refuse(settings, &SETTINGS[..1], &why)?;
+            args.refuse(settings, &SAMPLER_SETTINGS[..1], &why)?;
         }
         Ok(())
     }

@@ -211,3 +211,23 @@ fn a_network_of_latents_has_a_decoder() {
     std::fs::write(place.path("latents.json"), "notes of mine").unwrap();
     place.succeeds(&sample("other.npz"));
 }
+
+/// Our search of an experiment matches moments of images, and does without where samples are none, unless it was asked for by name.
+#[test]
+fn our_plans_are_found_of_samples_that_are_no_images() {
+    let place = Place::new();
+    save_program(&place, "program.pt", &[6]);
+    let words = ["reproduce", "program.pt", "--trust", "--rows", "baseline,ours", "--steps", "3", "--out"];
+    let small =
+        ["--set=fit.search.teacher.samples=8", "--set=fit.search.teacher.grid=9", "--set=fit.held_out.samples=8"];
+    let run = place.run(&[&words[..], &["run"], &small].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("our plans without matched moments, which are of images"), "{}", run.stderr);
+    let rows = place.read_json("run/reproduce.json");
+    let methods: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["method"].as_str().unwrap()).collect();
+    assert_eq!(methods, ["teacher", "baseline", "our plan"]);
+    let settings = &place.read_json("run/run.json")["task"]["settings"];
+    assert_eq!(settings["method"], "least-squares+gauss-newton");
+    let error = place.fails(&[&words[..], &["new", "--set=method=least-squares+moments"]].concat());
+    assert!(error.contains("images"), "{error}");
+}

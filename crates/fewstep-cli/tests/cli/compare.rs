@@ -1,11 +1,9 @@
 //! `compare`: every method in one table, from one teacher, a cell at a time.
 
-use serde_json::Value;
-
-use crate::support::{Place, Run, testdata};
+use crate::support::{Place, testdata};
 
 /// A tiny model, a feature network, and statistics of two-class images under it.
-fn place() -> Place {
+pub fn place() -> Place {
     let place = Place::with_model();
     place.save_images("data", 1, 8, 60);
     place.succeeds(&["features", "--data", "data", "--out", "features.safetensors", "--epochs", "1", "--batch", "9"]);
@@ -13,7 +11,8 @@ fn place() -> Place {
     place
 }
 
-const SMALL: [&str; 19] = [
+/// Options of a comparison of seconds on that place.
+pub const SMALL: [&str; 19] = [
     "compare",
     "model.safetensors",
     "--ref",
@@ -231,52 +230,6 @@ fn guidance_counts_twice() {
     assert!(other.code == 1 && other.stderr.contains("another file, precision or guidance"), "{}", other.stderr);
 }
 
-/// Several models share a table each, and a resumed run may name more of them.
-#[test]
-fn models_may_join() {
-    let place = Place::new();
-    let small = ["--methods", "karras/euler", "--steps", "3", "--images", "16", "--set", "held_out=4", "--out", "run"];
-    let run = |models: &[&'static str], more: &[&'static str]| {
-        place.run(&[&["compare", "--json"], models, &small[..], more].concat())
-    };
-    assert_eq!(run(&["gaussian-mixture"], &[]).code, 0);
-    let both = ["gaussian-mixture", "gaussian-mixture-classes"];
-    let rows: serde_json::Value = serde_json::from_str(&run(&both, &["--resume"]).stdout).unwrap();
-    let models: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["model"].as_str().unwrap()).collect();
-    assert_eq!(models, [both[0], both[0], both[1], both[1]]);
-    let fewer = run(&both[..1], &["--resume"]);
-    assert!(fewer.code == 1 && fewer.stderr.contains("it compares 2 models"), "{}", fewer.stderr);
-    let twice = run(&[both[0], both[0]], &["--resume"]);
-    assert!(twice.code == 1 && twice.stderr.contains("is there twice"), "{}", twice.stderr);
-}
-
-/// Cells that were found with training data stay where a later run names none, or names them by another file; and what the teacher cost is
-/// written again where a run ended before it was.
-#[test]
-fn what_needed_data_stays_without() {
-    let place = place();
-    let run = |method: &str, data: &[&str]| {
-        let small = ["--steps", "2", "--images", "4", "--set", "held_out=2", "--set", "table_images=4"];
-        let few = ["--set", "search.teacher.samples=4", "--set", "teacher_steps=3"];
-        let resume: &[&str] = if place.path("run").exists() { &["--resume"] } else { &[] };
-        let own = ["compare", "model.safetensors", "--methods", method, "--out", "run"];
-        let scored = ["--ref", "ref.npz", "--features", "features.safetensors"];
-        let rows = place.json(&[&own[..], &scored, data, &small, &few, resume].concat());
-        let rows = rows.as_array().unwrap().iter().map(|row| row["method"].as_str().unwrap().to_owned());
-        rows.collect::<Vec<_>>()
-    };
-    assert_eq!(run("bound/euler", &["--data", "data"]), ["teacher", "bound/euler"]);
-    std::fs::rename(place.path("data"), place.path("renamed")).unwrap();
-    assert_eq!(run("karras/euler", &[]), ["teacher", "bound/euler", "karras/euler"]);
-    assert_eq!(run("oss/euler", &["--data", "renamed"]), ["teacher", "bound/euler", "karras/euler", "oss/euler"]);
-    let file = format!("run/{}/teacher.json", place.folder_in("run"));
-    let cost = place.read_json(&file);
-    std::fs::remove_file(place.path(&file)).unwrap();
-    assert_eq!(run("oss/ipndm2", &[]).len(), 5);
-    let again = place.read_json(&file);
-    assert_eq!((&again["evaluations"], again["seconds"].is_null()), (&cost["evaluations"], true), "{cost}");
-}
-
 /// The search that is run for the forecast asks as often as the real one, but for choices that hang on answers.
 #[test]
 fn the_forecast_is_near_what_searches_take() {
@@ -305,192 +258,29 @@ fn the_forecast_is_near_what_searches_take() {
     assert_eq!(teacher["evaluations"].as_u64(), Some(part("the searches' teacher")));
 }
 
-/// A trained network and a program, which know the data by its images and by statistics.
+/// The default methods are those that a model allows: of samples that are no images nothing is matched that images have.
 #[test]
-fn several_feature_networks_score_the_same_images() {
-    let place = place();
-    std::fs::copy(testdata("torchscript/average.pt"), place.path("average.pt")).unwrap();
-    let compare = |features: &str, references: &str, out: &str| {
-        let mut args = SMALL.map(str::to_owned);
-        (args[3], args[5]) = (references.to_owned(), features.to_owned());
-        let own = ["--methods", "karras/euler,karras/ipndm2", "--steps", "3,4", "--out", out].map(str::to_owned);
-        let args: Vec<String> = args.into_iter().chain(own).collect();
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        place.run(&args)
-    };
-    let rows = |run: &Run| -> Vec<Value> { serde_json::from_str(&run.stdout).unwrap() };
-    let both = compare("features.safetensors,average.pt@bytes", "data", "both");
-    let alone = rows(&compare("features.safetensors", "ref.npz", "alone"));
-    for (row, alone) in rows(&both).iter().zip(&alone) {
-        let scores = row["scores"].as_array().unwrap();
-        let names: Vec<&str> = scores.iter().map(|scores| scores["features"].as_str().unwrap()).collect();
-        assert_eq!(names, ["small-cnn", "torchscript/average/bytes"]);
-        for score in scores {
-            for from in ["data", "teacher"] {
-                let of = |kind: &str| score[from][kind][0].as_f64().unwrap();
-                assert!(of("frechet") > 0.0 && of("kid").is_finite(), "{score}");
-            }
-        }
-        assert_eq!(scores[0]["teacher"], alone["scores"][0]["teacher"], "alone or beside another");
-        let [many, one] = [&scores[0], &alone["scores"][0]].map(|score| score["data"]["frechet"][0].as_f64().unwrap());
-        assert!((many / one - 1.0).abs() < 1e-6 && alone["scores"][0]["data"]["kid"].as_array().unwrap().is_empty());
-    }
-    // what an earlier run made of the teacher's images is taken
-    let typed = ["--features", "features.safetensors,average.pt@bytes"]; // a program is named again
-    let again = ["compare", "model.safetensors", "--config", "both", "--resume", "--json"];
-    let again = place.run(&[&again[..], &typed].concat());
-    assert_eq!((rows(&again), again.stderr.contains("other seeds")), (rows(&both), false), "{}", again.stderr);
-    let csv = std::fs::read_to_string(place.path("both/compare.csv")).unwrap();
-    assert!(csv.contains("kid to teacher") && csv.lines().count() == 1 + 2 * rows(&both).len(), "{csv}");
-    let page = std::fs::read_to_string(place.path("both/report.html")).unwrap();
-    assert!(
-        page.contains("ranks by KID to the teacher&#39;s images")
-            || page.contains("ranks by KID to the teacher's images")
-    );
-
-    // without data the teacher's images are what there is
-    let mut free: Vec<&str> = SMALL[..2].to_vec();
-    free.extend(&SMALL[4..]);
-    free.extend(["--methods", "karras/euler", "--steps", "3", "--out", "free"]);
-    let free: Vec<Value> = serde_json::from_str(&place.succeeds(&free)).unwrap();
-    let score = &free[1]["scores"][0];
-    assert!(score["data"]["frechet"].as_array().unwrap().is_empty(), "{score}");
-    assert_eq!(score["teacher"], alone[1]["scores"][0]["teacher"]);
-
-    let error = compare("features.safetensors,average.pt@bytes", "ref.npz,ref.npz,ref.npz", "new").stderr;
-    assert!(error.contains("there are 2 feature networks (--features) and 3 references (--ref)"), "{error}");
-    let error = compare("average.pt", "data", "new").stderr;
-    assert!(error.contains("average.pt@bytes") || error.contains("cannot be used as a feature network"), "{error}");
-}
-
-#[test]
-fn ranges_of_seeds_may_join() {
-    let place = place();
-    let run = |methods: &str, ranges: &str, out: &str, more: &[&str]| {
-        let own = ["--methods", methods, "--steps", "3", "--out", out, "--set", ranges];
-        place.run(&[&SMALL[..], &own, more].concat())
-    };
-    let of = |run: &Run| -> Vec<Value> {
-        let rows: Vec<Value> = serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{}", run.stderr));
-        rows.iter().map(|row| row["scores"].clone()).collect()
-    };
-    let one = of(&run("karras/euler,karras/ipndm2", "ranges=1", "grown", &[]));
-    // the cells of a method that is not named again stay as they are
-    let grown = of(&run("karras/euler", "ranges=3", "grown", &["--resume"]));
-    assert_eq!(grown[2], one[2]);
-    let whole = of(&run("karras/euler,karras/ipndm2", "ranges=3", "whole", &[]));
-    assert_eq!(grown[..2], whole[..2]);
-    assert_eq!(whole[1][0]["teacher"]["kid"].as_array().unwrap().len(), 3);
-    let page = std::fs::read_to_string(place.path("grown/report.html")).unwrap();
-    assert!(page.contains("1 to 3 ranges of"), "{page}");
-    let error = run("karras/euler", "ranges=2", "grown", &["--resume"]).stderr;
-    assert!(error.contains("it scores 3 ranges of seeds: ranges can be more, not 2"), "{error}");
-}
-
-#[test]
-fn misfits_are_one_sentence() {
-    let place = place();
-    for (args, says) in [
-        (vec!["compare", "model.safetensors", "--out", "new"], "--ref"),
-        (vec!["compare", "--out", "new"], "<MODEL>"),
-        (vec!["compare", "fashion-mnist", "--methods", "gats", "--out", "new"], "no method named 'gats'"),
-        (vec!["compare", "fashion-mnist", "--images", "1", "--out", "new"], "images must be at least 2"),
-        (vec!["compare", "fashion-mnist", "--steps", "0", "--out", "new"], "steps must be"),
-        (vec!["compare", "fashion-mnist", "--set", "held_out=0", "--out", "new"], "held_out must be at least 1"),
-        (vec!["compare", "fashion-mnist", "--set", "search.beem=1", "--out", "new"], "beem"),
-    ] {
-        let run = place.run(&args);
-        assert!(run.code != 0 && run.stderr.contains(says), "{args:?}: {}", run.stderr);
-    }
-    let printed = place.succeeds(&["compare", "model.safetensors", "--out", "new", "--print-settings"]);
-    assert!(printed.contains("[search.teacher]") && !place.path("new").exists(), "{printed}");
-    for method in ["bound", "karras+data-moments"] {
-        let own = ["--methods", method, "--steps", "3", "--out", "new"];
-        let run = place.run(&[&SMALL[..], &own].concat());
-        assert!(run.code == 1 && run.stderr.contains("--data"), "{method}: {}", run.stderr);
-    }
-}
-
-#[test]
-fn settings_of_methods_that_are_not_compared_are_refused() {
+fn the_default_methods_fit_the_model() {
     let place = Place::new();
-    let compare =
-        |set| place.fails(&["compare", "gaussian-mixture", "--methods", "karras/euler", "--out", "run", "--set", set]);
-    for idle in ["search.gits.metric=l1", "search.gauss_newton.least_gain=0.1"] {
-        let name = idle.split('=').next().unwrap();
-        let error = compare(idle);
-        assert!(error.contains(&format!("the setting {name} is for methods that have such a stage")), "{error}");
+    for file in ["vector.pt", "vector.json"] {
+        std::fs::copy(testdata(&format!("torchscript/{file}")), place.path(file)).unwrap();
     }
-}
-
-/// What is searched anew for some numbers of evaluations alone leaves no cells of the earlier search beside them.
-#[test]
-fn a_row_has_cells_of_one_search_alone() {
-    let place = Place::new();
-    let own = ["compare", "gaussian-mixture", "--methods", "gits/euler", "--images", "16", "--out", "run"];
-    let small = ["--set", "held_out=4", "--set", "search.teacher.samples=8"];
-    let cells = |steps: &str, coefficient: &str, more: &[&str]| -> Vec<(u64, f64)> {
-        let search = ["--steps", steps, "--set", coefficient];
-        let rows = place.json(&[&own[..], &small, &search, more].concat());
-        let rows = rows.as_array().unwrap().iter().skip(1);
-        rows.map(|row| (row["nfe"].as_u64().unwrap(), row["rollout_error"].as_f64().unwrap())).collect()
-    };
-    let (before, after) = ("search.gits.coefficients=[3.0]", "search.gits.coefficients=[0.2]");
-    let first = cells("3,4", before, &[]);
-    let again = cells("3", before, &["--resume"]);
-    assert_eq!((first.len(), &again), (2, &first), "with the same settings all stay");
-    let anew = cells("3", after, &["--resume"]);
-    assert_eq!((anew.len(), anew[0].0), (1, 3), "{anew:?}");
-    assert_ne!(anew[0].1, first[0].1);
-    let both = cells("4", after, &["--resume"]);
-    assert_eq!((both.len(), both[0], both[1].0), (2, anew[0], 4), "{both:?}");
-    // what an earlier revision of the search found is not taken for what this one finds
-    let kept = place.path("run").join(place.folder_in("run")).join("gits-euler.found.json");
-    let mut earlier: serde_json::Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
-    let revision = earlier.as_object_mut().unwrap().remove("search").unwrap();
-    std::fs::write(&kept, earlier.to_string()).unwrap();
-    cells("4", after, &["--resume"]);
-    let found: serde_json::Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
-    assert_eq!((&found["search"], &found["steps"]), (&revision, &serde_json::json!([4])));
-}
-
-/// A plan whose samples are not finite is told of and has no scores; the comparison goes on, and is gone on with.
-#[test]
-fn a_sampler_that_diverges_ends_nothing() {
-    let place = Place::new();
-    let wild = r#"{"version": 1, "stages": [{"sigma": 20, "input": {"latent": 20}}], "output": {"latent": 3e38}}"#;
-    std::fs::write(place.path("wild.json"), wild).unwrap();
-    let own = ["compare", "gaussian-mixture", "--methods", "karras/euler", "--plans", "wild.json", "--out", "run"];
-    let small = ["--images", "16", "--set", "held_out=4"];
-    let run = place.run(&[&own[..], &small, &["--steps", "3"]].concat());
+    let small = ["--set", "held_out=4", "--set", "search.teacher.samples=4", "--set", "search.teacher.grid=7"];
+    let gits = ["--set", "search.gits={samples=4,grid=7}"];
+    let own = ["compare", "vector.pt", "--trust", "--steps", "3", "--out"];
+    let run = place.run(&[&own[..], &["run"], &small, &gits].concat());
     assert_eq!(run.code, 0, "{}", run.stderr);
-    assert!(run.stderr.contains("wild.json, 1 evaluations: its samples are not finite"), "{}", run.stderr);
-    assert!(run.stdout.contains("(karras/euler)") && !run.stdout.contains("(wild.json)"), "{}", run.stdout);
+    let said = "the default methods without +moments, which is of images: the samples of vector.pt are none";
+    assert_eq!(run.stderr.lines().filter(|line| line.contains(said)).count(), 1, "{}", run.stderr);
     let rows = place.read_json("run/compare.json");
-    let row = rows.as_array().unwrap().last().unwrap();
-    assert_eq!((&row["method"], &row["nfe"]), (&"wild.json".into(), &1.into()));
-    assert!(row["rollout_error"].is_null() && row["grid"].is_null(), "{row}");
-    let score = &row["scores"][0];
-    assert!(score["features"].is_string() && score["data"]["frechet"].as_array().unwrap().is_empty(), "{row}");
-    let more = place.json(&[&own[..], &small, &["--steps", "3,4", "--resume"]].concat());
-    assert_eq!((more.as_array().unwrap().len(), more.as_array().unwrap().last()), (4, Some(row)));
-    place.succeeds(&["report", "run", "--out", "page.html"]);
-    assert!(place.path("page.html").exists());
-}
-
-/// What no model could be compared by is refused before feature networks and references are opened, which may take hours.
-#[test]
-fn settings_steps_and_methods_are_checked_before_references() {
-    let place = Place::new();
-    let own = ["compare", "gaussian-mixture", "--ref", "none.npz", "--features", "none.safetensors", "--out", "new"];
-    for (args, says) in [
-        (&["--images", "1"][..], "images must be at least 2"),
-        (&["--steps", "0"], "the steps must be numbers of at least 1"),
-        (&["--methods", "karras/heun", "--steps", "4"], "odd numbers of evaluations"),
-        (&["--methods", "karras/euler,karras/euler"], "not the only row of that name"),
-        (&["--methods", "karras/euler", "--set", "search.gits.metric=l1"], "search.gits.metric is for methods"),
-    ] {
-        let error = place.fails(&[&own[..], args].concat());
-        assert!(error.contains(says), "{args:?}: {error}");
-    }
+    let methods: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["method"].as_str().unwrap()).collect();
+    assert_eq!(methods[..3], ["teacher", "least-squares+gauss-newton", "least-squares"]);
+    assert_eq!(methods.len(), 1 + 14, "{methods:?}");
+    // what was asked for by name is refused
+    let error = place.fails(&[&own[..], &["new", "--methods", "least-squares+moments"]].concat());
+    assert!(error.contains("images"), "{error}");
+    let idle = ["new", "--set", "search.moments.error_weight=2"];
+    let run = place.run(&[&own[..], &idle].concat());
+    assert!(run.code == 1 && run.stderr.contains("it changes nothing here"), "{}", run.stderr);
+    assert!(!place.path("new").exists());
 }

@@ -258,7 +258,10 @@ fn absurd_counts_are_refused() {
             "eval gaussian-mixture --steps 2 --seeds 0-29 --set metrics.bootstrap=4000000000000000000",
             "metrics.bootstrap",
         ),
-        ("eval gaussian-mixture --steps 2 --seeds 0-29 --set metrics.kid_subsets=1000000000000", "metrics.kid_subsets"),
+        (
+            "eval gaussian-mixture --steps 2 --seeds 0-29 --metrics kid --set metrics.kid_subsets=1000000000000",
+            "metrics.kid_subsets",
+        ),
     ] {
         let error = place.fails(&args.split(' ').collect::<Vec<_>>());
         assert!(error.contains(&format!("the setting {name} must be at most 10000000, not ")), "{args}: {error}");

@@ -281,7 +281,6 @@ fn protocols_that_cannot_be_followed() {
         assert_eq!(error, format!("--set {setting} cannot be used with --protocol edm, which says it"));
     }
     insta::assert_snapshot!(place.fails(&eval(&["data", "--set", "reduced=4"])), @"--set reduced=4 is for a rehearsal of a protocol: name it with --protocol");
-    insta::assert_snapshot!(place.fails(&eval(&["data", "--set", "return_features=true"])), @"--set return_features=true is for a TorchScript program: run one with --features PROGRAM@bytes");
     insta::assert_snapshot!(place.fails(&eval(&["data", "--set", "resize=clean"])), @"--set resize=clean: unknown variant `clean`, expected `tf1` or `pytorch-fid`");
     insta::assert_snapshot!(place.fails(&eval(&["model.safetensors", "--set", "data.max_images=9"])), @"--set data.max_images=9 is for stored images: with a model, --seeds says how many");
 }

@@ -1,5 +1,7 @@
 //! `train` and its resume.
 
+use std::io::Write;
+
 use crate::support::Place;
 
 const RECIPE: [&str; 22] = [
@@ -60,6 +62,27 @@ fn a_run_leaves_a_model_that_samples_and_its_log() {
         "grid.png",
     ]);
     assert!(place.path("run/samples/000000032.png").exists());
+}
+
+/// Longer than any file that is read whole: a log of years, of which the middle is one long line that is none.
+#[test]
+fn a_log_of_any_length_is_shown() {
+    let place = Place::new();
+    place.save_images("images", 1, 8, 24);
+    place.succeeds(&strs(&train("run", "32", &[])));
+    let page = |out: &str| {
+        place.succeeds(&["report", "run", "--out", out]);
+        std::fs::read_to_string(place.path(out)).unwrap()
+    };
+    let short = page("short.html");
+    let text = std::fs::read_to_string(place.path("run/stats.jsonl")).unwrap();
+    let (first, rest) = text.split_at(text.find('\n').unwrap() + 1);
+    std::fs::write(place.path("run/stats.jsonl"), first).unwrap();
+    let mut log = std::fs::OpenOptions::new().append(true).open(place.path("run/stats.jsonl")).unwrap();
+    log.set_len(257 << 20).unwrap();
+    log.write_all(format!("\n{rest}").as_bytes()).unwrap();
+    assert!(short.contains("32 images seen, loss ") && page("long.html") == short);
+    assert_eq!(place.json(&["info", "run"])[0]["latest"]["images"], 32);
 }
 
 /// Labels that begin at 1: a class 0 that no image is of.

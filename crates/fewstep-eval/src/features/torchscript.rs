@@ -65,7 +65,10 @@ impl TorchScript {
             InputRange::Unit => "unit",
             InputRange::Signed => "signed",
         };
-        Ok(Self { module, options, id: FeatureId { name: format!("torchscript/{stem}/{range}"), sha256 }, device })
+        // one program makes other features where it is called in another way
+        let call = if options.return_features { "+return_features" } else { "" };
+        let id = FeatureId { name: format!("torchscript/{stem}/{range}{call}"), sha256 };
+        Ok(Self { module, options, id, device })
     }
 
     fn call(&self, x: Tensor) -> std::result::Result<Tensor, String> {

@@ -1,4 +1,4 @@
-//! Errors of samplers that diverge, which are no numbers: infinite here, and `null` in JSON, which has no such number.
+//! Numbers of samplers that diverge, which are none: infinite here, and `null` in JSON, which has no such number.
 
 use serde::{Deserialize, Deserializer};
 
@@ -10,6 +10,18 @@ pub fn or_infinite(error: f64) -> f64 {
 /// Reads an error, for `#[serde(deserialize_with)]`. (It is written as any number: what is not finite as `null`.)
 pub fn error<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
+}
+
+/// Reads an error that not all have, for the same with `default` and `skip_serializing_if = "Option::is_none"`: none is absent, and so told
+/// apart from `null`, which is infinite.
+pub fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    error(deserializer).map(Some)
+}
+
+/// Reads one value after the other, for the same.
+pub fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    let read = Vec::<Option<f64>>::deserialize(deserializer)?;
+    Ok(read.into_iter().map(|value| value.unwrap_or(f64::INFINITY)).collect())
 }
 
 /// Reads errors after so many updates, for the same.

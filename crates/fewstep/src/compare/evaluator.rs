@@ -14,8 +14,8 @@ use fewstep_nn::fit::TableConfig;
 use fewstep_nn::teachers::spent_on;
 use fewstep_nn::tensor::Batch;
 use fewstep_search::{
-    DataMoments, Extras, Found, HELD_OUT_SEEDS, HeldOut, Method, MomentsOf, PlanScorer, SEARCH_REVISION, SampleLoss,
-    Search, Source, Stage, usual_teacher,
+    DataMoments, Error as SearchError, Extras, Found, HELD_OUT_SEEDS, HeldOut, Method, MomentsOf, PlanScorer,
+    SEARCH_REVISION, SampleLoss, Search, Source, Stage, check_steps, usual_teacher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -115,9 +115,18 @@ impl<'a> Evaluator<'a> {
         match found.plans.get(&nfe).cloned() {
             Some(plan) => Ok(Some(self.scored(&method.to_string(), &plan, cost, method.needs_teacher())?)),
             None => {
-                self.observer.event(Event::Note(&format!("{method} has no plan of {nfe} evaluations")));
+                self.observer.event(Event::Note(&self.no_plan(method, nfe)));
                 Ok(None)
             }
+        }
+    }
+
+    /// That a method has no plan of so many evaluations, and why, where that hangs on its levels.
+    fn no_plan(&self, method: &Method, nfe: usize) -> String {
+        match check_steps(&self.denoiser.spec().levels, method, &[nfe], &self.task.settings.search) {
+            // as the settings of a comparison are called
+            Err(why @ SearchError::NoPlan { .. }) => why.to_string().replace("the setting ", "the setting search."),
+            _ => format!("{method} has no plan of {nfe} evaluations"),
         }
     }
 
@@ -126,17 +135,12 @@ impl<'a> Evaluator<'a> {
     pub(super) fn earlier(&self, method: &Method, nfe: usize) -> Result<Option<Row>> {
         let Some(kept) = self.kept(method)? else { return Ok(None) };
         let Some(plan) = kept.found.plans.get(&nfe) else { return Ok(None) };
-        Ok(self.cache.begun_of(&method.to_string(), plan)?.map(|row| self.named(row)))
+        self.cache.begun_of(&method.to_string(), plan)
     }
 
     /// The cell of an earlier run under this name.
     pub(super) fn earlier_of(&self, name: &str, nfe: usize) -> Result<Option<Row>> {
-        Ok(self.cache.begun(name, nfe)?.map(|row| self.named(row)))
-    }
-
-    /// A kept row, under the name that the model has now.
-    fn named(&self, row: Row) -> Row {
-        Row { model: self.subject.model.name.clone(), ..row }
+        self.cache.begun(name, nfe)
     }
 
     /// One cell of a plan from a file.
@@ -146,23 +150,25 @@ impl<'a> Evaluator<'a> {
 
     /// `searched`: whether the plan comes from a search that compares latents.
     fn scored(&self, method: &str, plan: &Plan, cost: SearchCost, searched: bool) -> Result<Row> {
-        let training = || if searched { Ok(Some(or_infinite(self.search()?.training_error(plan)?))) } else { Ok(None) };
+        let training = |kept: Option<f64>| match kept {
+            _ if !searched => Ok(None),
+            Some(error) => Ok(Some(error)),
+            None => Ok::<_, crate::Error>(Some(or_infinite(self.search()?.training_error(plan)?))),
+        };
         if let Some(kept) = self.cache.begun_of(method, plan)?.filter(|row| self.cache.is_done(row)) {
-            // the same plan, which may have been found at another cost, of a model that may be called otherwise
+            // the same plan, which may have been found at another cost
             let row = Row {
                 search_evaluations: cost.evaluations,
                 search_seconds: cost.seconds,
-                training_error: kept
-                    .training_error
-                    .map_or_else(training, |error| Ok::<_, crate::Error>(Some(error)))?,
-                ..self.named(kept.clone())
+                training_error: training(kept.training_error)?,
+                ..kept.clone()
             };
             if row != kept {
                 self.cache.update(&row, plan)?;
             }
             return Ok(row);
         }
-        let training = training()?;
+        let training = training(None)?;
         let held_out = self.held_out()?.rollout_error(self.denoiser, plan, self.observer)?;
         self.cache.measure(method, *self.denoiser.inner(), plan, Errors { held_out, training }, cost)
     }

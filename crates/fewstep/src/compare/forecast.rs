@@ -1,7 +1,7 @@
 //! What a comparison would cost.
 
 use fewstep_core::denoiser::{Cost, Spec};
-use fewstep_search::{Source, held_out_teacher, search_costs, usual_teacher};
+use fewstep_search::{Method, Source, check_steps, held_out_teacher, search_costs, usual_teacher};
 
 use super::{CompareTask, Subject};
 use crate::bound::{TABLE_GRID, table_levels};
@@ -51,9 +51,13 @@ fn parts(task: &CompareTask, subject: &Subject, spec: &Spec) -> Result<Vec<(Stri
         let found = task.methods.iter().zip(costs);
         parts.extend(found.map(|(method, cost)| (format!("search {method}"), cost.search)));
     }
+    let possible = |method: &Method| -> Vec<usize> {
+        let served = |nfe: usize| check_steps(&spec.levels, method, &[nfe], &settings.search).is_ok();
+        task.steps.iter().copied().filter(|nfe| served(*nfe)).collect()
+    };
     let searched = task.methods.iter().filter(|method| method.needs_teacher());
-    let compared = total(searched.map(|method| evaluations(&method.possible(&task.steps))));
-    let of_methods = total(task.methods.iter().map(|method| evaluations(&method.possible(&task.steps))));
+    let compared = total(searched.map(|method| evaluations(&possible(method))));
+    let of_methods = total(task.methods.iter().map(|method| evaluations(&possible(method))));
     let of_files = total(task.plans.iter().map(|plans| evaluations(&plans.steps)));
     let latents = settings.search.teacher.samples as u64;
     parts.extend([

@@ -3,15 +3,15 @@
 //! [`compare`] searches the plans of every method, scores each once and keeps it in the run folder, from which a resumed run goes on. A
 //! model whose samples are no images, and that has no decoder, is compared by rollout errors alone.
 
+mod command;
 mod evaluator;
 mod forecast;
 mod page;
 mod plan_file;
+mod possible;
 mod subject;
 mod tables;
 mod task;
-
-use std::collections::BTreeSet;
 
 use fewstep_core::observe::{Event, Observer};
 use fewstep_io::run_folder::RUN_FILE;
@@ -22,10 +22,12 @@ use fewstep_report::Page;
 use self::evaluator::{Evaluator, Materials};
 pub use self::forecast::forecast;
 pub use self::plan_file::{PlanFile, PlanFileId};
+pub use self::possible::{default_methods, refuse_empty, runs_on};
 pub use self::subject::{Subject, SubjectId};
-pub use self::task::{CompareSettings, CompareTask, check, refuse_idle, runs_on};
-use crate::cells::Row;
+pub use self::task::{CompareSettings, CompareTask, check, refuse_idle};
+use crate::cells::{Row, with_earlier};
 use crate::error::{Error, Result};
+use crate::reference::ImageReference;
 use crate::runs::{REPORT, Run, RunFile, RunOptions, read};
 
 /// Where the rows stand, in the run folder.
@@ -61,8 +63,7 @@ pub fn compare(
     let (methods, steps) = (task.methods.clone(), task.steps.clone());
     let run = Run::start(task, options)?;
     let asked = CompareTask { methods, steps, ..run.file.task.clone() };
-    // what an earlier run scored stands in the tables until this run comes to it
-    let before = if run.resumed { read::<Vec<Row>>(&run.folder.file(ROWS))?.unwrap_or_default() } else { Vec::new() };
+    let before = if run.resumed { earlier(&run, subjects)? } else { Vec::new() };
     let mut rows = Vec::new();
     for (index, subject) in subjects.iter().enumerate() {
         observer.event(Event::Note(&format!("model {}: {}", index + 1, subject.model.name)));
@@ -94,7 +95,7 @@ fn fill(
         if images < 2 * dim {
             observer.event(Event::Note(&format!(
                 "warning: {images} images a cell are few for the {dim} features of {}: Frechet distances come out far too large",
-                reference.features.id().name
+                reference.label()
             )));
         }
     }
@@ -124,15 +125,21 @@ fn fill(
     Ok(())
 }
 
+/// What an earlier run scored of these models, under the names that their feature networks have now.
+fn earlier(run: &Run<CompareTask>, subjects: &[Subject]) -> Result<Vec<Row>> {
+    let rows = read::<Vec<Row>>(&run.folder.file(ROWS))?.unwrap_or_default();
+    let named = |row: Row| {
+        let subject = subjects.iter().find(|subject| subject.model.name == row.model)?;
+        Some(row.named(&subject.model.name, subject.references.iter().map(ImageReference::label)))
+    };
+    Ok(rows.into_iter().filter_map(named).collect())
+}
+
 /// Writes `compare.json`, `compare.csv` and `report.html` of the cells scored so far, and of those that an earlier run scored `before` and
 /// that this run has not come to.
 fn save(rows: &[Row], before: &[Row], run: &Run<CompareTask>) -> Result<()> {
     let (folder, file) = (&run.folder, &run.file);
-    let place = |row: &Row| (row.model.clone(), row.method.clone(), row.nfe);
-    let done: BTreeSet<_> = rows.iter().map(place).collect();
-    let known: BTreeSet<&str> = file.task.models.iter().map(|model| model.model.name.as_str()).collect();
-    let left = before.iter().filter(|row| known.contains(row.model.as_str()) && !done.contains(&place(row)));
-    let rows: Vec<Row> = rows.iter().chain(left).cloned().collect();
+    let rows = with_earlier(rows, before);
     folder.write_json(ROWS, &rows)?;
     atomic::write_bytes(folder.file("compare.csv"), tables::csv(&rows).as_bytes())?;
     atomic::write_bytes(folder.file(REPORT), page::page(&rows, file, folder)?.to_html().as_bytes())?;

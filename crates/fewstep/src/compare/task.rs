@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 
 use fewstep_eval::features::Convention;
-use fewstep_search::{Error as SearchError, Method, SearchSettings, TEACHER_STEPS, documented};
+use fewstep_search::{Method, SearchSettings, TEACHER_STEPS, documented};
 use serde::{Deserialize, Serialize};
 
-use super::{PlanFile, PlanFileId, Subject, SubjectId};
+use super::{PlanFile, PlanFileId, Subject, SubjectId, command, refuse_empty, runs_on};
 use crate::cells::SeedRanges;
 use crate::error::{Result, bail, ensure};
 use crate::forecast::{check_count, check_levels};
-use crate::models::OpenModel;
 use crate::runs::{ResumeError, Task, slug, what_differs};
 
 documented! {
@@ -94,7 +93,8 @@ impl CompareTask {
     /// The comparison of `subjects` by these methods and plans.
     ///
     /// # Errors
-    /// As [`check`], and if two rows or models have one name, or a method cannot be run on a model.
+    /// As [`check`], and if two rows or models have one name, a method cannot be run on a model, or there is not a single cell
+    /// ([`refuse_empty`]).
     pub fn new(
         subjects: &[Subject],
         methods: &[Method],
@@ -116,6 +116,9 @@ impl CompareTask {
         for subject in subjects {
             ensure!(names.insert(&subject.model.name), "the model {} is there twice", subject.model.name);
             runs_on(methods, &subject.model, subject.data.is_some())?;
+        }
+        if plans.is_empty() {
+            refuse_empty(methods, steps, &settings.search, subjects.iter().map(|subject| &subject.model))?;
         }
         Ok(task)
     }
@@ -174,26 +177,6 @@ pub fn refuse_idle<'a>(methods: &[Method], names: impl IntoIterator<Item = &'a s
     Ok(())
 }
 
-/// Refuses methods that a model lacks something for, before any work is done; `data` is whether there are training images.
-///
-/// # Errors
-/// With the first of them.
-pub fn runs_on(methods: &[Method], model: &OpenModel, data: bool) -> Result<()> {
-    let denoiser = model.denoiser();
-    for method in methods {
-        if method.needs_data() && !data {
-            return Err(SearchError::NeedsData { method: method.to_string(), hint: "" }.into());
-        }
-        if method.moments.is_some() && denoiser.appearance().is_none() {
-            return Err(SearchError::NoImages.into());
-        }
-        if method.follows_gradients() && denoiser.differentiable().is_none() {
-            return Err(SearchError::NotDifferentiable.into());
-        }
-    }
-    Ok(())
-}
-
 impl Task for CompareTask {
     const KIND: &'static str = "compare";
 
@@ -225,6 +208,10 @@ impl Task for CompareTask {
         self.steps = earlier.steps.into_iter().chain(steps).collect::<BTreeSet<_>>().into_iter().collect();
         differ(self.row_names()).map_err(|error| ResumeError(error.to_string()))?;
         Ok(self)
+    }
+
+    fn command(&self, earlier: &[String], command: &[String]) -> Vec<String> {
+        command::of_all(self, earlier, command)
     }
 }
 

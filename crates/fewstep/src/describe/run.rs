@@ -42,10 +42,14 @@ pub fn describe(path: &Path) -> Result<Description> {
     if let Ok(plan) = serde_json::from_value::<Plan>(run["task"]["plan"].clone()) {
         info = info.fact("sampler", format!("{}, {} network evaluations", plan.solver, plan.nfe()));
     }
-    if let Some(last) = last_line(&folder, STATS) {
-        let words: Vec<String> =
-            last.as_object().into_iter().flatten().map(|(key, value)| format!("{key} {value}")).collect();
-        info = info.told("latest", last, words.join(", "));
+    match folder.last_line::<Value>(STATS) {
+        Ok(Some(last)) => {
+            let words: Vec<String> =
+                last.as_object().into_iter().flatten().map(|(key, value)| format!("{key} {value}")).collect();
+            info = info.told("latest", last, words.join(", "));
+        }
+        Ok(None) => {}
+        Err(error) => info = info.told("latest", Value::Null, error.to_string()),
     }
     let mut names: Vec<String> =
         path.read_dir()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -54,10 +58,4 @@ pub fn describe(path: &Path) -> Result<Description> {
     let more = if names.len() > shown { format!(" and {} more", names.len() - shown) } else { String::new() };
     let words = format!("{}{more}", names[..shown].join(", "));
     Ok(info.told("files", names, words))
-}
-
-/// The last whole line of a log.
-fn last_line(folder: &RunFolder, log: &str) -> Option<Value> {
-    let text = String::from_utf8(folder.read(log).ok()?).ok()?;
-    text.lines().rev().find_map(|line| serde_json::from_str(line).ok())
 }

@@ -21,8 +21,6 @@ documented! {
         pub reduced: u64,
         /// How Inception's images are resized: tf1 (EDM, torch-fidelity) or pytorch-fid.
         pub resize: Convention,
-        /// Whether a TorchScript program is called with `return_features`, as NVIDIA's need.
-        pub return_features: bool,
         /// Images of data sets.
         pub data: EvalData,
         /// The sampler of a model without a plan.
@@ -35,9 +33,9 @@ documented! {
     #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct EvalData {
-        /// Squares of this size that images are padded to with zeros, on both sides; 0 for none.
+        /// Squares of this size that images of data sets are padded to with zeros, on both sides; 0 for none.
         pub pad_to: usize,
-        /// Images that are measured, at most; 0 for all.
+        /// Stored images that are measured, at most; 0 for all.
         pub max_images: usize,
     }
 
@@ -72,7 +70,6 @@ impl Default for EvalSettings {
             ranges: 1,
             reduced: 0,
             resize: Convention::default(),
-            return_features: false,
             data: EvalData::default(),
             sampler: SamplerSettings::default(),
             metrics: MetricSettings::default(),
@@ -119,6 +116,31 @@ impl MetricSettings {
             directions: self.directions,
             seed: self.seed,
         }
+    }
+
+    /// Refuses settings of metrics that were asked for by name and change nothing where these metrics are measured.
+    ///
+    /// # Errors
+    /// With the first of `names` that does.
+    pub fn refuse_idle<'a>(metrics: &[Metric], names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        for name in names {
+            let of = match name {
+                "metrics.bootstrap" => Metric::Fid,
+                "metrics.infinity_points" => Metric::FidInfinity,
+                "metrics.kid_subsets" | "metrics.kid_subset_size" => Metric::Kid,
+                "metrics.splits" => Metric::InceptionScore,
+                "metrics.precision_k" => Metric::PrecisionRecall,
+                "metrics.density_k" => Metric::DensityCoverage,
+                "metrics.directions" => Metric::SlicedWasserstein,
+                _ => continue,
+            };
+            ensure!(
+                metrics.contains(&of),
+                "the setting {name} is for the metric {}: it changes nothing where --metrics does not name that",
+                of.name()
+            );
+        }
+        Ok(())
     }
 
     /// Checks that `images` (of each range) and the reference's, where their number is known, are enough for every metric, so
@@ -180,6 +202,25 @@ fn neighbours(k: usize, fewest: usize, metric: &str, setting: &str) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_of_other_metrics_are_refused() {
+        let refused = |metrics: &[Metric], name| MetricSettings::refuse_idle(metrics, [name]).is_err();
+        for (metric, name) in [
+            (Metric::Fid, "metrics.bootstrap"),
+            (Metric::FidInfinity, "metrics.infinity_points"),
+            (Metric::Kid, "metrics.kid_subsets"),
+            (Metric::Kid, "metrics.kid_subset_size"),
+            (Metric::InceptionScore, "metrics.splits"),
+            (Metric::PrecisionRecall, "metrics.precision_k"),
+            (Metric::DensityCoverage, "metrics.density_k"),
+            (Metric::SlicedWasserstein, "metrics.directions"),
+        ] {
+            let other = if metric == Metric::Fid { Metric::Kid } else { Metric::Fid };
+            assert!(refused(&[other], name) && !refused(&[other, metric], name), "{name}");
+        }
+        assert!(!refused(&[Metric::Fid], "metrics.seed") && !refused(&[Metric::Fid], "ranges"));
+    }
 
     #[test]
     fn metrics_that_cannot_be_computed_are_refused_before_there_are_images() {

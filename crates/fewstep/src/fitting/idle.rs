@@ -2,7 +2,7 @@
 
 use super::FitTask;
 use super::settings::{FitSettings, PaperObjective, PlanSource, TuneLoss};
-use crate::error::{Result, bail};
+use crate::error::{Result, bail, ensure};
 
 impl FitTask {
     /// Refuses settings that were asked for by name and change nothing here.
@@ -15,6 +15,19 @@ impl FitTask {
                 bail!("the setting {name} is for {needed}: it changes nothing here");
             }
         }
+        Ok(())
+    }
+
+    /// Refuses training images that change nothing here.
+    ///
+    /// # Errors
+    /// If there are some, and neither phase uses any.
+    pub fn refuse_idle_images(&self) -> Result<()> {
+        ensure!(
+            self.data.is_none() || self.uses_images(),
+            "--data is for the methods paper, bound and those with +data-moments, and for tuning by a critic of training images, \
+             tune.data_weight, or the losses bound and edm: it changes nothing here, so leave it out"
+        );
         Ok(())
     }
 
@@ -68,6 +81,7 @@ impl FitTask {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::Phases;
+    use super::super::settings::CriticReference;
     use super::*;
     use crate::models::ModelId;
 
@@ -89,6 +103,27 @@ pub(super) mod tests {
             rounds: 1,
             settings: FitSettings::default(),
         }
+    }
+
+    #[test]
+    fn training_images_that_change_nothing_are_refused() {
+        let refused = |phases: Phases, method: &str, change: fn(&mut FitSettings)| {
+            let data = crate::data::DataId { name: "d".to_owned(), sha256: "0".to_owned(), images: 9 };
+            let mut task = FitTask { data: Some(data), ..task(phases, method) };
+            change(&mut task.settings);
+            task.refuse_idle_images().is_err()
+        };
+        let usual = |_: &mut FitSettings| {};
+        assert!(refused(Phases::Plan, "least-squares", usual) && refused(Phases::Plan, "karras+moments", usual));
+        for method in ["karras+data-moments", "bound/euler", "paper"] {
+            assert!(!refused(Phases::Plan, method, usual), "{method}");
+        }
+        // a critic tells a student's images from training images, where there are some
+        assert!(!refused(Phases::Tune, "least-squares", usual) && !refused(Phases::Fit, "least-squares", usual));
+        assert!(refused(Phases::Tune, "least-squares", |settings| settings.tune.critic_weight = 0.0));
+        assert!(refused(Phases::Tune, "least-squares", |settings| settings.tune.critic_of = CriticReference::Teacher));
+        assert!(!refused(Phases::Tune, "least-squares", |settings| settings.tune.loss = TuneLoss::Edm));
+        assert!(task(Phases::Plan, "least-squares").refuse_idle_images().is_ok());
     }
 
     #[test]

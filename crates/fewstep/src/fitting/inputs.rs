@@ -59,7 +59,8 @@ fn plans_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(plans)
 }
 
-/// The feature network of distances of features, and what scores the images of interpolations, as far as the task uses them.
+/// The feature network of distances of features, and what scores the images of interpolations, as far as the task uses them;
+/// data sets among the references are padded to squares of `pad_to`.
 ///
 /// # Errors
 /// If one is named that changes nothing, or cannot be used.
@@ -68,7 +69,7 @@ pub fn open_inputs(
     task: &FitTask,
     opened: &OpenModel,
     features: &[FeatureOptions],
-    references: &[PathBuf],
+    (references, pad_to): (&[PathBuf], Option<usize>),
     observer: &dyn Observer,
 ) -> Result<(Option<Box<dyn FeatureNetwork>>, Vec<ImageReference>)> {
     let scores = task.interpolates_networks() || task.interpolates_levels() || task.chooses_plans();
@@ -98,7 +99,7 @@ pub fn open_inputs(
     let known = !references.is_empty() || is_built_in(&opened.name);
     let references = match scores && known && opened.pixel_shape().is_ok() {
         true => {
-            let options = ReferenceOptions { pad_to: None, batch: task.settings.batch };
+            let options = ReferenceOptions { pad_to, batch: task.settings.batch };
             ImageReference::open_all(opened, features, references, options, observer)?
         }
         false => Vec::new(),

@@ -7,6 +7,7 @@ use fewstep_core::plan::Plan;
 use fewstep_eval::features::{FeatureId, FeatureNetwork};
 use fewstep_io::{RunFolder, atomic};
 use fewstep_nn::data::Images;
+use fewstep_nn::fit::TuneWeights;
 use fewstep_nn::spread;
 use fewstep_search::settings::Distance;
 use fewstep_search::{Extras, MomentsOf, PlanScorer, Search, usual_teacher};
@@ -107,6 +108,12 @@ impl FitTask {
     /// Whether training images are needed.
     pub fn needs_images(&self) -> bool {
         self.finds() && self.method.needs_images() || self.tunes() && self.settings.tune.needs_images()
+    }
+
+    /// Whether training images are used where there are some: those that are needed, and what a critic tells a student's images from.
+    pub fn uses_images(&self) -> bool {
+        let tuned = || matches!(self.settings.tune.weights(true), TuneWeights::Rollout(loss) if loss.needs_images());
+        self.needs_images() || self.tunes() && tuned()
     }
 
     /// Whether distances of features are.

@@ -29,13 +29,13 @@ pub use self::forecast::forecast;
 use self::runner::Runner;
 pub use self::settings::{Preset, ReproduceSettings};
 pub use self::task::ReproduceTask;
-use crate::cells::Row;
+use crate::cells::{Row, with_earlier};
 use crate::error::{Error, Result};
 use crate::fitting::Fitter;
 use crate::models::OpenModel;
 use crate::plan_scorer::FrechetPlanScorer;
 use crate::reference::ImageReference;
-use crate::runs::{REPORT, Run, RunFile, RunOptions, read_file};
+use crate::runs::{REPORT, Run, RunFile, RunOptions, read, read_file};
 
 /// Where the rows stand, in the run folder.
 pub const ROWS: &str = "reproduce.json";
@@ -112,12 +112,25 @@ fn work(run: &Run<ReproduceTask>, inputs: &ReproduceInputs, observer: &dyn Obser
     let spread = spread(model.denoiser());
     let mut runner =
         Runner::new(task, inputs, (&fitter, &spread), (&moments, plan_scorer.as_ref()), (folder, run.resumed))?;
-    let rows = runner.run(|rows| Ok(folder.write_json(ROWS, rows)?))?;
+    let before = if run.resumed { earlier(run, inputs)? } else { Vec::new() };
+    let rows = runner.run(|rows| Ok(folder.write_json(ROWS, &with_earlier(rows, &before))?))?;
     folder.write_json(ROWS, &rows)?;
     let figures = drawn(&runner, task, model)?;
     folder.write_json(FIGURES, &figures)?;
     save(&rows, &figures, &run.file, folder, observer)?;
     Ok(rows)
+}
+
+/// What an earlier run scored of the rows that are asked for, under the names that the model and the feature networks have now.
+fn earlier(run: &Run<ReproduceTask>, inputs: &ReproduceInputs) -> Result<Vec<Row>> {
+    let (task, rows) = (&run.file.task, read::<Vec<Row>>(&run.folder.file(ROWS))?.unwrap_or_default());
+    let kinds = task.rows();
+    let asked = |row: &Row| {
+        let is_cell = task.steps.contains(&row.nfe) && kinds.iter().any(|kind| kind.name() == row.method);
+        is_cell || row.method == "teacher"
+    };
+    let named = |row: Row| row.named(&inputs.model.name, inputs.references.iter().map(ImageReference::label));
+    Ok(rows.into_iter().filter(asked).map(named).collect())
 }
 
 /// What the figures are drawn from.

@@ -50,9 +50,19 @@ impl ReproduceTask {
     }
 
     /// The task as far as a model allows it: rows that tune it are left out where that cannot be had, unless they were asked for by
-    /// name, and the observer is told so.
-    pub fn for_model(self, opened: &OpenModel, observer: &dyn Observer) -> Self {
+    /// name, and our search, unless it is another than the default one, matches no moments where samples are no images. The observer is
+    /// told so.
+    pub fn for_model(mut self, opened: &OpenModel, observer: &dyn Observer) -> Self {
         let rows = self.rows();
+        let method = &mut self.settings.method;
+        let searches = rows.iter().any(|row| row.searches()) && *method == ReproduceSettings::default().method;
+        if searches && method.moments.is_some() && opened.denoiser().appearance().is_none() {
+            method.moments = None;
+            let name = &opened.name;
+            observer.event(Event::Note(&format!(
+                "our plans without matched moments, which are of images: the samples of {name} are none"
+            )));
+        }
         let able = |row: &RowKind| row.tuning(&self.settings).map_or(Ok(()), |tune| tune.check_model(opened));
         match rows.iter().find_map(|row| able(row).err()) {
             Some(why) if self.only.is_empty() => {

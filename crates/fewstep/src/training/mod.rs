@@ -1,5 +1,6 @@
 //! Training a denoiser from scratch (the EDM recipe), in a run folder that goes on exactly where it was stopped.
 
+mod curve;
 mod report;
 mod settings;
 

@@ -3,16 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use fewstep_io::RunFolder;
-use fewstep_nn::train::StepStats;
 use fewstep_report::{Axis, Block, Format, LabeledImage, Page, Plot, Section, Series, Style};
 
-use super::{GRIDS, LOSSES, STATS, TrainTask};
+use super::curve::Thinned;
+use super::{GRIDS, STATS, TrainTask};
 use crate::data::has_extension;
 use crate::error::Result;
 use crate::runs::{read_file, read_image};
-
-/// Points of a curve: means over equal parts of the run.
-const POINTS: usize = 200;
 
 /// The page of a training's folder, finished or not.
 ///
@@ -21,12 +18,11 @@ const POINTS: usize = 200;
 pub fn report(folder: &RunFolder) -> Result<Page> {
     let run = read_file::<TrainTask>(folder)?;
     let TrainTask { data, precision, settings } = &run.task;
-    let stats = stats(folder);
-    let seen = stats.last().map_or(0, |last| last.images);
+    let mut log = Thinned::default();
+    folder.each_line(STATS, |step| log.push(&step))?;
     let images = |value: f64| Format::Integer.write(value);
-    let ending = &stats[stats.len().saturating_sub(LOSSES)..];
-    let last = ending.iter().map(|step| step.loss).sum::<f64>() / ending.len().max(1) as f64;
-    let last = if ending.is_empty() { String::new() } else { format!(", loss {}", Format::Significant(4).write(last)) };
+    let last =
+        log.last_loss().map_or_else(String::new, |loss| format!(", loss {}", Format::Significant(4).write(loss)));
     let mut facts = run.provenance.facts();
     facts.push((
         "data".to_owned(),
@@ -35,15 +31,15 @@ pub fn report(folder: &RunFolder) -> Result<Page> {
     facts.push(("precision".to_owned(), precision.clone()));
     Ok(Page {
         title: format!("fewstep train: {}", data.name),
-        headline: format!("{} images seen{last}.", images(seen as f64)),
+        headline: format!("{} images seen{last}.", images(log.images_seen() as f64)),
         table: None,
         sections: vec![
             Section::new("Samples on the way, the same seeds", vec![Block::Images(grids(folder)?)]),
             Section::new(
                 "Curves",
                 vec![Block::Plots(vec![
-                    plot("Loss", "loss", curve(&stats, |step| step.loss)),
-                    plot("Norm of the gradient", "norm", curve(&stats, |step| step.grad_norm)),
+                    plot("Loss", "loss", log.losses()),
+                    plot("Norm of the gradient", "norm", log.grad_norms()),
                 ])],
             ),
             Section::new(
@@ -56,22 +52,6 @@ pub fn report(folder: &RunFolder) -> Result<Page> {
             run.task.grid_plan()?.nfe()
         ),
     })
-}
-
-/// Every update that the log holds.
-fn stats(folder: &RunFolder) -> Vec<StepStats> {
-    let text = folder.read(STATS).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-}
-
-/// Means over equal parts, against the images seen.
-fn curve(stats: &[StepStats], value: impl Fn(&StepStats) -> f64) -> Vec<(f64, f64)> {
-    let parts = stats.chunks(stats.len().div_ceil(POINTS).max(1));
-    let mean = |part: &[StepStats]| {
-        let total: f64 = part.iter().map(&value).sum();
-        Some((part.last()?.images as f64, total / part.len() as f64))
-    };
-    parts.filter_map(mean).collect()
 }
 
 fn plot(title: &str, label: &str, points: Vec<(f64, f64)>) -> Plot {

@@ -3,6 +3,7 @@
 mod forecasts;
 mod numbers;
 mod programs;
+mod resumed;
 mod scores;
 mod support;
 mod temporary;
