@@ -26,9 +26,15 @@ const TRAIN: [&str; 17] = [
     "0",
 ];
 
+/// Starts the program, which takes INT and HUP also where these tests were started in the background and ignore them.
 pub fn start(place: &Place, args: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
-    command.args(args).current_dir(place.path(".")).env("OMP_NUM_THREADS", "1");
+    let mut command = Command::new("env");
+    command
+        .arg("--default-signal=INT,HUP")
+        .arg(env!("CARGO_BIN_EXE_fewstep"))
+        .args(args)
+        .current_dir(place.path("."))
+        .env("OMP_NUM_THREADS", "1");
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
