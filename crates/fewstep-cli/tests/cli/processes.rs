@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::interrupt;
 use crate::support::{Place, Run};
 
 /// What differs between two runs of the same command.
@@ -325,9 +326,7 @@ fn an_interrupted_training_of_several_goes_on() {
         [&own[..], &["--augment", "0", "--set", "output.grid_every=0", "--out", "run", "--processes", "2"], rest]
             .concat()
     };
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
-    command.args(args(&["--images", "1000000"])).current_dir(place.path(".")).env("OMP_NUM_THREADS", "1");
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = interrupt::start(&place, &args(&["--images", "1000000"]));
     wait_for(&place, "run/stats.jsonl");
     std::thread::sleep(Duration::from_millis(300));
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
